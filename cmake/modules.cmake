@@ -1,0 +1,57 @@
+# Helpers for the module libraries: one library a folder, linked to exactly its listed dependencies.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(GTest REQUIRED)
+
+add_library(ultraspeed_flags INTERFACE)
+target_compile_options(ultraspeed_flags INTERFACE
+  -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror -fno-omit-frame-pointer)
+target_include_directories(ultraspeed_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
+if(ULTRASPEED_SANITIZE)
+  target_compile_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE}
+    -fno-sanitize-recover=all)
+  target_link_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE})
+endif()
+
+# add_module(NAME SOURCES a.cc ... DEPS base ... LIBS third_party ...)
+# A module without sources is header only.
+function(add_module name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  set(target ultraspeed_${name})
+  list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
+  if(ARG_SOURCES)
+    add_library(${target} STATIC ${ARG_SOURCES})
+    target_link_libraries(${target} PUBLIC ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
+  else()
+    add_library(${target} INTERFACE)
+    target_link_libraries(${target} INTERFACE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
+  endif()
+endfunction()
+
+# add_unit_test(NAME SOURCES a_test.cc ... DEPS module ... [LABELS l ...] [TIMEOUT seconds])
+# One executable and one ctest entry; US_SOURCE_DIR is the repository root.
+function(add_unit_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS} GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()
+
+# add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]): built only in the fuzz preset.
+function(add_fuzz_target name)
+  cmake_parse_arguments(ARG "" "CORPUS" "SOURCES;DEPS;LIBS" ${ARGN})
+  if(NOT ULTRASPEED_FUZZ)
+    return()
+  endif()
+  list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_property(GLOBAL APPEND PROPERTY ULTRASPEED_FUZZ_TARGETS "${name} ${ARG_CORPUS}")
+endfunction()

@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "base/check.h"
+#include "base/mapped_file.h"
+#include "base/result.h"
+
+namespace ultraspeed {
+namespace {
+
+Result<int> half(int value) {
+  if (value % 2 != 0) return make_error(ErrorCode::kInvalidArgument, "{} is odd", value);
+  return value / 2;
+}
+
+Result<int> quarter(int value) {
+  US_ASSIGN(const int once, half(value));
+  US_TRY(half(once));
+  return half(once);
+}
+
+TEST(Result, PropagatesTheFirstError) {
+  EXPECT_EQ(quarter(8).value(), 2);
+  EXPECT_EQ(quarter(6).error().message, "3 is odd");
+  EXPECT_EQ(quarter(5).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(CheckDeathTest, PrintsValues) {
+  EXPECT_DEATH(US_CHECK(1 == 2, "one is {}", 1), "1 == 2: one is 1");
+}
+
+class MappedFileTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = testing::TempDir() + "mapped_" + std::to_string(getpid());
+    std::ofstream(path_, std::ios::binary) << std::string(3 * 4096, 'x');
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+  std::string path_;
+};
+
+TEST_F(MappedFileTest, ReadsAndRefusesRangesOutside) {
+  auto file = MappedFile::open(path_);
+  ASSERT_TRUE(file);
+  std::array<std::byte, 16> out = {};
+  ASSERT_TRUE(file->read(100, out));
+  EXPECT_EQ(out[15], std::byte{'x'});
+  EXPECT_EQ(file->read(3 * 4096 - 15, out).error().code, ErrorCode::kInvalidData);
+  EXPECT_EQ(file->read(~uint64_t{0}, out).error().code, ErrorCode::kInvalidData);
+}
+
+TEST_F(MappedFileTest, TruncationWhileMappedIsAnError) {
+  auto file = MappedFile::open(path_);
+  ASSERT_TRUE(file);
+  std::filesystem::resize_file(path_, 4096);
+  std::vector<std::byte> out(4096);
+  EXPECT_TRUE(file->read(0, out));
+  for (int i = 0; i < 3; ++i) {
+    const auto status = file->read(4096, out);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::kIo);
+    EXPECT_NE(status.error().message.find("truncated while in use"), std::string::npos);
+  }
+  std::thread other([&] { EXPECT_FALSE(file->read(8192, out)); });
+  other.join();
+}
+
+TEST_F(MappedFileTest, MissingFileAndDirectoryAreErrors) {
+  EXPECT_EQ(MappedFile::open(path_ + ".none").error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(MappedFile::open(testing::TempDir()).error().code, ErrorCode::kIo);
+}
+
+}  // namespace
+}  // namespace ultraspeed

@@ -1,0 +1,34 @@
+// MXFP4 (OCP Microscaling v1.0 section 5.3): blocks of 32 E2M1 codes that share one E8M0 scale.
+// A byte holds two codes, the low nibble is the even column.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+
+#include "tensor/host_device.h"
+
+namespace ultraspeed::tensor {
+
+inline constexpr uint32_t kMxBlockColumns = 32;
+inline constexpr uint8_t kE8m0Nan = 255;
+
+// E2M1: bit 3 is the sign, the magnitudes are {0, .5, 1, 1.5, 2, 3, 4, 6}.
+inline constexpr std::array<float, 16> kE2m1Values = {0.0F,  0.5F,  1.0F,  1.5F,  2.0F,  3.0F,
+                                                      4.0F,  6.0F,  -0.0F, -0.5F, -1.0F, -1.5F,
+                                                      -2.0F, -3.0F, -4.0F, -6.0F};
+
+// E8M0: 2^(code - 127); code 0 is 2^-127 (a binary32 subnormal), 255 is NaN.
+US_HOST_DEVICE constexpr float e8m0_to_float(uint8_t code) {
+  if (code == kE8m0Nan) return std::bit_cast<float>(0x7fc00000u);
+  if (code == 0) return 0x1p-127F;
+  return std::bit_cast<float>(static_cast<uint32_t>(code) << 23);
+}
+
+// The code of `column` in a row of packed codes.
+US_HOST_DEVICE constexpr uint8_t mxfp4_code(const uint8_t* row_codes, uint32_t column) {
+  const uint8_t pair = row_codes[column / 2];
+  return static_cast<uint8_t>(column % 2 == 0 ? pair & 0xfu : pair >> 4);
+}
+
+}  // namespace ultraspeed::tensor

@@ -1,0 +1,92 @@
+// Exhaustive checks of the number formats against their definitions, written as plain arithmetic.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tensor/bf16.h"
+#include "tensor/e4m3.h"
+#include "tensor/mxfp4.h"
+
+namespace ultraspeed::tensor {
+namespace {
+
+TEST(Bf16, AllCodesRoundTripAndRoundToEven) {
+  for (uint32_t code = 0; code < 65536; ++code) {
+    const float value = bf16_to_float(static_cast<uint16_t>(code));
+    if (std::isnan(value)) {
+      EXPECT_TRUE(std::isnan(bf16_to_float(bf16_from_float(value))));
+    } else {
+      EXPECT_EQ(bf16_from_float(value), code);
+    }
+  }
+  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-8F), 0x3f80);                // tie, to even below
+  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-7F + 0x1p-8F), 0x3f82);      // tie, to even above
+  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-8F + 0x1p-20F), 0x3f81);     // above the tie
+  EXPECT_EQ(bf16_from_float(std::numeric_limits<float>::max()), 0x7f80);  // to infinity
+}
+
+float e4m3_by_definition(uint32_t code) {
+  const float sign = (code & 0x80) != 0 ? -1.0F : 1.0F;
+  const int exponent = static_cast<int>((code >> 3) & 15);
+  const auto mantissa = static_cast<float>(code & 7);
+  if (exponent == 15 && (code & 7) == 7) return std::nanf("");
+  if (exponent == 0) return sign * std::ldexp(mantissa / 8.0F, -6);
+  return sign * std::ldexp(1.0F + mantissa / 8.0F, exponent - 7);
+}
+
+TEST(E4m3, AllCodesMatchTheDefinitionAndRoundTrip) {
+  for (uint32_t code = 0; code < 256; ++code) {
+    const float expected = e4m3_by_definition(code);
+    const float value = kE4m3Values[code];
+    if (std::isnan(expected)) {
+      EXPECT_TRUE(std::isnan(value)) << code;
+      EXPECT_TRUE(std::isnan(e4m3_to_float(e4m3_from_float(value))));
+      continue;
+    }
+    EXPECT_EQ(value, expected) << code;
+    EXPECT_EQ(e4m3_from_float(value), code);
+  }
+}
+
+TEST(E4m3, RoundsToNearestEvenEverywhere) {
+  // Every midpoint of neighbours goes to the even code, and either side of it to its own.
+  for (uint32_t code = 0; code < 0x7e; ++code) {
+    const float low = kE4m3Values[code];
+    const float high = kE4m3Values[code + 1];
+    const float middle = (low + high) / 2.0F;
+    EXPECT_EQ(e4m3_from_float(middle), code % 2 == 0 ? code : code + 1) << code;
+    EXPECT_EQ(e4m3_from_float(std::nextafter(middle, 0.0F)), code);
+    EXPECT_EQ(e4m3_from_float(std::nextafter(middle, 1e9F)), code + 1);
+    EXPECT_EQ(e4m3_from_float(-std::nextafter(middle, 1e9F)), (code + 1) | 0x80);
+  }
+  EXPECT_EQ(e4m3_from_float(1e9F), 0x7e);
+  EXPECT_EQ(e4m3_from_float(-std::numeric_limits<float>::infinity()), 0xfe);
+}
+
+TEST(Mxfp4, AllCodesTimesAllScalesAreExact) {
+  for (uint32_t scale = 0; scale < 255; ++scale) {
+    const float factor = e8m0_to_float(static_cast<uint8_t>(scale));
+    EXPECT_EQ(factor, std::ldexp(1.0F, static_cast<int>(scale) - 127));
+    for (uint32_t code = 0; code < 16; ++code) {
+      const double expected = std::ldexp(static_cast<double>(kE2m1Values[code]),
+                                         static_cast<int>(scale) - 127);
+      // Only 6 * 2^127 and 4 * 2^127 and friends leave the range of binary32.
+      if (std::abs(expected) > static_cast<double>(std::numeric_limits<float>::max())) continue;
+      if (expected != 0.0 && std::abs(expected) < 0x1p-149) continue;
+      EXPECT_EQ(static_cast<double>(kE2m1Values[code] * factor), expected);
+    }
+  }
+  EXPECT_TRUE(std::isnan(e8m0_to_float(kE8m0Nan)));
+}
+
+TEST(Mxfp4, LowNibbleIsTheEvenColumn) {
+  const uint8_t row[2] = {0xa3, 0x1f};
+  EXPECT_EQ(mxfp4_code(row, 0), 0x3);
+  EXPECT_EQ(mxfp4_code(row, 1), 0xa);
+  EXPECT_EQ(mxfp4_code(row, 2), 0xf);
+  EXPECT_EQ(mxfp4_code(row, 3), 0x1);
+}
+
+}  // namespace
+}  // namespace ultraspeed::tensor
