@@ -1,0 +1,50 @@
+// The interface between the engine and whatever runs programs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "program/program.h"
+#include "program/step.h"
+
+namespace ultraspeed::program {
+
+// What the planner must know of the machine that will run the program.
+struct DeviceLimits {
+  std::string name;
+  uint32_t num_workers = 1;        // CPU threads, or CTAs
+  uint32_t weight_page_bytes = 0;  // of the packed weight arena
+  uint32_t ring_pages = 0;         // weight pages a worker can hold at once
+  uint64_t memory_bytes = 0;       // of one rank; 0: unknown
+  double memory_bandwidth = 0;     // bytes per second of one rank; 0: unknown
+};
+
+// Room for keys and values, fixed when an executor loads its programs.
+struct CacheLimits {
+  uint32_t num_sequences = 1;  // rings
+  uint32_t num_kv_pages = 0;   // pages shared by all sequences, per full-attention layer
+};
+
+// Fills `out` with matrix `index` of a weight of a rank, in its packed form (docs/weights_format.md).
+using WeightReader = std::function<Status(uint32_t rank, WeightId weight, uint32_t index,
+                                          std::span<std::byte> out)>;
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Takes verified programs that share weights, caches and ranks (the same declarations), allocates
+  // everything and reads the weights. Called once, before run().
+  virtual Status load(std::vector<Program> programs, const CacheLimits& limits,
+                      const WeightReader& read_weight) = 0;
+
+  // Runs one step of programs[index]; returns when all of it is done. Not thread-safe.
+  // Errors: kInternal with a decoded fault record when a wait passes its deadline.
+  virtual Status run(uint32_t index, const StepInput& input, StepOutput* output) = 0;
+};
+
+}  // namespace ultraspeed::program

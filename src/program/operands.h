@@ -1,0 +1,200 @@
+// What each opcode computes and on what: one operand struct an opcode, shared by all tasks of a stage.
+// Shapes: T = Program::width columns (tokens), H = hidden_size. Buffers are row-major, 4-byte
+// elements. Under tensor parallelism head counts, intermediate sizes and weight shapes are those of
+// one rank. RMSNorm is folded into the consumers: norm(x) = w * (x * rsqrt(mean(x^2) + epsilon)).
+// Reduction order is part of the definition: docs/numerics.md.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <variant>
+
+#include "program/opcode.h"
+#include "program/task.h"
+
+namespace ultraspeed::program {
+
+using BufferId = uint32_t;  // index into Program::buffers
+using WeightId = uint32_t;  // index into Program::weights
+using CacheId = uint32_t;   // index into Program::caches
+
+// The hidden-axis products (OutProj, ExpertDown) split K into this many chunks that are summed in
+// order, so that 1, 2, 4 and 8 ranks give equal bits.
+inline constexpr uint32_t kReductionChunks = 8;
+
+struct NormRef {
+  WeightId weight = kNoId;  // f32 [1, H]; kNoId: no normalisation
+  float epsilon = 0;
+};
+
+// hidden[t, c] = table[token_id[t], c - first_column]; broadcast to all ranks.
+// Tile: columns of H; a rank's tiles lie in its own H / ranks columns.
+struct EmbedOperands {
+  static constexpr Opcode kOpcode = Opcode::kEmbed;
+  WeightId table = kNoId;   // [vocab_size, H / ranks]
+  BufferId hidden = kNoId;  // [T, H]
+};
+
+// [q; k; v] = weight * norm(hidden); rotates the first rotary_dim dimensions of q and k (pairs
+// (i, i + rotary_dim / 2)), scales v, writes q to `query` and k, v to the cache.
+// Tile: heads of [q heads, k heads, v heads]; `part` of head_parts: that share of the rotation pairs
+// and of the remaining dimensions of each head.
+struct QkvProjOperands {
+  static constexpr Opcode kOpcode = Opcode::kQkvProj;
+  NormRef norm;
+  WeightId weight = kNoId;      // [q heads * head_dim + kv heads * (head_dim + v_head_dim), H]
+  BufferId hidden = kNoId;      // [T, H]
+  BufferId query = kNoId;       // [T, num_q_heads * head_dim]
+  BufferId cache_rows = kNoId;  // stands for the rows that this step appends to the cache
+  CacheId cache = kNoId;
+  uint32_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, v_head_dim = 0, rotary_dim = 0;
+  uint32_t head_parts = 1;
+  float rope_theta = 0, value_scale = 1;
+};
+
+// softmax(scale * q k^T + mask) v per head over positions (p - window, p], or [0, p] without window.
+// Keys are taken in chunks of chunk_positions absolute positions whose partial results are merged in
+// order; the sink is an extra first chunk with logit sink[head] and value 0.
+// Tile: q heads; `part`: this split's chunks, c % num_splits == part. With one split the result goes
+// to `output`, with more the partials go there and AttentionMerge combines them.
+struct AttentionOperands {
+  static constexpr Opcode kOpcode = Opcode::kAttention;
+  BufferId query = kNoId;       // [T, num_q_heads * head_dim]
+  BufferId cache_rows = kNoId;  // as in QkvProj
+  BufferId output = kNoId;      // [T, num_q_heads * v_head_dim], or partials
+                                // [T, num_q_heads, max_chunks, v_head_dim + 2]
+  CacheId cache = kNoId;
+  WeightId sink = kNoId;  // f32 [1, num_q_heads]; kNoId: none
+  uint32_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, v_head_dim = 0;
+  uint32_t window = 0;  // 0: full attention
+  uint32_t chunk_positions = 0, max_chunks = 0, num_splits = 1;
+  float scale = 1;
+};
+
+// Merges the partials of num_splits > 1 in chunk order. Tile: q heads.
+struct AttentionMergeOperands {
+  static constexpr Opcode kOpcode = Opcode::kAttentionMerge;
+  BufferId partials = kNoId;  // [T, num_q_heads, max_chunks, v_head_dim + 2]
+  BufferId output = kNoId;    // [T, num_q_heads * v_head_dim]
+  WeightId sink = kNoId;
+  uint32_t num_q_heads = 0, v_head_dim = 0;
+  uint32_t chunk_positions = 0, max_chunks = 0, num_splits = 1;
+};
+
+// partials[t, chunk, r] = weight[r, columns of chunk] * input[t, columns of chunk], for this rank's
+// kReductionChunks / ranks chunks, on the rank that owns row r. Tile: rows of H, one owner.
+struct OutProjOperands {
+  static constexpr Opcode kOpcode = Opcode::kOutProj;
+  WeightId weight = kNoId;    // [H, input_size]
+  BufferId input = kNoId;     // [T, input_size]
+  BufferId partials = kNoId;  // [T, kReductionChunks, H]
+  uint32_t input_size = 0;
+};
+
+// output[t, r] = residual[t, r] + partials[t, 0, r] + ... + partials[t, 7, r], broadcast to all
+// ranks. Tile: rows of H that this rank owns.
+struct ReduceOperands {
+  static constexpr Opcode kOpcode = Opcode::kReduce;
+  BufferId partials = kNoId;  // [T, kReductionChunks, H]
+  BufferId residual = kNoId;  // [T, H]
+  BufferId output = kNoId;    // [T, H]
+};
+
+// output[t, i] = silu(gate_i * norm(hidden[t])) * (up_i * norm(hidden[t])). Tile: rows i.
+struct GateUpOperands {
+  static constexpr Opcode kOpcode = Opcode::kGateUp;
+  NormRef norm;
+  WeightId weight = kNoId;  // [2 * intermediate_size, H]: gate rows, then up rows
+  BufferId hidden = kNoId;  // [T, H]
+  BufferId output = kNoId;  // [T, intermediate_size]
+  uint32_t intermediate_size = 0;
+};
+
+// output[t, first_row + r] = weight[r] * norm(input[t]). Tile: rows r of this rank's weight.
+struct LinearOperands {
+  static constexpr Opcode kOpcode = Opcode::kLinear;
+  NormRef norm;
+  WeightId weight = kNoId;   // [rows, H]
+  BufferId input = kNoId;    // [T, H]
+  BufferId output = kNoId;   // [T, total_rows]
+  uint32_t rows = 0;         // of this rank
+  uint32_t total_rows = 0;   // rows, or ranks * rows when each rank computes its own part
+  uint8_t logits_only = 0;   // 1: only columns whose logits are wanted (Column::wants_logits)
+  uint8_t gather_to_rank_0 = 0;  // 1: results go to rank 0 alone; 0: they stay on this rank
+};
+
+// The route table (route_table.h) from sigmoid scores: top_k of score + bias selects (ties to the
+// lower id), weights are the scores, normalised to sum 1 if norm_topk, times scaling.
+// Tile: the whole step, one task a rank.
+struct RouteOperands {
+  static constexpr Opcode kOpcode = Opcode::kRoute;
+  BufferId logits = kNoId;  // [T, num_experts]
+  BufferId route = kNoId;   // RouteTable
+  WeightId bias = kNoId;    // f32 [1, num_experts]; kNoId: none
+  uint32_t num_experts = 0, top_k = 0;
+  uint8_t norm_topk = 1;
+  float scaling = 1;
+};
+
+// For unit u = row_begin, row_begin + part, ... below slots * row_groups: slot = u / row_groups;
+// activation rows of group u % row_groups as in GateUp for the slot's expert and columns.
+// Tile: row_begin is the first unit, part the stride. Signals flag u after each unit.
+struct ExpertGateUpOperands {
+  static constexpr Opcode kOpcode = Opcode::kExpertGateUp;
+  NormRef norm;
+  WeightId weight = kNoId;      // per expert [2 * intermediate_size, H]
+  BufferId hidden = kNoId;      // [T, H]
+  BufferId route = kNoId;       // RouteTable
+  BufferId activation = kNoId;  // [pairs <= T * top_k, intermediate_size]
+  uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0;
+};
+
+// partials[t, chunk, r] = sum over live slots, ascending expert id, of route weight * (weight[r,
+// columns of chunk] * activation[pair, columns of chunk]). One unit a slot.
+// Tile: rows of H, one owner.
+struct ExpertDownOperands {
+  static constexpr Opcode kOpcode = Opcode::kExpertDown;
+  WeightId weight = kNoId;      // per expert [H, intermediate_size]
+  BufferId activation = kNoId;  // as in ExpertGateUp
+  BufferId route = kNoId;       // RouteTable
+  BufferId partials = kNoId;    // [T, kReductionChunks, H]
+  uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0;
+};
+
+// sampled[t] = the token that the column's sampling parameters choose (step.h). Tile: columns t.
+struct SampleOperands {
+  static constexpr Opcode kOpcode = Opcode::kSample;
+  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
+  BufferId sampled = kNoId;  // i32 [T]
+  uint32_t vocab_size = 0;
+};
+
+// accepted[s] = how many draft tokens of sequence s equal what the target chose one column before:
+// the longest prefix with token_id[c + 1] == sampled[c] over the sequence's logits columns.
+// Tile: the whole step, one task on rank 0.
+struct AcceptOperands {
+  static constexpr Opcode kOpcode = Opcode::kAccept;
+  BufferId sampled = kNoId;   // i32 [T]
+  BufferId accepted = kNoId;  // i32 [T], indexed by the sequence's first column
+};
+
+// One alternative an opcode, in the order of US_OPCODES.
+using Operands = std::variant<EmbedOperands, QkvProjOperands, AttentionOperands,
+                              AttentionMergeOperands, OutProjOperands, ReduceOperands,
+                              GateUpOperands, LinearOperands, RouteOperands, ExpertGateUpOperands,
+                              ExpertDownOperands, SampleOperands, AcceptOperands>;
+static_assert(std::variant_size_v<Operands> == kNumOpcodes);
+
+#define US_CHECK_ORDER(name)                                                             \
+  static_assert(std::is_same_v<std::variant_alternative_t<                               \
+                                   static_cast<size_t>(Opcode::k##name), Operands>,      \
+                               name##Operands> &&                                        \
+                name##Operands::kOpcode == Opcode::k##name);
+US_OPCODES(US_CHECK_ORDER)
+#undef US_CHECK_ORDER
+
+inline Opcode opcode_of(const Operands& operands) {
+  return static_cast<Opcode>(operands.index());
+}
+
+}  // namespace ultraspeed::program

@@ -1,0 +1,58 @@
+// What one run of a program gets from the engine and gives back.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace ultraspeed::program {
+
+// Changes to one token's logit, applied before temperature: logit > 0 ? logit / repetition : logit *
+// repetition, then + bias (logit bias minus presence and frequency penalties).
+struct LogitAdjustment {
+  int32_t token_id = 0;
+  float repetition = 1;
+  float bias = 0;
+};
+
+// How one column's token is chosen: argmax of log p + Gumbel noise keyed by (seed, position, token)
+// over the tokens that top_k, top_p and min_p keep, in this order; temperature 0 is the argmax.
+struct ColumnSampling {
+  float temperature = 0;
+  uint32_t top_k = 0;  // 0: all
+  float top_p = 1;
+  float min_p = 0;
+  uint64_t seed = 0;
+  uint32_t num_logprobs = 0;  // most likely tokens to report
+  int32_t forced_token_id = -1;  // >= 0: choose this one (scoring, replay); its logprob is reported
+  std::span<const LogitAdjustment> adjustments;   // sorted by token_id
+};
+
+// One token of the step. The columns of a sequence are adjacent, in ascending position.
+struct Column {
+  int32_t token_id = 0;
+  uint32_t position = 0;
+  uint32_t sequence = 0;       // index into StepInput::page_tables, and the ring the sequence owns
+  bool wants_logits = false;   // choose a token after this column
+  ColumnSampling sampling;
+};
+
+struct StepInput {
+  std::span<const Column> columns;  // at most Program::width
+  // Per sequence: the KV pages of positions [0, n), one id for kv_page_positions positions each.
+  std::span<const std::span<const uint32_t>> page_tables;
+};
+
+struct ColumnOutput {
+  int32_t token_id = -1;  // -1: the column wanted no logits
+  float logprob = 0;      // of the chosen token; raw: log-softmax before adjustments and temperature
+  uint32_t accepted = 0;  // on a sequence's first logits column: accepted draft tokens
+  std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending
+};
+
+struct StepOutput {
+  std::vector<ColumnOutput> columns;  // one per StepInput column
+};
+
+}  // namespace ultraspeed::program
