@@ -1,0 +1,133 @@
+// config.json of the MiMo-V2 family (V2-Flash, V2.5, V2.5-Pro, V2.6) as plain numbers, one
+// LayerConfig a layer. Both the published key names and those of transformers' MiMoV2FlashConfig
+// are read. Everything is range-checked here: code behind a ModelConfig divides and multiplies
+// freely. Errors name the file and the key; kUnsupported marks a well-formed model this engine
+// cannot run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "tensor/weight_format.h"
+
+namespace ultraspeed::model {
+
+struct LayerConfig {
+  bool is_sliding = false;
+  uint32_t num_q_heads = 0;
+  uint32_t num_kv_heads = 0;  // divides num_q_heads; q head h uses kv head h / (q heads / kv heads)
+  uint32_t head_dim = 0;      // of q and k
+  uint32_t v_head_dim = 0;    // of v and of the attention output
+  uint32_t rotary_dim = 0;    // even; pairs (i, i + rotary_dim / 2)
+  float rope_theta = 0;
+  uint32_t sliding_window = 0;  // visible keys including the token itself; 0 = full attention
+  bool has_sink = false;        // one sink logit a q head
+  bool is_moe = false;
+
+  uint32_t q_rows() const { return num_q_heads * head_dim; }
+  uint32_t k_rows() const { return num_kv_heads * head_dim; }
+  uint32_t v_rows() const { return num_kv_heads * v_head_dim; }
+  uint32_t qkv_rows() const { return q_rows() + k_rows() + v_rows(); }
+  uint32_t attention_output_size() const { return num_q_heads * v_head_dim; }  // o_proj's columns
+};
+
+// How q, k and v lie in the file (docs/weights_format.md section 2).
+enum class QkvLayout {
+  kSplit,  // q_proj, k_proj, v_proj
+  kFused,  // qkv_proj = [Q_0 | K_0 | V_0 | Q_1 | K_1 | V_1 | ...], qkv_chunks chunks
+};
+
+struct QuantizationConfig {
+  bool has_fp8_linears = false;             // quant_method "fp8", e4m3, 128x128 scale blocks
+  bool has_mxfp4_experts = false;           // store_dtype "mxfp4", 32 columns a scale
+  std::vector<std::string> ignored_layers;  // sorted module names that stay BF16
+
+  bool is_ignored(std::string_view module) const;
+};
+
+struct ModelConfig {
+  std::string file;  // where it was read, for messages
+  std::string model_type;
+  uint32_t hidden_size = 0;
+  uint32_t intermediate_size = 0;      // of dense layers
+  uint32_t moe_intermediate_size = 0;  // of one expert
+  uint32_t num_experts = 0;
+  uint32_t num_experts_per_token = 0;
+  bool norm_topk_prob = true;
+  float routed_scaling_factor = 1.0F;
+  float rms_norm_eps = 0;
+  uint32_t vocab_size = 0;
+  uint32_t max_position_embeddings = 0;
+  float attention_value_scale = 1.0F;  // v is multiplied by it before the cache
+  bool tie_word_embeddings = false;
+  uint32_t num_mtp_layers = 0;  // as config.json claims; published files often omit the key
+  QkvLayout qkv_layout = QkvLayout::kSplit;
+  uint32_t qkv_chunks = 1;  // T: chunks of a fused qkv; also where a split FP8 grid may restart
+  QuantizationConfig quantization;
+  std::vector<uint32_t> eos_token_ids;
+  std::vector<LayerConfig> layers;
+
+  uint32_t num_layers() const { return static_cast<uint32_t>(layers.size()); }
+
+  static Result<ModelConfig> parse(std::string_view file, std::string_view json);
+  static Result<ModelConfig> load(const std::string& directory);  // DIR/config.json
+};
+
+// Parameters of the backbone: no MTP blocks, no drafter, no vision or audio towers.
+struct ParameterCount {
+  uint64_t total = 0;
+  uint64_t active = 0;  // touched by one token: num_experts_per_token experts a layer
+};
+ParameterCount count_parameters(const ModelConfig& config);
+
+// generation_config.json: the sampling defaults. An absent key leaves the neutral value.
+struct GenerationConfig {
+  bool do_sample = false;  // false: greedy
+  float temperature = 1.0F;
+  float top_p = 1.0F;
+  uint32_t top_k = 0;  // 0: off
+  float min_p = 0.0F;
+  float repetition_penalty = 1.0F;
+  std::vector<uint32_t> eos_token_ids;
+
+  static Result<GenerationConfig> parse(std::string_view file, std::string_view json);
+  // DIR/generation_config.json; a missing file gives the defaults.
+  static Result<GenerationConfig> load(const std::string& directory);
+};
+
+// The union of both files' eos ids, ascending.
+std::vector<uint32_t> stop_token_ids(const ModelConfig& config, const GenerationConfig& generation);
+
+// A DFlash drafter's config.json (DIR/dflash/config.json or a folder of its own): its geometry.
+// Early published files end a list with a comma, which is accepted here.
+struct DrafterConfig {
+  std::string file;
+  uint32_t hidden_size = 0;
+  uint32_t intermediate_size = 0;
+  uint32_t num_layers = 0;
+  uint32_t num_q_heads = 0;
+  uint32_t num_kv_heads = 0;
+  uint32_t head_dim = 0;
+  uint32_t v_head_dim = 0;
+  uint32_t rotary_dim = 0;
+  uint32_t vocab_size = 0;
+  uint32_t block_size = 0;  // rows of one draft block, the anchor included
+  uint32_t mask_token_id = 0;
+  uint32_t sliding_window = 0;  // context positions before the anchor; 0 = all
+  uint32_t num_target_layers = 0;
+  std::vector<uint32_t> target_layer_ids;  // ascending; residuals tapped after these layers
+  float rope_theta = 0;
+  float rms_norm_eps = 0;
+  float attention_value_scale = 1.0F;
+  bool has_sink = false;
+
+  static Result<DrafterConfig> parse(std::string_view file, std::string_view json);
+  static Result<DrafterConfig> load(const std::string& directory);  // DIRECTORY/config.json
+};
+
+uint64_t count_parameters(const DrafterConfig& config);
+
+}  // namespace ultraspeed::model
