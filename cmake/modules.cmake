@@ -1,7 +1,9 @@
 # Helpers for the module libraries: one library a folder, linked to exactly its listed dependencies.
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
-find_package(GTest REQUIRED)
+if(ULTRASPEED_TESTS)
+  find_package(GTest REQUIRED)
+endif()
 
 add_library(ultraspeed_flags INTERFACE)
 target_compile_options(ultraspeed_flags INTERFACE
@@ -29,8 +31,12 @@ function(add_module name)
 endfunction()
 
 # add_unit_test(NAME SOURCES a_test.cc ... DEPS module ... [LABELS l ...] [TIMEOUT seconds])
-# One executable and one ctest entry; US_SOURCE_DIR is the repository root.
+# One executable and one ctest entry; US_SOURCE_DIR is the repository root. Labels that
+# ./bootstrap test knows: slow (release only), npm (release only, uses the network), gpu (may skip).
 function(add_unit_test name)
+  if(NOT ULTRASPEED_TESTS)
+    return()
+  endif()
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   add_executable(${name} ${ARG_SOURCES})
@@ -40,10 +46,17 @@ function(add_unit_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 600)
   endif()
+  math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * ${ULTRASPEED_TIMEOUT_SCALE}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
 
 # add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]): built only in the fuzz preset.
+# CORPUS is a folder of seed inputs, relative to the repository root. The target fuzz_targets builds
+# all of them; write_fuzz_list() names them in fuzz_targets.txt for tests/fuzz/run.
+if(ULTRASPEED_FUZZ)
+  add_custom_target(fuzz_targets)
+endif()
+
 function(add_fuzz_target name)
   cmake_parse_arguments(ARG "" "CORPUS" "SOURCES;DEPS;LIBS" ${ARGN})
   if(NOT ULTRASPEED_FUZZ)
@@ -53,5 +66,12 @@ function(add_fuzz_target name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzz_targets ${name})
   set_property(GLOBAL APPEND PROPERTY ULTRASPEED_FUZZ_TARGETS "${name} ${ARG_CORPUS}")
+endfunction()
+
+function(write_fuzz_list)
+  get_property(targets GLOBAL PROPERTY ULTRASPEED_FUZZ_TARGETS)
+  list(JOIN targets "\n" lines)
+  file(WRITE ${CMAKE_BINARY_DIR}/fuzz_targets.txt "${lines}\n")
 endfunction()
