@@ -1,0 +1,44 @@
+# Configuring and building. The run and test commands share build/release: run configures it without
+# tests if it is new, test switches the tests on, and run leaves them on afterwards.
+
+BINARY=$BUILD_ROOT/release/ultraspeed
+
+# configured DIR: whether DIR belongs to this clone and is newer than the presets (which ninja does not
+# watch; it watches the CMake files itself).
+configured() {
+  [ -f "$1/build.ninja" ] && [ "$1/build.ninja" -nt CMakePresets.json ] &&
+    grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$1/CMakeCache.txt"
+}
+
+# configure PRESET FLAGS...
+configure() {
+  local preset=$1 directory=$BUILD_ROOT/$1
+  shift
+  if [ -f "$directory/CMakeCache.txt" ] &&
+    ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$directory/CMakeCache.txt"; then
+    rm -rf "$directory" # made when the clone lay elsewhere
+  fi
+  step "configuring $preset" "If $directory is stale or damaged, remove it and run this again." \
+    cmake --preset "$preset" "$@"
+}
+
+# compile PRESET TARGET...
+compile() {
+  local preset=$1 jobs
+  shift
+  jobs=$(job_count)
+  step "building $preset with $jobs jobs" \
+    "If a compiler was killed, memory ran out: try JOBS=1. If files are missing, remove $BUILD_ROOT/$preset." \
+    ninja -C "$BUILD_ROOT/$preset" -j "$jobs" "$@"
+}
+
+# Installs, configures and builds the binary; silent and quick when there is nothing to do.
+build_binary() {
+  if [ ! -x "$BINARY" ] || [ -n "$(missing_packages build)" ]; then
+    require_resources 2500 2000 "at most 10 minutes (mostly compiling) the first time, then nothing"
+  fi
+  install_packages build
+  configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF || exit 1
+  case $(ninja -C "$BUILD_ROOT/release" -n ultraspeed 2>&1) in *"no work to do"*) return 0 ;; esac
+  compile release ultraspeed || exit 1
+}

@@ -1,0 +1,129 @@
+# The test command: tiers (release, asan, tsan, fuzz), each configured, built, run and counted; then a
+# table, what failed, what was skipped, and the totals on the last line.
+
+TIERS=()
+declare -A PASSED FAILED SKIPPED BUILD_TIME TEST_TIME
+FAILURES=()
+SKIPS=()
+FORBIDDEN_SKIPS=0
+
+# tier NAME PRESET TARGET: configures and builds; counts one failure and returns 1 if that fails.
+build_tier() {
+  local name=$1 preset=$2 target=$3 start=$SECONDS status=0
+  TIERS+=("$name")
+  PASSED[$name]=0 FAILED[$name]=0 SKIPPED[$name]=0 TEST_TIME[$name]=0
+  configure "$preset" -DULTRASPEED_TESTS=ON -DULTRASPEED_TIMEOUT_SCALE="$TEST_SCALE" &&
+    compile "$preset" "$target" || status=1
+  BUILD_TIME[$name]=$((SECONDS - start))
+  if [ $status -ne 0 ]; then
+    FAILED[$name]=1
+    FAILURES+=("$name: does not build")
+  fi
+  return $status
+}
+
+# count_cases TIER REPORTS: adds the cases of a ctest run to the tables.
+count_cases() {
+  local name=$1 reports=$2 kind value gpu
+  gpu=$(ctest --test-dir "$BUILD_ROOT/$name" -N -L '^gpu$' | sed -nE 's/^ *Test +#[0-9]+: //p')
+  while read -r kind value; do
+    case $kind in
+      passed) PASSED[$name]=$value ;;
+      failed) FAILED[$name]=$((FAILED[$name] + value)) ;;
+      fail) FAILURES+=("$name: $value") ;;
+      skip)
+        SKIPPED[$name]=$((SKIPPED[$name] + 1))
+        if grep -qxF "${value%%: *}" <<<"$gpu"; then
+          SKIPS+=("$name: $value (needs a GPU)")
+        else
+          SKIPS+=("$name: $value (NOT a GPU test: a failure)")
+          FORBIDDEN_SKIPS=$((FORBIDDEN_SKIPS + 1))
+        fi
+        ;;
+    esac
+  done < <(find "$reports" -name '*.xml' ! -name ctest.xml -print0 |
+    xargs -0 awk -f tools/bootstrap/count_tests.awk "$reports/ctest.xml")
+}
+
+# test_tier NAME CTEST_FLAGS...: runs the tests of a built tier. Without address randomisation, where
+# the kernel allows that: ThreadSanitizer's fixed shadow does not fit every randomised layout.
+test_tier() {
+  local name=$1 start=$SECONDS reports=$PWD/$BUILD_ROOT/$1/reports fixed=()
+  shift
+  ! setarch "$(uname -m)" -R true 2>/dev/null || fixed=(setarch "$(uname -m)" -R)
+  rm -rf "$reports"
+  mkdir -p "$reports"
+  STEP_TAIL_LINES=80 step "testing $name" "Run one test alone with: ctest --test-dir $BUILD_ROOT/$name -R NAME -V" \
+    env GTEST_OUTPUT="xml:$reports/" US_TEST_SCALE="$TEST_SCALE" \
+    ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+    UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1 "${fixed[@]}" \
+    ctest --test-dir "$BUILD_ROOT/$name" -j "$(job_count)" --output-on-failure --no-tests=error \
+    --output-junit "$reports/ctest.xml" "$@"
+  if [ -f "$reports/ctest.xml" ]; then
+    count_cases "$name" "$reports"
+  else
+    FAILED[$name]=1
+    FAILURES+=("$name: ctest did not finish")
+  fi
+  TEST_TIME[$name]=$((SECONDS - start))
+}
+
+fuzz_tier() {
+  local start seconds=$((${FUZZ_SECONDS:-60} * TEST_SCALE)) verdict name rest
+  build_tier fuzz fuzz fuzz_targets || return
+  start=$SECONDS
+  STEP_TAIL_LINES=80 step "fuzzing each target for $seconds s" "Reproduce with: $BUILD_ROOT/fuzz/TARGET ARTIFACT" \
+    tests/fuzz/run "$BUILD_ROOT/fuzz" "$seconds" "$(job_count)"
+  while read -r verdict name rest; do
+    if [ "$verdict" = passed ]; then
+      PASSED[fuzz]=$((PASSED[fuzz] + 1))
+    else
+      FAILED[fuzz]=$((FAILED[fuzz] + 1))
+      FAILURES+=("fuzz: $name $rest")
+    fi
+  done <"$BUILD_ROOT/fuzz/results.txt"
+  TEST_TIME[fuzz]=$((SECONDS - start))
+}
+
+print_summary() {
+  local name line
+  say ""
+  say "$(printf '%-10s %9s %9s %8s %8s %8s' tier build test passed failed skipped)"
+  for name in "${TIERS[@]}"; do
+    say "$(printf '%-10s %7d s %7d s %8d %8d %8d' "$name" "${BUILD_TIME[$name]}" "${TEST_TIME[$name]}" \
+      "${PASSED[$name]}" "${FAILED[$name]}" "${SKIPPED[$name]}")"
+  done
+  say "Total time: $(seconds_text $SECONDS). Log: $LOG"
+  if [ ! -d src/cuda ]; then
+    say "GPU: this tree has no CUDA code yet; nothing was built for or run on a GPU."
+  fi
+  say "Skipped: ${#SKIPS[@]}"
+  for line in "${SKIPS[@]}"; do say "  $line"; done
+  for line in "${FAILURES[@]}"; do say "FAILED $line"; done
+}
+
+# test_command SCALE: all tiers; SCALE multiplies the randomised tests, the time limits and the fuzzing.
+test_command() {
+  local passed=0 failed=0 name sanitizer_tests=(-LE '^(slow|npm|gpu|tidy)$')
+  TEST_SCALE=$1
+  open_log
+  if [ "$TEST_SCALE" -eq 1 ]; then
+    require_resources 8000 3000 "at most 40 minutes on 2 cores"
+  else
+    require_resources 8000 3000 "the time of ./bootstrap test and up to $TEST_SCALE times its testing part"
+  fi
+  install_packages build test
+  build_tier release release all && test_tier release
+  build_tier asan asan all && test_tier asan "${sanitizer_tests[@]}"
+  build_tier tsan tsan all && test_tier tsan "${sanitizer_tests[@]}"
+  fuzz_tier
+  close_log
+  print_summary
+  for name in "${TIERS[@]}"; do
+    passed=$((passed + PASSED[$name]))
+    failed=$((failed + FAILED[$name]))
+  done
+  failed=$((failed + FORBIDDEN_SKIPS))
+  say "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
