@@ -1,0 +1,212 @@
+#include "cpu/ops/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "base/check.h"
+#include "base/philox.h"
+
+namespace ultraspeed::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// The order of candidates: larger value first, then lower id.
+struct ByValue {
+  std::span<const float> values;
+
+  bool operator()(uint32_t a, uint32_t b) const {
+    return values[a] != values[b] ? values[a] > values[b] : a < b;
+  }
+};
+
+tl::unexpected<Error> bad_logit(std::string_view what, uint32_t position, size_t token_id,
+                                float value) {
+  return make_error(ErrorCode::kInvalidData,
+                    "sampling after position {}: the {} of token {} is {}, expected a finite "
+                    "number; a weight of the checkpoint or an operation before is at fault",
+                    position, what, token_id, value);
+}
+
+uint32_t argmax(std::span<const float> values) {
+  return static_cast<uint32_t>(std::max_element(values.begin(), values.end()) - values.begin());
+}
+
+// log_sum such that logit - log_sum is the log-probability.
+Result<double> log_sum_exp(std::span<const float> logits, uint32_t position) {
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (!(logits[id] < kInfinity)) return bad_logit("logit", position, id, logits[id]);
+  }
+  const double largest = logits[argmax(logits)];
+  if (std::isinf(largest)) return bad_logit("largest logit", position, argmax(logits), -kInfinity);
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - largest);
+  return largest + std::log(sum);
+}
+
+// The ids of the `count` largest values, in order. A heap of `count` ids: most values are only
+// compared with its least.
+std::vector<uint32_t> largest_ids(std::span<const float> values, uint32_t count) {
+  const ByValue before{values};
+  const uint32_t size = static_cast<uint32_t>(values.size());
+  std::vector<uint32_t> heap(std::min(count, size));
+  std::iota(heap.begin(), heap.end(), 0u);
+  std::make_heap(heap.begin(), heap.end(), before);
+  for (uint32_t id = static_cast<uint32_t>(heap.size()); !heap.empty() && id < size; ++id) {
+    if (!before(id, heap.front())) continue;
+    std::pop_heap(heap.begin(), heap.end(), before);
+    heap.back() = id;
+    std::push_heap(heap.begin(), heap.end(), before);
+  }
+  std::sort_heap(heap.begin(), heap.end(), before);
+  return heap;
+}
+
+// Applies the adjustments to a copy of the logits.
+Result<std::vector<float>> adjusted_logits(std::span<const float> logits, uint32_t position,
+                                           std::span<const program::LogitAdjustment> adjustments) {
+  std::vector<float> values(logits.begin(), logits.end());
+  for (const auto& adjustment : adjustments) {
+    const auto id = static_cast<size_t>(adjustment.token_id);
+    if (adjustment.token_id < 0 || id >= values.size()) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "sampling after position {}: an adjustment names token {}, expected "
+                        "0 to {}",
+                        position, adjustment.token_id, values.size() - 1);
+    }
+    const float logit = values[id];
+    const float scaled = logit > 0 ? logit / adjustment.repetition : logit * adjustment.repetition;
+    values[id] = scaled + adjustment.bias;
+    if (!(values[id] < kInfinity)) return bad_logit("adjusted logit", position, id, values[id]);
+  }
+  if (values[argmax(values)] == -kInfinity) {
+    return bad_logit("largest adjusted logit", position, argmax(values), -kInfinity);
+  }
+  return values;
+}
+
+// The tokens that may still be chosen, and exp(x - largest x), their unnormalised probabilities.
+class Candidates {
+ public:
+  Candidates(std::span<const float> values, double temperature)
+      : values_(values),
+        temperature_(temperature),
+        largest_(values[argmax(values)]),
+        ids_(values.size()) {
+    std::iota(ids_.begin(), ids_.end(), 0u);
+  }
+
+  void keep_top_k(uint32_t top_k) {
+    if (top_k == 0 || top_k >= values_.size()) return;
+    ids_ = largest_ids(values_, top_k);
+    std::sort(ids_.begin(), ids_.end());
+  }
+
+  // The tokens below (1 - top_p) / n of the sum have at most 1 - top_p of it together, so that the
+  // others reach top_p: only they are sorted. The factor 1/2 covers rounding.
+  void keep_top_p(double top_p) {
+    if (top_p >= 1) return;
+    double sum = 0;
+    for (const uint32_t id : ids_) sum += weight(id);
+    const double least = 0.5 * (1 - top_p) * sum / static_cast<double>(ids_.size());
+    std::erase_if(ids_, [&](uint32_t id) { return weight(id) < least; });
+    std::sort(ids_.begin(), ids_.end(), ByValue{values_});
+    double reached = 0;
+    size_t count = 0;
+    while (count < ids_.size() && (count == 0 || reached < top_p * sum)) {
+      reached += weight(ids_[count++]);
+    }
+    ids_.resize(count);
+    std::sort(ids_.begin(), ids_.end());
+  }
+
+  void keep_min_p(double min_p) {
+    if (min_p <= 0) return;
+    std::erase_if(ids_, [&](uint32_t id) { return weight(id) < min_p; });
+  }
+
+  // Skips the noise, then its logarithms, where even their bounds could not win.
+  uint32_t choose(uint64_t seed, uint32_t position) const {
+    double best = -std::numeric_limits<double>::infinity();
+    uint32_t best_id = ids_.front();
+    uint32_t group = 0;
+    PhiloxCounter words = random_group(seed, position, group);
+    for (const uint32_t id : ids_) {
+      const double x = log_weight(id);
+      if (x + kMaxGumbel < best) continue;
+      if (id / 4 != group) {
+        group = id / 4;
+        words = random_group(seed, position, group);
+      }
+      const uint32_t bits = words[id % 4];
+      if (x + gumbel_upper_bound(bits) < best) continue;
+      const double noisy = x + gumbel_from_bits(bits);
+      if (noisy > best) {
+        best = noisy;
+        best_id = id;
+      }
+    }
+    return best_id;
+  }
+
+ private:
+  double log_weight(uint32_t id) const { return (values_[id] - largest_) / temperature_; }
+  double weight(uint32_t id) const { return std::exp(log_weight(id)); }
+
+  std::span<const float> values_;  // adjusted logits [vocab_size]
+  double temperature_;
+  double largest_;
+  std::vector<uint32_t> ids_;  // ascending
+};
+
+uint32_t choose(std::span<const float> values, uint32_t position,
+                const program::ColumnSampling& sampling) {
+  US_CHECK(sampling.temperature >= 0 && sampling.temperature < kInfinity, "temperature {}",
+           sampling.temperature);
+  if (sampling.temperature == 0) return argmax(values);
+  US_CHECK(sampling.top_p > 0, "top_p {}", sampling.top_p);
+  US_CHECK(sampling.min_p >= 0 && sampling.min_p < 1, "min_p {}", sampling.min_p);
+  Candidates candidates(values, sampling.temperature);
+  candidates.keep_top_k(sampling.top_k);
+  candidates.keep_top_p(sampling.top_p);
+  candidates.keep_min_p(sampling.min_p);
+  return candidates.choose(sampling.seed, position);
+}
+
+Result<uint32_t> chosen_token(std::span<const float> logits, uint32_t position,
+                              const program::ColumnSampling& sampling) {
+  if (sampling.forced_token_id >= 0) {
+    const auto forced = static_cast<uint32_t>(sampling.forced_token_id);
+    if (forced < logits.size()) return forced;
+    return make_error(ErrorCode::kInvalidArgument,
+                      "sampling after position {}: the forced token is {}, expected 0 to {}",
+                      position, forced, logits.size() - 1);
+  }
+  if (sampling.adjustments.empty()) return choose(logits, position, sampling);
+  US_ASSIGN(const std::vector<float> values,
+            adjusted_logits(logits, position, sampling.adjustments));
+  return choose(values, position, sampling);
+}
+
+}  // namespace
+
+Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint32_t position,
+                                            const program::ColumnSampling& sampling) {
+  US_CHECK(!logits.empty());
+  US_ASSIGN(const double log_sum, log_sum_exp(logits, position));
+  US_ASSIGN(const uint32_t token_id, chosen_token(logits, position, sampling));
+  const auto logprob = [&](uint32_t id) { return static_cast<float>(logits[id] - log_sum); };
+
+  program::ColumnOutput output;
+  output.token_id = static_cast<int32_t>(token_id);
+  output.logprob = logprob(token_id);
+  for (const uint32_t id : largest_ids(logits, sampling.num_logprobs)) {
+    output.top_logprobs.emplace_back(static_cast<int32_t>(id), logprob(id));
+  }
+  return output;
+}
+
+}  // namespace ultraspeed::cpu

@@ -1,0 +1,32 @@
+// Sample: from one column's logits to the token that is chosen after it. docs/program.md has the
+// operation, program/step.h the meaning of its parameters.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "program/step.h"
+
+namespace ultraspeed::cpu {
+
+// The choice for logits f32 [vocab_size] of the column at `position`. In order:
+//   raw     log-softmax of the logits, in float64, summed by ascending id: the reported logprobs
+//   adjust  ColumnSampling::adjustments, repetition first, then bias
+//   greedy  temperature 0: the largest adjusted logit; below, x = adjusted logit / temperature and
+//           probabilities are softmax(x) over what the previous step left
+//   top_k   the top_k largest x
+//   top_p   the fewest largest x whose probabilities sum to top_p or more; at least one
+//   min_p   those with probability >= min_p * the largest probability
+//   choose  argmax of x + Gumbel noise of (seed, stream `position`, index token id), base/philox.h
+// Wherever logits are equal the lower id comes first. The noise is keyed by the position of the
+// column itself, the one before the chosen token's; so the choice is a pure function of the
+// arguments, whoever asks, in whatever batch. A forced token is "chosen" without any of this.
+// top_logprobs gets min(num_logprobs, vocab_size) entries; `accepted` is left to Accept.
+// Errors: kInvalidData when a logit (raw or adjusted) is NaN or +infinity, or all are -infinity;
+// kInvalidArgument for an adjusted or forced token id outside the vocabulary.
+// REQUIRES: temperature >= 0, top_p > 0, 0 <= min_p < 1, all finite.
+Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint32_t position,
+                                            const program::ColumnSampling& sampling);
+
+}  // namespace ultraspeed::cpu
