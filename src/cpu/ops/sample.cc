@@ -106,17 +106,19 @@ class Candidates {
   }
 
   // The tokens below (1 - top_p) / n of the sum have at most 1 - top_p of it together, so that the
-  // others reach top_p: only they are sorted. The factor 1/2 covers rounding.
+  // others reach top_p; the factor 1/2 covers rounding. Those are sorted piece by piece, as far as
+  // needed.
   void keep_top_p(double top_p) {
     if (top_p >= 1) return;
     double sum = 0;
     for (const uint32_t id : ids_) sum += weight(id);
     const double least = 0.5 * (1 - top_p) * sum / static_cast<double>(ids_.size());
     std::erase_if(ids_, [&](uint32_t id) { return weight(id) < least; });
-    std::sort(ids_.begin(), ids_.end(), ByValue{values_});
     double reached = 0;
     size_t count = 0;
+    size_t sorted = 0;
     while (count < ids_.size() && (count == 0 || reached < top_p * sum)) {
+      if (count == sorted) sorted = sort_piece(sorted);
       reached += weight(ids_[count++]);
     }
     ids_.resize(count);
@@ -153,6 +155,16 @@ class Candidates {
   }
 
  private:
+  // With the first `sorted` ids in order, orders three times as many more; returns the new count.
+  size_t sort_piece(size_t sorted) {
+    const auto begin = ids_.begin() + static_cast<ptrdiff_t>(sorted);
+    const size_t end_index = std::min(ids_.size(), std::max<size_t>(64, 4 * sorted));
+    const auto end = ids_.begin() + static_cast<ptrdiff_t>(end_index);
+    std::nth_element(begin, end, ids_.end(), ByValue{values_});
+    std::sort(begin, end, ByValue{values_});
+    return end_index;
+  }
+
   double log_weight(uint32_t id) const { return (values_[id] - largest_) / temperature_; }
   double weight(uint32_t id) const { return std::exp(log_weight(id)); }
 
