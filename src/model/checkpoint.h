@@ -65,6 +65,7 @@ class Checkpoint {
 
  private:
   Checkpoint() = default;
+  Status collect_tensors();
 
   std::string directory_;
   std::vector<SafetensorsFile> files_;

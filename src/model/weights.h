@@ -102,6 +102,8 @@ class WeightLoader {
   Status check_complete() const;
 
  private:
+  uint32_t qkv_chunks() const;
+
   const Checkpoint* checkpoint_;
   const ModelConfig* config_;
 };

@@ -1,0 +1,51 @@
+// Every tensor name of the MiMo-V2 family, in one place (docs/weights_format.md section 1).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace ultraspeed::model {
+
+// The names of a layer's modules and parameters; a weight matrix is a module plus one of the
+// suffixes below.
+inline constexpr std::string_view kEmbeddingModule = "model.embed_tokens";
+inline constexpr std::string_view kLmHeadModule = "lm_head";
+inline constexpr std::string_view kFinalNormModule = "model.norm";
+
+inline constexpr std::string_view kInputNormModule = "input_layernorm";
+inline constexpr std::string_view kPostAttentionNormModule = "post_attention_layernorm";
+inline constexpr std::string_view kQkvModule = "self_attn.qkv_proj";  // fused layouts
+inline constexpr std::string_view kQModule = "self_attn.q_proj";      // split layouts
+inline constexpr std::string_view kKModule = "self_attn.k_proj";
+inline constexpr std::string_view kVModule = "self_attn.v_proj";
+inline constexpr std::string_view kOModule = "self_attn.o_proj";
+inline constexpr std::string_view kSinkParameter = "self_attn.attention_sink_bias";
+inline constexpr std::string_view kDenseGateModule = "mlp.gate_proj";
+inline constexpr std::string_view kDenseUpModule = "mlp.up_proj";
+inline constexpr std::string_view kDenseDownModule = "mlp.down_proj";
+inline constexpr std::string_view kRouterModule = "mlp.gate";
+inline constexpr std::string_view kRouterBiasParameter = "mlp.gate.e_score_correction_bias";
+inline constexpr std::string_view kExpertGateModule = "gate_proj";
+inline constexpr std::string_view kExpertUpModule = "up_proj";
+inline constexpr std::string_view kExpertDownModule = "down_proj";
+
+inline constexpr std::string_view kWeightSuffix = ".weight";
+inline constexpr std::string_view kFp8ScaleSuffix = ".weight_scale_inv";  // f32, 128x128 blocks
+inline constexpr std::string_view kMxScaleSuffix = ".weight_scale";       // E8M0, 32 columns
+
+std::string layer_name(uint32_t layer, std::string_view name);  // model.layers.3.NAME
+// model.layers.3.mlp.experts.7.NAME
+std::string expert_name(uint32_t layer, uint32_t expert, std::string_view name);
+
+enum class TensorOwner { kBackbone, kMtp, kDrafter, kOther };
+
+struct TensorNameInfo {
+  TensorOwner owner = TensorOwner::kOther;
+  uint32_t mtp_layer = 0;  // of kMtp
+};
+
+// Which part of a checkpoint a tensor belongs to, by its name.
+TensorNameInfo classify_tensor_name(std::string_view name);
+
+}  // namespace ultraspeed::model

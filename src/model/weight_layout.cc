@@ -1,0 +1,196 @@
+#include "model/weight_layout.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "model/tensor_names.h"
+
+namespace ultraspeed::model {
+namespace {
+
+StoredPart whole_part(std::string module, uint32_t rows, uint32_t columns) {
+  StoredPart part;
+  part.module = std::move(module);
+  part.weight_name = part.module + std::string(kWeightSuffix);
+  part.rows = rows;
+  part.columns = columns;
+  part.row_ranges = {{0, rows}};
+  return part;
+}
+
+// A vector whose tensor name has no ".weight".
+StoredPart parameter_part(std::string name, uint32_t columns) {
+  StoredPart part = whole_part(name, 1, columns);
+  part.weight_name = std::move(name);
+  return part;
+}
+
+StoredPart row_shard(StoredPart part, const WeightSource& source) {
+  const uint32_t count = part.rows / source.num_shards;
+  part.row_ranges = {{source.shard * count, count}};
+  return part;
+}
+
+WeightLayout whole_columns(std::vector<StoredPart> parts) {
+  const uint32_t columns = parts.front().columns;
+  return {std::move(parts), 0, columns};
+}
+
+WeightLayout column_shard(StoredPart part, const WeightSource& source) {
+  const uint32_t columns = part.columns / source.num_shards;
+  WeightLayout layout = {{}, source.shard * columns, columns};
+  layout.parts.push_back(std::move(part));
+  return layout;
+}
+
+// Appends the rows of heads [head_begin, head_end), each head_rows high, of one section (q, k or v)
+// of a fused qkv: chunk c holds heads [c * n, (c + 1) * n) at row section_begin of the chunk.
+struct FusedSection {
+  uint32_t heads_per_chunk;
+  uint32_t head_rows;
+  uint32_t section_begin;
+};
+void append_heads(const FusedSection& section, uint32_t chunk_rows, uint32_t head_begin,
+                  uint32_t head_end, std::vector<RowRange>& ranges) {
+  for (uint32_t head = head_begin; head < head_end;) {
+    const uint32_t chunk = head / section.heads_per_chunk;
+    const uint32_t chunk_end = (chunk + 1) * section.heads_per_chunk;
+    const uint32_t count = std::min(head_end, chunk_end) - head;
+    const uint32_t begin = chunk * chunk_rows + section.section_begin +
+                           head % section.heads_per_chunk * section.head_rows;
+    ranges.push_back({begin, count * section.head_rows});
+    head += count;
+  }
+}
+
+Result<WeightLayout> fused_qkv(const ModelConfig& config, const WeightSource& source,
+                               uint32_t chunks) {
+  const LayerConfig& layer = config.layers[source.layer];
+  if (layer.num_q_heads % chunks != 0 || layer.num_kv_heads % chunks != 0) {
+    return make_error(ErrorCode::kUnsupported,
+                      "{}: layer {} has {} query and {} kv heads; expected multiples of the {} "
+                      "chunks that the checkpoint's tp_size gives to a fused qkv",
+                      config.file, source.layer, layer.num_q_heads, layer.num_kv_heads, chunks);
+  }
+  StoredPart part =
+      whole_part(layer_name(source.layer, kQkvModule), layer.qkv_rows(), config.hidden_size);
+  part.scale_grid = ScaleGrid::kRestarting;
+  part.grid_chunks = chunks;
+  part.row_ranges.clear();
+  const uint32_t chunk_rows = layer.qkv_rows() / chunks;
+  const uint32_t q_heads = layer.num_q_heads / chunks;
+  const uint32_t kv_heads = layer.num_kv_heads / chunks;
+  const FusedSection q = {q_heads, layer.head_dim, 0};
+  const FusedSection k = {kv_heads, layer.head_dim, q_heads * layer.head_dim};
+  const FusedSection v = {kv_heads, layer.v_head_dim, (q_heads + kv_heads) * layer.head_dim};
+  const uint32_t shard_q = layer.num_q_heads / source.num_shards;
+  const uint32_t shard_kv = layer.num_kv_heads / source.num_shards;
+  const uint32_t shard = source.shard;
+  append_heads(q, chunk_rows, shard * shard_q, (shard + 1) * shard_q, part.row_ranges);
+  append_heads(k, chunk_rows, shard * shard_kv, (shard + 1) * shard_kv, part.row_ranges);
+  append_heads(v, chunk_rows, shard * shard_kv, (shard + 1) * shard_kv, part.row_ranges);
+  return whole_columns({std::move(part)});
+}
+
+WeightLayout split_qkv(const ModelConfig& config, const WeightSource& source, uint32_t chunks) {
+  const LayerConfig& layer = config.layers[source.layer];
+  std::vector<StoredPart> parts;
+  const auto add = [&](std::string_view module, uint32_t rows) {
+    StoredPart part =
+        row_shard(whole_part(layer_name(source.layer, module), rows, config.hidden_size), source);
+    if (chunks > 1 && rows % chunks == 0) {
+      part.scale_grid = ScaleGrid::kEither;
+      part.grid_chunks = chunks;
+    }
+    parts.push_back(std::move(part));
+  };
+  add(kQModule, layer.q_rows());
+  add(kKModule, layer.k_rows());
+  add(kVModule, layer.v_rows());
+  return whole_columns(std::move(parts));
+}
+
+WeightLayout gate_up(std::string gate, std::string up, uint32_t rows, const ModelConfig& config,
+                     const WeightSource& source) {
+  return whole_columns({row_shard(whole_part(std::move(gate), rows, config.hidden_size), source),
+                        row_shard(whole_part(std::move(up), rows, config.hidden_size), source)});
+}
+
+WeightLayout vector_layout(std::string module, const ModelConfig& config) {
+  return whole_columns({whole_part(std::move(module), 1, config.hidden_size)});
+}
+
+}  // namespace
+
+bool is_vector_role(TensorRole role) {
+  switch (role) {
+    case TensorRole::kFinalNorm:
+    case TensorRole::kInputNorm:
+    case TensorRole::kPostAttentionNorm:
+    case TensorRole::kAttentionSink:
+    case TensorRole::kRouterBias:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_f32_role(TensorRole role) {
+  return is_vector_role(role) || role == TensorRole::kRouter;
+}
+
+Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource& source,
+                                   uint32_t qkv_chunks) {
+  const uint32_t hidden = config.hidden_size;
+  const auto in_layer = [&](std::string_view name) { return layer_name(source.layer, name); };
+  const auto in_expert = [&](std::string_view name) {
+    return expert_name(source.layer, source.expert, name);
+  };
+  switch (source.role) {
+    case TensorRole::kEmbedding:
+      return column_shard(whole_part(std::string(kEmbeddingModule), config.vocab_size, hidden),
+                          source);
+    case TensorRole::kLmHead: {
+      const std::string_view module = config.tie_word_embeddings ? kEmbeddingModule : kLmHeadModule;
+      return whole_columns(
+          {row_shard(whole_part(std::string(module), config.vocab_size, hidden), source)});
+    }
+    case TensorRole::kFinalNorm:
+      return vector_layout(std::string(kFinalNormModule), config);
+    case TensorRole::kInputNorm:
+      return vector_layout(in_layer(kInputNormModule), config);
+    case TensorRole::kPostAttentionNorm:
+      return vector_layout(in_layer(kPostAttentionNormModule), config);
+    case TensorRole::kQkvProj:
+      if (config.qkv_layout == QkvLayout::kFused) return fused_qkv(config, source, qkv_chunks);
+      return split_qkv(config, source, qkv_chunks);
+    case TensorRole::kAttentionSink:
+      return column_shard(
+          parameter_part(in_layer(kSinkParameter), config.layers[source.layer].num_q_heads),
+          source);
+    case TensorRole::kOProj:
+      return column_shard(whole_part(in_layer(kOModule), hidden,
+                                     config.layers[source.layer].attention_output_size()),
+                          source);
+    case TensorRole::kDenseGateUp:
+      return gate_up(in_layer(kDenseGateModule), in_layer(kDenseUpModule), config.intermediate_size,
+                     config, source);
+    case TensorRole::kDenseDown:
+      return column_shard(whole_part(in_layer(kDenseDownModule), hidden, config.intermediate_size),
+                          source);
+    case TensorRole::kRouter:
+      return whole_columns({whole_part(in_layer(kRouterModule), config.num_experts, hidden)});
+    case TensorRole::kRouterBias:
+      return whole_columns({parameter_part(in_layer(kRouterBiasParameter), config.num_experts)});
+    case TensorRole::kExpertGateUp:
+      return gate_up(in_expert(kExpertGateModule), in_expert(kExpertUpModule),
+                     config.moe_intermediate_size, config, source);
+    case TensorRole::kExpertDown:
+      return column_shard(
+          whole_part(in_expert(kExpertDownModule), hidden, config.moe_intermediate_size), source);
+  }
+  US_CHECK(false, "role {}", static_cast<int>(source.role));
+  return WeightLayout{};
+}
+
+}  // namespace ultraspeed::model

@@ -1,0 +1,216 @@
+// The shapes of weights.h: from the configuration alone, without a checkpoint.
+#include <array>
+
+#include "base/check.h"
+#include "model/tensor_names.h"
+#include "model/weights.h"
+
+namespace ultraspeed::model {
+namespace {
+
+using tensor::WeightFormat;
+
+// Unsplit dimensions, and what num_shards has to divide.
+struct Dimensions {
+  uint32_t rows = 0;
+  uint32_t columns = 0;
+  enum class Split { kNone, kRows, kColumns } split = Split::kNone;
+  // The units of the split axis: a shard takes an equal count of each.
+  std::array<uint32_t, 2> units = {0, 0};
+};
+
+Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
+  using Split = Dimensions::Split;
+  const uint32_t hidden = config.hidden_size;
+  const LayerConfig& layer = config.layers[source.layer];
+  const auto rows_split = [](uint32_t rows, uint32_t columns, uint32_t units) {
+    return Dimensions{rows, columns, Split::kRows, {units, units}};
+  };
+  const auto columns_split = [](uint32_t rows, uint32_t columns) {
+    return Dimensions{rows, columns, Split::kColumns, {columns, columns}};
+  };
+  switch (source.role) {
+    case TensorRole::kEmbedding:
+      return columns_split(config.vocab_size, hidden);
+    case TensorRole::kLmHead:
+      return rows_split(config.vocab_size, hidden, config.vocab_size);
+    case TensorRole::kFinalNorm:
+    case TensorRole::kInputNorm:
+    case TensorRole::kPostAttentionNorm:
+      return {1, hidden, Split::kNone, {}};
+    case TensorRole::kQkvProj:
+      return {layer.qkv_rows(), hidden, Split::kRows, {layer.num_q_heads, layer.num_kv_heads}};
+    case TensorRole::kAttentionSink:
+      return columns_split(1, layer.num_q_heads);
+    case TensorRole::kOProj:
+      return {hidden,
+              layer.attention_output_size(),
+              Split::kColumns,
+              {layer.num_q_heads, layer.num_q_heads}};
+    case TensorRole::kDenseGateUp:
+      return rows_split(2 * config.intermediate_size, hidden, config.intermediate_size);
+    case TensorRole::kDenseDown:
+      return columns_split(hidden, config.intermediate_size);
+    case TensorRole::kRouter:
+      return {config.num_experts, hidden, Split::kNone, {}};
+    case TensorRole::kRouterBias:
+      return {1, config.num_experts, Split::kNone, {}};
+    case TensorRole::kExpertGateUp:
+      return rows_split(2 * config.moe_intermediate_size, hidden, config.moe_intermediate_size);
+    case TensorRole::kExpertDown:
+      return columns_split(hidden, config.moe_intermediate_size);
+  }
+  US_CHECK(false, "role {}", static_cast<int>(source.role));
+  return {};
+}
+
+bool is_expert_role(TensorRole role) {
+  return role == TensorRole::kExpertGateUp || role == TensorRole::kExpertDown;
+}
+
+void check_source(const ModelConfig& config, const WeightSource& source) {
+  US_CHECK(source.num_shards > 0 && source.shard < source.num_shards, "shard {} of {}",
+           source.shard, source.num_shards);
+  US_CHECK(source.layer < config.num_layers(), "layer {} of {}", source.layer, config.num_layers());
+  const LayerConfig& layer = config.layers[source.layer];
+  const TensorRole role = source.role;
+  const bool is_moe_role =
+      is_expert_role(role) || role == TensorRole::kRouter || role == TensorRole::kRouterBias;
+  const bool is_dense_role = role == TensorRole::kDenseGateUp || role == TensorRole::kDenseDown;
+  US_CHECK(!is_moe_role || layer.is_moe, "layer {} is dense", source.layer);
+  US_CHECK(!is_dense_role || !layer.is_moe, "layer {} has experts", source.layer);
+  US_CHECK(role != TensorRole::kAttentionSink || layer.has_sink, "layer {} has no sinks",
+           source.layer);
+  US_CHECK(!is_expert_role(role) || source.expert < config.num_experts, "expert {} of {}",
+           source.expert, config.num_experts);
+}
+
+tl::unexpected<Error> cannot_split(const ModelConfig& config, const WeightSource& source,
+                                   const std::string& reason) {
+  return make_error(ErrorCode::kUnsupported, "{}: {} of layer {} cannot be split over {} ranks: {}",
+                    config.file, tensor_role_name(source.role), source.layer, source.num_shards,
+                    reason);
+}
+
+// Scale blocks must stay whole, and the packed scales aligned.
+Status check_format(const ModelConfig& config, const WeightSource& source, WeightFormat format,
+                    const WeightShape& shape) {
+  if (format == WeightFormat::kMxfp4 && shape.columns % tensor::kMxBlockColumns != 0) {
+    return cannot_split(config, source,
+                        fmt::format("a rank would have {} columns; expected a multiple of the {} "
+                                    "columns of an MXFP4 scale",
+                                    shape.columns, tensor::kMxBlockColumns));
+  }
+  if (format != WeightFormat::kFp8Block128) return {};
+  const bool cuts_blocks = dimensions(config, source).columns != shape.columns &&
+                           shape.columns % tensor::kFp8BlockColumns != 0;
+  if (cuts_blocks) {
+    return cannot_split(config, source,
+                        fmt::format("a rank would have {} columns; expected a multiple of the {} "
+                                    "columns of an FP8 scale",
+                                    shape.columns, tensor::kFp8BlockColumns));
+  }
+  if (uint64_t{shape.rows} * shape.columns % sizeof(float) != 0) {
+    return cannot_split(config, source,
+                        fmt::format("{} x {} FP8 elements are not a multiple of {}, so the scales "
+                                    "behind them would not be aligned",
+                                    shape.rows, shape.columns, sizeof(float)));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view tensor_role_name(TensorRole role) {
+  constexpr std::array<std::string_view, 14> kNames = {
+      "embedding",           "lm_head",        "final norm",     "input norm",
+      "post-attention norm", "qkv projection", "attention sink", "output projection",
+      "dense gate/up",       "dense down",     "router",         "router bias",
+      "expert gate/up",      "expert down"};
+  return kNames.at(static_cast<size_t>(role));
+}
+
+Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,
+                                 WeightFormat format) {
+  check_source(config, source);
+  const Dimensions whole = dimensions(config, source);
+  WeightShape shape = {format, whole.rows, whole.columns, 0};
+  if (whole.split != Dimensions::Split::kNone) {
+    for (const uint32_t units : whole.units) {
+      if (units % source.num_shards != 0) {
+        return cannot_split(config, source,
+                            fmt::format("expected the number of ranks to divide {}", units));
+      }
+    }
+    uint32_t& axis = whole.split == Dimensions::Split::kRows ? shape.rows : shape.columns;
+    axis /= source.num_shards;
+  }
+  US_TRY(check_format(config, source, format, shape));
+  shape.bytes = tensor::packed_bytes(format, shape.rows, shape.columns);
+  return shape;
+}
+
+WeightFormat expected_format(const ModelConfig& config, TensorRole role, uint32_t layer) {
+  const QuantizationConfig& quantization = config.quantization;
+  const auto linear = [&](const std::string& module) {
+    return quantization.has_fp8_linears && !quantization.is_ignored(module)
+               ? WeightFormat::kFp8Block128
+               : WeightFormat::kBf16;
+  };
+  switch (role) {
+    case TensorRole::kEmbedding:
+    case TensorRole::kLmHead:
+      return WeightFormat::kBf16;
+    case TensorRole::kQkvProj:
+      return linear(
+          layer_name(layer, config.qkv_layout == QkvLayout::kFused ? kQkvModule : kQModule));
+    case TensorRole::kOProj:
+      return linear(layer_name(layer, kOModule));
+    case TensorRole::kDenseGateUp:
+      return linear(layer_name(layer, kDenseGateModule));
+    case TensorRole::kDenseDown:
+      return linear(layer_name(layer, kDenseDownModule));
+    case TensorRole::kExpertGateUp:
+    case TensorRole::kExpertDown:
+      if (quantization.has_mxfp4_experts) return WeightFormat::kMxfp4;
+      return linear(layer_name(layer, "mlp.experts"));
+    default:
+      return WeightFormat::kF32;
+  }
+}
+
+Result<WeightShape> expected_shape(const ModelConfig& config, const WeightSource& source) {
+  return weight_shape(config, source, expected_format(config, source.role, source.layer));
+}
+
+std::vector<WeightSource> all_weights(const ModelConfig& config, uint32_t shard,
+                                      uint32_t num_shards) {
+  std::vector<WeightSource> sources;
+  const auto add = [&](TensorRole role, uint32_t layer = 0, uint32_t expert = 0) {
+    sources.push_back({role, layer, expert, shard, num_shards});
+  };
+  add(TensorRole::kEmbedding);
+  for (uint32_t layer = 0; layer < config.num_layers(); ++layer) {
+    add(TensorRole::kInputNorm, layer);
+    add(TensorRole::kQkvProj, layer);
+    if (config.layers[layer].has_sink) add(TensorRole::kAttentionSink, layer);
+    add(TensorRole::kOProj, layer);
+    add(TensorRole::kPostAttentionNorm, layer);
+    if (!config.layers[layer].is_moe) {
+      add(TensorRole::kDenseGateUp, layer);
+      add(TensorRole::kDenseDown, layer);
+      continue;
+    }
+    add(TensorRole::kRouter, layer);
+    add(TensorRole::kRouterBias, layer);
+    for (uint32_t expert = 0; expert < config.num_experts; ++expert) {
+      add(TensorRole::kExpertGateUp, layer, expert);
+      add(TensorRole::kExpertDown, layer, expert);
+    }
+  }
+  add(TensorRole::kFinalNorm);
+  add(TensorRole::kLmHead);
+  return sources;
+}
+
+}  // namespace ultraspeed::model
