@@ -113,7 +113,6 @@ std::vector<ByteRange> map_ranges(const std::vector<ByteRange>& ranges,
   std::vector<ByteRange> mapped;
   mapped.reserve(ranges.size());
   for (const ByteRange& range : ranges) {
-    if (range.begin == range.end) continue;
     mapped.push_back({map_offset(range.begin, false, edits), map_offset(range.end, true, edits)});
   }
   return mapped;

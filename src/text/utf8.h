@@ -53,8 +53,8 @@ struct RewrittenText {
 // Replaces each malformed or cut-off piece by U+FFFD.
 RewrittenText replace_malformed(std::string_view bytes);
 
-// The same ranges (ascending, disjoint) in the rewritten text. A range that touches an edit covers
-// all of its replacement.
+// The same ranges (ascending, disjoint, not empty) in the rewritten text. A range that touches an
+// edit covers all of its replacement.
 std::vector<ByteRange> map_ranges(const std::vector<ByteRange>& ranges,
                                   const std::vector<TextEdit>& edits);
 
