@@ -41,6 +41,7 @@ function(add_unit_test name)
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS} GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # support/scale.h
   target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   if(NOT ARG_TIMEOUT)
@@ -50,7 +51,7 @@ function(add_unit_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
 
-# add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]): built only in the fuzz preset.
+# add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]), for the fuzz preset alone.
 # CORPUS is a folder of seed inputs, relative to the repository root. The target fuzz_targets builds
 # all of them; write_fuzz_list() names them in fuzz_targets.txt for tests/fuzz/run.
 if(ULTRASPEED_FUZZ)

@@ -3,8 +3,8 @@
 
 BINARY=$BUILD_ROOT/release/ultraspeed
 
-# configured DIR: whether DIR belongs to this clone and is newer than the presets (which ninja does not
-# watch; it watches the CMake files itself).
+# configured DIR: whether DIR belongs to this clone and is newer than the presets (which ninja does
+# not watch; it watches the CMake files itself).
 configured() {
   [ -f "$1/build.ninja" ] && [ "$1/build.ninja" -nt CMakePresets.json ] &&
     grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$1/CMakeCache.txt"
@@ -28,7 +28,7 @@ compile() {
   shift
   jobs=$(job_count)
   step "building $preset with $jobs jobs" \
-    "If a compiler was killed, memory ran out: try JOBS=1. If files are missing, remove $BUILD_ROOT/$preset." \
+    "If a compiler was killed, memory ran out: try JOBS=1. If the folder is damaged, remove it." \
     ninja -C "$BUILD_ROOT/$preset" -j "$jobs" "$@"
 }
 

@@ -44,11 +44,11 @@ seconds_text() {
   if [ "$1" -ge 60 ]; then echo "$(($1 / 60)) min $(($1 % 60)) s"; else echo "$1 s"; fi
 }
 
-# Prints "DONE TOTAL" from the newest "[DONE/TOTAL]" (ninja, fuzz runner) or "DONE/TOTAL Test" (ctest)
-# in the log after byte $1.
+# Prints "DONE TOTAL" from the newest "[DONE/TOTAL]" (ninja, fuzz runner) or "DONE/TOTAL Test"
+# (ctest) in the log after byte $1.
 step_position() {
   tail -c "+$(($1 + 1))" "$LOG" | tail -c 4000 |
-    sed -nE 's/^ *\[([0-9]+)\/([0-9]+)\].*/\1 \2/p; s/^ *([0-9]+)\/([0-9]+) Test .*/\1 \2/p' | tail -n 1
+    sed -nE 's/^ *\[?([0-9]+)\/([0-9]+)(\]| Test ).*/\1 \2/p' | tail -n 1
 }
 
 # show_progress LABEL ELAPSED "DONE TOTAL": one line with a bar and an estimate.
@@ -91,13 +91,14 @@ step() {
     say "  $label: done ($(seconds_text $((SECONDS - start))))"
     return 0
   fi
-  say "FAILED: $label (exit status $status, $(seconds_text $((SECONDS - start)))). The end of its output:"
+  say "FAILED: $label (exit status $status, $(seconds_text $((SECONDS - start))));" \
+    "the end of its output:"
   tail -c "+$((offset + 1))" "$LOG" | tail -n "${STEP_TAIL_LINES:-30}" | sed 's/^/  | /' >&3
   say "The whole output is in $LOG. $hint"
   return "$status"
 }
 
-# Free memory in kB: what the kernel can give without swapping, or less inside a memory-limited group.
+# Free memory in kB: what the kernel can give without swapping, or what a memory limit leaves.
 free_memory_kb() {
   local free limit used
   free=$(awk '/^MemAvailable:/ {print $2}' /proc/meminfo 2>/dev/null)
@@ -116,7 +117,6 @@ free_memory_kb() {
 job_count() {
   local jobs cores
   if [ -n "${JOBS:-}" ]; then
-    case $JOBS in *[!0-9]* | 0) die "JOBS is '$JOBS'; expected a number of at least 1" ;; esac
     echo "$JOBS"
     return
   fi
@@ -127,9 +127,14 @@ job_count() {
   echo "$jobs"
 }
 
+# require_count NAME VALUE
+require_count() {
+  case $2 in '' | *[!0-9]* | 0) die "$1 is '$2'; expected a number of at least 1" ;; esac
+}
+
 free_disk_mb() { df -Pm "$1" | awk 'NR == 2 {print $4}'; }
 
-# require_resources DISK_MB MEMORY_MB TIME: states what the command takes and stops if it cannot fit.
+# require_resources DISK_MB MEMORY_MB TIME: states what the command takes; stops if it cannot fit.
 require_resources() {
   local disk memory
   disk=$(free_disk_mb "$BUILD_ROOT")
@@ -137,5 +142,5 @@ require_resources() {
   say "This takes up to $1 MB of disk ($disk MB free), $2 MB of memory ($memory MB free) and $3."
   [ "$disk" -ge "$1" ] ||
     die "only $disk MB are free under $PWD; free at least $1 MB or move the clone to a larger disk"
-  [ "$memory" -ge "$2" ] || warn "little free memory: one compiler at a time, and the system may swap"
+  [ "$memory" -ge "$2" ] || warn "little free memory: fewer jobs at once, and the system may swap"
 }

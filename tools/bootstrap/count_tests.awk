@@ -1,6 +1,6 @@
 # Counts individual test cases of one ctest run. Reads ctest's JUnit file (named ctest.xml) and then
 # the GoogleTest reports beside it, one for each test executable, named after its ctest entry.
-# Prints "passed N", "failed N", and a line "fail NAME" or "skip NAME" for each case that did not pass.
+# Prints "passed N", "failed N", and "fail NAME" or "skip NAME" for each case that did not pass.
 # An entry without a GoogleTest report, or one that failed although its report shows no failure (a
 # crash, a leak at exit, a time-out), counts as one case of its own.
 
@@ -32,7 +32,9 @@ is_ctest && /^[ \t]*<testcase name=/ {
 }
 
 !is_ctest && /^[ \t]*<failure message=/ { verdict[case_name] = "fail" }
-!is_ctest && /^[ \t]*<skipped message=/ { if (verdict[case_name] != "fail") verdict[case_name] = "skip" }
+!is_ctest && /^[ \t]*<skipped message=/ && verdict[case_name] != "fail" {
+  verdict[case_name] = "skip"
+}
 
 function record(name, result) {
   if (result == "pass") passed++

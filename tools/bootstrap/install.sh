@@ -1,5 +1,5 @@
 # install_packages GROUP...: installs what is missing of these groups of packages.txt with apt-get.
-# Talks to apt only when dpkg-query says that something is missing, so that later runs need no network.
+# Talks to apt only when dpkg-query says that something is missing: later runs need no network.
 
 APT_LOCK_SECONDS=600
 
@@ -25,7 +25,8 @@ as_root() {
 acquire_root() {
   [ "$(id -u)" -ne 0 ] || return 0
   local advice="run as root: apt-get install --no-install-recommends $*"
-  command -v sudo >/dev/null || die "packages are missing and this is neither root nor a user with sudo; $advice"
+  command -v sudo >/dev/null ||
+    die "packages are missing, and this is neither root nor a user with sudo; $advice"
   sudo -n true 2>/dev/null && return 0
   [ -t 0 ] || die "packages are missing and sudo asks for a password; $advice"
   say "sudo is needed to install packages"

@@ -1,5 +1,5 @@
-# The test command: tiers (release, asan, tsan, fuzz), each configured, built, run and counted; then a
-# table, what failed, what was skipped, and the totals on the last line.
+# The test command: tiers (release, asan, tsan, fuzz), each configured, built, run and counted; then
+# a table, what failed, what was skipped, and the totals on the last line.
 
 TIERS=()
 declare -A PASSED FAILED SKIPPED BUILD_TIME TEST_TIME
@@ -7,7 +7,7 @@ FAILURES=()
 SKIPS=()
 FORBIDDEN_SKIPS=0
 
-# tier NAME PRESET TARGET: configures and builds; counts one failure and returns 1 if that fails.
+# build_tier NAME PRESET TARGET: configures and builds; if that fails, counts it and returns 1.
 build_tier() {
   local name=$1 preset=$2 target=$3 start=$SECONDS status=0
   TIERS+=("$name")
@@ -45,7 +45,7 @@ count_cases() {
     xargs -0 awk -f tools/bootstrap/count_tests.awk "$reports/ctest.xml")
 }
 
-# test_tier NAME CTEST_FLAGS...: runs the tests of a built tier. Without address randomisation, where
+# test_tier NAME CTEST_FLAGS...: runs the tests of a built tier, without address randomisation where
 # the kernel allows that: ThreadSanitizer's fixed shadow does not fit every randomised layout.
 test_tier() {
   local name=$1 start=$SECONDS reports=$PWD/$BUILD_ROOT/$1/reports fixed=()
@@ -53,7 +53,8 @@ test_tier() {
   ! setarch "$(uname -m)" -R true 2>/dev/null || fixed=(setarch "$(uname -m)" -R)
   rm -rf "$reports"
   mkdir -p "$reports"
-  STEP_TAIL_LINES=80 step "testing $name" "Run one test alone with: ctest --test-dir $BUILD_ROOT/$name -R NAME -V" \
+  STEP_TAIL_LINES=80 step "testing $name" \
+    "Run one test alone with: ctest --test-dir $BUILD_ROOT/$name -R NAME -V" \
     env GTEST_OUTPUT="xml:$reports/" US_TEST_SCALE="$TEST_SCALE" \
     ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1 "${fixed[@]}" \
@@ -72,7 +73,8 @@ fuzz_tier() {
   local start seconds=$((${FUZZ_SECONDS:-60} * TEST_SCALE)) verdict name rest
   build_tier fuzz fuzz fuzz_targets || return
   start=$SECONDS
-  STEP_TAIL_LINES=80 step "fuzzing each target for $seconds s" "Reproduce with: $BUILD_ROOT/fuzz/TARGET ARTIFACT" \
+  STEP_TAIL_LINES=80 step "fuzzing each target for $seconds s" \
+    "Reproduce with: $BUILD_ROOT/fuzz/TARGET ARTIFACT" \
     tests/fuzz/run "$BUILD_ROOT/fuzz" "$seconds" "$(job_count)"
   while read -r verdict name rest; do
     if [ "$verdict" = passed ]; then
@@ -90,7 +92,8 @@ print_summary() {
   say ""
   say "$(printf '%-10s %9s %9s %8s %8s %8s' tier build test passed failed skipped)"
   for name in "${TIERS[@]}"; do
-    say "$(printf '%-10s %7d s %7d s %8d %8d %8d' "$name" "${BUILD_TIME[$name]}" "${TEST_TIME[$name]}" \
+    say "$(printf '%-10s %7d s %7d s %8d %8d %8d' "$name" \
+      "${BUILD_TIME[$name]}" "${TEST_TIME[$name]}" \
       "${PASSED[$name]}" "${FAILED[$name]}" "${SKIPPED[$name]}")"
   done
   say "Total time: $(seconds_text $SECONDS). Log: $LOG"
@@ -102,7 +105,7 @@ print_summary() {
   for line in "${FAILURES[@]}"; do say "FAILED $line"; done
 }
 
-# test_command SCALE: all tiers; SCALE multiplies the randomised tests, the time limits and the fuzzing.
+# test_command SCALE: all tiers; SCALE multiplies randomised tests, time limits and fuzzing.
 test_command() {
   local passed=0 failed=0 name sanitizer_tests=(-LE '^(slow|npm|gpu|tidy)$')
   TEST_SCALE=$1
@@ -110,7 +113,7 @@ test_command() {
   if [ "$TEST_SCALE" -eq 1 ]; then
     require_resources 8000 3000 "at most 40 minutes on 2 cores"
   else
-    require_resources 8000 3000 "the time of ./bootstrap test and up to $TEST_SCALE times its testing part"
+    require_resources 8000 3000 "up to $TEST_SCALE times as long as ./bootstrap test"
   fi
   install_packages build test
   build_tier release release all && test_tier release
