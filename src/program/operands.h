@@ -131,7 +131,7 @@ struct RouteOperands {
   BufferId logits = kNoId;  // [T, num_experts]
   BufferId route = kNoId;   // RouteTable
   WeightId bias = kNoId;    // f32 [1, num_experts]; kNoId: none
-  uint32_t num_experts = 0, top_k = 0;
+  uint32_t num_experts = 0, top_k = 0, max_slots = 0, max_pairs = 0;
   uint8_t norm_topk = 1;
   float scaling = 1;
 };
@@ -146,7 +146,7 @@ struct ExpertGateUpOperands {
   BufferId hidden = kNoId;      // [T, H]
   BufferId route = kNoId;       // RouteTable
   BufferId activation = kNoId;  // [pairs <= T * top_k, intermediate_size]
-  uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0;
+  uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0, max_pairs = 0;
 };
 
 // partials[t, chunk, r] = sum over live slots, ascending expert id, of route weight * (weight[r,
@@ -158,7 +158,7 @@ struct ExpertDownOperands {
   BufferId activation = kNoId;  // as in ExpertGateUp
   BufferId route = kNoId;       // RouteTable
   BufferId partials = kNoId;    // [T, kReductionChunks, H]
-  uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0;
+  uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0, max_pairs = 0;
 };
 
 // sampled[t] = the token that the column's sampling parameters choose (step.h). Tile: columns t.

@@ -31,6 +31,9 @@ struct BufferDecl {
   uint32_t extent = 0;        // length of the axis that tiles partition (operands.h)
   uint64_t size_bytes = 0;    // 0: not in the activation arena (the rows appended to a KV cache)
   uint64_t offset_bytes = 0;  // into a rank's activation arena; the same on every rank
+  // The step leaves it complete for whoever comes after: the host on rank 0 (kHost), or the next
+  // step on every rank (kCache).
+  enum class Output : uint8_t { kNone, kHost, kCache } output = Output::kNone;
 };
 
 // Keys and values of one layer, on one rank: f32 [positions, num_kv_heads, head_dim] and

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -219,6 +220,19 @@ Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint3
     output.top_logprobs.emplace_back(static_cast<int32_t>(id), logprob(id));
   }
   return output;
+}
+
+Status run_op(const OpContext& context, const program::SampleOperands& op, uint32_t) {
+  const float* logits = context.buffer(op.logits);
+  for (uint32_t t = context.task.row_begin; t < context.row_end(); ++t) {
+    if (t >= context.num_columns() || !context.input.columns[t].wants_logits) continue;
+    const program::Column& column = context.input.columns[t];
+    US_ASSIGN(context.output->columns[t],
+              sample_column({logits + uint64_t{t} * op.vocab_size, op.vocab_size}, column.position,
+                            column.sampling));
+    context.words(op.sampled)[t] = static_cast<uint32_t>(context.output->columns[t].token_id);
+  }
+  return {};
 }
 
 }  // namespace ultraspeed::cpu

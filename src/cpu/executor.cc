@@ -1,0 +1,229 @@
+#include "cpu/executor.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "base/check.h"
+#include "cpu/machine.h"
+#include "cpu/ops/ops.h"
+#include "cpu/sync.h"
+#include "program/print.h"
+
+namespace ultraspeed::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+#endif
+}
+
+// Who waited for what when a deadline passed.
+struct Fault {
+  uint32_t thread = 0;
+  size_t task = 0;
+  program::Wait wait;
+  uint32_t have = 0;
+};
+
+class CpuExecutor final : public program::Executor {
+ public:
+  explicit CpuExecutor(const CpuOptions& options) : options_(options) {}
+
+  ~CpuExecutor() override {
+    stopping_.store(true);
+    start_step();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight) override {
+    US_TRY(machine_.load(std::move(programs), limits, read_weight));
+    num_threads_ = static_cast<uint32_t>(machine_.programs()[0].lists.size());
+    for (const program::Program& program : machine_.programs()) {
+      US_CHECK(program.lists.size() == num_threads_);
+      sync_.push_back(std::make_unique<SyncState>(program));
+    }
+    scratch_.resize(num_threads_);
+    for (uint32_t i = 0; i < num_threads_; ++i) {
+      threads_.emplace_back([this, i] { thread_main(i); });
+    }
+    return {};
+  }
+
+  Status run(uint32_t index, const program::StepInput& input,
+             program::StepOutput* output) override {
+    if (fault_) return fault_error();
+    US_TRY(machine_.check_step(index, input));
+    output->columns.assign(input.columns.size(), {});
+    program_ = &machine_.programs()[index];
+    step_sync_ = sync_[index].get();
+    step_sync_->begin_epoch();
+    input_ = &input;
+    output_ = output;
+    error_ = {};
+    unfinished_.store(num_threads_, std::memory_order_relaxed);
+    start_step();
+    wait_for_threads();
+    if (fault_) return fault_error();
+    return error_;
+  }
+
+ private:
+  // Release: publishes the step's fields to the threads, which acquire step_ in thread_main().
+  void start_step() {
+    step_.fetch_add(1, std::memory_order_release);
+    step_.notify_all();
+  }
+
+  // Acquire: pairs with each thread's release when it is done; the step's outputs are visible.
+  void wait_for_threads() {
+    for (uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
+         left = unfinished_.load(std::memory_order_acquire)) {
+      unfinished_.wait(left, std::memory_order_acquire);
+    }
+  }
+
+  void thread_main(uint32_t thread) {
+    for (uint32_t seen = 0;;) {
+      step_.wait(seen, std::memory_order_acquire);
+      const uint32_t now = step_.load(std::memory_order_acquire);
+      if (now == seen) continue;
+      seen = now;
+      if (stopping_.load()) return;
+      run_list(thread);
+      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+    }
+  }
+
+  void run_list(uint32_t thread) {
+    const uint32_t rank = thread / program_->num_workers;
+    const auto& list = program_->lists[thread];
+    for (size_t index = 0; index < list.size(); ++index) {
+      if (!run_one(thread, rank, index, list[index])) return;
+    }
+  }
+
+  // False when the step was aborted.
+  bool run_one(uint32_t thread, uint32_t rank, size_t index, const program::Task& task) {
+    for (const program::Wait& wait : task.waits) {
+      if (wait.kind != program::WaitKind::kCounter) continue;
+      const auto met = [&] { return step_sync_->arrived(rank, wait) >= wait.need; };
+      if (!wait_until(met, thread, index, wait)) return false;
+    }
+    const OpContext context(&machine_, *program_, rank, task, *input_, output_, &scratch_[thread]);
+    const uint32_t units = unit_count(context);
+    for (uint32_t unit = 0; unit < units; ++unit) {
+      for (const program::Wait& wait : task.waits) {
+        if (wait.kind != program::WaitKind::kSlot) continue;
+        const auto met = [&] { return step_sync_->slot_ready(rank, wait, unit); };
+        if (!wait_until(met, thread, index, wait)) return false;
+      }
+      if (Status status = run_task(context, unit); !status) record_error(std::move(status));
+      step_sync_->signal_unit(rank, task.signal, task.row_begin + unit * task.part);
+    }
+    step_sync_->signal(rank, task.signal);
+    return true;
+  }
+
+  // Spins, then yields, until `met`. False when the step was aborted or the deadline passed.
+  template <class Condition>
+  bool wait_until(const Condition& met, uint32_t thread, size_t index, const program::Wait& wait) {
+    constexpr uint32_t kSpins = 4096;
+    for (uint32_t i = 0; i < kSpins; ++i) {
+      if (met()) return true;
+      pause_briefly();
+    }
+    const auto deadline = Clock::now() + std::chrono::milliseconds(options_.wait_deadline_ms);
+    while (!met()) {
+      if (aborted_.load(std::memory_order_relaxed)) return false;
+      std::this_thread::yield();
+      if (Clock::now() < deadline) continue;
+      record_fault(thread, index, wait);
+      return false;
+    }
+    return true;
+  }
+
+  void record_fault(uint32_t thread, size_t index, const program::Wait& wait) {
+    const std::lock_guard lock(report_mutex_);
+    aborted_.store(true, std::memory_order_relaxed);
+    if (fault_) return;
+    const bool is_counter = wait.kind == program::WaitKind::kCounter;
+    const uint32_t rank = thread / program_->num_workers;
+    fault_ = Fault{thread, index, wait, is_counter ? step_sync_->arrived(rank, wait) : 0};
+  }
+
+  void record_error(Status status) {
+    const std::lock_guard lock(report_mutex_);
+    if (error_) error_ = std::move(status);
+  }
+
+  Status fault_error() const {
+    return make_error(
+        ErrorCode::kInternal, "program '{}' stuck: {} waited {} ms for {} {}: needs {}, has {}",
+        program_->name,
+        program::task_location(*program_, fault_->thread / program_->num_workers,
+                               fault_->thread % program_->num_workers, fault_->task),
+        options_.wait_deadline_ms,
+        fault_->wait.kind == program::WaitKind::kCounter ? "counter" : "slot flags",
+        fault_->wait.id, fault_->wait.need, fault_->have);
+  }
+
+  const CpuOptions options_;
+  Machine machine_;
+  std::vector<std::unique_ptr<SyncState>> sync_;  // [program]
+  std::vector<Scratch> scratch_;                  // [thread]
+  std::vector<std::thread> threads_;
+  uint32_t num_threads_ = 0;
+
+  // The step in progress; written between steps only.
+  const program::Program* program_ = nullptr;
+  SyncState* step_sync_ = nullptr;
+  const program::StepInput* input_ = nullptr;
+  program::StepOutput* output_ = nullptr;
+
+  std::atomic<uint32_t> step_ = 0;        // threads start when it changes
+  std::atomic<uint32_t> unfinished_ = 0;  // threads still on the step
+  std::atomic<bool> stopping_ = false;
+  std::atomic<bool> aborted_ = false;
+
+  std::mutex report_mutex_;     // guards the two below while a step runs
+  std::optional<Fault> fault_;  // once set, the counters are torn and every later step fails
+  Status error_;
+};
+
+}  // namespace
+
+std::unique_ptr<program::Executor> make_cpu_executor(const CpuOptions& options) {
+  return std::make_unique<CpuExecutor>(options);
+}
+
+program::DeviceLimits cpu_limits(uint32_t num_workers) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  const bool known = sched_getaffinity(0, sizeof(allowed), &allowed) == 0;
+  program::DeviceLimits limits;
+  limits.name = "cpu";
+  limits.num_workers = num_workers != 0 ? num_workers
+                       : known          ? static_cast<uint32_t>(CPU_COUNT(&allowed))
+                                        : 1;
+  limits.weight_page_bytes = 17'408;  // as the GPU's, so that listings compare
+  limits.ring_pages = 12;
+  limits.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                        static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+  return limits;
+}
+
+}  // namespace ultraspeed::cpu

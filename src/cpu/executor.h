@@ -1,0 +1,26 @@
+// The CPU executor: one persistent thread for each worker of each rank, which walks its task list
+// every step and waits on counters, as the CTAs of the GPU executor do.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "program/executor.h"
+
+namespace ultraspeed::cpu {
+
+struct CpuOptions {
+  // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
+  uint32_t wait_deadline_ms = 60'000;
+};
+
+std::unique_ptr<program::Executor> make_cpu_executor(const CpuOptions& options);
+
+// The limits of this machine: `num_workers` threads, or one per processor for 0.
+program::DeviceLimits cpu_limits(uint32_t num_workers);
+
+// Runs every step on one thread in a random legal order of tasks and units, with arenas poisoned by
+// NaN, and must give the same results. For tests and `inspect`.
+std::unique_ptr<program::Executor> make_shuffled_executor(uint64_t seed);
+
+}  // namespace ultraspeed::cpu

@@ -1,0 +1,119 @@
+#include "cpu/machine.h"
+
+#include <algorithm>
+#include <limits>
+#include <new>
+
+#include "base/check.h"
+
+namespace ultraspeed::cpu {
+
+using program::Program;
+
+namespace {
+
+bool same_weights(const Program& a, const Program& b) {
+  const auto same = [](const program::WeightDecl& x, const program::WeightDecl& y) {
+    return x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.count == y.count;
+  };
+  return std::equal(a.weights.begin(), a.weights.end(), b.weights.begin(), b.weights.end(), same);
+}
+
+bool same_caches(const Program& a, const Program& b) {
+  const auto same = [](const program::CacheDecl& x, const program::CacheDecl& y) {
+    return x.num_kv_heads == y.num_kv_heads && x.head_dim == y.head_dim &&
+           x.v_head_dim == y.v_head_dim && x.ring_positions == y.ring_positions;
+  };
+  return a.kv_page_positions == b.kv_page_positions &&
+         std::equal(a.caches.begin(), a.caches.end(), b.caches.begin(), b.caches.end(), same);
+}
+
+Status load_rank(const Program& program, uint32_t rank, const program::CacheLimits& limits,
+                 const program::WeightReader& read_weight, RankMemory* memory) {
+  memory->weights.resize(program.weights.size());
+  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
+    const program::WeightDecl& decl = program.weights[id];
+    memory->weights[id].resize(decl.size_bytes());
+    for (uint32_t index = 0; index < decl.count; ++index) {
+      US_TRY(read_weight(rank, id, index,
+                         std::span(memory->weights[id])
+                             .subspan(index * decl.matrix_bytes(), decl.matrix_bytes())));
+    }
+  }
+  for (const program::CacheDecl& decl : program.caches) {
+    const uint64_t positions =
+        decl.ring_positions != 0 ? uint64_t{limits.num_sequences} * decl.ring_positions
+                                 : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    memory->caches.push_back({std::vector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
+                              std::vector<float>(positions * decl.num_kv_heads * decl.v_head_dim,
+                                                 nan)});
+  }
+  return {};
+}
+
+}  // namespace
+
+Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
+                     const program::WeightReader& read_weight) {
+  US_CHECK(!programs.empty() && ranks_.empty());
+  for (const Program& program : programs) {
+    US_CHECK(program.num_ranks == programs[0].num_ranks && same_weights(program, programs[0]) &&
+                 same_caches(program, programs[0]),
+             "program '{}' does not fit '{}'", program.name, programs[0].name);
+  }
+  uint64_t arena_bytes = 0;
+  for (const Program& program : programs) arena_bytes = std::max(arena_bytes, program.arena_bytes);
+  try {
+    ranks_.resize(programs[0].num_ranks);
+    for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+      ranks_[rank].arena.resize(arena_bytes / sizeof(float));
+      US_TRY(load_rank(programs[0], rank, limits, read_weight, &ranks_[rank]));
+    }
+  } catch (const std::bad_alloc&) {
+    return make_error(ErrorCode::kOutOfMemory,
+                      "not enough memory for the weights and KV caches of '{}'; lower the context "
+                      "or the number of sessions",
+                      programs[0].name);
+  }
+  programs_ = std::move(programs);
+  limits_ = limits;
+  return {};
+}
+
+Status Machine::check_step(uint32_t index, const program::StepInput& input) const {
+  US_CHECK(index < programs_.size());
+  const Program& program = programs_[index];
+  const size_t count = input.columns.size();
+  if (count == 0 || count > program.width) {
+    return make_error(ErrorCode::kInvalidArgument, "program '{}' takes 1 to {} columns, not {}",
+                      program.name, program.width, count);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const program::Column& column = input.columns[i];
+    if (column.sequence >= limits_.num_sequences || column.sequence >= input.page_tables.size()) {
+      return make_error(ErrorCode::kInvalidArgument, "column {}: no sequence {}", i,
+                        column.sequence);
+    }
+    const auto& pages = input.page_tables[column.sequence];
+    const uint32_t needed = column.position / program.kv_page_positions + 1;
+    const bool pages_valid =
+        pages.size() >= needed && std::all_of(pages.begin(), pages.begin() + needed, [&](uint32_t p) {
+          return p < limits_.num_kv_pages;
+        });
+    if (!pages_valid) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "column {}: position {} needs {} KV pages of sequence {}, its table has {}",
+                        i, column.position, needed, column.sequence, pages.size());
+    }
+  }
+  return {};
+}
+
+void Machine::poison_arenas() {
+  for (RankMemory& rank : ranks_) {
+    std::fill(rank.arena.begin(), rank.arena.end(), std::numeric_limits<float>::quiet_NaN());
+  }
+}
+
+}  // namespace ultraspeed::cpu

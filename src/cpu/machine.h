@@ -1,0 +1,131 @@
+// The memory that CPU executors share: activation arenas, packed weights and KV caches of every
+// rank, and the view that an operation gets of them. Ranks are plain memory here: pushing to a peer
+// is a store.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "program/executor.h"
+#include "program/route_table.h"
+
+namespace ultraspeed::cpu {
+
+// A packed matrix (docs/weights_format.md), [rows, cols].
+struct Matrix {
+  tensor::WeightFormat format = tensor::WeightFormat::kF32;
+  uint32_t rows = 0, cols = 0;
+  const std::byte* data = nullptr;
+};
+
+struct Cache {
+  std::vector<float> keys;    // [positions, num_kv_heads, head_dim]
+  std::vector<float> values;  // [positions, num_kv_heads, v_head_dim]
+};
+
+struct RankMemory {
+  std::vector<float> arena;                    // activations; the widest program's arena
+  std::vector<std::vector<std::byte>> weights;  // [WeightId][count * matrix_bytes]
+  std::vector<Cache> caches;                   // [CacheId]
+};
+
+class Machine {
+ public:
+  // REQUIRES: `programs` verified and alike in weights, caches and ranks.
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight);
+
+  const std::vector<program::Program>& programs() const { return programs_; }
+  const program::CacheLimits& limits() const { return limits_; }
+  RankMemory& rank(uint32_t index) { return ranks_[index]; }
+  uint32_t num_ranks() const { return static_cast<uint32_t>(ranks_.size()); }
+
+  // Errors: kInvalidArgument for a step that the program or the caches cannot hold.
+  Status check_step(uint32_t index, const program::StepInput& input) const;
+
+  // Fills every arena with NaN, so that a read of what was not written shows in the results.
+  void poison_arenas();
+
+ private:
+  std::vector<program::Program> programs_;
+  program::CacheLimits limits_;
+  std::vector<RankMemory> ranks_;
+};
+
+// A thread's temporary arrays, kept from task to task so that a running step allocates nothing.
+class Scratch {
+ public:
+  // A different array for each `slot`, [count], contents undefined.
+  float* floats(size_t slot, size_t count) {
+    if (arrays_.size() <= slot) arrays_.resize(slot + 1);
+    if (arrays_[slot].size() < count) arrays_[slot].resize(count);
+    return arrays_[slot].data();
+  }
+
+ private:
+  std::vector<std::vector<float>> arrays_;
+};
+
+// Everything one operation sees. Cheap to make; one a task.
+class OpContext {
+ public:
+  OpContext(Machine* machine, const program::Program& program_in, uint32_t rank,
+            const program::Task& task_in, const program::StepInput& input_in,
+            program::StepOutput* output_in, Scratch* scratch_in)
+      : program(program_in),
+        task(task_in),
+        input(input_in),
+        output(output_in),
+        scratch(scratch_in),
+        machine_(machine),
+        rank_(rank) {}
+
+  const program::Program& program;
+  const program::Task& task;
+  const program::StepInput& input;
+  program::StepOutput* output;
+  Scratch* scratch;
+
+  uint32_t row_end() const { return task.row_begin + task.row_count; }
+  uint32_t hidden_size() const { return program.hidden_size; }
+  uint32_t num_columns() const { return static_cast<uint32_t>(input.columns.size()); }
+  uint32_t rank() const { return rank_; }
+  uint32_t num_ranks() const { return program.num_ranks; }
+
+  float* buffer(program::BufferId id) const { return buffer_of(rank_, id); }
+  float* buffer_of(uint32_t rank, program::BufferId id) const {
+    return machine_->rank(rank).arena.data() + program.buffers[id].offset_bytes / sizeof(float);
+  }
+  uint32_t* words(program::BufferId id) const {
+    return reinterpret_cast<uint32_t*>(buffer(id));
+  }
+  Matrix matrix(program::WeightId id, uint32_t index = 0) const {
+    const program::WeightDecl& decl = program.weights[id];
+    return {decl.format, decl.rows, decl.cols,
+            machine_->rank(rank_).weights[id].data() + index * decl.matrix_bytes()};
+  }
+  // An f32 vector; nullptr for kNoId.
+  const float* vector(program::WeightId id) const {
+    return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id).data);
+  }
+  Cache& cache(program::CacheId id) const { return machine_->rank(rank_).caches[id]; }
+
+  // Where position `position` of a sequence lies in a cache.
+  uint64_t cache_index(program::CacheId id, uint32_t sequence, uint32_t position) const {
+    const uint64_t ring = program.caches[id].ring_positions;
+    if (ring != 0) return sequence * ring + position % ring;
+    const uint64_t page_positions = program.kv_page_positions;
+    const uint64_t page = input.page_tables[sequence][position / page_positions];
+    return page * page_positions + position % page_positions;
+  }
+
+ private:
+  Machine* machine_;
+  uint32_t rank_;
+};
+
+}  // namespace ultraspeed::cpu

@@ -1,0 +1,48 @@
+// From a model and a device to a program: lowering to stages and tiles, then named passes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "program/executor.h"
+#include "program/program.h"
+
+namespace ultraspeed::plan {
+
+struct PlanOptions {
+  std::string name = "decode";
+  uint32_t width = 8;        // columns; at most kMaxWidth
+  uint32_t num_ranks = 1;    // tensor parallel: 1, 2, 4 or 8
+  uint32_t max_context = 0;  // positions of a sequence; 0: the model's max_position_embeddings
+};
+
+// Rings of sliding layers have room for the window and one chunk of this many new positions.
+inline constexpr uint32_t kMaxWidth = 512;
+
+// Positions of one page of the paged KV caches, and of one chunk of the attention's reduction.
+inline constexpr uint32_t kKvPagePositions = 64;
+inline constexpr uint32_t kAttentionChunkPositions = 512;
+
+// The shape and format of a weight: a checkpoint's own (WeightLoader::shape) or what config.json
+// lets expect (model::expected_shape).
+using ShapeLookup = std::function<Result<model::WeightShape>(const model::WeightSource&)>;
+
+struct Plan {
+  program::Program program;
+  // [Program::weights]: where each comes from, on rank 0; for other ranks set `shard`, for the
+  // matrices of an expert weight set `expert`.
+  std::vector<model::WeightSource> sources;
+};
+
+// Lowers the whole step, embedding to accepted tokens. The result satisfies program::verify().
+// Errors: kInvalidArgument for options out of range, kUnsupported for a split the model does not
+// admit; whatever `shape_of` returns.
+Result<Plan> make_plan(const model::ModelConfig& config, const ShapeLookup& shape_of,
+                       const program::DeviceLimits& limits, const PlanOptions& options);
+
+}  // namespace ultraspeed::plan

@@ -1,0 +1,260 @@
+#include "program/access.h"
+
+#include <type_traits>
+
+namespace ultraspeed::program {
+namespace {
+
+// Collects the accesses of one task; one overload of visit() per opcode.
+class Collector {
+ public:
+  Collector(const Program& program, uint32_t rank, const Task& task, std::vector<Access>* out)
+      : program_(program), rank_(rank), task_(task), out_(out) {}
+
+  void visit(const EmbedOperands& op) {
+    for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.hidden, begin(), end());
+  }
+
+  void visit(const QkvProjOperands& op) {
+    read_all(op.hidden);
+    const uint32_t first_k = op.num_q_heads;
+    const uint32_t first_v = op.num_q_heads + op.num_kv_heads;
+    const uint32_t last = first_v + op.num_kv_heads;
+    for (uint32_t head = begin(); head < end(); ++head) {
+      if (head < first_k) {
+        write_rotated_head(op, op.query, head * op.head_dim);
+      } else if (head < first_v) {
+        write_rotated_head(op, op.cache_rows, (head - first_k) * op.head_dim);
+      } else {
+        const uint32_t part_rows = op.v_head_dim / op.head_parts;
+        const uint32_t row = op.num_kv_heads * op.head_dim + (head - first_v) * op.v_head_dim +
+                             task_.part * part_rows;
+        // A head past the last gives rows past the extent, which verify() reports.
+        const uint32_t overflow = head < last ? 0 : program_.buffers[op.cache_rows].extent;
+        write(rank_, op.cache_rows, row + overflow, row + overflow + part_rows);
+      }
+    }
+  }
+
+  void visit(const AttentionOperands& op) {
+    const uint32_t group = op.num_q_heads / op.num_kv_heads;
+    read(op.query, begin() * op.head_dim, end() * op.head_dim);
+    for (uint32_t kv = begin() / group; kv < (end() + group - 1) / group; ++kv) {
+      const uint32_t v_rows = op.num_kv_heads * op.head_dim;
+      read(op.cache_rows, kv * op.head_dim, (kv + 1) * op.head_dim);
+      read(op.cache_rows, v_rows + kv * op.v_head_dim, v_rows + (kv + 1) * op.v_head_dim);
+    }
+    if (op.num_splits == 1) {
+      write(rank_, op.output, begin() * op.v_head_dim, end() * op.v_head_dim);
+      return;
+    }
+    for (uint32_t head = begin(); head < end(); ++head) {
+      const uint32_t index = head * op.num_splits + task_.part;
+      write(rank_, op.output, index, index + 1);
+    }
+  }
+
+  void visit(const AttentionMergeOperands& op) {
+    read(op.partials, begin() * op.num_splits, end() * op.num_splits);
+    write(rank_, op.output, begin() * op.v_head_dim, end() * op.v_head_dim);
+  }
+
+  void visit(const OutProjOperands& op) {
+    read_all(op.input);
+    push_partials(op.partials);
+  }
+
+  void visit(const ReduceOperands& op) {
+    for (uint32_t chunk = 0; chunk < kReductionChunks; ++chunk) {
+      const uint32_t base = chunk * program_.hidden_size;
+      read(op.partials, base + begin(), base + end());
+    }
+    read(op.residual, begin(), end());
+    for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.output, begin(), end());
+  }
+
+  void visit(const GateUpOperands& op) {
+    read_all(op.hidden);
+    write(rank_, op.output, begin(), end());
+  }
+
+  void visit(const LinearOperands& op) {
+    read_all(op.input);
+    const uint32_t first = op.rows == op.total_rows ? 0 : rank_ * op.rows;
+    write(op.gather_to_rank_0 != 0 ? 0 : rank_, op.output, first + begin(), first + end());
+  }
+
+  void visit(const RouteOperands& op) {
+    read_all(op.logits);
+    write(rank_, op.route, begin(), end());
+  }
+
+  void visit(const ExpertGateUpOperands& op) {
+    read_all(op.hidden);
+    read_all(op.route);
+    const uint32_t units = op.max_slots * op.row_groups;
+    for (uint32_t unit = begin(); unit < units && task_.part > 0; unit += task_.part) {
+      write(rank_, op.activation, unit, unit + 1);
+    }
+  }
+
+  void visit(const ExpertDownOperands& op) {
+    read_all(op.route);
+    out_->push_back(
+        {rank_, op.activation, 0, program_.buffers[op.activation].extent, false, true});
+    push_partials(op.partials);
+  }
+
+  void visit(const SampleOperands& op) {
+    read_all(op.logits);
+    write(rank_, op.sampled, begin(), end());
+  }
+
+  void visit(const AcceptOperands& op) {
+    read_all(op.sampled);
+    write(rank_, op.accepted, begin(), end());
+  }
+
+ private:
+  uint32_t begin() const { return task_.row_begin; }
+  uint32_t end() const { return task_.row_begin + task_.row_count; }
+
+  void read(BufferId buffer, uint32_t first, uint32_t last) {
+    out_->push_back({rank_, buffer, first, last, false, false});
+  }
+  void read_all(BufferId buffer) { read(buffer, 0, program_.buffers[buffer].extent); }
+  void write(uint32_t rank, BufferId buffer, uint32_t first, uint32_t last) {
+    out_->push_back({rank, buffer, first, last, true, false});
+  }
+
+  // A part of a head owns a share of the rotation pairs (i, i + rotary_dim / 2) and of the rest.
+  void write_rotated_head(const QkvProjOperands& op, BufferId buffer, uint32_t base) {
+    const uint32_t half = op.rotary_dim / 2;
+    const uint32_t pairs = half / op.head_parts;
+    const uint32_t rest = (op.head_dim - op.rotary_dim) / op.head_parts;
+    const uint32_t low = base + task_.part * pairs;
+    const uint32_t tail = base + op.rotary_dim + task_.part * rest;
+    if (op.head_parts == 1) {
+      write(rank_, buffer, base + task_.part * op.head_dim, base + (task_.part + 1) * op.head_dim);
+      return;
+    }
+    if (pairs > 0) {
+      write(rank_, buffer, low, low + pairs);
+      write(rank_, buffer, low + half, low + half + pairs);
+    }
+    if (rest > 0) write(rank_, buffer, tail, tail + rest);
+  }
+
+  // This rank's chunks of the tile's rows, at the rank that owns them.
+  void push_partials(BufferId partials) {
+    const uint32_t chunks = kReductionChunks / program_.num_ranks;
+    const uint32_t owner = begin() / (program_.hidden_size / program_.num_ranks);
+    for (uint32_t i = 0; i < chunks; ++i) {
+      const uint32_t base = (rank_ * chunks + i) * program_.hidden_size;
+      // A tile that crosses into the next owner's rows would be pushed to the wrong rank.
+      write(owner, partials, base + begin(), base + end());
+    }
+  }
+
+  const Program& program_;
+  uint32_t rank_;
+  const Task& task_;
+  std::vector<Access>* out_;
+};
+
+// One overload of visit() per opcode, as in Collector.
+class ReferenceCollector {
+ public:
+  explicit ReferenceCollector(StageReferences* out) : out_(out) {}
+
+  void visit(const EmbedOperands& op) { add({op.hidden}, {op.table}); }
+  void visit(const QkvProjOperands& op) {
+    add({op.hidden, op.query, op.cache_rows}, {op.norm.weight, op.weight});
+    out_->caches.push_back(op.cache);
+  }
+  void visit(const AttentionOperands& op) {
+    add({op.query, op.cache_rows, op.output}, {op.sink});
+    out_->caches.push_back(op.cache);
+  }
+  void visit(const AttentionMergeOperands& op) { add({op.partials, op.output}, {op.sink}); }
+  void visit(const OutProjOperands& op) { add({op.input, op.partials}, {op.weight}); }
+  void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {}); }
+  void visit(const GateUpOperands& op) {
+    add({op.hidden, op.output}, {op.norm.weight, op.weight});
+  }
+  void visit(const LinearOperands& op) { add({op.input, op.output}, {op.norm.weight, op.weight}); }
+  void visit(const RouteOperands& op) { add({op.logits, op.route}, {op.bias}); }
+  void visit(const ExpertGateUpOperands& op) {
+    add({op.hidden, op.route, op.activation}, {op.norm.weight, op.weight});
+  }
+  void visit(const ExpertDownOperands& op) {
+    add({op.activation, op.route, op.partials}, {op.weight});
+  }
+  void visit(const SampleOperands& op) { add({op.logits, op.sampled}, {}); }
+  void visit(const AcceptOperands& op) { add({op.sampled, op.accepted}, {}); }
+
+ private:
+  void add(std::initializer_list<BufferId> buffers, std::initializer_list<WeightId> weights) {
+    out_->buffers.insert(out_->buffers.end(), buffers);
+    for (const WeightId weight : weights) {
+      if (weight != kNoId) out_->weights.push_back(weight);
+    }
+  }
+
+  StageReferences* out_;
+};
+
+template <class T>
+WeightRows rows_of(const Task& task, const T& op) {
+  if constexpr (std::is_same_v<T, QkvProjOperands>) {
+    uint64_t rows = 0;
+    for (uint32_t head = task.row_begin; head < task.row_begin + task.row_count; ++head) {
+      const bool is_value = head >= op.num_q_heads + op.num_kv_heads;
+      rows += (is_value ? op.v_head_dim : op.head_dim) / op.head_parts;
+    }
+    return {op.weight, rows};
+  } else if constexpr (std::is_same_v<T, GateUpOperands>) {
+    return {op.weight, uint64_t{2} * task.row_count};
+  } else if constexpr (std::is_same_v<T, ExpertGateUpOperands>) {
+    return {op.weight, uint64_t{2} * op.intermediate_size / op.row_groups};
+  } else if constexpr (std::is_same_v<T, OutProjOperands> || std::is_same_v<T, LinearOperands> ||
+                       std::is_same_v<T, ExpertDownOperands>) {
+    return {op.weight, task.row_count};
+  } else {
+    return {};
+  }
+}
+
+}  // namespace
+
+StageReferences stage_references(const Operands& operands) {
+  StageReferences references;
+  ReferenceCollector collector(&references);
+  std::visit([&](const auto& op) { collector.visit(op); }, operands);
+  return references;
+}
+
+void task_accesses(const Program& program, uint32_t rank, const Task& task,
+                   std::vector<Access>* out) {
+  out->clear();
+  Collector collector(program, rank, task, out);
+  std::visit([&](const auto& op) { collector.visit(op); }, program.stages[task.stage].operands);
+}
+
+WeightRows task_weight_rows(const Program& program, const Task& task) {
+  return std::visit([&](const auto& op) { return rows_of(task, op); },
+                    program.stages[task.stage].operands);
+}
+
+uint32_t task_max_units(const Program& program, const Task& task) {
+  const Operands& operands = program.stages[task.stage].operands;
+  if (const auto* op = std::get_if<ExpertGateUpOperands>(&operands)) {
+    const uint32_t units = op->max_slots * op->row_groups;
+    if (task.part == 0 || task.row_begin >= units) return 0;
+    return (units - task.row_begin + task.part - 1) / task.part;
+  }
+  if (const auto* op = std::get_if<ExpertDownOperands>(&operands)) return op->max_slots;
+  return 1;
+}
+
+}  // namespace ultraspeed::program

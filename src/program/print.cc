@@ -1,0 +1,160 @@
+#include "program/print.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <map>
+#include <set>
+
+#include "program/access.h"
+
+namespace ultraspeed::program {
+namespace {
+
+std::string print_wait(const Wait& wait) {
+  switch (wait.kind) {
+    case WaitKind::kNone:
+      return {};
+    case WaitKind::kCounter:
+      return fmt::format(" wait c{}>={}", wait.id, wait.need);
+    case WaitKind::kSlot:
+      return fmt::format(" wait slot f{}+slot*{}", wait.id, wait.need);
+  }
+  return " wait ?";
+}
+
+std::string print_signal(const Signal& signal) {
+  if (signal.kind == SignalKind::kNone) return {};
+  if (signal.kind == SignalKind::kSlot) return fmt::format(" signal f{}+unit", signal.id);
+  switch (signal.scope) {
+    case SignalScope::kLocal:
+      return fmt::format(" signal c{}", signal.id);
+    case SignalScope::kOneRank:
+      return fmt::format(" signal c{}@rank{}", signal.id, signal.rank);
+    case SignalScope::kAllRanks:
+      return fmt::format(" signal c{}@all", signal.id);
+  }
+  return " signal ?";
+}
+
+// One stage of the listing, summed over rank 0's tasks.
+struct StageSummary {
+  uint32_t tasks = 0;
+  uint64_t pages = 0;
+  std::set<uint32_t> waits;  // stages whose counters or flags its tasks wait for
+};
+
+// Which stage signals a counter or the flags from an id on.
+struct Signallers {
+  std::map<uint32_t, uint32_t> counter_stage;
+  std::map<uint32_t, uint32_t> flag_stage;
+};
+
+Signallers find_signallers(const Program& program) {
+  Signallers result;
+  for (const auto& list : program.lists) {
+    for (const Task& task : list) {
+      if (task.signal.kind == SignalKind::kCounter) {
+        result.counter_stage[task.signal.id] = task.stage;
+      } else if (task.signal.kind == SignalKind::kSlot) {
+        result.flag_stage[task.signal.id] = task.stage;
+      }
+    }
+  }
+  return result;
+}
+
+std::vector<StageSummary> summarize(const Program& program) {
+  const Signallers signallers = find_signallers(program);
+  std::vector<StageSummary> summaries(program.stages.size());
+  for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
+    for (const Task& task : program.list(0, worker)) {
+      StageSummary& summary = summaries[task.stage];
+      ++summary.tasks;
+      summary.pages += task.page_count;
+      for (const Wait& wait : task.waits) {
+        if (wait.kind == WaitKind::kNone) continue;
+        const auto& stages =
+            wait.kind == WaitKind::kCounter ? signallers.counter_stage : signallers.flag_stage;
+        const auto found = stages.find(wait.id);
+        if (found != stages.end()) summary.waits.insert(found->second);
+      }
+    }
+  }
+  return summaries;
+}
+
+}  // namespace
+
+std::string task_location(const Program& program, uint32_t rank, uint32_t worker, size_t index) {
+  const uint64_t thread = uint64_t{rank} * program.num_workers + worker;
+  std::string text = fmt::format("rank {} worker {} task {}", rank, worker, index);
+  if (thread >= program.lists.size() || index >= program.lists[thread].size()) return text;
+  const Task& task = program.lists[thread][index];
+  const bool known = task.stage < program.stages.size();
+  const auto opcode = static_cast<uint32_t>(task.opcode);
+  return fmt::format("{} ({}, {})", text, known ? program.stages[task.stage].name : "?",
+                     opcode < kNumOpcodes ? kOpcodeNames[opcode] : "?");
+}
+
+std::string print_task(const Program& program, const Task& task) {
+  const bool known = task.stage < program.stages.size();
+  std::string line = fmt::format("{:<14} {:<28} rows [{}, +{})", opcode_name(task.opcode),
+                                 known ? program.stages[task.stage].name : "?", task.row_begin,
+                                 task.row_count);
+  if (task.part != 0) line += fmt::format(" part {}", task.part);
+  if (task.page_count != 0) line += fmt::format(" pages [{}, +{})", task.first_page, task.page_count);
+  return line + print_wait(task.waits[0]) + print_wait(task.waits[1]) + print_signal(task.signal);
+}
+
+std::string print_program(const Program& program, bool tasks) {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out,
+                 "program {}: width {}, {} rank(s) x {} worker(s), {} tasks, {} counters, {} flags, "
+                 "arena {} bytes, {} weight pages of {} bytes\n",
+                 program.name, program.width, program.num_ranks, program.num_workers,
+                 program.num_tasks(), program.num_counters, program.num_flags, program.arena_bytes,
+                 program.num_weight_pages, program.weight_page_bytes);
+  const std::vector<StageSummary> summaries = summarize(program);
+  for (size_t i = 0; i < program.stages.size(); ++i) {
+    fmt::format_to(out, "stage {:>4} {:<14} {:<28} {:>5} tasks {:>6} pages", i,
+                   opcode_name(program.stages[i].opcode()), program.stages[i].name,
+                   summaries[i].tasks, summaries[i].pages);
+    const char* separator = "  after ";
+    for (const uint32_t stage : summaries[i].waits) {
+      fmt::format_to(out, "{}{}", separator, program.stages[stage].name);
+      separator = ", ";
+    }
+    text += '\n';
+  }
+  if (!tasks) return text;
+  for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
+    fmt::format_to(out, "rank 0 worker {}\n", worker);
+    for (const Task& task : program.list(0, worker)) {
+      fmt::format_to(out, "  {}\n", print_task(program, task));
+    }
+  }
+  return text;
+}
+
+std::string print_layer_graph(const Program& program, uint16_t layer) {
+  std::string text = "digraph layer {\n  rankdir=TB;\n  node [shape=box, fontname=\"Helvetica\"];\n";
+  const auto out = std::back_inserter(text);
+  const std::vector<StageSummary> summaries = summarize(program);
+  for (size_t i = 0; i < program.stages.size(); ++i) {
+    if (program.stages[i].layer != layer) continue;
+    fmt::format_to(out, "  s{} [label=\"{}\\n{} tasks, {} pages\"];\n", i, program.stages[i].name,
+                   summaries[i].tasks, summaries[i].pages);
+    for (const uint32_t stage : summaries[i].waits) {
+      if (program.stages[stage].layer != layer) {
+        fmt::format_to(out, "  s{} [label=\"{}\", style=dashed];\n", stage,
+                       program.stages[stage].name);
+      }
+      fmt::format_to(out, "  s{} -> s{};\n", stage, i);
+    }
+  }
+  return text + "}\n";
+}
+
+}  // namespace ultraspeed::program
