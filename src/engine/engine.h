@@ -1,5 +1,6 @@
 // The engine: one loaded model and the sessions that decode with it. Knows tokens, positions and KV
-// pages; nothing of text, HTTP or JSON. One thread calls it (the engine thread of a server, or main).
+// pages; nothing of text, HTTP or JSON. One thread calls it (the engine thread of a server, or
+// main).
 #pragma once
 
 #include <cstdint>
@@ -32,9 +33,9 @@ struct SamplingParams {
 
 struct GenerationParams {
   SamplingParams sampling;
-  uint32_t max_tokens = 0;         // 0: up to the context's end
-  std::vector<int32_t> stop_ids;   // the stop token is part of the output
-  bool ignore_eos = false;         // true: stop_ids do not stop
+  uint32_t max_tokens = 0;        // of output; 0: up to the context's end
+  std::vector<int32_t> stop_ids;  // the stop token is part of the output
+  bool ignore_eos = false;        // true: stop_ids do not stop
 };
 
 enum class FinishReason { kStop, kLength };
@@ -56,11 +57,12 @@ struct StepEvent {
 };
 
 struct EngineOptions {
-  uint32_t max_context = 0;    // positions a session may have; 0: the model's, at most 8192
+  uint32_t max_context = 0;  // tokens of a session, prompt and output; 0: the model's, at most 8192
   uint32_t max_sessions = 8;
-  uint32_t num_kv_pages = 0;   // 0: enough for max_sessions sessions of max_context
-  uint32_t decode_width = 8;   // columns of the decode program
+  uint32_t num_kv_pages = 0;  // 0: enough for max_sessions sessions of max_context
+  uint32_t decode_width = 8;  // columns of the decode program
   uint32_t prefill_width = 64;
+  uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
 };
 
 // bytes_done of bytes_total weights are loaded.
@@ -84,7 +86,10 @@ class Engine {
                                   const GenerationParams& params) = 0;
 
   // Runs one program step: a prefill chunk of one session, or one decode step of all that are past
-  // their prompt; the two alternate while both are wanted. Appends what happened to `events`.
+  // their prompt (more of them than columns take turns); the two alternate while both are wanted.
+  // Appends what happened to `events`. A session that finds no free KV page ends with kLength.
+  // Errors: what the executor reports. All sessions have ended then, without events; the engine
+  // takes new ones, except after kInternal, which start, step and score return from then on.
   virtual Status step(std::vector<StepEvent>* events) = 0;
 
   // Ends a session early (a client that hung up). Unknown ids are ignored.
@@ -93,7 +98,9 @@ class Engine {
   virtual bool idle() const = 0;  // no session is active
 
   // logprobs[i] = log p(tokens[i + 1] | tokens[0..i]); tokens.size() - 1 of them. Runs alone: no
-  // other session may be active. `progress` gets the number of tokens done.
+  // other session may be active. `progress` gets the number of tokens done, of tokens.size() - 1.
+  // Errors: kInvalidArgument (a session is active, no tokens, more than max_context() tokens, token
+  // id out of range), else as step().
   virtual Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                            const std::function<void(uint32_t)>& progress) = 0;
 

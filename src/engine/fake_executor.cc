@@ -1,0 +1,158 @@
+#include "engine/fake_executor.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <set>
+#include <utility>
+
+namespace ultraspeed::engine {
+namespace {
+
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
+  return (hash ^ (hash >> 29)) * 0xbf58476d1ce4e5b9u;
+}
+
+uint64_t mix(uint64_t hash, float value) {
+  return mix(hash, uint64_t{std::bit_cast<uint32_t>(value)});
+}
+
+uint64_t hash_of(std::span<const int32_t> tokens) {
+  uint64_t hash = 1;
+  for (const int32_t token_id : tokens) hash = mix(hash, static_cast<uint64_t>(token_id));
+  return hash;
+}
+
+}  // namespace
+
+std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
+                                                          uint32_t prefill_width,
+                                                          uint32_t page_positions) {
+  program::Program decode;
+  decode.name = "decode";
+  decode.width = decode_width;
+  decode.kv_page_positions = page_positions;
+  decode.caches.push_back({1, 4, 4, kRingPositions});
+  if (page_positions != 0) decode.caches.push_back({1, 4, 4, 0});
+  program::Program prefill = decode;
+  prefill.name = "prefill";
+  prefill.width = prefill_width;
+  return {decode, prefill};
+}
+
+int32_t FakeExecutor::choose(std::span<const int32_t> tokens,
+                             const program::ColumnSampling& sampling) {
+  if (sampling.forced_token_id >= 0) return sampling.forced_token_id;
+  uint64_t hash = mix(hash_of(tokens), sampling.seed);
+  hash = mix(mix(hash, sampling.temperature), uint64_t{sampling.top_k});
+  hash = mix(mix(hash, sampling.top_p), sampling.min_p);
+  for (const auto& adjustment : sampling.adjustments) {
+    if (adjustment.repetition == 1 && adjustment.bias == 0) continue;
+    hash = mix(hash, static_cast<uint64_t>(adjustment.token_id));
+    hash = mix(mix(hash, adjustment.repetition), adjustment.bias);
+  }
+  return static_cast<int32_t>(hash % kVocabSize);
+}
+
+float FakeExecutor::logprob(std::span<const int32_t> tokens, int32_t next_token_id) {
+  const uint64_t hash = mix(hash_of(tokens), static_cast<uint64_t>(next_token_id));
+  return -static_cast<float>(hash % 1000) / 100;
+}
+
+Status FakeExecutor::load(std::vector<program::Program> programs,
+                          const program::CacheLimits& limits,
+                          const program::WeightReader& /*read_weight*/) {
+  if (next_error) return tl::unexpected(*std::exchange(next_error, std::nullopt));
+  programs_ = std::move(programs);
+  limits_ = limits;
+  pages_.assign(size_t{limits.num_kv_pages} * programs_[0].kv_page_positions, -1);
+  rings_.assign(size_t{limits.num_sequences} * kRingPositions, -1);
+  sequences_.resize(limits.num_sequences);
+  return {};
+}
+
+Status FakeExecutor::run(uint32_t index, const program::StepInput& input,
+                         program::StepOutput* output) {
+  if (next_error) return tl::unexpected(*std::exchange(next_error, std::nullopt));
+  check_columns(index, input);
+  Record record{index, {}};
+  output->columns.clear();
+  for (const program::Column& column : input.columns) {
+    const auto pages = input.page_tables[column.sequence];
+    write(column, pages);
+    check_caches(column, pages);
+    record.columns.push_back(column);
+    record.columns.back().sampling.adjustments = {};
+    program::ColumnOutput& result = output->columns.emplace_back();
+    if (!column.wants_logits) continue;
+    const auto& tokens = sequences_[column.sequence];
+    result.token_id = choose(tokens, column.sampling);
+    if (next_token_id) result.token_id = *std::exchange(next_token_id, std::nullopt);
+    result.logprob = logprob(tokens, result.token_id);
+    for (uint32_t i = 0; i < column.sampling.num_logprobs; ++i) {
+      result.top_logprobs.emplace_back(static_cast<int32_t>(i), -static_cast<float>(i));
+    }
+  }
+  steps.push_back(std::move(record));
+  if (std::exchange(drops_a_column, false)) output->columns.pop_back();
+  return {};
+}
+
+// What program/step.h promises to an executor.
+void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input) {
+  ASSERT_LT(index, programs_.size());
+  ASSERT_FALSE(input.columns.empty());
+  ASSERT_LE(input.columns.size(), programs_[index].width);
+  std::set<uint32_t> ended;
+  std::set<uint32_t> pages_seen;
+  for (size_t i = 0; i < input.columns.size(); ++i) {
+    const program::Column& column = input.columns[i];
+    ASSERT_LT(column.sequence, limits_.num_sequences);
+    ASSERT_LT(column.sequence, input.page_tables.size());
+    ASSERT_FALSE(ended.contains(column.sequence)) << "a sequence's columns are not adjacent";
+    const bool is_last =
+        i + 1 == input.columns.size() || input.columns[i + 1].sequence != column.sequence;
+    if (!is_last) {
+      ASSERT_EQ(input.columns[i + 1].position, column.position + 1);
+      continue;
+    }
+    ended.insert(column.sequence);
+    const auto pages = input.page_tables[column.sequence];
+    ASSERT_GE(pages.size() * programs_[0].kv_page_positions,
+              programs_[0].kv_page_positions == 0 ? 0 : column.position + 1);
+    for (const uint32_t page : pages) {
+      ASSERT_LT(page, limits_.num_kv_pages);
+      ASSERT_TRUE(pages_seen.insert(page).second) << "page " << page << " is in two tables";
+    }
+  }
+}
+
+void FakeExecutor::write(const program::Column& column, std::span<const uint32_t> pages) {
+  auto& tokens = sequences_[column.sequence];
+  if (column.position == 0) tokens.clear();
+  ASSERT_EQ(column.position, tokens.size()) << "of sequence " << column.sequence;
+  tokens.push_back(column.token_id);
+  rings_[column.sequence * kRingPositions + column.position % kRingPositions] = column.token_id;
+  const uint32_t page_positions = programs_[0].kv_page_positions;
+  if (page_positions == 0) return;
+  const size_t page = pages[column.position / page_positions];
+  pages_[page * page_positions + column.position % page_positions] = column.token_id;
+}
+
+void FakeExecutor::check_caches(const program::Column& column, std::span<const uint32_t> pages) {
+  const auto& tokens = sequences_[column.sequence];
+  const uint32_t page_positions = programs_[0].kv_page_positions;
+  for (uint32_t position = 0; position <= column.position; ++position) {
+    if (page_positions != 0) {
+      const size_t page = pages[position / page_positions];
+      ASSERT_EQ(pages_[page * page_positions + position % page_positions], tokens[position])
+          << "position " << position << " of sequence " << column.sequence;
+    }
+    if (column.position - position >= kRingPositions) continue;
+    ASSERT_EQ(rings_[column.sequence * kRingPositions + position % kRingPositions],
+              tokens[position]);
+  }
+}
+
+}  // namespace ultraspeed::engine

@@ -1,0 +1,57 @@
+// For the engine's tests: an executor whose caches hold token ids instead of keys and values, so
+// that it can check at every step that page tables, rings and positions show each sequence exactly
+// its own tokens. What it chooses is a hash of what it sees there.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "program/executor.h"
+#include "program/program.h"
+#include "program/step.h"
+
+namespace ultraspeed::engine {
+
+class FakeExecutor final : public program::Executor {
+ public:
+  static constexpr uint32_t kVocabSize = 97;
+  static constexpr uint32_t kRingPositions = 16;
+
+  // Decode and prefill programs with a paged and a ring cache; page_positions 0: the ring alone.
+  static std::vector<program::Program> make_programs(uint32_t decode_width, uint32_t prefill_width,
+                                                     uint32_t page_positions);
+
+  // The token after `tokens`, and its log-probability.
+  static int32_t choose(std::span<const int32_t> tokens, const program::ColumnSampling& sampling);
+  static float logprob(std::span<const int32_t> tokens, int32_t next_token_id);
+
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight) override;
+  Status run(uint32_t index, const program::StepInput& input, program::StepOutput* output) override;
+
+  // One step as it was asked for.
+  struct Record {
+    uint32_t program = 0;
+    std::vector<program::Column> columns;  // without adjustments, which do not outlive the step
+  };
+  std::vector<Record> steps;
+  std::optional<Error> next_error;       // the next run returns it
+  std::optional<int32_t> next_token_id;  // the next run chooses it, whatever it is
+  bool drops_a_column = false;           // the next run returns one column less
+
+ private:
+  void check_columns(uint32_t index, const program::StepInput& input);
+  void write(const program::Column& column, std::span<const uint32_t> pages);
+  void check_caches(const program::Column& column, std::span<const uint32_t> pages);
+
+  std::vector<program::Program> programs_;
+  program::CacheLimits limits_;
+  std::vector<int32_t> pages_;                   // [num_kv_pages, kv_page_positions]
+  std::vector<int32_t> rings_;                   // [num_sequences, kRingPositions]
+  std::vector<std::vector<int32_t>> sequences_;  // [num_sequences]: tokens since position 0
+};
+
+}  // namespace ultraspeed::engine

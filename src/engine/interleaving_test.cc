@@ -1,0 +1,163 @@
+// Random interleavings of start, step and cancel: no page leaks, and every session's text is what
+// it would be alone. The fake executor checks page tables, rings and positions at every step.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <vector>
+
+#include "engine/engine_harness.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+struct Request {
+  std::vector<int32_t> prompt;
+  GenerationParams params;
+};
+
+class Interleaving {
+ public:
+  Interleaving(const HarnessOptions& options, uint32_t seed)
+      : options_(options), harness_(options), random_(seed) {}
+
+  void run(int num_operations) {
+    for (int i = 0; i < num_operations && !testing::Test::HasFailure(); ++i) {
+      const uint32_t choice = below(100);
+      if (choice < 20) {
+        start();
+      } else if (choice < 22) {
+        cancel();
+      } else {
+        ASSERT_TRUE(harness_.step());
+        forget_finished();
+      }
+    }
+    ASSERT_TRUE(harness_.run_until_idle());
+    forget_finished();
+    EXPECT_TRUE(active_.empty());
+    EXPECT_EQ(harness_.engine->kv_pages().num_free(), options_.num_kv_pages);
+    for (const auto& [id, request] : requests_) check(id, request);
+  }
+
+  size_t num_sessions() const { return requests_.size(); }
+  size_t num_refused() const { return num_refused_; }
+  size_t num_cut_short() const { return num_cut_short_; }
+  size_t num_stopped() const { return num_stopped_; }
+
+ private:
+  uint32_t below(uint32_t limit) { return static_cast<uint32_t>(random_() % limit); }
+  float pick(std::initializer_list<float> values) {
+    return values.begin()[below(static_cast<uint32_t>(values.size()))];
+  }
+
+  Request random_request() {
+    Request request;
+    request.prompt.resize(1 + below(below(2) == 0 ? 6 : options_.max_context - 1));
+    for (int32_t& id : request.prompt) id = static_cast<int32_t>(below(FakeExecutor::kVocabSize));
+    GenerationParams& params = request.params;
+    params.max_tokens = below(3) == 0 ? 0 : 1 + below(40);
+    params.ignore_eos = below(4) == 0;
+    for (uint32_t i = below(4); i > 0; --i) {
+      params.stop_ids.push_back(static_cast<int32_t>(below(FakeExecutor::kVocabSize)));
+    }
+    params.sampling.temperature = pick({0, 0.5F, 1});
+    params.sampling.top_k = below(3);
+    params.sampling.top_p = pick({0.5F, 1});
+    params.sampling.min_p = pick({0, 0.25F});
+    params.sampling.repetition_penalty = pick({1, 1, 1.25F});
+    params.sampling.presence_penalty = pick({0, 0, 0.5F});
+    params.sampling.frequency_penalty = pick({0, 0, -0.25F});
+    if (below(4) == 0) params.sampling.logit_bias = {{50, 2.5F}, {3, -1.0F}};
+    params.sampling.seed = random_();
+    return request;
+  }
+
+  void start() {
+    Request request = random_request();
+    const auto id = harness_.engine->start(request.prompt, request.params);
+    if (!id) {
+      EXPECT_EQ(id.error().code, ErrorCode::kOutOfMemory) << id.error().message;
+      ++num_refused_;
+      return;
+    }
+    EXPECT_TRUE(requests_.emplace(*id, std::move(request)).second) << "an id came twice";
+    active_.push_back(*id);
+  }
+
+  void cancel() {
+    if (active_.empty()) return;
+    const size_t index = below(static_cast<uint32_t>(active_.size()));
+    harness_.engine->cancel(active_[index]);
+    active_.erase(active_.begin() + static_cast<ptrdiff_t>(index));
+  }
+
+  void forget_finished() {
+    std::erase_if(active_, [&](SessionId id) { return harness_.transcripts[id].finished; });
+  }
+
+  void check(SessionId id, const Request& request) {
+    const Transcript& got = harness_.transcripts[id];
+    const Transcript whole =
+        expected_transcript(request.prompt, request.params, options_.max_context);
+    if (got == whole) {
+      if (whole.finished == FinishReason::kStop) ++num_stopped_;
+      return;
+    }
+    ++num_cut_short_;  // cancelled, or out of pages: a prefix
+    EXPECT_NE(got.finished, FinishReason::kStop);
+    ASSERT_LE(got.tokens.size(), whole.tokens.size());
+    EXPECT_TRUE(std::equal(got.tokens.begin(), got.tokens.end(), whole.tokens.begin()))
+        << "session " << id;
+  }
+
+  HarnessOptions options_;
+  Harness harness_;
+  std::mt19937_64 random_;
+  std::map<SessionId, Request> requests_;
+  std::vector<SessionId> active_;
+  size_t num_refused_ = 0;
+  size_t num_cut_short_ = 0;
+  size_t num_stopped_ = 0;
+};
+
+TEST(Interleaving, WithRoomForAll) {
+  Interleaving interleaving({.max_sessions = 6, .num_kv_pages = 6 * 16}, 1);
+  interleaving.run(10'000);
+  EXPECT_GT(interleaving.num_sessions(), 500u);
+  EXPECT_GT(interleaving.num_stopped(), 50u);
+}
+
+TEST(Interleaving, WithTooFewPagesAndColumns) {
+  Interleaving interleaving(
+      {.decode_width = 2, .prefill_width = 5, .max_sessions = 9, .num_kv_pages = 33}, 2);
+  interleaving.run(10'000);
+  EXPECT_GT(interleaving.num_refused(), 100u);
+  EXPECT_GT(interleaving.num_cut_short(), 100u);
+}
+
+TEST(Interleaving, WithoutPagedCache) {
+  Interleaving interleaving({.page_positions = 0, .max_sessions = 3, .num_kv_pages = 0}, 3);
+  interleaving.run(3000);
+  EXPECT_GT(interleaving.num_sessions(), 100u);
+}
+
+TEST(Interleaving, EqualsASessionThatRunsAlone) {
+  const auto transcript_of = [](uint32_t num_others) {
+    Harness harness({.max_sessions = 8, .num_kv_pages = 128});
+    GenerationParams params;
+    params.sampling.repetition_penalty = 1.5F;
+    params.sampling.seed = 77;
+    for (uint32_t i = 0; i < num_others; ++i) {
+      EXPECT_TRUE(harness.engine->start(std::vector<int32_t>(3 + i, 8), {}));
+    }
+    const SessionId id = harness.engine->start(std::vector<int32_t>(20, 4), params).value();
+    EXPECT_TRUE(harness.run_until_idle());
+    return harness.transcripts[id];
+  };
+  EXPECT_EQ(transcript_of(0).tokens.size(), 44u);
+  EXPECT_EQ(transcript_of(0), transcript_of(7));
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine

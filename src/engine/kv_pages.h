@@ -1,0 +1,66 @@
+// KV pages: fixed-size pieces of the caches of the full-attention layers, handed out to sessions.
+// One page id stands for the same page in every such layer. Only the bookkeeping lives here; the
+// keys and values lie in the executor. Sliding layers need none of it: their rings belong to a
+// sequence index.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace ultraspeed::engine {
+
+// A free list with a reference count a page.
+class KvPagePool {
+ public:
+  explicit KvPagePool(uint32_t num_pages);
+
+  uint32_t num_pages() const { return static_cast<uint32_t>(references_.size()); }
+  uint32_t num_free() const { return static_cast<uint32_t>(free_.size()); }
+
+  // A page with one reference; nothing when none is free.
+  std::optional<uint32_t> acquire();
+
+  void retain(uint32_t page);   // one more reference. REQUIRES: the page is in use.
+  void release(uint32_t page);  // one less; the last frees it. REQUIRES: the page is in use.
+
+ private:
+  std::vector<uint32_t> free_;        // a stack
+  std::vector<uint32_t> references_;  // [num_pages]; 0: free
+};
+
+// The pages of positions [0, capacity) of one sequence. Gives them back when it dies.
+class KvPageTable {
+ public:
+  // page_positions 0: the model has no paged cache, and any position fits without a page. The pool
+  // must outlive the table.
+  KvPageTable(KvPagePool* pool, uint32_t page_positions)
+      : pool_(pool), page_positions_(page_positions) {}
+  ~KvPageTable() { clear(); }
+  KvPageTable(KvPageTable&& other) noexcept;
+  KvPageTable& operator=(KvPageTable&&) = delete;
+  KvPageTable(const KvPageTable&) = delete;
+  KvPageTable& operator=(const KvPageTable&) = delete;
+
+  // Makes room for positions [0, num_positions); false, and nothing changed, when the pool has not
+  // enough free pages.
+  bool grow(uint32_t num_positions);
+
+  void clear();
+
+  std::span<const uint32_t> pages() const { return pages_; }
+
+ private:
+  KvPagePool* pool_;
+  uint32_t page_positions_;
+  std::vector<uint32_t> pages_;
+};
+
+// Pages that positions [0, num_positions) take; 0 when page_positions is 0.
+constexpr uint32_t num_pages_for(uint32_t num_positions, uint32_t page_positions) {
+  if (page_positions == 0 || num_positions == 0) return 0;
+  return (num_positions - 1) / page_positions + 1;
+}
+
+}  // namespace ultraspeed::engine

@@ -1,0 +1,80 @@
+// The engine over an executor and its programs; Engine::open and the tests make one.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/kv_pages.h"
+#include "engine/scheduler.h"
+#include "engine/session.h"
+#include "engine/settings.h"
+#include "program/executor.h"
+#include "program/program.h"
+
+namespace ultraspeed::engine {
+
+class ProgramEngine final : public Engine {
+ public:
+  static constexpr uint32_t kDecode = 0;  // index into programs()
+  static constexpr uint32_t kPrefill = 1;
+
+  // Loads the executor. REQUIRES: two verified programs, decode and prefill, that share weights and
+  // caches; settings chosen for them.
+  static Result<std::unique_ptr<ProgramEngine>> make(std::vector<program::Program> programs,
+                                                     std::unique_ptr<program::Executor> executor,
+                                                     const EngineSettings& settings,
+                                                     const program::WeightReader& read_weight);
+
+  Result<SessionId> start(std::span<const int32_t> prompt, const GenerationParams& params) override;
+  Status step(std::vector<StepEvent>* events) override;
+  void cancel(SessionId session) override;
+  bool idle() const override { return scheduler_.idle(); }
+  Result<std::vector<float>> score(std::span<const int32_t> tokens,
+                                   const std::function<void(uint32_t)>& progress) override;
+  uint32_t max_context() const override { return settings_.max_context; }
+  const std::vector<program::Program>& programs() const override { return programs_; }
+
+  const KvPagePool& kv_pages() const { return kv_pages_; }
+
+ private:
+  // One session's columns in the step at hand: the last is columns_[end - 1].
+  struct Share {
+    uint32_t slot = 0;
+    uint32_t count = 0;
+    size_t end = 0;
+  };
+
+  ProgramEngine(std::vector<program::Program> programs, std::unique_ptr<program::Executor> executor,
+                const EngineSettings& settings);
+
+  Result<uint32_t> find_free_slot() const;
+  std::vector<Share> gather_columns(const RequestScheduler::Turn& turn, uint32_t width,
+                                    std::vector<StepEvent>* events);
+  void deliver(const Share& share, std::vector<StepEvent>* events);
+  void end_session(uint32_t slot);
+  Status run(uint32_t program_index);
+  Status check_output() const;
+  Status fail(Error error);
+
+  std::vector<program::Program> programs_;
+  std::unique_ptr<program::Executor> executor_;
+  EngineSettings settings_;
+  uint32_t page_positions_;  // 0: no paged cache
+  KvPagePool kv_pages_;      // outlives the sessions, which hold its pages
+  RequestScheduler scheduler_;
+  std::vector<std::optional<Session>> sessions_;  // [num_sequences]; the index is the sequence
+  SessionId next_id_ = 1;
+  std::optional<Error> failure_;  // set for good when the executor cannot go on
+
+  // The step at hand.
+  std::vector<program::Column> columns_;
+  std::vector<std::span<const uint32_t>> page_tables_;  // [num_sequences]
+  program::StepOutput output_;
+};
+
+}  // namespace ultraspeed::engine

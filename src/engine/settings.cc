@@ -1,0 +1,79 @@
+#include "engine/settings.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "engine/kv_pages.h"
+
+namespace ultraspeed::engine {
+
+Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model_positions) {
+  if (options.max_context == 0) return std::min(model_positions, kDefaultMaxContext);
+  if (options.max_context == 1 || options.max_context > model_positions) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "max_context is {}, expected 2 to {}, the positions of the model",
+                      options.max_context, model_positions);
+  }
+  return options.max_context;
+}
+
+uint32_t page_positions_of(const program::Program& program) {
+  const auto is_paged = [](const auto& cache) { return cache.ring_positions == 0; };
+  return std::ranges::any_of(program.caches, is_paged) ? program.kv_page_positions : 0;
+}
+
+Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,
+                                                 const program::Program& program) {
+  if (options.max_sessions == 0) {
+    return make_error(ErrorCode::kInvalidArgument, "max_sessions is 0, expected at least 1");
+  }
+  const uint32_t page_positions = page_positions_of(program);
+  const uint32_t session_pages = num_pages_for(max_context, page_positions);
+  program::CacheLimits limits{.num_sequences = options.max_sessions};
+  if (session_pages == 0) return limits;
+  const uint64_t num_pages = options.num_kv_pages != 0
+                                 ? options.num_kv_pages
+                                 : uint64_t{options.max_sessions} * session_pages;
+  if (num_pages > std::numeric_limits<uint32_t>::max()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{} sessions of {} positions need {} KV pages, more than can be counted; "
+                      "lower max_sessions or max_context",
+                      options.max_sessions, max_context, num_pages);
+  }
+  if (num_pages < session_pages) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "num_kv_pages is {}, but one session of max_context {} needs {} pages of {} "
+                      "positions; raise num_kv_pages or lower max_context",
+                      num_pages, max_context, session_pages, page_positions);
+  }
+  limits.num_kv_pages = static_cast<uint32_t>(num_pages);
+  return limits;
+}
+
+MemoryNeed memory_need(std::span<const program::Program> programs,
+                       const program::CacheLimits& limits) {
+  MemoryNeed need;
+  if (programs.empty()) return need;
+  const program::Program& first = programs.front();
+  need.weight_bytes = uint64_t{first.num_weight_pages} * first.weight_page_bytes;
+  for (const auto& cache : first.caches) {
+    const uint64_t positions = cache.ring_positions != 0
+                                   ? uint64_t{limits.num_sequences} * cache.ring_positions
+                                   : uint64_t{limits.num_kv_pages} * first.kv_page_positions;
+    need.cache_bytes += positions * cache.position_bytes();
+  }
+  for (const auto& program : programs) need.activation_bytes += program.arena_bytes;
+  return need;
+}
+
+Status check_memory(const MemoryNeed& need, const program::DeviceLimits& device) {
+  if (device.memory_bytes == 0 || need.total_bytes() <= device.memory_bytes) return {};
+  const auto mib = [](uint64_t bytes) { return (bytes + (1u << 20) - 1) >> 20; };
+  return make_error(ErrorCode::kOutOfMemory,
+                    "a rank needs {} MiB (weights {}, KV caches {}, activations {}) but {} has {} "
+                    "MiB; lower max_context, max_sessions or num_kv_pages for smaller caches",
+                    mib(need.total_bytes()), mib(need.weight_bytes), mib(need.cache_bytes),
+                    mib(need.activation_bytes), device.name, device.memory_bytes >> 20);
+}
+
+}  // namespace ultraspeed::engine

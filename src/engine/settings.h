@@ -1,0 +1,50 @@
+// From the engine's options to numbers: what zero stands for, and what does not fit.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "program/executor.h"
+#include "program/program.h"
+
+namespace ultraspeed::engine {
+
+// Positions of a session when EngineOptions::max_context is 0 and the model allows as many.
+inline constexpr uint32_t kDefaultMaxContext = 8192;
+
+// Every limit of a running engine.
+struct EngineSettings {
+  uint32_t vocab_size = 0;
+  uint32_t max_context = 0;  // positions of one session
+  program::CacheLimits cache;
+};
+
+// Positions of one session. Errors: kInvalidArgument when the option exceeds model_positions.
+Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model_positions);
+
+// Sequences and KV pages for a program's caches. Errors: kInvalidArgument when one session of
+// max_context would not fit.
+Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,
+                                                 const program::Program& program);
+
+// Positions of one KV page; 0 when the program has no paged cache.
+uint32_t page_positions_of(const program::Program& program);
+
+// What one rank needs: weights, caches and the activations of all programs, which share the first
+// two.
+struct MemoryNeed {
+  uint64_t weight_bytes = 0;
+  uint64_t cache_bytes = 0;
+  uint64_t activation_bytes = 0;
+
+  uint64_t total_bytes() const { return weight_bytes + cache_bytes + activation_bytes; }
+};
+MemoryNeed memory_need(std::span<const program::Program> programs,
+                       const program::CacheLimits& limits);
+
+// Errors: kOutOfMemory when the device is known to have less; the sentence lists the parts.
+Status check_memory(const MemoryNeed& need, const program::DeviceLimits& device);
+
+}  // namespace ultraspeed::engine

@@ -1,0 +1,78 @@
+// What the engine makes of its options, and which it refuses.
+#include "engine/settings.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/fake_executor.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+EngineOptions options_with(uint32_t max_context, uint32_t max_sessions, uint32_t num_kv_pages) {
+  EngineOptions options;
+  options.max_context = max_context;
+  options.max_sessions = max_sessions;
+  options.num_kv_pages = num_kv_pages;
+  return options;
+}
+
+TEST(Settings, ContextIsTheModelsUpToADefault) {
+  EXPECT_EQ(choose_max_context({}, 1'000'000).value(), 8192u);
+  EXPECT_EQ(choose_max_context({}, 2048).value(), 2048u);
+  EXPECT_EQ(choose_max_context(options_with(9000, 1, 0), 9000).value(), 9000u);
+  const auto longer = choose_max_context(options_with(9001, 1, 0), 9000);
+  ASSERT_FALSE(longer);
+  EXPECT_EQ(longer.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(longer.error().message,
+            "max_context is 9001, expected 2 to 9000, the positions of the model");
+  EXPECT_FALSE(choose_max_context(options_with(1, 1, 0), 9000));
+}
+
+TEST(Settings, PagesAreEnoughForAllSessionsUnlessGiven) {
+  const auto program = FakeExecutor::make_programs(1, 1, 10)[0];
+  const auto all = choose_cache_limits(options_with(0, 3, 0), 101, program);
+  EXPECT_EQ(all.value().num_sequences, 3u);
+  EXPECT_EQ(all.value().num_kv_pages, 33u);
+  EXPECT_EQ(choose_cache_limits(options_with(0, 3, 11), 101, program).value().num_kv_pages, 11u);
+  const auto few = choose_cache_limits(options_with(0, 3, 10), 101, program);
+  ASSERT_FALSE(few);
+  EXPECT_EQ(few.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(few.error().message.find("num_kv_pages is 10, but one session of max_context 101 needs "
+                                     "11 pages of 10 positions"),
+            std::string::npos);
+  EXPECT_FALSE(choose_cache_limits(options_with(0, 0, 0), 101, program));
+  EXPECT_FALSE(choose_cache_limits(options_with(0, 0xffffffff, 0), 101, program));
+}
+
+TEST(Settings, ModelsWithoutPagedCacheNeedNoPages) {
+  const auto program = FakeExecutor::make_programs(1, 1, 0)[0];
+  EXPECT_EQ(page_positions_of(program), 0u);
+  EXPECT_EQ(choose_cache_limits(options_with(0, 3, 0), 101, program).value().num_kv_pages, 0u);
+}
+
+TEST(Settings, MemoryIsCountedPerPart) {
+  auto programs = FakeExecutor::make_programs(1, 1, 10);  // 32 bytes a position in both caches
+  programs[0].num_weight_pages = 5;
+  programs[0].weight_page_bytes = 1 << 20;
+  programs[0].arena_bytes = 100;
+  programs[1].arena_bytes = 1000;
+  const auto need = memory_need(programs, {.num_sequences = 3, .num_kv_pages = 7});
+  EXPECT_EQ(need.weight_bytes, 5u << 20);
+  EXPECT_EQ(need.cache_bytes, 32u * (3 * FakeExecutor::kRingPositions + 7 * 10));
+  EXPECT_EQ(need.activation_bytes, 1100u);
+  program::DeviceLimits device;
+  device.name = "a small device";
+  EXPECT_TRUE(check_memory(need, device));  // unknown
+  device.memory_bytes = need.total_bytes();
+  EXPECT_TRUE(check_memory(need, device));
+  device.memory_bytes -= 1;
+  const Status status = check_memory(need, device);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kOutOfMemory);
+  EXPECT_NE(status.error().message.find("weights 5, KV caches 1, activations 1"),
+            std::string::npos);
+  EXPECT_NE(status.error().message.find("a small device has 5 MiB"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine
