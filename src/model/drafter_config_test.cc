@@ -1,0 +1,144 @@
+// The drafter's config.json: published and z-lab forms, and its errors.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "model/config.h"
+#include "support/reference_checkpoint.h"
+
+namespace ultraspeed::model {
+namespace {
+
+using nlohmann::json;
+
+const std::string kProDrafter = std::string(US_SOURCE_DIR) + "/configs/mimo-v2.5-pro/dflash";
+
+json published() {
+  std::ifstream file(kProDrafter + "/config.json");
+  return json::parse(file);
+}
+
+void expect_error(const json& value, ErrorCode code, const std::string& part) {
+  const auto config = DrafterConfig::parse("d.json", value.dump());
+  ASSERT_FALSE(config.has_value()) << part;
+  EXPECT_EQ(config.error().code, code) << config.error().message;
+  EXPECT_NE(config.error().message.find(part), std::string::npos) << config.error().message;
+}
+
+TEST(DrafterConfig, ReadsThePublishedDrafter) {
+  const auto config = DrafterConfig::load(kProDrafter);
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->hidden_size, 6144U);
+  EXPECT_EQ(config->intermediate_size, 16384U);
+  EXPECT_EQ(config->num_layers, 5U);
+  EXPECT_EQ(config->num_q_heads, 128U);
+  EXPECT_EQ(config->num_kv_heads, 8U);
+  EXPECT_EQ(config->head_dim, 128U);
+  EXPECT_EQ(config->v_head_dim, 128U);
+  EXPECT_EQ(config->rotary_dim, 64U);
+  EXPECT_EQ(config->vocab_size, 152064U);
+  EXPECT_EQ(config->block_size, 8U);
+  EXPECT_EQ(config->mask_token_id, 151669U);
+  EXPECT_EQ(config->sliding_window, 1024U);
+  EXPECT_EQ(config->num_target_layers, 70U);
+  EXPECT_EQ(config->target_layer_ids, (std::vector<uint32_t>{0, 15, 31, 47, 69}));
+  EXPECT_EQ(config->rope_theta, 1e4F);
+  EXPECT_EQ(config->rms_norm_eps, 1e-5F);
+  EXPECT_EQ(config->attention_value_scale, 0.612F);
+  EXPECT_TRUE(config->has_sink);
+  // The published drafter file has 5,536,632,576 bytes of BF16.
+  EXPECT_EQ(count_parameters(*config) * 2, 5'536'632'576U);
+}
+
+TEST(DrafterConfig, ReadsTheReferenceDrafter) {
+  const auto directory = test::reference_checkpoint("qwen3_dflash");
+  ASSERT_TRUE(directory.has_value()) << directory.error().message;
+  const auto config = DrafterConfig::load(*directory);
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->num_layers, 3U);
+  EXPECT_EQ(config->rotary_dim, 32U);
+  EXPECT_EQ(config->sliding_window, 0U);
+  EXPECT_EQ(config->mask_token_id, 3U);
+  EXPECT_EQ(config->target_layer_ids, (std::vector<uint32_t>{1, 3, 5}));
+  EXPECT_EQ(config->rope_theta, 1e6F);
+  EXPECT_EQ(config->attention_value_scale, 1.0F);
+  EXPECT_FALSE(config->has_sink);
+}
+
+TEST(DrafterConfig, AcceptsTrailingCommas) {
+  const json config_json = published();
+  const auto text_with = [&](const std::string& commas) {
+    json marked = config_json;
+    marked["note"] = "a \" quoted ,] and ,}";
+    marked["dflash_config"]["target_layer_ids"].push_back("COMMA");
+    marked["z"] = "COMMA";
+    std::string text = marked.dump(1);
+    for (const std::string mark : {",\n   \"COMMA\"", ",\n \"z\": \"COMMA\""}) {
+      text.replace(text.find(mark), mark.size(), commas);
+    }
+    return text;
+  };
+  const std::string text = text_with(" ,\n ");
+  const auto config = DrafterConfig::parse("d.json", text);
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->target_layer_ids.size(), 5U);
+  EXPECT_FALSE(DrafterConfig::parse("d.json", text_with(",,")).has_value());
+}
+
+TEST(DrafterConfig, NamesUnsupportedKeys) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, json>>{{"architectures", {"DFlash2DraftModel"}},
+                                                 {"attention_bias", true},
+                                                 {"hidden_act", "relu"},
+                                                 {"rope_scaling", {{"rope_type", "yarn"}}}}) {
+    json config = published();
+    config[key] = value;
+    expect_error(config, ErrorCode::kUnsupported, key);
+  }
+}
+
+TEST(DrafterConfig, NamesBadValues) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, json>>{{"architectures", nullptr},
+                                                 {"hidden_size", 0},
+                                                 {"num_hidden_layers", "5"},
+                                                 {"num_key_value_heads", 3},
+                                                 {"partial_rotary_factor", 0.01},
+                                                 {"rope_theta", nullptr},
+                                                 {"block_size", 7},
+                                                 {"num_target_layers", nullptr},
+                                                 {"dflash_config", nullptr},
+                                                 {"dflash_config", 1}}) {
+    json config = published();
+    config[key] = value;
+    expect_error(config, ErrorCode::kInvalidData, key);
+  }
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, json>>{{"target_layer_ids", {0, 70}},
+                                                 {"target_layer_ids", json::array()},
+                                                 {"target_layer_ids", {5, 5}},
+                                                 {"target_layer_ids", nullptr},
+                                                 {"mask_token_id", nullptr},
+                                                 {"swa_window_size", 0},
+                                                 {"attention_sink_bias", "yes"}}) {
+    json config = published();
+    config["dflash_config"][key] = value;
+    expect_error(config, ErrorCode::kInvalidData, "'dflash_config." + key + "'");
+  }
+  json config = published();
+  config.erase("block_size");
+  config["dflash_config"].erase("block_size");
+  expect_error(config, ErrorCode::kInvalidData, "'block_size' is missing");
+}
+
+TEST(DrafterConfig, SwitchesTheWindowOff) {
+  json config = published();
+  config["dflash_config"]["use_swa"] = false;
+  const auto result = DrafterConfig::parse("d.json", config.dump());
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->sliding_window, 0U);
+}
+
+}  // namespace
+}  // namespace ultraspeed::model
