@@ -59,7 +59,8 @@ void insert_counters(Draft* draft);
 // Places the buffers in the arena; values whose lives do not overlap share memory (memory.cc).
 void plan_memory(Draft* draft);
 
-// Numbers the pages of the packed weight arena in the order in which tiles stream them (pages.cc).
-void layout_pages(Draft* draft);
+// Numbers the blocks of the packed weight arena in the order of stages and tiles
+// (weight_blocks.cc).
+void layout_weight_blocks(Draft* draft);
 
 }  // namespace ultraspeed::plan

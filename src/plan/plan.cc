@@ -32,7 +32,7 @@ Result<Plan> make_plan(const model::ModelConfig& config, const ShapeLookup& shap
   US_TRY(lower(config, shape_of, limits, options, &draft));
   build_lists(&draft);
   insert_counters(&draft);
-  layout_pages(&draft);
+  layout_weight_blocks(&draft);
   plan_memory(&draft);
   return Plan{std::move(draft.program), std::move(draft.sources)};
 }

@@ -17,8 +17,8 @@ namespace ultraspeed::program {
 struct DeviceLimits {
   std::string name;
   uint32_t num_workers = 1;        // CPU threads, or CTAs
-  uint32_t weight_page_bytes = 0;  // of the packed weight arena
-  uint32_t ring_pages = 0;         // weight pages a worker can hold at once
+  uint32_t weight_page_bytes = 0;  // a worker streams weights through a ring of such pages
+  uint32_t ring_pages = 0;
   uint64_t memory_bytes = 0;       // of one rank; 0: unknown
   double memory_bandwidth = 0;     // bytes per second of one rank; 0: unknown
 };

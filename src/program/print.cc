@@ -40,7 +40,7 @@ std::string print_signal(const Signal& signal) {
 // One stage of the listing, summed over rank 0's tasks.
 struct StageSummary {
   uint32_t tasks = 0;
-  uint64_t pages = 0;
+  uint64_t bytes = 0;  // of weight blocks, in one unit
   std::set<uint32_t> waits;  // stages whose counters or flags its tasks wait for
 };
 
@@ -71,7 +71,7 @@ std::vector<StageSummary> summarize(const Program& program) {
     for (const Task& task : program.list(0, worker)) {
       StageSummary& summary = summaries[task.stage];
       ++summary.tasks;
-      summary.pages += task.page_count;
+      summary.bytes += uint64_t{task.block_count} * kWeightBlockBytes;
       for (const Wait& wait : task.waits) {
         if (wait.kind == WaitKind::kNone) continue;
         const auto& stages =
@@ -103,7 +103,7 @@ std::string print_task(const Program& program, const Task& task) {
                                  known ? program.stages[task.stage].name : "?", task.row_begin,
                                  task.row_count);
   if (task.part != 0) line += fmt::format(" part {}", task.part);
-  if (task.page_count != 0) line += fmt::format(" pages [{}, +{})", task.first_page, task.page_count);
+  if (task.block_count != 0) line += fmt::format(" blocks [{}, +{})", task.first_block, task.block_count);
   return line + print_wait(task.waits[0]) + print_wait(task.waits[1]) + print_signal(task.signal);
 }
 
@@ -112,15 +112,15 @@ std::string print_program(const Program& program, bool tasks) {
   const auto out = std::back_inserter(text);
   fmt::format_to(out,
                  "program {}: width {}, {} rank(s) x {} worker(s), {} tasks, {} counters, {} flags, "
-                 "arena {} bytes, {} weight pages of {} bytes\n",
+                 "arena {} bytes, {} bytes of weight blocks\n",
                  program.name, program.width, program.num_ranks, program.num_workers,
                  program.num_tasks(), program.num_counters, program.num_flags, program.arena_bytes,
-                 program.num_weight_pages, program.weight_page_bytes);
+                 program.num_weight_blocks * kWeightBlockBytes);
   const std::vector<StageSummary> summaries = summarize(program);
   for (size_t i = 0; i < program.stages.size(); ++i) {
-    fmt::format_to(out, "stage {:>4} {:<14} {:<28} {:>5} tasks {:>6} pages", i,
+    fmt::format_to(out, "stage {:>4} {:<14} {:<28} {:>5} tasks {:>10} bytes", i,
                    opcode_name(program.stages[i].opcode()), program.stages[i].name,
-                   summaries[i].tasks, summaries[i].pages);
+                   summaries[i].tasks, summaries[i].bytes);
     const char* separator = "  after ";
     for (const uint32_t stage : summaries[i].waits) {
       fmt::format_to(out, "{}{}", separator, program.stages[stage].name);
@@ -144,8 +144,8 @@ std::string print_layer_graph(const Program& program, uint16_t layer) {
   const std::vector<StageSummary> summaries = summarize(program);
   for (size_t i = 0; i < program.stages.size(); ++i) {
     if (program.stages[i].layer != layer) continue;
-    fmt::format_to(out, "  s{} [label=\"{}\\n{} tasks, {} pages\"];\n", i, program.stages[i].name,
-                   summaries[i].tasks, summaries[i].pages);
+    fmt::format_to(out, "  s{} [label=\"{}\\n{} tasks, {} bytes\"];\n", i, program.stages[i].name,
+                   summaries[i].tasks, summaries[i].bytes);
     for (const uint32_t stage : summaries[i].waits) {
       if (program.stages[stage].layer != layer) {
         fmt::format_to(out, "  s{} [label=\"{}\", style=dashed];\n", stage,

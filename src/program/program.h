@@ -17,8 +17,8 @@ struct WeightDecl {
   tensor::WeightFormat format = tensor::WeightFormat::kF32;
   uint32_t rows = 0, cols = 0;  // of one matrix, on one rank
   uint32_t count = 1;           // matrices: the experts of a layer, else 1
-  uint32_t first_page = 0;      // in the packed weight arena
-  uint32_t pages_per_matrix = 0;
+  uint32_t first_block = 0;     // in the packed weight arena; 0 of 0 blocks: not streamed
+  uint32_t blocks_per_matrix = 0;
 
   uint64_t matrix_bytes() const { return tensor::packed_bytes(format, rows, cols); }
   uint64_t size_bytes() const { return matrix_bytes() * count; }
@@ -62,9 +62,9 @@ struct Program {
   uint32_t num_workers = 1;  // per rank
   uint32_t hidden_size = 0;
   uint32_t kv_page_positions = 0;  // positions of one page of the paged caches
-  uint32_t weight_page_bytes = 0;
-  uint32_t ring_pages = 0;         // weight pages a worker can hold at once
-  uint32_t num_weight_pages = 0;   // of one rank
+  uint32_t weight_page_bytes = 0;  // a worker streams its tiles through a ring of such pages
+  uint32_t ring_pages = 0;
+  uint64_t num_weight_blocks = 0;  // packed weights of one rank
 
   std::vector<WeightDecl> weights;
   std::vector<CacheDecl> caches;

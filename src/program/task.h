@@ -11,6 +11,10 @@ namespace ultraspeed::program {
 inline constexpr uint32_t kNoId = 0xffffffffu;
 inline constexpr uint16_t kNoLayer = 0xffffu;
 
+// Granularity of the packed weight arena; a tile's rows, codes and scales together, fill whole
+// blocks, which are contiguous, so that any piece of a tile is one bulk copy.
+inline constexpr uint32_t kWeightBlockBytes = 512;
+
 enum class WaitKind : uint8_t {
   kNone,
   kCounter,  // until counter[id] has received `need` increments in this epoch
@@ -60,10 +64,10 @@ struct alignas(64) Task {
   uint32_t row_count = 0;
   uint32_t part = 0;
 
-  // Pages of the packed weight arena that the tile streams; {kNoId, 0} without weights. For a loop
-  // over experts: the pages of one unit, relative to the expert's first page.
-  uint32_t first_page = kNoId;
-  uint32_t page_count = 0;
+  // Blocks (kWeightBlockBytes) of the packed weight arena that the tile streams; {kNoId, 0} without
+  // weights. For a loop over experts: of one unit, in the layer's first expert.
+  uint32_t first_block = kNoId;
+  uint32_t block_count = 0;
 
   uint32_t padding = 0;
 
@@ -82,7 +86,7 @@ inline bool Task::operator==(const Task& other) const {
   return opcode == other.opcode && layer == other.layer && stage == other.stage &&
          waits[0] == other.waits[0] && waits[1] == other.waits[1] && signal == other.signal &&
          row_begin == other.row_begin && row_count == other.row_count && part == other.part &&
-         first_page == other.first_page && page_count == other.page_count;
+         first_block == other.first_block && block_count == other.block_count;
 }
 
 }  // namespace ultraspeed::program

@@ -4,7 +4,7 @@
 // threshold equals the increments it gets; every worker's list is a linear extension of the
 // dependencies (no deadlock); every value is written exactly once, read only where it is complete
 // and only after its writes; no memory is reused while a reader or writer of its former value may
-// still run; a worker's ring holds the weight pages that a unit needs at once.
+// still run; a worker's ring holds the weight pages that it needs at once.
 //
 // Ordering is proven with vector clocks: one entry a worker, joined through counters. A counter's
 // waiters wait for all of its producers, so the clock of a full counter is exact. Given these

@@ -22,7 +22,7 @@ class StructureCheck {
     arrivals_.assign(uint64_t{program_.num_ranks} * program_.num_counters, 0);
     counter_stage_.assign(program_.num_counters, kNoId);
     US_TRY(for_each_task([this] { return check_task(); }));
-    US_TRY(check_pages_disjoint());
+    US_TRY(check_blocks_disjoint());
     US_TRY(for_each_task([this] { return check_waits(); }));
     return check_flag_ranges();
   }
@@ -96,7 +96,7 @@ class StructureCheck {
     if (task_->layer != stage.layer) return fail("layer differs from its stage's {}", stage.layer);
     if (task_->row_count == 0) return fail("an empty tile");
     US_TRY(check_tile(stage));
-    US_TRY(check_pages());
+    US_TRY(check_blocks());
     return count_signal();
   }
 
@@ -147,39 +147,39 @@ class StructureCheck {
     return {};
   }
 
-  Status check_pages() {
+  Status check_blocks() {
     const WeightRows rows = task_weight_rows(program_, *task_);
     if (rows.weight == kNoId) {
-      if (task_->first_page == kNoId && task_->page_count == 0) return {};
-      return fail("weight pages on a task without weights");
+      if (task_->first_block == kNoId && task_->block_count == 0) return {};
+      return fail("weight blocks on a task without weights");
     }
     const WeightDecl& weight = program_.weights[rows.weight];
     const uint64_t bytes = tensor::packed_bytes(weight.format, rows.rows, weight.cols);
-    const uint64_t pages = (bytes + program_.weight_page_bytes - 1) / program_.weight_page_bytes;
-    const uint64_t begin = task_->first_page;
-    const uint64_t end = weight.first_page + weight.pages_per_matrix;
-    if (task_->page_count != pages || begin < weight.first_page || begin + pages > end) {
-      return fail("weight pages [{}, +{}), expected {} pages inside [{}, {}) of '{}'", begin,
-                  task_->page_count, pages, weight.first_page, end, weight.name);
+    const uint64_t blocks = (bytes + kWeightBlockBytes - 1) / kWeightBlockBytes;
+    const uint64_t begin = task_->first_block;
+    const uint64_t end = weight.first_block + weight.blocks_per_matrix;
+    if (task_->block_count != blocks || begin < weight.first_block || begin + blocks > end) {
+      return fail("weight blocks [{}, +{}), expected {} blocks inside [{}, {}) of '{}'", begin,
+                  task_->block_count, blocks, weight.first_block, end, weight.name);
     }
-    // A product streams page by page; gate and up rows of a unit must be there together.
-    const uint64_t at_once = std::min<uint64_t>(pages, 2);
+    // A product streams page by page, one in use while the next arrives.
+    const uint64_t at_once = bytes > program_.weight_page_bytes ? 2 : 1;
     if (at_once > program_.ring_pages) {
-      return fail("needs {} pages at once, the ring has {}", at_once, program_.ring_pages);
+      return fail("needs {} ring pages at once, there are {}", at_once, program_.ring_pages);
     }
     if (!std::holds_alternative<ExpertGateUpOperands>(program_.stages[task_->stage].operands)) {
-      pages_.push_back({rank_, task_->first_page, task_->page_count, task_->stage});
+      blocks_.push_back({rank_, task_->first_block, task_->block_count, task_->stage});
     }
     return {};
   }
 
-  Status check_pages_disjoint() {
-    std::sort(pages_.begin(), pages_.end());
-    for (size_t i = 1; i < pages_.size(); ++i) {
-      const PageRange& a = pages_[i - 1];
-      const PageRange& b = pages_[i];
+  Status check_blocks_disjoint() {
+    std::sort(blocks_.begin(), blocks_.end());
+    for (size_t i = 1; i < blocks_.size(); ++i) {
+      const BlockRange& a = blocks_[i - 1];
+      const BlockRange& b = blocks_[i];
       if (a.rank == b.rank && a.first + a.count > b.first) {
-        return fail_header(fmt::format("rank {}: tiles of '{}' and '{}' share weight page {}",
+        return fail_header(fmt::format("rank {}: tiles of '{}' and '{}' share weight block {}",
                                        a.rank, program_.stages[a.stage].name,
                                        program_.stages[b.stage].name, b.first));
       }
@@ -257,9 +257,9 @@ class StructureCheck {
     return {};
   }
 
-  struct PageRange {
+  struct BlockRange {
     uint32_t rank, first, count, stage;
-    bool operator<(const PageRange& other) const {
+    bool operator<(const BlockRange& other) const {
       return std::pair(rank, first) < std::pair(other.rank, other.first);
     }
   };
@@ -274,7 +274,7 @@ class StructureCheck {
   std::vector<Access> accesses_;
   std::vector<uint32_t> arrivals_;       // [rank, counter]
   std::vector<uint32_t> counter_stage_;  // [counter]
-  std::vector<PageRange> pages_;
+  std::vector<BlockRange> blocks_;
   std::map<uint32_t, FlagFamily> families_;  // by first flag
 };
 

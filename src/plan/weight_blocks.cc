@@ -1,5 +1,5 @@
-// Packed weight pages: a tile's rows, codes and scales together, fill whole pages, numbered in the
-// order in which a worker's list streams them. All ranks share the numbering.
+// The packed weight arena: a tile's rows fill whole blocks, in the order of the stages and their
+// tiles. All ranks share the numbering.
 
 #include "plan/draft.h"
 #include "program/access.h"
@@ -12,41 +12,43 @@ using program::ExpertGateUpOperands;
 using program::Program;
 using program::Task;
 
-uint32_t pages_of(const Program& program, const program::WeightRows& rows) {
+uint32_t blocks_of(const Program& program, const program::WeightRows& rows) {
   const program::WeightDecl& weight = program.weights[rows.weight];
   const uint64_t bytes = tensor::packed_bytes(weight.format, rows.rows, weight.cols);
-  return static_cast<uint32_t>((bytes + program.weight_page_bytes - 1) / program.weight_page_bytes);
+  return static_cast<uint32_t>((bytes + program::kWeightBlockBytes - 1) /
+                               program::kWeightBlockBytes);
 }
 
-// Pages of one matrix of a stage's weight, and the offset of each tile of rank 0 in it.
+// The blocks of each tile of a stage on one rank, and of one matrix of the stage's weight.
 void layout_stage(Draft* draft, uint32_t stage, const std::vector<Task*>& tasks) {
   Program& program = draft->program;
   const auto* loop = std::get_if<ExpertGateUpOperands>(&program.stages[stage].operands);
   program::WeightDecl* weight = nullptr;
+  const auto first = static_cast<uint32_t>(program.num_weight_blocks);
   uint32_t next = 0;
   for (Task* task : tasks) {
     const program::WeightRows rows = program::task_weight_rows(program, *task);
     if (rows.weight == program::kNoId) return;
     weight = &program.weights[rows.weight];
-    task->page_count = pages_of(program, rows);
-    // All units of a loop have the same number of pages; unit u uses those of its row group.
-    task->first_page = program.num_weight_pages + (loop != nullptr ? 0 : next);
-    if (loop == nullptr) next += task->page_count;
+    task->block_count = blocks_of(program, rows);
+    // All units of a loop have the same number of blocks; unit u uses those of its row group.
+    task->first_block = first + (loop != nullptr ? 0 : next);
+    if (loop == nullptr) next += task->block_count;
   }
   if (weight == nullptr) return;
-  if (loop != nullptr) next = loop->row_groups * tasks.front()->page_count;
-  weight->first_page = program.num_weight_pages;
-  weight->pages_per_matrix = next;
-  program.num_weight_pages += next * weight->count;
+  if (loop != nullptr) next = loop->row_groups * tasks.front()->block_count;
+  weight->first_block = first;
+  weight->blocks_per_matrix = next;
+  program.num_weight_blocks += uint64_t{next} * weight->count;
 }
 
 }  // namespace
 
-void layout_pages(Draft* draft) {
+void layout_weight_blocks(Draft* draft) {
   Program& program = draft->program;
   // The tasks of each stage and rank in tile order; every rank has the same tiles of a weight.
   for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
-    program.num_weight_pages = 0;
+    program.num_weight_blocks = 0;
     std::vector<std::vector<Task*>> by_stage(program.stages.size());
     std::vector<size_t> next(program.num_workers, 0);
     for (const StageDraft& stage : draft->stages) {
