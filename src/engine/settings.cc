@@ -55,14 +55,16 @@ MemoryNeed memory_need(std::span<const program::Program> programs,
   MemoryNeed need;
   if (programs.empty()) return need;
   const program::Program& first = programs.front();
-  need.weight_bytes = uint64_t{first.num_weight_pages} * first.weight_page_bytes;
+  for (const auto& weight : first.weights) need.weight_bytes += weight.size_bytes();
   for (const auto& cache : first.caches) {
     const uint64_t positions = cache.ring_positions != 0
                                    ? uint64_t{limits.num_sequences} * cache.ring_positions
                                    : uint64_t{limits.num_kv_pages} * first.kv_page_positions;
     need.cache_bytes += positions * cache.position_bytes();
   }
-  for (const auto& program : programs) need.activation_bytes += program.arena_bytes;
+  for (const auto& program : programs) {
+    need.activation_bytes = std::max(need.activation_bytes, program.arena_bytes);
+  }
   return need;
 }
 

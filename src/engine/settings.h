@@ -32,8 +32,7 @@ Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, u
 // Positions of one KV page; 0 when the program has no paged cache.
 uint32_t page_positions_of(const program::Program& program);
 
-// What one rank needs: weights, caches and the activations of all programs, which share the first
-// two.
+// What one rank needs: the programs share weights, caches and the arena of activations.
 struct MemoryNeed {
   uint64_t weight_bytes = 0;
   uint64_t cache_bytes = 0;

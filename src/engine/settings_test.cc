@@ -52,14 +52,16 @@ TEST(Settings, ModelsWithoutPagedCacheNeedNoPages) {
 
 TEST(Settings, MemoryIsCountedPerPart) {
   auto programs = FakeExecutor::make_programs(1, 1, 10);  // 32 bytes a position in both caches
-  programs[0].num_weight_pages = 5;
-  programs[0].weight_page_bytes = 1 << 20;
+  program::WeightDecl& experts = programs[0].weights.emplace_back();
+  experts.rows = 1024;
+  experts.cols = 256;
+  experts.count = 5;
   programs[0].arena_bytes = 100;
   programs[1].arena_bytes = 1000;
   const auto need = memory_need(programs, {.num_sequences = 3, .num_kv_pages = 7});
   EXPECT_EQ(need.weight_bytes, 5u << 20);
   EXPECT_EQ(need.cache_bytes, 32u * (3 * FakeExecutor::kRingPositions + 7 * 10));
-  EXPECT_EQ(need.activation_bytes, 1100u);
+  EXPECT_EQ(need.activation_bytes, 1000u);
   program::DeviceLimits device;
   device.name = "a small device";
   EXPECT_TRUE(check_memory(need, device));  // unknown
