@@ -1,0 +1,100 @@
+// From a checkpoint to an engine: plans, proofs, limits, weights.
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/program_engine.h"
+#include "engine/settings.h"
+#include "model/weights.h"
+#include "plan/plan.h"
+#include "program/verify.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+Result<plan::Plan> make_proven_plan(const model::ModelConfig& config,
+                                    const model::WeightLoader& loader,
+                                    const program::DeviceLimits& limits,
+                                    const plan::PlanOptions& options) {
+  const auto shape_of = [&](const model::WeightSource& source) { return loader.shape(source); };
+  US_ASSIGN(plan::Plan plan, plan::make_plan(config, shape_of, limits, options));
+  US_TRY(program::verify(plan.program));
+  return plan;
+}
+
+// Reads the weights of a plan for any rank and counts the bytes. Executors may call it from several
+// threads; the progress callback is never entered twice at once.
+class CountingReader {
+ public:
+  CountingReader(const model::WeightLoader& loader, const plan::Plan& plan,
+                 const LoadProgress& progress)
+      : loader_(loader),
+        sources_(plan.sources),
+        num_ranks_(plan.program.num_ranks),
+        progress_(progress) {
+    for (const auto& weight : plan.program.weights) bytes_total_ += weight.size_bytes();
+    bytes_total_ *= num_ranks_;
+  }
+
+  Status read(uint32_t rank, program::WeightId weight, uint32_t index, std::span<std::byte> out) {
+    model::WeightSource source = sources_[weight];
+    source.shard = rank;
+    source.num_shards = num_ranks_;
+    source.expert = index;
+    US_TRY(loader_.load(source, out));
+    if (!progress_) return {};
+    const std::lock_guard lock(mutex_);
+    bytes_done_ += out.size();
+    progress_(bytes_done_, bytes_total_);
+    return {};
+  }
+
+ private:
+  const model::WeightLoader& loader_;
+  const std::vector<model::WeightSource> sources_;  // [Program::weights]
+  const uint32_t num_ranks_;
+  const LoadProgress& progress_;
+  std::mutex mutex_;  // guards bytes_done_ and the callback
+  uint64_t bytes_done_ = 0;
+  uint64_t bytes_total_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
+                                             const model::Checkpoint& checkpoint,
+                                             std::unique_ptr<program::Executor> executor,
+                                             const program::DeviceLimits& limits,
+                                             const EngineOptions& options,
+                                             const LoadProgress& progress) {
+  const model::WeightLoader loader(checkpoint, config);
+  US_TRY(loader.check_complete());
+  EngineSettings settings;
+  settings.vocab_size = config.vocab_size;
+  US_ASSIGN(settings.max_context, choose_max_context(options, config.max_position_embeddings));
+
+  plan::PlanOptions plan_options{.name = "decode",
+                                 .width = options.decode_width,
+                                 .num_ranks = options.num_ranks,
+                                 .max_context = settings.max_context};
+  US_ASSIGN(plan::Plan decode, make_proven_plan(config, loader, limits, plan_options));
+  plan_options.name = "prefill";
+  plan_options.width = options.prefill_width;
+  US_ASSIGN(plan::Plan prefill, make_proven_plan(config, loader, limits, plan_options));
+
+  US_ASSIGN(settings.cache, choose_cache_limits(options, settings.max_context, decode.program));
+  CountingReader reader(loader, decode, progress);
+  std::vector<program::Program> programs;
+  programs.push_back(std::move(decode.program));
+  programs.push_back(std::move(prefill.program));
+  US_TRY(check_memory(memory_need(programs, settings.cache), limits));
+  const auto read_weight = [&](uint32_t rank, program::WeightId weight, uint32_t index,
+                               std::span<std::byte> out) {
+    return reader.read(rank, weight, index, out);
+  };
+  return ProgramEngine::make(std::move(programs), std::move(executor), settings, read_weight);
+}
+
+}  // namespace ultraspeed::engine
