@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/engine_harness.h"
+#include "support/scale.h"
 
 namespace ultraspeed::engine {
 namespace {
@@ -123,7 +124,7 @@ class Interleaving {
 
 TEST(Interleaving, WithRoomForAll) {
   Interleaving interleaving({.max_sessions = 6, .num_kv_pages = 6 * 16}, 1);
-  interleaving.run(10'000);
+  interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_sessions(), 500u);
   EXPECT_GT(interleaving.num_stopped(), 50u);
 }
@@ -131,14 +132,14 @@ TEST(Interleaving, WithRoomForAll) {
 TEST(Interleaving, WithTooFewPagesAndColumns) {
   Interleaving interleaving(
       {.decode_width = 2, .prefill_width = 5, .max_sessions = 9, .num_kv_pages = 33}, 2);
-  interleaving.run(10'000);
+  interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_refused(), 100u);
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 
 TEST(Interleaving, WithoutPagedCache) {
   Interleaving interleaving({.page_positions = 0, .max_sessions = 3, .num_kv_pages = 0}, 3);
-  interleaving.run(3000);
+  interleaving.run(test::scaled(3000));
   EXPECT_GT(interleaving.num_sessions(), 100u);
 }
 

@@ -1,0 +1,196 @@
+// Engine::open on generated checkpoints and the CPU executor: what it refuses, that weights are
+// counted, and that a session's text does not depend on widths, ranks, workers or company.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu/executor.h"
+#include "engine/engine.h"
+#include "support/checkpoint_generator.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+using Prompts = std::vector<std::vector<int32_t>>;
+
+struct Text {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+
+  bool operator==(const Text&) const = default;
+};
+
+class EngineOpen : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    directory_ = new test::TemporaryDirectory;
+    test::GeneratorOptions options;
+    options.intermediate_size = 256;  // two ranks take 128 columns each, those of one FP8 scale
+    const auto written = test::write_checkpoint(directory_->path(), options);
+    ASSERT_TRUE(written) << written.error().message;
+  }
+  static void TearDownTestSuite() { delete std::exchange(directory_, nullptr); }
+
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options,
+                                              program::DeviceLimits limits = cpu::cpu_limits(2),
+                                              const LoadProgress& progress = {}) {
+    US_ASSIGN(const auto config, model::ModelConfig::load(directory_->path()));
+    US_ASSIGN(const auto checkpoint, model::Checkpoint::open(directory_->path()));
+    return Engine::open(config, checkpoint, cpu::make_cpu_executor({}), limits, options, progress);
+  }
+
+  static std::string refusal(const EngineOptions& options, ErrorCode code,
+                             program::DeviceLimits limits = cpu::cpu_limits(2)) {
+    const auto engine = open(options, std::move(limits));
+    if (engine) return "";
+    EXPECT_EQ(engine.error().code, code) << engine.error().message;
+    return engine.error().message;
+  }
+
+  static EngineOptions small() {
+    EngineOptions options;
+    options.max_context = 256;
+    options.max_sessions = 4;
+    return options;
+  }
+
+  static test::TemporaryDirectory* directory_;
+};
+
+test::TemporaryDirectory* EngineOpen::directory_ = nullptr;
+
+std::vector<int32_t> prompt_of(size_t size, int32_t first) {
+  std::vector<int32_t> prompt;
+  for (size_t i = 0; i < size; ++i) prompt.push_back((first + 37 * static_cast<int32_t>(i)) % 256);
+  return prompt;
+}
+
+// The texts of sessions that start together, of 20 tokens each, sampled with everything on.
+std::vector<Text> generate(Engine& engine, const Prompts& prompts) {
+  GenerationParams params;
+  params.max_tokens = 20;
+  params.sampling.temperature = 0.9F;
+  params.sampling.top_k = 100;
+  params.sampling.top_p = 0.95F;
+  params.sampling.min_p = 0.01F;
+  params.sampling.repetition_penalty = 1.1F;
+  params.sampling.frequency_penalty = 0.25F;
+  params.sampling.seed = 42;
+  std::map<SessionId, size_t> index_of;
+  for (const auto& prompt : prompts) {
+    const auto id = engine.start(prompt, params);
+    EXPECT_TRUE(id) << id.error().message;
+    if (id) index_of.emplace(*id, index_of.size());
+  }
+  std::vector<Text> texts(prompts.size());
+  std::vector<StepEvent> events;
+  while (!engine.idle()) {
+    events.clear();
+    const Status status = engine.step(&events);
+    EXPECT_TRUE(status) << status.error().message;
+    for (const StepEvent& event : events) {
+      if (!event.token) continue;
+      texts[index_of[event.session]].tokens.push_back(event.token->id);
+      texts[index_of[event.session]].logprobs.push_back(event.token->logprob);
+    }
+  }
+  return texts;
+}
+
+TEST_F(EngineOpen, CountsTheWeightsAsTheyLoad) {
+  std::vector<uint64_t> done;
+  uint64_t total = 0;
+  const auto engine =
+      open(small(), cpu::cpu_limits(2), [&](uint64_t bytes_done, uint64_t bytes_total) {
+        done.push_back(bytes_done);
+        total = bytes_total;
+      });
+  ASSERT_TRUE(engine) << engine.error().message;
+  EXPECT_GT(done.size(), 10u);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  EXPECT_EQ(done.back(), total);
+  EXPECT_EQ((*engine)->max_context(), 256u);
+  ASSERT_EQ((*engine)->programs().size(), 2u);
+  EXPECT_EQ((*engine)->programs()[0].width, 8u);
+  EXPECT_EQ((*engine)->programs()[1].width, 64u);
+}
+
+TEST_F(EngineOpen, RefusesOptionsThatDoNotFit) {
+  EngineOptions options = small();
+  options.max_context = 2049;
+  EXPECT_NE(
+      refusal(options, ErrorCode::kInvalidArgument).find("max_context is 2049, expected 2 to 2048"),
+      std::string::npos);
+  options = small();
+  options.num_ranks = 3;
+  EXPECT_NE(refusal(options, ErrorCode::kInvalidArgument).find("3 ranks"), std::string::npos);
+  options = small();
+  options.decode_width = 0;
+  EXPECT_NE(refusal(options, ErrorCode::kInvalidArgument).find("width 0"), std::string::npos);
+  options = small();
+  options.num_kv_pages = 3;  // 192 of 256 positions
+  EXPECT_NE(refusal(options, ErrorCode::kInvalidArgument).find("num_kv_pages is 3"),
+            std::string::npos);
+  program::DeviceLimits limits = cpu::cpu_limits(2);
+  limits.memory_bytes = 1 << 20;
+  EXPECT_NE(refusal(small(), ErrorCode::kOutOfMemory, limits).find("has 1 MiB"), std::string::npos);
+}
+
+TEST_F(EngineOpen, RefusesACheckpointThatLacksWeights) {
+  auto config = model::ModelConfig::load(directory_->path());
+  const auto checkpoint = model::Checkpoint::open(directory_->path());
+  ASSERT_TRUE(config && checkpoint);
+  config->layers.push_back(config->layers.back());
+  const auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
+                                   cpu::cpu_limits(2), small(), {});
+  ASSERT_FALSE(engine);
+  EXPECT_EQ(engine.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(engine.error().message.find("layers.4."), std::string::npos) << engine.error().message;
+}
+
+TEST_F(EngineOpen, TextsDoNotDependOnWidthsRanksWorkersOrCompany) {
+  const Prompts prompts = {prompt_of(1, 5), prompt_of(70, 9), prompt_of(13, 100)};
+  std::vector<Text> alone;
+  EngineOptions one = small();
+  one.max_sessions = 1;
+  one.decode_width = 1;
+  one.prefill_width = 5;
+  const auto single = open(one, cpu::cpu_limits(1));
+  ASSERT_TRUE(single) << single.error().message;
+  for (const auto& prompt : prompts) alone.push_back(generate(**single, {prompt}).front());
+  EXPECT_EQ(alone[0].tokens.size(), 20u);
+  EXPECT_NE(alone[0], alone[1]);
+
+  for (const uint32_t num_ranks : {1u, 2u}) {
+    for (const uint32_t decode_width : {2u, 8u}) {
+      EngineOptions options = small();
+      options.num_ranks = num_ranks;
+      options.decode_width = decode_width;
+      const auto engine = open(options, cpu::cpu_limits(3));
+      ASSERT_TRUE(engine) << engine.error().message;
+      EXPECT_EQ(generate(**engine, prompts), alone)
+          << num_ranks << " ranks, decode width " << decode_width;
+    }
+  }
+}
+
+TEST_F(EngineOpen, ScoresEqualTheLogprobsOfGeneration) {
+  const auto engine = open(small());
+  ASSERT_TRUE(engine) << engine.error().message;
+  std::vector<int32_t> tokens = prompt_of(10, 3);
+  const Text text = generate(**engine, {tokens}).front();
+  tokens.insert(tokens.end(), text.tokens.begin(), text.tokens.end());
+  const auto scores = (*engine)->score(tokens, {});
+  ASSERT_TRUE(scores) << scores.error().message;
+  ASSERT_EQ(scores->size(), 29u);
+  EXPECT_EQ(std::vector(scores->begin() + 9, scores->end()), text.logprobs);
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine
