@@ -71,13 +71,13 @@ update_package_lists() {
 }
 
 # Installs from the present lists if they know everything, else (or on failure: a version may have
-# moved on) after an update. A dpkg that was interrupted earlier is completed first.
+# moved on) after an update and after completing what an interrupted dpkg left half done.
 install_or_update() {
   if apt -s install --no-install-recommends "$@" >/dev/null 2>&1; then
     apt_waiting install --no-install-recommends "$@" && return 0
   fi
-  as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a
   update_package_lists
+  as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a
   apt_waiting install --no-install-recommends "$@"
 }
 
@@ -93,7 +93,7 @@ install_packages() {
   set -- $missing
   acquire_root "$@"
   say "Installing $# packages: $*"
-  step "installing packages" \
+  STEP_TAIL_LINES=10 step "installing packages" \
     "Check the network and that /etc/apt lists Debian 12 (bookworm) main, then run this again." \
     install_or_update "$@" || exit 1
 }
