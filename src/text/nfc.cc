@@ -79,6 +79,31 @@ class StretchNormalizer {
   std::vector<utf8proc_int32_t> code_points_;
 };
 
+bool is_continuation(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
+}
+
+// The change from source to target without the characters that both begin and end with; empty
+// ranges if they are equal. Offsets are relative to the two texts.
+TextEdit find_change(std::string_view source, std::string_view target) {
+  size_t begin = 0;
+  const size_t shorter = std::min(source.size(), target.size());
+  while (begin < shorter && source[begin] == target[begin]) ++begin;
+  if (begin == source.size() && begin == target.size()) return {};
+  const auto splits_character = [&](size_t offset) {
+    return (offset < source.size() && is_continuation(source[offset])) ||
+           (offset < target.size() && is_continuation(target[offset]));
+  };
+  while (splits_character(begin)) --begin;
+  size_t tail = 0;
+  while (tail < shorter - begin &&
+         source[source.size() - tail - 1] == target[target.size() - tail - 1]) {
+    ++tail;
+  }
+  while (tail > 0 && is_continuation(source[source.size() - tail])) --tail;
+  return {{begin, source.size() - tail}, {begin, target.size() - tail}};
+}
+
 }  // namespace
 
 RewrittenText normalize_nfc(std::string_view text) {
@@ -100,8 +125,12 @@ RewrittenText normalize_nfc(std::string_view text) {
     const size_t target_begin = result.text.size();
     const std::string_view stretch = text.substr(begin, end - begin);
     normalizer.append(stretch, result.text);
-    if (std::string_view(result.text).substr(target_begin) != stretch) {
-      result.edits.push_back({{begin, end}, {target_begin, result.text.size()}});
+    const TextEdit change =
+        find_change(stretch, std::string_view(result.text).substr(target_begin));
+    if (change.source.begin != change.source.end || change.target.begin != change.target.end) {
+      result.edits.push_back(
+          {{begin + change.source.begin, begin + change.source.end},
+           {target_begin + change.target.begin, target_begin + change.target.end}});
     }
     offset = end;
   }

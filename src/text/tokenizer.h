@@ -23,7 +23,7 @@ struct EncodeOptions {
   bool add_special_tokens = false;
   // Ranges of the text, ascending and disjoint, that no such token may overlap: the user's words in
   // a prompt, say. Nothing else changes at their borders.
-  std::span<const ByteRange> plain_ranges;
+  std::span<const ByteRange> plain_ranges = {};
 };
 
 // Immutable; all members may be called from any thread.
