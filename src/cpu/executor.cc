@@ -147,19 +147,20 @@ class CpuExecutor final : public program::Executor {
     }
     const auto deadline = Clock::now() + std::chrono::milliseconds(options_.wait_deadline_ms);
     while (!met()) {
-      if (aborted_.load(std::memory_order_relaxed)) return false;
       std::this_thread::yield();
-      if (Clock::now() < deadline) continue;
+      if (Clock::now() < deadline && !aborted_.load(std::memory_order_relaxed)) continue;
       record_fault(thread, index, wait);
       return false;
     }
     return true;
   }
 
+  // Every thread that is stuck comes here; the earliest stage is nearest to the cause.
   void record_fault(uint32_t thread, size_t index, const program::Wait& wait) {
     const std::lock_guard lock(report_mutex_);
     aborted_.store(true, std::memory_order_relaxed);
-    if (fault_) return;
+    const auto stage = [&](uint32_t t, size_t i) { return program_->lists[t][i].stage; };
+    if (fault_ && stage(fault_->thread, fault_->task) <= stage(thread, index)) return;
     const bool is_counter = wait.kind == program::WaitKind::kCounter;
     const uint32_t rank = thread / program_->num_workers;
     fault_ = Fault{thread, index, wait, is_counter ? step_sync_->arrived(rank, wait) : 0};

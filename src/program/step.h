@@ -47,6 +47,7 @@ struct StepInput {
 struct ColumnOutput {
   int32_t token_id = -1;  // -1: the column wanted no logits
   float logprob = 0;      // of the chosen token; raw: log-softmax before adjustments and temperature
+  float logit = 0;        // of the chosen token, raw
   uint32_t accepted = 0;  // on a sequence's first logits column: accepted draft tokens
   std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending
 };

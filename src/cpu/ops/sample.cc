@@ -216,6 +216,7 @@ Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint3
   program::ColumnOutput output;
   output.token_id = static_cast<int32_t>(token_id);
   output.logprob = logprob(token_id);
+  output.logit = logits[token_id];
   for (const uint32_t id : largest_ids(logits, sampling.num_logprobs)) {
     output.top_logprobs.emplace_back(static_cast<int32_t>(id), logprob(id));
   }

@@ -1,0 +1,127 @@
+// The model's text and logits equal those of transformers, and the comparison would notice if they
+// did not.
+#include <gtest/gtest.h>
+
+#include "base/check.h"
+#include "golden/golden_case.h"
+#include "support/reference_checkpoint.h"
+#include "tensor/mxfp4.h"
+
+namespace ultraspeed::test {
+namespace {
+
+const char kTinyMimo[] = US_SOURCE_DIR "/models/tiny-mimo";
+
+// docs/numerics.md section 4 derives it from the depth and width of the models.
+constexpr float kTolerance = 2e-4F;
+
+void expect_equal(ModelRunner* runner, const GoldenCase& golden) {
+  const auto result = compare(runner, golden);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_EQ(result->wrong_tokens, 0u) << golden.name;
+  EXPECT_LT(result->largest_difference, kTolerance) << golden.name;
+  std::printf("%s: largest logit difference %.2g, smallest gap %.2g\n", golden.name.c_str(),
+              static_cast<double>(result->largest_difference),
+              static_cast<double>(result->smallest_gap));
+}
+
+TEST(Golden, TinyMimoEqualsTransformers) {
+  RunnerOptions options;
+  options.width = 64;
+  auto runner = ModelRunner::open(kTinyMimo, options);
+  ASSERT_TRUE(runner) << runner.error().message;
+  for (const GoldenCase& golden : tiny_mimo_cases()) expect_equal(&*runner, golden);
+}
+
+class FusedReference : public testing::TestWithParam<const char*> {};
+
+TEST_P(FusedReference, EqualsTransformers) {
+  const auto directory = reference_checkpoint(GetParam());
+  ASSERT_TRUE(directory) << directory.error().message;
+  RunnerOptions options;
+  options.width = 16;
+  auto runner = ModelRunner::open(*directory, options);
+  ASSERT_TRUE(runner) << runner.error().message;
+  for (const GoldenCase& golden : reference_cases(*directory)) expect_equal(&*runner, golden);
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, FusedReference,
+                         testing::Values("mimo_v2_fused_t2", "mimo_v2_fused_t2_swa4"));
+
+// --- The comparison notices small damage ---
+
+using model::TensorRole;
+using model::WeightSource;
+using Damage = std::function<void(const WeightSource&, std::span<std::byte>)>;
+
+float damaged_difference(const std::string& directory, const GoldenCase& golden,
+                         const Damage& damage) {
+  RunnerOptions options;
+  options.width = 64;
+  options.damage = damage;
+  auto runner = ModelRunner::open(directory, options);
+  US_CHECK(runner.has_value());
+  return compare(&*runner, golden).value().largest_difference;
+}
+
+// Applies `damage` to one expert's down projection in one layer.
+Damage to_expert(uint32_t layer, uint32_t expert,
+                 const std::function<void(std::span<std::byte>)>& damage) {
+  return [=](const WeightSource& source, std::span<std::byte> packed) {
+    const bool is_it = source.role == TensorRole::kExpertDown && source.layer == layer &&
+                       source.expert == expert;
+    if (is_it) damage(packed);
+  };
+}
+
+struct DamagedModel {
+  const char* name;  // a reference checkpoint, or "" for tiny-mimo
+  uint32_t hidden_size, moe_intermediate_size;
+  uint32_t layer, expert;  // one that the case uses
+  uint64_t o_proj_row_bytes;
+};
+
+class GoldenDamage : public testing::TestWithParam<DamagedModel> {
+ protected:
+  void SetUp() override {
+    const std::string name = GetParam().name;
+    directory_ = name.empty() ? kTinyMimo : reference_checkpoint(name).value();
+    golden_ = name.empty() ? tiny_mimo_cases()[4] : reference_cases(directory_)[0];
+  }
+  std::string directory_;
+  GoldenCase golden_;
+};
+
+TEST_P(GoldenDamage, OneFlippedNibbleShows) {
+  const auto flip = [](std::span<std::byte> packed) { packed[100] ^= std::byte{0x80}; };
+  const Damage damage = to_expert(GetParam().layer, GetParam().expert, flip);
+  EXPECT_GT(damaged_difference(directory_, golden_, damage), kTolerance);
+}
+
+TEST_P(GoldenDamage, OneScaleOffByOneShows) {
+  const uint64_t scales = tensor::code_bytes(
+      tensor::WeightFormat::kMxfp4, GetParam().hidden_size, GetParam().moe_intermediate_size);
+  const auto shift = [=](std::span<std::byte> packed) {
+    packed[scales] = static_cast<std::byte>(static_cast<uint8_t>(packed[scales]) + 1);
+  };
+  const Damage damage = to_expert(GetParam().layer, GetParam().expert, shift);
+  EXPECT_GT(damaged_difference(directory_, golden_, damage), kTolerance);
+}
+
+TEST_P(GoldenDamage, OneSwappedRowShows) {
+  const auto row = static_cast<std::ptrdiff_t>(GetParam().o_proj_row_bytes);
+  const Damage damage = [=](const WeightSource& source, std::span<std::byte> packed) {
+    if (source.role != TensorRole::kOProj || source.layer != 2) return;
+    std::swap_ranges(packed.begin(), packed.begin() + row, packed.begin() + row);
+  };
+  EXPECT_GT(damaged_difference(directory_, golden_, damage), kTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenDamage,
+                         testing::Values(DamagedModel{"", 512, 128, 3, 5, 512},
+                                         DamagedModel{"mimo_v2_fused_t2", 256, 64, 2, 1, 512},
+                                         DamagedModel{"mimo_v2_fused_t2_swa4", 256, 64, 2, 1,
+                                                      512}));
+
+}  // namespace
+}  // namespace ultraspeed::test

@@ -1,0 +1,133 @@
+// Results do not depend on who computes what when: random legal orders, threads, workers, widths
+// and ranks all give the same bits.
+#include <gtest/gtest.h>
+
+#include "base/check.h"
+#include "cpu/executor.h"
+#include "program/verify.h"
+#include "support/checkpoint_generator.h"
+#include "support/model_runner.h"
+#include "support/scale.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::test {
+namespace {
+
+const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27};
+constexpr size_t kWanted = 5;
+
+class ScheduleTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    GeneratorOptions generator;
+    generator.intermediate_size = 512;  // splits over two ranks
+    US_CHECK(write_checkpoint(directory_.path(), generator).has_value());
+    expected_ = run({});
+  }
+
+  std::vector<TopLogits> run(RunnerOptions options) {
+    options.max_context = 1100;
+    auto runner = ModelRunner::open(directory_.path(), options);
+    US_CHECK(runner.has_value(), "{}", runner.error().message);
+    return runner->feed(kPrompt, kWanted, 256).value();
+  }
+
+  void expect_same(const std::vector<TopLogits>& result, const std::string& what) {
+    ASSERT_EQ(result.size(), expected_.size());
+    for (size_t i = 0; i < result.size(); ++i) {
+      EXPECT_EQ(result[i].ids, expected_[i].ids) << what;
+      EXPECT_EQ(result[i].logits, expected_[i].logits) << what;
+    }
+  }
+
+  TemporaryDirectory directory_;
+  std::vector<TopLogits> expected_;
+};
+
+TEST_F(ScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
+  for (const uint32_t ranks : {1u, 2u}) {
+    for (const uint32_t workers : {1u, 2u, 5u, 12u}) {
+      for (const uint32_t width : {1u, 3u, 8u, 64u}) {
+        RunnerOptions options;
+        options.num_ranks = ranks;
+        options.num_workers = workers;
+        options.width = width;
+        expect_same(run(options), fmt::format("{} ranks x {} workers, width {}", ranks, workers,
+                                              width));
+      }
+    }
+  }
+}
+
+// Ranks x workers of the shuffled runs; 5 workers split full attention and merge.
+struct Shape {
+  uint32_t ranks, workers;
+};
+
+class ShuffleTest : public ScheduleTest, public testing::WithParamInterface<Shape> {};
+
+TEST_P(ShuffleTest, ThousandsOfRandomOrdersOverPoisonGiveTheSameBits) {
+  RunnerOptions options;
+  options.num_ranks = GetParam().ranks;
+  options.num_workers = GetParam().workers;
+  options.width = 8;
+  options.max_context = 1100;
+  options.make_executor = [] { return cpu::make_shuffled_executor(GetParam().workers); };
+  auto runner = ModelRunner::open(directory_.path(), options);
+  ASSERT_TRUE(runner) << runner.error().message;
+  const int runs = scaled(250);  // of two steps each, every step in another order
+  for (int i = 0; i < runs && !HasFailure(); ++i) {
+    runner->reset();
+    const auto result = runner->feed(kPrompt, kWanted, 256);
+    ASSERT_TRUE(result) << result.error().message;
+    expect_same(*result, fmt::format("run {}", i));
+  }
+  std::printf("%d random orders\n", 2 * runs);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, ShuffleTest,
+                         testing::Values(Shape{1, 2}, Shape{1, 5}, Shape{2, 2}, Shape{2, 3}));
+
+TEST_F(ScheduleTest, ContextsOfSeveralChunksAgreeForAllSplits) {
+  // Positions beyond one attention chunk (512), so that merges happen, with 1 and 6 splits.
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 1050; ++i) tokens.push_back((i * 37 + i / 7) % 256);
+  std::vector<TopLogits> first;
+  for (const uint32_t workers : {1u, 12u}) {
+    RunnerOptions options;
+    options.num_workers = workers;
+    options.width = 64;
+    options.max_context = 1100;
+    auto runner = ModelRunner::open(directory_.path(), options);
+    ASSERT_TRUE(runner);
+    const auto result = runner->feed(tokens, 2, 256);
+    ASSERT_TRUE(result);
+    if (first.empty()) first = *result;
+    EXPECT_EQ((*result)[1].logits, first[1].logits);
+  }
+}
+
+TEST_F(ScheduleTest, AMissingSignalIsReportedNotWaitedForForEver) {
+  RunnerOptions options;
+  options.verify = false;
+  options.make_executor = [] { return cpu::make_cpu_executor({.wait_deadline_ms = 200}); };
+  options.change_program = [](program::Program* program) {
+    for (program::Task& task : program->lists[0]) {
+      if (program->stages[task.stage].name == "layers.1.router") task.signal = {};
+    }
+  };
+  auto runner = ModelRunner::open(directory_.path(), options);
+  ASSERT_TRUE(runner);
+  const auto result = runner->feed(kPrompt, 1, 1);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::kInternal);
+  EXPECT_NE(result.error().message.find("layers.1.route"), std::string::npos)
+      << result.error().message;
+  EXPECT_NE(result.error().message.find("needs 1, has 0"), std::string::npos)
+      << result.error().message;
+  // The fault stays: the counters are torn.
+  EXPECT_FALSE(runner->feed(kPrompt, 1, 1));
+}
+
+}  // namespace
+}  // namespace ultraspeed::test

@@ -1,0 +1,154 @@
+// verify() accepts what the planner makes, for many shapes, and names what is wrong.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "cpu/executor.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "plan/plan.h"
+#include "program/print.h"
+#include "program/verify.h"
+#include "support/checkpoint_generator.h"
+
+namespace ultraspeed::test {
+namespace {
+
+using program::Program;
+using program::Task;
+
+Result<plan::Plan> plan_generated(uint32_t ranks, uint32_t workers, uint32_t width) {
+  GeneratorOptions generator;
+  generator.intermediate_size = 1024;
+  generator.moe_intermediate_size = 256;
+  generator.num_q_heads = 16;
+  generator.num_kv_heads = 8;
+  generator.num_sliding_kv_heads = 8;
+  const auto config = model::ModelConfig::parse("config.json", config_json(generator));
+  if (!config) return tl::unexpected(config.error());
+  plan::PlanOptions options;
+  options.num_ranks = ranks;
+  options.width = width;
+  options.max_context = 4096;
+  return plan::make_plan(
+      *config, [&](const auto& source) { return model::expected_shape(*config, source); },
+      cpu::cpu_limits(workers), options);
+}
+
+TEST(Verify, AcceptsPlansOfManyShapes) {
+  for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
+    for (const uint32_t workers : {1u, 2u, 3u, 7u, 16u, 132u}) {
+      for (const uint32_t width : {1u, 8u, 64u, 512u}) {
+        const auto plan = plan_generated(ranks, workers, width);
+        ASSERT_TRUE(plan) << plan.error().message;
+        const auto report = program::verify(plan->program);
+        ASSERT_TRUE(report) << report.error().message;
+        EXPECT_EQ(report->num_tasks, plan->program.num_tasks());
+        EXPECT_EQ(report->num_cross_rank_signals > 0, ranks > 1);
+      }
+    }
+  }
+}
+
+TEST(Plan, RefusesWhatItCannotSplit) {
+  EXPECT_EQ(plan_generated(3, 2, 8).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(plan_generated(1, 2000, 8).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(plan_generated(1, 2, 513).error().code, ErrorCode::kInvalidArgument);
+  const auto config = model::ModelConfig::load(US_SOURCE_DIR "/models/tiny-mimo");
+  plan::PlanOptions options;
+  options.num_ranks = 4;
+  const auto plan = plan::make_plan(
+      *config, [&](const auto& source) { return model::expected_shape(*config, source); },
+      cpu::cpu_limits(2), options);
+  ASSERT_FALSE(plan);
+  EXPECT_EQ(plan.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(plan.error().message.find("KV heads"), std::string::npos) << plan.error().message;
+}
+
+// A planned program with one change, and what verify() says of it.
+std::string rejection(const std::function<void(Program*)>& change, uint32_t ranks = 2) {
+  Program program = plan_generated(ranks, 3, 8).value().program;
+  change(&program);
+  const auto report = program::verify(program);
+  return report ? "accepted" : report.error().message;
+}
+
+Task& task_of(Program* program, uint32_t list, const std::string& stage) {
+  for (Task& task : program->lists[list]) {
+    if (program->stages[task.stage].name == stage) return task;
+  }
+  throw std::runtime_error("no task of " + stage);
+}
+
+void expect_mentions(const std::string& message, std::initializer_list<const char*> parts) {
+  for (const char* part : parts) {
+    EXPECT_NE(message.find(part), std::string::npos) << part << " not in: " << message;
+  }
+}
+
+TEST(Verify, NamesAThreshold) {
+  expect_mentions(
+      rejection([](Program* p) { ++task_of(p, 3, "layers.2.route").waits[0].need; }),
+      {"rank 1 worker 0", "layers.2.route", "waits for 2 increments", "which gets 1"});
+}
+
+TEST(Verify, NamesARace) {
+  expect_mentions(
+      rejection([](Program* p) { task_of(p, 2, "layers.1.o_proj").waits[0] = {}; }, 1),
+      {"layers.1.o_proj", "reads", "layers.1.attention_output", "not ordered after its write"});
+}
+
+TEST(Verify, NamesADeadlock) {
+  expect_mentions(rejection([](Program* p) {
+                    // The first task of a list waits for what comes last in it.
+                    auto& list = p->lists[0];
+                    std::rotate(list.begin(), list.end() - 1, list.end());
+                  }),
+                  {"deadlock", "rank 0 worker 0 task 0"});
+}
+
+TEST(Verify, NamesMemoryStillInUse) {
+  expect_mentions(rejection([](Program* p) {
+                    const auto find = [&](const std::string& name) -> program::BufferDecl& {
+                      for (auto& buffer : p->buffers) {
+                        if (buffer.name == name) return buffer;
+                      }
+                      throw std::runtime_error(name);
+                    };
+                    find("layers.1.attention_residual").offset_bytes =
+                        find("layers.0.ffn_residual").offset_bytes;
+                  }),
+                  {"layers.1.attention_residual", "memory"});
+}
+
+TEST(Verify, NamesGapsAndOverlaps) {
+  expect_mentions(rejection([](Program* p) { --task_of(p, 0, "layers.1.router").row_count; }),
+                  {"layers.1.router", "weight blocks"});
+  expect_mentions(rejection([](Program* p) { --task_of(p, 0, "embed").row_count; }),
+                  {"embedding", "never written"});
+  expect_mentions(rejection([](Program* p) { task_of(p, 1, "sample").row_begin = 0; }),
+                  {"sampled", "already written"});
+  expect_mentions(rejection([](Program* p) { p->lists[0].pop_back(); }),
+                  {"step ends without a complete 'accepted'"});
+}
+
+TEST(Print, LocationsOfBrokenTasksAreSafe) {
+  Program program = plan_generated(1, 2, 8).value().program;
+  program.lists[0][0].stage = 1'000'000;
+  program.lists[0][0].opcode = static_cast<program::Opcode>(200);
+  EXPECT_EQ(program::task_location(program, 0, 0, 0), "rank 0 worker 0 task 0 (?, ?)");
+  EXPECT_EQ(program::task_location(program, 9, 9, 9), "rank 9 worker 9 task 9");
+  EXPECT_FALSE(program::verify(program));
+}
+
+TEST(Print, ListingNamesStagesAndDependencies) {
+  const Program program = plan_generated(1, 2, 8).value().program;
+  const std::string text = program::print_program(program, true);
+  expect_mentions(text, {"program decode: width 8", "layers.2.expert_down", "after layers.2.route",
+                         "rank 0 worker 1", "wait slot f", "signal c"});
+  const std::string graph = program::print_layer_graph(program, 2);
+  expect_mentions(graph, {"digraph", "layers.2.qkv_proj", "->", "layers.1.ffn_residual"});
+}
+
+}  // namespace
+}  // namespace ultraspeed::test
