@@ -1,7 +1,7 @@
 // Files as such: names, whether anything uses them, sizes.
 #include <fmt/format.h>
 
-#include <numeric>
+#include <algorithm>
 #include <regex>
 #include <set>
 
@@ -17,26 +17,50 @@ bool may_hold_binaries(const SourceFile& file) {
   return file.path.starts_with("models/") || file.path.starts_with("tests/data/");
 }
 
-// Every word of every CMakeLists.txt, prefixed with the folder it is relative to.
-std::set<std::string> cmake_references(const SourceTree& tree) {
-  static const std::regex kWord("[A-Za-z0-9_./${}-]+\\.(cc|cu|h|cuh)\\b");
-  std::set<std::string> references;
-  for (const SourceFile& file : tree.files) {
-    if (file.name() != "CMakeLists.txt" && file.extension() != ".cmake") continue;
-    for (const std::string& line : file.lines) {
-      for (std::sregex_iterator it(line.begin(), line.end(), kWord), end; it != end; ++it) {
-        std::string word = it->str();
-        const std::string root = "${PROJECT_SOURCE_DIR}/";
-        const bool is_absolute = word.starts_with(root);
-        const std::filesystem::path path = is_absolute
-                                               ? std::filesystem::path(word.substr(root.size()))
-                                               : std::filesystem::path(file.folder()) / word;
-        references.insert(path.lexically_normal().generic_string());
-      }
+// Whether CMake files name a source: as a path from their folder or from ${PROJECT_SOURCE_DIR}. Any
+// other variable in a name (a foreach over fuzz targets) stands for some characters.
+class CmakeReferences {
+ public:
+  explicit CmakeReferences(const SourceTree& tree) {
+    for (const SourceFile& file : tree.files) {
+      if (file.name() != "CMakeLists.txt" && file.extension() != ".cmake") continue;
+      for (const std::string& line : file.lines) add_line(file.folder(), line);
     }
   }
-  return references;
-}
+
+  bool contains(const std::string& path) const {
+    return paths_.contains(path) ||
+           std::any_of(patterns_.begin(), patterns_.end(),
+                       [&](const std::regex& pattern) { return std::regex_match(path, pattern); });
+  }
+
+ private:
+  void add_line(const std::string& folder, const std::string& line) {
+    static const std::regex kWord("[A-Za-z0-9_./${}-]+\\.(cc|cu|h|cuh)\\b");
+    static const std::string kRoot = "${PROJECT_SOURCE_DIR}/";
+    for (std::sregex_iterator it(line.begin(), line.end(), kWord), end; it != end; ++it) {
+      const std::string word = it->str();
+      const std::filesystem::path path = word.starts_with(kRoot)
+                                             ? std::filesystem::path(word.substr(kRoot.size()))
+                                             : std::filesystem::path(folder) / word;
+      add_path(path.lexically_normal().generic_string());
+    }
+  }
+
+  void add_path(const std::string& path) {
+    static const std::regex kDot("\\.");
+    static const std::regex kVariable("\\$\\{\\w+\\}");
+    if (path.find("${") == std::string::npos) {
+      paths_.insert(path);
+    } else {
+      const std::string escaped = std::regex_replace(path, kDot, "\\.");
+      patterns_.emplace_back(std::regex_replace(escaped, kVariable, "\\w+"));
+    }
+  }
+
+  std::set<std::string> paths_;
+  std::vector<std::regex> patterns_;
+};
 
 // Quoted includes of all files, as paths from the root: includes start at src/, tests/ or the
 // folder.
@@ -70,7 +94,7 @@ void check_file_names(const SourceTree& tree, Violations* out) {
 }
 
 void check_references(const SourceTree& tree, Violations* out) {
-  const std::set<std::string> listed = cmake_references(tree);
+  const CmakeReferences listed(tree);
   const std::set<std::string> included = included_paths(tree);
   for (const SourceFile& file : tree.files) {
     if (!file.is_cpp() || listed.contains(file.path)) continue;

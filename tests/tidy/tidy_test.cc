@@ -239,6 +239,14 @@ TEST_F(TidyTest, UnlistedSource) {
   expect_clean();
 }
 
+TEST_F(TidyTest, SourcesListedThroughAVariable) {
+  write("src/tensor/CMakeLists.txt", "foreach(name a b)\n  x(SOURCES ${name}_fuzz.cc)\n");
+  write("src/tensor/a_fuzz.cc", "\n");
+  expect_clean();
+  write("src/tensor/a_extra.cc", "\n");
+  expect_one("src/tensor/a_extra.cc", 0, "no CMakeLists.txt lists it");
+}
+
 TEST_F(TidyTest, HeaderThatNothingIncludes) {
   write("src/model/extra.h", "#include \"model/extra.h\"\n");
   expect_one("src/model/extra.h", 0, "nothing includes it");

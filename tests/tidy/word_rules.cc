@@ -34,8 +34,10 @@ const std::vector<BannedWord>& banned_words() {
        [](const SourceFile& file) { return !file.is_header(); },
        "qualify names in headers instead"},
       {std::regex("\\bshared_ptr\\b"), Where::kCode,
-       // An asynchronous operation on a socket keeps its connection alive.
-       [](const SourceFile& file) { return file.path.starts_with("src/net/"); },
+       // Asynchronous operations on a socket keep alive what they act on.
+       [](const SourceFile& file) {
+         return file.path.starts_with("src/net/") || file.path.starts_with("src/server/");
+       },
        "own by value or unique_ptr and lend spans or references"},
       {std::regex("\\bs?rand\\s*\\("), Where::kCode, nowhere_exempt,
        "use base/philox.h with a stated seed"},
@@ -49,7 +51,8 @@ const std::vector<BannedWord>& banned_words() {
        "one instruction a function, in cuda/ptx/"},
       {std::regex("\\b(TODO|FIXME|XXX)\\b"), Where::kAllText, is_tidy_source,
        "do it now or open an issue"},
-      {std::regex("march=native|mtune=native"), Where::kAllText, is_tidy_source,
+      {std::regex("march=native|mtune=native"), Where::kAllText,
+       [](const SourceFile& file) { return is_tidy_source(file) || file.extension() == ".md"; },
        "dispatch at run time; the binary must run on the next machine too"},
       {std::regex("(^|[\\s\"'=(])/(home|work|root|tmp/bash_jobs)/"), Where::kAllText,
        is_tidy_source, "name no machine's own paths"},

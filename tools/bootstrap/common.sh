@@ -51,8 +51,8 @@ step_position() {
     sed -nE 's/^ *\[?([0-9]+)\/([0-9]+)(\]| Test ).*/\1 \2/p' | tail -n 1
 }
 
-# show_progress LABEL ELAPSED "DONE TOTAL": one line with a bar and an estimate, or, where the command
-# does not count, with the last line of its output.
+# show_progress LABEL ELAPSED "DONE TOTAL": one line with a bar and an estimate, or, where the
+# command does not count, with the last line of its output.
 show_progress() {
   local label=$1 elapsed=$2 done=${3% *} total=${3#* } text bar filled
   if [ -z "$3" ] || [ "$total" -eq 0 ] || [ "$done" -eq 0 ]; then
