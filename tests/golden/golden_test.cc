@@ -2,8 +2,13 @@
 // did not.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "base/check.h"
+#include "cpu/executor.h"
+#include "engine/engine.h"
 #include "golden/golden_case.h"
+#include "model/checkpoint.h"
 #include "support/reference_checkpoint.h"
 #include "tensor/mxfp4.h"
 
@@ -31,6 +36,44 @@ TEST(Golden, TinyMimoEqualsTransformers) {
   auto runner = ModelRunner::open(kTinyMimo, options);
   ASSERT_TRUE(runner) << runner.error().message;
   for (const GoldenCase& golden : tiny_mimo_cases()) expect_equal(&*runner, golden);
+}
+
+// The same through the engine, free-running, with all cases in company: prefill chunks and packed
+// decode steps take turns.
+TEST(Golden, TheEngineWritesTheGoldenTexts) {
+  const auto config = model::ModelConfig::load(kTinyMimo);
+  const auto checkpoint = model::Checkpoint::open(kTinyMimo);
+  ASSERT_TRUE(config && checkpoint);
+  engine::EngineOptions options;
+  options.max_context = 2048;
+  auto engine = engine::Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
+                                     cpu::cpu_limits(2), options, nullptr);
+  ASSERT_TRUE(engine) << engine.error().message;
+  const std::vector<GoldenCase> cases = tiny_mimo_cases();
+  std::map<engine::SessionId, const GoldenCase*> running;
+  std::map<engine::SessionId, std::vector<int32_t>> texts;
+  size_t next = 0;
+  while (next < cases.size() || !running.empty()) {
+    while (next < cases.size() && running.size() < options.max_sessions) {
+      engine::GenerationParams params;
+      params.sampling.temperature = 0;
+      params.max_tokens = static_cast<uint32_t>(cases[next].greedy_ids.size());
+      params.ignore_eos = true;
+      const auto id = (*engine)->start(cases[next].prompt_ids, params);
+      ASSERT_TRUE(id) << id.error().message;
+      running[*id] = &cases[next++];
+    }
+    std::vector<engine::StepEvent> events;
+    ASSERT_TRUE((*engine)->step(&events));
+    for (const engine::StepEvent& event : events) {
+      if (event.token) texts[event.session].push_back(event.token->id);
+      if (!event.finished) continue;
+      EXPECT_EQ(texts[event.session], running[event.session]->greedy_ids)
+          << running[event.session]->name;
+      running.erase(event.session);
+    }
+  }
+  EXPECT_EQ(texts.size(), cases.size());
 }
 
 class FusedReference : public testing::TestWithParam<const char*> {};
