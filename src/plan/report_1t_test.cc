@@ -76,6 +76,8 @@ TEST_F(Report1T, PlansAndVerifiesInTenSecondsAndTwoGigabytes) {
 }
 
 TEST_F(Report1T, CountsTheProgram) {
+  EXPECT_NEAR(static_cast<double>(checkpoint().parameters.total) / kGiga, 1021.25, 0.005);
+  EXPECT_NEAR(static_cast<double>(checkpoint().parameters.active) / kGiga, 41.89, 0.005);
   const ProgramCounts& program = checkpoint().program;
   // 70 layers of 8 to 10 stages, embedding, head, sample, accept.
   EXPECT_EQ(program.num_stages, 642U);
@@ -121,6 +123,8 @@ TEST_F(Report1T, NonExpertBytesOfTheNode) {
       kRanks * (read(report, WeightGroup::kNorms) + read(report, WeightGroup::kEmbedding));
   EXPECT_NEAR(ours - routers - scales - norms, 28.3, 0.05);
   EXPECT_NEAR(ours, 33.55, 0.01);
+  const double o_proj_fp8 = read(report, WeightGroup::kOProj) - read(fp8(), WeightGroup::kOProj);
+  EXPECT_NEAR(ours - kRanks * o_proj_fp8, 26.73, 0.01);
 }
 
 // 82.4 GB of experts at 59.5 live, 11.07 GB for one token; with the non-expert bytes 110.6 GB
@@ -134,6 +138,8 @@ TEST_F(Report1T, ExpertBytesOfTheNode) {
   EXPECT_NEAR(node * 8 + 28.3, 39.3, 0.1);
   EXPECT_NEAR(node * 59.5 + 28.3, 110.6, 0.1);
   EXPECT_NEAR((node * 59.5 + 28.3) / kRanks, 13.8, 0.05);
+  EXPECT_NEAR(report.cycle.weights_at(8) * kRanks / kGiga, 44.6, 0.05);
+  EXPECT_NEAR(report.cycle.weights_at(59.5) * kRanks / kGiga, 115.9, 0.05);
 }
 
 // 70.2 GB of weights a GPU; 25600 elements of KV a token; 0.7 GB of drafter.
@@ -145,7 +151,10 @@ TEST_F(Report1T, MemoryOfAGpu) {
                         kGiga;
   const double weights = static_cast<double>(report.memory.weights) / kGiga;
   EXPECT_NEAR(weights - routers - scales, 70.2, 0.05);
+  EXPECT_NEAR(weights, 70.85, 0.01);
   EXPECT_EQ(report.memory.kv_pages, uint64_t{25600} * 2 * 32768 / 8);
+  // The published ring has the window's 128 positions (39 MB for the node), ours 1024.
+  EXPECT_EQ(report.memory.kv_rings, uint64_t{60} * 1024 * 2560 * 2 / 8);
   EXPECT_NEAR(static_cast<double>(report.memory.drafter_weights), 5'536'632'576.0 / 8, 1.0);
 
   PlanReport h100 = report;
@@ -181,6 +190,9 @@ TEST_F(Report1T, BudgetOfACycle) {
   };
   EXPECT_NEAR(sum(59.5), 14.4, 0.05);
   EXPECT_NEAR(sum(40), 11.0, 0.05);
+  // Its floors, at 0.92 of the data sheets' bandwidths.
+  EXPECT_NEAR(sum(59.5) / (0.92 * 3.35), 4.66, 0.02);
+  EXPECT_NEAR(sum(59.5) / (0.92 * 4.8), 3.25, 0.02);
 }
 
 // The probe's 13.2 GB of an 8-row step at 60 live experts: qkv and o_proj codes in FP8, a BF16
@@ -195,10 +207,25 @@ TEST_F(Report1T, ProbeOfAStep) {
   EXPECT_NEAR(fp8().cycle.weights_at(60) / kGiga, 13.12, 0.01);
 }
 
-// Predictions that docs/decode_bound.md section 6 quotes.
-TEST_F(Report1T, FloorOfACycle) {
-  EXPECT_NEAR(cycle_seconds(checkpoint(), 60, 0) * 1e3, 3.42, 0.01);
-  EXPECT_NEAR(cycle_seconds(checkpoint(), 60, 1.3) * 1e3, 3.42 + 1.3e-3 * 679, 0.01);
+// Milliseconds that docs/decode_bound.md sections 5 to 7 quote.
+TEST_F(Report1T, CycleTimes) {
+  const auto ms = [](const PlanReport& report, const char* device, double live, double us_per_hop) {
+    PlanReport other = report;
+    other.device = *find_device(device);  // as many workers on all that are named here
+    return 1e3 * cycle_seconds(other, live, us_per_hop);
+  };
+  EXPECT_NEAR(ms(checkpoint(), "h200", 60, 0), 3.42, 0.005);
+  EXPECT_NEAR(ms(checkpoint(), "h100", 60, 0), 5.02, 0.005);
+  EXPECT_NEAR(ms(checkpoint(), "h200", 30, 0), 2.29, 0.005);
+  EXPECT_NEAR(ms(checkpoint(), "h200", 60, 1.3), 4.30, 0.005);
+  EXPECT_NEAR(ms(checkpoint(), "h200", 60, 2.6), 5.18, 0.005);
+  EXPECT_NEAR(ms(fp8(), "h200", 59.5, 0), 3.06, 0.005);
+  EXPECT_NEAR(ms(fp8(), "h100", 59.5, 0), 4.49, 0.005);
+}
+
+// Down tiles of 48 rows of 136 bytes fill 13 blocks of 512 but for 128 bytes.
+TEST_F(Report1T, PaddingOfTiles) {
+  EXPECT_EQ(checkpoint().memory.block_padding, uint64_t{69} * 384 * 128 * 128);
 }
 
 }  // namespace

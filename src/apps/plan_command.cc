@@ -1,0 +1,91 @@
+#include "apps/plan_command.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "apps/files.h"
+#include "apps/loaded_model.h"
+#include "apps/plan_output.h"
+#include "apps/terminal.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+struct Models {
+  model::ModelConfig config;
+  std::optional<model::DrafterConfig> drafter;
+};
+
+// `path` is a config.json or its directory; a drafter's stands in dflash/ beside it.
+Result<Models> load_models(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  fs::path file = path;
+  if (fs::is_directory(file, ignored)) file /= "config.json";
+  US_ASSIGN(const std::string text, read_file(file.string()));
+  Models models;
+  US_ASSIGN(models.config, model::ModelConfig::parse(file.string(), text));
+  const fs::path drafter = file.parent_path() / "dflash";
+  if (path == "-" || !fs::exists(drafter / "config.json", ignored)) return models;
+  US_ASSIGN(models.drafter, model::DrafterConfig::load(drafter.string()));
+  return models;
+}
+
+struct PlanCommandOptions {
+  std::string config;
+  std::string device = "h200";
+  std::string kv_dtype = "bf16";
+  std::string dense_dtype = "checkpoint";
+  plan::ReportOptions report;
+  bool json = false;
+};
+
+Status plan_model(PlanCommandOptions options) {
+  options.report.kv_format =
+      options.kv_dtype == "fp8" ? plan::KvFormat::kFp8 : plan::KvFormat::kBf16;
+  options.report.dense_format =
+      options.dense_dtype == "fp8" ? plan::DenseFormat::kFp8 : plan::DenseFormat::kCheckpoint;
+  US_ASSIGN(const plan::Device device, plan::find_device(options.device));
+  US_ASSIGN(const Models models, load_models(options.config));
+  const model::DrafterConfig* drafter = models.drafter ? &*models.drafter : nullptr;
+  US_ASSIGN(const plan::PlanReport report,
+            plan::make_report(models.config, drafter, device, options.report));
+  return write_all(STDOUT_FILENO, options.json ? plan_json(report) + "\n" : plan_tables(report));
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<PlanCommandOptions>();
+  CLI::App& command = *app.add_subcommand(
+      "plan", "What a model would cost on GPUs, from its config.json alone: memory, bytes, speed");
+  command.add_option("--config", options->config, "A config.json or its folder")
+      ->required()
+      ->type_name("PATH");
+  add_ranks_option(command, &options->report.num_ranks);
+  command.get_option("--ranks")->capture_default_str();
+  command.add_option("--device", options->device, "h100, h200 or b200")->capture_default_str();
+  command.add_option("--width", options->report.width, "Tokens verified in one step, 1 to 512")
+      ->capture_default_str();
+  command.add_option("--context", options->report.context,
+                     "Tokens in the KV cache (default: 131072, or the model's if less)");
+  command.add_option("--kv-dtype", options->kv_dtype, "Keys and values on the GPU")
+      ->check(CLI::IsMember({"bf16", "fp8"}))
+      ->capture_default_str();
+  command
+      .add_option("--dense-dtype", options->dense_dtype,
+                  "o_proj, lm_head and router: as stored, or re-quantised (changes bytes only)")
+      ->check(CLI::IsMember({"checkpoint", "fp8"}))
+      ->capture_default_str();
+  command.add_flag("--json", options->json, "Print one JSON object");
+  command.callback([options, exit_code] {
+    const Status status = plan_model(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps
