@@ -34,15 +34,17 @@ endfunction()
 # add_unit_test(NAME SOURCES a_test.cc ... DEPS module ... [LABELS l ...] [TIMEOUT seconds])
 # One executable and one ctest entry; US_SOURCE_DIR is the repository root. Labels that
 # ./bootstrap test knows: slow (release only), npm (release only, uses the network), gpu (may skip).
+# Test sources are compiled with less optimisation: compiling them is most of a sanitizer build.
 function(add_unit_test name)
-  if(NOT ULTRASPEED_TESTS)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  if(NOT ULTRASPEED_TESTS OR (ULTRASPEED_SANITIZE AND ARG_LABELS MATCHES "slow|npm|gpu"))
     return()
   endif()
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS} GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # support/scale.h
+  target_compile_options(${name} PRIVATE $<IF:$<BOOL:${ULTRASPEED_SANITIZE}>,-O0,-O1>)
   target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   if(NOT ARG_TIMEOUT)
