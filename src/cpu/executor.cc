@@ -172,14 +172,14 @@ class CpuExecutor final : public program::Executor {
   }
 
   Status fault_error() const {
-    return make_error(
-        ErrorCode::kInternal, "program '{}' stuck: {} waited {} ms for {} {}: needs {}, has {}",
-        program_->name,
-        program::task_location(*program_, fault_->thread / program_->num_workers,
-                               fault_->thread % program_->num_workers, fault_->task),
-        options_.wait_deadline_ms,
-        fault_->wait.kind == program::WaitKind::kCounter ? "counter" : "slot flags",
-        fault_->wait.id, fault_->wait.need, fault_->have);
+    return make_error(ErrorCode::kInternal,
+                      "program '{}' stuck: {} waited {} ms for {} {}: needs {}, has {}",
+                      program_->name,
+                      program::task_location(*program_, fault_->thread / program_->num_workers,
+                                             fault_->thread % program_->num_workers, fault_->task),
+                      options_.wait_deadline_ms,
+                      fault_->wait.kind == program::WaitKind::kCounter ? "counter" : "slot flags",
+                      fault_->wait.id, fault_->wait.need, fault_->have);
   }
 
   const CpuOptions options_;

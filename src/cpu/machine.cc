@@ -41,13 +41,13 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
     }
   }
   for (const program::CacheDecl& decl : program.caches) {
-    const uint64_t positions =
-        decl.ring_positions != 0 ? uint64_t{limits.num_sequences} * decl.ring_positions
-                                 : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+    const uint64_t positions = decl.ring_positions != 0
+                                   ? uint64_t{limits.num_sequences} * decl.ring_positions
+                                   : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
     const float nan = std::numeric_limits<float>::quiet_NaN();
-    memory->caches.push_back({std::vector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
-                              std::vector<float>(positions * decl.num_kv_heads * decl.v_head_dim,
-                                                 nan)});
+    memory->caches.push_back(
+        {std::vector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
+         std::vector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
   }
   return {};
 }
@@ -98,9 +98,8 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
     const auto& pages = input.page_tables[column.sequence];
     const uint32_t needed = column.position / program.kv_page_positions + 1;
     const bool pages_valid =
-        pages.size() >= needed && std::all_of(pages.begin(), pages.begin() + needed, [&](uint32_t p) {
-          return p < limits_.num_kv_pages;
-        });
+        pages.size() >= needed && std::all_of(pages.begin(), pages.begin() + needed,
+                                              [&](uint32_t p) { return p < limits_.num_kv_pages; });
     if (!pages_valid) {
       return make_error(ErrorCode::kInvalidArgument,
                         "column {}: position {} needs {} KV pages of sequence {}, its table has {}",

@@ -28,9 +28,9 @@ struct Cache {
 };
 
 struct RankMemory {
-  std::vector<float> arena;                    // activations; the widest program's arena
+  std::vector<float> arena;                     // activations; the widest program's arena
   std::vector<std::vector<std::byte>> weights;  // [WeightId][count * matrix_bytes]
-  std::vector<Cache> caches;                   // [CacheId]
+  std::vector<Cache> caches;                    // [CacheId]
 };
 
 class Machine {
@@ -100,9 +100,7 @@ class OpContext {
   float* buffer_of(uint32_t rank, program::BufferId id) const {
     return machine_->rank(rank).arena.data() + program.buffers[id].offset_bytes / sizeof(float);
   }
-  uint32_t* words(program::BufferId id) const {
-    return reinterpret_cast<uint32_t*>(buffer(id));
-  }
+  uint32_t* words(program::BufferId id) const { return reinterpret_cast<uint32_t*>(buffer(id)); }
   Matrix matrix(program::WeightId id, uint32_t index = 0) const {
     const program::WeightDecl& decl = program.weights[id];
     return {decl.format, decl.rows, decl.cols,

@@ -16,14 +16,18 @@ inline constexpr uint32_t kLanes = 16;
 // sum_i a[i] * b[i] over `count` elements.
 float dot(const float* a, const float* b, uint32_t count);
 
-// out[c] = row `row` of the matrix, columns [begin, begin + count), as f32: code times scale, rounded
-// once. REQUIRES: begin and count are even for MXFP4.
+// out[c] = row `row` of the matrix, columns [begin, begin + count), as f32: code times scale,
+// rounded once. REQUIRES: begin and count are even for MXFP4.
 void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count, float* out);
 
 // out = weight * (x * rsqrt(mean(x^2) + epsilon)); copies when weight is nullptr.
 void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count, float* out);
 
-inline float sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
-inline float silu(float x) { return x * sigmoid(x); }
+inline float sigmoid(float x) {
+  return 1.0F / (1.0F + std::exp(-x));
+}
+inline float silu(float x) {
+  return x * sigmoid(x);
+}
 
 }  // namespace ultraspeed::cpu

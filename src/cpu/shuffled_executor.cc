@@ -60,8 +60,7 @@ class ShuffledExecutor final : public program::Executor {
  private:
   // One unit of the worker's next task, if its waits are met.
   Result<bool> advance(const program::Program& program, uint32_t index, uint32_t thread,
-                       Position* at, const program::StepInput& input,
-                       program::StepOutput* output) {
+                       Position* at, const program::StepInput& input, program::StepOutput* output) {
     if (at->task == program.lists[thread].size()) return true;
     SyncState& sync = sync_[index];
     const uint32_t rank = thread / program.num_workers;
@@ -96,8 +95,7 @@ class ShuffledExecutor final : public program::Executor {
     const uint32_t thread = candidates[0];
     return make_error(ErrorCode::kInternal, "program '{}' stuck: {} waits for ever", program.name,
                       program::task_location(program, thread / program.num_workers,
-                                             thread % program.num_workers,
-                                             positions[thread].task));
+                                             thread % program.num_workers, positions[thread].task));
   }
 
   Machine machine_;

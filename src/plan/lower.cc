@@ -140,8 +140,8 @@ void Lowering::add_bands(StageDraft* stage, uint32_t rows, Dependency after, Sig
 }
 
 // Products whose K is split over the ranks: every rank computes all rows of H, each row for its
-// owner, who adds the ranks' partial sums. With one rank the adding tile follows on the same worker,
-// so no one has to wait for it.
+// owner, who adds the ranks' partial sums. With one rank the adding tile follows on the same
+// worker, so no one has to wait for it.
 void Lowering::partial_product(StageDraft* product, Dependency first, Dependency second) {
   const uint32_t owned = config_.hidden_size / num_ranks_;
   const uint32_t workers_per_owner = std::max(1u, num_workers_ / num_ranks_);
@@ -242,8 +242,7 @@ Status Lowering::head() {
   logits.logits_only = 1;
   logits.gather_to_rank_0 = 1;
   // Target rank 0 is Tile's default.
-  add_bands(&stage("lm_head", logits), logits.rows, after(hidden_stage_, 0),
-            SignalScope::kOneRank);
+  add_bands(&stage("lm_head", logits), logits.rows, after(hidden_stage_, 0), SignalScope::kOneRank);
   const auto logits_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
 
   program::SampleOperands sample;

@@ -1,4 +1,5 @@
-// The attention block: qkv_proj (norm, rotation and KV append folded in), attention, o_proj, residual.
+// The attention block: qkv_proj (norm, rotation and KV append folded in), attention, o_proj,
+// residual.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -81,20 +82,16 @@ Status Lowering::attention_block() {
   program::OutProjOperands out;
   US_ASSIGN(out.weight, weight(TensorRole::kOProj, "o_proj", 1));
   out.input = output;
-  out.partials =
-      columns_buffer("o_partials", program::kReductionChunks * config_.hidden_size);
+  out.partials = columns_buffer("o_partials", program::kReductionChunks * config_.hidden_size);
   out.input_size = output_size;
   partial_product(&stage("o_proj", out), after(attention, 0), {});
   reduce("attention_residual", out.partials);
   return {};
 }
 
-// Attention, and the merge of its splits if there are several. Returns the last stage's index.
-uint32_t Lowering::attention_stages(const QkvProjOperands& qkv, BufferId output,
-                                    program::WeightId sink) {
+AttentionOperands Lowering::attention_operands(const QkvProjOperands& qkv, BufferId output,
+                                               program::WeightId sink) {
   const model::LayerConfig& layer = config_.layers[layer_];
-  const auto qkv_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
-  const uint32_t group_size = qkv.num_q_heads / qkv.num_kv_heads;
   AttentionOperands op;
   op.query = qkv.query;
   op.cache_rows = qkv.cache_rows;
@@ -110,9 +107,6 @@ uint32_t Lowering::attention_stages(const QkvProjOperands& qkv, BufferId output,
   op.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(op.head_dim)));
   op.num_splits =
       layer.is_sliding ? 1 : attention_splits(op.num_kv_heads, num_workers_, op.max_chunks);
-  const uint32_t heads_per_tile =
-      op.num_splits > 1 ? group_size
-                        : attention_heads_per_tile(op.num_q_heads, op.num_kv_heads, num_workers_);
   op.output = output;
   if (op.num_splits > 1) {
     const uint64_t elements =
@@ -120,6 +114,19 @@ uint32_t Lowering::attention_stages(const QkvProjOperands& qkv, BufferId output,
     op.output = buffer("attention_partials", op.num_q_heads * op.num_splits, elements,
                        BufferDecl::Output::kNone);
   }
+  return op;
+}
+
+// Attention, and the merge of its splits if there are several. Returns the last stage's index.
+uint32_t Lowering::attention_stages(const QkvProjOperands& qkv, BufferId output,
+                                    program::WeightId sink) {
+  const auto qkv_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
+  const AttentionOperands op = attention_operands(qkv, output, sink);
+  const bool is_split = op.num_splits > 1;
+  const uint32_t group_size = op.num_q_heads / op.num_kv_heads;
+  const uint32_t heads_per_tile =
+      is_split ? group_size
+               : attention_heads_per_tile(op.num_q_heads, op.num_kv_heads, num_workers_);
   StageDraft& attention = stage("attention", op);
   for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
     uint32_t index = 0;
@@ -132,17 +139,23 @@ uint32_t Lowering::attention_stages(const QkvProjOperands& qkv, BufferId output,
         tile.row_count = heads_per_tile;
         tile.part = split;
         tile.after[0] = after(qkv_stage, head / group_size);
-        tile.group = op.num_splits > 1 ? head / group_size : 0;
+        tile.group = is_split ? head / group_size : 0;
         attention.tiles.push_back(tile);
       }
     }
   }
-  if (op.num_splits == 1) return qkv_stage + 1;
+  if (!is_split) return qkv_stage + 1;
+  merge_stage(op, output);
+  return qkv_stage + 2;
+}
 
+// One tile a head, after the splits of its group.
+void Lowering::merge_stage(const AttentionOperands& op, BufferId output) {
+  const auto attention_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
   program::AttentionMergeOperands merge;
   merge.partials = op.output;
   merge.output = output;
-  merge.sink = sink;
+  merge.sink = op.sink;
   merge.num_q_heads = op.num_q_heads;
   merge.v_head_dim = op.v_head_dim;
   merge.chunk_positions = op.chunk_positions;
@@ -156,11 +169,10 @@ uint32_t Lowering::attention_stages(const QkvProjOperands& qkv, BufferId output,
       tile.worker = head % num_workers_;
       tile.row_begin = head;
       tile.row_count = 1;
-      tile.after[0] = after(qkv_stage + 1, head / group_size);
+      tile.after[0] = after(attention_stage, head / (op.num_q_heads / op.num_kv_heads));
       merging.tiles.push_back(tile);
     }
   }
-  return qkv_stage + 2;
 }
 
 }  // namespace ultraspeed::plan

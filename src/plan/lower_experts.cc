@@ -11,37 +11,31 @@ using model::TensorRole;
 using program::BufferDecl;
 using program::SignalScope;
 
-Status Lowering::experts() {
-  const uint32_t num_experts = config_.num_experts;
-  const uint32_t top_k = config_.num_experts_per_token;
-  const uint32_t inner = config_.moe_intermediate_size / num_ranks_;
-  const uint32_t max_pairs = width() * top_k;
-  const uint32_t max_slots = std::min(num_experts, max_pairs);
-  US_ASSIGN(const program::NormRef norm_ref,
-            norm(TensorRole::kPostAttentionNorm, "post_attention_norm"));
-
+// Router scores and the route table; two stages.
+Status Lowering::route(program::NormRef norm_ref, uint32_t max_slots, uint32_t max_pairs,
+                       program::BufferId* table) {
   program::LinearOperands router;
   router.norm = norm_ref;
   US_ASSIGN(router.weight, weight(TensorRole::kRouter, "router", 1));
   router.input = hidden_;
-  router.output = columns_buffer("router_logits", num_experts);
-  router.rows = num_experts;
-  router.total_rows = num_experts;
-  add_bands(&stage("router", router), num_experts, after(hidden_stage_, 0), SignalScope::kLocal);
+  router.output = columns_buffer("router_logits", config_.num_experts);
+  router.rows = config_.num_experts;
+  router.total_rows = config_.num_experts;
+  add_bands(&stage("router", router), router.rows, after(hidden_stage_, 0), SignalScope::kLocal);
   const auto router_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
 
-  program::RouteOperands route;
-  US_ASSIGN(route.bias, weight(TensorRole::kRouterBias, "router_bias", 1));
-  route.logits = router.output;
-  route.route = buffer("route_table", 1, program::RouteTable::words(max_slots, max_pairs),
-                       BufferDecl::Output::kNone);
-  route.num_experts = num_experts;
-  route.top_k = top_k;
-  route.max_slots = max_slots;
-  route.max_pairs = max_pairs;
-  route.norm_topk = config_.norm_topk_prob ? 1 : 0;
-  route.scaling = config_.routed_scaling_factor;
-  StageDraft& routing = stage("route", route);
+  program::RouteOperands op;
+  US_ASSIGN(op.bias, weight(TensorRole::kRouterBias, "router_bias", 1));
+  op.logits = router.output;
+  op.route = buffer("route_table", 1, program::RouteTable::words(max_slots, max_pairs),
+                    BufferDecl::Output::kNone);
+  op.num_experts = config_.num_experts;
+  op.top_k = config_.num_experts_per_token;
+  op.max_slots = max_slots;
+  op.max_pairs = max_pairs;
+  op.norm_topk = config_.norm_topk_prob ? 1 : 0;
+  op.scaling = config_.routed_scaling_factor;
+  StageDraft& routing = stage("route", op);
   for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
     Tile tile;
     tile.rank = rank;
@@ -49,12 +43,21 @@ Status Lowering::experts() {
     tile.after[0] = after(router_stage, 0);
     routing.tiles.push_back(tile);
   }
+  *table = op.route;
+  return {};
+}
 
+Status Lowering::experts() {
+  const uint32_t inner = config_.moe_intermediate_size / num_ranks_;
+  const uint32_t max_pairs = width() * config_.num_experts_per_token;
+  const uint32_t max_slots = std::min(config_.num_experts, max_pairs);
   program::ExpertGateUpOperands up;
-  up.norm = norm_ref;
-  US_ASSIGN(up.weight, weight(TensorRole::kExpertGateUp, "expert_gate_up", num_experts));
+  US_ASSIGN(up.norm, norm(TensorRole::kPostAttentionNorm, "post_attention_norm"));
+  US_TRY(route(up.norm, max_slots, max_pairs, &up.route));
+  const auto route_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
+
+  US_ASSIGN(up.weight, weight(TensorRole::kExpertGateUp, "expert_gate_up", config_.num_experts));
   up.hidden = hidden_;
-  up.route = route.route;
   up.intermediate_size = inner;
   up.row_groups = expert_row_groups(inner, num_workers_);
   up.max_slots = max_slots;
@@ -71,22 +74,22 @@ Status Lowering::experts() {
       tile.row_begin = worker;  // first unit
       tile.row_count = 1;
       tile.part = loops;  // stride
-      tile.after[0] = after(router_stage + 1, 0);
+      tile.after[0] = after(route_stage, 0);
       gate_up.tiles.push_back(tile);
     }
   }
 
   program::ExpertDownOperands down;
-  US_ASSIGN(down.weight, weight(TensorRole::kExpertDown, "expert_down", num_experts));
+  US_ASSIGN(down.weight, weight(TensorRole::kExpertDown, "expert_down", config_.num_experts));
   down.activation = up.activation;
-  down.route = route.route;
+  down.route = up.route;
   down.partials = columns_buffer("ffn_partials", program::kReductionChunks * config_.hidden_size);
   down.intermediate_size = inner;
   down.row_groups = up.row_groups;
   down.max_slots = max_slots;
   down.max_pairs = max_pairs;
-  partial_product(&stage("expert_down", down), after(router_stage + 1, 0),
-                  Dependency{router_stage + 2, 0, program::WaitKind::kSlot});
+  partial_product(&stage("expert_down", down), after(route_stage, 0),
+                  Dependency{route_stage + 1, 0, program::WaitKind::kSlot});
   reduce("ffn_residual", down.partials);
   return {};
 }

@@ -23,6 +23,8 @@ class Lowering {
   Status attention_block();
   Status dense_ffn();
   Status experts();
+  Status route(program::NormRef norm, uint32_t max_slots, uint32_t max_pairs,
+               program::BufferId* table);
   Status head();
 
   // Declarations. `what` is prefixed with the current layer's name.
@@ -40,6 +42,9 @@ class Lowering {
   void partial_product(StageDraft* product, Dependency first, Dependency second);
   void reduce(const char* what, program::BufferId partials);
   void qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op);
+  program::AttentionOperands attention_operands(const program::QkvProjOperands& qkv,
+                                                program::BufferId output, program::WeightId sink);
+  void merge_stage(const program::AttentionOperands& op, program::BufferId output);
   uint32_t attention_stages(const program::QkvProjOperands& qkv, program::BufferId output,
                             program::WeightId sink);
 

@@ -36,7 +36,9 @@ std::vector<Life> lives(const Program& program) {
   return result;
 }
 
-uint64_t align(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
+uint64_t align(uint64_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
 // The lowest offset at which `size` bytes overlap none of the placed neighbours.
 uint64_t first_fit(std::vector<std::pair<uint64_t, uint64_t>> taken, uint64_t size) {

@@ -85,7 +85,9 @@ class CounterPass {
   const program::ExpertGateUpOperands& loop(uint32_t stage) const {
     return std::get<program::ExpertGateUpOperands>(draft_->stages[stage].stage.operands);
   }
-  uint32_t num_units(uint32_t stage) const { return loop(stage).max_slots * loop(stage).row_groups; }
+  uint32_t num_units(uint32_t stage) const {
+    return loop(stage).max_slots * loop(stage).row_groups;
+  }
 
   void count_arrivals() {
     const uint32_t ranks = draft_->program.num_ranks;
@@ -138,6 +140,8 @@ class CounterPass {
 
 }  // namespace
 
-void insert_counters(Draft* draft) { CounterPass(draft).run(); }
+void insert_counters(Draft* draft) {
+  CounterPass(draft).run();
+}
 
 }  // namespace ultraspeed::plan

@@ -22,13 +22,13 @@ std::vector<RowRange> bands(uint32_t begin, uint32_t rows, uint32_t num_workers,
   return result;
 }
 
-uint32_t head_parts(uint32_t num_heads, uint32_t head_dim, uint32_t v_head_dim,
-                    uint32_t rotary_dim, uint32_t num_workers) {
+uint32_t head_parts(uint32_t num_heads, uint32_t head_dim, uint32_t v_head_dim, uint32_t rotary_dim,
+                    uint32_t num_workers) {
   uint32_t parts = 1;
   while (num_heads * parts < 2 * num_workers) {
     const uint32_t next = 2 * parts;
-    const bool divides = rotary_dim / 2 % next == 0 && (head_dim - rotary_dim) % next == 0 &&
-                         v_head_dim % next == 0;
+    const bool divides =
+        rotary_dim / 2 % next == 0 && (head_dim - rotary_dim) % next == 0 && v_head_dim % next == 0;
     if (!divides || std::min(head_dim, v_head_dim) / next < kMinTileRows) break;
     parts = next;
   }

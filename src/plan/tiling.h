@@ -19,8 +19,8 @@ std::vector<RowRange> bands(uint32_t begin, uint32_t rows, uint32_t num_workers,
 
 // Parts to cut each head's projection into, so that num_heads * parts tiles keep num_workers busy
 // and a tile keeps at least 16 rows. Divides rotary_dim / 2, head_dim - rotary_dim and v_head_dim.
-uint32_t head_parts(uint32_t num_heads, uint32_t head_dim, uint32_t v_head_dim,
-                    uint32_t rotary_dim, uint32_t num_workers);
+uint32_t head_parts(uint32_t num_heads, uint32_t head_dim, uint32_t v_head_dim, uint32_t rotary_dim,
+                    uint32_t num_workers);
 
 // Q heads of one attention tile: a KV head's whole group, or a share of it when there are more
 // workers than KV heads. Divides num_q_heads / num_kv_heads.

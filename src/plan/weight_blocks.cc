@@ -54,8 +54,8 @@ void layout_weight_blocks(Draft* draft) {
     for (const StageDraft& stage : draft->stages) {
       for (const Tile& tile : stage.tiles) {
         if (tile.rank != rank) continue;
-        Task& task = program.lists[uint64_t{rank} * program.num_workers + tile.worker]
-                                  [next[tile.worker]++];
+        Task& task =
+            program.lists[uint64_t{rank} * program.num_workers + tile.worker][next[tile.worker]++];
         by_stage[task.stage].push_back(&task);
       }
     }

@@ -100,8 +100,7 @@ class Collector {
 
   void visit(const ExpertDownOperands& op) {
     read_all(op.route);
-    out_->push_back(
-        {rank_, op.activation, 0, program_.buffers[op.activation].extent, false, true});
+    out_->push_back({rank_, op.activation, 0, program_.buffers[op.activation].extent, false, true});
     push_partials(op.partials);
   }
 
@@ -179,9 +178,7 @@ class ReferenceCollector {
   void visit(const AttentionMergeOperands& op) { add({op.partials, op.output}, {op.sink}); }
   void visit(const OutProjOperands& op) { add({op.input, op.partials}, {op.weight}); }
   void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {}); }
-  void visit(const GateUpOperands& op) {
-    add({op.hidden, op.output}, {op.norm.weight, op.weight});
-  }
+  void visit(const GateUpOperands& op) { add({op.hidden, op.output}, {op.norm.weight, op.weight}); }
   void visit(const LinearOperands& op) { add({op.input, op.output}, {op.norm.weight, op.weight}); }
   void visit(const RouteOperands& op) { add({op.logits, op.route}, {op.bias}); }
   void visit(const ExpertGateUpOperands& op) {

@@ -19,8 +19,8 @@ struct DeviceLimits {
   uint32_t num_workers = 1;        // CPU threads, or CTAs
   uint32_t weight_page_bytes = 0;  // a worker streams weights through a ring of such pages
   uint32_t ring_pages = 0;
-  uint64_t memory_bytes = 0;       // of one rank; 0: unknown
-  double memory_bandwidth = 0;     // bytes per second of one rank; 0: unknown
+  uint64_t memory_bytes = 0;    // of one rank; 0: unknown
+  double memory_bandwidth = 0;  // bytes per second of one rank; 0: unknown
 };
 
 // Room for keys and values, fixed when an executor loads its programs.
@@ -29,9 +29,10 @@ struct CacheLimits {
   uint32_t num_kv_pages = 0;   // pages shared by all sequences, per full-attention layer
 };
 
-// Fills `out` with matrix `index` of a weight of a rank, in its packed form (docs/weights_format.md).
-using WeightReader = std::function<Status(uint32_t rank, WeightId weight, uint32_t index,
-                                          std::span<std::byte> out)>;
+// Fills `out` with matrix `index` of a weight of a rank, in its packed form
+// (docs/weights_format.md).
+using WeightReader =
+    std::function<Status(uint32_t rank, WeightId weight, uint32_t index, std::span<std::byte> out)>;
 
 class Executor {
  public:

@@ -1,5 +1,5 @@
-// The one list of operations a task can name. Operand structs (operands.h), the executors' dispatch,
-// the printer and the twin check expand it; docs/program.md describes each.
+// The one list of operations a task can name. Operand structs (operands.h), the executors'
+// dispatch, the printer and the twin check expand it; docs/program.md describes each.
 #pragma once
 
 #include <array>

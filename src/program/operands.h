@@ -1,8 +1,8 @@
-// What each opcode computes and on what: one operand struct an opcode, shared by all tasks of a stage.
-// Shapes: T = Program::width columns (tokens), H = hidden_size. Buffers are row-major, 4-byte
-// elements. Under tensor parallelism head counts, intermediate sizes and weight shapes are those of
-// one rank. RMSNorm is folded into the consumers: norm(x) = w * (x * rsqrt(mean(x^2) + epsilon)).
-// Reduction order is part of the definition: docs/numerics.md.
+// What each opcode computes and on what: one operand struct an opcode, shared by all tasks of a
+// stage. Shapes: T = Program::width columns (tokens), H = hidden_size. Buffers are row-major,
+// 4-byte elements. Under tensor parallelism head counts, intermediate sizes and weight shapes are
+// those of one rank. RMSNorm is folded into the consumers: norm(x) = w * (x * rsqrt(mean(x^2) +
+// epsilon)). Reduction order is part of the definition: docs/numerics.md.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,8 @@ struct EmbedOperands {
 
 // [q; k; v] = weight * norm(hidden); rotates the first rotary_dim dimensions of q and k (pairs
 // (i, i + rotary_dim / 2)), scales v, writes q to `query` and k, v to the cache.
-// Tile: heads of [q heads, k heads, v heads]; `part` of head_parts: that share of the rotation pairs
-// and of the remaining dimensions of each head.
+// Tile: heads of [q heads, k heads, v heads]; `part` of head_parts: that share of the rotation
+// pairs and of the remaining dimensions of each head.
 struct QkvProjOperands {
   static constexpr Opcode kOpcode = Opcode::kQkvProj;
   NormRef norm;
@@ -52,11 +52,11 @@ struct QkvProjOperands {
   float rope_theta = 0, value_scale = 1;
 };
 
-// softmax(scale * q k^T + mask) v per head over positions (p - window, p], or [0, p] without window.
-// Keys are taken in chunks of chunk_positions absolute positions whose partial results are merged in
-// order; the sink is an extra first chunk with logit sink[head] and value 0.
-// Tile: q heads; `part`: this split's chunks, c % num_splits == part. With one split the result goes
-// to `output`, with more the partials go there and AttentionMerge combines them.
+// softmax(scale * q k^T + mask) v per head over positions (p - window, p], or [0, p] without
+// window. Keys are taken in chunks of chunk_positions absolute positions whose partial results are
+// merged in order; the sink is an extra first chunk with logit sink[head] and value 0. Tile: q
+// heads; `part`: this split's chunks, c % num_splits == part. With one split the result goes to
+// `output`, with more the partials go there and AttentionMerge combines them.
 struct AttentionOperands {
   static constexpr Opcode kOpcode = Opcode::kAttention;
   BufferId query = kNoId;       // [T, num_q_heads * head_dim]
@@ -114,12 +114,12 @@ struct GateUpOperands {
 struct LinearOperands {
   static constexpr Opcode kOpcode = Opcode::kLinear;
   NormRef norm;
-  WeightId weight = kNoId;   // [rows, H]
-  BufferId input = kNoId;    // [T, H]
-  BufferId output = kNoId;   // [T, total_rows]
-  uint32_t rows = 0;         // of this rank
-  uint32_t total_rows = 0;   // rows, or ranks * rows when each rank computes its own part
-  uint8_t logits_only = 0;   // 1: only columns whose logits are wanted (Column::wants_logits)
+  WeightId weight = kNoId;       // [rows, H]
+  BufferId input = kNoId;        // [T, H]
+  BufferId output = kNoId;       // [T, total_rows]
+  uint32_t rows = 0;             // of this rank
+  uint32_t total_rows = 0;       // rows, or ranks * rows when each rank computes its own part
+  uint8_t logits_only = 0;       // 1: only columns whose logits are wanted (Column::wants_logits)
   uint8_t gather_to_rank_0 = 0;  // 1: results go to rank 0 alone; 0: they stay on this rank
 };
 
@@ -179,17 +179,17 @@ struct AcceptOperands {
 };
 
 // One alternative an opcode, in the order of US_OPCODES.
-using Operands = std::variant<EmbedOperands, QkvProjOperands, AttentionOperands,
-                              AttentionMergeOperands, OutProjOperands, ReduceOperands,
-                              GateUpOperands, LinearOperands, RouteOperands, ExpertGateUpOperands,
-                              ExpertDownOperands, SampleOperands, AcceptOperands>;
+using Operands =
+    std::variant<EmbedOperands, QkvProjOperands, AttentionOperands, AttentionMergeOperands,
+                 OutProjOperands, ReduceOperands, GateUpOperands, LinearOperands, RouteOperands,
+                 ExpertGateUpOperands, ExpertDownOperands, SampleOperands, AcceptOperands>;
 static_assert(std::variant_size_v<Operands> == kNumOpcodes);
 
-#define US_CHECK_ORDER(name)                                                             \
-  static_assert(std::is_same_v<std::variant_alternative_t<                               \
-                                   static_cast<size_t>(Opcode::k##name), Operands>,      \
-                               name##Operands> &&                                        \
-                name##Operands::kOpcode == Opcode::k##name);
+#define US_CHECK_ORDER(name)                                                                     \
+  static_assert(                                                                                 \
+      std::is_same_v<std::variant_alternative_t<static_cast<size_t>(Opcode::k##name), Operands>, \
+                     name##Operands> &&                                                          \
+      name##Operands::kOpcode == Opcode::k##name);
 US_OPCODES(US_CHECK_ORDER)
 #undef US_CHECK_ORDER
 

@@ -40,7 +40,7 @@ std::string print_signal(const Signal& signal) {
 // One stage of the listing, summed over rank 0's tasks.
 struct StageSummary {
   uint32_t tasks = 0;
-  uint64_t bytes = 0;  // of weight blocks, in one unit
+  uint64_t bytes = 0;        // of weight blocks, in one unit
   std::set<uint32_t> waits;  // stages whose counters or flags its tasks wait for
 };
 
@@ -99,23 +99,25 @@ std::string task_location(const Program& program, uint32_t rank, uint32_t worker
 
 std::string print_task(const Program& program, const Task& task) {
   const bool known = task.stage < program.stages.size();
-  std::string line = fmt::format("{:<14} {:<28} rows [{}, +{})", opcode_name(task.opcode),
-                                 known ? program.stages[task.stage].name : "?", task.row_begin,
-                                 task.row_count);
+  std::string line =
+      fmt::format("{:<14} {:<28} rows [{}, +{})", opcode_name(task.opcode),
+                  known ? program.stages[task.stage].name : "?", task.row_begin, task.row_count);
   if (task.part != 0) line += fmt::format(" part {}", task.part);
-  if (task.block_count != 0) line += fmt::format(" blocks [{}, +{})", task.first_block, task.block_count);
+  if (task.block_count != 0)
+    line += fmt::format(" blocks [{}, +{})", task.first_block, task.block_count);
   return line + print_wait(task.waits[0]) + print_wait(task.waits[1]) + print_signal(task.signal);
 }
 
 std::string print_program(const Program& program, bool tasks) {
   std::string text;
   const auto out = std::back_inserter(text);
-  fmt::format_to(out,
-                 "program {}: width {}, {} rank(s) x {} worker(s), {} tasks, {} counters, {} flags, "
-                 "arena {} bytes, {} bytes of weight blocks\n",
-                 program.name, program.width, program.num_ranks, program.num_workers,
-                 program.num_tasks(), program.num_counters, program.num_flags, program.arena_bytes,
-                 program.num_weight_blocks * kWeightBlockBytes);
+  fmt::format_to(
+      out,
+      "program {}: width {}, {} rank(s) x {} worker(s), {} tasks, {} counters, {} flags, "
+      "arena {} bytes, {} bytes of weight blocks\n",
+      program.name, program.width, program.num_ranks, program.num_workers, program.num_tasks(),
+      program.num_counters, program.num_flags, program.arena_bytes,
+      program.num_weight_blocks * kWeightBlockBytes);
   const std::vector<StageSummary> summaries = summarize(program);
   for (size_t i = 0; i < program.stages.size(); ++i) {
     fmt::format_to(out, "stage {:>4} {:<14} {:<28} {:>5} tasks {:>10} bytes", i,
@@ -139,7 +141,8 @@ std::string print_program(const Program& program, bool tasks) {
 }
 
 std::string print_layer_graph(const Program& program, uint16_t layer) {
-  std::string text = "digraph layer {\n  rankdir=TB;\n  node [shape=box, fontname=\"Helvetica\"];\n";
+  std::string text =
+      "digraph layer {\n  rankdir=TB;\n  node [shape=box, fontname=\"Helvetica\"];\n";
   const auto out = std::back_inserter(text);
   const std::vector<StageSummary> summaries = summarize(program);
   for (size_t i = 0; i < program.stages.size(); ++i) {

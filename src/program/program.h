@@ -42,9 +42,7 @@ struct CacheDecl {
   uint32_t num_kv_heads = 0, head_dim = 0, v_head_dim = 0;
   uint32_t ring_positions = 0;  // sliding layers: a ring a sequence; 0: paged (full attention)
 
-  uint64_t position_bytes() const {
-    return uint64_t{4} * num_kv_heads * (head_dim + v_head_dim);
-  }
+  uint64_t position_bytes() const { return uint64_t{4} * num_kv_heads * (head_dim + v_head_dim); }
 };
 
 struct Stage {
@@ -56,8 +54,8 @@ struct Stage {
 };
 
 struct Program {
-  std::string name;         // "decode", "prefill"
-  uint32_t width = 0;       // columns
+  std::string name;    // "decode", "prefill"
+  uint32_t width = 0;  // columns
   uint32_t num_ranks = 1;
   uint32_t num_workers = 1;  // per rank
   uint32_t hidden_size = 0;

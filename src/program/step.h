@@ -8,8 +8,8 @@
 
 namespace ultraspeed::program {
 
-// Changes to one token's logit, applied before temperature: logit > 0 ? logit / repetition : logit *
-// repetition, then + bias (logit bias minus presence and frequency penalties).
+// Changes to one token's logit, applied before temperature: logit > 0 ? logit / repetition : logit
+// * repetition, then + bias (logit bias minus presence and frequency penalties).
 struct LogitAdjustment {
   int32_t token_id = 0;
   float repetition = 1;
@@ -24,17 +24,17 @@ struct ColumnSampling {
   float top_p = 1;
   float min_p = 0;
   uint64_t seed = 0;
-  uint32_t num_logprobs = 0;  // most likely tokens to report
+  uint32_t num_logprobs = 0;     // most likely tokens to report
   int32_t forced_token_id = -1;  // >= 0: choose this one (scoring, replay); its logprob is reported
-  std::span<const LogitAdjustment> adjustments;   // sorted by token_id
+  std::span<const LogitAdjustment> adjustments;  // sorted by token_id
 };
 
 // One token of the step. The columns of a sequence are adjacent, in ascending position.
 struct Column {
   int32_t token_id = 0;
   uint32_t position = 0;
-  uint32_t sequence = 0;       // index into StepInput::page_tables, and the ring the sequence owns
-  bool wants_logits = false;   // choose a token after this column
+  uint32_t sequence = 0;      // index into StepInput::page_tables, and the ring the sequence owns
+  bool wants_logits = false;  // choose a token after this column
   ColumnSampling sampling;
 };
 
@@ -46,8 +46,8 @@ struct StepInput {
 
 struct ColumnOutput {
   int32_t token_id = -1;  // -1: the column wanted no logits
-  float logprob = 0;      // of the chosen token; raw: log-softmax before adjustments and temperature
-  float logit = 0;        // of the chosen token, raw
+  float logprob = 0;  // of the chosen token; raw: log-softmax before adjustments and temperature
+  float logit = 0;    // of the chosen token, raw
   uint32_t accepted = 0;  // on a sequence's first logits column: accepted draft tokens
   std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending
 };

@@ -19,8 +19,8 @@
 namespace ultraspeed::program {
 
 struct VerifyReport {
-  uint64_t num_tasks = 0;          // of all ranks
-  uint64_t num_waits = 0;          // dependencies: waits of all tasks
+  uint64_t num_tasks = 0;  // of all ranks
+  uint64_t num_waits = 0;  // dependencies: waits of all tasks
   uint64_t num_cross_rank_signals = 0;
   uint32_t critical_path_hops = 0;  // waits on the longest chain of dependencies
 };

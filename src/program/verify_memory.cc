@@ -62,11 +62,11 @@ Status MemoryProof::check_reads(TaskId task, const Clock& clock,
     uint32_t covered = access.begin;
     for (; write != writes.end() && write->begin <= covered && covered < access.end; ++write) {
       if (clock[write->task.thread] <= write->task.index) {
-        return fail(task, access,
-                    "not ordered after its write by " +
-                        task_location(program_, write->task.thread / program_.num_workers,
-                                      write->task.thread % program_.num_workers,
-                                      write->task.index));
+        return fail(
+            task, access,
+            "not ordered after its write by " +
+                task_location(program_, write->task.thread / program_.num_workers,
+                              write->task.thread % program_.num_workers, write->task.index));
       }
       covered = write->end;
     }

@@ -49,7 +49,7 @@ class MemoryProof {
     uint32_t begin, end;
     TaskId task;
   };
-  struct Value {  // a buffer on a rank
+  struct Value {                // a buffer on a rank
     std::vector<Write> writes;  // sorted, disjoint
     Clock used;                 // latest access of each thread; empty without memory or use
   };
@@ -72,8 +72,8 @@ class MemoryProof {
 
   const Program& program_;
   size_t num_segments_ = 0;
-  std::vector<Value> values_;        // [rank, buffer]
-  std::vector<Segment> segments_;    // [rank, segment]
+  std::vector<Value> values_;                         // [rank, buffer]
+  std::vector<Segment> segments_;                     // [rank, segment]
   std::vector<std::pair<uint32_t, uint32_t>> spans_;  // [buffer]: its segments [first, last)
 };
 

@@ -154,10 +154,10 @@ class OrderProof {
 
   const Program& program_;
   uint32_t num_threads_;
-  std::vector<Clock> clocks_;      // [thread]: tasks of each thread known to be done
-  std::vector<uint32_t> depths_;   // [thread]
-  std::vector<uint64_t> next_;     // [thread]
-  std::vector<Join> counters_;     // [rank, counter]
+  std::vector<Clock> clocks_;     // [thread]: tasks of each thread known to be done
+  std::vector<uint32_t> depths_;  // [thread]
+  std::vector<uint64_t> next_;    // [thread]
+  std::vector<Join> counters_;    // [rank, counter]
   std::map<std::pair<uint32_t, uint32_t>, Join> families_;  // by rank, first flag
   MemoryProof memory_;
   std::deque<uint32_t> runnable_;
@@ -167,6 +167,8 @@ class OrderProof {
 
 }  // namespace
 
-Result<VerifyReport> verify_order(const Program& program) { return OrderProof(program).run(); }
+Result<VerifyReport> verify_order(const Program& program) {
+  return OrderProof(program).run();
+}
 
 }  // namespace ultraspeed::program::internal

@@ -78,16 +78,17 @@ class StructureCheck {
     const auto valid = [](const auto& list, size_t count) {
       return std::all_of(list.begin(), list.end(), [&](uint32_t id) { return id < count; });
     };
-    if (valid(ids.buffers, program_.buffers.size()) && valid(ids.weights, program_.weights.size()) &&
-        valid(ids.caches, program_.caches.size())) {
+    if (valid(ids.buffers, program_.buffers.size()) &&
+        valid(ids.weights, program_.weights.size()) && valid(ids.caches, program_.caches.size())) {
       return {};
     }
-    return fail_header(fmt::format(
-        "stage '{}' names a buffer, weight or cache that does not exist", stage.name));
+    return fail_header(
+        fmt::format("stage '{}' names a buffer, weight or cache that does not exist", stage.name));
   }
 
   Status check_task() {
-    if (task_->stage >= program_.stages.size()) return fail("stage {} does not exist", task_->stage);
+    if (task_->stage >= program_.stages.size())
+      return fail("stage {} does not exist", task_->stage);
     const Stage& stage = program_.stages[task_->stage];
     if (task_->opcode != stage.opcode()) {
       return fail("opcode {} in a stage of {}", opcode_name(task_->opcode),
@@ -210,8 +211,7 @@ class StructureCheck {
   }
 
   Status count_slot_signal() {
-    const auto* op =
-        std::get_if<ExpertGateUpOperands>(&program_.stages[task_->stage].operands);
+    const auto* op = std::get_if<ExpertGateUpOperands>(&program_.stages[task_->stage].operands);
     if (op == nullptr || task_->signal.scope != SignalScope::kLocal) {
       return fail("only a loop over units signals slots, on its own rank");
     }
@@ -237,10 +237,9 @@ class StructureCheck {
         }
       } else if (wait.kind == WaitKind::kSlot) {
         const auto family = families_.find(wait.id);
-        const auto* op =
-            std::get_if<ExpertDownOperands>(&program_.stages[task_->stage].operands);
-        if (op == nullptr || family == families_.end() ||
-            wait.need != family->second.row_groups || wait.need != op->row_groups) {
+        const auto* op = std::get_if<ExpertDownOperands>(&program_.stages[task_->stage].operands);
+        if (op == nullptr || family == families_.end() || wait.need != family->second.row_groups ||
+            wait.need != op->row_groups) {
           return fail("waits for {} flags a slot at {}, which no stage sets", wait.need, wait.id);
         }
       }
@@ -280,6 +279,8 @@ class StructureCheck {
 
 }  // namespace
 
-Status verify_structure(const Program& program) { return StructureCheck(program).run(); }
+Status verify_structure(const Program& program) {
+  return StructureCheck(program).run();
+}
 
 }  // namespace ultraspeed::program::internal

@@ -25,8 +25,8 @@ GoldenCase parse_case(const json& object, const char* top_key) {
   golden.prompt_ids = object.at("prompt_ids").get<std::vector<int32_t>>();
   golden.greedy_ids = object.at("greedy_ids").get<std::vector<int32_t>>();
   for (const json& step : object.at(top_key)) {
-    golden.top.push_back({step.at("ids").get<std::vector<int32_t>>(),
-                          step.at("logits").get<std::vector<float>>()});
+    golden.top.push_back(
+        {step.at("ids").get<std::vector<int32_t>>(), step.at("logits").get<std::vector<float>>()});
   }
   US_CHECK(golden.top.size() == golden.greedy_ids.size() && !golden.top.empty());
   return golden;
@@ -62,9 +62,9 @@ std::vector<GoldenCase> reference_cases(const std::string& directory) {
 
 Result<Comparison> compare(ModelRunner* runner, const GoldenCase& golden) {
   // All logits, so that every golden id is among them.
-  US_ASSIGN(const std::vector<TopLogits> steps,
-            teacher_forced(runner, golden.prompt_ids, golden.greedy_ids,
-                           runner->config().vocab_size));
+  US_ASSIGN(
+      const std::vector<TopLogits> steps,
+      teacher_forced(runner, golden.prompt_ids, golden.greedy_ids, runner->config().vocab_size));
   US_CHECK(steps.size() == golden.top.size());
   Comparison result;
   result.smallest_gap = INFINITY;

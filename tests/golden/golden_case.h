@@ -1,5 +1,5 @@
-// Golden outputs of implementations that are not ours: prompts, greedy continuations and the largest
-// logits at each step.
+// Golden outputs of implementations that are not ours: prompts, greedy continuations and the
+// largest logits at each step.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +27,9 @@ std::vector<GoldenCase> reference_cases(const std::string& directory);
 
 // How a model's own outputs differ from a case under teacher forcing.
 struct Comparison {
-  uint32_t wrong_tokens = 0;      // steps whose largest logit is not the golden token's
-  float largest_difference = 0;   // of the golden top logits
-  float smallest_gap = 0;         // between the golden first and second logit
+  uint32_t wrong_tokens = 0;     // steps whose largest logit is not the golden token's
+  float largest_difference = 0;  // of the golden top logits
+  float smallest_gap = 0;        // between the golden first and second logit
 };
 Result<Comparison> compare(ModelRunner* runner, const GoldenCase& golden);
 

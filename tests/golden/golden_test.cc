@@ -111,8 +111,8 @@ float damaged_difference(const std::string& directory, const GoldenCase& golden,
 Damage to_expert(uint32_t layer, uint32_t expert,
                  const std::function<void(std::span<std::byte>)>& damage) {
   return [=](const WeightSource& source, std::span<std::byte> packed) {
-    const bool is_it = source.role == TensorRole::kExpertDown && source.layer == layer &&
-                       source.expert == expert;
+    const bool is_it =
+        source.role == TensorRole::kExpertDown && source.layer == layer && source.expert == expert;
     if (is_it) damage(packed);
   };
 }
@@ -142,8 +142,8 @@ TEST_P(GoldenDamage, OneFlippedNibbleShows) {
 }
 
 TEST_P(GoldenDamage, OneScaleOffByOneShows) {
-  const uint64_t scales = tensor::code_bytes(
-      tensor::WeightFormat::kMxfp4, GetParam().hidden_size, GetParam().moe_intermediate_size);
+  const uint64_t scales = tensor::code_bytes(tensor::WeightFormat::kMxfp4, GetParam().hidden_size,
+                                             GetParam().moe_intermediate_size);
   const auto shift = [=](std::span<std::byte> packed) {
     packed[scales] = static_cast<std::byte>(static_cast<uint8_t>(packed[scales]) + 1);
   };

@@ -30,7 +30,9 @@ std::optional<Place> random_place(Program* program, Random* random) {
   return Place{list, index, &tasks[index]};
 }
 
-uint32_t step(Random* random) { return (*random)() % 2 == 0 ? 1u : ~0u; }
+uint32_t step(Random* random) {
+  return (*random)() % 2 == 0 ? 1u : ~0u;
+}
 
 // Each kind returns false when it does not apply to the task.
 
@@ -210,10 +212,9 @@ std::optional<std::string> mutate(Program* program, Random* random) {
   const auto place = random_place(program, random);
   if (!place) return std::nullopt;
   const Program before = *program;
-  const std::string where = fmt::format("{}: rank {} worker {} task {} of stage {}", kind.name,
-                                        place->list / program->num_workers,
-                                        place->list % program->num_workers, place->index,
-                                        program->stages[place->task->stage].name);
+  const std::string where = fmt::format(
+      "{}: rank {} worker {} task {} of stage {}", kind.name, place->list / program->num_workers,
+      place->list % program->num_workers, place->index, program->stages[place->task->stage].name);
   if (!kind.apply(program, *place, random) || equal_programs(before, *program)) {
     *program = before;
     return std::nullopt;

@@ -36,8 +36,8 @@ TEST(Mutation1T, ATaskDeletedInLayer43OfRank5IsFound) {
     program::Program program = original;
     for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
       auto& list = program.lists[5 * program.num_workers + worker];
-      const auto task = std::find_if(list.begin(), list.end(),
-                                     [&](const auto& t) { return t.stage == stage; });
+      const auto task =
+          std::find_if(list.begin(), list.end(), [&](const auto& t) { return t.stage == stage; });
       if (task == list.end()) continue;
       list.erase(task);
       break;

@@ -96,10 +96,11 @@ TEST_P(MutationTest, NoneSurvives) {
       ADD_FAILURE() << "survived: " << *what;
     }
   }
-  std::printf("%d rank(s): %d mutated programs: %d rejected, %d caught by running, %d proven "
-              "equivalent, %d survived\n",
-              static_cast<int>(GetParam()), counts.total(), counts.rejected, counts.caught,
-              counts.equivalent, counts.survived);
+  std::printf(
+      "%d rank(s): %d mutated programs: %d rejected, %d caught by running, %d proven "
+      "equivalent, %d survived\n",
+      static_cast<int>(GetParam()), counts.total(), counts.rejected, counts.caught,
+      counts.equivalent, counts.survived);
   EXPECT_GT(counts.rejected, wanted / 2);
 }
 

@@ -52,8 +52,8 @@ TEST_F(ScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
         options.num_ranks = ranks;
         options.num_workers = workers;
         options.width = width;
-        expect_same(run(options), fmt::format("{} ranks x {} workers, width {}", ranks, workers,
-                                              width));
+        expect_same(run(options),
+                    fmt::format("{} ranks x {} workers, width {}", ranks, workers, width));
       }
     }
   }

@@ -87,9 +87,8 @@ void expect_mentions(const std::string& message, std::initializer_list<const cha
 }
 
 TEST(Verify, NamesAThreshold) {
-  expect_mentions(
-      rejection([](Program* p) { ++task_of(p, 3, "layers.2.route").waits[0].need; }),
-      {"rank 1 worker 0", "layers.2.route", "waits for 2 increments", "which gets 1"});
+  expect_mentions(rejection([](Program* p) { ++task_of(p, 3, "layers.2.route").waits[0].need; }),
+                  {"rank 1 worker 0", "layers.2.route", "waits for 2 increments", "which gets 1"});
 }
 
 TEST(Verify, NamesARace) {

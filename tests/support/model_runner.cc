@@ -38,15 +38,14 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
   limits.num_kv_pages = options.max_context / plan::kKvPagePositions + 1;
   runner.pages_.resize(limits.num_kv_pages);
   std::iota(runner.pages_.begin(), runner.pages_.end(), 0u);
-  runner.executor_ =
-      options.make_executor ? options.make_executor() : cpu::make_cpu_executor({});
+  runner.executor_ = options.make_executor ? options.make_executor() : cpu::make_cpu_executor({});
   runner.program_ = plan.program;
   US_TRY(runner.executor_->load({std::move(plan.program)}, limits, read_weight));
   return runner;
 }
 
-Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens,
-                                                 size_t num_wanted, uint32_t count) {
+Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens, size_t num_wanted,
+                                                 uint32_t count) {
   std::vector<TopLogits> results;
   const std::span<const uint32_t> table(pages_);
   for (size_t first = 0; first < tokens.size(); first += program_.width) {
@@ -76,8 +75,7 @@ Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens
   return results;
 }
 
-Result<std::vector<TopLogits>> teacher_forced(ModelRunner* runner,
-                                              std::span<const int32_t> prompt,
+Result<std::vector<TopLogits>> teacher_forced(ModelRunner* runner, std::span<const int32_t> prompt,
                                               std::span<const int32_t> continuation,
                                               uint32_t count) {
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());

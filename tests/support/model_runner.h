@@ -61,8 +61,7 @@ class ModelRunner {
 
 // Logits after each token of prompt + continuation[0 .. n - 2], from the prompt's last on: those
 // that chose continuation[i]. Resets the runner.
-Result<std::vector<TopLogits>> teacher_forced(ModelRunner* runner,
-                                              std::span<const int32_t> prompt,
+Result<std::vector<TopLogits>> teacher_forced(ModelRunner* runner, std::span<const int32_t> prompt,
                                               std::span<const int32_t> continuation,
                                               uint32_t count);
 

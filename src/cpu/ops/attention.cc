@@ -33,8 +33,8 @@ class HeadAttention {
   // The chunk's largest logit, sum of exponentials and weighted values.
   void run_chunk(uint32_t chunk, SoftmaxState* state) const {
     const uint32_t begin = std::max(first_position(), chunk * op_.chunk_positions);
-    const uint32_t end = std::min(column_.position, chunk * op_.chunk_positions +
-                                                        op_.chunk_positions - 1) + 1;
+    const uint32_t end =
+        std::min(column_.position, chunk * op_.chunk_positions + op_.chunk_positions - 1) + 1;
     float* scores = context_.scratch->floats(kScores, op_.chunk_positions);
     state->start(nullptr, op_.v_head_dim);
     for (uint32_t position = begin; position < end; ++position) {
@@ -79,8 +79,8 @@ void whole_head(const OpContext& context, const AttentionOperands& op, uint32_t 
     attention.run_chunk(chunk, &part);
     total.merge(part.m, part.l, part.o, op.v_head_dim);
   }
-  total.finish(op.v_head_dim, context.buffer(op.output) +
-                                  (uint64_t{t} * op.num_q_heads + head) * op.v_head_dim);
+  total.finish(op.v_head_dim,
+               context.buffer(op.output) + (uint64_t{t} * op.num_q_heads + head) * op.v_head_dim);
 }
 
 // This split's chunks, each to its own place: [v_head_dim] o, m, l.

@@ -32,6 +32,33 @@ class AttentionTest : public testing::TestWithParam<Case> {
   std::normal_distribution<float> normal_;
 };
 
+// Compares `result` [kHeads, kValueDim] with a softmax in double precision over all keys.
+void expect_softmax(const std::vector<float>& query, const std::vector<float>& sinks,
+                    const std::vector<std::vector<float>>& keys,
+                    const std::vector<std::vector<float>>& values, const float* result) {
+  for (uint32_t head = 0; head < kHeads; ++head) {
+    const uint32_t kv = head / (kHeads / kKvHeads);
+    double sum = sinks.empty() ? 0 : std::exp(static_cast<double>(sinks[head]));
+    std::vector<double> expected(kValueDim, 0);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      double score = 0;
+      for (uint32_t d = 0; d < kHeadDim; ++d) {
+        score += static_cast<double>(query[head * kHeadDim + d]) *
+                 static_cast<double>(keys[i][kv * kHeadDim + d]);
+      }
+      const double p = std::exp(0.5 * score);
+      sum += p;
+      for (uint32_t d = 0; d < kValueDim; ++d) {
+        expected[d] += p * static_cast<double>(values[i][kv * kValueDim + d]);
+      }
+    }
+    for (uint32_t d = 0; d < kValueDim; ++d) {
+      EXPECT_NEAR(static_cast<double>(result[head * kValueDim + d]), expected[d] / sum, 2e-6)
+          << "head " << head << " dimension " << d;
+    }
+  }
+}
+
 TEST_P(AttentionTest, EqualsSoftmaxInDouble) {
   const Case& c = GetParam();
   OpHarness harness(1, 16);
@@ -88,38 +115,16 @@ TEST_P(AttentionTest, EqualsSoftmaxInDouble) {
     merge.max_chunks = op.max_chunks;
     ASSERT_TRUE(harness.run(merge, 0, kHeads));
   }
-
-  for (uint32_t head = 0; head < kHeads; ++head) {
-    const uint32_t kv = head / (kHeads / kKvHeads);
-    double sum = c.has_sink ? std::exp(static_cast<double>(sinks[head])) : 0;
-    std::vector<double> expected(kValueDim, 0);
-    for (size_t i = 0; i < keys.size(); ++i) {
-      double score = 0;
-      for (uint32_t d = 0; d < kHeadDim; ++d) {
-        score += static_cast<double>(query[head * kHeadDim + d]) *
-                 static_cast<double>(keys[i][kv * kHeadDim + d]);
-      }
-      const double p = std::exp(0.5 * score);
-      sum += p;
-      for (uint32_t d = 0; d < kValueDim; ++d) {
-        expected[d] += p * static_cast<double>(values[i][kv * kValueDim + d]);
-      }
-    }
-    for (uint32_t d = 0; d < kValueDim; ++d) {
-      EXPECT_NEAR(static_cast<double>(harness.values(result)[head * kValueDim + d]),
-                  expected[d] / sum, 2e-6)
-          << "head " << head << " dimension " << d;
-    }
-  }
+  expect_softmax(query, c.has_sink ? sinks : std::vector<float>(), keys, values,
+                 harness.values(result));
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, AttentionTest,
     testing::Values(Case{"FirstToken", 0, false, 1, 0}, Case{"Full", 0, false, 1, 700},
-                    Case{"FullWithSink", 0, true, 1, 1300},
-                    Case{"FullSplit", 0, true, 3, 1300}, Case{"SplitsWithoutWork", 0, true, 4, 40},
-                    Case{"WindowNotFull", 128, true, 1, 100},
-                    Case{"WindowFull", 128, true, 1, 127},
+                    Case{"FullWithSink", 0, true, 1, 1300}, Case{"FullSplit", 0, true, 3, 1300},
+                    Case{"SplitsWithoutWork", 0, true, 4, 40},
+                    Case{"WindowNotFull", 128, true, 1, 100}, Case{"WindowFull", 128, true, 1, 127},
                     Case{"WindowOverAChunkBorder", 128, true, 1, 520},
                     Case{"WindowRoundTheRing", 128, false, 1, 1030}),
     [](const auto& test) { return test.param.name; });

@@ -15,8 +15,8 @@ struct Partials {
       : hidden_size(context.hidden_size()),
         num_chunks(program::kReductionChunks / context.program.num_ranks),
         first_chunk(context.rank() * num_chunks),
-        data(context.buffer_of(
-            context.task.row_begin / (hidden_size / context.program.num_ranks), id)) {}
+        data(context.buffer_of(context.task.row_begin / (hidden_size / context.program.num_ranks),
+                               id)) {}
 
   // [H]: this rank's chunk `chunk` for column t.
   float* at(uint32_t t, uint32_t chunk) const {

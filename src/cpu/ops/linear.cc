@@ -9,8 +9,8 @@ Status run_op(const OpContext& context, const program::LinearOperands& op, uint3
   const Matrix weight = context.matrix(op.weight);
   const float* x = normed_columns(context, op.norm, op.input);
   const uint32_t first = op.rows == op.total_rows ? 0 : context.rank() * op.rows;
-  float* output = op.gather_to_rank_0 != 0 ? context.buffer_of(0, op.output)
-                                           : context.buffer(op.output);
+  float* output =
+      op.gather_to_rank_0 != 0 ? context.buffer_of(0, op.output) : context.buffer(op.output);
   for (uint32_t row = context.task.row_begin; row < context.row_end(); ++row) {
     const float* w = weight_row(context, weight, row);
     for (uint32_t t = 0; t < context.num_columns(); ++t) {

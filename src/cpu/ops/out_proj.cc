@@ -1,4 +1,5 @@
-// OutProj: this rank's K-chunks of a product with rows on the hidden axis, pushed to the rows' owner.
+// OutProj: this rank's K-chunks of a product with rows on the hidden axis, pushed to the rows'
+// owner.
 #include "cpu/math.h"
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"

@@ -8,7 +8,8 @@
 
 namespace ultraspeed::cpu {
 
-// m = the largest logit so far, l = sum exp(logit - m), o = sum exp(logit - m) * value, [v_head_dim].
+// m = the largest logit so far, l = sum exp(logit - m), o = sum exp(logit - m) * value,
+// [v_head_dim].
 struct SoftmaxState {
   float m = -std::numeric_limits<float>::infinity();
   float l = 0;
