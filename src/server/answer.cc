@@ -1,0 +1,33 @@
+// What both kinds of answer share.
+#include "server/answer.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "server/json_text.h"
+
+namespace ultraspeed::server {
+
+std::string_view finish_reason_json(engine::FinishReason reason) {
+  return reason == engine::FinishReason::kStop ? R"("stop")" : R"("length")";
+}
+
+std::string object_begin(const AnswerHead& head, std::string_view object) {
+  std::string out = R"({"id":)";
+  append_json_string(out, head.id);
+  fmt::format_to(std::back_inserter(out), R"(,"object":"{}","created":{},"model":)", object,
+                 head.created_s);
+  append_json_string(out, head.model);
+  out += R"(,"system_fingerprint":)";
+  append_json_string(out, head.system_fingerprint);
+  return out;
+}
+
+void append_usage(std::string& out, const Usage& usage) {
+  fmt::format_to(
+      std::back_inserter(out), R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{}}})",
+      usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens + usage.completion_tokens);
+}
+
+}  // namespace ultraspeed::server

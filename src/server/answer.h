@@ -1,0 +1,70 @@
+// The JSON of an answer, streamed or whole: what the two generation routes do differently. The
+// caller hands over what each engine step gave; all functions append to `out`.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/engine.h"
+#include "server/reasoning_parser.h"
+#include "text/tokenizer.h"
+
+namespace ultraspeed::server {
+
+// What every object of one answer repeats.
+struct AnswerHead {
+  std::string id;
+  int64_t created_s = 0;  // Unix time
+  std::string model;
+  std::string system_fingerprint;
+};
+
+struct Usage {
+  size_t prompt_tokens = 0;
+  size_t completion_tokens = 0;
+};
+
+struct AnswerOptions {
+  bool has_logprobs = false;
+  bool include_usage = false;  // streamed: a last chunk with the usage
+};
+
+// What one engine step gave.
+struct AnswerPiece {
+  std::string_view text;                  // may be empty while text is held back
+  std::span<const engine::Token> tokens;  // for logprobs
+};
+
+class Answer {
+ public:
+  virtual ~Answer() = default;
+
+  // As server-sent events: stream_begin, stream_piece..., stream_end.
+  virtual void stream_begin(std::string& out) = 0;
+  virtual void stream_piece(const AnswerPiece& piece, std::string& out) = 0;
+  virtual void stream_end(engine::FinishReason reason, const Usage& usage, std::string& out) = 0;
+
+  // As one JSON object: add..., whole.
+  virtual void add(const AnswerPiece& piece) = 0;
+  virtual void whole(engine::FinishReason reason, const Usage& usage, std::string& out) = 0;
+};
+
+// Chat: starts_in_reasoning as in ReasoningParser. Completion: echo is shown before the text.
+// REQUIRES: the tokenizer outlives the answer.
+std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
+                                         const text::Tokenizer& tokenizer,
+                                         bool starts_in_reasoning);
+std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
+                                               const text::Tokenizer& tokenizer, std::string echo);
+
+std::string_view finish_reason_json(engine::FinishReason reason);  // "stop" or "length", quoted
+
+// {"id":...,"object":"OBJECT","created":...,"model":...,"system_fingerprint":...  (not closed)
+std::string object_begin(const AnswerHead& head, std::string_view object);
+// {"prompt_tokens":...,"completion_tokens":...,"total_tokens":...}
+void append_usage(std::string& out, const Usage& usage);
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,122 @@
+#include "server/api_error.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace ultraspeed::server {
+namespace {
+
+constexpr uint32_t kRetryAfterS = 2;
+constexpr std::string_view kServerError = "server_error";
+
+ApiError make(unsigned status, std::string_view type, std::string message, std::string code) {
+  ApiError error;
+  error.status = status;
+  error.message = std::move(message);
+  error.type = type;
+  error.code = std::move(code);
+  return error;
+}
+
+nlohmann::ordered_json string_or_null(const std::string& text) {
+  return text.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(text);
+}
+
+}  // namespace
+
+tl::unexpected<ApiError> invalid_field(std::string param, std::string message) {
+  ApiError error;
+  error.message = std::move(message);
+  error.param = std::move(param);
+  error.code = "invalid_value";
+  return tl::unexpected(std::move(error));
+}
+
+tl::unexpected<ApiError> unsupported_field(std::string param, std::string message) {
+  ApiError error;
+  error.message = std::move(message);
+  error.param = std::move(param);
+  error.code = "unsupported_value";
+  return tl::unexpected(std::move(error));
+}
+
+ApiError model_not_found(std::string_view model) {
+  ApiError error =
+      make(404, "invalid_request_error",
+           fmt::format("The model '{}' does not exist; GET /v1/models lists the models "
+                       "of this server.",
+                       model),
+           "model_not_found");
+  error.param = "model";
+  return error;
+}
+
+ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context) {
+  return make(
+      400, "invalid_request_error",
+      fmt::format("The prompt has {} tokens; this model's context of {} tokens must hold the "
+                  "prompt and at least one more. Shorten the prompt.",
+                  prompt_tokens, max_context),
+      "context_length_exceeded");
+}
+
+ApiError draining() {
+  ApiError error =
+      make(503, kServerError, "The server is shutting down and takes no new requests.", "draining");
+  error.retry_after_s = kRetryAfterS;
+  return error;
+}
+
+ApiError from_error(const Error& error) {
+  switch (error.code) {
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kInvalidData:
+      return make(400, "invalid_request_error", error.message, "invalid_value");
+    case ErrorCode::kUnsupported:
+      return make(400, "invalid_request_error", error.message, "unsupported_value");
+    case ErrorCode::kOutOfMemory: {
+      ApiError busy = make(429, "rate_limit_error", error.message, "queue_full");
+      busy.retry_after_s = kRetryAfterS;
+      return busy;
+    }
+    case ErrorCode::kCancelled:
+      return draining();
+    case ErrorCode::kNotFound:
+    case ErrorCode::kIo:
+    case ErrorCode::kInternal:
+      break;
+  }
+  return make(500, kServerError, error.message, "engine_error");
+}
+
+ApiError from_status(unsigned status, std::string_view message) {
+  ApiError error =
+      make(status, status < 500 ? "invalid_request_error" : kServerError, std::string(message), {});
+  if (status == 503) error.retry_after_s = kRetryAfterS;
+  return error;
+}
+
+std::string error_json(const ApiError& error) {
+  const nlohmann::ordered_json json = {{"error",
+                                        {{"message", error.message},
+                                         {"type", error.type},
+                                         {"param", string_or_null(error.param)},
+                                         {"code", string_or_null(error.code)}}}};
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+net::HttpResponse error_response(const ApiError& error) {
+  net::HttpResponse response;
+  response.status = error.status;
+  response.headers.push_back({"Content-Type", "application/json"});
+  if (error.retry_after_s > 0) {
+    response.headers.push_back({"Retry-After", fmt::to_string(error.retry_after_s)});
+  }
+  if (error.status == 401) response.headers.push_back({"WWW-Authenticate", "Bearer"});
+  response.body = error_json(error);
+  return response;
+}
+
+}  // namespace ultraspeed::server

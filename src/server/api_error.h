@@ -1,0 +1,44 @@
+// Errors as OpenAI's API reports them: an HTTP status and {"error": {message, type, param, code}}.
+// The one place that maps the project's error codes to HTTP.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+
+#include "base/result.h"
+#include "net/http_server.h"
+
+namespace ultraspeed::server {
+
+struct ApiError {
+  unsigned status = 400;
+  std::string message;
+  std::string type = "invalid_request_error";
+  std::string param;           // the request's field, or empty
+  std::string code;            // or empty
+  uint32_t retry_after_s = 0;  // 0: no Retry-After
+};
+
+template <class T>
+using ApiResult = tl::expected<T, ApiError>;
+using ApiStatus = ApiResult<void>;
+
+// 400: a missing or invalid field.
+tl::unexpected<ApiError> invalid_field(std::string param, std::string message);
+// 400: a field that is well-formed but not implemented.
+tl::unexpected<ApiError> unsupported_field(std::string param, std::string message);
+ApiError model_not_found(std::string_view model);                            // 404
+ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context);  // 400
+ApiError draining();                                                         // 503
+
+// Of an error that the engine or the text layer returned.
+ApiError from_error(const Error& error);
+// Of a request refused below this layer, by status alone.
+ApiError from_status(unsigned status, std::string_view message);
+
+std::string error_json(const ApiError& error);
+net::HttpResponse error_response(const ApiError& error);
+
+}  // namespace ultraspeed::server

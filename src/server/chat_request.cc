@@ -1,0 +1,145 @@
+#include "server/chat_request.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+namespace ultraspeed::server {
+namespace {
+
+constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
+                                                    "tool"};
+
+// Templates know OpenAI's "developer" as "system".
+ApiStatus normalize_role(const std::string& path, Json* message) {
+  if (!message->is_object()) {
+    return invalid_field(path,
+                         fmt::format("'{}' must be an object, not {}.", path, type_name(*message)));
+  }
+  const Fields fields(*message, path);
+  std::string role;
+  US_TRY(fields.read("role", &role));
+  if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
+    return invalid_field(fields.path("role"),
+                         fmt::format("'{}' is '{}'; it must be one of {}.", fields.path("role"),
+                                     role, fmt::join(kRoles, ", ")));
+  }
+  if (role == "developer") (*message)["role"] = "system";
+  return {};
+}
+
+ApiResult<Json> read_messages(const Fields& fields) {
+  const Json* array = nullptr;
+  US_TRY(fields.read_array("messages", &array));
+  if (array == nullptr || array->empty()) {
+    return invalid_field("messages", "'messages' is missing or empty.");
+  }
+  Json messages = *array;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    US_TRY(normalize_role(element_path("messages", i), &messages[i]));
+  }
+  return messages;
+}
+
+ApiStatus check_tool(const Json& tool, const std::string& path) {
+  if (!tool.is_object()) {
+    return invalid_field(path,
+                         fmt::format("'{}' must be an object, not {}.", path, type_name(tool)));
+  }
+  const Fields fields(tool, path);
+  std::string type;
+  US_TRY(fields.read("type", &type));
+  if (type != "function") {
+    return unsupported_field(
+        path, fmt::format("'{}' is of type '{}'; only 'function' is supported.", path, type));
+  }
+  const Json* function = nullptr;
+  US_TRY(fields.read_object("function", &function));
+  std::string name;
+  if (function != nullptr) US_TRY(Fields(*function, fields.path("function")).read("name", &name));
+  if (name.empty()) {
+    const std::string name_path = fields.path("function.name");
+    return invalid_field(name_path, fmt::format("'{}' is missing.", name_path));
+  }
+  return {};
+}
+
+// "none" withholds the tools from the prompt, so that the model cannot call them.
+ApiStatus read_tools(const Fields& fields, Json* tools) {
+  const Json* array = nullptr;
+  US_TRY(fields.read_array("tools", &array));
+  const Json* choice = fields.find("tool_choice");
+  const bool is_none = choice != nullptr && *choice == "none";
+  if (choice != nullptr && !is_none && *choice != "auto") {
+    return unsupported_field("tool_choice",
+                             "'tool_choice' must be 'auto' or 'none'; a forced call is not "
+                             "supported.");
+  }
+  const Json* functions = nullptr;
+  US_TRY(fields.read_array("functions", &functions));
+  if (functions != nullptr && !functions->empty()) {
+    return unsupported_field("functions", "'functions' is not supported; use 'tools'.");
+  }
+  if (array == nullptr || array->empty()) return {};
+  for (size_t i = 0; i < array->size(); ++i) {
+    US_TRY(check_tool((*array)[i], element_path("tools", i)));
+  }
+  if (!is_none) *tools = *array;
+  return {};
+}
+
+// {"type": "enabled" | "disabled"} as Xiaomi's API has it, and vLLM's chat_template_kwargs, which
+// wins.
+ApiStatus read_template_variables(const Fields& fields, text::ChatRequest* prompt) {
+  const Json* thinking = nullptr;
+  US_TRY(fields.read_object("thinking", &thinking));
+  if (thinking != nullptr) {
+    std::string type;
+    US_TRY(Fields(*thinking, "thinking").read("type", &type));
+    if (type != "enabled" && type != "disabled") {
+      return invalid_field("thinking.type", fmt::format("'thinking.type' is '{}'; it must be "
+                                                        "'enabled' or 'disabled'.",
+                                                        type));
+    }
+    prompt->enable_thinking = type == "enabled";
+  }
+  const Json* variables = nullptr;
+  US_TRY(fields.read_object("chat_template_kwargs", &variables));
+  if (variables == nullptr) return {};
+  const Fields variable_fields(*variables, "chat_template_kwargs");
+  bool enable_thinking = prompt->enable_thinking.value_or(true);
+  US_TRY(variable_fields.read("enable_thinking", &enable_thinking));
+  if (variable_fields.find("enable_thinking") != nullptr) prompt->enable_thinking = enable_thinking;
+  prompt->extra = *variables;
+  prompt->extra.erase("enable_thinking");
+  return {};
+}
+
+ApiStatus read_logprobs(const Fields& fields, GenerationRequest* request) {
+  US_TRY(fields.read("logprobs", &request->has_logprobs));
+  int64_t top_logprobs = 0;
+  US_TRY(fields.read_integer("top_logprobs", 0, kMaxTopLogprobs, &top_logprobs));
+  if (top_logprobs > 0 && !request->has_logprobs) {
+    return invalid_field("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.");
+  }
+  request->params.sampling.num_logprobs = static_cast<uint32_t>(top_logprobs);
+  return {};
+}
+
+}  // namespace
+
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults) {
+  US_ASSIGN(const Json json, parse_json_object(body));
+  const Fields fields(json);
+  ChatRequest request;
+  US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
+  US_TRY(read_logprobs(fields, &request.generation));
+  US_ASSIGN(request.prompt.messages, read_messages(fields));
+  US_TRY(read_tools(fields, &request.prompt.tools));
+  US_TRY(read_template_variables(fields, &request.prompt));
+  return request;
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,22 @@
+// The body of POST /v1/chat/completions (OpenAI API reference, "Create chat completion"). Supported
+// beside the shared fields: messages, tools, tool_choice "none" and "auto", logprobs and
+// top_logprobs, chat_template_kwargs, thinking.
+#pragma once
+
+#include <string_view>
+
+#include "server/generation_request.h"
+#include "text/chat_template.h"
+
+namespace ultraspeed::server {
+
+struct ChatRequest {
+  GenerationRequest generation;
+  // What the chat template gets. Of the messages only the roles are checked here; the template's
+  // renderer checks the rest.
+  text::ChatRequest prompt;
+};
+
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults);
+
+}  // namespace ultraspeed::server

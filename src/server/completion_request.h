@@ -1,0 +1,26 @@
+// The body of POST /v1/completions (OpenAI API reference, "Create completion"). Supported beside
+// the shared fields: prompt (a string, an array of one string, token ids, or an array of one list
+// of token ids), echo, logprobs, add_special_tokens.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "server/generation_request.h"
+
+namespace ultraspeed::server {
+
+struct CompletionRequest {
+  GenerationRequest generation;
+  std::variant<std::string, std::vector<int32_t>> prompt;
+  bool echo = false;
+  bool add_special_tokens = true;  // what the tokenizer file's post-processor adds
+};
+
+ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
+                                                      const RequestDefaults& defaults);
+
+}  // namespace ultraspeed::server

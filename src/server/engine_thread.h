@@ -1,0 +1,111 @@
+// The thread that owns the engine. Jobs are started in the order in which they came; those that
+// find no room wait in a bounded queue. What happens to a job is handed to its listener through the
+// post function given at construction (the event loop's), one call for all jobs of a step.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace ultraspeed::server {
+
+// Called on the thread that the post function leads to. on_failed and an event with `finished` are
+// the last call for a job; after cancel() a few calls may still be under way.
+class JobListener {
+ public:
+  virtual ~JobListener() = default;
+  // The job has a session or a place in the queue. Called once, before anything else but a failure.
+  virtual void on_accepted() = 0;
+  // What one step did for this job, in order; not empty.
+  virtual void on_step(std::span<const engine::StepEvent> events) = 0;
+  // kOutOfMemory: the queue is full; kInvalidArgument: the engine refused the job; kInternal: the
+  // engine failed; kCancelled: fail_all().
+  virtual void on_failed(const Error& error) = 0;
+};
+
+struct Job {
+  std::vector<int32_t> prompt;
+  engine::GenerationParams params;
+  std::shared_ptr<JobListener> listener;
+};
+
+using JobId = uint64_t;
+
+class EngineThread {
+ public:
+  using Post = std::function<void(std::function<void()>)>;
+
+  // REQUIRES: engine outlives this and is used by nobody else.
+  EngineThread(engine::Engine& engine, uint32_t max_queue, Post post);
+  ~EngineThread() { stop(); }
+
+  // Any thread; return at once.
+  JobId submit(Job job);
+  void cancel(JobId id);              // takes effect before the engine's next step
+  void fail_all(const Error& error);  // every job that was submitted so far
+  void stop();                        // cancels all jobs without a word and joins
+
+  bool is_healthy() const { return is_healthy_.load(); }  // the last step succeeded
+
+ private:
+  struct Command {
+    enum class Kind { kSubmit, kCancel, kFailAll };
+    Kind kind = Kind::kSubmit;
+    JobId id = 0;
+    Job job;      // kSubmit
+    Error error;  // kFailAll
+  };
+  struct WaitingJob {
+    JobId id = 0;
+    Job job;
+    bool is_accepted = false;
+  };
+  struct RunningJob {
+    JobId id = 0;
+    std::shared_ptr<JobListener> listener;
+  };
+
+  void push(Command command);
+  void run();
+  bool take_commands(std::vector<Command>* commands);
+  void apply(Command command);
+  void cancel_now(JobId id);
+  void fail_all_now(const Error& error);
+  void fail_running(const Error& error);
+  void admit();
+  bool try_start(WaitingJob& waiting);
+  void step();
+  void deliver(const std::vector<engine::StepEvent>& events);
+  void accept(WaitingJob& waiting);
+  void fail(const std::shared_ptr<JobListener>& listener, const Error& error);
+
+  engine::Engine& engine_;
+  const size_t max_queue_;
+  const Post post_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Command> commands_;
+  JobId last_id_ = 0;
+  bool is_stopping_ = false;
+
+  // Only the engine thread touches these.
+  std::deque<WaitingJob> waiting_;
+  std::unordered_map<engine::SessionId, RunningJob> running_;
+  bool may_have_room_ = true;  // false: the engine had none, and nothing has ended since
+
+  std::atomic<bool> is_healthy_ = true;
+  std::thread thread_;
+};
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,92 @@
+#include "server/exchange.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <random>
+
+#include "net/sse.h"
+
+namespace ultraspeed::server {
+
+using std::chrono::steady_clock;
+
+void InFlight::add() {
+  const std::lock_guard lock(mutex_);
+  ++count_;
+}
+
+void InFlight::remove() {
+  const std::lock_guard lock(mutex_);
+  if (--count_ == 0) changed_.notify_all();
+}
+
+bool InFlight::wait_until_none(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [this] { return count_ == 0; });
+}
+
+Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
+                   std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight)
+    : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
+      route_(request.method + " " + request.path()),
+      writer_(std::move(writer)),
+      in_flight_(std::move(in_flight)),
+      begin_(steady_clock::now()) {
+  in_flight_->add();
+}
+
+Exchange::~Exchange() {
+  const auto now = steady_clock::now();
+  const auto milliseconds = [](steady_clock::duration duration) {
+    return std::chrono::duration<double, std::milli>(duration).count();
+  };
+  double first_ms = 0;
+  double tokens_per_second = 0;
+  if (log.completion_tokens > 0) first_ms = milliseconds(log.first_token - begin_);
+  if (log.completion_tokens > 1) {
+    tokens_per_second = 1000.0 * static_cast<double>(log.completion_tokens - 1) /
+                        milliseconds(now - log.first_token);
+  }
+  spdlog::info(
+      "id={} {} status={} prompt={} completion={} first_ms={:.1f} ms={:.1f} tok/s={:.1f} end={}",
+      request_id_, route_, status_, log.prompt_tokens, log.completion_tokens, first_ms,
+      milliseconds(now - begin_), tokens_per_second, log.end);
+  in_flight_->remove();
+}
+
+void Exchange::respond(net::HttpResponse response) {
+  status_ = response.status;
+  response.headers.push_back({"X-Request-Id", request_id_});
+  writer_->send(std::move(response));
+}
+
+void Exchange::fail(const ApiError& error) {
+  respond(error_response(error));
+}
+
+void Exchange::start_event_stream() {
+  status_ = 200;
+  is_streaming_ = true;
+  net::StreamHead head;
+  head.headers = {{"Content-Type", std::string(net::kSseContentType)},
+                  {"Cache-Control", "no-cache"},
+                  {"X-Accel-Buffering", "no"},
+                  {"X-Request-Id", request_id_}};
+  head.keepalive = net::kSsePing;
+  writer_->start_stream(std::move(head));
+}
+
+std::string random_id() {
+  thread_local std::mt19937_64 generator{std::random_device{}()};
+  return fmt::format("{:016x}{:08x}", generator(), generator() & 0xFFFFFFFF);
+}
+
+std::string accepted_request_id(std::string_view header) {
+  const bool is_visible =
+      std::all_of(header.begin(), header.end(), [](char c) { return c > ' ' && c < 0x7F; });
+  return header.size() <= 128 && is_visible ? std::string(header) : std::string();
+}
+
+}  // namespace ultraspeed::server

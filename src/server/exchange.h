@@ -1,0 +1,77 @@
+// One HTTP request and its answer: the request id, the log line, and the count of requests under
+// way that a shutdown waits for. Used on the event-loop thread.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "net/http_server.h"
+#include "server/api_error.h"
+
+namespace ultraspeed::server {
+
+// How many exchanges exist. Any thread.
+class InFlight {
+ public:
+  void add();
+  void remove();
+  bool wait_until_none(std::chrono::milliseconds timeout);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  size_t count_ = 0;
+};
+
+// What a generation adds to the log line.
+struct GenerationLog {
+  size_t prompt_tokens = 0;
+  size_t completion_tokens = 0;
+  std::chrono::steady_clock::time_point first_token;
+  std::string end = "-";  // "stop", "length", or why it was given up
+};
+
+class Exchange {
+ public:
+  // request_id: from the X-Request-Id header, or empty for a new one.
+  Exchange(const net::HttpRequest& request, std::string request_id,
+           std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight);
+  ~Exchange();  // logs
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
+  const std::string& request_id() const { return request_id_; }
+
+  void respond(net::HttpResponse response);
+  void fail(const ApiError& error);
+  void start_event_stream();
+  bool is_streaming() const { return is_streaming_; }
+  void write(std::string bytes) { writer_->write(std::move(bytes)); }
+  void finish() { writer_->finish(); }
+  void on_close(std::function<void(net::CloseReason)> callback) {
+    writer_->on_close(std::move(callback));
+  }
+
+  GenerationLog log;
+
+ private:
+  const std::string request_id_;
+  const std::string route_;  // "POST /v1/completions"
+  const std::shared_ptr<net::ResponseWriter> writer_;
+  const std::shared_ptr<InFlight> in_flight_;
+  const std::chrono::steady_clock::time_point begin_;
+  unsigned status_ = 0;  // 0: no answer was sent
+  bool is_streaming_ = false;
+};
+
+// 24 random hexadecimal digits.
+std::string random_id();
+// A client's X-Request-Id is used if it is 1 to 128 visible ASCII characters; else empty.
+std::string accepted_request_id(std::string_view header);
+
+}  // namespace ultraspeed::server

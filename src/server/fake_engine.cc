@@ -1,0 +1,85 @@
+#include "server/fake_engine.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace ultraspeed::server {
+
+using engine::FinishReason;
+using engine::SessionId;
+using engine::StepEvent;
+
+Result<SessionId> FakeEngine::start(std::span<const int32_t> prompt,
+                                    const engine::GenerationParams& params) {
+  const std::lock_guard lock(mutex_);
+  if (start_error) return tl::unexpected(*start_error);
+  if (sessions_.size() >= max_sessions) {
+    return make_error(ErrorCode::kOutOfMemory, "all sessions are taken");
+  }
+  Session session;
+  session.start = {{prompt.begin(), prompt.end()}, params};
+  starts_.push_back(session.start);
+  sessions_.emplace(++last_session_, std::move(session));
+  changed_.notify_all();
+  return last_session_;
+}
+
+Status FakeEngine::step(std::vector<StepEvent>* events) {
+  std::this_thread::sleep_for(std::chrono::microseconds(step_delay_us.load()));
+  const std::lock_guard lock(mutex_);
+  if (fails_steps.load()) return make_error(ErrorCode::kInternal, "worker 3 missed its deadline");
+  for (auto entry = sessions_.begin(); entry != sessions_.end();) {
+    const bool has_ended = advance(entry->first, entry->second, events);
+    entry = has_ended ? sessions_.erase(entry) : std::next(entry);
+  }
+  return {};
+}
+
+void FakeEngine::cancel(SessionId session) {
+  const std::lock_guard lock(mutex_);
+  num_cancelled_ += sessions_.erase(session);
+  changed_.notify_all();
+}
+
+bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>* events) {
+  const size_t prompt_size = session.start.prompt.size();
+  if (session.num_prefilled < prompt_size) {
+    session.num_prefilled = std::min(prompt_size, session.num_prefilled + prefill_width);
+    StepEvent event;
+    event.session = id;
+    event.prompt_tokens_done = static_cast<uint32_t>(session.num_prefilled);
+    events->push_back(event);
+    return false;
+  }
+  if (is_paused.load()) return false;
+  for (size_t i = 0; i < tokens_per_step; ++i) {
+    StepEvent event;
+    event.session = id;
+    event.prompt_tokens_done = static_cast<uint32_t>(prompt_size);
+    event.token = token(session);
+    ++session.num_generated;
+    const uint32_t max_tokens = session.start.params.max_tokens;
+    if (!is_endless && session.num_generated == reply.size()) {
+      event.finished = FinishReason::kStop;
+    } else if (session.num_generated == max_tokens ||
+               prompt_size + session.num_generated >= context) {
+      event.finished = FinishReason::kLength;
+    }
+    events->push_back(event);
+    if (event.finished) return true;
+  }
+  return false;
+}
+
+engine::Token FakeEngine::token(const Session& session) const {
+  engine::Token token;
+  token.id = reply[session.num_generated % reply.size()];
+  token.logprob = -0.5F;
+  for (uint32_t i = 0; i < session.start.params.sampling.num_logprobs; ++i) {
+    token.top_logprobs.emplace_back(token.id + static_cast<int32_t>(i),
+                                    -0.5F - static_cast<float>(i));
+  }
+  return token;
+}
+
+}  // namespace ultraspeed::server

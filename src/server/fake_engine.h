@@ -1,0 +1,97 @@
+// A scripted engine for the server's tests: it "generates" given tokens, one or more a step, and
+// records what it was asked. Members above the line are set before the server starts or are atomic;
+// the rest is safe from any thread.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace ultraspeed::server {
+
+class FakeEngine final : public engine::Engine {
+ public:
+  struct Start {
+    std::vector<int32_t> prompt;
+    engine::GenerationParams params;
+  };
+
+  // What every session generates; the last token is the stop token. Without an end, it repeats
+  // until max_tokens or cancel().
+  std::vector<int32_t> reply = {2};
+  bool is_endless = false;
+  size_t max_sessions = 8;
+  uint32_t context = 1000;
+  size_t tokens_per_step = 1;
+  size_t prefill_width = 64;
+  std::optional<Error> start_error;
+  std::atomic<int> step_delay_us = 0;
+  std::atomic<bool> fails_steps = false;
+  std::atomic<bool> is_paused = false;  // steps of the decode phase give nothing
+
+  // ---
+  std::vector<Start> starts() const {
+    const std::lock_guard lock(mutex_);
+    return starts_;
+  }
+  size_t num_cancelled() const {
+    const std::lock_guard lock(mutex_);
+    return num_cancelled_;
+  }
+  size_t num_active() const {
+    const std::lock_guard lock(mutex_);
+    return sessions_.size();
+  }
+  bool wait_for_starts(size_t count) {
+    return wait([this, count] { return starts_.size() >= count; });
+  }
+  bool wait_for_cancels(size_t count) {
+    return wait([this, count] { return num_cancelled_ >= count; });
+  }
+
+  Result<engine::SessionId> start(std::span<const int32_t> prompt,
+                                  const engine::GenerationParams& params) override;
+  Status step(std::vector<engine::StepEvent>* events) override;
+  void cancel(engine::SessionId session) override;
+  bool idle() const override { return num_active() == 0; }
+  Result<std::vector<float>> score(std::span<const int32_t>,
+                                   const std::function<void(uint32_t)>&) override {
+    return make_error(ErrorCode::kUnsupported, "the fake engine does not score");
+  }
+  uint32_t max_context() const override { return context; }
+  const std::vector<program::Program>& programs() const override { return programs_; }
+
+ private:
+  struct Session {
+    Start start;
+    size_t num_prefilled = 0;
+    size_t num_generated = 0;
+  };
+
+  template <class Condition>
+  bool wait(Condition condition) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(5), condition);
+  }
+  // Returns whether the session has ended.
+  bool advance(engine::SessionId id, Session& session, std::vector<engine::StepEvent>* events);
+  engine::Token token(const Session& session) const;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<engine::SessionId, Session> sessions_;
+  engine::SessionId last_session_ = 0;
+  std::vector<Start> starts_;
+  size_t num_cancelled_ = 0;
+  std::vector<program::Program> programs_;
+};
+
+}  // namespace ultraspeed::server

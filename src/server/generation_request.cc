@@ -1,0 +1,161 @@
+#include "server/generation_request.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <limits>
+#include <optional>
+
+namespace ultraspeed::server {
+namespace {
+
+constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
+
+ApiStatus check_model(const Fields& fields, const RequestDefaults& defaults) {
+  std::string model;
+  US_TRY(fields.read("model", &model));
+  if (model.empty()) {
+    return invalid_field("model",
+                         fmt::format("'model' is missing; this server has '{}'.", defaults.model));
+  }
+  if (model != defaults.model) return tl::unexpected(model_not_found(model));
+  return {};
+}
+
+// Well-formed wishes that this server cannot grant must not be ignored silently.
+ApiStatus check_unsupported(const Fields& fields) {
+  for (const char* name : {"n", "best_of"}) {
+    int64_t count = 1;
+    US_TRY(fields.read_integer(name, 1, kMaxInt, &count));
+    if (count != 1) {
+      return unsupported_field(name, fmt::format("'{}' is {}; this server gives one choice a "
+                                                 "request. Send several requests.",
+                                                 name, count));
+    }
+  }
+  const Json* format = nullptr;
+  US_TRY(fields.read_object("response_format", &format));
+  if (format != nullptr) {
+    std::string type = "text";
+    US_TRY(Fields(*format, "response_format").read("type", &type));
+    if (type != "text") {
+      return unsupported_field("response_format",
+                               fmt::format("'response_format' of type '{}' is not supported; only "
+                                           "'text' is.",
+                                           type));
+    }
+  }
+  return {};
+}
+
+ApiStatus read_penalties(const Fields& fields, engine::SamplingParams* sampling) {
+  US_TRY(fields.read_number("presence_penalty", -2, 2, &sampling->presence_penalty));
+  US_TRY(fields.read_number("frequency_penalty", -2, 2, &sampling->frequency_penalty));
+  return fields.read_number("repetition_penalty", 0.01, 100, &sampling->repetition_penalty);
+}
+
+ApiStatus read_logit_bias(const Fields& fields, uint32_t vocab_size,
+                          engine::SamplingParams* sampling) {
+  const Json* map = nullptr;
+  US_TRY(fields.read_object("logit_bias", &map));
+  if (map == nullptr) return {};
+  const Fields entries(*map, "logit_bias");
+  for (const auto& [key, value] : map->items()) {
+    uint32_t id = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc() || end != key.data() + key.size() || id >= vocab_size) {
+      return invalid_field("logit_bias",
+                           fmt::format("'logit_bias' has the key '{}'; keys are token "
+                                       "ids from 0 to {}.",
+                                       key, vocab_size - 1));
+    }
+    float bias = 0;
+    US_TRY(entries.read_number(key, -100, 100, &bias));
+    sampling->logit_bias.emplace_back(static_cast<int32_t>(id), bias);
+  }
+  return {};
+}
+
+ApiStatus read_sampling(const Fields& fields, const RequestDefaults& defaults,
+                        GenerationRequest* request) {
+  engine::SamplingParams& sampling = request->params.sampling;
+  US_TRY(fields.read_number("temperature", 0, 2, &sampling.temperature));
+  US_TRY(fields.read_number("top_p", 0, 1, &sampling.top_p));
+  if (sampling.top_p <= 0) {
+    return invalid_field("top_p",
+                         "'top_p' is 0; it must be above 0. For greedy decoding set "
+                         "'temperature' to 0.");
+  }
+  US_TRY(fields.read_number("min_p", 0, 1, &sampling.min_p));
+  int64_t top_k = sampling.top_k;
+  US_TRY(fields.read_integer("top_k", -1, kMaxInt, &top_k));
+  sampling.top_k = top_k < 0 ? 0 : static_cast<uint32_t>(top_k);
+  US_TRY(read_penalties(fields, &sampling));
+  US_TRY(read_logit_bias(fields, defaults.vocab_size, &sampling));
+  int64_t seed = 0;
+  US_TRY(fields.read_integer("seed", std::numeric_limits<int64_t>::min(),
+                             std::numeric_limits<int64_t>::max(), &seed));
+  request->has_seed = fields.find("seed") != nullptr;
+  sampling.seed = static_cast<uint64_t>(seed);
+  return {};
+}
+
+ApiStatus read_max_tokens(const Fields& fields, engine::GenerationParams* params) {
+  int64_t max_tokens = params->max_tokens;
+  US_TRY(fields.read_integer("max_tokens", 1, kMaxInt, &max_tokens));
+  US_TRY(fields.read_integer("max_completion_tokens", 1, kMaxInt, &max_tokens));
+  params->max_tokens = static_cast<uint32_t>(max_tokens);
+  return {};
+}
+
+ApiStatus read_stop(const Fields& fields, std::vector<std::string>* stop) {
+  const Json* field = fields.find("stop");
+  if (field == nullptr) return {};
+  if (field->is_string()) {
+    stop->push_back(field->get<std::string>());
+  } else if (field->is_array()) {
+    for (const Json& element : *field) {
+      if (!element.is_string()) {
+        return invalid_field("stop", "'stop' must be a string or an array of strings.");
+      }
+      stop->push_back(element.get<std::string>());
+    }
+  } else {
+    return invalid_field("stop", "'stop' must be a string or an array of strings.");
+  }
+  if (stop->size() > kMaxStopStrings) {
+    return invalid_field("stop", fmt::format("'stop' has {} strings; at most {} are allowed.",
+                                             stop->size(), kMaxStopStrings));
+  }
+  for (const std::string& text : *stop) {
+    if (text.empty()) return invalid_field("stop", "'stop' contains an empty string.");
+  }
+  return {};
+}
+
+ApiStatus read_delivery(const Fields& fields, GenerationRequest* request) {
+  US_TRY(fields.read("stream", &request->stream));
+  US_TRY(fields.read("ignore_eos", &request->params.ignore_eos));
+  US_TRY(fields.read("skip_special_tokens", &request->skip_special_tokens));
+  const Json* options = nullptr;
+  US_TRY(fields.read_object("stream_options", &options));
+  if (options == nullptr) return {};
+  return Fields(*options, "stream_options").read("include_usage", &request->include_usage);
+}
+
+}  // namespace
+
+ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
+                                                     const RequestDefaults& defaults) {
+  GenerationRequest request;
+  request.params = defaults.params;
+  US_TRY(check_model(fields, defaults));
+  US_TRY(check_unsupported(fields));
+  US_TRY(read_sampling(fields, defaults, &request));
+  US_TRY(read_max_tokens(fields, &request.params));
+  US_TRY(read_stop(fields, &request.stop));
+  US_TRY(read_delivery(fields, &request));
+  return request;
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,147 @@
+#include "server/json_text.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <iterator>
+
+#include "text/utf8.h"
+
+namespace ultraspeed::server {
+namespace {
+
+// JSON has no infinity; -9999 is what open servers write for a token that cannot be chosen.
+float finite(float logprob) {
+  return std::isfinite(logprob) ? logprob : -9999.0F;
+}
+
+void append_number(std::string& out, float number) {
+  fmt::format_to(std::back_inserter(out), "{}", number);
+}
+
+void append_chat_token(std::string& out, std::string_view bytes, float logprob) {
+  out += R"({"token":)";
+  append_json_string(out, text::replace_malformed(bytes).text);
+  out += R"(,"logprob":)";
+  append_number(out, finite(logprob));
+  fmt::format_to(std::back_inserter(out), R"(,"bytes":[)");
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    fmt::format_to(std::back_inserter(out), "{}{}", i > 0 ? "," : "",
+                   static_cast<unsigned char>(bytes[i]));
+  }
+  out += ']';
+}
+
+std::string completion_token(std::string_view bytes) {
+  if (text::is_valid_utf8(bytes)) return std::string(bytes);
+  std::string spelling = "bytes:";
+  for (const char byte : bytes) {
+    fmt::format_to(std::back_inserter(spelling), "\\x{:02x}", static_cast<unsigned char>(byte));
+  }
+  return spelling;
+}
+
+// [f(0),f(1),...]
+template <class Function>
+void append_array(std::string& out, size_t size, Function append_element) {
+  out += '[';
+  for (size_t i = 0; i < size; ++i) {
+    if (i > 0) out += ',';
+    append_element(i);
+  }
+  out += ']';
+}
+
+void append_top_logprobs_map(std::string& out, const text::Tokenizer& tokenizer,
+                             const engine::Token& token) {
+  out += '{';
+  for (size_t i = 0; i < token.top_logprobs.size(); ++i) {
+    const auto& [id, logprob] = token.top_logprobs[i];
+    if (i > 0) out += ',';
+    append_json_string(out, completion_token(tokenizer.token_bytes(id)));
+    out += ':';
+    append_number(out, finite(logprob));
+  }
+  out += '}';
+}
+
+}  // namespace
+
+void append_json_string(std::string& out, std::string_view text) {
+  out += '"';
+  size_t begin = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    if (c >= 0x20 && c != '"' && c != '\\') continue;
+    out += text.substr(begin, i - begin);
+    begin = i + 1;
+    switch (c) {
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      default:
+        fmt::format_to(std::back_inserter(out), "\\u{:04x}", c);
+    }
+  }
+  out += text.substr(begin);
+  out += '"';
+}
+
+void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                          std::span<const engine::Token> tokens) {
+  out += R"({"content":)";
+  append_array(out, tokens.size(), [&](size_t i) {
+    const engine::Token& token = tokens[i];
+    append_chat_token(out, tokenizer.token_bytes(token.id), token.logprob);
+    out += R"(,"top_logprobs":)";
+    append_array(out, token.top_logprobs.size(), [&](size_t k) {
+      const auto& [id, logprob] = token.top_logprobs[k];
+      append_chat_token(out, tokenizer.token_bytes(id), logprob);
+      out += '}';
+    });
+    out += '}';
+  });
+  out += R"(,"refusal":null})";
+}
+
+void append_completion_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                                std::span<const engine::Token> tokens, size_t* text_offset) {
+  out += R"({"tokens":)";
+  append_array(out, tokens.size(), [&](size_t i) {
+    append_json_string(out, completion_token(tokenizer.token_bytes(tokens[i].id)));
+  });
+  out += R"(,"token_logprobs":)";
+  append_array(out, tokens.size(),
+               [&](size_t i) { append_number(out, finite(tokens[i].logprob)); });
+  out += R"(,"top_logprobs":)";
+  append_array(out, tokens.size(),
+               [&](size_t i) { append_top_logprobs_map(out, tokenizer, tokens[i]); });
+  out += R"(,"text_offset":)";
+  append_array(out, tokens.size(), [&](size_t i) {
+    fmt::format_to(std::back_inserter(out), "{}", *text_offset);
+    *text_offset += count_characters(tokenizer.token_bytes(tokens[i].id));
+  });
+  out += '}';
+}
+
+size_t count_characters(std::string_view utf8) {
+  size_t count = 0;
+  for (const char c : utf8) {
+    if ((static_cast<unsigned char>(c) & 0xC0) != 0x80) ++count;
+  }
+  return count;
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,115 @@
+#include "server/prepare.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "server/chat_request.h"
+#include "server/completion_request.h"
+
+namespace ultraspeed::server {
+namespace {
+
+ApiResult<text::StopStrings> make_stop(const std::vector<std::string>& strings) {
+  auto stop = text::StopStrings::create(strings);
+  if (!stop) return invalid_field("stop", stop.error().message);
+  return *std::move(stop);
+}
+
+ApiResult<std::vector<int32_t>> encode(const ServedModel& model, std::string_view text,
+                                       const text::EncodeOptions& options) {
+  auto ids = model.tokenizer->encode(text, options);
+  if (!ids) return tl::unexpected(from_error(ids.error()));
+  return *std::move(ids);
+}
+
+ApiStatus check_length(const ServedModel& model, size_t prompt_tokens, const char* param) {
+  if (prompt_tokens == 0) {
+    return invalid_field(param, fmt::format("'{}' is empty: it has no tokens.", param));
+  }
+  const uint32_t max_context = model.engine->max_context();
+  if (prompt_tokens < max_context) return {};
+  ApiError error = context_length_exceeded(prompt_tokens, max_context);
+  error.param = param;
+  return tl::unexpected(std::move(error));
+}
+
+// The renderer's sentences begin with the place, such as "messages[2].content[0]: ", if there is
+// one.
+ApiError template_error(const Error& error) {
+  ApiError api_error = from_error(error);
+  const size_t end = error.message.find(": ");
+  const bool has_place =
+      error.message.starts_with("messages[") || error.message.starts_with("tools");
+  api_error.param = has_place ? error.message.substr(0, end) : "messages";
+  return api_error;
+}
+
+bool ends_with_think(std::string_view prompt) {
+  const size_t end = prompt.find_last_not_of(" \t\r\n");
+  return end != std::string_view::npos && prompt.substr(0, end + 1).ends_with("<think>");
+}
+
+}  // namespace
+
+RequestDefaults request_defaults(const ServedModel& model) {
+  const model::GenerationConfig& generation = model.generation;
+  RequestDefaults defaults;
+  defaults.model = model.name;
+  defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
+  engine::SamplingParams& sampling = defaults.params.sampling;
+  sampling.temperature = generation.do_sample ? generation.temperature : 0.0F;
+  sampling.top_p = generation.top_p;
+  sampling.top_k = generation.top_k;
+  sampling.min_p = generation.min_p;
+  sampling.repetition_penalty = generation.repetition_penalty;
+  defaults.params.stop_ids = model.stop_ids;
+  return defaults;
+}
+
+ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
+                                           const RequestDefaults& defaults, std::string_view body) {
+  US_ASSIGN(ChatRequest request, parse_chat_request(body, defaults));
+  if (model.chat_template == nullptr) {
+    return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
+  }
+  const auto rendered = model.chat_template->render(request.prompt);
+  if (!rendered) return tl::unexpected(template_error(rendered.error()));
+
+  PreparedGeneration prepared;
+  US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
+  US_ASSIGN(prepared.prompt, encode(model, rendered->text,
+                                    {.parse_special = true,
+                                     .add_special_tokens = false,
+                                     .plain_ranges = rendered->input_ranges}));
+  US_TRY(check_length(model, prepared.prompt.size(), "messages"));
+  prepared.request = std::move(request.generation);
+  prepared.is_chat = true;
+  prepared.starts_in_reasoning = ends_with_think(rendered->text);
+  return prepared;
+}
+
+ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
+                                                 const RequestDefaults& defaults,
+                                                 std::string_view body) {
+  US_ASSIGN(CompletionRequest request, parse_completion_request(body, defaults));
+  PreparedGeneration prepared;
+  US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
+  if (const auto* text = std::get_if<std::string>(&request.prompt)) {
+    US_ASSIGN(prepared.prompt, encode(model, *text,
+                                      {.parse_special = true,
+                                       .add_special_tokens = request.add_special_tokens,
+                                       .plain_ranges = {}}));
+  } else {
+    prepared.prompt = std::get<std::vector<int32_t>>(std::move(request.prompt));
+  }
+  US_TRY(check_length(model, prepared.prompt.size(), "prompt"));
+  if (request.echo) {
+    const auto* text = std::get_if<std::string>(&request.prompt);
+    prepared.echo = text != nullptr ? *text : model.tokenizer->decode(prepared.prompt);
+  }
+  prepared.request = std::move(request.generation);
+  return prepared;
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,282 @@
+// Routes, authorisation, and the order in which the parts start and stop.
+#include "server/server.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <ctime>
+#include <random>
+#include <utility>
+
+#include "server/answer.h"
+#include "server/engine_thread.h"
+#include "server/exchange.h"
+#include "server/generation.h"
+#include "server/json_text.h"
+#include "server/prepare.h"
+#include "server/task_pool.h"
+
+namespace ultraspeed::server {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::string_view kSystemFingerprint = "ultraspeed-0.1";
+constexpr std::string_view kModelsPath = "/v1/models";
+constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete but not yet sent
+constexpr milliseconds kAbortTimeout{5000};  // for one engine step
+
+enum class Route { kHealth, kModels, kModel, kCompletions, kChatCompletions };
+
+std::optional<Route> find_route(std::string_view path) {
+  if (path == "/health") return Route::kHealth;
+  if (path == kModelsPath) return Route::kModels;
+  if (path == "/v1/completions") return Route::kCompletions;
+  if (path == "/v1/chat/completions") return Route::kChatCompletions;
+  const bool is_model = path.starts_with(kModelsPath) && path.size() > kModelsPath.size() + 1 &&
+                        path[kModelsPath.size()] == '/';
+  if (is_model) return Route::kModel;
+  return std::nullopt;
+}
+
+bool is_generation(Route route) {
+  return route == Route::kCompletions || route == Route::kChatCompletions;
+}
+
+// In a time that depends on the lengths alone.
+bool equals_secret(std::string_view given, std::string_view secret) {
+  if (given.size() != secret.size()) return false;
+  unsigned difference = 0;
+  for (size_t i = 0; i < given.size(); ++i) {
+    difference |= static_cast<unsigned>(given[i] ^ secret[i]);
+  }
+  return difference == 0;
+}
+
+ApiError unauthorized() {
+  ApiError error;
+  error.status = 401;
+  error.message = "The API key is missing or wrong; send 'Authorization: Bearer KEY'.";
+  error.code = "invalid_api_key";
+  return error;
+}
+
+ApiError unknown_route(const net::HttpRequest& request) {
+  ApiError error;
+  error.status = 404;
+  error.message = fmt::format("There is no route {} {}.", request.method, request.path());
+  error.code = "unknown_url";
+  return error;
+}
+
+net::HttpResponse method_not_allowed(std::string_view method, std::string allowed) {
+  ApiError error;
+  error.status = 405;
+  error.message = fmt::format("This route does not take {}; it takes {}.", method, allowed);
+  error.code = "method_not_allowed";
+  net::HttpResponse response = error_response(error);
+  response.headers.push_back({"Allow", std::move(allowed)});
+  return response;
+}
+
+net::HttpResponse json_response(unsigned status, std::string body) {
+  return {status, {{"Content-Type", "application/json"}}, std::move(body)};
+}
+
+class ApiServer final : public Server, public net::HttpHandler {
+ public:
+  ApiServer(const ServedModel& model, const ServerOptions& options)
+      : model_(model),
+        options_(options),
+        defaults_(request_defaults(model)),
+        start_time_s_(std::time(nullptr)),
+        in_flight_(std::make_shared<InFlight>()) {}
+  ~ApiServer() override { stop(0); }
+
+  Status open();
+  std::string url() const override;
+  uint16_t port() const override { return http_->port(); }
+  void stop(uint32_t drain_timeout_ms) override;
+
+  void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
+  net::HttpResponse error_response(unsigned status, std::string_view message) override {
+    return server::error_response(from_status(status, message));
+  }
+
+ private:
+  bool is_authorized(const net::HttpRequest& request) const;
+  void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
+  net::HttpResponse health() const;
+  net::HttpResponse model_list() const;
+  net::HttpResponse model_by_name(std::string_view name) const;
+  std::string model_json() const;
+  void prepare(Route route, std::string body, const std::shared_ptr<Exchange>& exchange);
+  void generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange);
+
+  const ServedModel model_;
+  const ServerOptions options_;
+  const RequestDefaults defaults_;
+  const std::time_t start_time_s_;
+  const std::shared_ptr<InFlight> in_flight_;
+  std::mt19937_64 seeds_{std::random_device{}()};
+  uint32_t num_preparing_ = 0;
+  bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
+  std::atomic<bool> is_draining_ = false;
+  std::atomic<bool> is_stopped_ = false;
+
+  std::unique_ptr<net::HttpServer> http_;
+  std::unique_ptr<EngineThread> engine_thread_;
+  std::unique_ptr<TaskPool> parse_pool_;
+};
+
+Status ApiServer::open() {
+  US_ASSIGN(http_, net::HttpServer::listen(options_.http, *this));
+  engine_thread_ = std::make_unique<EngineThread>(
+      *model_.engine, options_.max_queue,
+      [this](std::function<void()> function) { http_->post(std::move(function)); });
+  parse_pool_ = std::make_unique<TaskPool>(options_.num_parse_threads);
+  http_->start();
+  return {};
+}
+
+std::string ApiServer::url() const {
+  const bool is_ipv6 = http_->address().find(':') != std::string::npos;
+  return fmt::format("http://{}{}{}:{}", is_ipv6 ? "[" : "", http_->address(), is_ipv6 ? "]" : "",
+                     port());
+}
+
+void ApiServer::stop(uint32_t drain_timeout_ms) {
+  if (is_stopped_.exchange(true) || http_ == nullptr) return;
+  is_draining_.store(true);
+  if (!in_flight_->wait_until_none(milliseconds(drain_timeout_ms))) {
+    http_->post([this] {
+      is_aborting_ = true;
+      engine_thread_->fail_all(Error{ErrorCode::kCancelled, "the server is shutting down"});
+    });
+    in_flight_->wait_until_none(kAbortTimeout);
+  }
+  parse_pool_->stop();
+  engine_thread_->stop();
+  http_->stop(kFlushTimeoutMs);
+}
+
+bool ApiServer::is_authorized(const net::HttpRequest& request) const {
+  if (options_.api_key.empty()) return true;
+  constexpr std::string_view kBearer = "Bearer ";
+  std::string_view given = request.header("Authorization");
+  if (given.starts_with(kBearer)) {
+    given.remove_prefix(kBearer.size());
+  } else {
+    given = request.header("api-key");
+  }
+  return equals_secret(given, options_.api_key);
+}
+
+void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
+  const auto exchange = std::make_shared<Exchange>(
+      request, accepted_request_id(request.header("X-Request-Id")), std::move(writer), in_flight_);
+  const std::optional<Route> route = find_route(request.path());
+  if (route != Route::kHealth && !is_authorized(request)) return exchange->fail(unauthorized());
+  if (!route) return exchange->fail(unknown_route(request));
+  const bool is_get = request.method == "GET" || request.method == "HEAD";
+  if (is_generation(*route) && request.method != "POST") {
+    return exchange->respond(method_not_allowed(request.method, "POST"));
+  }
+  if (!is_generation(*route) && !is_get) {
+    return exchange->respond(method_not_allowed(request.method, "GET"));
+  }
+  answer(*route, std::move(request), exchange);
+}
+
+void ApiServer::answer(Route route, net::HttpRequest request,
+                       const std::shared_ptr<Exchange>& exchange) {
+  switch (route) {
+    case Route::kHealth:
+      return exchange->respond(health());
+    case Route::kModels:
+      return exchange->respond(model_list());
+    case Route::kModel:
+      return exchange->respond(model_by_name(request.path().substr(kModelsPath.size() + 1)));
+    case Route::kCompletions:
+    case Route::kChatCompletions:
+      return prepare(route, std::move(request.body), exchange);
+  }
+}
+
+net::HttpResponse ApiServer::health() const {
+  if (is_draining_.load()) return json_response(503, R"({"status":"draining"})");
+  if (!engine_thread_->is_healthy()) return json_response(503, R"({"status":"engine fault"})");
+  return json_response(200, R"({"status":"ok"})");
+}
+
+std::string ApiServer::model_json() const {
+  std::string out = R"({"id":)";
+  append_json_string(out, model_.name);
+  fmt::format_to(std::back_inserter(out),
+                 R"(,"object":"model","created":{},"owned_by":"ultraspeed","max_model_len":{}}})",
+                 start_time_s_, model_.engine->max_context());
+  return out;
+}
+
+net::HttpResponse ApiServer::model_list() const {
+  return json_response(200, R"({"object":"list","data":[)" + model_json() + "]}");
+}
+
+net::HttpResponse ApiServer::model_by_name(std::string_view name) const {
+  if (name != model_.name) return server::error_response(model_not_found(name));
+  return json_response(200, model_json());
+}
+
+// On the event loop: hands the body to a parsing thread, whose result comes back here.
+void ApiServer::prepare(Route route, std::string body, const std::shared_ptr<Exchange>& exchange) {
+  if (is_draining_.load()) return exchange->fail(draining());
+  if (num_preparing_ > options_.max_queue) {
+    return exchange->fail(from_error(
+        Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
+  }
+  ++num_preparing_;
+  parse_pool_->run([this, route, body = std::move(body), exchange] {
+    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
+        route == Route::kChatCompletions ? prepare_chat(model_, defaults_, body)
+                                         : prepare_completion(model_, defaults_, body));
+    http_->post([this, prepared, exchange] {
+      --num_preparing_;
+      if (!*prepared) return exchange->fail(prepared->error());
+      generate(std::move(**prepared), exchange);
+    });
+  });
+}
+
+void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange) {
+  if (is_aborting_) return exchange->fail(draining());
+  const GenerationRequest& request = prepared.request;
+  engine::GenerationParams params = request.params;
+  if (!request.has_seed) params.sampling.seed = seeds_();
+  AnswerHead head;
+  head.id = (prepared.is_chat ? "chatcmpl-" : "cmpl-") + random_id();
+  head.created_s = std::time(nullptr);
+  head.model = model_.name;
+  head.system_fingerprint = kSystemFingerprint;
+  const AnswerOptions options{request.has_logprobs, request.include_usage};
+  auto answer = prepared.is_chat ? make_chat_answer(std::move(head), options, *model_.tokenizer,
+                                                    prepared.starts_in_reasoning)
+                                 : make_completion_answer(std::move(head), options,
+                                                          *model_.tokenizer, prepared.echo);
+  OutputText output(
+      *model_.tokenizer, std::move(prepared.stop),
+      {.skip_special = request.skip_special_tokens, .keep_markers = prepared.is_chat});
+  const auto generation = std::make_shared<Generation>(
+      exchange, std::move(answer), std::move(output), request.stream, *engine_thread_);
+  generation->start(std::move(prepared.prompt), params);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::start(const ServedModel& model,
+                                              const ServerOptions& options) {
+  auto server = std::make_unique<ApiServer>(model, options);
+  US_TRY(server->open());
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,54 @@
+// The HTTP API of one served model, compatible with OpenAI's: GET /health, GET /v1/models,
+// GET /v1/models/{id}, POST /v1/completions, POST /v1/chat/completions.
+//
+// Threads: the event loop (all connections and all answers), the engine's thread, and a few that
+// parse and tokenize requests. docs/serving.md describes the API.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "model/config.h"
+#include "net/http_server.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace ultraspeed::server {
+
+// REQUIRES: what the pointers name outlives the server; nothing else uses the engine.
+struct ServedModel {
+  std::string name;  // what requests call it
+  engine::Engine* engine = nullptr;
+  const text::Tokenizer* tokenizer = nullptr;
+  const text::ChatTemplate* chat_template = nullptr;  // nullptr: no chat
+  model::GenerationConfig generation;                 // sampling defaults
+  std::vector<int32_t> stop_ids;                      // see model::stop_token_ids
+};
+
+struct ServerOptions {
+  net::HttpOptions http;
+  std::string api_key;      // not empty: every route but /health needs it
+  uint32_t max_queue = 64;  // requests that may wait for room in the engine; more get 429
+  uint32_t num_parse_threads = 1;
+};
+
+class Server {
+ public:
+  // Listens and answers until stop(). Errors: those of net::HttpServer::listen().
+  static Result<std::unique_ptr<Server>> start(const ServedModel& model,
+                                               const ServerOptions& options);
+  virtual ~Server() = default;  // stop(0)
+
+  virtual std::string url() const = 0;  // "http://127.0.0.1:8000"
+  virtual uint16_t port() const = 0;
+
+  // Answers new requests with 503, lets those under way end for `drain_timeout_ms`, ends the rest
+  // with an error, and closes. Any thread but the server's own.
+  virtual void stop(uint32_t drain_timeout_ms) = 0;
+};
+
+}  // namespace ultraspeed::server
