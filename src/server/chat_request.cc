@@ -1,7 +1,6 @@
 #include "server/chat_request.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -23,8 +22,9 @@ ApiStatus normalize_role(const std::string& path, Json* message) {
   US_TRY(fields.read("role", &role));
   if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
     return invalid_field(fields.path("role"),
-                         fmt::format("'{}' is '{}'; it must be one of {}.", fields.path("role"),
-                                     role, fmt::join(kRoles, ", ")));
+                         fmt::format("'{}' is '{}'; it must be one of system, developer, user, "
+                                     "assistant, tool.",
+                                     fields.path("role"), role));
   }
   if (role == "developer") (*message)["role"] = "system";
   return {};

@@ -59,7 +59,7 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
     event.token = token(session);
     ++session.num_generated;
     const uint32_t max_tokens = session.start.params.max_tokens;
-    if (!is_endless && session.num_generated == reply.size()) {
+    if (!is_endless.load() && session.num_generated >= reply.size()) {
       event.finished = FinishReason::kStop;
     } else if (session.num_generated == max_tokens ||
                prompt_size + session.num_generated >= context) {

@@ -27,7 +27,7 @@ class FakeEngine final : public engine::Engine {
   // What every session generates; the last token is the stop token. Without an end, it repeats
   // until max_tokens or cancel().
   std::vector<int32_t> reply = {2};
-  bool is_endless = false;
+  std::atomic<bool> is_endless = false;
   size_t max_sessions = 8;
   uint32_t context = 1000;
   size_t tokens_per_step = 1;
