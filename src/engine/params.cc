@@ -44,6 +44,16 @@ Status check_logit_bias(const std::vector<std::pair<int32_t, float>>& logit_bias
 
 }  // namespace
 
+SamplingParams default_sampling(const model::GenerationConfig& generation) {
+  SamplingParams sampling;
+  sampling.temperature = generation.do_sample ? generation.temperature : 0.0F;
+  sampling.top_k = generation.top_k;
+  sampling.top_p = generation.top_p;
+  sampling.min_p = generation.min_p;
+  sampling.repetition_penalty = generation.repetition_penalty;
+  return sampling;
+}
+
 Status check_params(const GenerationParams& params, uint32_t vocab_size) {
   const SamplingParams& sampling = params.sampling;
   US_TRY(check_range("temperature", sampling.temperature, 0, kMaxTemperature));

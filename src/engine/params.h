@@ -17,6 +17,9 @@ inline constexpr float kMaxCountPenalty = 2;  // presence and frequency, as in O
 inline constexpr float kMaxLogitBias = 100;   // as in OpenAI's API
 inline constexpr uint32_t kMaxLogprobs = 128;
 
+// What a checkpoint's generation_config.json asks for where the caller says nothing.
+SamplingParams default_sampling(const model::GenerationConfig& generation);
+
 // Errors: kInvalidArgument; the sentence names the field, its value and the allowed range.
 Status check_params(const GenerationParams& params, uint32_t vocab_size);
 

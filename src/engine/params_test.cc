@@ -85,5 +85,22 @@ TEST(Params, TokenIdsAreOfTheVocabulary) {
   EXPECT_EQ(check({-5}), "token 0 of the prompt is -5, expected an id from 0 to 99");
 }
 
+TEST(DefaultSampling, TakesTheCheckpointsWordAndIsGreedyUnlessItSamples) {
+  model::GenerationConfig generation;
+  generation.temperature = 0.6F;
+  generation.top_p = 0.95F;
+  generation.top_k = 20;
+  generation.min_p = 0.1F;
+  generation.repetition_penalty = 1.2F;
+  EXPECT_EQ(default_sampling(generation).temperature, 0.0F);
+  generation.do_sample = true;
+  const SamplingParams sampling = default_sampling(generation);
+  EXPECT_EQ(sampling.temperature, 0.6F);
+  EXPECT_EQ(sampling.top_p, 0.95F);
+  EXPECT_EQ(sampling.top_k, 20u);
+  EXPECT_EQ(sampling.min_p, 0.1F);
+  EXPECT_EQ(sampling.repetition_penalty, 1.2F);
+}
+
 }  // namespace
 }  // namespace ultraspeed::engine

@@ -53,17 +53,10 @@ bool ends_with_think(std::string_view prompt) {
 }  // namespace
 
 RequestDefaults request_defaults(const ServedModel& model) {
-  const model::GenerationConfig& generation = model.generation;
   RequestDefaults defaults;
   defaults.model = model.name;
   defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
-  engine::SamplingParams& sampling = defaults.params.sampling;
-  sampling.temperature = generation.do_sample ? generation.temperature : 0.0F;
-  sampling.top_p = generation.top_p;
-  sampling.top_k = generation.top_k;
-  sampling.min_p = generation.min_p;
-  sampling.repetition_penalty = generation.repetition_penalty;
-  defaults.params.stop_ids = model.stop_ids;
+  defaults.params = model.defaults;
   return defaults;
 }
 

@@ -12,7 +12,6 @@
 
 #include "base/result.h"
 #include "engine/engine.h"
-#include "model/config.h"
 #include "net/http_server.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -25,8 +24,7 @@ struct ServedModel {
   engine::Engine* engine = nullptr;
   const text::Tokenizer* tokenizer = nullptr;
   const text::ChatTemplate* chat_template = nullptr;  // nullptr: no chat
-  model::GenerationConfig generation;                 // sampling defaults
-  std::vector<int32_t> stop_ids;                      // see model::stop_token_ids
+  engine::GenerationParams defaults;                  // for what a request leaves out
 };
 
 struct ServerOptions {

@@ -30,9 +30,8 @@ class ServerTest : public testing::Test {
     model.engine = &engine;
     model.tokenizer = &test_tokenizer();
     model.chat_template = &test_chat_template();
-    model.generation.do_sample = true;
-    model.generation.temperature = 0.6F;
-    model.stop_ids = {kTestStopId, 0};
+    model.defaults.sampling.temperature = 0.6F;
+    model.defaults.stop_ids = {kTestStopId, 0};
     says("Hello, world.");
     auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(log_);
     spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", std::move(sink)));

@@ -72,7 +72,7 @@ TEST_F(ServerTest, PassesTheRequestToTheEngine) {
 }
 
 TEST_F(ServerTest, GreedyModelsDecodeGreedily) {
-  model.generation.do_sample = false;
+  model.defaults.sampling.temperature = 0;
   start();
   complete();
   EXPECT_EQ(engine.starts()[0].params.sampling.temperature, 0);
