@@ -17,11 +17,11 @@
 namespace ultraspeed::text {
 
 struct ChatRequest {
-  nlohmann::ordered_json messages;  // array of objects, see chat_template_messages.h
-  nlohmann::ordered_json tools;     // array of objects, or null
+  nlohmann::ordered_json messages = nullptr;  // array of objects, see chat_template_messages.h
+  nlohmann::ordered_json tools = nullptr;     // array of objects, or null
   bool add_generation_prompt = true;
-  std::optional<bool> enable_thinking;  // not given: the template's own default
-  nlohmann::ordered_json extra;         // object of further template variables, or null
+  std::optional<bool> enable_thinking = std::nullopt;  // not given: the template's own default
+  nlohmann::ordered_json extra = nullptr;  // object of further template variables, or null
   // Hugging Face's behaviour: special-token strings in the request become tokens too. A caller that
   // sets it lets the request forge turns.
   bool parse_special_in_input = false;

@@ -187,7 +187,7 @@ Result<size_t> length_of(const Value& value) {
     case Type::kView:
       return value.items().values.size();
     case Type::kLoop:
-      return value.loop().items->values.size();
+      return value.loop().count;
     default:
       return make_error(ErrorCode::kInvalidArgument, "object of type '{}' has no len()",
                         type_name(value));

@@ -54,7 +54,9 @@ class Evaluator {
   Status print(const Stmt& stmt);
   Result<Flow> run_if(const Stmt& stmt);
   Result<Flow> run_for(const Stmt& stmt);
-  Result<std::vector<Value>> loop_items(const Stmt& stmt);
+  Result<Flow> run_body(const Stmt& stmt, Loop* loop, Scope* scope);
+  Result<const Sequence*> loop_items(const Stmt& stmt);
+  Result<std::vector<Value>> filter_items(const Stmt& stmt, const std::vector<Value>& items);
   Status set(const Stmt& stmt);
   Status set_block(const Stmt& stmt);
   Status assign(const Stmt& stmt, const Target& target, const Value& value);

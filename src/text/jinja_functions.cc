@@ -140,7 +140,7 @@ std::string_view function_name(FunctionId id) {
 Result<Value> call_function(Heap& heap, FunctionId id, const Arguments& arguments,
                             std::time_t now) {
   Result<Value> result = dispatch(heap, id, arguments, now);
-  if (!result) {
+  if (!result && id != FunctionId::kRaiseException) {
     return make_error(result.error().code, "{}: {}", function_name(id), result.error().message);
   }
   return result;

@@ -15,18 +15,18 @@ std::optional<Value> loop_attribute(Heap& heap, const Value& value, std::string_
   const auto number = [](size_t count) { return Value::integer(static_cast<Integer>(count)); };
   if (name == "index") return number(index + 1);
   if (name == "index0") return number(index);
-  if (name == "revindex") return number(items.size() - index);
-  if (name == "revindex0") return number(items.size() - index - 1);
-  if (name == "length") return number(items.size());
+  if (name == "revindex") return number(loop.count - index);
+  if (name == "revindex0") return number(loop.count - index - 1);
+  if (name == "length") return number(loop.count);
   if (name == "first") return Value::boolean(index == 0);
-  if (name == "last") return Value::boolean(index + 1 == items.size());
+  if (name == "last") return Value::boolean(index + 1 == loop.count);
   if (name == "depth") return number(1);
   if (name == "depth0") return number(0);
   if (name == "previtem") {
     return index == 0 ? heap.undefined("there is no previous item") : items[index - 1];
   }
   if (name == "nextitem") {
-    return index + 1 == items.size() ? heap.undefined("there is no next item") : items[index + 1];
+    return index + 1 == loop.count ? heap.undefined("there is no next item") : items[index + 1];
   }
   if (name == "cycle") return heap.method(value, MethodId::kLoopCycle);
   if (name == "changed") return heap.method(value, MethodId::kLoopChanged);

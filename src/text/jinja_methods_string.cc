@@ -51,9 +51,8 @@ Result<Value> has_affix(Heap& heap, const Value& self, const Arguments& argument
 Result<Integer> position_of(Heap& heap, const Value& self, const Arguments& arguments, bool first) {
   US_ASSIGN(const BoundArguments bound, BoundArguments::bind(arguments, {"sub"}, 1));
   US_ASSIGN(const Text* wanted, bound.text(0));
-  charge_search(heap, self.bytes(), wanted->bytes());
-  const size_t found =
-      first ? self.bytes().find(wanted->bytes()) : self.bytes().rfind(wanted->bytes());
+  const size_t found = first ? find_text(heap, self.bytes(), wanted->bytes())
+                             : find_last_text(heap, self.bytes(), wanted->bytes());
   if (found == std::string_view::npos) return -1;
   return static_cast<Integer>(count_chars(self.bytes().substr(0, found)));
 }
@@ -138,11 +137,10 @@ Result<Value> string_count(Heap& heap, const Value& self, const Arguments& argum
   US_ASSIGN(const BoundArguments bound, BoundArguments::bind(arguments, {"sub"}, 1));
   US_ASSIGN(const Text* wanted, bound.text(0));
   const std::string_view bytes = self.bytes();
-  charge_search(heap, bytes, wanted->bytes());
   if (wanted->empty()) return Value::integer(static_cast<Integer>(count_chars(bytes) + 1));
   Integer count = 0;
-  for (size_t at = bytes.find(wanted->bytes()); at != std::string_view::npos;
-       at = bytes.find(wanted->bytes(), at + wanted->size_bytes())) {
+  for (size_t at = find_text(heap, bytes, wanted->bytes()); at != std::string_view::npos;
+       at = find_text(heap, bytes, wanted->bytes(), at + wanted->size_bytes())) {
     ++count;
   }
   return Value::integer(count);

@@ -34,7 +34,7 @@ bool is_true(const Value& value) {
     case Type::kDict:
       return value.dict().size() > 0;
     case Type::kLoop:
-      return !value.loop().items->values.empty();
+      return value.loop().count > 0;
     default:
       return true;  // a generator too, even an empty one
   }
@@ -77,8 +77,7 @@ Result<bool> contains_text(Heap& heap, const Value& container, const Value& elem
     return make_error(ErrorCode::kInvalidArgument,
                       "'in <string>' requires string as left operand, not {}", type_name(element));
   }
-  charge_search(heap, container.bytes(), element.bytes());
-  return container.bytes().find(element.bytes()) != std::string_view::npos;
+  return find_text(heap, container.bytes(), element.bytes()) != std::string_view::npos;
 }
 
 }  // namespace

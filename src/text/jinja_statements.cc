@@ -94,11 +94,21 @@ Result<Evaluator::Flow> Evaluator::run_if(const Stmt& stmt) {
   return Flow::kNext;
 }
 
-// The items that the loop runs over: those for which its condition holds.
-Result<std::vector<Value>> Evaluator::loop_items(const Stmt& stmt) {
+// What the loop runs over: the iterable's own sequence, or else a new one of its elements, of which
+// those stay for which the condition holds.
+Result<const Sequence*> Evaluator::loop_items(const Stmt& stmt) {
   US_ASSIGN(const Value iterable, evaluate(*stmt.value));
+  const bool is_lasting = iterable.is_sequence() && !iterable.is(Type::kIterator);
+  if (is_lasting && stmt.condition == nullptr) return &iterable.items();
   US_ASSIGN(std::vector<Value> items, at(stmt.value->offset, iterate(heap_, iterable)));
-  if (stmt.condition == nullptr) return items;
+  if (stmt.condition != nullptr) {
+    US_ASSIGN(items, filter_items(stmt, items));
+  }
+  return &heap_.list(std::move(items)).items();
+}
+
+Result<std::vector<Value>> Evaluator::filter_items(const Stmt& stmt,
+                                                   const std::vector<Value>& items) {
   std::vector<Value> kept;
   Scope* outer = scope_;
   Scope* scope = heap_.new_scope(outer);
@@ -116,31 +126,40 @@ Result<std::vector<Value>> Evaluator::loop_items(const Stmt& stmt) {
   return kept;
 }
 
+// As in jinja2, {% else %} runs unless some run of the body reached its end: also when break or
+// continue left each of them early.
 Result<Evaluator::Flow> Evaluator::run_for(const Stmt& stmt) {
-  US_ASSIGN(std::vector<Value> items, loop_items(stmt));
-  if (items.empty()) return execute(stmt.else_body);
-  Scope* outer = scope_;
   Loop* loop = heap_.new_loop();
-  const Value sequence = heap_.list(std::move(items));
-  loop->items = &sequence.items();
+  US_ASSIGN(loop->items, loop_items(stmt));
+  loop->count = loop->items->values.size();
   Scope* scope = nullptr;
-  Result<Flow> flow = Flow::kNext;
-  for (size_t i = 0; i < loop->items->values.size() && flow && *flow != Flow::kBreak; ++i) {
-    if (scope == nullptr || scope->captured) scope = heap_.new_scope(outer);
-    scope->variables.clear();
-    scope->set("loop", Value::loop(loop));
-    loop->index0 = i;
-    scope_ = scope;
-    const Status assigned = assign(stmt, stmt.target, loop->items->values[i]);
-    if (assigned) {
-      flow = execute(stmt.body);
-    } else {
-      flow = tl::unexpected(assigned.error());
-    }
-    scope_ = outer;
+  bool is_complete = false;
+  for (loop->index0 = 0; loop->index0 < loop->count; ++loop->index0) {
+    heap_.spend_steps(1);
+    US_TRY(check_limits(stmt.offset));
+    if (scope == nullptr || scope->captured) scope = heap_.new_scope(scope_);
+    US_ASSIGN(const Flow flow, run_body(stmt, loop, scope));
+    is_complete |= flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
-  if (!flow) return flow;
-  return Flow::kNext;
+  if (is_complete) return Flow::kNext;
+  return execute(stmt.else_body);
+}
+
+// Runs the body for one item, in `scope`.
+Result<Evaluator::Flow> Evaluator::run_body(const Stmt& stmt, Loop* loop, Scope* scope) {
+  scope->variables.clear();
+  scope->set("loop", Value::loop(loop));
+  Scope* outer = std::exchange(scope_, scope);
+  const Status assigned = assign(stmt, stmt.target, loop->items->values[loop->index0]);
+  Result<Flow> flow = Flow::kNext;
+  if (assigned) {
+    flow = execute(stmt.body);
+  } else {
+    flow = tl::unexpected(assigned.error());
+  }
+  scope_ = outer;
+  return flow;
 }
 
 Status Evaluator::set(const Stmt& stmt) {
@@ -167,7 +186,6 @@ void Evaluator::define_macro(const Stmt& stmt) {
 
 Status Evaluator::assign(const Stmt& stmt, const Target& target, const Value& value) {
   if (!target.elements.empty()) return assign_tuple(stmt, target, value);
-  heap_.spend_bytes(sizeof(Value));
   if (target.attribute.empty()) {
     scope_->set(target.name, value);
     return {};

@@ -2,6 +2,7 @@
 #include "text/jinja_strings.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace ultraspeed::text::jinja {
 
@@ -31,8 +32,24 @@ Text map_chars(Heap& heap, const Text& text, Map map) {
 
 }  // namespace
 
-void charge_search(Heap& heap, std::string_view text, std::string_view wanted) {
-  heap.spend_steps((text.size() / 64 + 1) * (wanted.size() / 64 + 1));
+size_t find_text(Heap& heap, std::string_view text, std::string_view wanted, size_t from) {
+  const std::string_view rest = text.substr(from);
+  // glibc's memmem is the two-way algorithm; std::string_view::find takes quadratic time at worst.
+  const void* found = memmem(rest.data(), rest.size(), wanted.data(), wanted.size());
+  if (found == nullptr) {
+    heap.spend_steps((rest.size() + wanted.size()) / 64);
+    return std::string_view::npos;
+  }
+  const auto place = static_cast<size_t>(static_cast<const char*>(found) - rest.data());
+  heap.spend_steps((place + wanted.size()) / 64);
+  return from + place;
+}
+
+size_t find_last_text(Heap& heap, std::string_view text, std::string_view wanted) {
+  if (!heap.spend_steps((text.size() / 64 + 1) * (wanted.size() / 64 + 1))) {
+    return std::string_view::npos;
+  }
+  return text.rfind(wanted);
 }
 
 Text strip(Heap& heap, const Text& text, const Text* chars, Side side) {
@@ -108,11 +125,10 @@ Text replace(Heap& heap, const Text& text, const Text& old_text, const Text& new
              Integer count) {
   const std::string_view bytes = text.bytes();
   const std::string_view wanted = old_text.bytes();
-  charge_search(heap, bytes, wanted);
   TextBuilder out(heap);
   size_t at = 0;
   for (Integer done = 0; count < 0 || done < count; ++done) {
-    size_t found = bytes.find(wanted, at);
+    size_t found = find_text(heap, bytes, wanted, at);
     if (wanted.empty() && done > 0) {  // found before every character and at the end
       found = at < bytes.size() ? at + char_bytes(bytes, at) : std::string_view::npos;
     }
@@ -159,13 +175,12 @@ tl::unexpected<Error> empty_separator() {
 Result<std::vector<Value>> split(Heap& heap, const Text& text, const Text* separator,
                                  Integer max_splits) {
   const std::string_view bytes = text.bytes();
-  charge_search(heap, bytes, separator == nullptr ? "" : separator->bytes());
   if (separator == nullptr) return split_at_space(heap, text, max_splits);
   if (separator->empty()) return empty_separator();
   std::vector<Value> out;
   size_t at = 0;
   while (max_splits < 0 || static_cast<Integer>(out.size()) < max_splits) {
-    const size_t found = bytes.find(separator->bytes(), at);
+    const size_t found = find_text(heap, bytes, separator->bytes(), at);
     if (found == std::string_view::npos) break;
     if (!add_piece(heap, text, at, found, out)) break;
     at = found + separator->size_bytes();
@@ -177,12 +192,11 @@ Result<std::vector<Value>> split(Heap& heap, const Text& text, const Text* separ
 Result<std::vector<Value>> split_right(Heap& heap, const Text& text, const Text& separator,
                                        Integer max_splits) {
   const std::string_view bytes = text.bytes();
-  charge_search(heap, bytes, separator.bytes());
   if (separator.empty()) return empty_separator();
   std::vector<Value> out;
   size_t end = bytes.size();
   while (max_splits < 0 || static_cast<Integer>(out.size()) < max_splits) {
-    const size_t found = bytes.substr(0, end).rfind(separator.bytes());
+    const size_t found = find_last_text(heap, bytes.substr(0, end), separator.bytes());
     if (found == std::string_view::npos) break;
     if (!add_piece(heap, text, found + separator.size_bytes(), end, out)) break;
     end = found;

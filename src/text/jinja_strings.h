@@ -10,8 +10,10 @@
 
 namespace ultraspeed::text::jinja {
 
-// Charges the worst case of looking for `wanted` in `text`.
-void charge_search(Heap& heap, std::string_view text, std::string_view wanted);
+// The first place of `wanted` at or behind `from`, or npos. Takes linear time, charged to the heap.
+size_t find_text(Heap& heap, std::string_view text, std::string_view wanted, size_t from = 0);
+// The last place of `wanted`, or npos. Charged by its worst case, text times wanted.
+size_t find_last_text(Heap& heap, std::string_view text, std::string_view wanted);
 
 enum class Side : uint8_t { kLeft, kRight, kBoth };
 

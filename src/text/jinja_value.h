@@ -147,6 +147,7 @@ class Dict {
 // The `loop` variable of one running for statement.
 struct Loop {
   const Sequence* items = nullptr;
+  size_t count = 0;  // of items when the loop began; what the body appends is not looped over
   size_t index0 = 0;
   std::optional<std::vector<Value>> changed;
 };

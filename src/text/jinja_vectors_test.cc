@@ -1,0 +1,67 @@
+// Every construct of the subset against jinja2 itself: templates, variables and results in
+// tests/data/jinja/, made by make_vectors.py there.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "text/jinja_template.h"
+
+namespace ultraspeed::text::jinja {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const std::string kDir = US_SOURCE_DIR "/tests/data/jinja/";
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file) << path;
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Result<Text> render(const std::string& source, const Json& context) {
+  US_ASSIGN(const Template compiled, Template::parse(source));
+  return compiled.render(nullptr, context);
+}
+
+// Compares with {"text": ...} or {"error": true}.
+void expect_result(const std::string& source, const Json& context, const Json& expected) {
+  const Result<Text> result = render(source, context);
+  if (expected.contains("error")) {
+    EXPECT_FALSE(result) << "should fail: " << source;
+    if (!result) {
+      EXPECT_NE(result.error().message.find("line "), std::string::npos);
+    }
+    return;
+  }
+  ASSERT_TRUE(result) << source << "\n" << result.error().message;
+  EXPECT_EQ(result->bytes(), expected["text"].get<std::string>()) << source;
+}
+
+TEST(JinjaVectors, SingleConstructs) {
+  const Json vectors = Json::parse(read_text(kDir + "vectors.json"));
+  ASSERT_GT(vectors["cases"].size(), 1000U);
+  for (const Json& vector : vectors["cases"]) {
+    expect_result(vector["template"], vectors["context"], vector);
+  }
+}
+
+TEST(JinjaVectors, ConversationsInTheMannerOfModelFamilies) {
+  const Json data = Json::parse(read_text(kDir + "conversations.json"));
+  ASSERT_EQ(data["rendered"].size(), 5U);
+  for (const auto& [name, rendered] : data["rendered"].items()) {
+    const std::string source = read_text(kDir + "templates/" + name);
+    ASSERT_EQ(rendered.size(), data["contexts"].size());
+    for (size_t i = 0; i < rendered.size(); ++i) {
+      SCOPED_TRACE(fmt::format("{} with {}", name, data["contexts"][i].dump()));
+      expect_result(source, data["contexts"][i], rendered[i]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ultraspeed::text::jinja
