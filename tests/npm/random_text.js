@@ -13,32 +13,59 @@ function seededRandom(seed) {
   };
 }
 
-const WHITE_SPACE = [' ', ' ', ' ', '  ', '    ', '\n', '\n\n', '\r\n', '\r', '\t', '\v', '\f', '\x85', '\xa0',
-  '\u1680', '\u180e', '\u2000', '\u2003', '\u200a', '\u200b', '\u2028', '\u2029', '\u202f', '\u205f', '\u2060',
-  '\u3000', '\ufeff', ' \n', '\n ', '\t\n\t', '\u180e ', ' \u180e', '\x1c', '\x1f'];
+const WHITE_SPACE = [
+  ' ', ' ', ' ', '  ', '    ', '\n', '\n\n', '\r\n', '\r', '\t', '\v', '\f', '\x85', '\xa0',
+  '\u1680', '\u180e', '\u2000', '\u2003', '\u200a', '\u200b', '\u2028', '\u2029', '\u202f',
+  '\u205f', '\u2060', '\u3000', '\ufeff', ' \n', '\n ', '\t\n\t', '\u180e ', ' \u180e', '\x1c',
+  '\x1f',
+];
 
-const WORDS = ['the', 'Hello', 'world', 'ÜBER', 'naïve', 'Straße', 'İstanbul', 'ﬁne', 'Ωmega', 'Привет', 'мир',
-  'שלום', 'مرحبا', 'नमस्ते', 'ไทย', 'မြန်မာ', 'ខ្មែរ', '日本語', 'テキスト', '中文字符', '한국어', '각', 'ქართული',
-  'Ελληνικά', '𝔘𝔫𝔦', 'camelCaseName', 'snake_case', 'SCREAMING_CASE', 'getURLForHTTP2', 'ǅungla', 'ªº', 'ʰʷ'];
+const WORDS = [
+  'the', 'Hello', 'world', 'ÜBER', 'naïve', 'Straße', 'İstanbul', 'ﬁne', 'Ωmega',
+  'Привет', 'мир', 'שלום', 'مرحبا', 'नमस्ते', 'ไทย',
+  'မြန်မာ', 'ខ្មែរ', '日本語', 'テキスト', '中文字符',
+  '한국어', '각', 'ქართული', 'Ελληνικά', '𝔘𝔫𝔦',
+  'camelCaseName', 'snake_case', 'SCREAMING_CASE', 'getURLForHTTP2', 'ǅungla', 'ªº', 'ʰʷ',
+];
 
-const CONTRACTIONS = ["'s", "'S", "'t", "'re", "'VE", "'m", "'ll", "'Ll", "'d", "'ſ", '’s', "''", "'", "'tis", "'x"];
+const CONTRACTIONS = [
+  "'s", "'S", "'t", "'re", "'VE", "'m", "'ll", "'Ll", "'d", "'ſ", '’s', "''", "'", "'tis",
+  "'x",
+];
 
-const CODE = ['for (int i = 0; i < n; ++i) {\n', '    return x[i]->y;\n}\n', 'def f(self, x: int = 3):\n\t"""doc"""\n',
-  '// comment\n', '/* a */', 'std::vector<std::pair<int, int>>', '#include <stdio.h>\n', '$HOME/.config', 'a&&b||!c',
-  '{"k": [1, 2.5e-3, null]}', '<div class="x">', '</div>', '\\n\\u00e9', '```js\n', '```\n', 'x**2', '@app.route("/")\n'];
+const CODE = [
+  'for (int i = 0; i < n; ++i) {\n', '    return x[i]->y;\n}\n',
+  'def f(self, x: int = 3):\n\t"""doc"""\n', '// comment\n', '/* a */',
+  'std::vector<std::pair<int, int>>', '#include <stdio.h>\n', '$HOME/.config', 'a&&b||!c',
+  '{"k": [1, 2.5e-3, null]}', '<div class="x">', '</div>', '\\n\\u00e9', '```js\n', '```\n',
+  'x**2', '@app.route("/")\n',
+];
 
-const PUNCTUATION = ['.', ',', '!', '?', '...', '!!!', '---', '—', '«', '»', '“', '”', '。', '、', '（', '）', '$', '€', '%',
-  '+', '=', '<', '>', '|', '~', '^', '`', '#', '*', '/', '\\', '…', '№', '©', '™'];
+const PUNCTUATION = [
+  '.', ',', '!', '?', '...', '!!!', '---', '—', '«', '»', '“', '”', '。', '、', '（',
+  '）', '$', '€', '%', '+', '=', '<', '>', '|', '~', '^', '`', '#', '*', '/', '\\', '…',
+  '№', '©', '™',
+];
 
-const EMOJI = ['🙂', '🚀', '👩‍💻', '👨‍👩‍👧‍👦', '🏳️‍🌈', '🇳🇴', '👍🏽', '☃', '☃️', '1️⃣'];
+const EMOJI = [
+  '🙂', '🚀', '👩‍💻', '👨‍👩‍👧‍👦', '🏳️‍🌈', '🇳🇴',
+  '👍🏽', '☃', '☃️', '1️⃣',
+];
 
-const MARKS = ['\u0301', '\u0300', '\u0308', '\u030a', '\u0323', '\u0327', '\u0338', '\u0345', '\u05b0', '\u064b',
-  '\u093c', '\u0e38', '\u3099', '\u309a', '\u20dd', '\ufe0f', '\u200d', '\u1dc4'];
+const MARKS = [
+  '\u0301', '\u0300', '\u0308', '\u030a', '\u0323', '\u0327', '\u0338', '\u0345', '\u05b0',
+  '\u064b', '\u093c', '\u0e38', '\u3099', '\u309a', '\u20dd', '\ufe0f', '\u200d', '\u1dc4',
+];
 
-const BASES = ['a', 'A', 'e', 'E', 'q', 'ạ', 'Å', '\u212b', '\u2126', 'か', 'ハ', 'क', 'ᄒ', '가', '\u1161', '\u11a8', '=', '1', ' '];
+const BASES = [
+  'a', 'A', 'e', 'E', 'q', 'ạ', 'Å', '\u212b', '\u2126', 'か', 'ハ', 'क', 'ᄒ', '가',
+  '\u1161', '\u11a8', '=', '1', ' ',
+];
 
-const DIGITS = ['0', '7', '42', '123', '1234', '12345678901234567890', '3.14159', '1e-9', '0xDEADBEEF', '١٢٣', '१२३',
-  '½', '²', 'Ⅷ', '①', '1,000,000', '２０２４'];
+const DIGITS = [
+  '0', '7', '42', '123', '1234', '12345678901234567890', '3.14159', '1e-9', '0xDEADBEEF',
+  '١٢٣', '१२३', '½', '²', 'Ⅷ', '①', '1,000,000', '２０２４',
+];
 
 // Texts of up to maxParts parts. `specials` are strings that a tokenizer treats as one token;
 // `codePoints` are those to choose single characters from.
@@ -96,7 +123,9 @@ class TextGenerator {
       const j = this.below(i + 1);
       [shuffled[i], shuffled[j]] = [shuffled[j], shuffled[i]];
     }
-    const texts = [];
+    const texts = [
+  
+];
     for (let i = 0; i < shuffled.length; i += size) {
       texts.push(String.fromCodePoint(...shuffled.slice(i, i + size)));
     }

@@ -3,18 +3,21 @@
 'use strict';
 
 const CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const LLAMA3 = `${CONTRACTION}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*` +
-  '|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const OPTIONAL = '[^\\r\\n\\p{L}\\p{N}]?';
+const SPACES = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const LLAMA3 = `${CONTRACTION}|${OPTIONAL}\\p{L}+|\\p{N}{1,3}` +
+  `| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${SPACES}`;
 const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
 const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
-const O200K = `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+${CONTRACTION}?|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*` +
-  `${CONTRACTION}?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
-const DEEPSEEK = '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+' +
-  '| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+const O200K = `${OPTIONAL}${UPPER}*${LOWER}+${CONTRACTION}?|${OPTIONAL}${UPPER}+${LOWER}*` +
+  `${CONTRACTION}?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${SPACES}`;
+const DEEPSEEK = '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+' +
+  `|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|${SPACES}`;
+// No family's, but every construct that our translation of the syntax knows.
 const SYNTAX = '(?>ab|a)c|^\\w+$|\\W\\S|[\\d\\-x]++|\\x41\\u00e9|(\\t|\\v)(?<! )|.{2,3}|\\p{^Lu}';
 
-function byteLevel(addPrefixSpace, useRegex) {
-  return { type: 'ByteLevel', add_prefix_space: addPrefixSpace, trim_offsets: true, use_regex: useRegex };
+function byteLevel(add_prefix_space, use_regex) {
+  return { type: 'ByteLevel', add_prefix_space, trim_offsets: true, use_regex };
 }
 
 function split(pattern, behavior = 'Isolated', invert = false) {
@@ -26,56 +29,80 @@ function sequence(...steps) {
 }
 
 function bosTemplate(content, id) {
+  const text = (name, type_id) => ({ Sequence: { id: name, type_id } });
   return {
     type: 'Sequence',
     processors: [byteLevel(true, true), {
       type: 'TemplateProcessing',
-      single: [{ SpecialToken: { id: content, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
-      pair: [{ Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
+      single: [{ SpecialToken: { id: content, type_id: 0 } }, text('A', 0)],
+      pair: [text('A', 0), text('B', 1)],
       special_tokens: { [content]: { id: content, ids: [id], tokens: [content] } },
     }],
   };
 }
 
-function addedToken(id, content, flags) {
-  return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: false, ...flags };
+const NO_FLAGS = {
+  single_word: false, lstrip: false, rstrip: false, normalized: false, special: false,
+};
+
+// Added tokens with every flag. The reference numbers those that are not in the vocabulary itself,
+// in this way, whatever the file says.
+function extraTokens(vocab) {
+  const tokens = [
+    ['<left>', { lstrip: true }],
+    ['<right>', { rstrip: true, special: true }],
+    ['<both>', { lstrip: true, rstrip: true }],
+    ['word', { single_word: true }],
+    ['\u212bngstrom', { normalized: true }],
+    ['e\u0301t\u00e9', { normalized: true }],
+    ['the', { normalized: true, single_word: true }],
+    ['<|im_start|>user', {}],
+    ['日本', { special: true }],
+  ];
+  let next = Object.keys(vocab).length;
+  return tokens.map(([content, flags]) => (
+    { id: vocab[content] ?? next++, content, ...NO_FLAGS, ...flags }));
 }
 
 // Name -> { json, addSpecialTokens }.
 function makeVariants(bundled) {
-  const size = Object.keys(bundled.model.vocab).length;
-  const withModel = (flags) => ({ ...bundled.model, ...flags });
-  const added = [
-    ['<left>', { lstrip: true }], ['<right>', { rstrip: true, special: true }], ['<both>', { lstrip: true, rstrip: true }],
-    ['word', { single_word: true }], ['\u212bngstrom', { normalized: true }], ['e\u0301t\u00e9', { normalized: true }],
-    ['the', { normalized: true, single_word: true }], ['<|im_start|>user', {}], ['日本', { special: true }],
-  ];
-  let next = size; // the reference gives its own ids, in this way, whatever the file says
-  const tokens = added.map(([content, flags]) => addedToken(bundled.model.vocab[content] ?? next++, content, flags));
-  const make = (changes, addSpecialTokens = false) => ({ json: { ...bundled, ...changes }, addSpecialTokens });
+  const make = (changes, addSpecialTokens = false) => (
+    { json: { ...bundled, ...changes }, addSpecialTokens });
+  const splitBy = (...splits) => make({ pre_tokenizer: sequence(...splits) });
+  const regex = (source) => ({ Regex: source });
   return {
     bundled: make({}),
     llama3: make({
       normalizer: null,
-      pre_tokenizer: sequence(split({ Regex: LLAMA3 })),
+      pre_tokenizer: sequence(split(regex(LLAMA3))),
       post_processor: bosTemplate('<|endoftext|>', 0),
-      model: withModel({ ignore_merges: true, merges: bundled.model.merges.map((pair) => pair.join(' ')) }),
+      model: {
+        ...bundled.model,
+        ignore_merges: true,
+        merges: bundled.model.merges.map((pair) => pair.join(' ')),
+      },
     }, true),
-    o200k: make({ normalizer: null, pre_tokenizer: sequence(split({ Regex: O200K })) }),
+    o200k: make({ normalizer: null, pre_tokenizer: sequence(split(regex(O200K))) }),
     gpt2: make({ normalizer: null, pre_tokenizer: byteLevel(true, true), post_processor: null }),
     deepseek: make({
       normalizer: { type: 'Sequence', normalizers: [] },
-      pre_tokenizer: sequence(split({ Regex: '\\p{N}{1,3}' }), split({ Regex: '[一-龥぀-ゟ゠-ヿ]+' }), split({ Regex: DEEPSEEK })),
+      pre_tokenizer: sequence(
+        split(regex('\\p{N}{1,3}')), split(regex('[一-龥぀-ゟ゠-ヿ]+')), split(regex(DEEPSEEK))),
     }),
     added: make({
       normalizer: { type: 'Sequence', normalizers: [{ type: 'NFC' }] },
-      added_tokens: [...bundled.added_tokens, ...tokens],
+      added_tokens: [...bundled.added_tokens, ...extraTokens(bundled.model.vocab)],
     }),
-    syntax: make({ pre_tokenizer: sequence(split({ Regex: SYNTAX })) }),
-    removed: make({ pre_tokenizer: sequence(split({ Regex: '\\s+' }, 'Removed'), split({ String: '.' }, 'Contiguous')) }),
-    inverted: make({ pre_tokenizer: sequence(split({ Regex: '\\p{L}+|\\p{Han}' }, 'Removed', true)) }),
-    previous: make({ pre_tokenizer: sequence(split({ Regex: '[^\\S\\r\\n]' }, 'MergedWithPrevious')) }),
-    next: make({ pre_tokenizer: { type: 'Sequence', pretokenizers: [split({ Regex: '\\p{Lu}|' }, 'MergedWithNext'), byteLevel(true, false)] } }),
+    syntax: splitBy(split(regex(SYNTAX))),
+    removed: splitBy(split(regex('\\s+'), 'Removed'), split({ String: '.' }, 'Contiguous')),
+    inverted: splitBy(split(regex('\\p{L}+|\\p{Han}'), 'Removed', true)),
+    previous: splitBy(split(regex('[^\\S\\r\\n]'), 'MergedWithPrevious')),
+    next: make({
+      pre_tokenizer: {
+        type: 'Sequence',
+        pretokenizers: [split(regex('\\p{Lu}|'), 'MergedWithNext'), byteLevel(true, false)],
+      },
+    }),
   };
 }
 
