@@ -65,7 +65,8 @@ expect_header() {
 }
 
 greedy='"model":"tiny-mimo","temperature":0,"max_tokens":16'
-messages='"messages":[{"role":"user","content":"Tom has 3 apples and buys 4 more. How many has he?"}]'
+question='Tom has 3 apples and buys 4 more. How many has he?'
+messages="\"messages\":[{\"role\":\"user\",\"content\":\"$question\"}]"
 completion="{$greedy,\"prompt\":\"def add(a, b):\"}"
 
 expect_works() {

@@ -1,0 +1,180 @@
+#include "apps/chat_command.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <memory>
+#include <optional>
+#include <random>
+
+#include "apps/conversation.h"
+#include "apps/loaded_model.h"
+#include "apps/prompt.h"
+#include "apps/sampling_options.h"
+#include "apps/status_line.h"
+#include "apps/terminal.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+struct ChatOptions {
+  ModelOptions model;
+  SamplingOptions sampling;
+  TemplateOptions chat;
+  std::optional<std::string> system;
+};
+
+constexpr std::string_view kHelp =
+    "/reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer\n";
+
+// Set by Ctrl-C; a handler can reach nothing else.
+volatile sig_atomic_t is_interrupted = 0;
+
+// Without SA_RESTART, so that Ctrl-C also wakes a read.
+void catch_interrupts() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { is_interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+}
+
+// Lines of standard input, unbuffered by stdio so that an interrupted read loses nothing.
+class LineReader {
+ public:
+  enum class Outcome { kLine, kEnd, kInterrupted };
+
+  Outcome read_line(std::string* line) {
+    while (true) {
+      const size_t end = buffer_.find('\n');
+      if (end != std::string::npos) {
+        *line = buffer_.substr(0, end);
+        buffer_.erase(0, end + 1);
+        return Outcome::kLine;
+      }
+      char chunk[4096];
+      const ssize_t count = read(STDIN_FILENO, chunk, sizeof(chunk));
+      if (count < 0 && errno == EINTR) return Outcome::kInterrupted;
+      if (count <= 0 && buffer_.empty()) return Outcome::kEnd;
+      buffer_ += count <= 0 ? std::string("\n") : std::string(chunk, static_cast<size_t>(count));
+    }
+  }
+
+ private:
+  std::string buffer_;
+};
+
+// Shows one answer after the other: reasoning dimmed and only on a terminal, the speed below.
+class AnswerPrinter {
+ public:
+  AnswerPrinter() : terminal_(describe_terminal(STDOUT_FILENO)) {}
+
+  Result<Answer> ask(Conversation& conversation, std::string_view message,
+                     const GenerationRequest& request) {
+    is_interrupted = 0;
+    shown_.clear();
+    AnswerObserver observer;
+    observer.on_reasoning = [this](std::string_view text) {
+      return terminal_.is_terminal ? show(text, true) : Status();
+    };
+    observer.on_content = [this](std::string_view text) { return show(text, false); };
+    observer.on_step = [this](const GenerationResult& so_far) {
+      status_.show(fmt::format("{} tokens, {:.1f} tokens per second, Ctrl-C stops",
+                               so_far.tokens.size(), so_far.tokens_per_second()));
+    };
+    observer.should_stop = [] { return is_interrupted != 0; };
+    auto answer = conversation.ask(message, request, observer);
+    status_.release();
+    if (!shown_.empty()) US_TRY(write_all(STDOUT_FILENO, shown_.ends_with('\n') ? "" : "\n"));
+    return answer;
+  }
+
+ private:
+  Status show(std::string_view text, bool is_dim) {
+    shown_ += text;
+    if (!is_dim || !terminal_.use_color) return write_all(STDOUT_FILENO, text);
+    return write_all(STDOUT_FILENO, fmt::format("\033[2m{}\033[0m", text));
+  }
+
+  const Terminal terminal_;
+  StatusLine status_{
+      [] { return describe_terminal(STDOUT_FILENO); },
+      [](std::string_view text) { static_cast<void>(write_all(STDOUT_FILENO, text)); }};
+  std::string shown_;
+};
+
+// Whether the line was a command. *is_over: it ends the chat.
+bool run_slash_command(std::string_view line, Conversation& conversation, bool* is_over) {
+  if (!line.starts_with('/')) return false;
+  if (line == "/reset") {
+    conversation.reset();
+  } else if (line == "/quit" || line == "/exit") {
+    *is_over = true;
+  } else {
+    write_to_stderr(kHelp);
+  }
+  return true;
+}
+
+Status talk(Conversation& conversation, const GenerationRequest& request) {
+  const bool is_interactive = isatty(STDIN_FILENO) == 1;
+  if (is_interactive) write_to_stderr(kHelp);
+  catch_interrupts();
+  LineReader reader;
+  AnswerPrinter printer;
+  std::string line;
+  bool is_over = false;
+  while (!is_over) {
+    if (is_interactive) US_TRY(write_all(STDOUT_FILENO, "> "));
+    const LineReader::Outcome outcome = reader.read_line(&line);
+    if (outcome == LineReader::Outcome::kInterrupted) {
+      write_to_stderr("\n(Ctrl-D or /quit ends)\n");
+      continue;
+    }
+    if (outcome == LineReader::Outcome::kEnd) {
+      if (is_interactive) US_TRY(write_all(STDOUT_FILENO, "\n"));
+      return {};
+    }
+    if (line.empty() || run_slash_command(line, conversation, &is_over)) continue;
+    const auto answer = printer.ask(conversation, line, request);
+    if (answer) {
+      write_to_stderr(describe_speed(answer->generation, answer->prompt_tokens) + "\n");
+    } else if (answer.error().code == ErrorCode::kInvalidArgument) {
+      // This message was refused, perhaps because the context is full; others may do.
+      report_error({answer.error().code, answer.error().message + "; /reset starts anew"});
+    } else {
+      return tl::unexpected(answer.error());
+    }
+  }
+  return {};
+}
+
+Status chat(const ChatOptions& options) {
+  US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
+  US_TRY(model.require_chat_template());
+  GenerationRequest request;
+  const uint64_t seed = std::random_device{}();
+  US_ASSIGN(request.params, generation_params(options.sampling, model, seed, 0));
+  request.stop = options.sampling.stop;
+  US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
+  Conversation conversation(model, *engine, options.chat, options.system);
+  return talk(conversation, request);
+}
+
+}  // namespace
+
+void add_chat_command(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<ChatOptions>();
+  CLI::App& command = *app.add_subcommand("chat", "Talk in the terminal");
+  command.add_option("--system", options->system, "The system message");
+  add_template_options(command, &options->chat);
+  add_model_options(command, &options->model);
+  add_sampling_options(command, &options->sampling);
+  command.callback([options, exit_code] {
+    const Status status = chat(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,26 @@
+// Files that users name on the command line.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace ultraspeed::apps {
+
+// The whole file; "-" is standard input. Errors: kNotFound, kIo, kInvalidArgument (over 1 GB).
+Result<std::string> read_file(const std::string& path);
+
+// "standard input" for "-".
+std::string file_label(const std::string& path);
+
+// Errors: those of read_file(); kInvalidArgument for text that is not JSON (with line and column)
+// or is nested more than 64 deep.
+Result<nlohmann::ordered_json> read_json_file(const std::string& path);
+Result<nlohmann::ordered_json> parse_json(std::string_view text, const std::string& label);
+
+// Replaces the file.
+Status write_file(const std::string& path, std::string_view contents);
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,147 @@
+#include "apps/loaded_model.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "apps/terminal.h"
+#include "cpu/executor.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kBundledModel = "models/tiny-mimo";
+
+bool is_file(const std::string& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
+Status check_directory(const std::string& directory) {
+  std::error_code error;
+  if (!fs::is_directory(directory, error)) {
+    return make_error(ErrorCode::kNotFound,
+                      "{}: no such folder; expected a model folder (to ask a question, use --user "
+                      "TEXT)",
+                      directory);
+  }
+  if (is_file(directory + "/config.json")) return {};
+  return make_error(ErrorCode::kNotFound,
+                    "{}: no config.json; expected a model folder with config.json, "
+                    "*.safetensors and tokenizer.json",
+                    directory);
+}
+
+// From the binary's folder upwards: build/release/ultraspeed lies two levels below the repository.
+Result<std::string> bundled_model() {
+  if (is_file(std::string(kBundledModel) + "/config.json")) return kBundledModel;
+  std::error_code error;
+  fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  while (!folder.empty()) {
+    const std::string candidate = (folder / kBundledModel).string();
+    if (is_file(candidate + "/config.json")) return candidate;
+    if (folder == folder.root_path()) break;
+    folder = folder.parent_path();
+  }
+  return make_error(ErrorCode::kNotFound,
+                    "no model was named and the bundled {} is neither here nor above the program; "
+                    "give --model DIR",
+                    kBundledModel);
+}
+
+}  // namespace
+
+void add_ranks_option(CLI::App& command, uint32_t* ranks) {
+  command
+      .add_option("--ranks,--gpus,--tp,--tensor-parallel-size", *ranks,
+                  "Tensor-parallel ranks: 1, 2, 4 or 8")
+      ->check(CLI::IsMember({1, 2, 4, 8}))
+      ->envname("ULTRASPEED_RANKS");
+}
+
+void add_model_options(CLI::App& command, ModelOptions* options) {
+  CLI::App& app = *command.add_option_group("Model", "Which model, and on what");
+  app.add_option("-m,--model", options->directory,
+                 "Model folder (default: the bundled models/tiny-mimo)")
+      ->envname("ULTRASPEED_MODEL");
+  // After --model, so that it wins over the environment.
+  app.add_option("DIR", options->directory, "The same as --model DIR");
+  app.add_option("-t,--threads", options->threads, "Worker threads (default: one per processor)")
+      ->check(CLI::Range(1, 1024))
+      ->envname("ULTRASPEED_THREADS");
+  app.add_option("-c,--context,--max-model-len", options->context,
+                 "Tokens of a session, prompt and output (default: the model's, at most 8192)")
+      ->check(CLI::Range(2, 1 << 30))
+      ->envname("ULTRASPEED_CONTEXT");
+  add_ranks_option(app, &options->ranks);
+}
+
+Result<std::string> model_directory(const ModelOptions& options) {
+  if (options.directory.empty()) return bundled_model();
+  std::string directory = options.directory;
+  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
+  US_TRY(check_directory(directory));
+  return directory;
+}
+
+Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
+  US_ASSIGN(const std::string directory, model_directory(options));
+  US_ASSIGN(auto config, model::ModelConfig::load(directory));
+  US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
+  US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
+  LoadedModel model(std::move(config), std::move(generation), std::move(checkpoint));
+  if (is_file(directory + "/tokenizer.json")) {
+    US_ASSIGN(model.tokenizer_, text::Tokenizer::load(directory + "/tokenizer.json"));
+    auto chat_template = text::ChatTemplate::load(directory);
+    const bool is_absent = !chat_template && chat_template.error().code == ErrorCode::kNotFound;
+    if (is_absent) return model;
+    US_ASSIGN(model.template_, std::move(chat_template));
+  }
+  return model;
+}
+
+std::vector<int32_t> LoadedModel::stop_ids() const {
+  std::vector<int32_t> ids;
+  for (const uint32_t id : model::stop_token_ids(config_, generation_)) {
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+Result<const text::Tokenizer*> LoadedModel::require_tokenizer() const {
+  if (tokenizer_) return &*tokenizer_;
+  return make_error(ErrorCode::kNotFound,
+                    "{}: no tokenizer.json, which text needs; without one, give token ids with "
+                    "--prompt-ids",
+                    directory());
+}
+
+Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {
+  US_TRY(require_tokenizer());
+  if (template_) return &*template_;
+  return make_error(ErrorCode::kNotFound,
+                    "{}: no chat template (chat_template.jinja, or in tokenizer_config.json), "
+                    "which messages need; without one, give raw text with --prompt",
+                    directory());
+}
+
+Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOptions& options,
+                                                                 uint32_t max_sessions) const {
+  uint32_t workers = options.threads;
+  if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
+  const program::DeviceLimits limits = cpu::cpu_limits(std::max(workers / options.ranks, 1U));
+  const engine::EngineOptions engine_options{
+      .max_context = options.context, .max_sessions = max_sessions, .num_ranks = options.ranks};
+  Progress progress(loading_progress("Loading weights"));
+  US_ASSIGN(auto engine,
+            engine::Engine::open(
+                config_, checkpoint_, cpu::make_cpu_executor({}), limits, engine_options,
+                [&progress](uint64_t done, uint64_t total) { progress.update(done, total); }));
+  progress.finish();
+  return engine;
+}
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,79 @@
+// A model folder opened once for all commands: configuration, checkpoint, tokenizer, chat template,
+// and the engine on this machine's processor. The one place that chooses an executor.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace ultraspeed::apps {
+
+struct ModelOptions {
+  std::string directory;  // empty: the bundled model
+  uint32_t threads = 0;   // of all ranks; 0: one per processor
+  uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
+  uint32_t ranks = 1;
+};
+
+// --model DIR (or DIR as the first argument), --threads, --context, --ranks and their aliases, each
+// with an environment variable ULTRASPEED_NAME that the flag overrides.
+void add_model_options(CLI::App& command, ModelOptions* options);
+
+// --ranks and its aliases alone.
+void add_ranks_option(CLI::App& command, uint32_t* ranks);
+
+// The folder that the options mean. The bundled model is looked for in the current folder and in
+// the folders above the running binary. Errors: kNotFound.
+Result<std::string> model_directory(const ModelOptions& options);
+
+class LoadedModel {
+ public:
+  // Everything but the weights, so that a wrong prompt fails before the long part. Errors name what
+  // the folder lacks.
+  static Result<LoadedModel> open(const ModelOptions& options);
+
+  const std::string& directory() const { return checkpoint_.directory(); }
+  const model::ModelConfig& config() const { return config_; }
+  const model::GenerationConfig& generation() const { return generation_; }
+  const model::Checkpoint& checkpoint() const { return checkpoint_; }
+  std::vector<int32_t> stop_ids() const;
+
+  // nullptr when the folder has none.
+  const text::Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+  const text::ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
+  // Errors: kNotFound; the sentence says what to do without.
+  Result<const text::Tokenizer*> require_tokenizer() const;
+  Result<const text::ChatTemplate*> require_chat_template() const;
+
+  // Plans, verifies and loads the weights, with progress on standard error.
+  Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
+                                                      uint32_t max_sessions) const;
+
+ private:
+  LoadedModel(model::ModelConfig config, model::GenerationConfig generation,
+              model::Checkpoint checkpoint)
+      : config_(std::move(config)),
+        generation_(std::move(generation)),
+        checkpoint_(std::move(checkpoint)) {}
+
+  model::ModelConfig config_;
+  model::GenerationConfig generation_;
+  model::Checkpoint checkpoint_;
+  std::optional<text::Tokenizer> tokenizer_;
+  std::optional<text::ChatTemplate> template_;
+};
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,53 @@
+// The one program: every command is a subcommand of `ultraspeed`.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "apps/chat_command.h"
+#include "apps/inspect_command.h"
+#include "apps/plan_command.h"
+#include "apps/run_command.h"
+#include "apps/score_command.h"
+#include "apps/serve_command.h"
+#include "apps/terminal.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+constexpr int kUsageError = 2;
+
+int parse_and_run(int argc, char** argv) {
+  int exit_code = 0;
+  CLI::App app("Decodes language models of the MiMo-V2 family.", "ultraspeed");
+  app.set_version_flag("--version", "ultraspeed " US_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(36);
+  add_run_command(app, &exit_code);
+  add_chat_command(app, &exit_code);
+  add_serve_command(app, &exit_code);
+  add_score_command(app, &exit_code);
+  add_inspect_command(app, &exit_code);
+  add_plan_command(app, &exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    report_error({ErrorCode::kInvalidArgument, fmt::format("{}; see --help", error.what())});
+    return kUsageError;
+  }
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace ultraspeed::apps
+
+int main(int argc, char** argv) {
+  try {
+    return ultraspeed::apps::parse_and_run(argc, argv);
+  } catch (const std::exception& exception) {  // memory, and what a library may still throw
+    return ultraspeed::apps::report_error(
+        {ultraspeed::ErrorCode::kInternal, fmt::format("unexpected: {}", exception.what())});
+  }
+}

@@ -1,0 +1,63 @@
+// From the flags that say what to ask to the prompt's token ids.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/loaded_model.h"
+#include "base/result.h"
+
+namespace CLI {
+class App;
+}
+
+namespace ultraspeed::apps {
+
+// How messages become text.
+struct TemplateOptions {
+  std::optional<bool> thinking;    // the template's enable_thinking; absent: not defined
+  bool hf_special_tokens = false;  // special-token strings inside messages become their tokens
+};
+
+// --thinking, --no-thinking, --hf-special-tokens.
+void add_template_options(CLI::App& command, TemplateOptions* options);
+
+// The ids of a conversation up to where the assistant answers. `messages` as in OpenAI's chat API;
+// `tools` is an array or null. Errors: kInvalidArgument for malformed messages, those of the
+// template.
+Result<std::vector<int32_t>> encode_messages(const LoadedModel& model,
+                                             const nlohmann::ordered_json& messages,
+                                             const nlohmann::ordered_json& tools,
+                                             const TemplateOptions& options);
+
+// The ids of raw text: special-token strings become their tokens, and what the tokenizer's
+// post-processor adds (a begin-of-text token) is added.
+Result<std::vector<int32_t>> encode_raw(const LoadedModel& model, std::string_view text);
+
+// At most one of prompt, prompt_file, prompt_ids, user, messages_file and sample is given; none
+// means the first sample.
+struct PromptOptions {
+  std::optional<std::string> prompt, prompt_file, prompt_ids, user, messages_file, sample;
+  std::optional<std::string> system;      // with user
+  std::optional<std::string> tools_file;  // with user or messages
+  TemplateOptions chat;
+};
+
+void add_prompt_options(CLI::App& command, PromptOptions* options);
+
+struct Prompt {
+  std::vector<int32_t> ids;
+  std::string shown;  // a sample's text, for the person who did not type it
+};
+
+// Errors name the flag or file.
+Result<Prompt> make_prompt(const PromptOptions& options, const LoadedModel& model);
+
+// "1, 2 3": ids separated by commas or white space. `flag` is named in errors.
+Result<std::vector<int32_t>> parse_token_ids(std::string_view list, std::string_view flag);
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,123 @@
+#include "apps/run_command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "apps/generation.h"
+#include "apps/loaded_model.h"
+#include "apps/prompt.h"
+#include "apps/samples.h"
+#include "apps/sampling_options.h"
+#include "apps/terminal.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr uint32_t kDefaultMaxTokens = 1024;
+
+struct RunOptions {
+  ModelOptions model;
+  PromptOptions prompt;
+  SamplingOptions sampling;
+  bool show_special = false;
+  bool json = false;
+  bool list_samples = false;
+};
+
+ordered_json logprobs_json(const std::vector<engine::Token>& tokens) {
+  ordered_json positions = ordered_json::array();
+  for (const engine::Token& token : tokens) {
+    ordered_json ids = ordered_json::array();
+    ordered_json values = ordered_json::array();
+    for (const auto& [id, value] : token.top_logprobs) {
+      ids.push_back(id);
+      values.push_back(value);
+    }
+    positions.push_back({{"ids", std::move(ids)}, {"values", std::move(values)}});
+  }
+  return positions;
+}
+
+// Without a drafter every decode step is a cycle that accepts the one token it computed.
+ordered_json speculation_json(const GenerationResult& result) {
+  return {{"drafter", "none"},
+          {"cycles", result.times.decode_steps},
+          {"accepted_length", 1.0},
+          {"per_position", ordered_json::array()}};
+}
+
+std::string result_json(const GenerationRequest& request, const GenerationResult& result) {
+  ordered_json ids = ordered_json::array();
+  for (const engine::Token& token : result.tokens) ids.push_back(token.id);
+  const bool has_logprobs = request.params.sampling.num_logprobs > 0;
+  const ordered_json json = {
+      {"prompt_ids", request.prompt},
+      {"ids", std::move(ids)},
+      {"text", result.text},
+      {"finish_reason", generation_end_name(result.end)},
+      {"logprobs", has_logprobs ? logprobs_json(result.tokens) : ordered_json::array()},
+      {"timing",
+       {{"prefill_ms", result.times.prefill_ms},
+        {"decode_ms", result.times.decode_ms},
+        {"tokens_per_second", result.tokens_per_second()}}},
+      {"speculation", speculation_json(result)}};
+  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string sample_list() {
+  std::string text;
+  for (const Sample& sample : samples()) {
+    text += fmt::format("{:<10} {}\n", sample.name, sample.description);
+  }
+  return text;
+}
+
+Status run(const RunOptions& options) {
+  if (options.list_samples) return write_all(STDOUT_FILENO, sample_list());
+  US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
+  GenerationRequest request;
+  US_ASSIGN(request.params, generation_params(options.sampling, model, 0, kDefaultMaxTokens));
+  request.stop = options.sampling.stop;
+  request.show_special = options.show_special;
+  US_ASSIGN(Prompt prompt, make_prompt(options.prompt, model));
+  request.prompt = std::move(prompt.ids);
+  US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
+  write_to_stderr(prompt.shown);
+
+  GenerationObserver observer;
+  if (!options.json) {
+    observer.on_text = [](std::string_view text) { return write_all(STDOUT_FILENO, text); };
+  }
+  US_ASSIGN(const GenerationResult result, generate(*engine, model.tokenizer(), request, observer));
+  if (options.json) return write_all(STDOUT_FILENO, result_json(request, result));
+  return print_summary(result.text, describe_speed(result, request.prompt.size()));
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<RunOptions>();
+  CLI::App& command = *app.add_subcommand("run", "Answer one prompt");
+  add_prompt_options(command, &options->prompt);
+  add_model_options(command, &options->model);
+  add_sampling_options(command, &options->sampling);
+  command.add_option("--logprobs", options->sampling.num_logprobs,
+                     "With --json: the N likeliest tokens at each position, by log-softmax of the "
+                     "raw logits");
+  command.add_flag("--special", options->show_special, "Show special tokens in the text");
+  command.add_flag("--json", options->json, "Print one JSON object instead of the text");
+  command.add_flag("--list-samples", options->list_samples, "List the sample prompts");
+  command.callback([options, exit_code] {
+    const Status status = run(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps

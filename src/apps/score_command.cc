@@ -1,0 +1,147 @@
+#include "apps/score_command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/files.h"
+#include "apps/loaded_model.h"
+#include "apps/prompt.h"
+#include "apps/score.h"
+#include "apps/terminal.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct ScoreOptions {
+  ModelOptions model;
+  std::optional<std::string> file, prompt_ids;
+  uint32_t window = 0;  // 0: the context
+  uint32_t stride = 0;  // 0: half the window
+  bool tokens = false;
+  bool json = false;
+};
+
+Result<std::vector<int32_t>> read_tokens(const ScoreOptions& options, const LoadedModel& model) {
+  if (options.prompt_ids) return parse_token_ids(*options.prompt_ids, "--prompt-ids");
+  US_ASSIGN(const std::string text, read_file(*options.file));
+  return encode_raw(model, text);
+}
+
+Result<ScoreWindows> choose_windows(const ScoreOptions& options, uint32_t max_context) {
+  ScoreWindows windows{.window = options.window == 0 ? max_context : options.window,
+                       .stride = options.stride};
+  if (windows.window > max_context) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--window {}: more than the context of {} tokens (see --context)",
+                      windows.window, max_context);
+  }
+  if (windows.stride == 0) windows.stride = std::max(windows.window / 2, 1U);
+  if (windows.stride < windows.window) return windows;
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--stride {}: expected less than the window of {} tokens", windows.stride,
+                    windows.window);
+}
+
+// A token's bytes for a person: quoted, with everything but printable ASCII escaped.
+std::string quoted(std::string_view bytes) {
+  std::string text = "\"";
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      text += "\\n";
+    } else if (c == '"' || c == '\\') {
+      text += {'\\', c};
+    } else if (byte < 0x20 || byte > 0x7e) {
+      text += fmt::format("\\x{:02x}", byte);
+    } else {
+      text += c;
+    }
+  }
+  return text + '"';
+}
+
+std::string token_table(const LoadedModel& model, const std::vector<int32_t>& ids,
+                        const std::vector<float>& nll) {
+  std::string text = fmt::format("{:>8} {:>8} {:>10}  {}\n", "position", "id", "nll", "token");
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const std::string value = i == 0 ? "-" : fmt::format("{:.4f}", nll[i - 1]);
+    const std::string token =
+        model.tokenizer() == nullptr ? "" : quoted(model.tokenizer()->token_bytes(ids[i]));
+    text += fmt::format("{:>8} {:>8} {:>10}  {}\n", i, ids[i], value, token);
+  }
+  return text;
+}
+
+std::string result_json(const std::vector<int32_t>& ids, const std::vector<float>& nll,
+                        const ScoreWindows& windows) {
+  const double mean = mean_of(nll);
+  const ordered_json json = {{"num_tokens", ids.size()},
+                             {"num_scored", nll.size()},
+                             {"mean_nll", mean},
+                             {"perplexity", std::exp(mean)},
+                             {"window", windows.window},
+                             {"stride", windows.stride},
+                             {"ids", ids},
+                             {"nll", nll}};
+  return json.dump() + "\n";
+}
+
+// Tokens are what goes by here, not bytes, so the line is its own.
+void show_progress(size_t done, size_t total) {
+  write_to_stderr(fmt::format("\r\033[KScoring {} of {} tokens", done, total));
+}
+
+Status score(const ScoreOptions& options) {
+  US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
+  US_ASSIGN(const std::vector<int32_t> ids, read_tokens(options, model));
+  US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
+  US_ASSIGN(const ScoreWindows windows, choose_windows(options, engine->max_context()));
+  const bool is_terminal = describe_terminal(STDERR_FILENO).has_escapes;
+  const auto progress = [&](size_t done) {
+    if (is_terminal) show_progress(done, ids.size() - 1);
+  };
+  auto nll = score_tokens(*engine, ids, windows, progress);
+  if (is_terminal) write_to_stderr("\r\033[K");
+  if (!nll) return tl::unexpected(std::move(nll).error());
+  if (options.json) return write_all(STDOUT_FILENO, result_json(ids, *nll, windows));
+  if (options.tokens) US_TRY(write_all(STDOUT_FILENO, token_table(model, ids, *nll)));
+  const double mean = mean_of(*nll);
+  return write_all(STDOUT_FILENO,
+                   fmt::format("tokens      {}\nscored      {}\nmean NLL    {:.6f} nats\n"
+                               "perplexity  {:.6f}\n",
+                               ids.size(), nll->size(), mean, std::exp(mean)));
+}
+
+}  // namespace
+
+void add_score_command(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<ScoreOptions>();
+  CLI::App& command = *app.add_subcommand("score", "Token NLL and perplexity of a text");
+  CLI::App& input = *command.add_option_group("Input", "What to score; one of");
+  input.add_option("-f,--file", options->file,
+                   "Raw text; special tokens are recognised, the last newline counts (-: standard "
+                   "input)");
+  input.add_option("--prompt-ids", options->prompt_ids, "Token ids, separated by commas");
+  input.require_option(1);
+  add_model_options(command, &options->model);
+  command.add_option("--window", options->window,
+                     "Tokens read at once; longer texts are read in overlapping windows (default: "
+                     "the context)");
+  command.add_option("--stride", options->stride,
+                     "New tokens in each window after the first (default: half the window)");
+  command.add_flag("--tokens", options->tokens, "Print the NLL of every token");
+  command.add_flag("--json", options->json, "Print one JSON object, with the NLL of every token");
+  command.callback([options, exit_code] {
+    const Status status = score(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps

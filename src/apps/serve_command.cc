@@ -1,0 +1,165 @@
+#include "apps/serve_command.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+
+#include "apps/files.h"
+#include "apps/loaded_model.h"
+#include "apps/terminal.h"
+#include "engine/params.h"
+#include "server/server.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+struct ServeOptions {
+  ModelOptions model;
+  server::ServerOptions server;
+  std::string api_key_file;
+  std::string served_model_name;  // empty: the folder's name
+  uint32_t max_sessions = 8;
+  uint32_t drain_timeout_s = 30;
+};
+
+// The write end of the pipe that wakes the main thread; a signal handler can reach nothing else.
+volatile sig_atomic_t signal_pipe = -1;
+constexpr int kExitBySecondSignal = 130;
+
+extern "C" void on_signal(int) {
+  const int saved_errno = errno;
+  const char byte = 0;
+  if (write(signal_pipe, &byte, 1) < 0) _exit(kExitBySecondSignal);
+  errno = saved_errno;
+}
+
+void handle_signals(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  for (const int number : {SIGINT, SIGTERM}) sigaction(number, &action, nullptr);
+}
+
+// From now on SIGINT and SIGTERM are for wait_for_signal(), which gets the result.
+Result<int> catch_signals() {
+  std::array<int, 2> ends = {};
+  if (pipe(ends.data()) != 0) {
+    return make_error(ErrorCode::kIo, "cannot create a pipe for signals");
+  }
+  signal_pipe = ends[1];
+  handle_signals(on_signal);
+  return ends[0];
+}
+
+// A second signal ends the process at once.
+void wait_for_signal(int pipe_end) {
+  char byte = 0;
+  while (read(pipe_end, &byte, 1) < 0 && errno == EINTR) {
+  }
+  handle_signals([](int) { _exit(kExitBySecondSignal); });
+}
+
+// The first line of the key file, so that editors may end it with a newline.
+Status read_api_key(ServeOptions* options) {
+  if (options->api_key_file.empty()) return {};
+  US_ASSIGN(const std::string text, read_file(options->api_key_file));
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: empty; expected the API key",
+                      options->api_key_file);
+  }
+  options->server.api_key = text.substr(begin, text.find_first_of(" \t\r\n", begin) - begin);
+  return {};
+}
+
+Result<server::ServedModel> served_model(const ServeOptions& options, const LoadedModel& model,
+                                         engine::Engine& engine) {
+  server::ServedModel served;
+  served.name = options.served_model_name;
+  if (served.name.empty()) {
+    std::error_code error;
+    const auto path = std::filesystem::canonical(model.directory(), error);
+    served.name = error ? model.directory() : path.filename().string();
+  }
+  served.engine = &engine;
+  US_ASSIGN(served.tokenizer, model.require_tokenizer());
+  served.chat_template = model.chat_template();
+  served.defaults.sampling = engine::default_sampling(model.generation());
+  served.defaults.stop_ids = model.stop_ids();
+  return served;
+}
+
+Status serve(ServeOptions options) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
+  US_TRY(read_api_key(&options));
+  US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
+  US_TRY(model.require_tokenizer());
+  US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
+  US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
+  US_ASSIGN(const auto server, server::Server::start(served, options.server));
+  US_ASSIGN(const int signals, catch_signals());
+  write_to_stderr(fmt::format("Serving {}, {} sessions of {} tokens\nlistening on {}\n",
+                              served.name, options.max_sessions, engine->max_context(),
+                              server->url()));
+  wait_for_signal(signals);
+  write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
+                              options.drain_timeout_s));
+  server->stop(options.drain_timeout_s * 1000);
+  return {};
+}
+
+void add_http_options(CLI::App& app, ServeOptions* options) {
+  server::ServerOptions& server = options->server;
+  server.http.port = 8000;
+  app.add_option("--host", server.http.host, "Address to listen on")
+      ->envname("ULTRASPEED_HOST")
+      ->capture_default_str();
+  app.add_option("--port", server.http.port, "0: any free port, which is printed")
+      ->envname("ULTRASPEED_PORT")
+      ->capture_default_str();
+  CLI::Option* key = app.add_option("--api-key", server.api_key,
+                                    "Clients must send it (visible in the process list: prefer the "
+                                    "environment or a file)")
+                         ->envname("ULTRASPEED_API_KEY");
+  app.add_option("--api-key-file", options->api_key_file, "The same from a file's first line")
+      ->envname("ULTRASPEED_API_KEY_FILE")
+      ->excludes(key);
+  app.add_option("--served-model-name", options->served_model_name,
+                 "What clients call the model (default: the folder's name)")
+      ->envname("ULTRASPEED_SERVED_MODEL_NAME");
+  app.add_option("--max-sessions,--max-num-seqs", options->max_sessions,
+                 "Requests decoded at the same time")
+      ->check(CLI::Range(1, 4096))
+      ->envname("ULTRASPEED_MAX_SESSIONS")
+      ->capture_default_str();
+  app.add_option("--max-queue", server.max_queue, "Requests that may wait; more get status 429")
+      ->envname("ULTRASPEED_MAX_QUEUE")
+      ->capture_default_str();
+  app.add_option("--shutdown-timeout", options->drain_timeout_s,
+                 "Seconds that answers under way get to end after a signal")
+      ->check(CLI::Range(0, 3600))
+      ->envname("ULTRASPEED_SHUTDOWN_TIMEOUT")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_serve_command(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<ServeOptions>();
+  CLI::App& command = *app.add_subcommand("serve", "Serve the OpenAI API over HTTP");
+  add_model_options(command, &options->model);
+  add_http_options(*command.add_option_group("Server", "How to serve"), options.get());
+  command.callback([options, exit_code] {
+    const Status status = serve(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps

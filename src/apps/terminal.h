@@ -1,0 +1,40 @@
+// What commands share to talk to a person: what the terminal can do, errors, progress, and writing
+// an answer.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/progress.h"
+#include "base/result.h"
+
+namespace ultraspeed::apps {
+
+struct Terminal {
+  bool is_terminal = false;
+  bool has_escapes = false;  // it moves its cursor; off with TERM=dumb
+  bool use_color = false;    // off with NO_COLOR (no-color.org), too
+  uint32_t columns = 80;
+  uint32_t rows = 24;
+};
+
+// Of a file descriptor, as it is now: windows change their size.
+Terminal describe_terminal(int file_descriptor);
+
+// Writes all of it, unbuffered. Errors: kIo (a full disk); a closed pipe ends the process as usual.
+Status write_all(int file_descriptor, std::string_view text);
+
+// For output that nobody can act on when it fails.
+void write_to_stderr(std::string_view text);
+
+// "ultraspeed: MESSAGE" on standard error; 1, the exit code.
+int report_error(const Error& error);
+
+// A line on standard error after an answer on standard output, which stays as it is in a file or
+// pipe of its own; where both meet, and on a terminal, the line begins after a line break.
+Status print_summary(std::string_view answer, std::string_view summary);
+
+// On standard error.
+ProgressOptions loading_progress(std::string_view label);
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,28 @@
+// The built program, called from tests.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "e2e/process.h"
+
+namespace ultraspeed::test {
+
+inline const std::string kTinyMimo = US_SOURCE_DIR "/models/tiny-mimo";
+
+std::string binary_path();
+
+Finished run_cli(const std::vector<std::string>& arguments, const std::string& standard_input = "",
+                 const std::vector<std::string>& environment = {});
+
+// Runs with --json added. A failure of the program or output that is not exactly one JSON object is
+// a test failure.
+nlohmann::json run_cli_json(std::vector<std::string> arguments,
+                            const std::string& standard_input = "");
+
+// Writes a file into a folder and returns its path.
+std::string write_text(const std::string& directory, const std::string& name,
+                       const std::string& contents);
+
+}  // namespace ultraspeed::test

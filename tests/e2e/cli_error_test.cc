@@ -1,0 +1,178 @@
+// What goes wrong for users: each error is one clear sentence on standard error, with exit code 1
+// (2 for flags), and nothing on standard output.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "e2e/cli.h"
+#include "support/checkpoint_generator.h"
+
+namespace ultraspeed::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+void expect_error(const Finished& finished, int exit_code, const std::vector<std::string>& words) {
+  EXPECT_EQ(finished.exit_code, exit_code);
+  EXPECT_EQ(finished.output, "");
+  EXPECT_TRUE(finished.errors.starts_with("ultraspeed: ")) << finished.errors;
+  EXPECT_EQ(std::count(finished.errors.begin(), finished.errors.end(), '\n'), 1) << finished.errors;
+  for (const std::string& word : words) {
+    EXPECT_NE(finished.errors.find(word), std::string::npos)
+        << "no '" << word << "' in: " << finished.errors;
+  }
+}
+
+// A folder with a small checkpoint: two shards, no tokenizer.
+class BrokenFolder : public testing::Test {
+ protected:
+  void SetUp() override {
+    GeneratorOptions options;
+    options.num_files = 2;
+    ASSERT_TRUE(write_checkpoint(path_, options));
+  }
+
+  Finished run() { return run_cli({"run", path_, "--prompt-ids", "1,2,3", "-n", "2", "--greedy"}); }
+
+  const TemporaryDirectory directory_;
+  const std::string path_ = directory_.path();
+  const std::string shard_ = path_ + "/model-00002-of-00002.safetensors";
+};
+
+TEST_F(BrokenFolder, IsFineBeforeItBreaks) {
+  const Finished finished = run();
+  EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+  EXPECT_EQ(std::count(finished.output.begin(), finished.output.end(), ' '), 1);
+}
+
+TEST_F(BrokenFolder, NoConfig) {
+  fs::remove(path_ + "/config.json");
+  expect_error(run(), 1, {path_, "no config.json"});
+}
+
+TEST_F(BrokenFolder, BrokenConfig) {
+  write_text(path_, "config.json", "{\"model_type\": ");
+  expect_error(run(), 1, {"config.json"});
+}
+
+TEST_F(BrokenFolder, NoTokenizer) {
+  expect_error(run_cli({"run", path_, "--prompt", "Hi"}), 1, {"no tokenizer.json", "--prompt-ids"});
+  expect_error(run_cli({"serve", path_, "--port", "0"}), 1, {"no tokenizer.json"});
+}
+
+TEST_F(BrokenFolder, NoChatTemplate) {
+  fs::copy_file(kTinyMimo + "/tokenizer.json", path_ + "/tokenizer.json");
+  expect_error(run_cli({"run", path_, "--user", "Hi"}), 1, {"no chat template", "--prompt"});
+}
+
+TEST_F(BrokenFolder, BrokenTokenizer) {
+  write_text(path_, "tokenizer.json", "{}");
+  expect_error(run_cli({"run", path_, "--prompt", "Hi"}), 1, {"tokenizer.json"});
+}
+
+TEST_F(BrokenFolder, NoWeights) {
+  for (const auto& entry : fs::directory_iterator(path_)) {
+    if (entry.path().filename().string().starts_with("model")) fs::remove(entry.path());
+  }
+  expect_error(run(), 1, {path_, "model.safetensors"});
+}
+
+TEST_F(BrokenFolder, MissingShard) {
+  fs::remove(shard_);
+  expect_error(run(), 1, {"missing", "model-00002-of-00002.safetensors"});
+}
+
+TEST_F(BrokenFolder, TruncatedShard) {
+  fs::resize_file(shard_, fs::file_size(shard_) - 100);
+  expect_error(run(), 1, {"model-00002-of-00002.safetensors"});
+  fs::resize_file(shard_, 4);
+  expect_error(run(), 1, {"model-00002-of-00002.safetensors"});
+}
+
+TEST_F(BrokenFolder, TokenIdsOutOfRange) {
+  expect_error(run_cli({"run", path_, "--prompt-ids", "1,100000"}), 1, {"100000"});
+  expect_error(run_cli({"run", path_, "--prompt-ids", "1,x"}), 1, {"--prompt-ids", "'x'"});
+  expect_error(run_cli({"run", path_, "--prompt-ids", "1,-2"}), 1, {"--prompt-ids", "'-2'"});
+  expect_error(run_cli({"run", path_, "--prompt-ids", ","}), 1, {"--prompt-ids"});
+}
+
+TEST_F(BrokenFolder, StopStringsNeedATokenizer) {
+  expect_error(run_cli({"run", path_, "--prompt-ids", "1", "--stop", "x"}), 1, {"tokenizer"});
+}
+
+TEST(CliErrors, Folders) {
+  expect_error(run_cli({"run", "/nowhere/at/all"}), 1, {"/nowhere/at/all", "--user"});
+  const TemporaryDirectory empty;
+  expect_error(run_cli({"run", empty.path()}), 1, {"no config.json"});
+  expect_error(run_cli({"inspect", empty.path()}), 1, {"no config.json"});
+}
+
+TEST(CliErrors, Files) {
+  expect_error(run_cli({"run", "--prompt-file", "/nowhere"}), 1, {"/nowhere", "No such file"});
+  expect_error(run_cli({"score", "--file", "/nowhere"}), 1, {"/nowhere"});
+  const TemporaryDirectory directory;
+  const std::string bad = write_text(directory.path(), "bad.json", "[{\"role\": \"user\",]");
+  expect_error(run_cli({"run", "--messages", bad}), 1, {bad, "line 1, column 18"});
+  const std::string deep = write_text(directory.path(), "deep.json", std::string(5000, '['));
+  expect_error(run_cli({"run", "--messages", deep}), 1, {deep, "deep"});
+  const std::string no_role = write_text(directory.path(), "role.json", "[{\"content\": \"x\"}]");
+  expect_error(run_cli({"run", "--messages", no_role}), 1, {no_role, "messages[0]", "role"});
+  const std::string object = write_text(directory.path(), "object.json", "{}");
+  expect_error(run_cli({"run", "--messages", object}), 1, {object});
+  expect_error(run_cli({"run", "--user", "x", "--tools", object}), 1, {object, "array"});
+  expect_error(run_cli({"serve", "--api-key-file", write_text(directory.path(), "key", "\n")}), 1,
+               {"key", "empty"});
+}
+
+TEST(CliErrors, FlagsGiveExitCodeTwo) {
+  expect_error(run_cli({}), 2, {"--help"});
+  expect_error(run_cli({"dance"}), 2, {"dance"});
+  expect_error(run_cli({"run", "--no-such-flag"}), 2, {"--no-such-flag"});
+  expect_error(run_cli({"run", "--prompt", "a", "--user", "b"}), 2, {"--help"});
+  expect_error(run_cli({"run", "--greedy", "--temperature", "1"}), 2, {"--temperature"});
+  expect_error(run_cli({"run", "--seed", "many"}), 2, {"--seed"});
+  expect_error(run_cli({"run", "--ranks", "3"}), 2, {"--ranks"});
+  expect_error(run_cli({"score"}), 2, {"--help"});
+  expect_error(run_cli({"inspect", "--svg", "x.svg"}), 2, {"--graph"});
+  expect_error(run_cli({"serve", "--port", "100000"}), 2, {"--port"});
+}
+
+TEST(CliErrors, Values) {
+  expect_error(run_cli({"run", "--sample", "poem"}), 1, {"poem", "--list-samples"});
+  expect_error(run_cli({"run", "--prompt", "x", "--logit-bias", "1=a"}), 1, {"1=a", "ID=BIAS"});
+  expect_error(run_cli({"run", "--prompt", "x", "--stop", ""}), 1, {"stop"});
+}
+
+// These reach the engine, so that a line about loading comes first.
+TEST(CliErrors, ValuesThatTheEngineRefuses) {
+  const auto expect_refusal = [](const std::vector<std::string>& arguments,
+                                 const std::string& word) {
+    const Finished finished = run_cli(arguments);
+    EXPECT_EQ(finished.exit_code, 1);
+    EXPECT_EQ(finished.output, "");
+    EXPECT_NE(finished.errors.find("ultraspeed: "), std::string::npos);
+    EXPECT_NE(finished.errors.find(word), std::string::npos) << finished.errors;
+  };
+  expect_refusal({"run", "--prompt", "x", "--temperature", "-1"}, "temperature");
+  expect_refusal({"run", "--prompt", "x", "--top-p", "2"}, "top_p");
+  expect_refusal({"run", "--prompt", "x y z", "--context", "2"}, "context");
+  expect_refusal({"run", "--prompt", "x", "--context", "100000"}, "max_context");
+  expect_refusal({"run", "--prompt", ""}, "empty");
+  expect_refusal({"serve", "--host", "no.such.host.invalid"}, "no.such.host.invalid");
+}
+
+TEST(Cli, HelpAndVersion) {
+  const Finished version = run_cli({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_TRUE(version.output.starts_with("ultraspeed 0."));
+  const Finished help = run_cli({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  for (const char* name : {"run", "chat", "serve", "score", "inspect", "plan"}) {
+    EXPECT_NE(help.output.find(name), std::string::npos) << name;
+    EXPECT_EQ(run_cli({name, "--help"}).exit_code, 0);
+  }
+}
+
+}  // namespace
+}  // namespace ultraspeed::test

@@ -1,0 +1,110 @@
+// ultraspeed inspect and plan: what they print.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "e2e/cli.h"
+#include "support/checkpoint_generator.h"
+#include "support/reference_checkpoint.h"
+
+namespace ultraspeed::test {
+namespace {
+
+const std::string kConfigs = US_SOURCE_DIR "/configs";
+
+std::string output_of(const std::vector<std::string>& arguments) {
+  const Finished finished = run_cli(arguments);
+  EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+  return finished.output;
+}
+
+void expect_words(const std::string& text, const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    EXPECT_NE(text.find(word), std::string::npos) << "no '" << word << "' in:\n" << text;
+  }
+}
+
+TEST(Inspect, TableOfTheBundledModel) {
+  const std::string table = output_of({"inspect"});
+  expect_words(table, {"mimo_v2_flash", "66.5 M", "layer 1-2", "window 128", "4 of 32 experts",
+                       "temperature 0.6, top_p 0.95", "MXFP4", "FP8", "stop tokens     0, 2",
+                       "backbone", "in 4 file(s)"});
+  EXPECT_EQ(table.find("drafter"), std::string::npos);
+}
+
+TEST(Inspect, AConfigurationWithoutWeights) {
+  const std::string table = output_of({"inspect", kConfigs + "/mimo-v2.5-pro"});
+  expect_words(table, {"fused, rank-major in 8 chunks", "layers          70", "no safetensors",
+                       "drafter", "draft block     8 rows"});
+}
+
+TEST(Inspect, RecognisesMtpLayersAndDrafters) {
+  const TemporaryDirectory directory;
+  GeneratorOptions options;
+  options.num_mtp_layers = 2;
+  ASSERT_TRUE(write_checkpoint(directory.path(), options));
+  expect_words(output_of({"inspect", directory.path()}), {"mtp (2 layers)", "use --prompt-ids"});
+  const auto drafter = reference_checkpoint("qwen3_dflash");
+  ASSERT_TRUE(drafter) << drafter.error().message;
+  expect_words(output_of({"inspect", *drafter}), {"drafter", "mask token 3"});
+}
+
+TEST(Inspect, ListsTheProgram) {
+  const std::string stages = output_of({"inspect", "--program", "--threads", "3"});
+  expect_words(stages, {"program decode: width 8", "3 worker(s)", "layers.3.qkv_proj", "Sample"});
+  const std::string tasks = output_of({"inspect", "--tasks", "--threads", "3"});
+  EXPECT_TRUE(tasks.starts_with(stages));
+  expect_words(tasks, {"rank 0 worker 2", "wait c"});
+}
+
+TEST(Inspect, DrawsOneLayer) {
+  const TemporaryDirectory directory;
+  const std::string graph = output_of({"inspect", "--graph", "3"});
+  EXPECT_TRUE(graph.starts_with("digraph"));
+  expect_words(graph, {"layers.3.attention", "->"});
+  EXPECT_EQ(graph.find("layers.5."), std::string::npos);
+  const std::string file = directory.path() + "/layer.dot";
+  EXPECT_EQ(output_of({"inspect", "--graph", "3", "-o", file}), "");
+  std::ostringstream written;
+  written << std::ifstream(file).rdbuf();
+  EXPECT_EQ(written.str(), graph);
+  expect_words(output_of({"inspect", "--graph", "outside"}), {"lm_head"});
+  const Finished wrong = run_cli({"inspect", "--graph", "8"});
+  EXPECT_EQ(wrong.exit_code, 1);
+  expect_words(wrong.errors, {"--graph 8", "0 to 7"});
+}
+
+TEST(Inspect, SvgThroughDotOrAClearError) {
+  const TemporaryDirectory directory;
+  const std::string svg = directory.path() + "/layer.svg";
+  const std::vector<std::string> arguments = {"inspect", "--graph", "1", "--svg", svg};
+  const Finished without = run_cli(arguments, "", {"PATH=" + directory.path()});
+  EXPECT_EQ(without.exit_code, 1);
+  expect_words(without.errors, {"dot", "graphviz", "-o FILE"});
+  // A stand-in for dot, which need not be installed: what counts is how it is called.
+  const std::string fake = write_text(
+      directory.path(), "dot", "#!/bin/sh\n[ \"$1 $2\" = '-Tsvg -o' ] && exec /bin/cat >$3\n");
+  std::filesystem::permissions(fake, std::filesystem::perms::owner_all);
+  const Finished with = run_cli(arguments, "", {"PATH=" + directory.path()});
+  EXPECT_EQ(with.exit_code, 0) << with.errors;
+  std::ostringstream written;
+  written << std::ifstream(svg).rdbuf();
+  EXPECT_EQ(written.str(), output_of({"inspect", "--graph", "1"}));
+}
+
+TEST(Plan, TheTrueModelOnEightRanks) {
+  const std::vector<std::string> arguments = {
+      "plan", "--config", kConfigs + "/mimo-v2.5-pro", "--device", "h200", "--ranks", "8"};
+  const std::string report = output_of(arguments);
+  expect_words(report, {"tokens", "4.29", "6.3"});
+  for (const char* alias : {"--gpus", "--tp", "--tensor-parallel-size"}) {
+    std::vector<std::string> aliased = arguments;
+    aliased[5] = alias;
+    EXPECT_EQ(run_cli(aliased).exit_code, 0) << alias;
+  }
+}
+
+}  // namespace
+}  // namespace ultraspeed::test

@@ -1,0 +1,222 @@
+// ultraspeed run, from flags to text.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "e2e/cli.h"
+#include "golden/golden_case.h"
+#include "support/reference_checkpoint.h"
+
+namespace ultraspeed::test {
+namespace {
+
+using nlohmann::json;
+using Ids = std::vector<int32_t>;
+
+const char kQuestion[] =
+    "There are 212 tiles at the school. Pedro brings 179 more, and later Rosa takes 60. How many "
+    "tiles are left?";
+
+std::string chat_prompt(const std::string& user) {
+  return "<|im_start|>system\nYou are a helpful assistant.<|im_end|><|im_start|>user\n" + user +
+         "<|im_end|><|im_start|>assistant\n";
+}
+
+json run_json(std::vector<std::string> arguments, const std::string& standard_input = "") {
+  arguments.insert(arguments.begin(), "run");
+  return run_cli_json(std::move(arguments), standard_input);
+}
+
+class GoldenRun : public testing::TestWithParam<size_t> {};
+
+TEST_P(GoldenRun, GivesTheGoldenIdsAndLogits) {
+  const GoldenCase golden = tiny_mimo_cases()[GetParam()];
+  const TemporaryDirectory directory;
+  const std::string file = write_text(directory.path(), "prompt", golden.prompt);
+  const json result = run_json({"--prompt-file", file, "--greedy", "--ignore-eos", "--max-tokens",
+                                std::to_string(golden.greedy_ids.size()), "--logprobs", "5"});
+  EXPECT_EQ(result["prompt_ids"].get<Ids>(), golden.prompt_ids);
+  EXPECT_EQ(result["ids"].get<Ids>(), golden.greedy_ids);
+  EXPECT_EQ(result["finish_reason"], "length");
+  ASSERT_EQ(result["logprobs"].size(), golden.top.size());
+  for (size_t i = 0; i < golden.top.size(); ++i) {
+    const auto ids = result["logprobs"][i]["ids"].get<Ids>();
+    const auto values = result["logprobs"][i]["values"].get<std::vector<float>>();
+    ASSERT_EQ(ids.size(), 5u);
+    for (size_t j = 0; j < ids.size(); ++j) {
+      EXPECT_EQ(ids[j], golden.top[i].ids[j]) << "step " << i;
+      // Log-softmax moves all logits of a step by one constant.
+      EXPECT_NEAR(values[j] - values[0], golden.top[i].logits[j] - golden.top[i].logits[0], 1e-3);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenRun, testing::Values(0, 9));
+
+TEST(Run, JsonHasTheDocumentedForm) {
+  const json result = run_json({"--user", kQuestion, "--greedy"});
+  EXPECT_EQ(result.size(), 7u);
+  EXPECT_TRUE(result["prompt_ids"].is_array());
+  EXPECT_TRUE(result["ids"].is_array());
+  EXPECT_NE(result["text"].get<std::string>().find("331"), std::string::npos);
+  EXPECT_EQ(result["finish_reason"], "stop");
+  EXPECT_EQ(result["logprobs"], json::array());
+  EXPECT_EQ(result["timing"].size(), 3u);
+  EXPECT_GT(result["timing"]["prefill_ms"].get<double>(), 0);
+  EXPECT_GT(result["timing"]["decode_ms"].get<double>(), 0);
+  EXPECT_GT(result["timing"]["tokens_per_second"].get<double>(), 0);
+  const json& speculation = result["speculation"];
+  EXPECT_EQ(speculation["drafter"], "none");
+  EXPECT_EQ(speculation["cycles"].get<size_t>(), result["ids"].size() - 1);
+  EXPECT_EQ(speculation["accepted_length"], 1.0);
+  EXPECT_EQ(speculation["per_position"], json::array());
+}
+
+TEST(Run, StreamsTheSameTextAloneOnStandardOutput) {
+  const std::vector<std::string> arguments = {"run", kTinyMimo, "--user", kQuestion, "--greedy"};
+  const Finished streamed = run_cli(arguments);
+  EXPECT_EQ(streamed.exit_code, 0);
+  EXPECT_EQ(streamed.output, run_cli_json(arguments)["text"].get<std::string>());
+  EXPECT_TRUE(streamed.errors.ends_with(" tokens per second (stop)\n")) << streamed.errors;
+}
+
+TEST(Run, TheStopTokenIsAnIdButNoText) {
+  const json result = run_json({"--user", kQuestion, "--greedy"});
+  EXPECT_EQ(result["ids"].back(), 2);
+  EXPECT_EQ(result["text"].get<std::string>().find("<|im_end|>"), std::string::npos);
+  const json shown = run_json({"--user", kQuestion, "--greedy", "--ignore-eos", "--special",
+                               "--max-tokens", std::to_string(result["ids"].size() + 1)});
+  EXPECT_NE(shown["text"].get<std::string>().find("<|im_end|>"), std::string::npos);
+}
+
+TEST(Run, StopStringsEndTheTextBeforeThem) {
+  const std::string text = run_json({"--user", kQuestion, "--greedy"})["text"];
+  const size_t middle = text.size() / 2;
+  const std::string stop = text.substr(middle, 3);
+  const json result =
+      run_json({"--user", kQuestion, "--greedy", "--stop", "never", "--stop", stop});
+  EXPECT_EQ(result["text"], text.substr(0, text.find(stop)));
+  EXPECT_EQ(result["finish_reason"], "stop");
+}
+
+TEST(Run, TheSeedDecides) {
+  const auto sample = [](const char* seed) {
+    return run_json({"--prompt", "#include <", "--temperature", "1.5", "--top-p", "1",
+                     "--max-tokens", "24", "--seed", seed})["ids"];
+  };
+  EXPECT_EQ(sample("7"), sample("7"));
+  EXPECT_NE(sample("7"), sample("8"));
+}
+
+TEST(Run, DefaultsComeFromGenerationConfig) {
+  const std::vector<std::string> base = {"--prompt", "#include <", "--max-tokens", "24"};
+  const auto with = [&base](const std::vector<std::string>& flags) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return run_json(arguments)["ids"];
+  };
+  EXPECT_EQ(with({}), with({"--temperature", "0.6", "--top-p", "0.95", "--seed", "0"}));
+  EXPECT_EQ(with({"--greedy"}), with({"--temperature", "0"}));
+  EXPECT_EQ(with({"--greedy"}), with({"--top-k", "1"}));
+}
+
+TEST(Run, LogitBiasAndPenaltiesChangeTheChoice) {
+  const Ids plain = run_json({"--prompt", "#include <", "--greedy", "-n", "4"})["ids"];
+  const std::string ban = std::to_string(plain[0]) + "=-100";
+  const Ids banned =
+      run_json({"--prompt", "#include <", "--greedy", "-n", "4", "--logit-bias", ban})["ids"];
+  EXPECT_NE(plain[0], banned[0]);
+  const Ids repeating = run_json({"--prompt", "a a a a a a", "--greedy", "-n", "8"})["ids"];
+  const Ids penalised =
+      run_json({"--prompt", "a a a a a a", "--greedy", "-n", "8", "--presence-penalty", "2",
+                "--frequency-penalty", "2", "--repetition-penalty", "2"})["ids"];
+  EXPECT_NE(repeating, penalised);
+}
+
+TEST(Run, PromptsAreRawText) {
+  const TemporaryDirectory directory;
+  const auto ids = [](std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.insert(arguments.end(), {"-n", "1"});
+    return run_json(std::move(arguments), input)["prompt_ids"].get<Ids>();
+  };
+  const Ids without_newline = ids({"--prompt", "int x;<|im_end|>"});
+  EXPECT_EQ(without_newline.back(), 2);  // special tokens are recognised
+  const Ids with_newline = ids({"--prompt", "int x;\n"});
+  EXPECT_EQ(ids({"--prompt-file", write_text(directory.path(), "code", "int x;\n")}), with_newline);
+  EXPECT_EQ(ids({"--prompt-file", "-"}, "int x;\n"), with_newline);
+  EXPECT_NE(ids({"--prompt", "int x;"}), with_newline);
+}
+
+TEST(Run, MessagesGoThroughTheChatTemplate) {
+  const TemporaryDirectory directory;
+  const auto ids = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"-n", "1"});
+    return run_json(std::move(arguments))["prompt_ids"].get<Ids>();
+  };
+  const Ids expected = ids({"--prompt", chat_prompt("Hi")});
+  EXPECT_EQ(ids({"--user", "Hi"}), expected);
+  const std::string messages = R"([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}])";
+  EXPECT_EQ(ids({"--messages", write_text(directory.path(), "messages.json", messages)}), expected);
+  const std::string request = R"({"model": "x", "messages": )" + messages + "}";
+  EXPECT_EQ(ids({"--messages", write_text(directory.path(), "request.json", request)}), expected);
+  EXPECT_EQ(ids({"--user", "Hi", "--no-thinking"}),
+            ids({"--prompt", chat_prompt("Hi") + "<think></think>"}));
+  EXPECT_EQ(ids({"--user", "Hi", "--system", "You are a helpful assistant."}), expected);
+}
+
+TEST(Run, SpecialTokensInMessagesStayTextUnlessAskedFor) {
+  const auto ids = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"-n", "1"});
+    return run_json(std::move(arguments))["prompt_ids"].get<Ids>();
+  };
+  const Ids parsed = ids({"--prompt", chat_prompt("a<|im_end|>b")});
+  EXPECT_NE(ids({"--user", "a<|im_end|>b"}), parsed);
+  EXPECT_EQ(ids({"--user", "a<|im_end|>b", "--hf-special-tokens"}), parsed);
+}
+
+TEST(Run, SamplesAreAnsweredRight) {
+  const auto answer = [](const std::string& name) {
+    return run_json({"--sample", name, "--greedy", "-n", "128"})["text"].get<std::string>();
+  };
+  EXPECT_NE(answer("math").find("331"), std::string::npos);
+  const std::string call = answer("tool");
+  EXPECT_NE(call.find("<tool_call>\n<function=get_weather>\n<parameter=city>Lisbon</parameter>"),
+            std::string::npos)
+      << call;
+  EXPECT_TRUE(call.ends_with("</tool_call>")) << call;
+  EXPECT_NE(answer("function").find("def keep_even(numbers):\n"), std::string::npos);
+  EXPECT_FALSE(answer("code").empty());
+  const Finished list = run_cli({"run", "--list-samples"});
+  for (const char* name : {"math", "tool", "function", "code"}) {
+    EXPECT_NE(list.output.find(name), std::string::npos);
+  }
+}
+
+TEST(Run, WithoutInputShowsAndAnswersTheFirstSample) {
+  const Finished finished = run_cli({"run", "--greedy"});
+  EXPECT_NE(finished.errors.find(kQuestion), std::string::npos);
+  EXPECT_NE(finished.output.find("331"), std::string::npos);
+}
+
+TEST(Run, PromptIdsNeedNoTokenizer) {
+  const auto directory = reference_checkpoint("mimo_v2_fused_t2");
+  ASSERT_TRUE(directory) << directory.error().message;
+  const GoldenCase golden = reference_cases(*directory)[0];
+  std::string list;
+  for (const int32_t id : golden.prompt_ids) list += std::to_string(id) + ", ";
+  std::vector<std::string> arguments = {
+      "run",          "--model", *directory,
+      "--prompt-ids", list,      "--greedy",
+      "--ignore-eos", "-n",      std::to_string(golden.greedy_ids.size())};
+  EXPECT_EQ(run_cli_json(arguments)["ids"].get<Ids>(), golden.greedy_ids);
+  std::string expected;
+  for (const int32_t id : golden.greedy_ids) {
+    expected += (expected.empty() ? "" : " ") + std::to_string(id);
+  }
+  arguments.insert(arguments.end(), {"--tensor-parallel-size", "2"});
+  EXPECT_EQ(run_cli(arguments).output, expected);
+}
+
+}  // namespace
+}  // namespace ultraspeed::test

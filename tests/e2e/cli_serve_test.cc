@@ -1,0 +1,115 @@
+// ultraspeed serve as a process: flags and environment, where it listens, and how it ends. The API
+// itself is tested in src/server.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "e2e/cli.h"
+
+namespace ultraspeed::test {
+namespace {
+
+// Sends one request on a connection of its own and returns all that comes back.
+std::string exchange(uint16_t port, const std::string& request) {
+  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::string answer;
+  if (connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+      write(descriptor, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
+    char chunk[4096];
+    ssize_t count = 0;
+    while ((count = read(descriptor, chunk, sizeof(chunk))) > 0) {
+      answer.append(chunk, static_cast<size_t>(count));
+    }
+  }
+  close(descriptor);
+  return answer;
+}
+
+std::string get(uint16_t port, const std::string& path, const std::string& headers = "") {
+  return exchange(port, "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
+                            headers + "\r\n");
+}
+
+std::string post(uint16_t port, const std::string& path, const std::string& body) {
+  return exchange(port, "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
+                            "Content-Type: application/json\r\nContent-Length: " +
+                            std::to_string(body.size()) + "\r\n\r\n" + body);
+}
+
+// The port of the line "listening on http://127.0.0.1:PORT"; 0 when it does not come.
+uint16_t wait_for_port(const Process& process) {
+  const std::string begin = "listening on http://127.0.0.1:";
+  if (!process.wait_for_errors(begin)) return 0;
+  const std::string errors = process.errors();
+  return static_cast<uint16_t>(std::stoi(errors.substr(errors.find(begin) + begin.size())));
+}
+
+ProcessInput serve(std::vector<std::string> flags, std::vector<std::string> environment = {}) {
+  ProcessInput input;
+  input.arguments = {binary_path(), "serve", "--model", kTinyMimo};
+  input.arguments.insert(input.arguments.end(), flags.begin(), flags.end());
+  input.environment = std::move(environment);
+  return input;
+}
+
+TEST(Serve, AnswersUntilASignal) {
+  Process process(serve({"--port", "0"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  EXPECT_TRUE(get(port, "/health").starts_with("HTTP/1.1 200"));
+  EXPECT_NE(get(port, "/v1/models").find("\"tiny-mimo\""), std::string::npos);
+  const std::string answer =
+      post(port, "/v1/completions",
+           R"({"model": "tiny-mimo", "prompt": "#include <", "max_tokens": 4, "temperature": 0})");
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 200")) << answer;
+  EXPECT_NE(answer.find("\"finish_reason\":\"length\""), std::string::npos) << answer;
+  process.send_signal(SIGTERM);
+  const Finished finished = process.wait();
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_EQ(finished.output, "");
+  EXPECT_NE(finished.errors.find("draining"), std::string::npos);
+}
+
+TEST(Serve, TakesFlagsFromTheEnvironment) {
+  Process process(serve({}, {"ULTRASPEED_PORT=0", "ULTRASPEED_API_KEY=secret",
+                             "ULTRASPEED_SERVED_MODEL_NAME=other", "ULTRASPEED_MAX_SESSIONS=2"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  EXPECT_NE(process.errors().find("2 sessions"), std::string::npos);
+  EXPECT_TRUE(get(port, "/v1/models").starts_with("HTTP/1.1 401"));
+  EXPECT_NE(get(port, "/v1/models", "Authorization: Bearer secret\r\n").find("\"other\""),
+            std::string::npos);
+  process.send_signal(SIGINT);
+  EXPECT_EQ(process.wait().exit_code, 0);
+}
+
+TEST(Serve, FlagsWinOverTheEnvironmentAndKeysMayLieInAFile) {
+  const TemporaryDirectory directory;
+  Process process(serve({"--port", "0", "--served-model-name", "flag", "--api-key-file",
+                         write_text(directory.path(), "key", "from-file\n")},
+                        {"ULTRASPEED_SERVED_MODEL_NAME=environment"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  EXPECT_TRUE(get(port, "/v1/models").starts_with("HTTP/1.1 401"));
+  EXPECT_NE(get(port, "/v1/models", "Authorization: Bearer from-file\r\n").find("\"flag\""),
+            std::string::npos);
+}
+
+TEST(Serve, APortInUseIsAnError) {
+  Process first(serve({"--port", "0"}));
+  const uint16_t port = wait_for_port(first);
+  ASSERT_NE(port, 0) << first.errors();
+  const Finished second = run_process(serve({"--port", std::to_string(port)}));
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_NE(second.errors.find(std::to_string(port)), std::string::npos) << second.errors;
+}
+
+}  // namespace
+}  // namespace ultraspeed::test
