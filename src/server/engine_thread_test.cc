@@ -101,7 +101,7 @@ TEST_F(EngineThreadTest, RunsAJobToItsEnd) {
   engine_.reply = {10, 11, 12, 2};
   engine_.tokens_per_step = 2;
   start();
-  const auto [id, listener] = submit(100);
+  const auto listener = submit(100).second;
   ASSERT_TRUE(queue_.run_until([&] { return listener->is_over(); }));
   EXPECT_EQ(listener->ids, engine_.reply);
   EXPECT_EQ(listener->finished, engine::FinishReason::kStop);

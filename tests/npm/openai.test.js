@@ -167,7 +167,8 @@ const tests = {
 
 async function main() {
   const { server, url, log } = await startServer();
-  const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0, timeout: 300000 });
+  const client = new OpenAI(
+    { baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0, timeout: 300000 });
   let failures = 0;
   for (const [name, test] of Object.entries(tests)) {
     try {
