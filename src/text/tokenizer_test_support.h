@@ -27,7 +27,7 @@ nlohmann::json small_tokenizer_json();
 // Loads a tokenizer that must be valid.
 Tokenizer make_tokenizer(const nlohmann::json& json);
 
-// A text with the given ids only in specials, from scripts, marks, white space, code and specials.
+// Random texts of several scripts, marks, white space, code and added tokens, and random bytes.
 class RandomText {
  public:
   explicit RandomText(uint64_t seed) : random_(seed) {}
