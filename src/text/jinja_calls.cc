@@ -55,7 +55,8 @@ Result<Value> Evaluator::call_macro(const Expr& call, const Macro& macro,
   for (size_t i = 0; i < arguments.positional.size(); ++i) {
     scope->set(definition.parameters[i].name, arguments.positional[i]);
   }
-  for (const auto& [name, value] : arguments.named) {
+  for (const auto& argument : arguments.named) {
+    const std::string& name = argument.first;
     const auto is_named = [&](const Parameter& parameter) { return parameter.name == name; };
     const auto parameter =
         std::find_if(definition.parameters.begin(), definition.parameters.end(), is_named);
@@ -66,7 +67,7 @@ Result<Value> Evaluator::call_macro(const Expr& call, const Macro& macro,
     if (index < arguments.positional.size()) {
       return error(fmt::format("got two values for argument '{}'", name));
     }
-    scope->set(name, value);
+    scope->set(name, argument.second);
   }
   US_ASSIGN(Text text, capture(definition.body, scope, &definition));
   return heap_.string(std::move(text));
