@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   using Clock = std::chrono::steady_clock;
-  const size_t share = static_cast<size_t>(megabytes) * (1 << 20) / 8 / static_cast<size_t>(threads);
+  const size_t share =
+      static_cast<size_t>(megabytes) * (1 << 20) / 8 / static_cast<size_t>(threads);
   std::vector<double> seconds(kPasses, 0);
   std::vector<uint64_t> results(static_cast<size_t>(threads), 0);
   Clock::time_point begin;

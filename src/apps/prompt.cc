@@ -50,18 +50,23 @@ Result<Prompt> encode_sample(const PromptOptions& options, const LoadedModel& mo
                       "--sample {}: no such sample; --list-samples shows them", *options.sample);
   }
   Prompt prompt;
+  prompt.is_sample = true;
   prompt.shown = sample->text;
-  if (sample->is_raw) {
+  if (sample->kind == Sample::Kind::kRawText) {
+    prompt.stop = {std::string(kRawSampleStop)};
     US_ASSIGN(prompt.ids, encode_raw(model, sample->text));
     return prompt;
   }
   prompt.shown += '\n';
   ordered_json tools;
-  if (!sample->tools.empty()) {
-    US_ASSIGN(tools, parse_json(sample->tools, fmt::format("sample {}", sample->name)));
+  TemplateOptions chat = options.chat;
+  if (sample->kind == Sample::Kind::kToolCall) {
+    US_ASSIGN(tools, parse_json(sample_tools(), "sample tools"));
+  } else if (!chat.thinking) {
+    chat.thinking = false;
   }
-  US_ASSIGN(prompt.ids, encode_messages(model, user_messages(options.system, sample->text), tools,
-                                        options.chat));
+  US_ASSIGN(prompt.ids,
+            encode_messages(model, user_messages(options.system, sample->text), tools, chat));
   return prompt;
 }
 
@@ -80,8 +85,13 @@ Result<std::vector<int32_t>> encode_input(const PromptOptions& options, const Lo
 }  // namespace
 
 void add_template_options(CLI::App& command, TemplateOptions* options) {
-  command.add_flag("--thinking,!--no-thinking", options->thinking,
-                   "Set the chat template's enable_thinking");
+  CLI::Option* thinking = command.add_flag_callback(
+      "--thinking", [options] { options->thinking = true; },
+      "Set the chat template's enable_thinking (default: as the template has it)");
+  command
+      .add_flag_callback(
+          "--no-thinking", [options] { options->thinking = false; }, "Clear it")
+      ->excludes(thinking);
   command.add_flag("--hf-special-tokens", options->hf_special_tokens,
                    "Special-token strings inside messages become tokens, as with Hugging Face; "
                    "by default they stay text");
@@ -96,7 +106,9 @@ void add_prompt_options(CLI::App& command, PromptOptions* options) {
   inputs.add_option("-f,--prompt-file", options->prompt_file,
                     "The same from a file, its last newline included (-: standard input)");
   inputs.add_option("--prompt-ids", options->prompt_ids, "Token ids, separated by commas");
-  inputs.add_option("--sample", options->sample, "One of --list-samples (default: the first)");
+  inputs.add_option("--sample", options->sample,
+                    "One of --list-samples (default: the first), answered greedily unless "
+                    "--temperature is given");
   inputs.require_option(0, 1);
   CLI::App& chat = *command.add_option_group("Chat", "With --user, --messages or --sample");
   chat.add_option("--system", options->system, "The system message before --user");

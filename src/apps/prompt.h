@@ -51,7 +51,9 @@ void add_prompt_options(CLI::App& command, PromptOptions* options);
 
 struct Prompt {
   std::vector<int32_t> ids;
-  std::string shown;  // a sample's text, for the person who did not type it
+  bool is_sample = false;         // and then:
+  std::string shown;              // its text, for the person who did not type it
+  std::vector<std::string> stop;  // where its answer ends
 };
 
 // Errors name the flag or file.

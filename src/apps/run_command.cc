@@ -88,6 +88,8 @@ Status run(const RunOptions& options) {
   request.show_special = options.show_special;
   US_ASSIGN(Prompt prompt, make_prompt(options.prompt, model));
   request.prompt = std::move(prompt.ids);
+  if (request.stop.empty()) request.stop = prompt.stop;
+  if (prompt.is_sample && !options.sampling.temperature) request.params.sampling.temperature = 0;
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
   write_to_stderr(prompt.shown);
 

@@ -3,7 +3,36 @@
 namespace ultraspeed::apps {
 namespace {
 
-constexpr std::string_view kTools = R"([
+constexpr Sample kSamples[] = {
+    {.name = "math",
+     .description = "an arithmetic word problem",
+     .text = "There are 212 tiles at the school. Pedro brings 179 more, and later Rosa takes 60. "
+             "How many tiles are left?",
+     .kind = Sample::Kind::kPlainAnswer},
+    {.name = "tool",
+     .description = "a question that one of two offered tools answers",
+     .text = "What is the weather in Lisbon?",
+     .kind = Sample::Kind::kToolCall},
+    {.name = "function",
+     .description = "a small Python function",
+     .text = "Write a python function keep_even(numbers) that returns the elements of numbers that "
+             "are even. Add a docstring.",
+     .kind = Sample::Kind::kPlainAnswer},
+    {.name = "code",
+     .description = "the beginning of a C++ function, continued to its end",
+     .text = "#include <vector>\n\ntemplate <class T>\nT sum(const std::vector<T>& values) {\n"
+             "  T total = 0;\n  for (size_t i = 0; i < values.size(); ++i) {\n",
+     .kind = Sample::Kind::kRawText},
+};
+
+}  // namespace
+
+std::span<const Sample> samples() {
+  return kSamples;
+}
+
+std::string_view sample_tools() {
+  return R"([
   {"type": "function", "function": {
     "name": "get_weather",
     "description": "Get the current weather for a city",
@@ -16,34 +45,6 @@ constexpr std::string_view kTools = R"([
     "parameters": {"type": "object", "properties": {
       "expression": {"type": "string", "description": "Expression to evaluate"}}}}}
 ])";
-
-constexpr Sample kSamples[] = {
-    {.name = "math",
-     .description = "an arithmetic word problem",
-     .text = "There are 212 tiles at the school. Pedro brings 179 more, and later Rosa takes 60. "
-             "How many tiles are left?",
-     .tools = {}},
-    {.name = "tool",
-     .description = "a question that one of two offered tools answers",
-     .text = "What is the weather in Lisbon?",
-     .tools = kTools},
-    {.name = "function",
-     .description = "a small Python function",
-     .text = "Write a python function keep_even(numbers) that returns the elements of numbers that "
-             "are even. Add a docstring.",
-     .tools = {}},
-    {.name = "code",
-     .description = "the beginning of a C++ file, continued",
-     .text = "#include <algorithm>\n#include <string>\n#include <vector>\n\nnamespace util {\n\n"
-             "// Returns the sum of all values.\nint sum(const std::vector<int>& values) {\n",
-     .tools = {},
-     .is_raw = true},
-};
-
-}  // namespace
-
-std::span<const Sample> samples() {
-  return kSamples;
 }
 
 const Sample* find_sample(std::string_view name) {

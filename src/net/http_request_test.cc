@@ -199,14 +199,14 @@ TEST_F(HttpRequestTest, SendsContinueWhenAsked) {
 }
 
 TEST_F(HttpRequestTest, SlowRequestsTimeOut) {
-  options.header_timeout_ms = 100;
-  options.body_timeout_ms = 100;
+  options.header_timeout_ms = 300;
+  options.body_timeout_ms = 300;
   start_server();
   EXPECT_EQ(refused("GET / HTT").status, 408U);
   EXPECT_EQ(refused("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc").status, 408U);
 
   TestClient drip(server->port());
-  for (int i = 0; i < 10; ++i) {  // a byte now and then does not extend the time
+  for (int i = 0; i < 20; ++i) {  // a byte now and then does not extend the time
     drip.send("G");
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
   }
@@ -214,7 +214,7 @@ TEST_F(HttpRequestTest, SlowRequestsTimeOut) {
 }
 
 TEST_F(HttpRequestTest, IdleConnectionsAreClosedWithoutAnAnswer) {
-  options.idle_timeout_ms = 100;
+  options.idle_timeout_ms = 500;
   start_server();
   TestClient silent(server->port());
   EXPECT_EQ(silent.read_line(), "");

@@ -97,7 +97,7 @@ TEST_F(HttpResponseTest, HangUpIsSeenWithoutWriting) {
       const auto begin = steady_clock::now();
       is_reset ? client.reset() : client.close();
       expect_closed(CloseReason::kClientClosed);
-      EXPECT_LT(steady_clock::now() - begin, milliseconds(500));
+      EXPECT_LT(steady_clock::now() - begin, milliseconds(2000));
       held.writer->write("nobody reads this");
       held.writer->finish();
     }
@@ -289,7 +289,7 @@ TEST_F(HttpResponseTest, StopCutsAnswersAtTheDeadline) {
   watch(held.writer);
   const auto begin = steady_clock::now();
   server->stop(100);
-  EXPECT_LT(steady_clock::now() - begin, milliseconds(1000));
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(3000));
   expect_closed(CloseReason::kServerStopped);
   EXPECT_EQ(client.read_line(), "");
   server.reset();

@@ -207,7 +207,7 @@ TEST_F(ServerErrorTest, HangUpDuringPrefillCancels) {
   const auto begin = steady_clock::now();
   client.reset();
   EXPECT_TRUE(engine.wait_for_cancels(1));
-  EXPECT_LT(steady_clock::now() - begin, milliseconds(500));
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(2000));
   engine.step_delay_us = 0;
   expect_works();
 }

@@ -13,7 +13,7 @@ namespace ultraspeed::test {
 namespace {
 
 // Sends one request on a connection of its own and returns all that comes back.
-std::string exchange(uint16_t port, const std::string& request) {
+std::string roundtrip(uint16_t port, const std::string& request) {
   const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address = {};
   address.sin_family = AF_INET;
@@ -33,14 +33,14 @@ std::string exchange(uint16_t port, const std::string& request) {
 }
 
 std::string get(uint16_t port, const std::string& path, const std::string& headers = "") {
-  return exchange(port, "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
-                            headers + "\r\n");
+  return roundtrip(port, "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
+                             headers + "\r\n");
 }
 
 std::string post(uint16_t port, const std::string& path, const std::string& body) {
-  return exchange(port, "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
-                            "Content-Type: application/json\r\nContent-Length: " +
-                            std::to_string(body.size()) + "\r\n\r\n" + body);
+  return roundtrip(port, "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
+                             "Content-Type: application/json\r\nContent-Length: " +
+                             std::to_string(body.size()) + "\r\n\r\n" + body);
 }
 
 // The port of the line "listening on http://127.0.0.1:PORT"; 0 when it does not come.
