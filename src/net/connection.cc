@@ -74,6 +74,8 @@ void Connection::close(CloseReason reason) {
   state_ = State::kClosed;
   boost::system::error_code ignored;
   socket_.close(ignored);
+  parser_.reset();
+  count_body(0);
   const bool is_lost = body_ != Body::kComplete;
   if (!is_lost) return;
   close_reason_ = reason;
@@ -133,6 +135,7 @@ bool Connection::parse_some() {
   std::memmove(input_.data(), input_.data() + used, input_size_ - used);
   input_size_ -= used;
   if (!had_header) header_bytes_ += used;
+  count_body(parser_->get().body().size());
 
   const bool is_full = input_size_ == input_.size();
   const bool is_header_large =
@@ -141,6 +144,8 @@ bool Connection::parse_some() {
     fail_request(431, "the request's header is larger than the server's limit");
   } else if (error == http::error::body_limit) {
     fail_request(413, "the request's body is larger than the server's limit");
+  } else if (loop_->unread_bytes > options_.max_unread_bytes) {
+    fail_request(503, "the server is receiving too many large requests at once");
   } else if (error == http::error::need_more) {
     if (is_full) fail_request(400, "a chunk header or trailer is too long");
     return false;
@@ -152,6 +157,11 @@ bool Connection::parse_some() {
     dispatch();
   }
   return state_ == State::kReadingRequest;
+}
+
+void Connection::count_body(size_t size_bytes) {
+  loop_->unread_bytes += size_bytes - body_bytes_;
+  body_bytes_ = size_bytes;
 }
 
 // Checks of the header that the parser leaves to us.
@@ -227,6 +237,7 @@ class ConnectionWriter final : public ResponseWriter {
 
 void Connection::dispatch() {
   auto message = parser_->release();
+  count_body(0);
   HttpRequest request;
   request.method = to_string(message.method_string());
   request.target = to_string(message.target());
@@ -244,6 +255,8 @@ void Connection::fail_request(unsigned status, std::string_view message) {
   state_ = State::kResponding;
   keep_alive_ = false;
   input_size_ = 0;
+  parser_.reset();
+  count_body(0);
   send(request_number_, handler_.error_response(status, message));
 }
 

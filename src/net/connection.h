@@ -29,6 +29,7 @@ using Clock = std::chrono::steady_clock;
 // What the connections share. Writers keep it alive, so that they may outlive the server.
 struct EventLoop {
   boost::asio::io_context io{1};
+  size_t unread_bytes = 0;  // of all bodies that are still arriving
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -71,6 +72,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Feeds the parser once; false when it needs more input or the request was refused.
   bool parse_some();
   bool accept_header();
+  void count_body(size_t size_bytes);
   void dispatch();
   void fail_request(unsigned status, std::string_view message);
 
@@ -93,6 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool is_reading_ = false;
   std::optional<Parser> parser_;
   size_t header_bytes_ = 0;  // of the request being read
+  size_t body_bytes_ = 0;    // of the same, as counted in the event loop's sum
   bool has_first_byte_ = false;
   Clock::time_point read_deadline_;
 

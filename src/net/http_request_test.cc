@@ -185,6 +185,26 @@ TEST_F(HttpRequestTest, RefusesLargeBodies) {
   EXPECT_EQ(refused(head + "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk).status, 413U);
 }
 
+TEST_F(HttpRequestTest, BoundsWhatArrivesAtOnce) {
+  options.max_unread_bytes = 3000;
+  start_server();
+  const std::string head = "POST /echo HTTP/1.1\r\nContent-Length: 2500\r\n\r\n";
+  TestClient slow(server->port());
+  slow.send(head + std::string(2000, 'a'));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(refused(head + std::string(2000, 'b')).status, 503U);
+  slow.send(std::string(500, 'a'));
+  EXPECT_EQ(slow.read_response().status, 200U);
+  {
+    TestClient leaves(server->port());
+    leaves.send(head + std::string(2000, 'c'));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  slow.send(head + std::string(2500, 'a'));  // neither of the others counts any more
+  EXPECT_EQ(slow.read_response().status, 200U);
+}
+
 TEST_F(HttpRequestTest, SendsContinueWhenAsked) {
   start_server();
   TestClient client(server->port());

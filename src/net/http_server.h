@@ -85,6 +85,7 @@ struct HttpOptions {
   uint32_t max_connections = 1024;
   size_t max_header_bytes = 32 << 10;
   size_t max_body_bytes = 16 << 20;
+  size_t max_unread_bytes = 256 << 20;      // of all bodies that are still arriving
   size_t max_queued_bytes = 1 << 20;        // of a stream, not yet taken by the socket
   uint32_t header_timeout_ms = 10'000;      // from a request's first byte to its header's end
   uint32_t body_timeout_ms = 60'000;        // from the header's end to the body's end
