@@ -14,8 +14,16 @@ const LAST_BASIC = 0xd7ff;
 // Characters that Python's str.strip() and JavaScript's trim() do not both take for white space.
 const DISPUTED_SPACE = /[\x1c-\x1f\x85\ufeff]/g;
 
+// `quirks` name what a generator is to leave out because the reference, which is no Python, renders
+// it in its own way:
+//   unions         schemas without a type (it has no error for tojson of an undefined value)
+//   typeLists      types that are lists, where a template prints them (its lists print as JSON)
+//   printed        booleans and null where a template prints them (as "true" and "null")
+//   nullTools      tools given as null (for it, null is iterable)
+//   outerSpace     white space around texts and reasoning (its strip() ignores the argument)
 class ConversationGenerator {
-  constructor(seed) {
+  constructor(seed, quirks = []) {
+    this.without = new Set(quirks);
     const codePoints = Array.from({ length: LAST_BASIC - 0x20 }, (_, i) => 0x20 + i);
     this.texts = new TextGenerator(seed, SPECIALS, codePoints);
   }
@@ -23,7 +31,14 @@ class ConversationGenerator {
   below(count) { return this.texts.below(count); }
   pick(list) { return this.texts.pick(list); }
   chance(percent) { return this.below(100) < percent; }
-  text() { return this.texts.text(MAX_PARTS).replace(DISPUTED_SPACE, ''); }
+
+  text() {
+    const text = this.texts.text(MAX_PARTS).replace(DISPUTED_SPACE, '');
+    if (!this.without.has('outerSpace')) return text;
+    const inner = text.trim().replace(/\s*(<\/?think>)\s*/g, '$1');
+    return '\n'.repeat(this.below(3)) + inner + '\n'.repeat(this.below(3));
+  }
+
   name() { return this.pick(['f', 'get_weather', 'run', 'größe', 'x y']) + this.below(3); }
 
   // No whole floats and few digits: JavaScript cannot tell 1.0 from 1, nor writes 1e-07.
@@ -42,21 +57,38 @@ class ConversationGenerator {
 
   object(depth) {
     const object = {};
-    for (let i = this.below(4); i > 0; --i) object[`k${this.below(50)}${this.text()}`] = this.json(depth);
+    for (let i = this.below(4); i > 0; --i) {
+      object[`k${this.below(50)}${this.text()}`] = this.json(depth);
+    }
     return object;
+  }
+
+  // A value that a template may print as it is.
+  printable(value) {
+    const prints = !this.without.has('printed') || (value !== null && typeof value !== 'boolean');
+    return prints ? value : 'text';
+  }
+
+  arguments() {
+    const entries = Object.entries(this.object(2));
+    return Object.fromEntries(entries.map(([name, value]) => [name, this.printable(value)]));
   }
 
   schema(depth) {
     const kind = this.below(depth > 0 ? 9 : 6);
     const schema = { type: this.pick(['string', 'integer', 'number', 'boolean']) };
-    if (kind === 5) schema.type = ['string', 'null'];
+    if (kind === 5 && !this.without.has('typeLists')) schema.type = ['string', 'null'];
     if (kind === 6) Object.assign(schema, { type: 'array', items: this.schema(depth - 1) });
-    if (kind === 7) Object.assign(schema, { type: 'object', properties: this.properties(depth - 1) });
-    if (kind === 8) Object.assign(schema, { type: undefined, oneOf: [this.schema(0), this.schema(0)] });
+    if (kind === 7) {
+      Object.assign(schema, { type: 'object', properties: this.properties(depth - 1) });
+    }
+    if (kind === 8 && !this.without.has('unions')) {
+      Object.assign(schema, { type: undefined, oneOf: [this.schema(0), this.schema(0)] });
+    }
     if (this.chance(50)) schema.description = this.text();
     if (this.chance(20) && schema.type === 'string') schema.enum = [this.text(), this.text()];
-    if (this.chance(20)) schema.default = this.json(1);
-    if (this.chance(10)) schema.nullable = true;
+    if (this.chance(20)) schema.default = this.printable(this.json(1));
+    if (this.chance(10)) schema.nullable = this.printable(true);
     if (this.chance(10)) schema.pattern = this.text();
     return schema;
   }
@@ -76,7 +108,7 @@ class ConversationGenerator {
   }
 
   call() {
-    const call = { name: this.name(), arguments: this.object(2) };
+    const call = { name: this.name(), arguments: this.arguments() };
     return this.chance(80) ? { id: 'c', type: 'function', function: call } : call;
   }
 
@@ -101,10 +133,11 @@ class ConversationGenerator {
 
   // The variables of a request, with or without each optional one.
   request() {
-    const request = { messages: this.messages(), tools: null, add_generation_prompt: this.chance(70) };
+    const request = { messages: this.messages(), add_generation_prompt: this.chance(70) };
+    if (!this.without.has('nullTools')) request.tools = null;
     if (this.chance(60)) request.tools = Array.from({ length: this.below(4) }, () => this.tool());
     if (this.chance(60)) request.enable_thinking = this.chance(50);
-    return JSON.parse(JSON.stringify(request));  // drops undefined values
+    return JSON.parse(JSON.stringify(request)); // drops undefined values
   }
 }
 
