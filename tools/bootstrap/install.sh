@@ -45,9 +45,8 @@ apt_waiting() {
   local deadline=$((SECONDS + APT_LOCK_SECONDS)) output status
   output=$(mktemp)
   while true; do
-    status=0
-    apt "$@" >"$output" 2>&1 || status=$?
-    cat "$output"
+    apt "$@" 2>&1 | tee "$output"
+    status=${PIPESTATUS[0]}
     if [ "$status" -eq 0 ] || [ "$SECONDS" -ge "$deadline" ] ||
       ! grep -qE 'Could not get lock|Unable to lock' "$output"; then
       break
