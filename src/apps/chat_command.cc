@@ -1,11 +1,12 @@
 #include "apps/chat_command.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
+#include <array>
 #include <memory>
 #include <optional>
 #include <random>
@@ -14,6 +15,7 @@
 #include "apps/loaded_model.h"
 #include "apps/prompt.h"
 #include "apps/sampling_options.h"
+#include "apps/signals.h"
 #include "apps/status_line.h"
 #include "apps/terminal.h"
 
@@ -30,20 +32,12 @@ struct ChatOptions {
 constexpr std::string_view kHelp =
     "/reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer\n";
 
-// Set by Ctrl-C; a handler can reach nothing else.
-volatile sig_atomic_t is_interrupted = 0;
-
-// Without SA_RESTART, so that Ctrl-C also wakes a read.
-void catch_interrupts() {
-  struct sigaction action = {};
-  action.sa_handler = [](int) { is_interrupted = 1; };
-  sigaction(SIGINT, &action, nullptr);
-}
-
-// Lines of standard input, unbuffered by stdio so that an interrupted read loses nothing.
+// Lines of standard input; Ctrl-C ends the wait for one.
 class LineReader {
  public:
   enum class Outcome { kLine, kEnd, kInterrupted };
+
+  explicit LineReader(const CaughtSignals& signals) : signals_(signals) {}
 
   Outcome read_line(std::string* line) {
     while (true) {
@@ -53,26 +47,33 @@ class LineReader {
         buffer_.erase(0, end + 1);
         return Outcome::kLine;
       }
-      char chunk[4096];
-      const ssize_t count = read(STDIN_FILENO, chunk, sizeof(chunk));
-      if (count < 0 && errno == EINTR) return Outcome::kInterrupted;
+      std::array<pollfd, 2> entries = {pollfd{STDIN_FILENO, POLLIN, 0},
+                                       pollfd{signals_.descriptor(), POLLIN, 0}};
+      poll(entries.data(), entries.size(), -1);
+      if (signals_.take()) return Outcome::kInterrupted;
+      if (entries[0].revents == 0) continue;
+      std::array<char, 4096> chunk = {};
+      const ssize_t count = read(STDIN_FILENO, chunk.data(), chunk.size());
       if (count <= 0 && buffer_.empty()) return Outcome::kEnd;
-      buffer_ += count <= 0 ? std::string("\n") : std::string(chunk, static_cast<size_t>(count));
+      // The last line may lack its end.
+      buffer_ += count <= 0 ? "\n" : std::string_view(chunk.data(), static_cast<size_t>(count));
     }
   }
 
  private:
+  const CaughtSignals& signals_;
   std::string buffer_;
 };
 
 // Shows one answer after the other: reasoning dimmed and only on a terminal, the speed below.
 class AnswerPrinter {
  public:
-  AnswerPrinter() : terminal_(describe_terminal(STDOUT_FILENO)) {}
+  explicit AnswerPrinter(const CaughtSignals& signals)
+      : signals_(signals), terminal_(describe_terminal(STDOUT_FILENO)) {}
 
   Result<Answer> ask(Conversation& conversation, std::string_view message,
                      const GenerationRequest& request) {
-    is_interrupted = 0;
+    signals_.take();  // what came before is not for this answer
     shown_.clear();
     AnswerObserver observer;
     observer.on_reasoning = [this](std::string_view text) {
@@ -83,7 +84,7 @@ class AnswerPrinter {
       status_.show(fmt::format("{} tokens, {:.1f} tokens per second, Ctrl-C stops",
                                so_far.tokens.size(), so_far.tokens_per_second()));
     };
-    observer.should_stop = [] { return is_interrupted != 0; };
+    observer.should_stop = [this] { return signals_.take(); };
     auto answer = conversation.ask(message, request, observer);
     status_.release();
     if (!shown_.empty()) US_TRY(write_all(STDOUT_FILENO, shown_.ends_with('\n') ? "" : "\n"));
@@ -97,6 +98,7 @@ class AnswerPrinter {
     return write_all(STDOUT_FILENO, fmt::format("\033[2m{}\033[0m", text));
   }
 
+  const CaughtSignals& signals_;
   const Terminal terminal_;
   StatusLine status_{
       [] { return describe_terminal(STDOUT_FILENO); },
@@ -120,9 +122,9 @@ bool run_slash_command(std::string_view line, Conversation& conversation, bool* 
 Status talk(Conversation& conversation, const GenerationRequest& request) {
   const bool is_interactive = isatty(STDIN_FILENO) == 1;
   if (is_interactive) write_to_stderr(kHelp);
-  catch_interrupts();
-  LineReader reader;
-  AnswerPrinter printer;
+  US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT}));
+  LineReader reader(signals);
+  AnswerPrinter printer(signals);
   std::string line;
   bool is_over = false;
   while (!is_over) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/params.h"
 #include "server/output_text.h"
 #include "text/text_stream.h"
 
@@ -102,6 +103,18 @@ Result<std::optional<server::OutputText>> make_output(const text::Tokenizer* tok
 }
 
 }  // namespace
+
+Status check_request(const GenerationRequest& request, const text::Tokenizer* tokenizer,
+                     uint32_t vocab_size, uint32_t max_context) {
+  US_TRY(make_output(tokenizer, request));
+  US_TRY(engine::check_params(request.params, vocab_size));
+  US_TRY(engine::check_token_ids("the prompt", request.prompt, vocab_size));
+  if (request.prompt.size() < max_context) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "the prompt has {} tokens, but prompt and output must fit the context of {}; "
+                    "shorten it or raise --context",
+                    request.prompt.size(), max_context);
+}
 
 std::string_view generation_end_name(GenerationEnd end) {
   switch (end) {

@@ -23,6 +23,11 @@ struct GenerationRequest {
   bool show_special = false;
 };
 
+// What can be said of a request before the weights are loaded. Errors: kInvalidArgument, as from
+// Engine::start(), and for stop strings.
+Status check_request(const GenerationRequest& request, const text::Tokenizer* tokenizer,
+                     uint32_t vocab_size, uint32_t max_context);
+
 enum class GenerationEnd {
   kStop,         // a stop token or a stop string
   kLength,       // max_tokens, or the context is full

@@ -7,6 +7,7 @@
 
 #include "apps/terminal.h"
 #include "cpu/executor.h"
+#include "engine/settings.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -128,8 +129,19 @@ Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {
                     directory());
 }
 
+Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
+  const uint32_t positions = config_.max_position_embeddings;
+  if (options.context > positions) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--context {}: more than the {} positions of this model", options.context,
+                      positions);
+  }
+  return engine::choose_max_context({.max_context = options.context}, positions);
+}
+
 Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOptions& options,
                                                                  uint32_t max_sessions) const {
+  US_TRY(max_context(options));
   uint32_t workers = options.threads;
   if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
   const program::DeviceLimits limits = cpu::cpu_limits(std::max(workers / options.ranks, 1U));

@@ -58,6 +58,9 @@ class LoadedModel {
   Result<const text::Tokenizer*> require_tokenizer() const;
   Result<const text::ChatTemplate*> require_chat_template() const;
 
+  // Tokens of a session. Errors: kInvalidArgument for more than the model has positions.
+  Result<uint32_t> max_context(const ModelOptions& options) const;
+
   // Plans, verifies and loads the weights, with progress on standard error.
   Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
                                                       uint32_t max_sessions) const;

@@ -21,7 +21,7 @@ int parse_and_run(int argc, char** argv) {
   int exit_code = 0;
   CLI::App app("Decodes language models of the MiMo-V2 family.", "ultraspeed");
   app.set_version_flag("--version", "ultraspeed " US_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // none is said below: an unknown word comes first
   app.get_formatter()->column_width(36);
   add_run_command(app, &exit_code);
   add_chat_command(app, &exit_code);
@@ -37,7 +37,9 @@ int parse_and_run(int argc, char** argv) {
     report_error({ErrorCode::kInvalidArgument, fmt::format("{}; see --help", error.what())});
     return kUsageError;
   }
-  return exit_code;
+  if (!app.get_subcommands().empty()) return exit_code;
+  report_error({ErrorCode::kInvalidArgument, "no command; see --help"});
+  return kUsageError;
 }
 
 }  // namespace

@@ -90,6 +90,8 @@ Status run(const RunOptions& options) {
   request.prompt = std::move(prompt.ids);
   if (request.stop.empty()) request.stop = prompt.stop;
   if (prompt.is_sample && !options.sampling.temperature) request.params.sampling.temperature = 0;
+  US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
+  US_TRY(check_request(request, model.tokenizer(), model.config().vocab_size, max_context));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
   write_to_stderr(prompt.shown);
 

@@ -101,8 +101,9 @@ void show_progress(size_t done, size_t total) {
 Status score(const ScoreOptions& options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_ASSIGN(const std::vector<int32_t> ids, read_tokens(options, model));
+  US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
+  US_ASSIGN(const ScoreWindows windows, choose_windows(options, max_context));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
-  US_ASSIGN(const ScoreWindows windows, choose_windows(options, engine->max_context()));
   const bool is_terminal = describe_terminal(STDERR_FILENO).has_escapes;
   const auto progress = [&](size_t done) {
     if (is_terminal) show_progress(done, ids.size() - 1);

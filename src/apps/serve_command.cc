@@ -7,19 +7,20 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
-#include <cerrno>
 #include <filesystem>
 #include <memory>
 
 #include "apps/files.h"
 #include "apps/loaded_model.h"
+#include "apps/signals.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
 #include "server/server.h"
 
 namespace ultraspeed::apps {
 namespace {
+
+constexpr int kExitBySecondSignal = 130;  // as shells report an end by SIGINT
 
 struct ServeOptions {
   ModelOptions model;
@@ -30,40 +31,11 @@ struct ServeOptions {
   uint32_t drain_timeout_s = 30;
 };
 
-// The write end of the pipe that wakes the main thread; a signal handler can reach nothing else.
-volatile sig_atomic_t signal_pipe = -1;
-constexpr int kExitBySecondSignal = 130;
-
-extern "C" void on_signal(int) {
-  const int saved_errno = errno;
-  const char byte = 0;
-  if (write(signal_pipe, &byte, 1) < 0) _exit(kExitBySecondSignal);
-  errno = saved_errno;
-}
-
-void handle_signals(void (*handler)(int)) {
-  struct sigaction action = {};
-  action.sa_handler = handler;
-  for (const int number : {SIGINT, SIGTERM}) sigaction(number, &action, nullptr);
-}
-
-// From now on SIGINT and SIGTERM are for wait_for_signal(), which gets the result.
-Result<int> catch_signals() {
-  std::array<int, 2> ends = {};
-  if (pipe(ends.data()) != 0) {
-    return make_error(ErrorCode::kIo, "cannot create a pipe for signals");
-  }
-  signal_pipe = ends[1];
-  handle_signals(on_signal);
-  return ends[0];
-}
-
 // A second signal ends the process at once.
-void wait_for_signal(int pipe_end) {
-  char byte = 0;
-  while (read(pipe_end, &byte, 1) < 0 && errno == EINTR) {
-  }
-  handle_signals([](int) { _exit(kExitBySecondSignal); });
+void end_at_next_signal() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { _exit(kExitBySecondSignal); };
+  for (const int number : {SIGINT, SIGTERM}) sigaction(number, &action, nullptr);
 }
 
 // The first line of the key file, so that editors may end it with a newline.
@@ -104,11 +76,12 @@ Status serve(ServeOptions options) {
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
   US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
-  US_ASSIGN(const int signals, catch_signals());
+  US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format("Serving {}, {} sessions of {} tokens\nlistening on {}\n",
                               served.name, options.max_sessions, engine->max_context(),
                               server->url()));
-  wait_for_signal(signals);
+  signals.wait();
+  end_at_next_signal();
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
                               options.drain_timeout_s));
   server->stop(options.drain_timeout_s * 1000);

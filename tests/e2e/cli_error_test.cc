@@ -144,22 +144,21 @@ TEST(CliErrors, Values) {
   expect_error(run_cli({"run", "--prompt", "x", "--stop", ""}), 1, {"stop"});
 }
 
-// These reach the engine, so that a line about loading comes first.
-TEST(CliErrors, ValuesThatTheEngineRefuses) {
-  const auto expect_refusal = [](const std::vector<std::string>& arguments,
-                                 const std::string& word) {
-    const Finished finished = run_cli(arguments);
-    EXPECT_EQ(finished.exit_code, 1);
-    EXPECT_EQ(finished.output, "");
-    EXPECT_NE(finished.errors.find("ultraspeed: "), std::string::npos);
-    EXPECT_NE(finished.errors.find(word), std::string::npos) << finished.errors;
-  };
-  expect_refusal({"run", "--prompt", "x", "--temperature", "-1"}, "temperature");
-  expect_refusal({"run", "--prompt", "x", "--top-p", "2"}, "top_p");
-  expect_refusal({"run", "--prompt", "x y z", "--context", "2"}, "context");
-  expect_refusal({"run", "--prompt", "x", "--context", "100000"}, "max_context");
-  expect_refusal({"run", "--prompt", ""}, "empty");
-  expect_refusal({"serve", "--host", "no.such.host.invalid"}, "no.such.host.invalid");
+TEST(CliErrors, ValuesOutOfRangeAreSaidBeforeTheWeightsAreLoaded) {
+  expect_error(run_cli({"run", "--prompt", "x", "--temperature", "-1"}), 1, {"temperature"});
+  expect_error(run_cli({"run", "--prompt", "x", "--top-p", "2"}), 1, {"top_p"});
+  expect_error(run_cli({"run", "--prompt", "x", "--logit-bias", "99999=1"}), 1, {"99999"});
+  expect_error(run_cli({"run", "--prompt", "x y z", "--context", "2"}), 1, {"--context"});
+  expect_error(run_cli({"run", "--prompt", "x", "--context", "100000"}), 1,
+               {"--context 100000", "8192"});
+  expect_error(run_cli({"run", "--prompt", ""}), 1, {"the prompt", "empty"});
+}
+
+TEST(CliErrors, AHostThatDoesNotExist) {
+  const Finished finished = run_cli({"serve", "--host", "no.such.host.invalid"});
+  EXPECT_EQ(finished.exit_code, 1);
+  EXPECT_NE(finished.errors.find("ultraspeed: "), std::string::npos);
+  EXPECT_NE(finished.errors.find("no.such.host.invalid"), std::string::npos) << finished.errors;
 }
 
 TEST(Cli, HelpAndVersion) {

@@ -28,6 +28,12 @@ json run_json(std::vector<std::string> arguments, const std::string& standard_in
   return run_cli_json(std::move(arguments), standard_input);
 }
 
+// The greedy answer to kQuestion, which several tests look at.
+const json& math_answer() {
+  static const json answer = run_json({"--user", kQuestion, "--greedy"});
+  return answer;
+}
+
 class GoldenRun : public testing::TestWithParam<size_t> {};
 
 TEST_P(GoldenRun, GivesTheGoldenIdsAndLogits) {
@@ -55,7 +61,7 @@ TEST_P(GoldenRun, GivesTheGoldenIdsAndLogits) {
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenRun, testing::Values(0, 9));
 
 TEST(Run, JsonHasTheDocumentedForm) {
-  const json result = run_json({"--user", kQuestion, "--greedy"});
+  const json& result = math_answer();
   EXPECT_EQ(result.size(), 7u);
   EXPECT_TRUE(result["prompt_ids"].is_array());
   EXPECT_TRUE(result["ids"].is_array());
@@ -74,15 +80,14 @@ TEST(Run, JsonHasTheDocumentedForm) {
 }
 
 TEST(Run, StreamsTheSameTextAloneOnStandardOutput) {
-  const std::vector<std::string> arguments = {"run", kTinyMimo, "--user", kQuestion, "--greedy"};
-  const Finished streamed = run_cli(arguments);
+  const Finished streamed = run_cli({"run", kTinyMimo, "--user", kQuestion, "--greedy"});
   EXPECT_EQ(streamed.exit_code, 0);
-  EXPECT_EQ(streamed.output, run_cli_json(arguments)["text"].get<std::string>());
+  EXPECT_EQ(streamed.output, math_answer()["text"].get<std::string>());
   EXPECT_TRUE(streamed.errors.ends_with(" tokens per second (stop)\n")) << streamed.errors;
 }
 
 TEST(Run, TheStopTokenIsAnIdButNoText) {
-  const json result = run_json({"--user", kQuestion, "--greedy"});
+  const json& result = math_answer();
   EXPECT_EQ(result["ids"].back(), 2);
   EXPECT_EQ(result["text"].get<std::string>().find("<|im_end|>"), std::string::npos);
   const json shown = run_json({"--user", kQuestion, "--greedy", "--ignore-eos", "--special",
@@ -91,8 +96,8 @@ TEST(Run, TheStopTokenIsAnIdButNoText) {
 }
 
 TEST(Run, StopStringsEndTheTextBeforeThem) {
-  const std::string text = run_json({"--user", kQuestion, "--greedy"})["text"];
-  const size_t middle = text.size() / 2;
+  const std::string text = math_answer()["text"];
+  const size_t middle = text.size() / 3;
   const std::string stop = text.substr(middle, 3);
   const json result =
       run_json({"--user", kQuestion, "--greedy", "--stop", "never", "--stop", stop});
@@ -103,14 +108,14 @@ TEST(Run, StopStringsEndTheTextBeforeThem) {
 TEST(Run, TheSeedDecides) {
   const auto sample = [](const char* seed) {
     return run_json({"--prompt", "#include <", "--temperature", "1.5", "--top-p", "1",
-                     "--max-tokens", "24", "--seed", seed})["ids"];
+                     "--max-tokens", "10", "--seed", seed})["ids"];
   };
   EXPECT_EQ(sample("7"), sample("7"));
   EXPECT_NE(sample("7"), sample("8"));
 }
 
 TEST(Run, DefaultsComeFromGenerationConfig) {
-  const std::vector<std::string> base = {"--prompt", "#include <", "--max-tokens", "24"};
+  const std::vector<std::string> base = {"--prompt", "#include <", "--max-tokens", "10"};
   const auto with = [&base](const std::vector<std::string>& flags) {
     std::vector<std::string> arguments = base;
     arguments.insert(arguments.end(), flags.begin(), flags.end());
@@ -214,8 +219,17 @@ TEST(Run, PromptIdsNeedNoTokenizer) {
   for (const int32_t id : golden.greedy_ids) {
     expected += (expected.empty() ? "" : " ") + std::to_string(id);
   }
-  arguments.insert(arguments.end(), {"--tensor-parallel-size", "2"});
   EXPECT_EQ(run_cli(arguments).output, expected);
+}
+
+TEST(Run, RanksGiveTheSameText) {
+  const auto ids = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"--prompt", "#include <", "--greedy", "-n", "8"});
+    return run_json(std::move(flags))["ids"].get<Ids>();
+  };
+  const Ids expected = ids({"--ranks", "1"});
+  EXPECT_EQ(ids({"--tp", "2"}), expected);
+  EXPECT_EQ(ids({"--tensor-parallel-size", "2", "--threads", "3"}), expected);
 }
 
 }  // namespace
