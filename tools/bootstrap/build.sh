@@ -35,7 +35,7 @@ compile() {
 # Installs, configures and builds the binary; silent and quick when there is nothing to do.
 build_binary() {
   if [ ! -x "$BINARY" ] || [ -n "$(missing_packages build)" ]; then
-    require_resources 2500 2000 "at most 10 minutes (mostly compiling) the first time, then nothing"
+    require_resources 1500 2000 "at most 10 minutes (mostly compiling) the first time, then nothing"
   fi
   install_packages build
   configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF || exit 1
