@@ -41,9 +41,9 @@ tl::unexpected<Error> make_error(ErrorCode code, fmt::format_string<Args...> for
 }  // namespace ultraspeed
 
 // US_TRY(expression): returns the error of a Status or Result from the enclosing function.
-#define US_TRY(expression)                                                    \
-  do {                                                                        \
-    auto us_try_status = (expression);                                        \
+#define US_TRY(expression)                                                       \
+  do {                                                                           \
+    auto us_try_status = (expression);                                           \
     if (!us_try_status) return tl::unexpected(std::move(us_try_status).error()); \
   } while (false)
 
@@ -53,7 +53,7 @@ tl::unexpected<Error> make_error(ErrorCode code, fmt::format_string<Args...> for
 // US_ASSIGN(auto value, expression): declares value or returns the error.
 #define US_ASSIGN(declaration, expression) \
   US_ASSIGN_INNER(declaration, expression, US_CONCAT(us_assign_result_, __LINE__))
-#define US_ASSIGN_INNER(declaration, expression, temporary)           \
-  auto temporary = (expression);                                      \
+#define US_ASSIGN_INNER(declaration, expression, temporary)            \
+  auto temporary = (expression);                                       \
   if (!temporary) return tl::unexpected(std::move(temporary).error()); \
   declaration = *std::move(temporary)

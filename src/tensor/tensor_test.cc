@@ -20,9 +20,9 @@ TEST(Bf16, AllCodesRoundTripAndRoundToEven) {
       EXPECT_EQ(bf16_from_float(value), code);
     }
   }
-  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-8F), 0x3f80);                // tie, to even below
-  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-7F + 0x1p-8F), 0x3f82);      // tie, to even above
-  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-8F + 0x1p-20F), 0x3f81);     // above the tie
+  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-8F), 0x3f80);                     // tie, to even below
+  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-7F + 0x1p-8F), 0x3f82);           // tie, to even above
+  EXPECT_EQ(bf16_from_float(1.0F + 0x1p-8F + 0x1p-20F), 0x3f81);          // above the tie
   EXPECT_EQ(bf16_from_float(std::numeric_limits<float>::max()), 0x7f80);  // to infinity
 }
 
@@ -69,8 +69,8 @@ TEST(Mxfp4, AllCodesTimesAllScalesAreExact) {
     const float factor = e8m0_to_float(static_cast<uint8_t>(scale));
     EXPECT_EQ(factor, std::ldexp(1.0F, static_cast<int>(scale) - 127));
     for (uint32_t code = 0; code < 16; ++code) {
-      const double expected = std::ldexp(static_cast<double>(kE2m1Values[code]),
-                                         static_cast<int>(scale) - 127);
+      const double expected =
+          std::ldexp(static_cast<double>(kE2m1Values[code]), static_cast<int>(scale) - 127);
       // Only 6 * 2^127 and 4 * 2^127 and friends leave the range of binary32.
       if (std::abs(expected) > static_cast<double>(std::numeric_limits<float>::max())) continue;
       if (expected != 0.0 && std::abs(expected) < 0x1p-149) continue;
