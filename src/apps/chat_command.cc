@@ -11,6 +11,7 @@
 #include <optional>
 #include <random>
 
+#include "apps/answer_printer.h"
 #include "apps/conversation.h"
 #include "apps/loaded_model.h"
 #include "apps/prompt.h"
@@ -65,46 +66,29 @@ class LineReader {
   std::string buffer_;
 };
 
-// Shows one answer after the other: reasoning dimmed and only on a terminal, the speed below.
-class AnswerPrinter {
- public:
-  explicit AnswerPrinter(const CaughtSignals& signals)
-      : signals_(signals), terminal_(describe_terminal(STDOUT_FILENO)) {}
-
-  Result<Answer> ask(Conversation& conversation, std::string_view message,
-                     const GenerationRequest& request) {
-    signals_.take();  // what came before is not for this answer
-    shown_.clear();
-    AnswerObserver observer;
-    observer.on_reasoning = [this](std::string_view text) {
-      return terminal_.is_terminal ? show(text, true) : Status();
-    };
-    observer.on_content = [this](std::string_view text) { return show(text, false); };
-    observer.on_step = [this](const GenerationResult& so_far) {
-      status_.show(fmt::format("{} tokens, {:.1f} tokens per second, Ctrl-C stops",
-                               so_far.tokens.size(), so_far.tokens_per_second()));
-    };
-    observer.should_stop = [this] { return signals_.take(); };
-    auto answer = conversation.ask(message, request, observer);
-    status_.release();
-    if (!shown_.empty()) US_TRY(write_all(STDOUT_FILENO, shown_.ends_with('\n') ? "" : "\n"));
-    return answer;
-  }
-
- private:
-  Status show(std::string_view text, bool is_dim) {
-    shown_ += text;
-    if (!is_dim || !terminal_.use_color) return write_all(STDOUT_FILENO, text);
-    return write_all(STDOUT_FILENO, fmt::format("\033[2m{}\033[0m", text));
-  }
-
-  const CaughtSignals& signals_;
-  const Terminal terminal_;
-  StatusLine status_{
-      [] { return describe_terminal(STDOUT_FILENO); },
-      [](std::string_view text) { static_cast<void>(write_all(STDOUT_FILENO, text)); }};
-  std::string shown_;
-};
+// Asks and shows the answer while it comes; on a terminal with its speed in the last row.
+Result<Answer> ask(Conversation& conversation, std::string_view message,
+                   const GenerationRequest& request, const CaughtSignals& signals) {
+  const auto write = [](std::string_view text) { return write_all(STDOUT_FILENO, text); };
+  AnswerPrinter printer(describe_terminal(STDOUT_FILENO), write);
+  StatusLine status([] { return describe_terminal(STDOUT_FILENO); },
+                    [&write](std::string_view text) { static_cast<void>(write(text)); });
+  signals.take();  // what came before is not for this answer
+  AnswerObserver observer;
+  observer.on_reasoning = [&printer](std::string_view text) {
+    return printer.show_reasoning(text);
+  };
+  observer.on_content = [&printer](std::string_view text) { return printer.show_content(text); };
+  observer.on_step = [&status](const GenerationResult& so_far) {
+    status.show(fmt::format("{} tokens, {:.1f} tokens per second, Ctrl-C stops",
+                            so_far.tokens.size(), so_far.tokens_per_second()));
+  };
+  observer.should_stop = [&signals] { return signals.take(); };
+  auto answer = conversation.ask(message, request, observer);
+  status.release();
+  US_TRY(printer.end_line());
+  return answer;
+}
 
 // Whether the line was a command. *is_over: it ends the chat.
 bool run_slash_command(std::string_view line, Conversation& conversation, bool* is_over) {
@@ -124,7 +108,6 @@ Status talk(Conversation& conversation, const GenerationRequest& request) {
   if (is_interactive) write_to_stderr(kHelp);
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT}));
   LineReader reader(signals);
-  AnswerPrinter printer(signals);
   std::string line;
   bool is_over = false;
   while (!is_over) {
@@ -139,7 +122,7 @@ Status talk(Conversation& conversation, const GenerationRequest& request) {
       return {};
     }
     if (line.empty() || run_slash_command(line, conversation, &is_over)) continue;
-    const auto answer = printer.ask(conversation, line, request);
+    const auto answer = ask(conversation, line, request, signals);
     if (answer) {
       write_to_stderr(describe_speed(answer->generation, answer->prompt_tokens) + "\n");
     } else if (answer.error().code == ErrorCode::kInvalidArgument) {

@@ -54,8 +54,7 @@ Result<Answer> Conversation::ask(std::string_view message, GenerationRequest req
   nlohmann::ordered_json messages = messages_;
   messages.push_back({{"role", "user"}, {"content", message}});
   US_ASSIGN(request.prompt, encode_messages(model_, messages, {}, options_));
-  const auto think = model_.tokenizer()->find_token("<think>");
-  Splitter splitter(think && !request.prompt.empty() && request.prompt.back() == *think, observer);
+  Splitter splitter(starts_in_reasoning(model_, request.prompt), observer);
   GenerationObserver generation_observer;
   generation_observer.on_text = [&splitter](std::string_view text) { return splitter.push(text); };
   generation_observer.on_step = observer.on_step;

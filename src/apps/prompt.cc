@@ -57,6 +57,7 @@ Result<Prompt> encode_sample(const PromptOptions& options, const LoadedModel& mo
     US_ASSIGN(prompt.ids, encode_raw(model, sample->text));
     return prompt;
   }
+  prompt.is_chat = true;
   prompt.shown += '\n';
   ordered_json tools;
   TemplateOptions chat = options.chat;
@@ -131,6 +132,11 @@ Result<std::vector<int32_t>> encode_messages(const LoadedModel& model, const ord
       {.parse_special = true, .add_special_tokens = false, .plain_ranges = rendered.input_ranges});
 }
 
+bool starts_in_reasoning(const LoadedModel& model, const std::vector<int32_t>& ids) {
+  const auto think = model.tokenizer()->find_token("<think>");
+  return think && !ids.empty() && ids.back() == *think;
+}
+
 Result<std::vector<int32_t>> encode_raw(const LoadedModel& model, std::string_view text) {
   US_ASSIGN(const text::Tokenizer* tokenizer, model.require_tokenizer());
   return tokenizer->encode(text,
@@ -142,6 +148,7 @@ Result<Prompt> make_prompt(const PromptOptions& options, const LoadedModel& mode
                          options.messages_file || options.user;
   if (!has_input) return encode_sample(options, model);
   Prompt prompt;
+  prompt.is_chat = options.messages_file || options.user;
   US_ASSIGN(prompt.ids, encode_input(options, model));
   return prompt;
 }

@@ -34,6 +34,9 @@ Result<std::vector<int32_t>> encode_messages(const LoadedModel& model,
                                              const nlohmann::ordered_json& tools,
                                              const TemplateOptions& options);
 
+// Whether a conversation's ids end inside the assistant's reasoning (with "<think>").
+bool starts_in_reasoning(const LoadedModel& model, const std::vector<int32_t>& ids);
+
 // The ids of raw text: special-token strings become their tokens, and what the tokenizer's
 // post-processor adds (a begin-of-text token) is added.
 Result<std::vector<int32_t>> encode_raw(const LoadedModel& model, std::string_view text);
@@ -51,6 +54,7 @@ void add_prompt_options(CLI::App& command, PromptOptions* options);
 
 struct Prompt {
   std::vector<int32_t> ids;
+  bool is_chat = false;           // of messages
   bool is_sample = false;         // and then:
   std::string shown;              // its text, for the person who did not type it
   std::vector<std::string> stop;  // where its answer ends

@@ -6,14 +6,17 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
+#include "apps/answer_printer.h"
 #include "apps/generation.h"
 #include "apps/loaded_model.h"
 #include "apps/prompt.h"
 #include "apps/samples.h"
 #include "apps/sampling_options.h"
 #include "apps/terminal.h"
+#include "server/reasoning_parser.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -79,6 +82,31 @@ std::string sample_list() {
   return text;
 }
 
+// Streams the text as it is; on a terminal, a chat answer's reasoning is dimmed and loses its
+// markers. starts_in_reasoning: of a chat answer, else absent.
+Result<GenerationResult> generate_to_output(engine::Engine& engine,
+                                            const text::Tokenizer* tokenizer,
+                                            const GenerationRequest& request,
+                                            std::optional<bool> starts_in_reasoning) {
+  const auto write = [](std::string_view text) { return write_all(STDOUT_FILENO, text); };
+  const Terminal terminal = describe_terminal(STDOUT_FILENO);
+  GenerationObserver observer;
+  observer.on_text = write;
+  if (!terminal.is_terminal || !starts_in_reasoning) {
+    return generate(engine, tokenizer, request, observer);
+  }
+  AnswerPrinter printer(terminal, write);
+  server::ReasoningParser parser(*starts_in_reasoning);
+  const auto show = [&printer](const server::ChatDelta& delta) -> Status {
+    US_TRY(printer.show_reasoning(delta.reasoning));
+    return printer.show_content(delta.content);
+  };
+  observer.on_text = [&](std::string_view text) { return show(parser.push(text)); };
+  auto result = generate(engine, tokenizer, request, observer);
+  US_TRY(show(parser.finish()));
+  return result;
+}
+
 Status run(const RunOptions& options) {
   if (options.list_samples) return write_all(STDOUT_FILENO, sample_list());
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
@@ -95,11 +123,11 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
   write_to_stderr(prompt.shown);
 
-  GenerationObserver observer;
-  if (!options.json) {
-    observer.on_text = [](std::string_view text) { return write_all(STDOUT_FILENO, text); };
-  }
-  US_ASSIGN(const GenerationResult result, generate(*engine, model.tokenizer(), request, observer));
+  const std::optional<bool> reasons =
+      prompt.is_chat ? std::optional(starts_in_reasoning(model, request.prompt)) : std::nullopt;
+  US_ASSIGN(const GenerationResult result,
+            options.json ? generate(*engine, model.tokenizer(), request, {})
+                         : generate_to_output(*engine, model.tokenizer(), request, reasons));
   if (options.json) return write_all(STDOUT_FILENO, result_json(request, result));
   return print_summary(result.text, describe_speed(result, request.prompt.size()));
 }

@@ -204,6 +204,15 @@ TEST(Run, WithoutInputShowsAndAnswersTheFirstSample) {
   EXPECT_NE(finished.output.find("331"), std::string::npos);
 }
 
+TEST(Run, ATerminalShowsReasoningDimmedAndNoMarkers) {
+  TerminalProcess run({binary_path(), "run", "--sample", "tool", "--model", kTinyMimo});
+  const std::string shown = run.read_until("(stop)");
+  EXPECT_NE(shown.find("\033[2m"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("<tool_call>"), std::string::npos);
+  EXPECT_EQ(shown.find("<think>"), std::string::npos);
+  EXPECT_EQ(run.wait(), 0);
+}
+
 TEST(Run, PromptIdsNeedNoTokenizer) {
   const auto directory = reference_checkpoint("mimo_v2_fused_t2");
   ASSERT_TRUE(directory) << directory.error().message;

@@ -7,40 +7,56 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
+
 #include "e2e/cli.h"
 
 namespace ultraspeed::test {
 namespace {
 
-// Sends one request on a connection of its own and returns all that comes back.
-std::string roundtrip(uint16_t port, const std::string& request) {
-  const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  std::string answer;
-  if (connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
-      write(descriptor, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
-    char chunk[4096];
-    ssize_t count = 0;
-    while ((count = read(descriptor, chunk, sizeof(chunk))) > 0) {
-      answer.append(chunk, static_cast<size_t>(count));
-    }
+// One request on a connection of its own.
+class Connection {
+ public:
+  Connection(uint16_t port, const std::string& request) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const bool is_sent =
+        connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+        write(socket_, request.data(), request.size()) == static_cast<ssize_t>(request.size());
+    EXPECT_TRUE(is_sent);
   }
-  close(descriptor);
-  return answer;
-}
+  ~Connection() { close(socket_); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // What comes next; empty at the end.
+  std::string read_some() const {
+    std::array<char, 4096> chunk = {};
+    const ssize_t count = read(socket_, chunk.data(), chunk.size());
+    return count <= 0 ? "" : std::string(chunk.data(), static_cast<size_t>(count));
+  }
+  std::string read_all() const {
+    std::string all;
+    for (std::string some = read_some(); !some.empty(); some = read_some()) all += some;
+    return all;
+  }
+
+ private:
+  const int socket_ = socket(AF_INET, SOCK_STREAM, 0);
+};
 
 std::string get(uint16_t port, const std::string& path, const std::string& headers = "") {
-  return roundtrip(port, "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
-                             headers + "\r\n");
+  const std::string request =
+      "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers + "\r\n";
+  return Connection(port, request).read_all();
 }
 
-std::string post(uint16_t port, const std::string& path, const std::string& body) {
-  return roundtrip(port, "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" +
-                             "Content-Type: application/json\r\nContent-Length: " +
-                             std::to_string(body.size()) + "\r\n\r\n" + body);
+std::string completion_request(const std::string& body) {
+  return "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+         "Content-Type: application/json\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
 // The port of the line "listening on http://127.0.0.1:PORT"; 0 when it does not come.
@@ -65,9 +81,9 @@ TEST(Serve, AnswersUntilASignal) {
   ASSERT_NE(port, 0) << process.errors();
   EXPECT_TRUE(get(port, "/health").starts_with("HTTP/1.1 200"));
   EXPECT_NE(get(port, "/v1/models").find("\"tiny-mimo\""), std::string::npos);
-  const std::string answer =
-      post(port, "/v1/completions",
-           R"({"model": "tiny-mimo", "prompt": "#include <", "max_tokens": 4, "temperature": 0})");
+  const Connection completion(port, completion_request(R"({"model": "tiny-mimo", "max_tokens": 4,
+      "prompt": "#include <", "temperature": 0})"));
+  const std::string answer = completion.read_all();
   EXPECT_TRUE(answer.starts_with("HTTP/1.1 200")) << answer;
   EXPECT_NE(answer.find("\"finish_reason\":\"length\""), std::string::npos) << answer;
   process.send_signal(SIGTERM);
@@ -75,6 +91,23 @@ TEST(Serve, AnswersUntilASignal) {
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_EQ(finished.output, "");
   EXPECT_NE(finished.errors.find("draining"), std::string::npos);
+}
+
+TEST(Serve, AnAnswerUnderWayIsFinishedAfterASignal) {
+  Process process(serve({"--port", "0"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  const Connection completion(
+      port, completion_request(R"({"model": "tiny-mimo", "prompt": "#include <", "max_tokens": 60,
+                                   "temperature": 0, "ignore_eos": true, "stream": true})"));
+  std::string answer = completion.read_some();
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 200")) << answer;
+  EXPECT_EQ(answer.find("[DONE]"), std::string::npos);
+  process.send_signal(SIGTERM);
+  answer += completion.read_all();
+  EXPECT_NE(answer.find("[DONE]"), std::string::npos) << answer;
+  EXPECT_NE(answer.find("\"length\""), std::string::npos) << answer;
+  EXPECT_EQ(process.wait().exit_code, 0);
 }
 
 TEST(Serve, TakesFlagsFromTheEnvironment) {
