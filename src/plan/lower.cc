@@ -60,7 +60,8 @@ Status Lowering::check_shapes() const {
                  fmt::format("hidden_size {} is not a multiple", config_.hidden_size)));
   US_TRY(require(config_.vocab_size % num_ranks_ == 0,
                  fmt::format("vocab_size {} is not a multiple", config_.vocab_size)));
-  for (const model::LayerConfig& layer : config_.layers) {
+  for (uint32_t index = 0; index < config_.num_layers(); ++index) {
+    const model::LayerConfig& layer = config_.layers[index];
     const uint32_t inner = layer.is_moe ? config_.moe_intermediate_size : config_.intermediate_size;
     US_TRY(require(layer.attention_output_size() % chunks == 0,
                    fmt::format("attention output size {} is not a multiple of {}",
@@ -68,8 +69,9 @@ Status Lowering::check_shapes() const {
     US_TRY(require(inner % chunks == 0,
                    fmt::format("intermediate size {} is not a multiple of {}", inner, chunks)));
     US_TRY(require(layer.num_kv_heads % num_ranks_ == 0 && layer.num_q_heads % num_ranks_ == 0,
-                   fmt::format("{} query and {} KV heads are not multiples", layer.num_q_heads,
-                               layer.num_kv_heads)));
+                   fmt::format("layer {} has {} query and {} KV heads; take a number of ranks that "
+                               "divides both",
+                               index, layer.num_q_heads, layer.num_kv_heads)));
   }
   return {};
 }

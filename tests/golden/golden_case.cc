@@ -78,8 +78,8 @@ Result<Comparison> compare(ModelRunner* runner, const GoldenCase& golden) {
     for (size_t j = 0; j < expected.ids.size(); ++j) {
       const float difference =
           std::abs(logits[static_cast<size_t>(expected.ids[j])] - expected.logits[j]);
-      // Also true for NaN.
-      if (!(difference <= result.largest_difference)) result.largest_difference = difference;
+      result.largest_difference =
+          std::isnan(difference) ? INFINITY : std::max(result.largest_difference, difference);
     }
     result.smallest_gap = std::min(result.smallest_gap, expected.logits[0] - expected.logits[1]);
   }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -223,13 +222,14 @@ std::optional<std::string> mutate(Program* program, Random* random) {
 }
 
 bool same_work(const Program& a, const Program& b) {
-  using Piece = std::tuple<uint32_t, uint32_t, uint32_t, uint32_t, uint32_t>;
+  using Piece = std::array<uint32_t, 8>;
   const auto pieces = [](const Program& program) {
     std::vector<Piece> result;
     for (uint32_t list = 0; list < program.lists.size(); ++list) {
       for (const Task& task : program.lists[list]) {
-        result.emplace_back(list / program.num_workers, task.stage, task.row_begin, task.row_count,
-                            task.part);
+        result.push_back({list / program.num_workers, static_cast<uint32_t>(task.opcode),
+                          task.stage, task.row_begin, task.row_count, task.part, task.first_block,
+                          task.block_count});
       }
     }
     std::sort(result.begin(), result.end());

@@ -14,9 +14,9 @@ namespace ultraspeed::test {
 // (the program is then unchanged).
 std::optional<std::string> mutate(program::Program* program, std::mt19937_64* random);
 
-// Whether two programs do the same pieces of work, whatever order and synchronisation they give
-// them: the same tiles of the same stages on the same ranks, and the same declarations. If verify()
-// accepts both, they compute the same values.
+// Whether two programs do the same pieces of work, whatever order, synchronisation and memory they
+// give them: the same tiles of the same stages with the same weight blocks on the same ranks. If
+// verify() accepts both, they compute the same values.
 bool same_work(const program::Program& a, const program::Program& b);
 
 }  // namespace ultraspeed::test

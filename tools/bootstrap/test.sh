@@ -48,7 +48,7 @@ count_cases() {
 # test_tier NAME CTEST_FLAGS...: runs the tests of a built tier, without address randomisation where
 # the kernel allows that: ThreadSanitizer's fixed shadow does not fit every randomised layout.
 test_tier() {
-  local name=$1 start=$SECONDS reports=$PWD/$BUILD_ROOT/$1/reports fixed=()
+  local name=$1 start=$SECONDS reports=$PWD/$BUILD_ROOT/$1/reports fixed=() status=0
   shift
   ! setarch "$(uname -m)" -R true 2>/dev/null || fixed=(setarch "$(uname -m)" -R)
   rm -rf "$reports"
@@ -59,9 +59,10 @@ test_tier() {
     ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1 "${fixed[@]}" \
     ctest --test-dir "$BUILD_ROOT/$name" -j "$(job_count)" --output-on-failure --no-tests=error \
-    --output-junit "$reports/ctest.xml" "$@"
+    --output-junit "$reports/ctest.xml" "$@" || status=$?
   if [ -f "$reports/ctest.xml" ]; then
     count_cases "$name" "$reports"
+    fail_unless_counted "$name" ctest $status
   else
     FAILED[$name]=1
     FAILURES+=("$name: ctest did not finish")
@@ -69,13 +70,21 @@ test_tier() {
   TEST_TIME[$name]=$((SECONDS - start))
 }
 
+# fail_unless_counted TIER WHAT STATUS: a step that failed without a failed case is a failure itself.
+fail_unless_counted() {
+  if [ "$3" -ne 0 ] && [ "${FAILED[$1]}" -eq 0 ]; then
+    FAILED[$1]=1
+    FAILURES+=("$1: $2 ended with status $3")
+  fi
+}
+
 fuzz_tier() {
-  local start seconds=$((${FUZZ_SECONDS:-60} * TEST_SCALE)) verdict name rest
+  local start seconds=$((${FUZZ_SECONDS:-60} * TEST_SCALE)) status=0 verdict name rest
   build_tier fuzz fuzz fuzz_targets || return
   start=$SECONDS
   STEP_TAIL_LINES=80 step "fuzzing each target for $seconds s" \
     "Reproduce with: $BUILD_ROOT/fuzz/TARGET ARTIFACT" \
-    tests/fuzz/run "$BUILD_ROOT/fuzz" "$seconds" "$(job_count)"
+    tests/fuzz/run "$BUILD_ROOT/fuzz" "$seconds" "$(job_count)" || status=$?
   while read -r verdict name rest; do
     if [ "$verdict" = passed ]; then
       PASSED[fuzz]=$((PASSED[fuzz] + 1))
@@ -84,6 +93,7 @@ fuzz_tier() {
       FAILURES+=("fuzz: $name $rest")
     fi
   done <"$BUILD_ROOT/fuzz/results.txt"
+  fail_unless_counted fuzz "the runner" $status
   TEST_TIME[fuzz]=$((SECONDS - start))
 }
 
