@@ -33,8 +33,9 @@ Json arguments_of(const std::string& arguments) {
 
 TEST(ChatMessages, ContentPartsBecomeText) {
   const Json message = prepared(
-      R"({"role": "user", "content": [{"type": "text", "text": "a"}, "b", {"text": "c"}], "name": 1})");
-  EXPECT_EQ(message, Json::parse(R"({"role": "user", "content": "abc", "name": 1})"));
+      R"({"role": "user", "name": 1,
+          "content": [{"type": "text", "text": "a"}, "b", {"text": "c"}]})");
+  EXPECT_EQ(message, Json::parse(R"({"role": "user", "name": 1, "content": "abc"})"));
   EXPECT_EQ(prepared(R"({"role": "user", "content": []})")["content"], "");
   EXPECT_EQ(prepared(R"({"role": "user", "content": " x "})")["content"], " x ");
 }

@@ -122,10 +122,12 @@ TEST(ChatTemplate, SpecialTokensOfTheConfiguration) {
   Directory dir;
   dir.add("tokenizer_config.json",
           R"({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false},
-              "pad_token": null, "unk_token": 5, "additional_special_tokens": ["<a>", {"content": "<b>"}],
-              "chat_template": "{{ bos_token ~ eos_token ~ (pad_token is defined) ~ (unk_token is defined) ~ additional_special_tokens|join }}"})");
+              "pad_token": null, "unk_token": 5,
+              "additional_special_tokens": ["<a>", {"content": "<b>"}],
+              "chat_template": "{{ bos_token ~ eos_token }}{{ additional_special_tokens|join }})"
+          R"({{ [pad_token is defined, unk_token is defined] }}"})");
   const auto prompt = ChatTemplate::load(dir.path())->render(user_says("q"));
-  EXPECT_EQ(text_of(prompt), "<s></s>FalseFalse<a><b>");
+  EXPECT_EQ(text_of(prompt), "<s></s><a><b>[False, False]");
   EXPECT_TRUE(prompt->input_ranges.empty());
 }
 

@@ -115,17 +115,24 @@ Value concatenate_sequences(Heap& heap, const Value& a, const Value& b) {
 }
 
 Value repeat(Heap& heap, const Value& value, Integer count) {
+  const size_t size =
+      value.is_string() ? value.text().size_bytes() : value.items().values.size() * sizeof(Value);
+  if (size == 0) count = 0;
+  if (count > 0 && count > static_cast<Integer>(heap.limits().max_heap_bytes / size)) {
+    heap.exhaust(Limit::kHeapBytes);
+    return value;
+  }
   if (value.is_string()) {
     TextBuilder out(heap);
-    for (Integer i = 0; i < count && !value.text().empty(); ++i) {
+    for (Integer i = 0; i < count; ++i) {
       if (!out.append(value.text())) break;
     }
     return heap.string(out.take());
   }
   std::vector<Value> values;
   const std::vector<Value>& once = value.items().values;
-  for (Integer i = 0; i < count && !once.empty(); ++i) {
-    if (!heap.spend_bytes(once.size() * sizeof(Value))) break;
+  for (Integer i = 0; i < count; ++i) {
+    if (!heap.spend_bytes(size)) break;
     values.insert(values.end(), once.begin(), once.end());
   }
   return heap.sequence(value.type(), std::move(values)).marked(value.from_input());

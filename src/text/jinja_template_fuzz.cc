@@ -16,7 +16,7 @@ const nlohmann::ordered_json& context() {
       {"role": "assistant", "content": null, "reasoning_content": "so",
        "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1, "b": [true, null, 2.5]}}}]},
       {"role": "tool", "content": "42"}],
-    "tools": [{"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "int"}}}}],
+    "tools": [{"name": "f", "parameters": {"properties": {"a": {"type": "int"}}}}],
     "n": 3, "s": " ab ", "l": [3, 1, 2], "d": {"k": "v", "z": [1]}})");
   return variables;
 }

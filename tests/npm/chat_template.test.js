@@ -1,5 +1,5 @@
-// Compares our chat templates with the npm package "@huggingface/jinja" on random conversations: the
-// bundled template, and those of tests/data/jinja/templates in the manner of other families.
+// Compares our chat templates with the npm package "@huggingface/jinja" on random conversations:
+// the bundled template, and those of tests/data/jinja/templates in the manner of other families.
 //
 // usage: node chat_template.test.js CHAT_TEMPLATE_DUMP
 //
@@ -52,7 +52,8 @@ function compare(name, contexts, ours, theirs) {
       different.push({ context: contexts[i], ours: ours[i], theirs: theirs[i] });
     }
   }
-  console.log(`${name}: ${contexts.length} conversations, ${rendered} rendered, ${different.length} differ`);
+  const counts = `${contexts.length} conversations, ${rendered} rendered`;
+  console.log(`${name}: ${counts}, ${different.length} differ`);
   for (const one of different.slice(0, 3)) console.log(JSON.stringify(one));
   failures += different.length > 0 ? 1 : 0;
   if (rendered < contexts.length / 2) throw new Error(`${name}: too few conversations render`);
@@ -86,7 +87,8 @@ function main() {
   const templates = path.join(root, 'tests/data/jinja/templates');
   let seed = 1;
   for (const [name, quirks] of Object.entries(QUIRKS)) {
-    const file = name === 'bundled' ? path.join(model, 'chat_template.jinja') : path.join(templates, `${name}.jinja`);
+    const bundled = path.join(model, 'chat_template.jinja');
+    const file = name === 'bundled' ? bundled : path.join(templates, `${name}.jinja`);
     const source = fs.readFileSync(file, 'utf8');
     const generator = new ConversationGenerator(seed++, quirks);
     const contexts = Array.from({ length: CONVERSATIONS }, () => generator.request());

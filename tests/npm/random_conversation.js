@@ -1,12 +1,13 @@
-// Random chat requests: messages of all roles with odd texts, tools with odd schemas, tool calls with
-// odd arguments. Made on top of TextGenerator; the same for the same seed.
+// Random chat requests: messages of all roles with odd texts, tools with odd schemas, tool calls
+// with odd arguments. Made on top of TextGenerator; the same for the same seed.
 'use strict';
 
 const { TextGenerator } = require('./random_text.js');
 
 const SPECIALS = [
-  '<|im_start|>', '<|im_end|>', '<|endoftext|>', '<think>', '</think>', '<tool_call>', '</tool_call>',
-  '<tool_response>', '</tool_response>', '{{ x }}', '{% if %}', '<|channel|>', '<|end|>',
+  '<|im_start|>', '<|im_end|>', '<|endoftext|>', '<think>', '</think>', '<tool_call>',
+  '</tool_call>', '<tool_response>', '</tool_response>', '{{ x }}', '{% if %}', '<|channel|>',
+  '<|end|>',
 ];
 const MAX_PARTS = 8;
 const LAST_BASIC = 0xd7ff;

@@ -5,8 +5,9 @@ Writes vectors.json: {context, cases: [{template, text}]}, and conversations.jso
 {contexts, rendered: {TEMPLATE: [{text}]}} with the templates of templates/.
 
 The environment is the one of transformers' apply_chat_template (utils/chat_template_utils.py):
-ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, the generation tag, and its
-own tojson. Needs python3-jinja2 3.1. A case that fails there has "error": true instead of "text".
+ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, the generation tag, and
+its own tojson. Needs python3-jinja2 3.1. A case that fails there has "error": true instead of
+"text".
 """
 import json
 import pathlib
@@ -37,11 +38,13 @@ def raise_exception(message):
 
 
 def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+                      sort_keys=sort_keys)
 
 
 def environment():
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols])
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                        extensions=[GenerationTag, loopcontrols])
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     return env
@@ -61,8 +64,10 @@ def array(values):
 def main():
     env = environment()
     here = pathlib.Path(__file__).parent
-    vectors = [{"template": template, **render(env, template, cases.CONTEXT)} for template in cases.ALL]
-    (here / "vectors.json").write_text(f'{{"context": {json.dumps(cases.CONTEXT)},\n"cases": {array(vectors)}}}\n')
+    vectors = [{"template": template, **render(env, template, cases.CONTEXT)}
+               for template in cases.ALL]
+    context = json.dumps(cases.CONTEXT)
+    (here / "vectors.json").write_text(f'{{"context": {context},\n"cases": {array(vectors)}}}\n')
 
     rendered = []
     for path in sorted((here / "templates").glob("*.jinja")):
