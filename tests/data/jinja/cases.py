@@ -183,10 +183,11 @@ STR = expressions(
 
 TESTS = expressions(
     *(
-    [f"{v} is {t}" for t in ("defined", "undefined", "none", "string", "mapping", "sequence", "iterable",
-      "number", "integer", "float", "boolean", "true", "false", "callable")
+    [f"{v} is {t}" for t in ("defined", "undefined", "none", "string", "mapping",
+      "sequence", "iterable", "number", "integer", "float", "boolean", "true", "false", "callable")
      for v in ("nope", "nil", "word", "dict", "list", "one", "half", "yes", "no",
-                "(1,)", "range(2)", "dict.items()", "(list|map('string'))", "namespace()", "range")]),
+                "(1,)", "range(2)", "dict.items()", "(list|map('string'))", "namespace()",
+                "range")]),
     "list is not mapping", "word is string and one is number", "3 is odd", "4 is even",
     "3 is even", "-3 is odd", "2.0 is even", "'a' is odd", "9 is divisibleby 3",
     "9 is divisibleby(2)", "1 is eq 1", "1 is equalto 2", "1 is ne 2", "1 is lt 2", "2 is le 2",
@@ -226,7 +227,8 @@ STATEMENTS = [
     "{% for a, b in [[1, 2, 3]] %}{% endfor %}", "{% for a, b in [1] %}{% endfor %}",
     "{% for x in 1, 2 %}{{ x }}{% endfor %}",
     "{% for x in list %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}"
-    "{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }} {% endfor %}",
+    "{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }}"
+    " {% endfor %}",
     "{% for x in list %}{{ loop.previtem }}<{{ x }}>{{ loop.nextitem }} {% endfor %}",
     "{% for x in list %}{{ loop.previtem is defined }}"
     "{{ loop.nextitem is undefined }} {% endfor %}",
