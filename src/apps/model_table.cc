@@ -29,7 +29,7 @@ std::string joined(const std::vector<uint32_t>& numbers) {
   for (const uint32_t number : numbers) {
     text += fmt::format("{}{}", text.empty() ? "" : ", ", number);
   }
-  return text;
+  return text.empty() ? "none" : text;
 }
 
 std::string describe_layer(const LayerConfig& layer, const ModelConfig& config) {
@@ -39,9 +39,10 @@ std::string describe_layer(const LayerConfig& layer, const ModelConfig& config) 
                               ? fmt::format("{} of {} experts of {}", config.num_experts_per_token,
                                             config.num_experts, config.moe_intermediate_size)
                               : fmt::format("dense {}", config.intermediate_size);
-  return fmt::format("{:<12}{:>4} q, {:>2} kv heads of {}/{}, rope {} at {:g}{:<7}  {}", reach,
-                     layer.num_q_heads, layer.num_kv_heads, layer.head_dim, layer.v_head_dim,
-                     layer.rotary_dim, layer.rope_theta, layer.has_sink ? ", sink" : "", ffn);
+  const std::string rope = fmt::format("rope {} at {:.0f}{}", layer.rotary_dim, layer.rope_theta,
+                                       layer.has_sink ? ", sink" : "");
+  return fmt::format("{:<12}{:>4} q, {:>2} kv heads of {}/{}, {:<28}{}", reach, layer.num_q_heads,
+                     layer.num_kv_heads, layer.head_dim, layer.v_head_dim, rope, ffn);
 }
 
 // "layers 1-2    window 128 ...", one line a run of equal layers.
@@ -120,7 +121,7 @@ Status append_weights(const ModelFolder& folder, std::string* text) {
                  "elements", "bytes", "format");
   const auto row = [&out](std::string_view name, const WeightGroup& group, std::string_view shape,
                           std::string_view format) {
-    fmt::format_to(out, "{:<22}{:>9} {:>15} {:>10} {:>9}  {}\n", name, group.matrices, shape,
+    fmt::format_to(out, "{:<22}{:>9} {:>15} {:>10} {:>9}{}\n", name, group.matrices, shape,
                    format_count(group.elements), format_bytes(static_cast<double>(group.bytes)),
                    format);
   };
@@ -128,7 +129,8 @@ Status append_weights(const ModelFolder& folder, std::string* text) {
     const std::string shape = group.is_uniform
                                   ? fmt::format("{} x {}", group.shape.rows, group.shape.columns)
                                   : std::string("various");
-    row(model::tensor_role_name(key.first), group, shape, tensor::weight_format_name(key.second));
+    row(model::tensor_role_name(key.first), group, shape,
+        fmt::format("  {}", tensor::weight_format_name(key.second)));
   }
   row("total", total, "", "");
   return {};

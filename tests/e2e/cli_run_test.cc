@@ -210,7 +210,17 @@ TEST(Run, ATerminalShowsReasoningDimmedAndNoMarkers) {
   EXPECT_NE(shown.find("\033[2m"), std::string::npos) << shown;
   EXPECT_NE(shown.find("<tool_call>"), std::string::npos);
   EXPECT_EQ(shown.find("<think>"), std::string::npos);
+  EXPECT_NE(shown.find("Loading weights ["), std::string::npos);
   EXPECT_EQ(run.wait(), 0);
+}
+
+TEST(Run, NoColorIsHonoured) {
+  TerminalProcess run({binary_path(), "run", "--sample", "tool", "--model", kTinyMimo},
+                      {"NO_COLOR=1"});
+  const std::string shown = run.read_until("(stop)");
+  EXPECT_NE(shown.find("<tool_call>"), std::string::npos) << shown;
+  EXPECT_EQ(shown.find("\033[2m"), std::string::npos);
+  EXPECT_EQ(shown.find("\033[32m"), std::string::npos);
 }
 
 TEST(Run, PromptIdsNeedNoTokenizer) {

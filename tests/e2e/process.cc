@@ -118,15 +118,18 @@ Finished run_process(const ProcessInput& input) {
   return Process(input).wait();
 }
 
-TerminalProcess::TerminalProcess(const std::vector<std::string>& arguments) {
+TerminalProcess::TerminalProcess(const std::vector<std::string>& arguments,
+                                 const std::vector<std::string>& environment) {
   const winsize size = {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
   std::vector<std::string> words = arguments;
   const std::vector<char*> argv = pointers(words);
+  std::vector<std::string> settings = environment;
   id_ = forkpty(&terminal_, nullptr, nullptr, &size);
   US_CHECK(id_ >= 0, "no pseudo-terminal");
   if (id_ == 0) {
     setenv("TERM", "xterm", 1);
     unsetenv("NO_COLOR");
+    for (std::string& setting : settings) putenv(setting.data());
     execv(argv[0], argv.data());
     _exit(127);
   }

@@ -48,7 +48,9 @@ Finished run_process(const ProcessInput& input);
 // A program on a terminal of its own (a pseudo-terminal of 24 rows and 80 columns).
 class TerminalProcess {
  public:
-  explicit TerminalProcess(const std::vector<std::string>& arguments);
+  // `environment`: "NAME=value", on top of the test's own without NO_COLOR.
+  explicit TerminalProcess(const std::vector<std::string>& arguments,
+                           const std::vector<std::string>& environment = {});
   ~TerminalProcess();
   TerminalProcess(const TerminalProcess&) = delete;
   TerminalProcess& operator=(const TerminalProcess&) = delete;
