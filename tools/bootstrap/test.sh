@@ -70,7 +70,7 @@ test_tier() {
   TEST_TIME[$name]=$((SECONDS - start))
 }
 
-# fail_unless_counted TIER WHAT STATUS: a step that failed without a failed case is itself a failure.
+# fail_unless_counted TIER WHAT STATUS: a step that failed without a failed case is a failure.
 fail_unless_counted() {
   if [ "$3" -ne 0 ] && [ "${FAILED[$1]}" -eq 0 ]; then
     FAILED[$1]=1
