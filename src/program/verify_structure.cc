@@ -168,9 +168,16 @@ class StructureCheck {
     if (at_once > program_.ring_pages) {
       return fail("needs {} ring pages at once, there are {}", at_once, program_.ring_pages);
     }
-    if (!std::holds_alternative<ExpertGateUpOperands>(program_.stages[task_->stage].operands)) {
-      blocks_.push_back({rank_, task_->first_block, task_->block_count, task_->stage});
+    const Operands& operands = program_.stages[task_->stage].operands;
+    if (const auto* loop = std::get_if<ExpertGateUpOperands>(&operands)) {
+      // Every task of the loop finds unit u's row group at the same place of the matrix.
+      const uint64_t all_groups = blocks * loop->row_groups;
+      return begin == weight.first_block && all_groups == weight.blocks_per_matrix
+                 ? Status{}
+                 : fail("its units' weight blocks begin at {}, expected {} for {} groups of {}",
+                        begin, weight.first_block, loop->row_groups, blocks);
     }
+    blocks_.push_back({rank_, task_->first_block, task_->block_count, task_->stage});
     return {};
   }
 

@@ -120,6 +120,11 @@ TEST(Verify, NamesMemoryStillInUse) {
                   {"layers.1.attention_residual", "memory"});
 }
 
+TEST(Verify, NamesWeightBlocksOfALoop) {
+  const auto shift = [](Program* p) { ++task_of(p, 1, "layers.2.expert_gate_up").first_block; };
+  expect_mentions(rejection(shift), {"layers.2.expert_gate_up", "units' weight blocks begin at"});
+}
+
 TEST(Verify, NamesGapsAndOverlaps) {
   expect_mentions(rejection([](Program* p) { --task_of(p, 0, "layers.1.router").row_count; }),
                   {"layers.1.router", "weight blocks"});
