@@ -169,12 +169,13 @@ bool share_memory(Program* program, const Place&, Random* random) {
 }
 
 struct Kind {
-  const char* name;
+  std::string_view name;
   bool (*apply)(Program*, const Place&, Random*);
+  bool is_order = false;  // order_mutation_kinds()
 };
 
 constexpr std::array kKinds = {
-    Kind{"drop a wait", drop_wait},
+    Kind{"drop a wait", drop_wait, true},
     Kind{"change a threshold", change_need},
     Kind{"wait for another counter", wait_for_another},
     Kind{"drop a signal", drop_signal},
@@ -182,9 +183,9 @@ constexpr std::array kKinds = {
     Kind{"signal other ranks", signal_other_ranks},
     Kind{"delete a task", delete_task},
     Kind{"repeat a task", repeat_task},
-    Kind{"swap neighbours", swap_with_next},
+    Kind{"swap neighbours", swap_with_next, true},
     Kind{"swap two tasks", swap_with_any},
-    Kind{"move a task", move_to_another_worker},
+    Kind{"move a task", move_to_another_worker, true},
     Kind{"shift a tile", shift_tile},
     Kind{"resize a tile", resize_tile},
     Kind{"change a part", change_part},
@@ -193,7 +194,7 @@ constexpr std::array kKinds = {
     Kind{"change an opcode", change_opcode},
     Kind{"shift weight blocks", shift_blocks},
     Kind{"resize weight blocks", resize_blocks},
-    Kind{"share memory", share_memory},
+    Kind{"share memory", share_memory, true},
 };
 
 bool equal_programs(const Program& a, const Program& b) {
@@ -206,8 +207,24 @@ bool equal_programs(const Program& a, const Program& b) {
 
 }  // namespace
 
-std::optional<std::string> mutate(Program* program, Random* random) {
-  const Kind& kind = kKinds[(*random)() % kKinds.size()];
+std::vector<std::string_view> mutation_kinds() {
+  std::vector<std::string_view> names;
+  for (const Kind& kind : kKinds) names.push_back(kind.name);
+  return names;
+}
+
+std::vector<std::string_view> order_mutation_kinds() {
+  std::vector<std::string_view> names;
+  for (const Kind& kind : kKinds) {
+    if (kind.is_order) names.push_back(kind.name);
+  }
+  return names;
+}
+
+std::optional<Mutation> mutate(Program* program, Random* random,
+                               const std::vector<std::string_view>& kinds) {
+  const std::string_view name = kinds[(*random)() % kinds.size()];
+  const Kind& kind = *std::ranges::find(kKinds, name, &Kind::name);
   const auto place = random_place(program, random);
   if (!place) return std::nullopt;
   const Program before = *program;
@@ -218,7 +235,7 @@ std::optional<std::string> mutate(Program* program, Random* random) {
     *program = before;
     return std::nullopt;
   }
-  return where;
+  return Mutation{kind.name, where};
 }
 
 bool same_work(const Program& a, const Program& b) {

@@ -62,7 +62,7 @@ TEST(Mutation1T, RandomDamageIsFoundOrEquivalent) {
     if (!program::verify(program)) {
       ++rejected;
     } else {
-      EXPECT_TRUE(same_work(original, program)) << *what;
+      EXPECT_TRUE(same_work(original, program)) << what->place;
       ++equivalent;
     }
   }

@@ -1,9 +1,13 @@
-// Every damaged program is rejected by verify(), caught by running it, or provably equivalent.
+// Every damaged program is rejected by verify(), caught by running it, or proven equivalent by
+// verify() and by brute force (order_oracle.h).
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "base/check.h"
 #include "cpu/executor.h"
 #include "program/mutation.h"
+#include "program/order_oracle.h"
 #include "program/verify.h"
 #include "support/checkpoint_generator.h"
 #include "support/model_runner.h"
@@ -16,10 +20,33 @@ namespace {
 struct Counts {
   int rejected = 0;    // by verify()
   int caught = 0;      // by a run that got stuck or gave other bits
-  int equivalent = 0;  // verified, the same work: proven equal, and seen to be
+  int equivalent = 0;  // verified, the same work, in order by the oracle, and seen to run alike
   int survived = 0;
   int total() const { return rejected + caught + equivalent + survived; }
+
+  Counts& operator+=(const Counts& other) {
+    rejected += other.rejected;
+    caught += other.caught;
+    equivalent += other.equivalent;
+    survived += other.survived;
+    return *this;
+  }
 };
+
+void print_counts(uint32_t ranks, uint64_t seed, const std::map<std::string_view, Counts>& counts) {
+  std::printf("%u rank(s), seed %lu\n%-26s %8s %8s %10s %8s\n", ranks, seed, "damage", "rejected",
+              "caught", "equivalent", "survived");
+  const auto print_row = [](std::string_view name, const Counts& row) {
+    std::printf("%-26.*s %8d %8d %10d %8d\n", static_cast<int>(name.size()), name.data(),
+                row.rejected, row.caught, row.equivalent, row.survived);
+  };
+  Counts sum;
+  for (const auto& [kind, row] : counts) {
+    print_row(kind, row);
+    sum += row;
+  }
+  print_row(std::to_string(sum.total()) + " mutated programs", sum);
+}
 
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62};
 
@@ -75,33 +102,64 @@ class MutationTest : public testing::TestWithParam<uint32_t> {
 TEST_P(MutationTest, NoneSurvives) {
   const program::Program& original = base_->program();
   ASSERT_TRUE(program::verify(original));
+  ASSERT_EQ(find_disorder(original), std::nullopt);
   ASSERT_TRUE(runs_alike(original));
-  std::mt19937_64 random(GetParam());
-  Counts counts;
+  const uint64_t seed = GetParam();
+  std::mt19937_64 random(seed);
+  std::map<std::string_view, Counts> counts;
   const int wanted = scaled(700);
-  while (counts.total() < wanted) {
+  int rejected = 0;
+  for (int total = 0; total < wanted;) {
     program::Program program = original;
     const auto what = mutate(&program, &random);
     if (!what) continue;
+    ++total;
+    Counts& of_kind = counts[what->kind];
     if (!program::verify(program)) {
-      ++counts.rejected;
-    } else if (!runs_alike(program)) {
-      EXPECT_FALSE(same_work(original, program))
-          << *what << ": verify() proved it equivalent, yet it runs differently";
-      ++counts.caught;
-    } else if (same_work(original, program)) {
-      ++counts.equivalent;
+      ++of_kind.rejected;
+      ++rejected;
+      continue;
+    }
+    const bool is_same_work = same_work(original, program);
+    const auto disorder = find_disorder(program);
+    EXPECT_EQ(disorder, std::nullopt) << what->place << ": verify() accepted it";
+    if (!runs_alike(program)) {
+      EXPECT_FALSE(is_same_work) << what->place << ": proven equivalent, yet it runs differently";
+      ++of_kind.caught;
+    } else if (is_same_work && !disorder) {
+      ++of_kind.equivalent;
     } else {
-      ++counts.survived;
-      ADD_FAILURE() << "survived: " << *what;
+      ++of_kind.survived;
+      ADD_FAILURE() << "survived: " << what->place;
     }
   }
-  std::printf(
-      "%d rank(s): %d mutated programs: %d rejected, %d caught by running, %d proven "
-      "equivalent, %d survived\n",
-      static_cast<int>(GetParam()), counts.total(), counts.rejected, counts.caught,
-      counts.equivalent, counts.survived);
-  EXPECT_GT(counts.rejected, wanted / 2);
+  print_counts(GetParam(), seed, counts);
+  EXPECT_GT(rejected, wanted / 2);
+}
+
+// Damage to order and memory alone, where the two proofs must agree both ways: verify() is not
+// too strict either.
+TEST_P(MutationTest, VerifyAgreesWithBruteForce) {
+  const program::Program& original = base_->program();
+  std::mt19937_64 random(100 + GetParam());
+  int disorders = 0;
+  const int wanted = scaled(300);
+  for (int total = 0; total < wanted;) {
+    program::Program program = original;
+    const auto what = mutate(&program, &random, order_mutation_kinds());
+    if (!what) continue;
+    ++total;
+    const auto verdict = program::verify(program);
+    const auto disorder = find_disorder(program);
+    EXPECT_EQ(verdict.has_value(), !disorder.has_value())
+        << what->place << "\nverify: " << (verdict ? "accepted" : verdict.error().message)
+        << "\noracle: " << disorder.value_or("accepted");
+    disorders += disorder.has_value() ? 1 : 0;
+  }
+  std::printf("%u rank(s): %d of %d changes of order or memory are wrong, by both proofs\n",
+              GetParam(), disorders, wanted);
+  EXPECT_GT(disorders, wanted / 4);
+  EXPECT_LT(disorders, wanted);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, MutationTest, testing::Values(1, 2));
