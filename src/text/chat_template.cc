@@ -133,6 +133,14 @@ Result<nlohmann::ordered_json> input_variables(const ChatRequest& request) {
   return variables;
 }
 
+// Templates that walk a tool call's arguments fail inside on those that are no JSON object: says
+// which they may have been.
+Error with_arguments_hint(Error error, const nlohmann::ordered_json& prepared_messages) {
+  const auto place = find_unparsed_arguments(prepared_messages);
+  if (place) error.message += fmt::format(" ({} is not the text of a JSON object)", *place);
+  return error;
+}
+
 }  // namespace
 
 Result<ChatTemplate> ChatTemplate::load(const std::string& dir) {
@@ -179,10 +187,10 @@ Result<RenderedPrompt> ChatTemplate::render(const ChatRequest& request,
   own["add_generation_prompt"] = request.add_generation_prompt;
   if (request.enable_thinking) own["enable_thinking"] = *request.enable_thinking;
   const bool uses_tools = with_tools_.has_value() && !request.tools.is_null();
-  US_ASSIGN(const jinja::Text text,
-            (uses_tools ? *with_tools_ : main_).render(own, variables, options));
-  RenderedPrompt prompt{text.bytes(), {}};
-  if (!request.parse_special_in_input) prompt.input_ranges = text.input_ranges();
+  const auto text = (uses_tools ? *with_tools_ : main_).render(own, variables, options);
+  if (!text) return tl::unexpected(with_arguments_hint(text.error(), variables["messages"]));
+  RenderedPrompt prompt{text->bytes(), {}};
+  if (!request.parse_special_in_input) prompt.input_ranges = text->input_ranges();
   return prompt;
 }
 

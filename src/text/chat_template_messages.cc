@@ -181,4 +181,21 @@ Result<Json> prepare_messages(const Json& messages) {
   return prepared;
 }
 
+std::optional<std::string> find_unparsed_arguments(const Json& prepared_messages) {
+  for (size_t i = 0; i < prepared_messages.size(); ++i) {
+    const auto calls = prepared_messages[i].find("tool_calls");
+    if (calls == prepared_messages[i].end()) continue;
+    for (size_t j = 0; j < calls->size(); ++j) {
+      const Json& call = (*calls)[j];
+      const bool is_nested = call.contains("function");
+      const Json& function = is_nested ? call["function"] : call;
+      const auto arguments = function.find("arguments");
+      if (arguments == function.end() || !arguments->is_string()) continue;
+      return fmt::format("messages[{}].tool_calls[{}].{}arguments", i, j,
+                         is_nested ? "function." : "");
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace ultraspeed::text

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 
 #include "base/result.h"
 
@@ -19,5 +21,8 @@ namespace ultraspeed::text {
 // Errors (kInvalidArgument) name the place, such as messages[2].content[0]; parts that are not text
 // are kUnsupported.
 Result<nlohmann::ordered_json> prepare_messages(const nlohmann::ordered_json& messages);
+
+// The place of the first tool call whose arguments prepare_messages left a string.
+std::optional<std::string> find_unparsed_arguments(const nlohmann::ordered_json& prepared_messages);
 
 }  // namespace ultraspeed::text

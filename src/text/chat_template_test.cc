@@ -84,6 +84,21 @@ TEST(ChatTemplate, ArgumentsAsStringsRenderAsObjectsDo) {
             std::string::npos);
 }
 
+TEST(ChatTemplate, AFailureNamesArgumentsThatAreNoObject) {
+  const auto chat = ChatTemplate::load(kModel);
+  ASSERT_TRUE(chat);
+  const Json good = {{"function", {{"name", "f"}, {"arguments", "{}"}}}};
+  const Json bad = {{"function", {{"name", "f"}, {"arguments", "{bad"}}}};
+  const auto rendered = chat->render(request_of(
+      {{{"role", "user"}, {"content", "q"}},
+       {{"role", "assistant"}, {"content", ""}, {"tool_calls", Json::array({good, bad})}}}));
+  ASSERT_FALSE(rendered);
+  EXPECT_NE(rendered.error().message.find("(messages[1].tool_calls[1].function.arguments is not "
+                                          "the text of a JSON object)"),
+            std::string::npos)
+      << rendered.error().message;
+}
+
 TEST(ChatTemplate, UserTextCannotForgeTokens) {
   const auto chat = ChatTemplate::load(kModel);
   const auto tokenizer = Tokenizer::load(kModel + "/tokenizer.json");
