@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
+#include <string_view>
 
 #include "apps/chat_command.h"
 #include "apps/inspect_command.h"
@@ -33,6 +35,13 @@ int parse_and_run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
+  } catch (const CLI::ConversionError& error) {
+    // CLI11 says "Could not convert: --port = 99999", whatever was wrong with the number.
+    std::string_view what = error.what();
+    what.remove_prefix(std::min(what.size(), what.rfind(": ") + 2));
+    report_error({ErrorCode::kInvalidArgument,
+                  fmt::format("{}: not a number, or too large; see --help", what)});
+    return kUsageError;
   } catch (const CLI::ParseError& error) {
     report_error({ErrorCode::kInvalidArgument, fmt::format("{}; see --help", error.what())});
     return kUsageError;

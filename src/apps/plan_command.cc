@@ -71,8 +71,10 @@ void add_plan_command(CLI::App& app, int* exit_code) {
   command.add_option("--device", options->device, "h100, h200 or b200")->capture_default_str();
   command.add_option("--width", options->report.width, "Tokens verified in one step, 1 to 512")
       ->capture_default_str();
-  command.add_option("--context", options->report.context,
-                     "Tokens in the KV cache (default: 131072, or the model's if less)");
+  command
+      .add_option("--context", options->report.context,
+                  "Tokens in the KV cache (default: 131072, or the model's if less)")
+      ->check(CLI::PositiveNumber);
   command.add_option("--kv-dtype", options->kv_dtype, "Keys and values on the GPU")
       ->check(CLI::IsMember({"bf16", "fp8"}))
       ->capture_default_str();

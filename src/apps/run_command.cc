@@ -16,6 +16,7 @@
 #include "apps/samples.h"
 #include "apps/sampling_options.h"
 #include "apps/terminal.h"
+#include "engine/params.h"
 #include "server/reasoning_parser.h"
 
 namespace ultraspeed::apps {
@@ -140,9 +141,11 @@ void add_run_command(CLI::App& app, int* exit_code) {
   add_prompt_options(command, &options->prompt);
   add_model_options(command, &options->model);
   add_sampling_options(command, &options->sampling);
-  command.add_option("--logprobs", options->sampling.num_logprobs,
-                     "With --json: the N likeliest tokens at each position, by log-softmax of the "
-                     "raw logits");
+  command
+      .add_option("--logprobs", options->sampling.num_logprobs,
+                  "With --json: the N likeliest tokens at each position, by log-softmax of the "
+                  "raw logits")
+      ->check(CLI::Range(uint32_t{0}, engine::kMaxLogprobs));
   command.add_flag("--special", options->show_special, "Show special tokens in the text");
   command.add_flag("--json", options->json, "Print one JSON object instead of the text");
   command.add_flag("--list-samples", options->list_samples, "List the sample prompts");

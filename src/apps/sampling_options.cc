@@ -1,5 +1,7 @@
 #include "apps/sampling_options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <string_view>
@@ -28,21 +30,41 @@ Result<std::pair<int32_t, float>> parse_logit_bias(std::string_view text) {
                     "--logit-bias '{}': expected ID=BIAS, for instance 42=-5.5", text);
 }
 
+// A number above `least` up to `most`, or with `least` and below `most`: one end is not allowed.
+CLI::Validator half_open_range(float least, float most, bool has_least) {
+  const std::string description = has_least ? fmt::format("FLOAT from {} to below {}", least, most)
+                                            : fmt::format("FLOAT above {} to {}", least, most);
+  const auto check = [=](const std::string& text) -> std::string {
+    float value = 0;
+    const bool is_allowed = parse_number(text, &value) && value >= least && value <= most &&
+                            value != (has_least ? most : least);
+    return is_allowed ? "" : fmt::format("{} is no {}", text, description);
+  };
+  return {check, description, ""};
+}
+
 }  // namespace
 
 void add_sampling_options(CLI::App& command, SamplingOptions* options) {
   CLI::App& app = *command.add_option_group("Sampling", "How tokens are chosen");
+  const CLI::Range penalty(-engine::kMaxCountPenalty, engine::kMaxCountPenalty);
   CLI::Option* temperature =
-      app.add_option("--temperature,--temp", options->temperature, "0: always the likeliest token");
+      app.add_option("--temperature,--temp", options->temperature, "0: always the likeliest token")
+          ->check(CLI::Range(0.0F, engine::kMaxTemperature));
   app.add_flag("--greedy", options->greedy, "The same as --temperature 0")->excludes(temperature);
   app.add_option("--top-k", options->top_k, "Only the K likeliest tokens (0: all)");
-  app.add_option("--top-p", options->top_p, "Only the likeliest tokens that sum to this");
-  app.add_option("--min-p", options->min_p, "Only tokens with this share of the best one's");
+  app.add_option("--top-p", options->top_p, "Only the likeliest tokens that sum to this")
+      ->check(half_open_range(0, 1, false));
+  app.add_option("--min-p", options->min_p, "Only tokens with this share of the best one's")
+      ->check(half_open_range(0, 1, true));
   app.add_option("--repetition-penalty", options->repetition_penalty,
-                 "Divides the logits of tokens seen in prompt and output (1: off)");
+                 "Divides the logits of tokens seen in prompt and output (1: off)")
+      ->check(CLI::Range(engine::kMinRepetitionPenalty, engine::kMaxRepetitionPenalty));
   app.add_option("--presence-penalty", options->presence_penalty,
-                 "Subtracted from tokens seen in the output");
-  app.add_option("--frequency-penalty", options->frequency_penalty, "The same, for each time seen");
+                 "Subtracted from tokens seen in the output")
+      ->check(penalty);
+  app.add_option("--frequency-penalty", options->frequency_penalty, "The same, for each time seen")
+      ->check(penalty);
   app.add_option("--logit-bias", options->logit_bias, "ID=BIAS, added to a logit (repeatable)")
       ->allow_extra_args(false);
   app.add_option("--seed", options->seed, "The same seed gives the same text");

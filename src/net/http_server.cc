@@ -23,6 +23,34 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kTickInterval{50};
 
+boost::system::error_code try_listen(const tcp::endpoint& endpoint, tcp::acceptor* acceptor) {
+  boost::system::error_code error;
+  if (acceptor->is_open()) acceptor->close(error);
+  acceptor->open(endpoint.protocol(), error);
+  if (!error) acceptor->set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor->bind(endpoint, error);
+  if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
+  return error;
+}
+
+// Listens on the first of the host's addresses that allows it.
+Status listen_on(const HttpOptions& options, asio::io_context* io, tcp::acceptor* acceptor) {
+  tcp::resolver resolver(*io);
+  boost::system::error_code error;
+  const auto endpoints =
+      resolver.resolve(options.host, fmt::to_string(options.port), tcp::resolver::passive, error);
+  if (error) {
+    return make_error(ErrorCode::kInvalidArgument, "host '{}' is not an address or known name: {}",
+                      options.host, error.message());
+  }
+  for (const auto& endpoint : endpoints) {
+    error = try_listen(endpoint, acceptor);
+    if (!error) return {};
+  }
+  return make_error(ErrorCode::kIo, "cannot listen on {}:{}: {}; choose another host or port",
+                    options.host, options.port, error.message());
+}
+
 class AsioHttpServer final : public HttpServer {
  public:
   AsioHttpServer(const HttpOptions& options, HttpHandler& handler)
@@ -41,7 +69,6 @@ class AsioHttpServer final : public HttpServer {
   void stop(uint32_t flush_timeout_ms) override;
 
  private:
-  boost::system::error_code try_bind(const tcp::endpoint& endpoint);
   void accept();
   void on_accept(const boost::system::error_code& error, tcp::socket socket);
   void tick();
@@ -62,33 +89,9 @@ class AsioHttpServer final : public HttpServer {
   std::atomic<bool> is_stopped_ = false;
 };
 
-boost::system::error_code AsioHttpServer::try_bind(const tcp::endpoint& endpoint) {
-  boost::system::error_code error;
-  if (acceptor_.is_open()) acceptor_.close(error);
-  acceptor_.open(endpoint.protocol(), error);
-  if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-  return error;
-}
-
 Status AsioHttpServer::bind() {
-  tcp::resolver resolver(loop_->io);
+  US_TRY(listen_on(options_, &loop_->io, &acceptor_));
   boost::system::error_code error;
-  const auto endpoints =
-      resolver.resolve(options_.host, fmt::to_string(options_.port), tcp::resolver::passive, error);
-  if (error) {
-    return make_error(ErrorCode::kInvalidArgument, "host '{}' is not an address or known name: {}",
-                      options_.host, error.message());
-  }
-  for (const auto& endpoint : endpoints) {
-    error = try_bind(endpoint);
-    if (!error) break;
-  }
-  if (error) {
-    return make_error(ErrorCode::kIo, "cannot listen on {}:{}: {}; choose another host or port",
-                      options_.host, options_.port, error.message());
-  }
   const tcp::endpoint local = acceptor_.local_endpoint(error);
   address_ = local.address().to_string();
   port_ = local.port();
@@ -168,6 +171,12 @@ void AsioHttpServer::stop(uint32_t flush_timeout_ms) {
 }
 
 }  // namespace
+
+Status HttpServer::check_address(const HttpOptions& options) {
+  asio::io_context io;
+  tcp::acceptor acceptor(io);
+  return listen_on(options, &io, &acceptor);
+}
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options,
                                                        HttpHandler& handler) {

@@ -102,6 +102,9 @@ class HttpServer {
                                                     HttpHandler& handler);
   virtual ~HttpServer() = default;  // stops at once
 
+  // Whether listen() would work now. Errors: as listen().
+  static Status check_address(const HttpOptions& options);
+
   virtual void start() = 0;
   virtual const std::string& address() const = 0;  // numeric
   virtual uint16_t port() const = 0;
