@@ -110,6 +110,7 @@ class CpuExecutor final : public program::Executor {
   void run_list(uint32_t thread) {
     const uint32_t rank = thread / program_->num_workers;
     const auto& list = program_->lists[thread];
+    scratch_[thread].begin_step();
     for (size_t index = 0; index < list.size(); ++index) {
       if (!run_one(thread, rank, index, list[index])) return;
     }

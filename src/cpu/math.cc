@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "base/check.h"
 #include "tensor/bf16.h"
@@ -64,6 +65,16 @@ void dequantize_mxfp4(const Matrix& matrix, uint32_t row, uint32_t begin, uint32
     const uint32_t block = column / tensor::kMxBlockColumns;
     const uint32_t block_end = std::min(end, (block + 1) * tensor::kMxBlockColumns);
     const float scale = tensor::e8m0_to_float(scales[block]);
+    if (matrix.has_vector_layout) {
+      constexpr uint32_t kHalf = tensor::kMxBlockColumns / 2;
+      for (uint32_t i = 0; i < kHalf; ++i) {
+        const NibblePair pair = kE2m1Pairs[codes[column / 2 + i]];
+        out[column - begin + i] = pair.low * scale;
+        out[column - begin + kHalf + i] = pair.high * scale;
+      }
+      column = block_end;
+      continue;
+    }
     for (; column < block_end; column += 2) {
       const NibblePair pair = kE2m1Pairs[codes[column / 2]];
       out[column - begin] = pair.low * scale;
@@ -101,8 +112,25 @@ void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t
     case tensor::WeightFormat::kFp8Block128:
       return dequantize_fp8(matrix, row, begin, count, out);
     case tensor::WeightFormat::kMxfp4:
-      US_CHECK(begin % 2 == 0 && count % 2 == 0);
+      US_CHECK((begin | count) % (matrix.has_vector_layout ? tensor::kMxBlockColumns : 2) == 0);
       return dequantize_mxfp4(matrix, row, begin, count, out);
+  }
+}
+
+void multiply_plain(const MatrixBlock& block, const float* const* x, uint32_t num_inputs,
+                    float* out, size_t out_stride) {
+  // Whole MXFP4 blocks, wherever the columns begin.
+  const uint32_t begin = block.column / tensor::kMxBlockColumns * tensor::kMxBlockColumns;
+  const uint32_t last_block = (block.column + block.num_columns - 1) / tensor::kMxBlockColumns;
+  const uint32_t end = std::min(block.matrix.cols, (last_block + 1) * tensor::kMxBlockColumns);
+  const uint32_t count = end - begin;
+  std::vector<float> weights(count);
+  for (uint32_t r = 0; r < block.num_rows; ++r) {
+    dequantize_row(block.matrix, block.row + r, begin, count, weights.data());
+    for (uint32_t i = 0; i < num_inputs; ++i) {
+      out[i * out_stride + r] =
+          dot(weights.data() + (block.column - begin), x[i], block.num_columns);
+    }
   }
 }
 

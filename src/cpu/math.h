@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "cpu/kernels/kernels.h"
 #include "cpu/machine.h"
 
 namespace ultraspeed::cpu {
@@ -17,8 +18,14 @@ inline constexpr uint32_t kLanes = 16;
 float dot(const float* a, const float* b, uint32_t count);
 
 // out[c] = row `row` of the matrix, columns [begin, begin + count), as f32: code times scale,
-// rounded once. REQUIRES: begin and count are even for MXFP4.
+// rounded once. REQUIRES: for MXFP4, begin and count are even, and multiples of 32 in the vector
+// layout.
 void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count, float* out);
+
+// multiply() of kernels.h, plainly: its definition, and what computes the shapes and formats that
+// it does not take.
+void multiply_plain(const MatrixBlock& block, const float* const* x, uint32_t num_inputs,
+                    float* out, size_t out_stride);
 
 // out = weight * (x * rsqrt(mean(x^2) + epsilon)); copies when weight is nullptr.
 void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count, float* out);

@@ -36,28 +36,32 @@ class HeadAttention {
     const uint32_t end =
         std::min(column_.position, chunk * op_.chunk_positions + op_.chunk_positions - 1) + 1;
     float* scores = context_.scratch->floats(kScores, op_.chunk_positions);
+    for_each_run(begin, end, [&](uint32_t position, uint32_t count, uint64_t index) {
+      dot_rows(&cache_.keys[(index * op_.num_kv_heads + kv_head_) * op_.head_dim],
+               size_t{op_.num_kv_heads} * op_.head_dim, count, query_, op_.head_dim,
+               scores + (position - begin));
+    });
+    for (uint32_t i = 0; i < end - begin; ++i) scores[i] *= op_.scale;
     state->start(nullptr, op_.v_head_dim);
-    for (uint32_t position = begin; position < end; ++position) {
-      const float score = op_.scale * dot(query_, key(position), op_.head_dim);
-      scores[position - begin] = score;
-      state->m = std::max(state->m, score);
-    }
-    for (uint32_t position = begin; position < end; ++position) {
-      const float p = std::exp(scores[position - begin] - state->m);
-      const float* v = value(position);
-      state->l += p;
-      for (uint32_t i = 0; i < op_.v_head_dim; ++i) state->o[i] += p * v[i];
-    }
+    state->m = largest(scores, end - begin);
+    state->l = exp_and_sum(scores, state->m, end - begin, scores);
+    for_each_run(begin, end, [&](uint32_t position, uint32_t count, uint64_t index) {
+      add_weighted_rows(&cache_.values[(index * op_.num_kv_heads + kv_head_) * op_.v_head_dim],
+                        size_t{op_.num_kv_heads} * op_.v_head_dim, count,
+                        scores + (position - begin), op_.v_head_dim, state->o);
+    });
   }
 
  private:
-  uint64_t row(uint32_t position) const {
-    const uint64_t index = context_.cache_index(op_.cache, column_.sequence, position);
-    return index * op_.num_kv_heads + kv_head_;
-  }
-  const float* key(uint32_t position) const { return &cache_.keys[row(position) * op_.head_dim]; }
-  const float* value(uint32_t position) const {
-    return &cache_.values[row(position) * op_.v_head_dim];
+  // Positions [begin, end) in pieces that lie together in the cache, `index` its first.
+  template <class Function>
+  void for_each_run(uint32_t begin, uint32_t end, Function function) const {
+    for (uint32_t position = begin; position < end;) {
+      const uint32_t count =
+          std::min(end - position, context_.contiguous_positions(op_.cache, position));
+      function(position, count, context_.cache_index(op_.cache, column_.sequence, position));
+      position += count;
+    }
   }
 
   const OpContext& context_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cpu/math.h"
+#include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
@@ -11,7 +12,7 @@ Status run_op(const OpContext& context, const program::EmbedOperands& op, uint32
   const uint32_t hidden_size = context.hidden_size();
   const uint32_t first = context.task.row_begin;
   const uint32_t count = context.task.row_count;
-  float* row = context.scratch->floats(0, count);
+  float* row = context.scratch->floats(kEmbedding, count);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
     const auto token = static_cast<uint32_t>(context.input.columns[t].token_id);
     dequantize_row(table, token, first - context.rank() * table.cols, count, row);

@@ -46,46 +46,64 @@ class HeadOutput {
   uint32_t head_;
 };
 
-// results[t] = weight row * x[t]
-void project_row(const OpContext& context, const Matrix& weight, uint32_t row, const float* x,
-                 float* results) {
-  const float* w = weight_row(context, weight, row);
-  for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    results[t] = dot(w, x + uint64_t{t} * weight.cols, weight.cols);
-  }
+// The products of `count` rows of the head from `begin` on with all columns: [num_columns, count].
+const float* project(const OpContext& context, const Matrix& weight, uint32_t row, uint32_t count,
+                     const float* const* x, ScratchSlot slot) {
+  float* results = context.scratch->floats(slot, uint64_t{context.num_columns()} * count);
+  multiply(whole_rows(weight, row, count), x, context.num_columns(), results, count);
+  return results;
 }
 
 // Rows that are written as they are, times `factor`.
 void plain_rows(const OpContext& context, const Matrix& weight, const HeadOutput& head,
-                uint32_t begin, uint32_t count, float factor, const float* x) {
-  float* results = context.scratch->floats(kResults, context.num_columns());
-  for (uint32_t dim = begin; dim < begin + count; ++dim) {
-    project_row(context, weight, head.first_row() + dim, x, results);
-    for (uint32_t t = 0; t < context.num_columns(); ++t) {
-      head.column(t)[dim] = results[t] * factor;
-    }
+                uint32_t begin, uint32_t count, float factor, const float* const* x) {
+  if (count == 0) return;
+  const float* results = project(context, weight, head.first_row() + begin, count, x, kResults);
+  for (uint32_t t = 0; t < context.num_columns(); ++t) {
+    float* out = head.column(t) + begin;
+    for (uint32_t i = 0; i < count; ++i) out[i] = results[uint64_t{t} * count + i] * factor;
   }
 }
 
-// Pairs (i, i + half) are rotated by position * theta^(-2i / rotary_dim).
-void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
-                  const HeadOutput& head, uint32_t begin, uint32_t count, const float* x) {
-  const uint32_t columns = context.num_columns();
+// The angles position * theta^(-2i / rotary_dim), in binary32.
+const Rotation& column_rotation(const OpContext& context, const QkvProjOperands& op) {
+  bool is_new = false;
+  Rotation& rotation = context.scratch->rotation(op.rope_theta, op.rotary_dim, &is_new);
+  if (!is_new) return rotation;
   const uint32_t half = op.rotary_dim / 2;
-  float* low = context.scratch->floats(kResults, size_t{2} * columns);
-  float* high = low + columns;
-  for (uint32_t i = begin; i < begin + count; ++i) {
-    project_row(context, weight, head.first_row() + i, x, low);
-    project_row(context, weight, head.first_row() + half + i, x, high);
+  const uint32_t columns = context.num_columns();
+  rotation.cosines.resize(size_t{columns} * half);
+  rotation.sines.resize(size_t{columns} * half);
+  for (uint32_t i = 0; i < half; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
     const float frequency = 1.0F / std::pow(op.rope_theta, exponent);
     for (uint32_t t = 0; t < columns; ++t) {
       const float angle = static_cast<float>(context.input.columns[t].position) * frequency;
-      const float cosine = std::cos(angle);
-      const float sine = std::sin(angle);
-      float* out = head.column(t);
-      out[i] = low[t] * cosine - high[t] * sine;
-      out[half + i] = high[t] * cosine + low[t] * sine;
+      rotation.cosines[size_t{t} * half + i] = std::cos(angle);
+      rotation.sines[size_t{t} * half + i] = std::sin(angle);
+    }
+  }
+  return rotation;
+}
+
+// Pairs (i, i + half) are rotated.
+void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
+                  const HeadOutput& head, uint32_t begin, uint32_t count, const float* const* x) {
+  if (count == 0) return;
+  const uint32_t half = op.rotary_dim / 2;
+  const uint32_t row = head.first_row() + begin;
+  const float* low = project(context, weight, row, count, x, kResults);
+  const float* high = project(context, weight, row + half, count, x, kMoreResults);
+  const Rotation& rotation = column_rotation(context, op);
+  for (uint32_t t = 0; t < context.num_columns(); ++t) {
+    const float* cosines = &rotation.cosines[size_t{t} * half + begin];
+    const float* sines = &rotation.sines[size_t{t} * half + begin];
+    float* out = head.column(t) + begin;
+    for (uint32_t i = 0; i < count; ++i) {
+      const float a = low[uint64_t{t} * count + i];
+      const float b = high[uint64_t{t} * count + i];
+      out[i] = a * cosines[i] - b * sines[i];
+      out[half + i] = b * cosines[i] + a * sines[i];
     }
   }
 }
@@ -94,7 +112,7 @@ void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjO
 
 Status run_op(const OpContext& context, const QkvProjOperands& op, uint32_t) {
   const Matrix weight = context.matrix(op.weight);
-  const float* x = normed_columns(context, op.norm, op.hidden);
+  const float* const* x = normed_columns(context, op.norm, op.hidden);
   const uint32_t part = context.task.part;
   for (uint32_t index = context.task.row_begin; index < context.row_end(); ++index) {
     const HeadOutput head(context, op, index);

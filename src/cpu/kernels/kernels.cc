@@ -1,0 +1,262 @@
+#include "cpu/kernels/kernels.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "cpu/math.h"
+
+// Three widths of x86 vectors are enough; scalable vectors cannot be members of a struct.
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/kernels/kernels.cc"
+#include "hwy/foreach_target.h"  // compiles this file once a target
+//
+#include "cpu/kernels/lanes-inl.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ultraspeed::cpu {
+namespace HWY_NAMESPACE {
+
+// R rows times C inputs at once. More inputs share the decoding of a weight; R * C running sums of
+// 16 lanes must fit the registers.
+template <class Row, size_t R, size_t C>
+HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step,
+                              const float* const* x, float* sums) {
+  Lanes16 lanes[R * C];
+  for (auto& sum : lanes) sum = zero_lanes();
+  for (uint32_t step = first_step; step < last_step;) {
+    const uint32_t block = step / Row::kBlockSteps;
+    const uint32_t block_end = std::min(last_step, (block + 1) * Row::kBlockSteps);
+    HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) rows[r].start_block(block);
+    for (; step < block_end; ++step) {
+      const size_t offset = size_t{step - first_step} * 16;
+      HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) {
+        const Lanes16 weights = rows[r].decode(step);
+        HWY_UNROLL(8) for (size_t c = 0; c < C; ++c) {
+          add_product(weights, load_lanes(x[c] + offset), &lanes[c * R + r]);
+        }
+      }
+    }
+  }
+  static_assert(R * C % 4 == 0);
+  HWY_UNROLL(8) for (size_t i = 0; i < R * C; i += 4) {
+    sum_four(lanes[i], lanes[i + 1], lanes[i + 2], lanes[i + 3], sums + i);
+  }
+}
+
+// All rows of the block times C inputs. The last tile may repeat the last row; those sums are
+// dropped.
+template <class Row, size_t R, size_t C>
+HWY_NOINLINE void multiply_inputs(const MatrixBlock& block, const float* const* x, float* out,
+                                  size_t out_stride) {
+  const uint32_t first_step = block.column / 16;
+  const uint32_t last_step = first_step + block.num_columns / 16;
+  for (uint32_t r = 0; r < block.num_rows; r += R) {
+    Row rows[R];
+    const uint32_t count = std::min<uint32_t>(R, block.num_rows - r);
+    for (uint32_t i = 0; i < R; ++i) {
+      rows[i] = Row(block.matrix, block.row + r + std::min(i, count - 1));
+    }
+    HWY_ALIGN float sums[R * C];
+    multiply_tile<Row, R, C>(rows, first_step, last_step, x, sums);
+    for (size_t c = 0; c < C; ++c) {
+      for (uint32_t i = 0; i < count; ++i) out[c * out_stride + r + i] = sums[c * R + i];
+    }
+  }
+}
+
+template <class Row>
+HWY_INLINE void multiply_format(const MatrixBlock& block, const float* const* x,
+                                uint32_t num_inputs, float* out, size_t out_stride) {
+  constexpr bool kManyRegisters = kVectorLanes == 16;
+  while (num_inputs > 0) {
+    uint32_t done = 1;
+    if (kManyRegisters && num_inputs >= 8) {
+      multiply_inputs<Row, 2, 8>(block, x, out, out_stride);
+      done = 8;
+    } else if (num_inputs >= 4) {
+      multiply_inputs<Row, kManyRegisters ? 4 : 1, 4>(block, x, out, out_stride);
+      done = 4;
+    } else if (num_inputs >= 2) {
+      multiply_inputs<Row, kManyRegisters ? 4 : 2, 2>(block, x, out, out_stride);
+      done = 2;
+    } else {
+      multiply_inputs<Row, 4, 1>(block, x, out, out_stride);
+    }
+    num_inputs -= done;
+    x += done;
+    out += done * out_stride;
+  }
+}
+
+void multiply_vectors(const MatrixBlock& block, const float* const* x, uint32_t num_inputs,
+                      float* out, size_t out_stride) {
+  switch (block.matrix.format) {
+    case tensor::WeightFormat::kF32:
+      return multiply_format<F32Row>(block, x, num_inputs, out, out_stride);
+    case tensor::WeightFormat::kBf16:
+      return multiply_format<Bf16Row>(block, x, num_inputs, out, out_stride);
+    case tensor::WeightFormat::kFp8Block128:
+      return multiply_format<Fp8Row>(block, x, num_inputs, out, out_stride);
+    case tensor::WeightFormat::kMxfp4:
+      return multiply_format<Mxfp4Row>(block, x, num_inputs, out, out_stride);
+  }
+}
+
+void dot_rows_vectors(const float* rows, size_t stride, uint32_t num_rows, const float* x,
+                      uint32_t steps, float* out) {
+  for (uint32_t r = 0; r < num_rows; r += 4) {
+    F32Row four[4];
+    const uint32_t count = std::min(4u, num_rows - r);
+    for (uint32_t i = 0; i < 4; ++i) four[i] = F32Row(rows + (r + std::min(i, count - 1)) * stride);
+    HWY_ALIGN float sums[4];
+    multiply_tile<F32Row, 4, 1>(four, 0, steps, &x, sums);
+    std::copy(sums, sums + count, out + r);
+  }
+}
+
+void add_weighted_rows_vectors(const float* rows, size_t stride, uint32_t num_rows,
+                               const float* weights, uint32_t count, float* out) {
+  const FloatTag tag;
+  uint32_t c = 0;
+  for (; c + kVectorLanes <= count; c += kVectorLanes) {
+    FloatVector sum = hn::LoadU(tag, out + c);
+    for (uint32_t r = 0; r < num_rows; ++r) {
+      const FloatVector row = hn::LoadU(tag, rows + r * stride + c);
+      sum = hn::Add(sum, hn::Mul(hn::Set(tag, weights[r]), row));
+    }
+    hn::StoreU(sum, tag, out + c);
+  }
+  for (; c < count; ++c) {
+    for (uint32_t r = 0; r < num_rows; ++r) out[c] += weights[r] * rows[r * stride + c];
+  }
+}
+
+float largest_vectors(const float* x, uint32_t count) {
+  const FloatTag tag;
+  FloatVector most = hn::Set(tag, x[0]);
+  auto is_number = hn::Eq(most, most);
+  uint32_t i = 0;
+  for (; i + kVectorLanes <= count; i += kVectorLanes) {
+    const FloatVector values = hn::LoadU(tag, x + i);
+    is_number = hn::And(is_number, hn::Eq(values, values));
+    most = hn::Max(most, values);
+  }
+  float result = hn::GetLane(hn::MaxOfLanes(tag, most));
+  bool all_numbers = hn::AllTrue(tag, is_number);
+  for (; i < count; ++i) {
+    all_numbers = all_numbers && x[i] == x[i];
+    result = std::max(result, x[i]);
+  }
+  return all_numbers ? result : std::numeric_limits<float>::quiet_NaN();
+}
+
+// A tail shorter than the lanes is filled up with values whose exponential is 0.
+float exp_and_sum_vectors(const float* x, float shift, uint32_t count, float* out) {
+  const FloatTag tag;
+  const FloatVector shifts = hn::Set(tag, shift);
+  Lanes16 sum = zero_lanes();
+  for (uint32_t begin = 0; begin < count; begin += 16) {
+    const uint32_t length = std::min(16u, count - begin);
+    HWY_ALIGN float tail[16];
+    const float* from = x + begin;
+    if (length < 16) {
+      std::fill(tail, tail + 16, -std::numeric_limits<float>::infinity());
+      std::copy(from, from + length, tail);
+      from = tail;
+    }
+    Lanes16 values = load_lanes(from);
+    for (size_t i = 0; i < kParts; ++i) {
+      values.part[i] = hn::Exp(tag, hn::Sub(values.part[i], shifts));
+      sum.part[i] = hn::Add(sum.part[i], values.part[i]);
+    }
+    if (out == nullptr) continue;
+    float* to = length < 16 ? tail : out + begin;
+    for (size_t i = 0; i < kParts; ++i) hn::StoreU(values.part[i], tag, to + i * kVectorLanes);
+    if (length < 16) std::copy(tail, tail + length, out + begin);
+  }
+  return sum_of_lanes(sum);
+}
+
+void silu_multiply_vectors(const float* gate, const float* up, uint32_t count, float* out) {
+  const FloatTag tag;
+  const FloatVector one = hn::Set(tag, 1.0F);
+  const auto silu_of = [&](FloatVector g, FloatVector u) {
+    // Exp() is not for more than 104; the sigmoid is 0 to all float digits long before.
+    const FloatVector x = hn::Min(hn::Set(tag, 88.0F), hn::Neg(g));
+    const FloatVector sigmoid = hn::Div(one, hn::Add(one, hn::Exp(tag, x)));
+    return hn::Mul(hn::Mul(g, sigmoid), u);
+  };
+  uint32_t i = 0;
+  for (; i + kVectorLanes <= count; i += kVectorLanes) {
+    hn::StoreU(silu_of(hn::LoadU(tag, gate + i), hn::LoadU(tag, up + i)), tag, out + i);
+  }
+  for (; i < count; ++i) {
+    out[i] = hn::GetLane(silu_of(hn::Set(tag, gate[i]), hn::Set(tag, up[i])));
+  }
+}
+
+const char* target_name() {
+  return hwy::TargetName(HWY_TARGET);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ultraspeed::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ultraspeed::cpu {
+namespace {
+
+HWY_EXPORT(multiply_vectors);
+HWY_EXPORT(dot_rows_vectors);
+HWY_EXPORT(add_weighted_rows_vectors);
+HWY_EXPORT(largest_vectors);
+HWY_EXPORT(exp_and_sum_vectors);
+HWY_EXPORT(silu_multiply_vectors);
+HWY_EXPORT(target_name);
+
+}  // namespace
+
+void multiply(const MatrixBlock& block, const float* const* x, uint32_t num_inputs, float* out,
+              size_t out_stride) {
+  if (block.matrix.has_vector_layout && block.column % 16 == 0 && block.num_columns % 16 == 0) {
+    return HWY_DYNAMIC_DISPATCH(multiply_vectors)(block, x, num_inputs, out, out_stride);
+  }
+  multiply_plain(block, x, num_inputs, out, out_stride);
+}
+
+void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,
+              float* out) {
+  if (count % 16 == 0) {
+    return HWY_DYNAMIC_DISPATCH(dot_rows_vectors)(rows, stride, num_rows, x, count / 16, out);
+  }
+  for (uint32_t r = 0; r < num_rows; ++r) out[r] = dot(rows + r * stride, x, count);
+}
+
+void add_weighted_rows(const float* rows, size_t stride, uint32_t num_rows, const float* weights,
+                       uint32_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(add_weighted_rows_vectors)(rows, stride, num_rows, weights, count, out);
+}
+
+float largest(const float* x, uint32_t count) {
+  return HWY_DYNAMIC_DISPATCH(largest_vectors)(x, count);
+}
+
+float exp_and_sum(const float* x, float shift, uint32_t count, float* out) {
+  return HWY_DYNAMIC_DISPATCH(exp_and_sum_vectors)(x, shift, count, out);
+}
+
+void silu_multiply(const float* gate, const float* up, uint32_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(silu_multiply_vectors)(gate, up, count, out);
+}
+
+std::string vector_target_name() {
+  return HWY_DYNAMIC_DISPATCH(target_name)();
+}
+
+}  // namespace ultraspeed::cpu
+#endif
