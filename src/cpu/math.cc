@@ -89,9 +89,13 @@ float dot(const float* a, const float* b, uint32_t count) {
   Lanes lanes = {};
   const uint32_t whole = count / kLanes * kLanes;
   for (uint32_t i = 0; i < whole; i += kLanes) {
-    for (uint32_t lane = 0; lane < kLanes; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = std::fma(a[i + lane], b[i + lane], lanes[lane]);
+    }
   }
-  for (uint32_t i = whole; i < count; ++i) lanes[i - whole] += a[i] * b[i];
+  for (uint32_t i = whole; i < count; ++i) {
+    lanes[i - whole] = std::fma(a[i], b[i], lanes[i - whole]);
+  }
   return sum_lanes(lanes);
 }
 
@@ -139,7 +143,9 @@ void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count
     std::copy(x, x + count, out);
     return;
   }
-  const float mean = dot(x, x, count) / static_cast<float>(count);
+  float squares = 0;
+  dot_rows(x, 0, 1, x, count, &squares);
+  const float mean = squares / static_cast<float>(count);
   const float factor = 1.0F / std::sqrt(mean + epsilon);
   for (uint32_t i = 0; i < count; ++i) out[i] = weight[i] * (x[i] * factor);
 }

@@ -1,5 +1,6 @@
 // The arithmetic that every operation shares. Sums have a fixed shape (docs/numerics.md section 2):
-// 16 lanes that take elements i, i + 16, ... in order, added pairwise at the end; so a result
+// 16 lanes that take elements i, i + 16, ... in order by fused multiply-add, added pairwise at the
+// end; so a result
 // depends on the operands and K alone, never on tiles, width or threads.
 #pragma once
 

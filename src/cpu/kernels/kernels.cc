@@ -1,6 +1,7 @@
 #include "cpu/kernels/kernels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "cpu/math.h"
@@ -122,16 +123,24 @@ void add_weighted_rows_vectors(const float* rows, size_t stride, uint32_t num_ro
                                const float* weights, uint32_t count, float* out) {
   const FloatTag tag;
   uint32_t c = 0;
-  for (; c + kVectorLanes <= count; c += kVectorLanes) {
-    FloatVector sum = hn::LoadU(tag, out + c);
+  // Several vectors at once: their sums do not wait for each other.
+  constexpr size_t kVectors = 4;
+  for (; c + kVectors * kVectorLanes <= count; c += kVectors * kVectorLanes) {
+    FloatVector sums[kVectors];
+    for (size_t i = 0; i < kVectors; ++i) sums[i] = hn::LoadU(tag, out + c + i * kVectorLanes);
     for (uint32_t r = 0; r < num_rows; ++r) {
-      const FloatVector row = hn::LoadU(tag, rows + r * stride + c);
-      sum = hn::Add(sum, hn::Mul(hn::Set(tag, weights[r]), row));
+      const FloatVector weight = hn::Set(tag, weights[r]);
+      const float* row = rows + r * stride + c;
+      for (size_t i = 0; i < kVectors; ++i) {
+        sums[i] = fused_multiply_add(weight, hn::LoadU(tag, row + i * kVectorLanes), sums[i]);
+      }
     }
-    hn::StoreU(sum, tag, out + c);
+    for (size_t i = 0; i < kVectors; ++i) hn::StoreU(sums[i], tag, out + c + i * kVectorLanes);
   }
   for (; c < count; ++c) {
-    for (uint32_t r = 0; r < num_rows; ++r) out[c] += weights[r] * rows[r * stride + c];
+    for (uint32_t r = 0; r < num_rows; ++r) {
+      out[c] = std::fma(weights[r], rows[r * stride + c], out[c]);
+    }
   }
 }
 

@@ -26,7 +26,7 @@ void multiply(const MatrixBlock& block, const float* const* x, uint32_t num_inpu
 void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,
               float* out);
 
-// out[c] += weights[0] * rows[c] + weights[1] * rows[stride + c] + ..., in this order.
+// out[c] += weights[0] * rows[c] + weights[1] * rows[stride + c] + ..., in this order, fused.
 void add_weighted_rows(const float* rows, size_t stride, uint32_t num_rows, const float* weights,
                        uint32_t count, float* out);
 

@@ -178,7 +178,7 @@ TEST(Kernels, DotRowsAndWeightedRows) {
   const auto rows = random_floats(10 * 40, &random);
   const auto x = random_floats(96, &random);
   for_each_target([&] {
-    for (const uint32_t count : {16u, 32u, 19u}) {
+    for (const uint32_t count : {16u, 32u, 19u, 40u}) {
       std::vector<float> products(9), sums(x.begin(), x.begin() + count);
       dot_rows(rows.data(), 40, 9, x.data(), count, products.data());
       for (uint32_t r = 0; r < 9; ++r) {
@@ -187,7 +187,7 @@ TEST(Kernels, DotRowsAndWeightedRows) {
       add_weighted_rows(rows.data(), 40, 9, x.data(), count, sums.data());
       for (uint32_t c = 0; c < count; ++c) {
         float expected = x[c];
-        for (uint32_t r = 0; r < 9; ++r) expected += x[r] * rows[r * 40 + c];
+        for (uint32_t r = 0; r < 9; ++r) expected = std::fma(x[r], rows[r * 40 + c], expected);
         ASSERT_EQ(sums[c], expected);
       }
     }

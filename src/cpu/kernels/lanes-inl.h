@@ -7,6 +7,8 @@
 #define ULTRASPEED_CPU_LANES_INL_H_
 #endif
 
+#include <cmath>
+
 #include "cpu/machine.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -49,10 +51,25 @@ HWY_INLINE Lanes16 load_lanes(const float* values) {
   return lanes;
 }
 
-// sum + a * b, rounded twice.
+// a * b + sum, rounded once. Targets without the instruction take the C library's, slowly.
+HWY_INLINE FloatVector fused_multiply_add(FloatVector a, FloatVector b, FloatVector sum) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON
+  return hn::MulAdd(a, b, sum);
+#else
+  HWY_ALIGN float lanes[3][kVectorLanes];
+  hn::Store(a, FloatTag(), lanes[0]);
+  hn::Store(b, FloatTag(), lanes[1]);
+  hn::Store(sum, FloatTag(), lanes[2]);
+  for (size_t i = 0; i < kVectorLanes; ++i) {
+    lanes[0][i] = std::fma(lanes[0][i], lanes[1][i], lanes[2][i]);
+  }
+  return hn::Load(FloatTag(), lanes[0]);
+#endif
+}
+
 HWY_INLINE void add_product(const Lanes16& a, const Lanes16& b, Lanes16* sum) {
   for (size_t i = 0; i < kParts; ++i) {
-    sum->part[i] = hn::Add(sum->part[i], hn::Mul(a.part[i], b.part[i]));
+    sum->part[i] = fused_multiply_add(a.part[i], b.part[i], sum->part[i]);
   }
 }
 
