@@ -121,19 +121,18 @@ void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t
   }
 }
 
-void multiply_plain(const MatrixBlock& block, const float* const* x, uint32_t num_inputs,
-                    float* out, size_t out_stride) {
-  // Whole MXFP4 blocks, wherever the columns begin.
-  const uint32_t begin = block.column / tensor::kMxBlockColumns * tensor::kMxBlockColumns;
-  const uint32_t last_block = (block.column + block.num_columns - 1) / tensor::kMxBlockColumns;
-  const uint32_t end = std::min(block.matrix.cols, (last_block + 1) * tensor::kMxBlockColumns);
-  const uint32_t count = end - begin;
-  std::vector<float> weights(count);
-  for (uint32_t r = 0; r < block.num_rows; ++r) {
-    dequantize_row(block.matrix, block.row + r, begin, count, weights.data());
+void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                    const ProductOutput& out) {
+  const uint32_t columns = rows.matrix.cols;
+  const uint32_t chunk_columns = columns / rows.num_chunks;
+  std::vector<float> weights(columns);
+  for (uint32_t r = 0; r < rows.num_rows; ++r) {
+    dequantize_row(rows.matrix, rows.row + r, 0, columns, weights.data());
     for (uint32_t i = 0; i < num_inputs; ++i) {
-      out[i * out_stride + r] =
-          dot(weights.data() + (block.column - begin), x[i], block.num_columns);
+      for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
+        const uint32_t begin = chunk * chunk_columns;
+        out.at(i, chunk)[r] = dot(weights.data() + begin, x[i] + begin, chunk_columns);
+      }
     }
   }
 }

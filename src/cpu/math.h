@@ -25,8 +25,8 @@ void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t
 
 // multiply() of kernels.h, plainly: its definition, and what computes the shapes and formats that
 // it does not take.
-void multiply_plain(const MatrixBlock& block, const float* const* x, uint32_t num_inputs,
-                    float* out, size_t out_stride);
+void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                    const ProductOutput& out);
 
 // out = weight * (x * rsqrt(mean(x^2) + epsilon)); copies when weight is nullptr.
 void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count, float* out);

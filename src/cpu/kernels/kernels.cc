@@ -21,8 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace ultraspeed::cpu {
 namespace HWY_NAMESPACE {
 
-// R rows times C inputs at once. More inputs share the decoding of a weight; R * C running sums of
-// 16 lanes must fit the registers.
+// R rows times C inputs at once, over some steps of the columns. More inputs share the decoding of
+// a weight; R * C running sums of 16 lanes must fit the registers. sums[c * R + r].
 template <class Row, size_t R, size_t C>
 HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step,
                               const float* const* x, float* sums) {
@@ -33,11 +33,10 @@ HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step
     const uint32_t block_end = std::min(last_step, (block + 1) * Row::kBlockSteps);
     HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) rows[r].start_block(block);
     for (; step < block_end; ++step) {
-      const size_t offset = size_t{step - first_step} * 16;
       HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) {
         const Lanes16 weights = rows[r].decode(step);
         HWY_UNROLL(8) for (size_t c = 0; c < C; ++c) {
-          add_product(weights, load_lanes(x[c] + offset), &lanes[c * R + r]);
+          add_product(weights, load_lanes(x[c] + size_t{step} * 16), &lanes[c * R + r]);
         }
       }
     }
@@ -48,62 +47,62 @@ HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step
   }
 }
 
-// All rows of the block times C inputs. The last tile may repeat the last row; those sums are
+// All rows times C inputs from `input` on. The last tile may repeat the last row; those sums are
 // dropped.
 template <class Row, size_t R, size_t C>
-HWY_NOINLINE void multiply_inputs(const MatrixBlock& block, const float* const* x, float* out,
-                                  size_t out_stride) {
-  const uint32_t first_step = block.column / 16;
-  const uint32_t last_step = first_step + block.num_columns / 16;
-  for (uint32_t r = 0; r < block.num_rows; r += R) {
+HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* x, uint32_t input,
+                                  const ProductOutput& out) {
+  const uint32_t chunk_steps = matrix.matrix.cols / 16 / matrix.num_chunks;
+  for (uint32_t r = 0; r < matrix.num_rows; r += R) {
     Row rows[R];
-    const uint32_t count = std::min<uint32_t>(R, block.num_rows - r);
+    const uint32_t count = std::min<uint32_t>(R, matrix.num_rows - r);
     for (uint32_t i = 0; i < R; ++i) {
-      rows[i] = Row(block.matrix, block.row + r + std::min(i, count - 1));
+      rows[i] = Row(matrix.matrix, matrix.row + r + std::min(i, count - 1));
     }
-    HWY_ALIGN float sums[R * C];
-    multiply_tile<Row, R, C>(rows, first_step, last_step, x, sums);
-    for (size_t c = 0; c < C; ++c) {
-      for (uint32_t i = 0; i < count; ++i) out[c * out_stride + r + i] = sums[c * R + i];
+    for (uint32_t chunk = 0; chunk < matrix.num_chunks; ++chunk) {
+      HWY_ALIGN float sums[R * C];
+      multiply_tile<Row, R, C>(rows, chunk * chunk_steps, (chunk + 1) * chunk_steps, x + input,
+                               sums);
+      for (uint32_t c = 0; c < C; ++c) {
+        float* to = out.at(input + c, chunk) + r;
+        if (count == R) {
+          for (size_t i = 0; i < R; ++i) to[i] = sums[c * R + i];
+        } else {
+          std::copy(sums + c * R, sums + c * R + count, to);
+        }
+      }
     }
   }
 }
 
 template <class Row>
-HWY_INLINE void multiply_format(const MatrixBlock& block, const float* const* x,
-                                uint32_t num_inputs, float* out, size_t out_stride) {
+HWY_INLINE void multiply_format(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                                const ProductOutput& out) {
   constexpr bool kManyRegisters = kVectorLanes == 16;
-  while (num_inputs > 0) {
-    uint32_t done = 1;
-    if (kManyRegisters && num_inputs >= 8) {
-      multiply_inputs<Row, 2, 8>(block, x, out, out_stride);
-      done = 8;
-    } else if (num_inputs >= 4) {
-      multiply_inputs<Row, kManyRegisters ? 4 : 1, 4>(block, x, out, out_stride);
-      done = 4;
-    } else if (num_inputs >= 2) {
-      multiply_inputs<Row, kManyRegisters ? 4 : 2, 2>(block, x, out, out_stride);
-      done = 2;
-    } else {
-      multiply_inputs<Row, 4, 1>(block, x, out, out_stride);
-    }
-    num_inputs -= done;
-    x += done;
-    out += done * out_stride;
+  uint32_t input = 0;
+  for (; kManyRegisters && num_inputs - input >= 8; input += 8) {
+    multiply_inputs<Row, 2, 8>(rows, x, input, out);
   }
+  for (; num_inputs - input >= 4; input += 4) {
+    multiply_inputs<Row, kManyRegisters ? 4 : 1, 4>(rows, x, input, out);
+  }
+  for (; num_inputs - input >= 2; input += 2) {
+    multiply_inputs<Row, kManyRegisters ? 4 : 2, 2>(rows, x, input, out);
+  }
+  if (input < num_inputs) multiply_inputs<Row, 4, 1>(rows, x, input, out);
 }
 
-void multiply_vectors(const MatrixBlock& block, const float* const* x, uint32_t num_inputs,
-                      float* out, size_t out_stride) {
-  switch (block.matrix.format) {
+void multiply_vectors(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                      const ProductOutput& out) {
+  switch (rows.matrix.format) {
     case tensor::WeightFormat::kF32:
-      return multiply_format<F32Row>(block, x, num_inputs, out, out_stride);
+      return multiply_format<F32Row>(rows, x, num_inputs, out);
     case tensor::WeightFormat::kBf16:
-      return multiply_format<Bf16Row>(block, x, num_inputs, out, out_stride);
+      return multiply_format<Bf16Row>(rows, x, num_inputs, out);
     case tensor::WeightFormat::kFp8Block128:
-      return multiply_format<Fp8Row>(block, x, num_inputs, out, out_stride);
+      return multiply_format<Fp8Row>(rows, x, num_inputs, out);
     case tensor::WeightFormat::kMxfp4:
-      return multiply_format<Mxfp4Row>(block, x, num_inputs, out, out_stride);
+      return multiply_format<Mxfp4Row>(rows, x, num_inputs, out);
   }
 }
 
@@ -230,12 +229,12 @@ HWY_EXPORT(target_name);
 
 }  // namespace
 
-void multiply(const MatrixBlock& block, const float* const* x, uint32_t num_inputs, float* out,
-              size_t out_stride) {
-  if (block.matrix.has_vector_layout && block.column % 16 == 0 && block.num_columns % 16 == 0) {
-    return HWY_DYNAMIC_DISPATCH(multiply_vectors)(block, x, num_inputs, out, out_stride);
+void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+              const ProductOutput& out) {
+  if (rows.matrix.has_vector_layout && rows.matrix.cols % (16 * rows.num_chunks) == 0) {
+    return HWY_DYNAMIC_DISPATCH(multiply_vectors)(rows, x, num_inputs, out);
   }
-  multiply_plain(block, x, num_inputs, out, out_stride);
+  multiply_plain(rows, x, num_inputs, out);
 }
 
 void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,

@@ -10,17 +10,28 @@
 
 namespace ultraspeed::cpu {
 
-// Rows [row, row + num_rows) of a matrix, columns [column, column + num_columns).
-struct MatrixBlock {
+// Rows [row, row + num_rows) of a matrix; the columns in chunks that are summed apart.
+struct MatrixRows {
   Matrix matrix;
   uint32_t row = 0, num_rows = 0;
-  uint32_t column = 0, num_columns = 0;
+  uint32_t num_chunks = 1;  // divides the columns
 };
 
-// out[i * out_stride + r] = sum_c block[r, c] * x[i][c] for the num_inputs vectors x[i], which hold
-// block.num_columns values each.
-void multiply(const MatrixBlock& block, const float* const* x, uint32_t num_inputs, float* out,
-              size_t out_stride);
+// Where a product goes: first[i * input_stride + chunk * chunk_stride + r].
+struct ProductOutput {
+  float* first = nullptr;
+  size_t input_stride = 0;
+  size_t chunk_stride = 0;
+
+  float* at(uint32_t input, uint32_t chunk) const {
+    return first + input * input_stride + chunk * chunk_stride;
+  }
+};
+
+// out[i, chunk, r] = sum over the chunk's columns c of rows[r, c] * x[i][c], for the num_inputs
+// vectors x[i].
+void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+              const ProductOutput& out);
 
 // out[r] = sum_c rows[r * stride + c] * x[c], for `count` terms.
 void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,

@@ -71,35 +71,39 @@ std::vector<std::byte> random_packed(WeightFormat format, uint32_t rows, uint32_
 }
 
 struct Shape {
-  uint32_t rows, cols, column, num_columns;
+  uint32_t rows, columns, chunks;
 };
 
 void expect_equal_products(WeightFormat format, const Shape& shape, uint32_t num_inputs) {
   std::mt19937 random(7 + num_inputs);
-  auto packed = random_packed(format, shape.rows, shape.cols, &random);
-  const Matrix plain{format, shape.rows, shape.cols, packed.data(), false};
-  MatrixBlock block{plain, 1, shape.rows - 2, shape.column, shape.num_columns};
-  const auto inputs = random_floats(size_t{num_inputs} * shape.num_columns, &random);
+  auto packed = random_packed(format, shape.rows, shape.columns, &random);
+  MatrixRows rows{
+      {format, shape.rows, shape.columns, packed.data(), false}, 1, shape.rows - 2, shape.chunks};
+  const auto inputs = random_floats(size_t{num_inputs} * shape.columns, &random);
   std::vector<const float*> x;
-  for (uint32_t i = 0; i < num_inputs; ++i) x.push_back(&inputs[i * shape.num_columns]);
-  const size_t stride = block.num_rows + 3;
-  std::vector<float> expected(num_inputs * stride, -1), actual(num_inputs * stride, -1);
-  multiply_plain(block, x.data(), num_inputs, expected.data(), stride);
+  for (uint32_t i = 0; i < num_inputs; ++i) x.push_back(&inputs[i * shape.columns]);
+  const size_t stride = rows.num_rows + 3;
+  const size_t size = num_inputs * shape.chunks * stride;
+  std::vector<float> expected(size, -1), actual(size, -1);
+  const auto output = [&](std::vector<float>* values) {
+    return ProductOutput{values->data(), shape.chunks * stride, stride};
+  };
+  multiply_plain(rows, x.data(), num_inputs, output(&expected));
 
-  ASSERT_TRUE(fits_vector_layout(format, shape.rows, shape.cols, packed));
-  to_vector_layout(format, shape.rows, shape.cols, packed);
-  block.matrix.has_vector_layout = true;
-  multiply(block, x.data(), num_inputs, actual.data(), stride);
-  ASSERT_EQ(std::memcmp(expected.data(), actual.data(), expected.size() * sizeof(float)), 0)
-      << weight_format_name(format) << ", " << num_inputs << " inputs, columns from "
-      << shape.column;
+  ASSERT_TRUE(fits_vector_layout(format, shape.rows, shape.columns, packed));
+  to_vector_layout(format, shape.rows, shape.columns, packed);
+  rows.matrix.has_vector_layout = true;
+  multiply(rows, x.data(), num_inputs, output(&actual));
+  ASSERT_EQ(std::memcmp(expected.data(), actual.data(), size * sizeof(float)), 0)
+      << weight_format_name(format) << ", " << num_inputs << " inputs, " << shape.chunks
+      << " chunks of " << shape.columns << " columns";
   std::ranges::fill(actual, -1.0F);
-  multiply_plain(block, x.data(), num_inputs, actual.data(), stride);
+  multiply_plain(rows, x.data(), num_inputs, output(&actual));
   ASSERT_EQ(expected, actual);
 }
 
 TEST(Kernels, ProductsHaveTheBitsOfThePlainLoops) {
-  const Shape shapes[] = {{9, 512, 0, 512}, {21, 384, 128, 64}, {6, 96, 16, 16}, {5, 256, 48, 176}};
+  const Shape shapes[] = {{9, 512, 1}, {21, 384, 2}, {6, 128, 8}, {5, 512, 8}, {7, 160, 1}};
   for_each_target([&] {
     for (const auto format : {WeightFormat::kF32, WeightFormat::kBf16, WeightFormat::kFp8Block128,
                               WeightFormat::kMxfp4}) {
@@ -123,7 +127,7 @@ TEST(Kernels, EveryFp8CodeWithEveryKindOfScale) {
       const Matrix matrix{WeightFormat::kFp8Block128, 256, 16, packed.data(), true};
       std::vector<float> x(16, 1.0F), out(256);
       const float* inputs = x.data();
-      multiply({matrix, 0, 256, 0, 16}, &inputs, 1, out.data(), 256);
+      multiply({matrix, 0, 256}, &inputs, 1, {out.data(), 256});
       for (uint32_t code = 0; code < 256; ++code) {
         if ((code & 0x7f) == 0x7f) continue;  // NaN: the loader refuses it
         const float expected = tensor::e4m3_to_float(static_cast<uint8_t>(code)) * scale;
@@ -147,7 +151,7 @@ TEST(Kernels, EveryMxfp4CodeWithEveryScale) {
         std::vector<float> x(32, 0.0F), out(16);
         x[column] = 1;
         const float* inputs = x.data();
-        multiply({matrix, 0, 16, 0, 32}, &inputs, 1, out.data(), 16);
+        multiply({matrix, 0, 16}, &inputs, 1, {out.data(), 16});
         const float factor = tensor::e8m0_to_float(static_cast<uint8_t>(scale));
         for (uint32_t row = 0; row < 16; ++row) {
           ASSERT_EQ(out[row], tensor::kE2m1Values[row] * factor) << row << " " << scale;
@@ -164,8 +168,8 @@ TEST(Kernels, ShapesThatVectorsDoNotTakeAreComputedPlainly) {
   const auto x = random_floats(200, &random);
   const float* inputs = x.data();
   std::vector<float> expected(4), actual(4);
-  multiply_plain({matrix, 0, 4, 0, 200}, &inputs, 1, expected.data(), 4);
-  multiply({matrix, 0, 4, 0, 200}, &inputs, 1, actual.data(), 4);
+  multiply_plain({matrix, 0, 4}, &inputs, 1, {expected.data(), 4});
+  multiply({matrix, 0, 4}, &inputs, 1, {actual.data(), 4});
   EXPECT_EQ(expected, actual);
   const float large = 128;
   std::memcpy(packed.data() + 800, &large, sizeof(large));

@@ -10,7 +10,7 @@
 namespace ultraspeed::cpu {
 
 // Scratch slots, so that helpers and their callers do not share an array.
-enum ScratchSlot : size_t { kNormed, kEmbedding, kResults, kMoreResults, kScores };
+enum ScratchSlot : size_t { kNormed, kEmbedding, kResults, kScores };
 
 // first + t * stride for all columns of the step.
 inline const float* const* column_pointers(const OpContext& context, const float* first,
@@ -39,11 +39,6 @@ inline const float* normed_rows(const OpContext& context, const program::NormRef
 inline const float* const* normed_columns(const OpContext& context, const program::NormRef& norm,
                                           program::BufferId hidden) {
   return column_pointers(context, normed_rows(context, norm, hidden), context.hidden_size());
-}
-
-// Rows [row, row + num_rows), all columns.
-inline MatrixBlock whole_rows(const Matrix& matrix, uint32_t row, uint32_t num_rows) {
-  return {matrix, row, num_rows, 0, matrix.cols};
 }
 
 }  // namespace ultraspeed::cpu

@@ -47,20 +47,17 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
   const uint32_t pairs = table.pair_begin[slot + 1] - first_pair;
   const float* activation =
       context.buffer(op.activation) + uint64_t{first_pair} * op.intermediate_size;
-  const uint32_t chunk_size = op.intermediate_size / partials.num_chunks;
-  MatrixBlock block{context.matrix(op.weight, table.expert[slot]), begin, end - begin, 0,
-                    chunk_size};
-  float* products = context.scratch->floats(kResults, uint64_t{pairs} * block.num_rows);
   const float** x = context.scratch->pointers(pairs);
-  for (uint32_t chunk = 0; chunk < partials.num_chunks; ++chunk) {
-    block.column = chunk * chunk_size;
-    for (uint32_t p = 0; p < pairs; ++p) {
-      x[p] = activation + uint64_t{p} * op.intermediate_size + block.column;
-    }
-    multiply(block, x, pairs, products, block.num_rows);
-    for (uint32_t p = 0; p < pairs; ++p) {
-      add_weighted_rows(products + uint64_t{p} * block.num_rows, 0, 1,
-                        table.pair_weight + first_pair + p, block.num_rows,
+  for (uint32_t p = 0; p < pairs; ++p) x[p] = activation + uint64_t{p} * op.intermediate_size;
+  const uint32_t rows = end - begin;
+  const uint32_t chunks = partials.num_chunks;
+  const ProductOutput products{context.scratch->floats(kResults, uint64_t{pairs} * chunks * rows),
+                               uint64_t{chunks} * rows, rows};
+  multiply({context.matrix(op.weight, table.expert[slot]), begin, rows, chunks}, x, pairs,
+           products);
+  for (uint32_t p = 0; p < pairs; ++p) {
+    for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
+      add_weighted_rows(products.at(p, chunk), 0, 1, table.pair_weight + first_pair + p, rows,
                         partials.at(table.pair_column[first_pair + p], chunk) + begin);
     }
   }

@@ -23,9 +23,9 @@ Status run_op(const OpContext& context, const program::ExpertGateUpOperands& op,
   float* gates = context.scratch->floats(kResults, uint64_t{pairs} * rows);
   float* output =
       context.buffer(op.activation) + uint64_t{pair_begin} * op.intermediate_size + first_row;
-  multiply(whole_rows(weight, first_row, rows), x, pairs, gates, rows);
-  multiply(whole_rows(weight, op.intermediate_size + first_row, rows), x, pairs, output,
-           op.intermediate_size);
+  multiply({weight, first_row, rows}, x, pairs, {gates, rows});
+  multiply({weight, op.intermediate_size + first_row, rows}, x, pairs,
+           {output, op.intermediate_size});
   for (uint32_t p = 0; p < pairs; ++p) {
     float* up = output + uint64_t{p} * op.intermediate_size;
     silu_multiply(gates + uint64_t{p} * rows, up, rows, up);

@@ -12,9 +12,9 @@ Status run_op(const OpContext& context, const program::GateUpOperands& op, uint3
   const uint32_t rows = task.row_count;
   float* gates = context.scratch->floats(kResults, uint64_t{columns} * rows);
   float* output = context.buffer(op.output) + task.row_begin;
-  multiply(whole_rows(weight, task.row_begin, rows), x, columns, gates, rows);
-  multiply(whole_rows(weight, op.intermediate_size + task.row_begin, rows), x, columns, output,
-           op.intermediate_size);
+  multiply({weight, task.row_begin, rows}, x, columns, {gates, rows});
+  multiply({weight, op.intermediate_size + task.row_begin, rows}, x, columns,
+           {output, op.intermediate_size});
   for (uint32_t t = 0; t < columns; ++t) {
     float* up = output + uint64_t{t} * op.intermediate_size;
     silu_multiply(gates + uint64_t{t} * rows, up, rows, up);

@@ -6,7 +6,7 @@ namespace ultraspeed::cpu {
 
 Status run_op(const OpContext& context, const program::LinearOperands& op, uint32_t) {
   const program::Task& task = context.task;
-  const MatrixBlock block = whole_rows(context.matrix(op.weight), task.row_begin, task.row_count);
+  const MatrixRows rows{context.matrix(op.weight), task.row_begin, task.row_count};
   const float* const* x = normed_columns(context, op.norm, op.input);
   const uint32_t first = op.rows == op.total_rows ? 0 : context.rank() * op.rows;
   float* output =
@@ -17,8 +17,8 @@ Status run_op(const OpContext& context, const program::LinearOperands& op, uint3
   // Neighbouring columns together.
   for (uint32_t begin = 0, end = 0; begin < context.num_columns(); begin = end + 1) {
     for (end = begin; end < context.num_columns() && is_wanted(end);) ++end;
-    multiply(block, x + begin, end - begin,
-             output + uint64_t{begin} * op.total_rows + first + task.row_begin, op.total_rows);
+    float* to = output + uint64_t{begin} * op.total_rows + first + task.row_begin;
+    multiply(rows, x + begin, end - begin, {to, op.total_rows});
   }
   return {};
 }

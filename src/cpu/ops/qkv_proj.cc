@@ -1,5 +1,6 @@
 // QkvProj: one part of one head of q, k or v: norm, product, rotation or scaling, and the write to
 // the query buffer or the KV cache.
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/math.h"
@@ -46,25 +47,6 @@ class HeadOutput {
   uint32_t head_;
 };
 
-// The products of `count` rows of the head from `begin` on with all columns: [num_columns, count].
-const float* project(const OpContext& context, const Matrix& weight, uint32_t row, uint32_t count,
-                     const float* const* x, ScratchSlot slot) {
-  float* results = context.scratch->floats(slot, uint64_t{context.num_columns()} * count);
-  multiply(whole_rows(weight, row, count), x, context.num_columns(), results, count);
-  return results;
-}
-
-// Rows that are written as they are, times `factor`.
-void plain_rows(const OpContext& context, const Matrix& weight, const HeadOutput& head,
-                uint32_t begin, uint32_t count, float factor, const float* const* x) {
-  if (count == 0) return;
-  const float* results = project(context, weight, head.first_row() + begin, count, x, kResults);
-  for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    float* out = head.column(t) + begin;
-    for (uint32_t i = 0; i < count; ++i) out[i] = results[uint64_t{t} * count + i] * factor;
-  }
-}
-
 // The angles position * theta^(-2i / rotary_dim), in binary32.
 const Rotation& column_rotation(const OpContext& context, const QkvProjOperands& op) {
   bool is_new = false;
@@ -86,45 +68,65 @@ const Rotation& column_rotation(const OpContext& context, const QkvProjOperands&
   return rotation;
 }
 
-// Pairs (i, i + half) are rotated.
-void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
-                  const HeadOutput& head, uint32_t begin, uint32_t count, const float* const* x) {
-  if (count == 0) return;
+// A part of a q or k head: its share of the rotation pairs (i, i + half), low sides then high
+// sides, and of the dimensions after them. All of a head lies together.
+void rotated_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
+                  const float* const* x) {
+  const Matrix weight = context.matrix(op.weight);
+  const uint32_t columns = context.num_columns();
+  const uint32_t part = context.task.part;
   const uint32_t half = op.rotary_dim / 2;
-  const uint32_t row = head.first_row() + begin;
-  const float* low = project(context, weight, row, count, x, kResults);
-  const float* high = project(context, weight, row + half, count, x, kMoreResults);
+  const uint32_t pairs = half / op.head_parts;
+  const uint32_t rest = (op.head_dim - op.rotary_dim) / op.head_parts;
+  const uint32_t first_pair = part * pairs;
+  const uint32_t first_rest = op.rotary_dim + part * rest;
+  const uint32_t stride = 2 * pairs + rest;
+  float* results = context.scratch->floats(kResults, uint64_t{columns} * stride);
+  const uint32_t row = head.first_row();
+  if (op.head_parts == 1) {
+    multiply({weight, row, op.head_dim}, x, columns, {results, stride});
+  } else {
+    multiply({weight, row + first_pair, pairs}, x, columns, {results, stride});
+    multiply({weight, row + half + first_pair, pairs}, x, columns, {results + pairs, stride});
+    multiply({weight, row + first_rest, rest}, x, columns, {results + 2 * pairs, stride});
+  }
   const Rotation& rotation = column_rotation(context, op);
-  for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    const float* cosines = &rotation.cosines[size_t{t} * half + begin];
-    const float* sines = &rotation.sines[size_t{t} * half + begin];
-    float* out = head.column(t) + begin;
-    for (uint32_t i = 0; i < count; ++i) {
-      const float a = low[uint64_t{t} * count + i];
-      const float b = high[uint64_t{t} * count + i];
-      out[i] = a * cosines[i] - b * sines[i];
-      out[half + i] = b * cosines[i] + a * sines[i];
+  for (uint32_t t = 0; t < columns; ++t) {
+    const float* low = results + uint64_t{t} * stride;
+    const float* high = low + pairs;
+    const float* cosines = &rotation.cosines[size_t{t} * half + first_pair];
+    const float* sines = &rotation.sines[size_t{t} * half + first_pair];
+    float* out = head.column(t);
+    for (uint32_t i = 0; i < pairs; ++i) {
+      out[first_pair + i] = low[i] * cosines[i] - high[i] * sines[i];
+      out[first_pair + half + i] = high[i] * cosines[i] + low[i] * sines[i];
     }
+    std::copy_n(high + pairs, rest, out + first_rest);
+  }
+}
+
+// A part of a v head.
+void value_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
+                const float* const* x) {
+  const uint32_t columns = context.num_columns();
+  const uint32_t rows = op.v_head_dim / op.head_parts;
+  const uint32_t first = context.task.part * rows;
+  float* results = context.scratch->floats(kResults, uint64_t{columns} * rows);
+  multiply({context.matrix(op.weight), head.first_row() + first, rows}, x, columns,
+           {results, rows});
+  for (uint32_t t = 0; t < columns; ++t) {
+    float* out = head.column(t) + first;
+    for (uint32_t i = 0; i < rows; ++i) out[i] = results[uint64_t{t} * rows + i] * op.value_scale;
   }
 }
 
 }  // namespace
 
 Status run_op(const OpContext& context, const QkvProjOperands& op, uint32_t) {
-  const Matrix weight = context.matrix(op.weight);
   const float* const* x = normed_columns(context, op.norm, op.hidden);
-  const uint32_t part = context.task.part;
   for (uint32_t index = context.task.row_begin; index < context.row_end(); ++index) {
     const HeadOutput head(context, op, index);
-    if (head.is_value()) {
-      const uint32_t rows = op.v_head_dim / op.head_parts;
-      plain_rows(context, weight, head, part * rows, rows, op.value_scale, x);
-      continue;
-    }
-    const uint32_t pairs = op.rotary_dim / 2 / op.head_parts;
-    rotated_rows(context, weight, op, head, part * pairs, pairs, x);
-    const uint32_t rest = (op.head_dim - op.rotary_dim) / op.head_parts;
-    plain_rows(context, weight, head, op.rotary_dim + part * rest, rest, 1.0F, x);
+    head.is_value() ? value_head(context, op, head, x) : rotated_head(context, op, head, x);
   }
   return {};
 }
