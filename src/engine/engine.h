@@ -36,6 +36,8 @@ struct GenerationParams {
   uint32_t max_tokens = 0;        // of output; 0: up to the context's end
   std::vector<int32_t> stop_ids;  // the stop token is part of the output
   bool ignore_eos = false;        // true: stop_ids do not stop
+  // The output, where it is known beforehand; only DrafterKind::kReplay looks at it.
+  std::vector<int32_t> expected_output;
 };
 
 enum class FinishReason { kStop, kLength };
@@ -54,6 +56,18 @@ struct StepEvent {
   uint32_t prompt_tokens_done = 0;       // prefill progress: prompt tokens in the cache so far
   std::optional<Token> token;            // the next token of the output
   std::optional<FinishReason> finished;  // the session has ended and its id is no longer valid
+};
+
+enum class DrafterKind {
+  kNone,
+  kSuffix,  // what followed when the text's last tokens occurred before
+  kRandom,  // random ids: the worst case
+  kReplay,  // GenerationParams::expected_output, spoilt after a fixed number: for measurements
+};
+
+struct DrafterOptions {
+  DrafterKind kind = DrafterKind::kNone;
+  uint32_t tokens_per_cycle = 1;  // of kReplay: 1 to block_size
 };
 
 struct EngineOptions {
