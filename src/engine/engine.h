@@ -50,12 +50,20 @@ struct Token {
   std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending, num_logprobs of them
 };
 
-// What one step did for one session, in the order it happened.
+// One session's part of a decode step: its newest token and the drafts after it, verified together.
+struct VerifyCycle {
+  uint32_t num_drafts = 0;
+  uint32_t num_accepted = 0;  // drafts that became output
+  uint32_t num_tokens = 0;  // of output: the accepted drafts and, unless cut off, the target's own
+};
+
+// What one step did for one session, in the order it happened: an event a token.
 struct StepEvent {
   SessionId session = 0;
   uint32_t prompt_tokens_done = 0;       // prefill progress: prompt tokens in the cache so far
   std::optional<Token> token;            // the next token of the output
   std::optional<FinishReason> finished;  // the session has ended and its id is no longer valid
+  std::optional<VerifyCycle> cycle;      // with the first token of a decode step
 };
 
 enum class DrafterKind {
@@ -77,6 +85,8 @@ struct EngineOptions {
   uint32_t decode_width = 8;  // columns of the decode program
   uint32_t prefill_width = 64;
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
+  DrafterOptions drafter = {};
+  uint32_t block_size = 8;  // columns of a drafting session in a decode step: 1 to decode_width
 };
 
 // bytes_done of bytes_total weights are loaded.
@@ -101,6 +111,8 @@ class Engine {
 
   // Runs one program step: a prefill chunk of one session, or one decode step of all that are past
   // their prompt (more of them than columns take turns); the two alternate while both are wanted.
+  // In a decode step the drafter proposes tokens for the columns that are left, and a session gets
+  // one token more for every draft that the target agrees with.
   // Appends what happened to `events`. A session that finds no free KV page ends with kLength.
   // Errors: what the executor reports. All sessions have ended then, without events; the engine
   // takes new ones, except after kInternal, which start, step and score return from then on.

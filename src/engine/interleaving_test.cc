@@ -1,5 +1,6 @@
-// Random interleavings of start, step and cancel: no page leaks, and every session's text is what
-// it would be alone. The fake executor checks page tables, rings and positions at every step.
+// Random interleavings of start, step and cancel: no page leaks, and every session's text is
+// what it would be alone and without drafts. The fake executor checks page tables, rings and
+// positions at every step.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -76,6 +77,10 @@ class Interleaving {
 
   void start() {
     Request request = random_request();
+    if (options_.drafter.kind == DrafterKind::kReplay) {
+      request.params.expected_output =
+          expected_transcript(request.prompt, request.params, options_.max_context).tokens;
+    }
     const auto id = harness_.engine->start(request.prompt, request.params);
     if (!id) {
       EXPECT_EQ(id.error().code, ErrorCode::kOutOfMemory) << id.error().message;
@@ -134,6 +139,30 @@ TEST(Interleaving, WithTooFewPagesAndColumns) {
       {.decode_width = 2, .prefill_width = 5, .max_sessions = 9, .num_kv_pages = 33}, 2);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_refused(), 100u);
+  EXPECT_GT(interleaving.num_cut_short(), 100u);
+}
+
+TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
+  Interleaving interleaving({.decode_width = 16,
+                             .max_sessions = 6,
+                             .num_kv_pages = 6 * 16,
+                             .drafter = {DrafterKind::kReplay, 4},
+                             .block_size = 6},
+                            4);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_sessions(), 500u);
+  EXPECT_GT(interleaving.num_stopped(), 50u);
+}
+
+TEST(Interleaving, WithDraftsAndTooFewPagesAndColumns) {
+  Interleaving interleaving({.decode_width = 5,
+                             .prefill_width = 5,
+                             .max_sessions = 9,
+                             .num_kv_pages = 33,
+                             .drafter = {DrafterKind::kRandom, 1},
+                             .block_size = 5},
+                            5);
+  interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 

@@ -42,9 +42,12 @@ bool KvPageTable::grow(uint32_t num_positions) {
   return true;
 }
 
-void KvPageTable::clear() {
-  for (const uint32_t page : pages_) pool_->release(page);
-  pages_.clear();
+void KvPageTable::shrink(uint32_t num_positions) {
+  const uint32_t needed = num_pages_for(num_positions, page_positions_);
+  while (pages_.size() > needed) {
+    pool_->release(pages_.back());
+    pages_.pop_back();
+  }
 }
 
 }  // namespace ultraspeed::engine

@@ -47,7 +47,10 @@ class KvPageTable {
   // enough free pages.
   bool grow(uint32_t num_positions);
 
-  void clear();
+  // Gives back the pages that positions [0, num_positions) do not need.
+  void shrink(uint32_t num_positions);
+
+  void clear() { shrink(0); }
 
   std::span<const uint32_t> pages() const { return pages_; }
 

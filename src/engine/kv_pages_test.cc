@@ -57,6 +57,21 @@ TEST(KvPageTable, GrowsByWholePagesAndGivesThemBack) {
   EXPECT_EQ(pool.num_free(), 4u);
 }
 
+TEST(KvPageTable, ShrinksToThePagesThatPositionsNeed) {
+  KvPagePool pool(4);
+  KvPageTable table(&pool, 10);
+  ASSERT_TRUE(table.grow(31));
+  const uint32_t first = table.pages()[0];
+  table.shrink(21);
+  EXPECT_EQ(table.pages().size(), 3u);
+  table.shrink(20);
+  EXPECT_EQ(table.pages().size(), 2u);
+  EXPECT_EQ(pool.num_free(), 2u);
+  table.shrink(40);  // never grows
+  EXPECT_EQ(table.pages().size(), 2u);
+  EXPECT_EQ(table.pages()[0], first);
+}
+
 TEST(KvPageTable, TakesNothingWhenNotAllFits) {
   KvPagePool pool(3);
   KvPageTable first(&pool, 10);

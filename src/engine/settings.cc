@@ -17,6 +17,22 @@ Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model
   return options.max_context;
 }
 
+Status check_drafter(const EngineOptions& options) {
+  const DrafterOptions& drafter = options.drafter;
+  if (drafter.kind == DrafterKind::kNone) return {};
+  if (options.block_size == 0 || options.block_size > options.decode_width) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "block_size is {}, expected 1 to {}, the columns of a decode step",
+                      options.block_size, options.decode_width);
+  }
+  const bool is_possible =
+      drafter.tokens_per_cycle >= 1 && drafter.tokens_per_cycle <= options.block_size;
+  if (drafter.kind != DrafterKind::kReplay || is_possible) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "replay:{} is impossible, expected 1 to {}, the tokens of a block",
+                    drafter.tokens_per_cycle, options.block_size);
+}
+
 uint32_t page_positions_of(const program::Program& program) {
   const auto is_paged = [](const auto& cache) { return cache.ring_positions == 0; };
   return std::ranges::any_of(program.caches, is_paged) ? program.kv_page_positions : 0;
