@@ -80,6 +80,12 @@ class CpuExecutor final : public program::Executor {
     return error_;
   }
 
+  Status copy_cache(const program::CacheCopy& copy) override {
+    if (fault_) return fault_error();
+    machine_.copy_cache(copy);
+    return {};
+  }
+
  private:
   // Release: publishes the step's fields to the threads, which acquire step_ in thread_main().
   void start_step() {

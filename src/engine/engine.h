@@ -109,6 +109,13 @@ class Engine {
   virtual Result<SessionId> start(std::span<const int32_t> prompt,
                                   const GenerationParams& params) = 0;
 
+  // A session with the prompt and parameters of `session` but another seed: n samples of one prompt
+  // are one prefill and n - 1 forks, each with a seed made from its index. Its text is that of a
+  // session started with this seed. The keys and values of the prompt, as far as the caches still
+  // hold them, are shared or copied, not computed again.
+  // Errors: kNotFound (no such session), kOutOfMemory as start().
+  virtual Result<SessionId> fork(SessionId session, uint64_t seed) = 0;
+
   // Runs one program step: a prefill chunk of one session, or one decode step of all that are past
   // their prompt (more of them than columns take turns); the two alternate while both are wanted.
   // In a decode step the drafter proposes tokens for the columns that are left, and a session gets

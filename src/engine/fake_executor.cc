@@ -125,6 +125,21 @@ program::ColumnOutput FakeExecutor::choose_token(const program::Column& column) 
   return result;
 }
 
+Status FakeExecutor::copy_cache(const program::CacheCopy& copy) {
+  if (next_error) return tl::unexpected(*std::exchange(next_error, std::nullopt));
+  const auto copy_piece = [](std::vector<int32_t>& rows, size_t from, size_t to, size_t size) {
+    std::copy_n(rows.begin() + static_cast<ptrdiff_t>(from * size), size,
+                rows.begin() + static_cast<ptrdiff_t>(to * size));
+  };
+  sequences_.at(copy.to_sequence) = sequences_.at(copy.from_sequence);
+  copy_piece(rings_, copy.from_sequence, copy.to_sequence, kRingPositions);
+  for (const auto& [from, to] : copy.pages) {
+    copy_piece(pages_, from, to, programs_[0].kv_page_positions);
+    ++num_page_copies;
+  }
+  return {};
+}
+
 // What program/step.h promises to an executor.
 void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input) {
   ASSERT_LT(index, programs_.size());

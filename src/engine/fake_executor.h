@@ -32,6 +32,7 @@ class FakeExecutor final : public program::Executor {
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override;
   Status run(uint32_t index, const program::StepInput& input, program::StepOutput* output) override;
+  Status copy_cache(const program::CacheCopy& copy) override;
 
   // One step as it was asked for.
   struct Record {
@@ -39,6 +40,7 @@ class FakeExecutor final : public program::Executor {
     std::vector<program::Column> columns;  // without adjustments, which do not outlive the step
   };
   std::vector<Record> steps;
+  uint32_t num_page_copies = 0;
   std::optional<Error> next_error;        // the next run returns it
   std::optional<int32_t> next_token_id;   // the next run chooses it, whatever it is
   std::optional<uint32_t> next_accepted;  // the next run accepts so many drafts

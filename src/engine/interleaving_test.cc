@@ -1,4 +1,4 @@
-// Random interleavings of start, step and cancel: no page leaks, and every session's text is
+// Random interleavings of start, fork, step and cancel: no page leaks, and every session's text is
 // what it would be alone and without drafts. The fake executor checks page tables, rings and
 // positions at every step.
 #include <gtest/gtest.h>
@@ -30,6 +30,8 @@ class Interleaving {
         start();
       } else if (choice < 22) {
         cancel();
+      } else if (choice < 26) {
+        fork();
       } else {
         ASSERT_TRUE(harness_.step());
         forget_finished();
@@ -43,6 +45,7 @@ class Interleaving {
   }
 
   size_t num_sessions() const { return requests_.size(); }
+  size_t num_forks() const { return num_forks_; }
   size_t num_refused() const { return num_refused_; }
   size_t num_cut_short() const { return num_cut_short_; }
   size_t num_stopped() const { return num_stopped_; }
@@ -91,6 +94,21 @@ class Interleaving {
     active_.push_back(*id);
   }
 
+  void fork() {
+    if (active_.empty()) return;
+    const SessionId source = active_[below(static_cast<uint32_t>(active_.size()))];
+    Request request = requests_.at(source);
+    request.params.sampling.seed = random_();
+    const auto id = harness_.engine->fork(source, request.params.sampling.seed);
+    if (!id) {
+      EXPECT_EQ(id.error().code, ErrorCode::kOutOfMemory) << id.error().message;
+      return;
+    }
+    ++num_forks_;
+    EXPECT_TRUE(requests_.emplace(*id, std::move(request)).second) << "an id came twice";
+    active_.push_back(*id);
+  }
+
   void cancel() {
     if (active_.empty()) return;
     const size_t index = below(static_cast<uint32_t>(active_.size()));
@@ -122,6 +140,7 @@ class Interleaving {
   std::mt19937_64 random_;
   std::map<SessionId, Request> requests_;
   std::vector<SessionId> active_;
+  size_t num_forks_ = 0;
   size_t num_refused_ = 0;
   size_t num_cut_short_ = 0;
   size_t num_stopped_ = 0;
@@ -151,6 +170,7 @@ TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
                             4);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_sessions(), 500u);
+  EXPECT_GT(interleaving.num_forks(), 200u);
   EXPECT_GT(interleaving.num_stopped(), 50u);
 }
 
@@ -163,6 +183,7 @@ TEST(Interleaving, WithDraftsAndTooFewPagesAndColumns) {
                              .block_size = 5},
                             5);
   interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_forks(), 100u);
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 

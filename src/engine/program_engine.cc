@@ -24,6 +24,7 @@ ProgramEngine::ProgramEngine(std::vector<program::Program> programs,
       executor_(std::move(executor)),
       settings_(settings),
       page_positions_(page_positions_of(programs_[kDecode])),
+      ring_slack_(ring_slack_of(programs_[kDecode])),
       kv_pages_(settings.cache.num_kv_pages),
       sessions_(settings.cache.num_sequences),
       page_tables_(settings.cache.num_sequences) {}

@@ -31,6 +31,7 @@ class ProgramEngine final : public Engine {
                                                      const program::WeightReader& read_weight);
 
   Result<SessionId> start(std::span<const int32_t> prompt, const GenerationParams& params) override;
+  Result<SessionId> fork(SessionId session, uint64_t seed) override;
   Status step(std::vector<StepEvent>* events) override;
   void cancel(SessionId session) override;
   bool idle() const override { return scheduler_.idle(); }
@@ -57,6 +58,7 @@ class ProgramEngine final : public Engine {
   Status reserve_prompt(size_t prompt_size, KvPageTable* pages) const;
   Session& add_session(uint32_t slot, std::span<const int32_t> prompt,
                        const GenerationParams& params, KvPageTable pages);
+  Status copy_caches(uint32_t from_slot, uint32_t to_slot, uint32_t num_positions);
   bool reserve_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events);
   void gather_prompt(uint32_t slot, std::vector<StepEvent>* events);
   void gather_blocks(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
@@ -73,6 +75,7 @@ class ProgramEngine final : public Engine {
   std::unique_ptr<program::Executor> executor_;
   EngineSettings settings_;
   uint32_t page_positions_;  // 0: no paged cache
+  uint32_t ring_slack_;
   KvPagePool kv_pages_;  // outlives the sessions, which hold its pages
   RequestScheduler scheduler_;
   std::vector<std::optional<Session>> sessions_;  // [num_sequences]; the index is the sequence

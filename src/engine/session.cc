@@ -30,6 +30,18 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       pages_(std::move(pages)),
       drafter_(std::move(drafter)) {}
 
+// Computing position p needs the window before it; a ring has lost what lies its length before the
+// last position written.
+uint32_t Session::num_forkable(uint32_t ring_slack) const {
+  const uint32_t position = std::min(num_cached_, prompt_size_ - 1);
+  return num_written_ - position <= ring_slack ? position : 0;
+}
+
+void Session::adopt(const Session& from, uint32_t num_positions) {
+  num_cached_ = num_positions;
+  num_written_ = from.num_written_;
+}
+
 void Session::append_columns(uint32_t count, uint32_t sequence,
                              std::vector<program::Column>* columns) {
   US_CHECK(count > 0 && count <= num_pending(), "{} of {} pending tokens", count, num_pending());
@@ -73,6 +85,7 @@ void Session::add_column(uint32_t position, int32_t token_id, uint32_t sequence,
   column.token_id = token_id;
   column.position = position;
   column.sequence = sequence;
+  num_written_ = std::max(num_written_, position + 1);
 }
 
 void Session::ask_for_logits(std::span<const program::LogitAdjustment> adjustments,

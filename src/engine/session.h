@@ -32,6 +32,16 @@ class Session {
   uint32_t prompt_tokens_done() const { return std::min(num_cached_, prompt_size_); }
   bool in_prompt() const { return num_cached_ < prompt_size_; }
   std::span<const uint32_t> pages() const { return pages_.pages(); }
+  const KvPageTable& page_table() const { return pages_; }
+  std::span<const int32_t> prompt() const { return std::span(tokens_).first(prompt_size_); }
+  const GenerationParams& params() const { return params_; }
+
+  // How many positions of the prompt a fork may take from the caches: all but the last token's,
+  // which chooses the first of the output, or none where the rings have lost what comes before.
+  uint32_t num_forkable(uint32_t ring_slack) const;
+
+  // A new session's caches are copies of another's, as far as num_forkable() says.
+  void adopt(const Session& from, uint32_t num_positions);
 
   // Makes room for the next `count` tokens; false when no KV page is free.
   bool reserve(uint32_t count) { return pages_.grow(num_cached_ + count); }
@@ -70,6 +80,7 @@ class Session {
   uint32_t prompt_size_;
   uint32_t max_tokens_;       // of prompt and output together
   uint32_t num_cached_ = 0;   // tokens whose keys and values are in the cache
+  uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
   Penalties penalties_;
   KvPageTable pages_;
   std::unique_ptr<Drafter> drafter_;

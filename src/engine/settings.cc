@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <variant>
 
 #include "engine/kv_pages.h"
 
@@ -36,6 +37,16 @@ Status check_drafter(const EngineOptions& options) {
 uint32_t page_positions_of(const program::Program& program) {
   const auto is_paged = [](const auto& cache) { return cache.ring_positions == 0; };
   return std::ranges::any_of(program.caches, is_paged) ? program.kv_page_positions : 0;
+}
+
+uint32_t ring_slack_of(const program::Program& program) {
+  uint32_t slack = std::numeric_limits<uint32_t>::max();
+  for (const program::Stage& stage : program.stages) {
+    const auto* attention = std::get_if<program::AttentionOperands>(&stage.operands);
+    if (attention == nullptr || attention->window == 0) continue;
+    slack = std::min(slack, program.caches[attention->cache].ring_positions - attention->window);
+  }
+  return slack;
 }
 
 Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,

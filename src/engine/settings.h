@@ -37,6 +37,9 @@ Status check_drafter(const EngineOptions& options);
 // Positions of one KV page; 0 when the program has no paged cache.
 uint32_t page_positions_of(const program::Program& program);
 
+// How many positions a session may have written beyond one whose window its rings still hold.
+uint32_t ring_slack_of(const program::Program& program);
+
 // What one rank needs: the programs share weights, caches and the arena of activations.
 struct MemoryNeed {
   uint64_t weight_bytes = 0;
