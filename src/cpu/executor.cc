@@ -81,6 +81,12 @@ class CpuExecutor final : public program::Executor {
     return error_;
   }
 
+  Status copy_cache(const program::CacheCopy& copy) override {
+    if (fault_) return fault_error();
+    machine_.copy_cache(copy);
+    return {};
+  }
+
  private:
   // For as long as the gap between two steps of a text takes: to sleep and be woken costs more.
   template <class Condition>

@@ -85,6 +85,17 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
   return {};
 }
 
+// Copies one ring or page, of `positions` each, over another.
+void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from, uint32_t to,
+               Cache* cache) {
+  const auto copy = [&](std::vector<float>& rows, uint64_t row_size) {
+    const uint64_t size = positions * row_size;
+    std::copy_n(&rows[from * size], size, &rows[to * size]);
+  };
+  copy(cache->keys, uint64_t{decl.num_kv_heads} * decl.head_dim);
+  copy(cache->values, uint64_t{decl.num_kv_heads} * decl.v_head_dim);
+}
+
 }  // namespace
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
@@ -140,6 +151,30 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
     }
   }
   return {};
+}
+
+void Machine::copy_cache(const program::CacheCopy& copy) {
+  const Program& program = programs_[0];
+  US_CHECK(std::max(copy.from_sequence, copy.to_sequence) < limits_.num_sequences,
+           "sequences {} to {}, of {}", copy.from_sequence, copy.to_sequence,
+           limits_.num_sequences);
+  for (const auto& [from, to] : copy.pages) {
+    US_CHECK(std::max(from, to) < limits_.num_kv_pages, "pages {} to {}, of {}", from, to,
+             limits_.num_kv_pages);
+  }
+  for (RankMemory& rank : ranks_) {
+    for (program::CacheId id = 0; id < program.caches.size(); ++id) {
+      const program::CacheDecl& decl = program.caches[id];
+      if (decl.ring_positions != 0) {
+        copy_rows(decl, decl.ring_positions, copy.from_sequence, copy.to_sequence,
+                  &rank.caches[id]);
+        continue;
+      }
+      for (const auto& [from, to] : copy.pages) {
+        copy_rows(decl, program.kv_page_positions, from, to, &rank.caches[id]);
+      }
+    }
+  }
 }
 
 void Machine::poison_arenas() {

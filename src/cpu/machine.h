@@ -52,6 +52,9 @@ class Machine {
   // Errors: kInvalidArgument for a step that the program or the caches cannot hold.
   Status check_step(uint32_t index, const program::StepInput& input) const;
 
+  // Executor::copy_cache().
+  void copy_cache(const program::CacheCopy& copy);
+
   // Fills every arena with NaN, so that a read of what was not written shows in the results.
   void poison_arenas();
 

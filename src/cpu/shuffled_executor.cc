@@ -58,6 +58,11 @@ class ShuffledExecutor final : public program::Executor {
     return {};
   }
 
+  Status copy_cache(const program::CacheCopy& copy) override {
+    machine_.copy_cache(copy);
+    return {};
+  }
+
  private:
   // One unit of the worker's next task, if its waits are met.
   Result<bool> advance(const program::Program& program, uint32_t index, uint32_t thread,
