@@ -24,7 +24,7 @@ Result<SessionId> ProgramEngine::fork(SessionId session, uint64_t seed) {
   GenerationParams params = from.params();
   params.sampling.seed = seed;
   Session& fork = add_session(slot, from.prompt(), params, std::move(pages));
-  fork.adopt(from, num_positions);
+  fork.adopt(num_positions);
   if (fork.num_pending() == 1) {
     scheduler_.admit_decoding(slot);
   } else {

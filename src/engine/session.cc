@@ -37,11 +37,6 @@ uint32_t Session::num_forkable(uint32_t ring_slack) const {
   return num_written_ - position <= ring_slack ? position : 0;
 }
 
-void Session::adopt(const Session& from, uint32_t num_positions) {
-  num_cached_ = num_positions;
-  num_written_ = from.num_written_;
-}
-
 void Session::append_columns(uint32_t count, uint32_t sequence,
                              std::vector<program::Column>* columns) {
   US_CHECK(count > 0 && count <= num_pending(), "{} of {} pending tokens", count, num_pending());

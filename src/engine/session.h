@@ -40,8 +40,8 @@ class Session {
   // which chooses the first of the output, or none where the rings have lost what comes before.
   uint32_t num_forkable(uint32_t ring_slack) const;
 
-  // A new session's caches are copies of another's, as far as num_forkable() says.
-  void adopt(const Session& from, uint32_t num_positions);
+  // The caches hold the first `num_positions` of the prompt already. REQUIRES: a new session.
+  void adopt(uint32_t num_positions) { num_cached_ = num_written_ = num_positions; }
 
   // Makes room for the next `count` tokens; false when no KV page is free.
   bool reserve(uint32_t count) { return pages_.grow(num_cached_ + count); }

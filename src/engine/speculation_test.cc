@@ -91,6 +91,9 @@ TEST(Speculation, ABlockEndsAtTheStopToken) {
     EXPECT_EQ(expected.finished, FinishReason::kStop);
     // Nothing comes after the token that ends a session, and cut tokens are not counted.
     EXPECT_TRUE(harness.last_events.back().finished);
+    const VerifyCycle& cycle = harness.last_events.front().cycle.value();
+    EXPECT_EQ(cycle.num_tokens, harness.last_events.size());
+    EXPECT_LE(cycle.num_accepted, cycle.num_tokens);
     const SpeculationStats& stats = harness.speculation[id];
     EXPECT_EQ(stats.accepted_length() * static_cast<double>(stats.num_cycles()),
               static_cast<double>(expected.tokens.size()) - 1);
