@@ -74,6 +74,8 @@ std::string list_json(const std::vector<Value>& values, const char* quote) {
   return json + "]";
 }
 
+}  // namespace
+
 std::string config_json(const DrafterOptions& options) {
   std::string json = fmt::format(
       R"({{"architectures": ["DFlashDraftModel"], "hidden_size": {}, "intermediate_size": {},
@@ -86,6 +88,7 @@ std::string config_json(const DrafterOptions& options) {
   if (!options.layer_types.empty()) {
     json += fmt::format(R"("layer_types": {}, )", list_json(options.layer_types, "\""));
   }
+  if (options.is_causal) json += fmt::format(R"("is_causal": {}, )", *options.is_causal);
   if (options.is_mimo) json += R"("partial_rotary_factor": 0.5, )";
   json += fmt::format(R"("dflash_config": {{"target_layer_ids": {}, "mask_token_id": {})",
                       list_json(options.target_layer_ids, ""), options.mask_token_id);
@@ -97,8 +100,6 @@ std::string config_json(const DrafterOptions& options) {
   }
   return json + "}}\n";
 }
-
-}  // namespace
 
 Result<GeneratedDrafter> write_drafter(const std::string& directory,
                                        const DrafterOptions& options) {

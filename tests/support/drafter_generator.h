@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +30,7 @@ struct DrafterOptions {
   uint32_t num_target_layers = 4;
   std::vector<uint32_t> target_layer_ids = {0, 2, 3};
   std::vector<std::string> layer_types;  // z-lab's key; empty: left out
+  std::optional<bool> is_causal;         // z-lab's key
 };
 
 struct GeneratedDrafter {
@@ -37,6 +40,8 @@ struct GeneratedDrafter {
 
   const std::vector<float>& at(const std::string& name) const { return weights.at(name).values; }
 };
+
+std::string config_json(const DrafterOptions& options);
 
 // Writes config.json, the weights and mask_embedding.pt into an existing folder.
 Result<GeneratedDrafter> write_drafter(const std::string& directory, const DrafterOptions& options);

@@ -6,6 +6,7 @@
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/softmax_state.h"
+#include "cpu/ops/visible.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -21,20 +22,16 @@ class HeadAttention {
         column_(context.input.columns[t]),
         kv_head_(head / (op.num_q_heads / op.num_kv_heads)),
         query_(context.buffer(op.query) + (uint64_t{t} * op.num_q_heads + head) * op.head_dim),
-        cache_(context.cache(op.cache)) {}
+        cache_(context.cache(op.cache)),
+        visible_(visible_positions(context, op, t)) {}
 
-  uint32_t first_position() const {
-    if (op_.window == 0 || column_.position < op_.window) return 0;
-    return column_.position - op_.window + 1;
-  }
-  uint32_t first_chunk() const { return first_position() / op_.chunk_positions; }
-  uint32_t last_chunk() const { return column_.position / op_.chunk_positions; }
+  uint32_t first_chunk() const { return visible_.begin / op_.chunk_positions; }
+  uint32_t last_chunk() const { return (visible_.end - 1) / op_.chunk_positions; }
 
   // The chunk's largest logit, sum of exponentials and weighted values.
   void run_chunk(uint32_t chunk, SoftmaxState* state) const {
-    const uint32_t begin = std::max(first_position(), chunk * op_.chunk_positions);
-    const uint32_t end =
-        std::min(column_.position, chunk * op_.chunk_positions + op_.chunk_positions - 1) + 1;
+    const uint32_t begin = std::max(visible_.begin, chunk * op_.chunk_positions);
+    const uint32_t end = std::min(visible_.end, chunk * op_.chunk_positions + op_.chunk_positions);
     float* scores = context_.scratch->floats(kScores, op_.chunk_positions);
     state->start(nullptr, op_.v_head_dim);
     for (uint32_t position = begin; position < end; ++position) {
@@ -55,8 +52,22 @@ class HeadAttention {
     const uint64_t index = context_.cache_index(op_.cache, column_.sequence, position);
     return index * op_.num_kv_heads + kv_head_;
   }
-  const float* key(uint32_t position) const { return &cache_.keys[row(position) * op_.head_dim]; }
+  bool is_in_block(uint32_t position) const {
+    return op_.is_draft_block != 0 && position >= visible_.step_begin;
+  }
+  // The step's own row of a draft block: the k heads, then the v heads.
+  const float* block_row(uint32_t position) const {
+    const uint64_t t = visible_.first_column + (position - visible_.step_begin);
+    return context_.buffer(op_.cache_rows) + t * op_.num_kv_heads * (op_.head_dim + op_.v_head_dim);
+  }
+  const float* key(uint32_t position) const {
+    if (is_in_block(position)) return block_row(position) + kv_head_ * op_.head_dim;
+    return &cache_.keys[row(position) * op_.head_dim];
+  }
   const float* value(uint32_t position) const {
+    if (is_in_block(position)) {
+      return block_row(position) + op_.num_kv_heads * op_.head_dim + kv_head_ * op_.v_head_dim;
+    }
     return &cache_.values[row(position) * op_.v_head_dim];
   }
 
@@ -66,6 +77,7 @@ class HeadAttention {
   uint32_t kv_head_;
   const float* query_;
   const Cache& cache_;
+  VisiblePositions visible_;
 };
 
 void whole_head(const OpContext& context, const AttentionOperands& op, uint32_t t, uint32_t head) {

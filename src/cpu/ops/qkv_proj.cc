@@ -1,5 +1,6 @@
 // QkvProj: one part of one head of q, k or v: norm, product, rotation or scaling, and the write to
 // the query buffer or the KV cache.
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/math.h"
@@ -31,6 +32,7 @@ class HeadOutput {
     if (is_query()) {
       return context_.buffer(op_.query) + (uint64_t{t} * op_.num_q_heads + head_) * op_.head_dim;
     }
+    if (op_.cache == program::kNoId) return row_in_buffer(t);
     const program::Column& column = context_.input.columns[t];
     const uint64_t index = context_.cache_index(op_.cache, column.sequence, column.position);
     Cache& cache = context_.cache(op_.cache);
@@ -41,6 +43,12 @@ class HeadOutput {
   }
 
  private:
+  float* row_in_buffer(uint32_t t) const {
+    const uint64_t row = uint64_t{op_.num_kv_heads} * (op_.head_dim + op_.v_head_dim);
+    return context_.buffer(op_.cache_rows) + t * row + first_row() -
+           uint64_t{op_.num_q_heads} * op_.head_dim;
+  }
+
   const OpContext& context_;
   const QkvProjOperands& op_;
   uint32_t head_;
@@ -68,6 +76,20 @@ void plain_rows(const OpContext& context, const Matrix& weight, const HeadOutput
 }
 
 // Pairs (i, i + half) are rotated by position * theta^(-2i / rotary_dim).
+float rotation_frequency(const QkvProjOperands& op, uint32_t i) {
+  const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
+  return 1.0F / std::pow(op.rope_theta, exponent);
+}
+
+void write_rotated(const OpContext& context, uint32_t t, float frequency, float low, float high,
+                   float* out_low, float* out_high) {
+  const float angle = static_cast<float>(context.input.columns[t].position) * frequency;
+  const float cosine = std::cos(angle);
+  const float sine = std::sin(angle);
+  *out_low = low * cosine - high * sine;
+  *out_high = high * cosine + low * sine;
+}
+
 void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
                   const HeadOutput& head, uint32_t begin, uint32_t count, const float* x) {
   const uint32_t columns = context.num_columns();
@@ -77,15 +99,37 @@ void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjO
   for (uint32_t i = begin; i < begin + count; ++i) {
     project_row(context, weight, head.first_row() + i, x, low);
     project_row(context, weight, head.first_row() + half + i, x, high);
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
-    const float frequency = 1.0F / std::pow(op.rope_theta, exponent);
+    const float frequency = rotation_frequency(op, i);
     for (uint32_t t = 0; t < columns; ++t) {
-      const float angle = static_cast<float>(context.input.columns[t].position) * frequency;
-      const float cosine = std::cos(angle);
-      const float sine = std::sin(angle);
       float* out = head.column(t);
-      out[i] = low[t] * cosine - high[t] * sine;
-      out[half + i] = high[t] * cosine + low[t] * sine;
+      write_rotated(context, t, frequency, low[t], high[t], &out[i], &out[half + i]);
+    }
+  }
+}
+
+// A whole head of q or k, normalised before the rotation.
+void normed_head(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
+                 const HeadOutput& head, const float* x) {
+  const uint32_t columns = context.num_columns();
+  const uint32_t half = op.rotary_dim / 2;
+  const program::NormRef& norm = head.is_query() ? op.q_norm : op.k_norm;
+  float* results = context.scratch->floats(kResults, columns);
+  float* raw = context.scratch->floats(kScores, uint64_t{columns} * op.head_dim);
+  for (uint32_t dim = 0; dim < op.head_dim; ++dim) {
+    project_row(context, weight, head.first_row() + dim, x, results);
+    for (uint32_t t = 0; t < columns; ++t) raw[uint64_t{t} * op.head_dim + dim] = results[t];
+  }
+  for (uint32_t t = 0; t < columns; ++t) {
+    float* row = raw + uint64_t{t} * op.head_dim;
+    rms_norm(row, context.vector(norm.weight), norm.epsilon, op.head_dim, row);
+    std::copy(row + op.rotary_dim, row + op.head_dim, head.column(t) + op.rotary_dim);
+  }
+  for (uint32_t i = 0; i < half; ++i) {
+    const float frequency = rotation_frequency(op, i);
+    for (uint32_t t = 0; t < columns; ++t) {
+      const float* row = raw + uint64_t{t} * op.head_dim;
+      float* out = head.column(t);
+      write_rotated(context, t, frequency, row[i], row[half + i], &out[i], &out[half + i]);
     }
   }
 }
@@ -101,6 +145,10 @@ Status run_op(const OpContext& context, const QkvProjOperands& op, uint32_t) {
     if (head.is_value()) {
       const uint32_t rows = op.v_head_dim / op.head_parts;
       plain_rows(context, weight, head, part * rows, rows, op.value_scale, x);
+      continue;
+    }
+    if ((head.is_query() ? op.q_norm : op.k_norm).weight != program::kNoId) {
+      normed_head(context, weight, op, head, x);
       continue;
     }
     const uint32_t pairs = op.rotary_dim / 2 / op.head_parts;
