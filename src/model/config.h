@@ -120,8 +120,7 @@ std::vector<uint32_t> stop_token_ids(const ModelConfig& config, const Generation
 //            the final norm.
 //   feature  hidden_norm(fc(taps)) of one position. A layer's context keys and values are made from
 //            it directly, without input_layernorm, at the position whose residuals it holds.
-//   block    row 0 is the anchor, the newest token, known by its embedding alone; rows 1, 2, ...
-//   are
+//   block    row 0 is the anchor, the newest token, known by its embedding alone; the others are
 //            masks. Row k predicts the token at its own position (no shift); what row 0 predicts
 //            is thrown away. The context ends before the anchor's position.
 //   mask     a mask row's embedding is mask_embedding.pt where that file exists (in MiMo's table

@@ -86,9 +86,9 @@ struct AttentionOperands {
   float scale = 1;
   uint8_t is_draft_block = 0;
   uint8_t is_causal = 1;  // 0: [p, end of the sequence's columns) too, below p + window
-  uint8_t is_window_before_step =
-      0;  // 1: the window is the `window` positions before the sequence's
-          // first column and, beyond them, all of its columns
+  // 1: the window is the `window` positions before the sequence's first column of the step and,
+  // beyond them, all of its columns.
+  uint8_t is_window_before_step = 0;
 };
 
 // Merges the partials of num_splits > 1 in chunk order. Tile: q heads.

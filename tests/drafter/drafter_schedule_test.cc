@@ -116,7 +116,7 @@ TEST_P(DrafterScheduleTest, RandomOrdersOverPoisonGiveTheSameBits) {
     options.num_workers = workers;
     options.make_executor = [seed = workers] { return cpu::make_shuffled_executor(seed); };
     ModelRunner runner = open(options);
-    const int runs = scaled(40);  // of four steps each
+    const int runs = scaled(25);  // of four steps each
     for (int i = 0; i < runs; ++i) {
       const auto cycles = decode(&runner, kPrompt, 2);
       ASSERT_TRUE(cycles) << cycles.error().message;
