@@ -8,7 +8,7 @@ endif()
 add_library(ultraspeed_flags INTERFACE)
 target_compile_options(ultraspeed_flags INTERFACE
   -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror -fno-omit-frame-pointer
-  -ffp-contract=off)  # docs/numerics.md: products are rounded before they are added
+  -ffp-contract=off)  # docs/numerics.md says where products are fused into sums
 target_include_directories(ultraspeed_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
 if(ULTRASPEED_SANITIZE)
   target_compile_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE}

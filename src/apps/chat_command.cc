@@ -155,6 +155,7 @@ void add_chat_command(CLI::App& app, int* exit_code) {
   command.add_option("--system", options->system, "The system message");
   add_template_options(command, &options->chat);
   add_model_options(command, &options->model);
+  add_speculation_options(command, &options->model.speculation);
   add_sampling_options(command, &options->sampling);
   command.callback([options, exit_code] {
     const Status status = chat(*options);

@@ -29,6 +29,7 @@ class Run {
   Status take(const std::vector<engine::StepEvent>& events) {
     for (const engine::StepEvent& event : events) {
       if (is_over_) break;  // a stop string: later tokens of the same step are not part of it
+      if (event.cycle) result_.speculation.add(*event.cycle);
       if (event.token) US_TRY(take_token(*event.token, event.finished));
       if (event.finished && !is_over_) US_TRY(finish(*event.finished));
     }
@@ -53,7 +54,6 @@ class Run {
       times.prefill_ms = milliseconds_between(begin_, now);
     } else {
       times.decode_ms = milliseconds_between(first_token_, now);
-      ++times.decode_steps;
     }
     result_.tokens.push_back(token);
     if (finished == engine::FinishReason::kStop) return {};  // the stop token has no text
@@ -161,6 +161,9 @@ std::string describe_speed(const GenerationResult& result, size_t prompt_tokens)
   if (result.tokens.size() > 1) {
     text += fmt::format(" in {:.2f} s: {:.1f} tokens per second",
                         (times.prefill_ms + times.decode_ms) / 1000, result.tokens_per_second());
+  }
+  if (result.speculation.has_drafts()) {
+    text += fmt::format(", accepted length {:.2f}", result.speculation.accepted_length());
   }
   return fmt::format("{} ({})", text, generation_end_name(result.end));
 }

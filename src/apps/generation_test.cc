@@ -51,7 +51,7 @@ TEST_F(GenerationTest, TextEndsWithTheStopTokenWhichIsNotShown) {
   EXPECT_EQ(result->end, GenerationEnd::kStop);
   EXPECT_EQ(result->tokens.size(), engine_.reply.size());
   EXPECT_EQ(result->tokens.back().id, kEndId);
-  EXPECT_EQ(result->times.decode_steps, engine_.reply.size() - 1);
+  EXPECT_EQ(result->speculation.num_cycles(), engine_.reply.size() - 1);
   EXPECT_EQ(engine_.num_active(), 0u);
 }
 
@@ -128,13 +128,28 @@ TEST_F(GenerationTest, ErrorsOfEngineAndOutputEndIt) {
   EXPECT_FALSE(run());
 }
 
-TEST(DescribeSpeed, CountsDecodeStepsForTheRate) {
+TEST_F(GenerationTest, CountsTheTokensOfEachCycle) {
+  script("one two three four five six seven");
+  engine_.tokens_per_step = 3;
+  const auto result = run();
+  ASSERT_TRUE(result);
+  const size_t num_tokens = engine_.reply.size();
+  EXPECT_EQ(result->tokens.size(), num_tokens);
+  EXPECT_EQ(result->speculation.num_cycles(), (num_tokens + 2) / 3 - 1);
+}
+
+TEST(DescribeSpeed, CountsTheTokensAfterTheFirstForTheRate) {
   GenerationResult result;
   result.tokens.resize(11);
   result.end = GenerationEnd::kStop;
-  result.times = {.decode_steps = 10, .prefill_ms = 40, .decode_ms = 200};
+  result.times = {.prefill_ms = 40, .decode_ms = 200};
   EXPECT_EQ(describe_speed(result, 7),
             "7 prompt tokens in 40 ms, 11 tokens in 0.24 s: 50.0 tokens per second (stop)");
+  result.speculation.add({.num_drafts = 3, .num_accepted = 2, .num_tokens = 3});
+  EXPECT_EQ(describe_speed(result, 7),
+            "7 prompt tokens in 40 ms, 11 tokens in 0.24 s: 50.0 tokens per second, accepted "
+            "length 3.00 (stop)");
+  result.speculation = {};
   result.tokens.resize(1);
   EXPECT_EQ(describe_speed(result, 7), "7 prompt tokens in 40 ms, 1 tokens (stop)");
 }

@@ -89,6 +89,7 @@ Result<std::string> model_directory(const ModelOptions& options) {
 }
 
 Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
+  US_TRY(check_speculation(options.speculation));
   US_ASSIGN(const std::string directory, model_directory(options));
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
@@ -145,8 +146,12 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOpti
   uint32_t workers = options.threads;
   if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
   const program::DeviceLimits limits = cpu::cpu_limits(std::max(workers / options.ranks, 1U));
-  const engine::EngineOptions engine_options{
-      .max_context = options.context, .max_sessions = max_sessions, .num_ranks = options.ranks};
+  engine::EngineOptions engine_options{.max_context = options.context,
+                                       .max_sessions = max_sessions,
+                                       .num_ranks = options.ranks,
+                                       .drafter = options.speculation.drafter,
+                                       .block_size = options.speculation.block};
+  engine_options.decode_width = std::max(engine_options.decode_width, engine_options.block_size);
   Progress progress(loading_progress("Loading weights"));
   US_ASSIGN(auto engine,
             engine::Engine::open(

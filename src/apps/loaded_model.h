@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/drafter_option.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "model/checkpoint.h"
@@ -26,6 +27,7 @@ struct ModelOptions {
   uint32_t threads = 0;   // of all ranks; 0: one per processor
   uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
   uint32_t ranks = 1;
+  SpeculationOptions speculation;
 };
 
 // --model DIR (or DIR as the first argument), --threads, --context, --ranks and their aliases, each

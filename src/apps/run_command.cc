@@ -49,15 +49,15 @@ ordered_json logprobs_json(const std::vector<engine::Token>& tokens) {
   return positions;
 }
 
-// Without a drafter every decode step is a cycle that accepts the one token it computed.
-ordered_json speculation_json(const GenerationResult& result) {
-  return {{"drafter", "none"},
-          {"cycles", result.times.decode_steps},
-          {"accepted_length", 1.0},
-          {"per_position", ordered_json::array()}};
+ordered_json speculation_json(const GenerationResult& result, const std::string& drafter) {
+  return {{"drafter", drafter},
+          {"cycles", result.speculation.num_cycles()},
+          {"accepted_length", result.speculation.accepted_length()},
+          {"per_position", result.speculation.acceptance()}};
 }
 
-std::string result_json(const GenerationRequest& request, const GenerationResult& result) {
+std::string result_json(const GenerationRequest& request, const GenerationResult& result,
+                        const std::string& drafter) {
   ordered_json ids = ordered_json::array();
   for (const engine::Token& token : result.tokens) ids.push_back(token.id);
   const bool has_logprobs = request.params.sampling.num_logprobs > 0;
@@ -71,7 +71,7 @@ std::string result_json(const GenerationRequest& request, const GenerationResult
        {{"prefill_ms", result.times.prefill_ms},
         {"decode_ms", result.times.decode_ms},
         {"tokens_per_second", result.tokens_per_second()}}},
-      {"speculation", speculation_json(result)}};
+      {"speculation", speculation_json(result, drafter)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
@@ -122,6 +122,11 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
   US_TRY(check_request(request, model.tokenizer(), model.config().vocab_size, max_context));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
+  const engine::DrafterOptions& drafter = options.model.speculation.drafter;
+  if (drafter.kind == engine::DrafterKind::kReplay) {
+    US_ASSIGN(const GenerationResult known, generate(*engine, model.tokenizer(), request, {}));
+    for (const auto& token : known.tokens) request.params.expected_output.push_back(token.id);
+  }
   write_to_stderr(prompt.shown);
 
   const std::optional<bool> reasons =
@@ -129,7 +134,9 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const GenerationResult result,
             options.json ? generate(*engine, model.tokenizer(), request, {})
                          : generate_to_output(*engine, model.tokenizer(), request, reasons));
-  if (options.json) return write_all(STDOUT_FILENO, result_json(request, result));
+  if (options.json) {
+    return write_all(STDOUT_FILENO, result_json(request, result, drafter_name(drafter)));
+  }
   return print_summary(result.text, describe_speed(result, request.prompt.size()));
 }
 
@@ -140,6 +147,7 @@ void add_run_command(CLI::App& app, int* exit_code) {
   CLI::App& command = *app.add_subcommand("run", "Answer one prompt");
   add_prompt_options(command, &options->prompt);
   add_model_options(command, &options->model);
+  add_speculation_options(command, &options->model.speculation);
   add_sampling_options(command, &options->sampling);
   command
       .add_option("--logprobs", options->sampling.num_logprobs,

@@ -13,6 +13,9 @@ class ScoringEngine final : public engine::Engine {
                                   const engine::GenerationParams&) override {
     return make_error(ErrorCode::kUnsupported, "only scores");
   }
+  Result<engine::SessionId> fork(engine::SessionId, uint64_t) override {
+    return make_error(ErrorCode::kUnsupported, "not here");
+  }
   Status step(std::vector<engine::StepEvent>*) override { return {}; }
   void cancel(engine::SessionId) override {}
   bool idle() const override { return true; }

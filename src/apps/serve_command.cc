@@ -129,6 +129,7 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   const auto options = std::make_shared<ServeOptions>();
   CLI::App& command = *app.add_subcommand("serve", "Serve the OpenAI API over HTTP");
   add_model_options(command, &options->model);
+  add_speculation_options(command, &options->model.speculation);
   add_http_options(*command.add_option_group("Server", "How to serve"), options.get());
   command.callback([options, exit_code] {
     const Status status = serve(*options);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/large_memory.h"
 #include "base/mapped_file.h"
 #include "base/result.h"
 
@@ -75,6 +76,25 @@ TEST_F(MappedFileTest, TruncationWhileMappedIsAnError) {
 TEST_F(MappedFileTest, MissingFileAndDirectoryAreErrors) {
   EXPECT_EQ(MappedFile::open(path_ + ".none").error().code, ErrorCode::kNotFound);
   EXPECT_EQ(MappedFile::open(testing::TempDir()).error().code, ErrorCode::kIo);
+}
+
+TEST(LargeMemory, IsZeroedWritableAndMovable) {
+  auto memory = LargeMemory::allocate(5 << 20);
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(memory->bytes().size(), size_t{5 << 20});
+  EXPECT_EQ(memory->bytes().front(), std::byte{0});
+  memory->bytes().back() = std::byte{7};
+  LargeMemory moved = *std::move(memory);
+  EXPECT_EQ(moved.bytes().back(), std::byte{7});
+  EXPECT_TRUE(memory->bytes().empty());
+  EXPECT_TRUE(LargeMemory::allocate(0)->bytes().empty());
+}
+
+TEST(LargeMemory, TooMuchIsAnErrorWithTheSize) {
+  const auto memory = LargeMemory::allocate(size_t{1} << 62);
+  ASSERT_FALSE(memory);
+  EXPECT_EQ(memory.error().code, ErrorCode::kOutOfMemory);
+  EXPECT_NE(memory.error().message.find("4611686018427387904 bytes"), std::string::npos);
 }
 
 }  // namespace

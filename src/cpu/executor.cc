@@ -56,7 +56,7 @@ class CpuExecutor final : public program::Executor {
       sync_.push_back(std::make_unique<SyncState>(program));
     }
     scratch_.resize(num_threads_);
-    for (uint32_t i = 0; i < num_threads_; ++i) {
+    for (uint32_t i = 1; i < num_threads_; ++i) {  // the caller of run() is thread 0
       threads_.emplace_back([this, i] { thread_main(i); });
     }
     return {};
@@ -73,14 +73,28 @@ class CpuExecutor final : public program::Executor {
     input_ = &input;
     output_ = output;
     error_ = {};
-    unfinished_.store(num_threads_, std::memory_order_relaxed);
+    unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
     start_step();
+    run_list(0);
     wait_for_threads();
     if (fault_) return fault_error();
     return error_;
   }
 
+  Status copy_cache(const program::CacheCopy& copy) override {
+    if (fault_) return fault_error();
+    machine_.copy_cache(copy);
+    return {};
+  }
+
  private:
+  // For as long as the gap between two steps of a text takes: to sleep and be woken costs more.
+  template <class Condition>
+  static void spin_while(const Condition& condition) {
+    constexpr uint32_t kSpins = 2048;
+    for (uint32_t i = 0; i < kSpins && condition(); ++i) pause_briefly();
+  }
+
   // Release: publishes the step's fields to the threads, which acquire step_ in thread_main().
   void start_step() {
     step_.fetch_add(1, std::memory_order_release);
@@ -89,6 +103,7 @@ class CpuExecutor final : public program::Executor {
 
   // Acquire: pairs with each thread's release when it is done; the step's outputs are visible.
   void wait_for_threads() {
+    spin_while([this] { return unfinished_.load(std::memory_order_acquire) != 0; });
     for (uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
          left = unfinished_.load(std::memory_order_acquire)) {
       unfinished_.wait(left, std::memory_order_acquire);
@@ -97,6 +112,7 @@ class CpuExecutor final : public program::Executor {
 
   void thread_main(uint32_t thread) {
     for (uint32_t seen = 0;;) {
+      spin_while([&] { return step_.load(std::memory_order_acquire) == seen; });
       step_.wait(seen, std::memory_order_acquire);
       const uint32_t now = step_.load(std::memory_order_acquire);
       if (now == seen) continue;
@@ -110,6 +126,7 @@ class CpuExecutor final : public program::Executor {
   void run_list(uint32_t thread) {
     const uint32_t rank = thread / program_->num_workers;
     const auto& list = program_->lists[thread];
+    scratch_[thread].begin_step();
     for (size_t index = 0; index < list.size(); ++index) {
       if (!run_one(thread, rank, index, list[index])) return;
     }

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/check.h"
+#include "cpu/vector_layout.h"
 
 namespace ultraspeed::cpu {
 
@@ -28,17 +29,49 @@ bool same_caches(const Program& a, const Program& b) {
          std::equal(a.caches.begin(), a.caches.end(), b.caches.begin(), b.caches.end(), same);
 }
 
+// All matrices of a weight, or none.
+bool all_to_vector_layout(const program::WeightDecl& decl, std::span<std::byte> matrices) {
+  bool fits = true;
+  for (uint32_t i = 0; i < decl.count && fits; ++i) {
+    const auto matrix = matrices.subspan(i * decl.matrix_bytes(), decl.matrix_bytes());
+    fits = fits_vector_layout(decl.format, decl.rows, decl.cols, matrix);
+  }
+  for (uint32_t i = 0; i < decl.count && fits; ++i) {
+    to_vector_layout(decl.format, decl.rows, decl.cols,
+                     matrices.subspan(i * decl.matrix_bytes(), decl.matrix_bytes()));
+  }
+  return fits;
+}
+
+// Room for all weights, each on a cache line of its own.
+Status allocate_weights(const Program& program, RankMemory* memory) {
+  constexpr uint64_t kAlignment = 64;
+  std::vector<uint64_t> offsets;
+  uint64_t size_bytes = 0;
+  for (const program::WeightDecl& decl : program.weights) {
+    offsets.push_back(size_bytes);
+    size_bytes += (decl.size_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
+  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
+    memory->weights.push_back(
+        memory->weight_memory.bytes().subspan(offsets[id], program.weights[id].size_bytes()));
+  }
+  memory->has_vector_layout.assign(program.weights.size(), true);
+  return {};
+}
+
 Status load_rank(const Program& program, uint32_t rank, const program::CacheLimits& limits,
                  const program::WeightReader& read_weight, RankMemory* memory) {
-  memory->weights.resize(program.weights.size());
+  US_TRY(allocate_weights(program, memory));
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
-    memory->weights[id].resize(decl.size_bytes());
+    const std::span<std::byte> matrices = memory->weights[id];
     for (uint32_t index = 0; index < decl.count; ++index) {
       US_TRY(read_weight(rank, id, index,
-                         std::span(memory->weights[id])
-                             .subspan(index * decl.matrix_bytes(), decl.matrix_bytes())));
+                         matrices.subspan(index * decl.matrix_bytes(), decl.matrix_bytes())));
     }
+    memory->has_vector_layout[id] = all_to_vector_layout(decl, matrices);
   }
   for (const program::CacheDecl& decl : program.caches) {
     const uint64_t positions = decl.ring_positions != 0
@@ -50,6 +83,17 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
          std::vector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
   }
   return {};
+}
+
+// Copies one ring or page, of `positions` each, over another.
+void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from, uint32_t to,
+               Cache* cache) {
+  const auto copy = [&](std::vector<float>& rows, uint64_t row_size) {
+    const uint64_t size = positions * row_size;
+    std::copy_n(&rows[from * size], size, &rows[to * size]);
+  };
+  copy(cache->keys, uint64_t{decl.num_kv_heads} * decl.head_dim);
+  copy(cache->values, uint64_t{decl.num_kv_heads} * decl.v_head_dim);
 }
 
 }  // namespace
@@ -134,6 +178,30 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
     }
   }
   return {};
+}
+
+void Machine::copy_cache(const program::CacheCopy& copy) {
+  const Program& program = programs_[0];
+  US_CHECK(std::max(copy.from_sequence, copy.to_sequence) < limits_.num_sequences,
+           "sequences {} to {}, of {}", copy.from_sequence, copy.to_sequence,
+           limits_.num_sequences);
+  for (const auto& [from, to] : copy.pages) {
+    US_CHECK(std::max(from, to) < limits_.num_kv_pages, "pages {} to {}, of {}", from, to,
+             limits_.num_kv_pages);
+  }
+  for (RankMemory& rank : ranks_) {
+    for (program::CacheId id = 0; id < program.caches.size(); ++id) {
+      const program::CacheDecl& decl = program.caches[id];
+      if (decl.ring_positions != 0) {
+        copy_rows(decl, decl.ring_positions, copy.from_sequence, copy.to_sequence,
+                  &rank.caches[id]);
+        continue;
+      }
+      for (const auto& [from, to] : copy.pages) {
+        copy_rows(decl, program.kv_page_positions, from, to, &rank.caches[id]);
+      }
+    }
+  }
 }
 
 void Machine::poison_arenas() {

@@ -3,12 +3,14 @@
 // is a store.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/large_memory.h"
 #include "base/result.h"
 #include "program/executor.h"
 #include "program/route_table.h"
@@ -20,6 +22,7 @@ struct Matrix {
   tensor::WeightFormat format = tensor::WeightFormat::kF32;
   uint32_t rows = 0, cols = 0;
   const std::byte* data = nullptr;
+  bool has_vector_layout = false;  // vector_layout.h
 };
 
 struct Cache {
@@ -28,9 +31,11 @@ struct Cache {
 };
 
 struct RankMemory {
-  std::vector<float> arena;                     // activations; the widest program's arena
-  std::vector<std::vector<std::byte>> weights;  // [WeightId][count * matrix_bytes]
-  std::vector<Cache> caches;                    // [CacheId]
+  std::vector<float> arena;  // activations; the widest program's arena
+  LargeMemory weight_memory;
+  std::vector<std::span<std::byte>> weights;  // [WeightId][count * matrix_bytes]
+  std::vector<bool> has_vector_layout;        // [WeightId]
+  std::vector<Cache> caches;                  // [CacheId]
 };
 
 class Machine {
@@ -47,6 +52,9 @@ class Machine {
   // Errors: kInvalidArgument for a step that the program or the caches cannot hold.
   Status check_step(uint32_t index, const program::StepInput& input) const;
 
+  // Executor::copy_cache().
+  void copy_cache(const program::CacheCopy& copy);
+
   // Fills every arena with NaN, so that a read of what was not written shows in the results.
   void poison_arenas();
 
@@ -56,9 +64,53 @@ class Machine {
   std::vector<RankMemory> ranks_;
 };
 
-// A thread's temporary arrays, kept from task to task so that a running step allocates nothing.
+// cos and sin of a column's rotation angles.
+struct Rotation {
+  float theta = 0;
+  uint32_t rotary_dim = 0;
+  std::vector<float> cosines, sines;  // [num_columns, rotary_dim / 2]
+};
+
+// A thread's temporary arrays, kept from task to task so that a running step allocates nothing, and
+// what several of its tasks in one step would compute again.
 class Scratch {
  public:
+  // What was kept is of another step.
+  void begin_step() {
+    normed_ = {};
+    num_rotations_ = 0;
+  }
+
+  // Whether the array of normed columns has to be filled for this value; afterwards it counts as
+  // filled.
+  bool replace_normed(uint32_t rank, program::BufferId hidden, program::WeightId weight) {
+    const NormedKey key{rank, hidden, weight};
+    if (key == normed_) return false;
+    normed_ = key;
+    return true;
+  }
+
+  // The rotation of this step's columns; *is_new when it has to be filled.
+  Rotation& rotation(float theta, uint32_t rotary_dim, bool* is_new) {
+    const auto end = rotations_.begin() + num_rotations_;
+    const auto found = std::find_if(rotations_.begin(), end, [&](const Rotation& r) {
+      return r.theta == theta && r.rotary_dim == rotary_dim;
+    });
+    *is_new = found == end;
+    if (found != end) return *found;
+    if (std::ssize(rotations_) == num_rotations_) rotations_.emplace_back();
+    Rotation& rotation = rotations_[static_cast<size_t>(num_rotations_++)];
+    rotation.theta = theta;
+    rotation.rotary_dim = rotary_dim;
+    return rotation;
+  }
+
+  // [count], contents undefined.
+  const float** pointers(size_t count) {
+    if (pointers_.size() < count) pointers_.resize(count);
+    return pointers_.data();
+  }
+
   // A different array for each `slot`, [count], contents undefined.
   float* floats(size_t slot, size_t count) {
     if (arrays_.size() <= slot) arrays_.resize(slot + 1);
@@ -67,7 +119,18 @@ class Scratch {
   }
 
  private:
+  struct NormedKey {
+    uint32_t rank = program::kNoId;
+    program::BufferId hidden = program::kNoId;
+    program::WeightId weight = program::kNoId;
+    bool operator==(const NormedKey&) const = default;
+  };
+
   std::vector<std::vector<float>> arrays_;
+  std::vector<const float*> pointers_;
+  std::vector<Rotation> rotations_;
+  ptrdiff_t num_rotations_ = 0;  // those of this step
+  NormedKey normed_;
 };
 
 // Everything one operation sees. Cheap to make; one a task.
@@ -107,7 +170,8 @@ class OpContext {
   Matrix matrix(program::WeightId id, uint32_t index = 0) const {
     const program::WeightDecl& decl = program.weights[id];
     return {decl.format, decl.rows, decl.cols,
-            machine_->rank(rank_).weights[id].data() + index * decl.matrix_bytes()};
+            machine_->rank(rank_).weights[id].data() + index * decl.matrix_bytes(),
+            machine_->rank(rank_).has_vector_layout[id]};
   }
   // An f32 vector; nullptr for kNoId.
   const float* vector(program::WeightId id) const {
@@ -138,6 +202,13 @@ class OpContext {
     const uint64_t page_positions = program.kv_page_positions;
     const uint64_t page = input.page_tables[sequence][position / page_positions];
     return page * page_positions + position % page_positions;
+  }
+
+  // How many positions from `position` on lie one after the other in a cache.
+  uint32_t contiguous_positions(program::CacheId id, uint32_t position) const {
+    const uint32_t ring = program.caches[id].ring_positions;
+    const uint32_t piece = ring != 0 ? ring : program.kv_page_positions;
+    return piece - position % piece;
   }
 
  private:

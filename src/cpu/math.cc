@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "base/check.h"
 #include "tensor/bf16.h"
@@ -64,6 +65,16 @@ void dequantize_mxfp4(const Matrix& matrix, uint32_t row, uint32_t begin, uint32
     const uint32_t block = column / tensor::kMxBlockColumns;
     const uint32_t block_end = std::min(end, (block + 1) * tensor::kMxBlockColumns);
     const float scale = tensor::e8m0_to_float(scales[block]);
+    if (matrix.has_vector_layout) {
+      constexpr uint32_t kHalf = tensor::kMxBlockColumns / 2;
+      for (uint32_t i = 0; i < kHalf; ++i) {
+        const NibblePair pair = kE2m1Pairs[codes[column / 2 + i]];
+        out[column - begin + i] = pair.low * scale;
+        out[column - begin + kHalf + i] = pair.high * scale;
+      }
+      column = block_end;
+      continue;
+    }
     for (; column < block_end; column += 2) {
       const NibblePair pair = kE2m1Pairs[codes[column / 2]];
       out[column - begin] = pair.low * scale;
@@ -78,9 +89,13 @@ float dot(const float* a, const float* b, uint32_t count) {
   Lanes lanes = {};
   const uint32_t whole = count / kLanes * kLanes;
   for (uint32_t i = 0; i < whole; i += kLanes) {
-    for (uint32_t lane = 0; lane < kLanes; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = std::fma(a[i + lane], b[i + lane], lanes[lane]);
+    }
   }
-  for (uint32_t i = whole; i < count; ++i) lanes[i - whole] += a[i] * b[i];
+  for (uint32_t i = whole; i < count; ++i) {
+    lanes[i - whole] = std::fma(a[i], b[i], lanes[i - whole]);
+  }
   return sum_lanes(lanes);
 }
 
@@ -101,8 +116,24 @@ void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t
     case tensor::WeightFormat::kFp8Block128:
       return dequantize_fp8(matrix, row, begin, count, out);
     case tensor::WeightFormat::kMxfp4:
-      US_CHECK(begin % 2 == 0 && count % 2 == 0);
+      US_CHECK((begin | count) % (matrix.has_vector_layout ? tensor::kMxBlockColumns : 2) == 0);
       return dequantize_mxfp4(matrix, row, begin, count, out);
+  }
+}
+
+void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                    const ProductOutput& out) {
+  const uint32_t columns = rows.matrix.cols;
+  const uint32_t chunk_columns = columns / rows.num_chunks;
+  std::vector<float> weights(columns);
+  for (uint32_t r = 0; r < rows.num_rows; ++r) {
+    dequantize_row(rows.matrix, rows.row + r, 0, columns, weights.data());
+    for (uint32_t i = 0; i < num_inputs; ++i) {
+      for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
+        const uint32_t begin = chunk * chunk_columns;
+        out.at(i, chunk)[r] = dot(weights.data() + begin, x[i] + begin, chunk_columns);
+      }
+    }
   }
 }
 
@@ -111,7 +142,9 @@ void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count
     std::copy(x, x + count, out);
     return;
   }
-  const float mean = dot(x, x, count) / static_cast<float>(count);
+  float squares = 0;
+  dot_rows(x, 0, 1, x, count, &squares);
+  const float mean = squares / static_cast<float>(count);
   const float factor = 1.0F / std::sqrt(mean + epsilon);
   for (uint32_t i = 0; i < count; ++i) out[i] = weight[i] * (x[i] * factor);
 }

@@ -1,5 +1,6 @@
 // The arithmetic that every operation shares. Sums have a fixed shape (docs/numerics.md section 2):
-// 16 lanes that take elements i, i + 16, ... in order, added pairwise at the end; so a result
+// 16 lanes that take elements i, i + 16, ... in order by fused multiply-add, added pairwise at the
+// end; so a result
 // depends on the operands and K alone, never on tiles, width or threads.
 #pragma once
 
@@ -7,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "cpu/kernels/kernels.h"
 #include "cpu/machine.h"
 
 namespace ultraspeed::cpu {
@@ -17,8 +19,14 @@ inline constexpr uint32_t kLanes = 16;
 float dot(const float* a, const float* b, uint32_t count);
 
 // out[c] = row `row` of the matrix, columns [begin, begin + count), as f32: code times scale,
-// rounded once. REQUIRES: begin and count are even for MXFP4.
+// rounded once. REQUIRES: for MXFP4, begin and count are even, and multiples of 32 in the vector
+// layout.
 void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count, float* out);
+
+// multiply() of kernels.h, plainly: its definition, and what computes the shapes and formats that
+// it does not take.
+void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                    const ProductOutput& out);
 
 // out = weight * (x * rsqrt(mean(x^2) + epsilon)); copies when weight is nullptr.
 void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count, float* out);

@@ -37,6 +37,7 @@ class ShuffledExecutor final : public program::Executor {
     machine_.poison_arenas();
     const program::Program& program = machine_.programs()[index];
     sync_[index].begin_epoch();
+    scratch_.begin_step();
     std::vector<Position> positions(program.lists.size());
     std::vector<uint32_t> candidates(program.lists.size());
     for (uint32_t i = 0; i < candidates.size(); ++i) candidates[i] = i;
@@ -54,6 +55,11 @@ class ShuffledExecutor final : public program::Executor {
       }
       if (!moved) return stuck(program, candidates, positions);
     }
+    return {};
+  }
+
+  Status copy_cache(const program::CacheCopy& copy) override {
+    machine_.copy_cache(copy);
     return {};
   }
 

@@ -36,6 +36,8 @@ struct GenerationParams {
   uint32_t max_tokens = 0;        // of output; 0: up to the context's end
   std::vector<int32_t> stop_ids;  // the stop token is part of the output
   bool ignore_eos = false;        // true: stop_ids do not stop
+  // The output, where it is known beforehand; only DrafterKind::kReplay looks at it.
+  std::vector<int32_t> expected_output;
 };
 
 enum class FinishReason { kStop, kLength };
@@ -48,12 +50,32 @@ struct Token {
   std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending, num_logprobs of them
 };
 
-// What one step did for one session, in the order it happened.
+// One session's part of a decode step: its newest token and the drafts after it, verified together.
+struct VerifyCycle {
+  uint32_t num_drafts = 0;
+  uint32_t num_accepted = 0;  // drafts that became output
+  uint32_t num_tokens = 0;  // of output: the accepted drafts and, unless cut off, the target's own
+};
+
+// What one step did for one session, in the order it happened: an event a token.
 struct StepEvent {
   SessionId session = 0;
   uint32_t prompt_tokens_done = 0;       // prefill progress: prompt tokens in the cache so far
   std::optional<Token> token;            // the next token of the output
   std::optional<FinishReason> finished;  // the session has ended and its id is no longer valid
+  std::optional<VerifyCycle> cycle;      // with the first token of a decode step
+};
+
+enum class DrafterKind {
+  kNone,
+  kSuffix,  // what followed when the text's last tokens occurred before
+  kRandom,  // random ids: the worst case
+  kReplay,  // GenerationParams::expected_output, spoilt after a fixed number: for measurements
+};
+
+struct DrafterOptions {
+  DrafterKind kind = DrafterKind::kNone;
+  uint32_t tokens_per_cycle = 1;  // of kReplay: 1 to block_size
 };
 
 struct EngineOptions {
@@ -63,6 +85,8 @@ struct EngineOptions {
   uint32_t decode_width = 8;  // columns of the decode program
   uint32_t prefill_width = 64;
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
+  DrafterOptions drafter = {};
+  uint32_t block_size = 8;  // columns of a drafting session in a decode step: 1 to decode_width
 };
 
 // bytes_done of bytes_total weights are loaded.
@@ -85,8 +109,17 @@ class Engine {
   virtual Result<SessionId> start(std::span<const int32_t> prompt,
                                   const GenerationParams& params) = 0;
 
+  // A session with the prompt and parameters of `session` but another seed: n samples of one prompt
+  // are one prefill and n - 1 forks, each with a seed made from its index. Its text is that of a
+  // session started with this seed. The keys and values of the prompt, as far as the caches still
+  // hold them, are shared or copied, not computed again.
+  // Errors: kNotFound (no such session), kOutOfMemory as start().
+  virtual Result<SessionId> fork(SessionId session, uint64_t seed) = 0;
+
   // Runs one program step: a prefill chunk of one session, or one decode step of all that are past
   // their prompt (more of them than columns take turns); the two alternate while both are wanted.
+  // In a decode step the drafter proposes tokens for the columns that are left, and a session gets
+  // one token more for every draft that the target agrees with.
   // Appends what happened to `events`. A session that finds no free KV page ends with kLength.
   // Errors: what the executor reports. All sessions have ended then, without events; the engine
   // takes new ones, except after kInternal, which start, step and score return from then on.

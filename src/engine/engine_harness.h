@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/fake_executor.h"
 #include "engine/program_engine.h"
+#include "engine/speculation.h"
 
 namespace ultraspeed::engine {
 
@@ -22,6 +23,8 @@ struct HarnessOptions {
   uint32_t max_context = 64;
   uint32_t max_sessions = 4;
   uint32_t num_kv_pages = 64;
+  DrafterOptions drafter = {};
+  uint32_t block_size = 1;
 };
 
 // What a session has given so far.
@@ -39,7 +42,9 @@ class Harness {
     executor = owned.get();
     const EngineSettings settings{FakeExecutor::kVocabSize,
                                   options.max_context,
-                                  {options.max_sessions, options.num_kv_pages}};
+                                  {options.max_sessions, options.num_kv_pages},
+                                  options.drafter,
+                                  options.block_size};
     auto programs = FakeExecutor::make_programs(options.decode_width, options.prefill_width,
                                                 options.page_positions);
     engine =
@@ -54,6 +59,7 @@ class Harness {
       Transcript& transcript = transcripts[event.session];
       if (event.token) transcript.tokens.push_back(event.token->id);
       if (event.finished) transcript.finished = event.finished;
+      if (event.cycle) speculation[event.session].add(*event.cycle);
     }
     return status;
   }
@@ -67,6 +73,7 @@ class Harness {
   std::unique_ptr<ProgramEngine> engine;
   std::vector<StepEvent> last_events;
   std::map<SessionId, Transcript> transcripts;
+  std::map<SessionId, SpeculationStats> speculation;
 };
 
 // The whole text of a session that never lacks pages, made with nothing of the engine.

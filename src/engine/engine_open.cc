@@ -75,6 +75,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   settings.vocab_size = config.vocab_size;
   US_ASSIGN(settings.max_context, choose_max_context(options, config.max_position_embeddings));
 
+  US_TRY(check_drafter(options));
+  settings.drafter = options.drafter;
+  settings.block_size = options.block_size;
+
   plan::PlanOptions plan_options{.name = "decode",
                                  .width = options.decode_width,
                                  .num_ranks = options.num_ranks,

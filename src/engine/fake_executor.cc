@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <set>
 #include <utility>
@@ -24,6 +25,18 @@ uint64_t hash_of(std::span<const int32_t> tokens) {
   return hash;
 }
 
+// The Accept operation (program/operands.h).
+void accept(std::span<const program::Column> columns, program::StepOutput* output) {
+  for (size_t i = 0, end = 0; i < columns.size(); i = end) {
+    for (end = i; end < columns.size() && columns[end].sequence == columns[i].sequence;) ++end;
+    while (i < end && !columns[i].wants_logits) ++i;
+    for (size_t next = i + 1; next < end; ++next) {
+      if (columns[next].token_id != output->columns[next - 1].token_id) break;
+      ++output->columns[i].accepted;
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
@@ -35,6 +48,10 @@ std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
   decode.kv_page_positions = page_positions;
   decode.caches.push_back({1, 4, 4, kRingPositions});
   if (page_positions != 0) decode.caches.push_back({1, 4, 4, 0});
+  program::AttentionOperands sliding;
+  sliding.cache = 0;
+  sliding.window = kWindow;
+  decode.stages.push_back({"attention", 0, sliding});
   program::Program prefill = decode;
   prefill.name = "prefill";
   prefill.width = prefill_width;
@@ -77,25 +94,49 @@ Status FakeExecutor::run(uint32_t index, const program::StepInput& input,
   if (next_error) return tl::unexpected(*std::exchange(next_error, std::nullopt));
   check_columns(index, input);
   Record record{index, {}};
-  output->columns.clear();
+  // As on a real executor, a step's rows are all written before any is read.
   for (const program::Column& column : input.columns) {
-    const auto pages = input.page_tables[column.sequence];
-    write(column, pages);
-    check_caches(column, pages);
+    write(column, input.page_tables[column.sequence]);
     record.columns.push_back(column);
     record.columns.back().sampling.adjustments = {};
-    program::ColumnOutput& result = output->columns.emplace_back();
-    if (!column.wants_logits) continue;
-    const auto& tokens = sequences_[column.sequence];
-    result.token_id = choose(tokens, column.sampling);
-    if (next_token_id) result.token_id = *std::exchange(next_token_id, std::nullopt);
-    result.logprob = logprob(tokens, result.token_id);
-    for (uint32_t i = 0; i < column.sampling.num_logprobs; ++i) {
-      result.top_logprobs.emplace_back(static_cast<int32_t>(i), -static_cast<float>(i));
-    }
   }
+  output->columns.clear();
+  for (const program::Column& column : input.columns) {
+    check_caches(column, input.page_tables[column.sequence]);
+    output->columns.push_back(choose_token(column));
+  }
+  accept(input.columns, output);
+  if (next_accepted) output->columns[0].accepted = *std::exchange(next_accepted, std::nullopt);
   steps.push_back(std::move(record));
   if (std::exchange(drops_a_column, false)) output->columns.pop_back();
+  return {};
+}
+
+program::ColumnOutput FakeExecutor::choose_token(const program::Column& column) {
+  program::ColumnOutput result;
+  if (!column.wants_logits) return result;
+  const auto tokens = std::span(sequences_[column.sequence]).first(column.position + 1);
+  result.token_id = choose(tokens, column.sampling);
+  if (next_token_id) result.token_id = *std::exchange(next_token_id, std::nullopt);
+  result.logprob = logprob(tokens, result.token_id);
+  for (uint32_t i = 0; i < column.sampling.num_logprobs; ++i) {
+    result.top_logprobs.emplace_back(static_cast<int32_t>(i), -static_cast<float>(i));
+  }
+  return result;
+}
+
+Status FakeExecutor::copy_cache(const program::CacheCopy& copy) {
+  if (next_error) return tl::unexpected(*std::exchange(next_error, std::nullopt));
+  const auto copy_piece = [](std::vector<int32_t>& rows, size_t from, size_t to, size_t size) {
+    std::copy_n(rows.begin() + static_cast<ptrdiff_t>(from * size), size,
+                rows.begin() + static_cast<ptrdiff_t>(to * size));
+  };
+  sequences_.at(copy.to_sequence) = sequences_.at(copy.from_sequence);
+  copy_piece(rings_, copy.from_sequence, copy.to_sequence, kRingPositions);
+  for (const auto& [from, to] : copy.pages) {
+    copy_piece(pages_, from, to, programs_[0].kv_page_positions);
+    ++num_page_copies;
+  }
   return {};
 }
 
@@ -105,7 +146,6 @@ void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input
   ASSERT_FALSE(input.columns.empty());
   ASSERT_LE(input.columns.size(), programs_[index].width);
   std::set<uint32_t> ended;
-  std::set<uint32_t> pages_seen;
   for (size_t i = 0; i < input.columns.size(); ++i) {
     const program::Column& column = input.columns[i];
     ASSERT_LT(column.sequence, limits_.num_sequences);
@@ -121,17 +161,14 @@ void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input
     const auto pages = input.page_tables[column.sequence];
     ASSERT_GE(pages.size() * programs_[0].kv_page_positions,
               programs_[0].kv_page_positions == 0 ? 0 : column.position + 1);
-    for (const uint32_t page : pages) {
-      ASSERT_LT(page, limits_.num_kv_pages);
-      ASSERT_TRUE(pages_seen.insert(page).second) << "page " << page << " is in two tables";
-    }
+    for (const uint32_t page : pages) ASSERT_LT(page, limits_.num_kv_pages);
   }
 }
 
 void FakeExecutor::write(const program::Column& column, std::span<const uint32_t> pages) {
   auto& tokens = sequences_[column.sequence];
-  if (column.position == 0) tokens.clear();
-  ASSERT_EQ(column.position, tokens.size()) << "of sequence " << column.sequence;
+  ASSERT_LE(column.position, tokens.size()) << "of sequence " << column.sequence;
+  tokens.resize(column.position);  // what lies behind was a wrong draft
   tokens.push_back(column.token_id);
   rings_[column.sequence * kRingPositions + column.position % kRingPositions] = column.token_id;
   const uint32_t page_positions = programs_[0].kv_page_positions;
@@ -149,7 +186,7 @@ void FakeExecutor::check_caches(const program::Column& column, std::span<const u
       ASSERT_EQ(pages_[page * page_positions + position % page_positions], tokens[position])
           << "position " << position << " of sequence " << column.sequence;
     }
-    if (column.position - position >= kRingPositions) continue;
+    if (column.position - position >= kWindow) continue;
     ASSERT_EQ(rings_[column.sequence * kRingPositions + position % kRingPositions],
               tokens[position]);
   }

@@ -18,7 +18,8 @@ namespace ultraspeed::engine {
 class FakeExecutor final : public program::Executor {
  public:
   static constexpr uint32_t kVocabSize = 97;
-  static constexpr uint32_t kRingPositions = 16;
+  static constexpr uint32_t kWindow = 16;
+  static constexpr uint32_t kRingPositions = 32;
 
   // Decode and prefill programs with a paged and a ring cache; page_positions 0: the ring alone.
   static std::vector<program::Program> make_programs(uint32_t decode_width, uint32_t prefill_width,
@@ -31,6 +32,7 @@ class FakeExecutor final : public program::Executor {
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override;
   Status run(uint32_t index, const program::StepInput& input, program::StepOutput* output) override;
+  Status copy_cache(const program::CacheCopy& copy) override;
 
   // One step as it was asked for.
   struct Record {
@@ -38,14 +40,17 @@ class FakeExecutor final : public program::Executor {
     std::vector<program::Column> columns;  // without adjustments, which do not outlive the step
   };
   std::vector<Record> steps;
-  std::optional<Error> next_error;       // the next run returns it
-  std::optional<int32_t> next_token_id;  // the next run chooses it, whatever it is
-  bool drops_a_column = false;           // the next run returns one column less
+  uint32_t num_page_copies = 0;
+  std::optional<Error> next_error;        // the next run returns it
+  std::optional<int32_t> next_token_id;   // the next run chooses it, whatever it is
+  std::optional<uint32_t> next_accepted;  // the next run accepts so many drafts
+  bool drops_a_column = false;            // the next run returns one column less
 
  private:
   void check_columns(uint32_t index, const program::StepInput& input);
   void write(const program::Column& column, std::span<const uint32_t> pages);
   void check_caches(const program::Column& column, std::span<const uint32_t> pages);
+  program::ColumnOutput choose_token(const program::Column& column);
 
   std::vector<program::Program> programs_;
   program::CacheLimits limits_;

@@ -1,5 +1,6 @@
-// Random interleavings of start, step and cancel: no page leaks, and every session's text is what
-// it would be alone. The fake executor checks page tables, rings and positions at every step.
+// Random interleavings of start, fork, step and cancel: no page leaks, and every session's text is
+// what it would be alone and without drafts. The fake executor checks page tables, rings and
+// positions at every step.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -29,6 +30,8 @@ class Interleaving {
         start();
       } else if (choice < 22) {
         cancel();
+      } else if (choice < 26) {
+        fork();
       } else {
         ASSERT_TRUE(harness_.step());
         forget_finished();
@@ -42,6 +45,7 @@ class Interleaving {
   }
 
   size_t num_sessions() const { return requests_.size(); }
+  size_t num_forks() const { return num_forks_; }
   size_t num_refused() const { return num_refused_; }
   size_t num_cut_short() const { return num_cut_short_; }
   size_t num_stopped() const { return num_stopped_; }
@@ -76,12 +80,31 @@ class Interleaving {
 
   void start() {
     Request request = random_request();
+    if (options_.drafter.kind == DrafterKind::kReplay) {
+      request.params.expected_output =
+          expected_transcript(request.prompt, request.params, options_.max_context).tokens;
+    }
     const auto id = harness_.engine->start(request.prompt, request.params);
     if (!id) {
       EXPECT_EQ(id.error().code, ErrorCode::kOutOfMemory) << id.error().message;
       ++num_refused_;
       return;
     }
+    EXPECT_TRUE(requests_.emplace(*id, std::move(request)).second) << "an id came twice";
+    active_.push_back(*id);
+  }
+
+  void fork() {
+    if (active_.empty()) return;
+    const SessionId source = active_[below(static_cast<uint32_t>(active_.size()))];
+    Request request = requests_.at(source);
+    request.params.sampling.seed = random_();
+    const auto id = harness_.engine->fork(source, request.params.sampling.seed);
+    if (!id) {
+      EXPECT_EQ(id.error().code, ErrorCode::kOutOfMemory) << id.error().message;
+      return;
+    }
+    ++num_forks_;
     EXPECT_TRUE(requests_.emplace(*id, std::move(request)).second) << "an id came twice";
     active_.push_back(*id);
   }
@@ -117,6 +140,7 @@ class Interleaving {
   std::mt19937_64 random_;
   std::map<SessionId, Request> requests_;
   std::vector<SessionId> active_;
+  size_t num_forks_ = 0;
   size_t num_refused_ = 0;
   size_t num_cut_short_ = 0;
   size_t num_stopped_ = 0;
@@ -134,6 +158,32 @@ TEST(Interleaving, WithTooFewPagesAndColumns) {
       {.decode_width = 2, .prefill_width = 5, .max_sessions = 9, .num_kv_pages = 33}, 2);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_refused(), 100u);
+  EXPECT_GT(interleaving.num_cut_short(), 100u);
+}
+
+TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
+  Interleaving interleaving({.decode_width = 16,
+                             .max_sessions = 6,
+                             .num_kv_pages = 6 * 16,
+                             .drafter = {DrafterKind::kReplay, 4},
+                             .block_size = 6},
+                            4);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_sessions(), 500u);
+  EXPECT_GT(interleaving.num_forks(), 200u);
+  EXPECT_GT(interleaving.num_stopped(), 50u);
+}
+
+TEST(Interleaving, WithDraftsAndTooFewPagesAndColumns) {
+  Interleaving interleaving({.decode_width = 5,
+                             .prefill_width = 5,
+                             .max_sessions = 9,
+                             .num_kv_pages = 33,
+                             .drafter = {DrafterKind::kRandom, 1},
+                             .block_size = 5},
+                            5);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_forks(), 100u);
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 

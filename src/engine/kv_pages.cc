@@ -42,9 +42,21 @@ bool KvPageTable::grow(uint32_t num_positions) {
   return true;
 }
 
-void KvPageTable::clear() {
-  for (const uint32_t page : pages_) pool_->release(page);
-  pages_.clear();
+void KvPageTable::share(const KvPageTable& other, uint32_t num_positions) {
+  US_CHECK(pages_.empty(), "{} pages", pages_.size());
+  const uint32_t whole_pages = page_positions_ == 0 ? 0 : num_positions / page_positions_;
+  for (const uint32_t page : other.pages().first(whole_pages)) {
+    pool_->retain(page);
+    pages_.push_back(page);
+  }
+}
+
+void KvPageTable::shrink(uint32_t num_positions) {
+  const uint32_t needed = num_pages_for(num_positions, page_positions_);
+  while (pages_.size() > needed) {
+    pool_->release(pages_.back());
+    pages_.pop_back();
+  }
 }
 
 }  // namespace ultraspeed::engine

@@ -47,7 +47,14 @@ class KvPageTable {
   // enough free pages.
   bool grow(uint32_t num_positions);
 
-  void clear();
+  // Takes the whole pages among positions [0, num_positions) of another table, without a copy. Both
+  // may read them; neither writes below num_positions. REQUIRES: no pages yet.
+  void share(const KvPageTable& other, uint32_t num_positions);
+
+  // Gives back the pages that positions [0, num_positions) do not need.
+  void shrink(uint32_t num_positions);
+
+  void clear() { shrink(0); }
 
   std::span<const uint32_t> pages() const { return pages_; }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -55,6 +56,42 @@ TEST(KvPageTable, GrowsByWholePagesAndGivesThemBack) {
     EXPECT_EQ(pool.num_free(), 2u);
   }
   EXPECT_EQ(pool.num_free(), 4u);
+}
+
+TEST(KvPageTable, ShrinksToThePagesThatPositionsNeed) {
+  KvPagePool pool(4);
+  KvPageTable table(&pool, 10);
+  ASSERT_TRUE(table.grow(31));
+  const uint32_t first = table.pages()[0];
+  table.shrink(21);
+  EXPECT_EQ(table.pages().size(), 3u);
+  table.shrink(20);
+  EXPECT_EQ(table.pages().size(), 2u);
+  EXPECT_EQ(pool.num_free(), 2u);
+  table.shrink(40);  // never grows
+  EXPECT_EQ(table.pages().size(), 2u);
+  EXPECT_EQ(table.pages()[0], first);
+}
+
+TEST(KvPageTable, SharesWholePages) {
+  KvPagePool pool(5);
+  KvPageTable first(&pool, 10);
+  ASSERT_TRUE(first.grow(35));
+  {
+    KvPageTable second(&pool, 10);
+    second.share(first, 29);
+    EXPECT_EQ(second.pages().size(), 2u);
+    EXPECT_TRUE(std::ranges::equal(second.pages(), first.pages().first(2)));
+    EXPECT_EQ(pool.num_free(), 1u);
+    first.clear();
+    EXPECT_EQ(pool.num_free(), 3u);
+    ASSERT_TRUE(second.grow(21));
+    EXPECT_EQ(pool.num_free(), 2u);
+  }
+  EXPECT_EQ(pool.num_free(), 5u);
+  KvPageTable unpaged(&pool, 0);
+  unpaged.share(KvPageTable(&pool, 0), 100);
+  EXPECT_TRUE(unpaged.pages().empty());
 }
 
 TEST(KvPageTable, TakesNothingWhenNotAllFits) {

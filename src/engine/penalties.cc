@@ -28,7 +28,7 @@ Penalties::Penalties(const SamplingParams& params, std::span<const int32_t> prom
 }
 
 void Penalties::count_output(int32_t token_id) {
-  if (repetition_ == 1 && presence_ == 0 && frequency_ == 0) return;
+  if (!depend_on_output()) return;
   const size_t index = find_or_insert(token_id);
   Entry& entry = entries_[index];
   ++entry.output_count;

@@ -16,6 +16,7 @@ class Penalties {
   Penalties(const SamplingParams& params, std::span<const int32_t> prompt);
 
   void count_output(int32_t token_id);
+  bool depend_on_output() const { return repetition_ != 1 || presence_ != 0 || frequency_ != 0; }
 
   // Sorted by token id; valid until the next count_output.
   std::span<const program::LogitAdjustment> adjustments() const { return adjustments_; }

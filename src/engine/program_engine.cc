@@ -24,6 +24,7 @@ ProgramEngine::ProgramEngine(std::vector<program::Program> programs,
       executor_(std::move(executor)),
       settings_(settings),
       page_positions_(page_positions_of(programs_[kDecode])),
+      ring_slack_(ring_slack_of(programs_[kDecode])),
       kv_pages_(settings.cache.num_kv_pages),
       sessions_(settings.cache.num_sequences),
       page_tables_(settings.cache.num_sequences) {}
@@ -42,19 +43,35 @@ Result<SessionId> ProgramEngine::start(std::span<const int32_t> prompt,
   }
   US_ASSIGN(const uint32_t slot, find_free_slot());
   KvPageTable pages(&kv_pages_, page_positions_);
-  const auto num_positions = static_cast<uint32_t>(prompt.size()) + 1;
-  if (!pages.grow(num_positions)) {
-    return make_error(
-        ErrorCode::kOutOfMemory,
-        "a prompt of {} tokens needs {} KV pages, but {} of {} are free; wait until a "
-        "session ends",
-        prompt.size(), num_pages_for(num_positions, page_positions_), kv_pages_.num_free(),
-        kv_pages_.num_pages());
-  }
-  const SessionId id = next_id_++;
-  sessions_[slot].emplace(id, prompt, params, settings_.max_context, std::move(pages));
+  US_TRY(reserve_prompt(prompt.size(), &pages));
   scheduler_.admit(slot);
-  return id;
+  return add_session(slot, prompt, params, std::move(pages)).id();
+}
+
+// Room for a prompt and the first token of its output.
+Status ProgramEngine::reserve_prompt(size_t prompt_size, KvPageTable* pages) const {
+  const auto num_positions = static_cast<uint32_t>(prompt_size) + 1;
+  if (pages->grow(num_positions)) return {};
+  const size_t num_needed = num_pages_for(num_positions, page_positions_) - pages->pages().size();
+  return make_error(ErrorCode::kOutOfMemory,
+                    "a prompt of {} tokens needs {} KV pages, but {} of {} are free; wait until a "
+                    "session ends",
+                    prompt_size, num_needed, kv_pages_.num_free(), kv_pages_.num_pages());
+}
+
+Session& ProgramEngine::add_session(uint32_t slot, std::span<const int32_t> prompt,
+                                    const GenerationParams& params, KvPageTable pages) {
+  auto drafter = make_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
+                              settings_.vocab_size);
+  return sessions_[slot].emplace(next_id_++, prompt, params, settings_.max_context,
+                                 std::move(pages), std::move(drafter));
+}
+
+std::optional<uint32_t> ProgramEngine::slot_of(SessionId session) const {
+  for (uint32_t slot = 0; slot < sessions_.size(); ++slot) {
+    if (sessions_[slot] && sessions_[slot]->id() == session) return slot;
+  }
+  return std::nullopt;
 }
 
 Result<uint32_t> ProgramEngine::find_free_slot() const {
@@ -70,61 +87,113 @@ Status ProgramEngine::step(std::vector<StepEvent>* events) {
   if (failure_) return tl::unexpected(*failure_);
   const auto turn = scheduler_.next(programs_[kDecode].width);
   if (turn.phase == RequestScheduler::Phase::kIdle) return {};
-  const uint32_t index = turn.phase == RequestScheduler::Phase::kPrefill ? kPrefill : kDecode;
-  const std::vector<Share> shares = gather_columns(turn, programs_[index].width, events);
-  if (shares.empty()) return {};
-  US_TRY(run(index));
-  for (const Share& share : shares) deliver(share, events);
+  columns_.clear();
+  shares_.clear();
+  std::ranges::fill(page_tables_, std::span<const uint32_t>());
+  const bool is_prefill = turn.phase == RequestScheduler::Phase::kPrefill;
+  if (is_prefill) {
+    gather_prompt(turn.slots.front(), events);
+  } else {
+    gather_blocks(turn.slots, events);
+  }
+  if (shares_.empty()) return {};
+  for (const Share& share : shares_) page_tables_[share.slot] = sessions_[share.slot]->pages();
+  US_TRY(run(is_prefill ? kPrefill : kDecode));
+  for (const Share& share : shares_) {
+    is_prefill ? deliver_prompt(share, events) : deliver_block(share, events);
+  }
   return {};
 }
 
-// Fills columns_ and page_tables_. A session whose next position finds no free page ends here; its
+// Makes room for a session's next `count` tokens. A session that finds no free page ends here; its
 // pages may serve the sessions after it.
-std::vector<ProgramEngine::Share> ProgramEngine::gather_columns(const RequestScheduler::Turn& turn,
-                                                                uint32_t width,
-                                                                std::vector<StepEvent>* events) {
-  std::vector<Share> shares;
-  columns_.clear();
-  std::ranges::fill(page_tables_, std::span<const uint32_t>());
-  for (const uint32_t slot : turn.slots) {
-    Session& session = *sessions_[slot];
-    const uint32_t count = std::min(session.num_pending(), width);
-    if (!session.reserve(count)) {
-      events->push_back(
-          {session.id(), session.prompt_tokens_done(), std::nullopt, FinishReason::kLength});
-      end_session(slot);
-      continue;
-    }
-    session.append_columns(count, slot, &columns_);
-    page_tables_[slot] = session.pages();
-    shares.push_back({slot, count, columns_.size()});
-  }
-  return shares;
-}
-
-// Takes over what the step computed for one session.
-void ProgramEngine::deliver(const Share& share, std::vector<StepEvent>* events) {
-  Session& session = *sessions_[share.slot];
-  const bool was_in_prompt = session.in_prompt();
-  session.advance(share.count);
-  if (was_in_prompt && !session.in_prompt()) scheduler_.prompt_done(share.slot);
-
-  StepEvent event;
+bool ProgramEngine::reserve_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events) {
+  Session& session = *sessions_[slot];
+  if (session.reserve(count)) return true;
+  StepEvent& event = events->emplace_back();
   event.session = session.id();
   event.prompt_tokens_done = session.prompt_tokens_done();
-  if (columns_[share.end - 1].wants_logits) {
-    program::ColumnOutput& output = output_.columns[share.end - 1];
-    event.token = Token{output.token_id, output.logprob, std::move(output.top_logprobs)};
-    event.finished = session.add_token(output.token_id);
+  event.finished = FinishReason::kLength;
+  end_session(slot);
+  return false;
+}
+
+void ProgramEngine::gather_prompt(uint32_t slot, std::vector<StepEvent>* events) {
+  Session& session = *sessions_[slot];
+  const uint32_t count = std::min(session.num_pending(), programs_[kPrefill].width);
+  if (!reserve_or_end(slot, count, events)) return;
+  session.append_columns(count, slot, &columns_);
+  shares_.push_back({slot, count, 0});
+}
+
+// Room for all anchors comes first, so that no draft takes the page that another session needs to
+// go on; then drafts get what columns and pages are left.
+void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, std::vector<StepEvent>* events) {
+  std::vector<uint32_t> served;
+  std::vector<uint32_t> wanted;
+  for (const uint32_t slot : slots) {
+    if (reserve_or_end(slot, 1, events)) served.push_back(slot);
   }
-  if (event.finished) end_session(share.slot);
-  events->push_back(std::move(event));
+  for (const uint32_t slot : served) {
+    wanted.push_back(sessions_[slot]->propose_block(settings_.block_size));
+  }
+  const std::vector<uint32_t> given = share_columns(wanted, programs_[kDecode].width);
+  for (size_t i = 0; i < served.size(); ++i) {
+    Session& session = *sessions_[served[i]];
+    uint32_t count = given[i];
+    while (!session.reserve(count)) --count;  // ends at the anchor, which has its room
+    shares_.push_back({served[i], count, columns_.size()});
+    session.append_block(count, served[i], &columns_);
+  }
+}
+
+// Takes over what the step computed of a prompt.
+void ProgramEngine::deliver_prompt(const Share& share, std::vector<StepEvent>* events) {
+  Session& session = *sessions_[share.slot];
+  session.advance(share.count);
+  if (session.in_prompt()) {
+    StepEvent& event = events->emplace_back();
+    event.session = session.id();
+    event.prompt_tokens_done = session.prompt_tokens_done();
+    return;
+  }
+  scheduler_.prompt_done(share.slot);
+  if (take_token(session, share.begin + share.count - 1, events)) end_session(share.slot);
+}
+
+// Takes over the tokens of a verified block: those of the accepted drafts, and the target's own
+// after them.
+void ProgramEngine::deliver_block(const Share& share, std::vector<StepEvent>* events) {
+  Session& session = *sessions_[share.slot];
+  const size_t first_event = events->size();
+  const uint32_t num_accepted = output_.columns[share.begin].accepted;
+  session.advance(num_accepted + 1);
+  session.trim();
+  VerifyCycle cycle{.num_drafts = share.count - 1};
+  std::optional<FinishReason> finished;
+  while (!finished && cycle.num_tokens <= num_accepted) {
+    finished = take_token(session, share.begin + cycle.num_tokens, events);
+    ++cycle.num_tokens;
+  }
+  cycle.num_accepted = std::min(num_accepted, cycle.num_tokens);
+  (*events)[first_event].cycle = cycle;
+  if (finished) end_session(share.slot);
+}
+
+// Makes the token that a column chose the next of the session's output.
+std::optional<FinishReason> ProgramEngine::take_token(Session& session, size_t column,
+                                                      std::vector<StepEvent>* events) {
+  program::ColumnOutput& output = output_.columns[column];
+  StepEvent& event = events->emplace_back();
+  event.session = session.id();
+  event.prompt_tokens_done = session.prompt_tokens_done();
+  event.token = Token{output.token_id, output.logprob, std::move(output.top_logprobs)};
+  event.finished = session.add_token(output.token_id);
+  return event.finished;
 }
 
 void ProgramEngine::cancel(SessionId session) {
-  for (uint32_t slot = 0; slot < sessions_.size(); ++slot) {
-    if (sessions_[slot] && sessions_[slot]->id() == session) return end_session(slot);
-  }
+  if (const auto slot = slot_of(session)) end_session(*slot);
 }
 
 void ProgramEngine::end_session(uint32_t slot) {
@@ -154,6 +223,12 @@ Status ProgramEngine::check_output() const {
     return make_error(ErrorCode::kInternal,
                       "the executor chose token {} after position {}, expected 0 to {}", token_id,
                       columns_[i].position, settings_.vocab_size - 1);
+  }
+  for (const Share& share : shares_) {
+    const uint32_t num_accepted = output_.columns[share.begin].accepted;
+    if (num_accepted < share.count) continue;
+    return make_error(ErrorCode::kInternal, "the executor accepted {} of {} drafts", num_accepted,
+                      share.count - 1);
   }
   return {};
 }
@@ -189,6 +264,7 @@ Result<std::vector<float>> ProgramEngine::score(std::span<const int32_t> tokens,
   std::ranges::fill(page_tables_, std::span<const uint32_t>());
   page_tables_[0] = pages.pages();
 
+  shares_.clear();
   std::vector<float> logprobs;
   while (logprobs.size() < num_positions) {
     const auto begin = static_cast<uint32_t>(logprobs.size());

@@ -31,6 +31,7 @@ class ProgramEngine final : public Engine {
                                                      const program::WeightReader& read_weight);
 
   Result<SessionId> start(std::span<const int32_t> prompt, const GenerationParams& params) override;
+  Result<SessionId> fork(SessionId session, uint64_t seed) override;
   Status step(std::vector<StepEvent>* events) override;
   void cancel(SessionId session) override;
   bool idle() const override { return scheduler_.idle(); }
@@ -42,20 +43,29 @@ class ProgramEngine final : public Engine {
   const KvPagePool& kv_pages() const { return kv_pages_; }
 
  private:
-  // One session's columns in the step at hand: the last is columns_[end - 1].
+  // One session's columns in the step at hand: columns_[begin] to [begin + count - 1].
   struct Share {
     uint32_t slot = 0;
     uint32_t count = 0;
-    size_t end = 0;
+    size_t begin = 0;
   };
 
   ProgramEngine(std::vector<program::Program> programs, std::unique_ptr<program::Executor> executor,
                 const EngineSettings& settings);
 
   Result<uint32_t> find_free_slot() const;
-  std::vector<Share> gather_columns(const RequestScheduler::Turn& turn, uint32_t width,
-                                    std::vector<StepEvent>* events);
-  void deliver(const Share& share, std::vector<StepEvent>* events);
+  std::optional<uint32_t> slot_of(SessionId session) const;
+  Status reserve_prompt(size_t prompt_size, KvPageTable* pages) const;
+  Session& add_session(uint32_t slot, std::span<const int32_t> prompt,
+                       const GenerationParams& params, KvPageTable pages);
+  Status copy_caches(uint32_t from_slot, uint32_t to_slot, uint32_t num_positions);
+  bool reserve_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events);
+  void gather_prompt(uint32_t slot, std::vector<StepEvent>* events);
+  void gather_blocks(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
+  void deliver_prompt(const Share& share, std::vector<StepEvent>* events);
+  void deliver_block(const Share& share, std::vector<StepEvent>* events);
+  std::optional<FinishReason> take_token(Session& session, size_t column,
+                                         std::vector<StepEvent>* events);
   void end_session(uint32_t slot);
   Status run(uint32_t program_index);
   Status check_output() const;
@@ -65,7 +75,8 @@ class ProgramEngine final : public Engine {
   std::unique_ptr<program::Executor> executor_;
   EngineSettings settings_;
   uint32_t page_positions_;  // 0: no paged cache
-  KvPagePool kv_pages_;      // outlives the sessions, which hold its pages
+  uint32_t ring_slack_;
+  KvPagePool kv_pages_;  // outlives the sessions, which hold its pages
   RequestScheduler scheduler_;
   std::vector<std::optional<Session>> sessions_;  // [num_sequences]; the index is the sequence
   SessionId next_id_ = 1;
@@ -73,6 +84,7 @@ class ProgramEngine final : public Engine {
 
   // The step at hand.
   std::vector<program::Column> columns_;
+  std::vector<Share> shares_;
   std::vector<std::span<const uint32_t>> page_tables_;  // [num_sequences]
   program::StepOutput output_;
 };

@@ -10,6 +10,10 @@ void RequestScheduler::admit(uint32_t slot) {
   prefilling_.push_back(slot);
 }
 
+void RequestScheduler::admit_decoding(uint32_t slot) {
+  decoding_.push_back(slot);
+}
+
 void RequestScheduler::prompt_done(uint32_t slot) {
   US_CHECK(std::erase(prefilling_, slot) == 1, "slot {} has no prompt to prefill", slot);
   decoding_.push_back(slot);
@@ -30,8 +34,25 @@ RequestScheduler::Turn RequestScheduler::next(uint32_t decode_width) {
   const auto count = static_cast<ptrdiff_t>(std::min<size_t>(decoding_.size(), decode_width));
   const auto served_end = decoding_.begin() + count;
   Turn turn{Phase::kDecode, {decoding_.begin(), served_end}};
-  std::rotate(decoding_.begin(), served_end, decoding_.end());
+  // Where all are served, being first goes round.
+  const auto next = served_end == decoding_.end() ? decoding_.begin() + 1 : served_end;
+  std::rotate(decoding_.begin(), next, decoding_.end());
   return turn;
+}
+
+std::vector<uint32_t> share_columns(std::span<const uint32_t> wanted, uint32_t num_columns) {
+  US_CHECK(wanted.size() <= num_columns, "{} sessions, {} columns", wanted.size(), num_columns);
+  std::vector<uint32_t> shares(wanted.size(), 0);
+  for (bool has_given = true; has_given;) {
+    has_given = false;
+    for (size_t i = 0; i < wanted.size() && num_columns > 0; ++i) {
+      if (shares[i] == wanted[i]) continue;
+      ++shares[i];
+      --num_columns;
+      has_given = true;
+    }
+  }
+  return shares;
 }
 
 }  // namespace ultraspeed::engine

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace ultraspeed::engine {
@@ -17,9 +18,10 @@ class RequestScheduler {
     std::vector<uint32_t> slots;  // one for kPrefill, 1 to decode_width for kDecode
   };
 
-  void admit(uint32_t slot);        // a new session, whose prompt waits
-  void prompt_done(uint32_t slot);  // it decodes from now on
-  void remove(uint32_t slot);       // it has ended; unknown slots are ignored
+  void admit(uint32_t slot);           // a new session, whose prompt waits
+  void admit_decoding(uint32_t slot);  // a new session that decodes at once
+  void prompt_done(uint32_t slot);     // it decodes from now on
+  void remove(uint32_t slot);          // it has ended; unknown slots are ignored
   bool idle() const { return prefilling_.empty() && decoding_.empty(); }
 
   // The next turn, which counts as taken.
@@ -30,5 +32,9 @@ class RequestScheduler {
   std::vector<uint32_t> decoding_;    // the one served longest ago first
   bool decode_is_next_ = false;       // when both are wanted
 };
+
+// Shares a step's columns out, one a round to everybody who wants more; in the last round those in
+// front come first. REQUIRES: all want at least one, and there are columns for that.
+std::vector<uint32_t> share_columns(std::span<const uint32_t> wanted, uint32_t num_columns);
 
 }  // namespace ultraspeed::engine

@@ -79,6 +79,31 @@ TEST(RequestScheduler, RotatesFairlyBeyondTheWidth) {
   }
 }
 
+TEST(RequestScheduler, TheFirstPlaceGoesRoundWithinTheWidth) {
+  RequestScheduler scheduler;
+  for (uint32_t slot = 0; slot < 3; ++slot) scheduler.admit_decoding(slot);
+  EXPECT_EQ(scheduler.next(4).slots, (Slots{0, 1, 2}));
+  EXPECT_EQ(scheduler.next(4).slots, (Slots{1, 2, 0}));
+  EXPECT_EQ(scheduler.next(3).slots, (Slots{2, 0, 1}));
+}
+
+TEST(ShareColumns, GivesRoundByRound) {
+  const auto share = [](const Slots& wanted, uint32_t num_columns) {
+    return share_columns(wanted, num_columns);
+  };
+  EXPECT_EQ(share({}, 8), Slots{});
+  EXPECT_EQ(share({8}, 8), Slots{8});
+  EXPECT_EQ(share({8}, 5), Slots{5});
+  EXPECT_EQ(share({8, 8, 8}, 8), (Slots{3, 3, 2}));
+  EXPECT_EQ(share({8, 1, 8}, 8), (Slots{4, 1, 3}));
+  EXPECT_EQ(share({2, 1, 3}, 8), (Slots{2, 1, 3}));
+  EXPECT_EQ(share({8, 8, 8}, 3), (Slots{1, 1, 1}));
+}
+
+TEST(ShareColumnsDeathTest, EverybodyGetsOne) {
+  EXPECT_DEATH(share_columns(Slots{1, 1}, 1), "2 sessions, 1 columns");
+}
+
 TEST(RequestSchedulerDeathTest, OnlyAPromptCanBeDone) {
   RequestScheduler scheduler;
   EXPECT_DEATH(scheduler.prompt_done(3), "slot 3 has no prompt");

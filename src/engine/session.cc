@@ -1,6 +1,7 @@
 #include "engine/session.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -19,34 +20,85 @@ uint32_t token_limit(uint32_t prompt_size, uint32_t max_tokens, uint32_t max_con
 }  // namespace
 
 Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-                 uint32_t max_context, KvPageTable pages)
+                 uint32_t max_context, KvPageTable pages, std::unique_ptr<Drafter> drafter)
     : id_(id),
       params_(std::move(params)),
       tokens_(prompt.begin(), prompt.end()),
       prompt_size_(static_cast<uint32_t>(prompt.size())),
       max_tokens_(token_limit(prompt_size_, params_.max_tokens, max_context)),
       penalties_(params_.sampling, prompt),
-      pages_(std::move(pages)) {}
+      pages_(std::move(pages)),
+      drafter_(std::move(drafter)) {}
+
+// Computing position p needs the window before it; a ring has lost what lies its length before the
+// last position written.
+uint32_t Session::num_forkable(uint32_t ring_slack) const {
+  const uint32_t position = std::min(num_cached_, prompt_size_ - 1);
+  return num_written_ - position <= ring_slack ? position : 0;
+}
+
+void Session::adopt(const Session& from, uint32_t num_positions) {
+  num_cached_ = num_positions;
+  num_written_ = from.num_written_;
+}
 
 void Session::append_columns(uint32_t count, uint32_t sequence,
-                             std::vector<program::Column>* columns) const {
+                             std::vector<program::Column>* columns) {
   US_CHECK(count > 0 && count <= num_pending(), "{} of {} pending tokens", count, num_pending());
   for (uint32_t position = num_cached_; position < num_cached_ + count; ++position) {
-    program::Column& column = columns->emplace_back();
-    column.token_id = tokens_[position];
-    column.position = position;
-    column.sequence = sequence;
+    add_column(position, tokens_[position], sequence, columns);
   }
-  if (count < num_pending()) return;
-  program::Column& last = columns->back();
-  last.wants_logits = true;
-  last.sampling.temperature = params_.sampling.temperature;
-  last.sampling.top_k = params_.sampling.top_k;
-  last.sampling.top_p = params_.sampling.top_p;
-  last.sampling.min_p = params_.sampling.min_p;
-  last.sampling.seed = params_.sampling.seed;
-  last.sampling.num_logprobs = params_.sampling.num_logprobs;
-  last.sampling.adjustments = penalties_.adjustments();
+  if (count == num_pending()) ask_for_logits(penalties_.adjustments(), &columns->back());
+}
+
+uint32_t Session::propose_block(uint32_t size) {
+  US_CHECK(num_pending() == 1 && size > 0, "{} pending tokens, block of {}", num_pending(), size);
+  const uint32_t num_left = max_tokens_ - static_cast<uint32_t>(tokens_.size());
+  drafts_.clear();
+  drafter_->propose(tokens_, std::min(size, num_left) - 1, &drafts_);
+  return 1 + static_cast<uint32_t>(drafts_.size());
+}
+
+void Session::append_block(uint32_t count, uint32_t sequence,
+                           std::vector<program::Column>* columns) {
+  US_CHECK(count > 0 && count <= drafts_.size() + 1, "{} columns of {}", count, drafts_.size() + 1);
+  const uint32_t num_drafts = count - 1;
+  append_columns(1, sequence, columns);
+  draft_adjustments_.resize(num_drafts);
+  std::optional<Penalties> ahead;  // with the drafts so far
+  if (num_drafts > 0 && penalties_.depend_on_output()) ahead = penalties_;
+  for (uint32_t i = 0; i < num_drafts; ++i) {
+    add_column(num_cached_ + 1 + i, drafts_[i], sequence, columns);
+    std::span<const program::LogitAdjustment> adjustments = penalties_.adjustments();
+    if (ahead) {
+      ahead->count_output(drafts_[i]);
+      draft_adjustments_[i].assign(ahead->adjustments().begin(), ahead->adjustments().end());
+      adjustments = draft_adjustments_[i];
+    }
+    ask_for_logits(adjustments, &columns->back());
+  }
+}
+
+void Session::add_column(uint32_t position, int32_t token_id, uint32_t sequence,
+                         std::vector<program::Column>* columns) {
+  program::Column& column = columns->emplace_back();
+  column.token_id = token_id;
+  column.position = position;
+  column.sequence = sequence;
+  num_written_ = std::max(num_written_, position + 1);
+}
+
+void Session::ask_for_logits(std::span<const program::LogitAdjustment> adjustments,
+                             program::Column* column) const {
+  const SamplingParams& from = params_.sampling;
+  column->wants_logits = true;
+  column->sampling.temperature = from.temperature;
+  column->sampling.top_k = from.top_k;
+  column->sampling.top_p = from.top_p;
+  column->sampling.min_p = from.min_p;
+  column->sampling.seed = from.seed;
+  column->sampling.num_logprobs = from.num_logprobs;
+  column->sampling.adjustments = adjustments;
 }
 
 std::optional<FinishReason> Session::add_token(int32_t token_id) {

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "engine/drafter.h"
 #include "engine/engine.h"
 #include "engine/kv_pages.h"
 #include "engine/penalties.h"
@@ -15,44 +17,78 @@
 namespace ultraspeed::engine {
 
 // The next step computes the pending tokens, those not in the cache: the rest of the prompt at
-// first, afterwards the newest token. The last of them gives the next token.
+// first, afterwards the newest token, the anchor of a block. The last pending token gives the next
+// token; each draft after it that proves right gives one more. Rows of wrong drafts stay in the
+// cache behind num_cached_ until others overwrite them.
 class Session {
  public:
   // max_context counts prompt and output together. REQUIRES: 0 < prompt.size() < max_context, and
   // checked params.
   Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-          uint32_t max_context, KvPageTable pages);
+          uint32_t max_context, KvPageTable pages, std::unique_ptr<Drafter> drafter);
 
   SessionId id() const { return id_; }
   uint32_t num_pending() const { return static_cast<uint32_t>(tokens_.size()) - num_cached_; }
   uint32_t prompt_tokens_done() const { return std::min(num_cached_, prompt_size_); }
   bool in_prompt() const { return num_cached_ < prompt_size_; }
   std::span<const uint32_t> pages() const { return pages_.pages(); }
+  const KvPageTable& page_table() const { return pages_; }
+  std::span<const int32_t> prompt() const { return std::span(tokens_).first(prompt_size_); }
+  const GenerationParams& params() const { return params_; }
+
+  // How many positions of the prompt a fork may take from the caches: all but the last token's,
+  // which chooses the first of the output, or none where the rings have lost what comes before.
+  uint32_t num_forkable(uint32_t ring_slack) const;
+
+  // A new session's caches are copies of another's, as far as num_forkable() says.
+  void adopt(const Session& from, uint32_t num_positions);
 
   // Makes room for the next `count` tokens; false when no KV page is free.
   bool reserve(uint32_t count) { return pages_.grow(num_cached_ + count); }
 
+  // Gives back the room that wrong drafts took.
+  void trim() { pages_.shrink(num_cached_); }
+
   // Appends the columns of the first `count` pending tokens; the last wants logits if it is the
   // last pending one. They stay valid until add_token. REQUIRES: 0 < count <= num_pending(),
   // reserved.
-  void append_columns(uint32_t count, uint32_t sequence,
-                      std::vector<program::Column>* columns) const;
+  void append_columns(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
-  // The first `count` pending tokens are in the cache now.
+  // Has the drafter propose the next block, of at most `size` columns and no more than there may
+  // be tokens; returns its columns. REQUIRES: num_pending() == 1, size > 0.
+  uint32_t propose_block(uint32_t size);
+
+  // Appends the first `count` columns of the block: the anchor and drafts. Each wants logits and
+  // counts the drafts before it. REQUIRES: count is 1 to what propose_block returned, reserved.
+  void append_block(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
+
+  // The first `count` pending tokens, or columns of the block, are in the cache now.
   void advance(uint32_t count) { num_cached_ += count; }
 
   // Takes the next token of the output; says whether it was the last, and why.
   std::optional<FinishReason> add_token(int32_t token_id);
 
  private:
+  void add_column(uint32_t position, int32_t token_id, uint32_t sequence,
+                  std::vector<program::Column>* columns);
+  void ask_for_logits(std::span<const program::LogitAdjustment> adjustments,
+                      program::Column* column) const;
+
   SessionId id_;
   GenerationParams params_;
   std::vector<int32_t> tokens_;  // prompt, then output
   uint32_t prompt_size_;
-  uint32_t max_tokens_;      // of prompt and output together
-  uint32_t num_cached_ = 0;  // tokens whose keys and values are in the cache
+  uint32_t max_tokens_;       // of prompt and output together
+  uint32_t num_cached_ = 0;   // tokens whose keys and values are in the cache
+  uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
   Penalties penalties_;
   KvPageTable pages_;
+  std::unique_ptr<Drafter> drafter_;
+
+  // The block at hand; what its columns point to.
+  std::vector<int32_t> drafts_;
+  std::vector<std::vector<program::LogitAdjustment>>
+      draft_adjustments_;  // [draft], of those in the step
 };
 
 }  // namespace ultraspeed::engine

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <variant>
 
 #include "engine/kv_pages.h"
 
@@ -17,9 +18,35 @@ Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model
   return options.max_context;
 }
 
+Status check_drafter(const EngineOptions& options) {
+  const DrafterOptions& drafter = options.drafter;
+  if (drafter.kind == DrafterKind::kNone) return {};
+  if (options.block_size == 0 || options.block_size > options.decode_width) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "block_size is {}, expected 1 to {}, the columns of a decode step",
+                      options.block_size, options.decode_width);
+  }
+  const bool is_possible =
+      drafter.tokens_per_cycle >= 1 && drafter.tokens_per_cycle <= options.block_size;
+  if (drafter.kind != DrafterKind::kReplay || is_possible) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "replay:{} is impossible, expected 1 to {}, the tokens of a block",
+                    drafter.tokens_per_cycle, options.block_size);
+}
+
 uint32_t page_positions_of(const program::Program& program) {
   const auto is_paged = [](const auto& cache) { return cache.ring_positions == 0; };
   return std::ranges::any_of(program.caches, is_paged) ? program.kv_page_positions : 0;
+}
+
+uint32_t ring_slack_of(const program::Program& program) {
+  uint32_t slack = std::numeric_limits<uint32_t>::max();
+  for (const program::Stage& stage : program.stages) {
+    const auto* attention = std::get_if<program::AttentionOperands>(&stage.operands);
+    if (attention == nullptr || attention->window == 0) continue;
+    slack = std::min(slack, program.caches[attention->cache].ring_positions - attention->window);
+  }
+  return slack;
 }
 
 Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,

@@ -19,6 +19,8 @@ struct EngineSettings {
   uint32_t vocab_size = 0;
   uint32_t max_context = 0;  // positions of one session
   program::CacheLimits cache;
+  DrafterOptions drafter = {};
+  uint32_t block_size = 1;  // columns of a session in a decode step
 };
 
 // Positions of one session. Errors: kInvalidArgument when the option exceeds model_positions.
@@ -29,8 +31,14 @@ Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model
 Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,
                                                  const program::Program& program);
 
+// Errors: kInvalidArgument for a block that no decode step holds, or a replay beyond the block.
+Status check_drafter(const EngineOptions& options);
+
 // Positions of one KV page; 0 when the program has no paged cache.
 uint32_t page_positions_of(const program::Program& program);
+
+// How many positions a session may have written beyond one whose window its rings still hold.
+uint32_t ring_slack_of(const program::Program& program);
 
 // What one rank needs: the programs share weights, caches and the arena of activations.
 struct MemoryNeed {

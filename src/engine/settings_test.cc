@@ -44,6 +44,27 @@ TEST(Settings, PagesAreEnoughForAllSessionsUnlessGiven) {
   EXPECT_FALSE(choose_cache_limits(options_with(0, 0xffffffff, 0), 101, program));
 }
 
+TEST(Settings, ABlockFitsADecodeStep) {
+  const auto check = [](uint32_t block_size, DrafterKind kind, uint32_t tokens_per_cycle) {
+    EngineOptions options;  // decode width 8
+    options.block_size = block_size;
+    options.drafter = {kind, tokens_per_cycle};
+    const Status status = check_drafter(options);
+    return status ? "" : status.error().message;
+  };
+  EXPECT_EQ(check(1, DrafterKind::kSuffix, 1), "");
+  EXPECT_EQ(check(8, DrafterKind::kReplay, 8), "");
+  EXPECT_EQ(check(9, DrafterKind::kNone, 1), "");  // there are no drafts
+  EXPECT_EQ(check(0, DrafterKind::kSuffix, 1),
+            "block_size is 0, expected 1 to 8, the columns of a decode step");
+  EXPECT_EQ(check(9, DrafterKind::kSuffix, 1),
+            "block_size is 9, expected 1 to 8, the columns of a decode step");
+  EXPECT_EQ(check(4, DrafterKind::kReplay, 5),
+            "replay:5 is impossible, expected 1 to 4, the tokens of a block");
+  EXPECT_NE(check(4, DrafterKind::kReplay, 0), "");
+  EXPECT_EQ(check(4, DrafterKind::kRandom, 5), "");
+}
+
 TEST(Settings, ModelsWithoutPagedCacheNeedNoPages) {
   const auto program = FakeExecutor::make_programs(1, 1, 0)[0];
   EXPECT_EQ(page_positions_of(program), 0u);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -29,6 +30,12 @@ struct CacheLimits {
   uint32_t num_kv_pages = 0;   // pages shared by all sequences, per full-attention layer
 };
 
+// Rows of the caches to copy, on every rank and in every layer that has them.
+struct CacheCopy {
+  uint32_t from_sequence = 0, to_sequence = 0;           // the whole ring
+  std::span<const std::pair<uint32_t, uint32_t>> pages;  // from, to
+};
+
 // Fills `out` with matrix `index` of a weight of a rank, in its packed form
 // (docs/weights_format.md).
 using WeightReader =
@@ -46,6 +53,10 @@ class Executor {
   // Runs one step of programs[index]; returns when all of it is done. Not thread-safe.
   // Errors: kInternal with a decoded fault record when a wait passes its deadline.
   virtual Status run(uint32_t index, const StepInput& input, StepOutput* output) = 0;
+
+  // Between steps: gives a sequence the keys and values of another. REQUIRES: ids within
+  // CacheLimits.
+  virtual Status copy_cache(const CacheCopy& copy) = 0;
 };
 
 }  // namespace ultraspeed::program

@@ -52,8 +52,13 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
     return false;
   }
   if (is_paused.load()) return false;
+  const bool is_cycle = session.num_generated > 0;  // the first tokens count as the prefill's
   for (size_t i = 0; i < tokens_per_step; ++i) {
     StepEvent event;
+    if (is_cycle && i == 0) {
+      const auto num_tokens = static_cast<uint32_t>(tokens_per_step);
+      event.cycle = engine::VerifyCycle{num_tokens - 1, num_tokens - 1, num_tokens};
+    }
     event.session = id;
     event.prompt_tokens_done = static_cast<uint32_t>(prompt_size);
     event.token = token(session);

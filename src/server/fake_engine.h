@@ -59,6 +59,9 @@ class FakeEngine final : public engine::Engine {
 
   Result<engine::SessionId> start(std::span<const int32_t> prompt,
                                   const engine::GenerationParams& params) override;
+  Result<engine::SessionId> fork(engine::SessionId, uint64_t) override {
+    return make_error(ErrorCode::kUnsupported, "the fake engine does not fork");
+  }
   Status step(std::vector<engine::StepEvent>* events) override;
   void cancel(engine::SessionId session) override;
   bool idle() const override { return num_active() == 0; }

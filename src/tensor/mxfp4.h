@@ -25,6 +25,14 @@ US_HOST_DEVICE constexpr float e8m0_to_float(uint8_t code) {
   return std::bit_cast<float>(static_cast<uint32_t>(code) << 23);
 }
 
+inline constexpr std::array<float, 256> kE8m0Values = [] {
+  std::array<float, 256> values = {};
+  for (uint32_t code = 0; code < 256; ++code) {
+    values[code] = e8m0_to_float(static_cast<uint8_t>(code));
+  }
+  return values;
+}();
+
 // The code of `column` in a row of packed codes.
 US_HOST_DEVICE constexpr uint8_t mxfp4_code(const uint8_t* row_codes, uint32_t column) {
   const uint8_t pair = row_codes[column / 2];

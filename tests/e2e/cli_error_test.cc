@@ -112,6 +112,16 @@ TEST(CliErrors, Folders) {
   expect_error(run_cli({"inspect", empty.path()}), 1, {"no config.json"});
 }
 
+TEST(CliErrors, Drafters) {
+  for (const char* command : {"run", "chat", "serve"}) {
+    expect_error(run_cli({command, "--drafter", "mtp"}), 2,
+                 {"--drafter", "'mtp' is no drafter", "none, suffix, random or replay:N"});
+  }
+  expect_error(run_cli({"run", "--user", "Hi", "--drafter", "replay:5", "--block", "4"}), 1,
+               {"--drafter replay:5", "the block of 4 tokens (see --block)"});
+  expect_error(run_cli({"run", "--user", "Hi", "--block", "0"}), 2, {"--block"});
+}
+
 TEST(CliErrors, Files) {
   expect_error(run_cli({"run", "--prompt-file", "/nowhere"}), 1, {"/nowhere", "No such file"});
   expect_error(run_cli({"score", "--file", "/nowhere"}), 1, {"/nowhere"});

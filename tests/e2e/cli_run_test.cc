@@ -73,17 +73,46 @@ TEST(Run, JsonHasTheDocumentedForm) {
   EXPECT_GT(result["timing"]["decode_ms"].get<double>(), 0);
   EXPECT_GT(result["timing"]["tokens_per_second"].get<double>(), 0);
   const json& speculation = result["speculation"];
-  EXPECT_EQ(speculation["drafter"], "none");
-  EXPECT_EQ(speculation["cycles"].get<size_t>(), result["ids"].size() - 1);
-  EXPECT_EQ(speculation["accepted_length"], 1.0);
-  EXPECT_EQ(speculation["per_position"], json::array());
+  EXPECT_EQ(speculation.size(), 4u);
+  EXPECT_EQ(speculation["drafter"], "suffix");
+  EXPECT_LE(speculation["cycles"].get<size_t>(), result["ids"].size() - 1);
+  EXPECT_GE(speculation["accepted_length"].get<double>(), 1.0);
+  EXPECT_TRUE(speculation["per_position"].is_array());
+}
+
+TEST(Run, NoDrafterChangesTheText) {
+  const json& ids = math_answer()["ids"];
+  const size_t num_decoded = ids.size() - 1;
+  const auto speculation_of = [&](const char* drafter) {
+    const json result = run_json({"--user", kQuestion, "--greedy", "--drafter", drafter});
+    EXPECT_EQ(result["ids"], ids) << drafter;
+    EXPECT_EQ(result["speculation"]["drafter"], drafter);
+    return result["speculation"];
+  };
+  const json none = speculation_of("none");
+  EXPECT_EQ(none["cycles"].get<size_t>(), num_decoded);
+  EXPECT_EQ(none["accepted_length"], 1.0);
+  EXPECT_EQ(none["per_position"], json::array());
+  EXPECT_EQ(speculation_of("random")["per_position"].size(), 7u);
+  const json replay = speculation_of("replay:4");
+  EXPECT_EQ(replay["cycles"].get<size_t>(), (num_decoded + 3) / 4);
+  EXPECT_EQ(replay["per_position"], (json{1.0, 1.0, 1.0, 0.0}));
+}
+
+TEST(Run, ShowsTheAcceptedLength) {
+  const Finished replayed =
+      run_cli({"run", kTinyMimo, "--user", kQuestion, "--greedy", "--drafter", "replay:4"});
+  EXPECT_EQ(replayed.output, math_answer()["text"].get<std::string>());
+  EXPECT_NE(replayed.errors.find(" tokens per second, accepted length "), std::string::npos)
+      << replayed.errors;
 }
 
 TEST(Run, StreamsTheSameTextAloneOnStandardOutput) {
   const Finished streamed = run_cli({"run", kTinyMimo, "--user", kQuestion, "--greedy"});
   EXPECT_EQ(streamed.exit_code, 0);
   EXPECT_EQ(streamed.output, math_answer()["text"].get<std::string>());
-  EXPECT_TRUE(streamed.errors.ends_with(" tokens per second (stop)\n")) << streamed.errors;
+  EXPECT_NE(streamed.errors.find(" tokens per second"), std::string::npos) << streamed.errors;
+  EXPECT_TRUE(streamed.errors.ends_with("(stop)\n")) << streamed.errors;
 }
 
 TEST(Run, TheStopTokenIsAnIdButNoText) {

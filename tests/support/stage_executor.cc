@@ -23,6 +23,7 @@ class StageExecutor final : public program::Executor, public StageValues {
     US_TRY(machine_.check_step(index, input));
     output->columns.assign(input.columns.size(), {});
     machine_.poison_arenas();
+    scratch_.begin_step();
     program_ = &machine_.programs()[index];
     std::vector<size_t> next(program_->lists.size(), 0);
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
@@ -34,6 +35,11 @@ class StageExecutor final : public program::Executor, public StageValues {
       }
       hook_(program_->stages[stage].name, this);
     }
+    return {};
+  }
+
+  Status copy_cache(const program::CacheCopy& copy) override {
+    machine_.copy_cache(copy);
     return {};
   }
 

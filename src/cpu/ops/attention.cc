@@ -33,42 +33,62 @@ class HeadAttention {
     const uint32_t begin = std::max(visible_.begin, chunk * op_.chunk_positions);
     const uint32_t end = std::min(visible_.end, chunk * op_.chunk_positions + op_.chunk_positions);
     float* scores = context_.scratch->floats(kScores, op_.chunk_positions);
+    for_each_run(begin, end, [&](const Run& run) {
+      dot_rows(run.keys, run.key_stride, run.count, query_, op_.head_dim,
+               scores + (run.position - begin));
+    });
+    for (uint32_t i = 0; i < end - begin; ++i) scores[i] *= op_.scale;
     state->start(nullptr, op_.v_head_dim);
-    for (uint32_t position = begin; position < end; ++position) {
-      const float score = op_.scale * dot(query_, key(position), op_.head_dim);
-      scores[position - begin] = score;
-      state->m = std::max(state->m, score);
-    }
-    for (uint32_t position = begin; position < end; ++position) {
-      const float p = std::exp(scores[position - begin] - state->m);
-      const float* v = value(position);
-      state->l += p;
-      for (uint32_t i = 0; i < op_.v_head_dim; ++i) state->o[i] += p * v[i];
-    }
+    state->m = largest(scores, end - begin);
+    state->l = exp_and_sum(scores, state->m, end - begin, scores);
+    for_each_run(begin, end, [&](const Run& run) {
+      add_weighted_rows(run.values, run.value_stride, run.count, scores + (run.position - begin),
+                        op_.v_head_dim, state->o);
+    });
   }
 
  private:
-  uint64_t row(uint32_t position) const {
-    const uint64_t index = context_.cache_index(op_.cache, column_.sequence, position);
-    return index * op_.num_kv_heads + kv_head_;
-  }
-  bool is_in_block(uint32_t position) const {
-    return op_.is_draft_block != 0 && position >= visible_.step_begin;
-  }
-  // The step's own row of a draft block: the k heads, then the v heads.
-  const float* block_row(uint32_t position) const {
-    const uint64_t t = visible_.first_column + (position - visible_.step_begin);
-    return context_.buffer(op_.cache_rows) + t * op_.num_kv_heads * (op_.head_dim + op_.v_head_dim);
-  }
-  const float* key(uint32_t position) const {
-    if (is_in_block(position)) return block_row(position) + kv_head_ * op_.head_dim;
-    return &cache_.keys[row(position) * op_.head_dim];
-  }
-  const float* value(uint32_t position) const {
-    if (is_in_block(position)) {
-      return block_row(position) + op_.num_kv_heads * op_.head_dim + kv_head_ * op_.v_head_dim;
+  // Rows of keys or values that lie together, `stride` floats apart.
+  struct Run {
+    uint32_t position, count;
+    const float* keys;
+    const float* values;
+    size_t key_stride, value_stride;
+  };
+
+  // Positions [begin, end) in runs: those of the cache, then the step's own of a draft block.
+  template <class Function>
+  void for_each_run(uint32_t begin, uint32_t end, Function function) const {
+    const uint32_t cache_end =
+        op_.is_draft_block != 0 ? std::clamp(visible_.step_begin, begin, end) : end;
+    for (uint32_t position = begin; position < cache_end;) {
+      const uint32_t count =
+          std::min(cache_end - position, context_.contiguous_positions(op_.cache, position));
+      function(cached_run(position, count));
+      position += count;
     }
-    return &cache_.values[row(position) * op_.v_head_dim];
+    if (cache_end < end) function(block_run(cache_end, end - cache_end));
+  }
+
+  Run cached_run(uint32_t position, uint32_t count) const {
+    const uint64_t row = context_.cache_index(op_.cache, column_.sequence, position);
+    const uint64_t head = row * op_.num_kv_heads + kv_head_;
+    return {position,
+            count,
+            &cache_.keys[head * op_.head_dim],
+            &cache_.values[head * op_.v_head_dim],
+            size_t{op_.num_kv_heads} * op_.head_dim,
+            size_t{op_.num_kv_heads} * op_.v_head_dim};
+  }
+
+  // A row has the k heads, then the v heads.
+  Run block_run(uint32_t position, uint32_t count) const {
+    const size_t stride = size_t{op_.num_kv_heads} * (op_.head_dim + op_.v_head_dim);
+    const uint64_t t = visible_.first_column + (position - visible_.step_begin);
+    const float* row = context_.buffer(op_.cache_rows) + t * stride;
+    const float* values = row + size_t{op_.num_kv_heads} * op_.head_dim;
+    return {position, count, row + kv_head_ * op_.head_dim, values + kv_head_ * op_.v_head_dim,
+            stride,   stride};
   }
 
   const OpContext& context_;

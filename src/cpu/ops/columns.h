@@ -1,4 +1,4 @@
-// What the projections share: normalised inputs, and one weight row against all columns.
+// What the projections share: the columns of a buffer, normalised or not, as inputs of multiply().
 #pragma once
 
 #include <cstdint>
@@ -10,26 +10,35 @@
 namespace ultraspeed::cpu {
 
 // Scratch slots, so that helpers and their callers do not share an array.
-enum ScratchSlot : size_t { kNormed, kWeightRow, kResults, kScores };
+enum ScratchSlot : size_t { kNormed, kJoined, kEmbedding, kResults, kScores };
 
-// norm(hidden[t]) of all columns of the step: [num_columns, H].
-inline const float* normed_columns(const OpContext& context, const program::NormRef& norm,
-                                   program::BufferId hidden) {
+// first + t * stride for all columns of the step.
+inline const float* const* column_pointers(const OpContext& context, const float* first,
+                                           size_t stride) {
+  const float** columns = context.scratch->pointers(context.num_columns());
+  for (uint32_t t = 0; t < context.num_columns(); ++t) columns[t] = first + t * stride;
+  return columns;
+}
+
+// norm(hidden[t]) of all columns of the step: [num_columns, H]. The tasks of a worker that follow
+// each other mostly want the same.
+inline const float* normed_rows(const OpContext& context, const program::NormRef& norm,
+                                program::BufferId hidden) {
   const uint32_t size = context.hidden_size();
+  if (norm.weight == program::kNoId) return context.buffer(hidden);
+  float* out = context.scratch->floats(kNormed, uint64_t{context.num_columns()} * size);
+  if (!context.scratch->replace_normed(context.rank(), hidden, norm.weight)) return out;
   const float* x = context.buffer(hidden);
   const float* weight = context.vector(norm.weight);
-  float* out = context.scratch->floats(kNormed, uint64_t{context.num_columns()} * size);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    rms_norm(x + t * size, weight, norm.epsilon, size, out + t * size);
+    rms_norm(x + uint64_t{t} * size, weight, norm.epsilon, size, out + uint64_t{t} * size);
   }
   return out;
 }
 
-// The row of a matrix as f32 [matrix.cols].
-inline const float* weight_row(const OpContext& context, const Matrix& matrix, uint32_t row) {
-  float* out = context.scratch->floats(kWeightRow, matrix.cols);
-  dequantize_row(matrix, row, 0, matrix.cols, out);
-  return out;
+inline const float* const* normed_columns(const OpContext& context, const program::NormRef& norm,
+                                          program::BufferId hidden) {
+  return column_pointers(context, normed_rows(context, norm, hidden), context.hidden_size());
 }
 
 }  // namespace ultraspeed::cpu

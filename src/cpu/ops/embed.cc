@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cpu/math.h"
+#include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
@@ -30,7 +31,7 @@ Status run_op(const OpContext& context, const EmbedOperands& op, uint32_t) {
   const uint32_t hidden_size = context.hidden_size();
   const uint32_t first = context.task.row_begin;
   const uint32_t count = context.task.row_count;
-  float* row = context.scratch->floats(0, count);
+  float* row = context.scratch->floats(kEmbedding, count);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
     const TableRow from = row_of(context, op, t);
     dequantize_row(from.table, from.row, first - context.rank() * from.table.cols, count, row);

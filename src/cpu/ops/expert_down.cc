@@ -43,17 +43,22 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
     }
   }
   const auto table = program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs);
-  const Matrix weight = context.matrix(op.weight, table.expert[slot]);
-  const uint32_t chunk_size = op.intermediate_size / partials.num_chunks;
-  const float* activation = context.buffer(op.activation);
-  for (uint32_t row = begin; row < end; ++row) {
-    const float* w = weight_row(context, weight, row);
-    for (uint32_t p = table.pair_begin[slot]; p < table.pair_begin[slot + 1]; ++p) {
-      const float* h = activation + uint64_t{p} * op.intermediate_size;
-      for (uint32_t chunk = 0; chunk < partials.num_chunks; ++chunk) {
-        const float product = dot(w + chunk * chunk_size, h + chunk * chunk_size, chunk_size);
-        partials.at(table.pair_column[p], chunk)[row] += table.pair_weight[p] * product;
-      }
+  const uint32_t first_pair = table.pair_begin[slot];
+  const uint32_t pairs = table.pair_begin[slot + 1] - first_pair;
+  const float* activation =
+      context.buffer(op.activation) + uint64_t{first_pair} * op.intermediate_size;
+  const float** x = context.scratch->pointers(pairs);
+  for (uint32_t p = 0; p < pairs; ++p) x[p] = activation + uint64_t{p} * op.intermediate_size;
+  const uint32_t rows = end - begin;
+  const uint32_t chunks = partials.num_chunks;
+  const ProductOutput products{context.scratch->floats(kResults, uint64_t{pairs} * chunks * rows),
+                               uint64_t{chunks} * rows, rows};
+  multiply({context.matrix(op.weight, table.expert[slot]), begin, rows, chunks}, x, pairs,
+           products);
+  for (uint32_t p = 0; p < pairs; ++p) {
+    for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
+      add_weighted_rows(products.at(p, chunk), 0, 1, table.pair_weight + first_pair + p, rows,
+                        partials.at(table.pair_column[first_pair + p], chunk) + begin);
     }
   }
   return {};

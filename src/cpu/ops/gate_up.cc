@@ -1,25 +1,23 @@
 // GateUp: rows of a dense layer's gate and up projections, joined by SwiGLU.
-#include "cpu/math.h"
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
 
 Status run_op(const OpContext& context, const program::GateUpOperands& op, uint32_t) {
+  const program::Task& task = context.task;
   const Matrix weight = context.matrix(op.weight);
-  const float* x = normed_columns(context, op.norm, op.hidden);
-  float* output = context.buffer(op.output);
-  float* gates = context.scratch->floats(kResults, context.num_columns());
-  for (uint32_t row = context.task.row_begin; row < context.row_end(); ++row) {
-    const float* gate = weight_row(context, weight, row);
-    for (uint32_t t = 0; t < context.num_columns(); ++t) {
-      gates[t] = dot(gate, x + uint64_t{t} * weight.cols, weight.cols);
-    }
-    const float* up = weight_row(context, weight, op.intermediate_size + row);
-    for (uint32_t t = 0; t < context.num_columns(); ++t) {
-      output[uint64_t{t} * op.intermediate_size + row] =
-          silu(gates[t]) * dot(up, x + uint64_t{t} * weight.cols, weight.cols);
-    }
+  const float* const* x = normed_columns(context, op.norm, op.hidden);
+  const uint32_t columns = context.num_columns();
+  const uint32_t rows = task.row_count;
+  float* gates = context.scratch->floats(kResults, uint64_t{columns} * rows);
+  float* output = context.buffer(op.output) + task.row_begin;
+  multiply({weight, task.row_begin, rows}, x, columns, {gates, rows});
+  multiply({weight, op.intermediate_size + task.row_begin, rows}, x, columns,
+           {output, op.intermediate_size});
+  for (uint32_t t = 0; t < columns; ++t) {
+    float* up = output + uint64_t{t} * op.intermediate_size;
+    silu_multiply(gates + uint64_t{t} * rows, up, rows, up);
   }
   return {};
 }

@@ -71,6 +71,7 @@ class OpHarness {
   Status run(const program::Operands& operands, uint32_t row_begin, uint32_t row_count,
              uint32_t part = 0) {
     program_.stages = {{"stage", 0, operands}};
+    scratch_.begin_step();
     program::Task task;
     task.row_begin = row_begin;
     task.row_count = row_count;

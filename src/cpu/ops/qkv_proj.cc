@@ -54,107 +54,97 @@ class HeadOutput {
   uint32_t head_;
 };
 
-// results[t] = weight row * x[t]
-void project_row(const OpContext& context, const Matrix& weight, uint32_t row, const float* x,
-                 float* results) {
-  const float* w = weight_row(context, weight, row);
-  for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    results[t] = dot(w, x + uint64_t{t} * weight.cols, weight.cols);
-  }
-}
-
-// Rows that are written as they are, times `factor`.
-void plain_rows(const OpContext& context, const Matrix& weight, const HeadOutput& head,
-                uint32_t begin, uint32_t count, float factor, const float* x) {
-  float* results = context.scratch->floats(kResults, context.num_columns());
-  for (uint32_t dim = begin; dim < begin + count; ++dim) {
-    project_row(context, weight, head.first_row() + dim, x, results);
-    for (uint32_t t = 0; t < context.num_columns(); ++t) {
-      head.column(t)[dim] = results[t] * factor;
-    }
-  }
-}
-
-// Pairs (i, i + half) are rotated by position * theta^(-2i / rotary_dim).
-float rotation_frequency(const QkvProjOperands& op, uint32_t i) {
-  const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
-  return 1.0F / std::pow(op.rope_theta, exponent);
-}
-
-void write_rotated(const OpContext& context, uint32_t t, float frequency, float low, float high,
-                   float* out_low, float* out_high) {
-  const float angle = static_cast<float>(context.input.columns[t].position) * frequency;
-  const float cosine = std::cos(angle);
-  const float sine = std::sin(angle);
-  *out_low = low * cosine - high * sine;
-  *out_high = high * cosine + low * sine;
-}
-
-void rotated_rows(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
-                  const HeadOutput& head, uint32_t begin, uint32_t count, const float* x) {
-  const uint32_t columns = context.num_columns();
+// The angles position * theta^(-2i / rotary_dim), in binary32.
+const Rotation& column_rotation(const OpContext& context, const QkvProjOperands& op) {
+  bool is_new = false;
+  Rotation& rotation = context.scratch->rotation(op.rope_theta, op.rotary_dim, &is_new);
+  if (!is_new) return rotation;
   const uint32_t half = op.rotary_dim / 2;
-  float* low = context.scratch->floats(kResults, size_t{2} * columns);
-  float* high = low + columns;
-  for (uint32_t i = begin; i < begin + count; ++i) {
-    project_row(context, weight, head.first_row() + i, x, low);
-    project_row(context, weight, head.first_row() + half + i, x, high);
-    const float frequency = rotation_frequency(op, i);
-    for (uint32_t t = 0; t < columns; ++t) {
-      float* out = head.column(t);
-      write_rotated(context, t, frequency, low[t], high[t], &out[i], &out[half + i]);
-    }
-  }
-}
-
-// A whole head of q or k, normalised before the rotation.
-void normed_head(const OpContext& context, const Matrix& weight, const QkvProjOperands& op,
-                 const HeadOutput& head, const float* x) {
   const uint32_t columns = context.num_columns();
-  const uint32_t half = op.rotary_dim / 2;
-  const program::NormRef& norm = head.is_query() ? op.q_norm : op.k_norm;
-  float* results = context.scratch->floats(kResults, columns);
-  float* raw = context.scratch->floats(kScores, uint64_t{columns} * op.head_dim);
-  for (uint32_t dim = 0; dim < op.head_dim; ++dim) {
-    project_row(context, weight, head.first_row() + dim, x, results);
-    for (uint32_t t = 0; t < columns; ++t) raw[uint64_t{t} * op.head_dim + dim] = results[t];
-  }
-  for (uint32_t t = 0; t < columns; ++t) {
-    float* row = raw + uint64_t{t} * op.head_dim;
-    rms_norm(row, context.vector(norm.weight), norm.epsilon, op.head_dim, row);
-    std::copy(row + op.rotary_dim, row + op.head_dim, head.column(t) + op.rotary_dim);
-  }
+  rotation.cosines.resize(size_t{columns} * half);
+  rotation.sines.resize(size_t{columns} * half);
   for (uint32_t i = 0; i < half; ++i) {
-    const float frequency = rotation_frequency(op, i);
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
+    const float frequency = 1.0F / std::pow(op.rope_theta, exponent);
     for (uint32_t t = 0; t < columns; ++t) {
-      const float* row = raw + uint64_t{t} * op.head_dim;
-      float* out = head.column(t);
-      write_rotated(context, t, frequency, row[i], row[half + i], &out[i], &out[half + i]);
+      const float angle = static_cast<float>(context.input.columns[t].position) * frequency;
+      rotation.cosines[size_t{t} * half + i] = std::cos(angle);
+      rotation.sines[size_t{t} * half + i] = std::sin(angle);
     }
+  }
+  return rotation;
+}
+
+// heads: a whole head of every column, [num_columns, head_dim].
+void normalise_head(const OpContext& context, const program::NormRef& norm, uint32_t head_dim,
+                    float* heads) {
+  if (norm.weight == program::kNoId) return;
+  for (uint32_t t = 0; t < context.num_columns(); ++t) {
+    float* head = heads + uint64_t{t} * head_dim;
+    rms_norm(head, context.vector(norm.weight), norm.epsilon, head_dim, head);
+  }
+}
+
+// A part of a q or k head: its share of the rotation pairs (i, i + half), low sides then high
+// sides, and of the dimensions after them. All of a head lies together.
+void rotated_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
+                  const float* const* x) {
+  const Matrix weight = context.matrix(op.weight);
+  const uint32_t columns = context.num_columns();
+  const uint32_t part = context.task.part;
+  const uint32_t half = op.rotary_dim / 2;
+  const uint32_t pairs = half / op.head_parts;
+  const uint32_t rest = (op.head_dim - op.rotary_dim) / op.head_parts;
+  const uint32_t first_pair = part * pairs;
+  const uint32_t first_rest = op.rotary_dim + part * rest;
+  const uint32_t stride = 2 * pairs + rest;
+  float* results = context.scratch->floats(kResults, uint64_t{columns} * stride);
+  const uint32_t row = head.first_row();
+  if (op.head_parts == 1) {
+    multiply({weight, row, op.head_dim}, x, columns, {results, stride});
+  } else {
+    multiply({weight, row + first_pair, pairs}, x, columns, {results, stride});
+    multiply({weight, row + half + first_pair, pairs}, x, columns, {results + pairs, stride});
+    multiply({weight, row + first_rest, rest}, x, columns, {results + 2 * pairs, stride});
+  }
+  normalise_head(context, head.is_query() ? op.q_norm : op.k_norm, op.head_dim, results);
+  const Rotation& rotation = column_rotation(context, op);
+  for (uint32_t t = 0; t < columns; ++t) {
+    const float* low = results + uint64_t{t} * stride;
+    const float* high = low + pairs;
+    const float* cosines = &rotation.cosines[size_t{t} * half + first_pair];
+    const float* sines = &rotation.sines[size_t{t} * half + first_pair];
+    float* out = head.column(t);
+    for (uint32_t i = 0; i < pairs; ++i) {
+      out[first_pair + i] = low[i] * cosines[i] - high[i] * sines[i];
+      out[first_pair + half + i] = high[i] * cosines[i] + low[i] * sines[i];
+    }
+    std::copy_n(high + pairs, rest, out + first_rest);
+  }
+}
+
+// A part of a v head.
+void value_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
+                const float* const* x) {
+  const uint32_t columns = context.num_columns();
+  const uint32_t rows = op.v_head_dim / op.head_parts;
+  const uint32_t first = context.task.part * rows;
+  float* results = context.scratch->floats(kResults, uint64_t{columns} * rows);
+  multiply({context.matrix(op.weight), head.first_row() + first, rows}, x, columns,
+           {results, rows});
+  for (uint32_t t = 0; t < columns; ++t) {
+    float* out = head.column(t) + first;
+    for (uint32_t i = 0; i < rows; ++i) out[i] = results[uint64_t{t} * rows + i] * op.value_scale;
   }
 }
 
 }  // namespace
 
 Status run_op(const OpContext& context, const QkvProjOperands& op, uint32_t) {
-  const Matrix weight = context.matrix(op.weight);
-  const float* x = normed_columns(context, op.norm, op.hidden);
-  const uint32_t part = context.task.part;
+  const float* const* x = normed_columns(context, op.norm, op.hidden);
   for (uint32_t index = context.task.row_begin; index < context.row_end(); ++index) {
     const HeadOutput head(context, op, index);
-    if (head.is_value()) {
-      const uint32_t rows = op.v_head_dim / op.head_parts;
-      plain_rows(context, weight, head, part * rows, rows, op.value_scale, x);
-      continue;
-    }
-    if ((head.is_query() ? op.q_norm : op.k_norm).weight != program::kNoId) {
-      normed_head(context, weight, op, head, x);
-      continue;
-    }
-    const uint32_t pairs = op.rotary_dim / 2 / op.head_parts;
-    rotated_rows(context, weight, op, head, part * pairs, pairs, x);
-    const uint32_t rest = (op.head_dim - op.rotary_dim) / op.head_parts;
-    plain_rows(context, weight, head, op.rotary_dim + part * rest, rest, 1.0F, x);
+    head.is_value() ? value_head(context, op, head, x) : rotated_head(context, op, head, x);
   }
   return {};
 }

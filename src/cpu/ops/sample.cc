@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "cpu/kernels/kernels.h"
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
@@ -32,20 +33,37 @@ tl::unexpected<Error> bad_logit(std::string_view what, uint32_t position, size_t
                     position, what, token_id, value);
 }
 
+constexpr uint32_t kPiece = 1024;  // of a long list of logits, for the vector loops
+
+// The first of the largest; NaN counts as larger than everything.
 uint32_t argmax(std::span<const float> values) {
-  return static_cast<uint32_t>(std::max_element(values.begin(), values.end()) - values.begin());
+  const auto count = static_cast<uint32_t>(values.size());
+  float most = -kInfinity;
+  uint32_t piece = 0;
+  for (uint32_t begin = 0; begin < count; begin += kPiece) {
+    const float of_piece = largest(values.data() + begin, std::min(kPiece, count - begin));
+    if (of_piece <= most) continue;
+    most = of_piece;
+    piece = begin;
+    if (std::isnan(most)) break;
+  }
+  const auto is_found = [&](float value) { return value == most || std::isnan(value); };
+  const auto found = std::find_if(values.begin() + piece, values.end(), is_found);
+  return static_cast<uint32_t>(found - values.begin());
 }
 
 // log_sum such that logit - log_sum is the log-probability.
 Result<double> log_sum_exp(std::span<const float> logits, uint32_t position) {
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (!(logits[id] < kInfinity)) return bad_logit("logit", position, id, logits[id]);
-  }
-  const double largest = logits[argmax(logits)];
-  if (std::isinf(largest)) return bad_logit("largest logit", position, argmax(logits), -kInfinity);
+  const uint32_t best = argmax(logits);
+  const float most = logits[best];
+  if (!(most < kInfinity)) return bad_logit("logit", position, best, most);
+  if (std::isinf(most)) return bad_logit("largest logit", position, best, most);
   double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return largest + std::log(sum);
+  for (size_t begin = 0; begin < logits.size(); begin += kPiece) {
+    const auto piece = logits.subspan(begin, std::min<size_t>(kPiece, logits.size() - begin));
+    sum += exp_and_sum(piece.data(), most, static_cast<uint32_t>(piece.size()), nullptr);
+  }
+  return most + std::log(sum);
 }
 
 // The ids of the `count` largest values, in order. A heap of `count` ids: most values are only

@@ -11,7 +11,7 @@
 namespace ultraspeed::cpu {
 
 // The choice for logits f32 [vocab_size] of the column at `position`. In order:
-//   raw     log-softmax of the logits, in float64, summed by ascending id: the reported logprobs
+//   raw     log-softmax of the logits: the reported logprobs (docs/numerics.md section 2)
 //   adjust  ColumnSampling::adjustments, repetition first, then bias
 //   greedy  temperature 0: the largest adjusted logit; below, x = adjusted logit / temperature and
 //           probabilities are softmax(x) over what the previous step left

@@ -1,0 +1,270 @@
+#include "cpu/kernels/kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cpu/math.h"
+
+// Three widths of x86 vectors are enough; scalable vectors cannot be members of a struct.
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/kernels/kernels.cc"
+#include "hwy/foreach_target.h"  // compiles this file once a target
+//
+#include "cpu/kernels/lanes-inl.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ultraspeed::cpu {
+namespace HWY_NAMESPACE {
+
+// R rows times C inputs at once, over some steps of the columns. More inputs share the decoding of
+// a weight; R * C running sums of 16 lanes must fit the registers. sums[c * R + r].
+template <class Row, size_t R, size_t C>
+HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step,
+                              const float* const* x, float* sums) {
+  Lanes16 lanes[R * C];
+  for (auto& sum : lanes) sum = zero_lanes();
+  for (uint32_t step = first_step; step < last_step;) {
+    const uint32_t block = step / Row::kBlockSteps;
+    const uint32_t block_end = std::min(last_step, (block + 1) * Row::kBlockSteps);
+    HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) rows[r].start_block(block);
+    for (; step < block_end; ++step) {
+      HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) {
+        const Lanes16 weights = rows[r].decode(step);
+        HWY_UNROLL(8) for (size_t c = 0; c < C; ++c) {
+          add_product(weights, load_lanes(x[c] + size_t{step} * 16), &lanes[c * R + r]);
+        }
+      }
+    }
+  }
+  static_assert(R * C % 4 == 0);
+  HWY_UNROLL(8) for (size_t i = 0; i < R * C; i += 4) {
+    sum_four(lanes[i], lanes[i + 1], lanes[i + 2], lanes[i + 3], sums + i);
+  }
+}
+
+// All rows times C inputs from `input` on. The last tile may repeat the last row; those sums are
+// dropped.
+template <class Row, size_t R, size_t C>
+HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* x, uint32_t input,
+                                  const ProductOutput& out) {
+  const uint32_t chunk_steps = matrix.matrix.cols / 16 / matrix.num_chunks;
+  for (uint32_t r = 0; r < matrix.num_rows; r += R) {
+    Row rows[R];
+    const uint32_t count = std::min<uint32_t>(R, matrix.num_rows - r);
+    for (uint32_t i = 0; i < R; ++i) {
+      rows[i] = Row(matrix.matrix, matrix.row + r + std::min(i, count - 1));
+    }
+    for (uint32_t chunk = 0; chunk < matrix.num_chunks; ++chunk) {
+      HWY_ALIGN float sums[R * C];
+      multiply_tile<Row, R, C>(rows, chunk * chunk_steps, (chunk + 1) * chunk_steps, x + input,
+                               sums);
+      for (uint32_t c = 0; c < C; ++c) {
+        float* to = out.at(input + c, chunk) + r;
+        if (count == R) {
+          for (size_t i = 0; i < R; ++i) to[i] = sums[c * R + i];
+        } else {
+          std::copy(sums + c * R, sums + c * R + count, to);
+        }
+      }
+    }
+  }
+}
+
+template <class Row>
+HWY_INLINE void multiply_format(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                                const ProductOutput& out) {
+  constexpr bool kManyRegisters = kVectorLanes == 16;
+  uint32_t input = 0;
+  for (; kManyRegisters && num_inputs - input >= 8; input += 8) {
+    multiply_inputs<Row, 2, 8>(rows, x, input, out);
+  }
+  for (; num_inputs - input >= 4; input += 4) {
+    multiply_inputs<Row, kManyRegisters ? 4 : 1, 4>(rows, x, input, out);
+  }
+  for (; num_inputs - input >= 2; input += 2) {
+    multiply_inputs<Row, kManyRegisters ? 4 : 2, 2>(rows, x, input, out);
+  }
+  if (input < num_inputs) multiply_inputs<Row, 4, 1>(rows, x, input, out);
+}
+
+void multiply_vectors(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                      const ProductOutput& out) {
+  switch (rows.matrix.format) {
+    case tensor::WeightFormat::kF32:
+      return multiply_format<F32Row>(rows, x, num_inputs, out);
+    case tensor::WeightFormat::kBf16:
+      return multiply_format<Bf16Row>(rows, x, num_inputs, out);
+    case tensor::WeightFormat::kFp8Block128:
+      return multiply_format<Fp8Row>(rows, x, num_inputs, out);
+    case tensor::WeightFormat::kMxfp4:
+      return multiply_format<Mxfp4Row>(rows, x, num_inputs, out);
+  }
+}
+
+void dot_rows_vectors(const float* rows, size_t stride, uint32_t num_rows, const float* x,
+                      uint32_t steps, float* out) {
+  for (uint32_t r = 0; r < num_rows; r += 4) {
+    F32Row four[4];
+    const uint32_t count = std::min(4u, num_rows - r);
+    for (uint32_t i = 0; i < 4; ++i) four[i] = F32Row(rows + (r + std::min(i, count - 1)) * stride);
+    HWY_ALIGN float sums[4];
+    multiply_tile<F32Row, 4, 1>(four, 0, steps, &x, sums);
+    std::copy(sums, sums + count, out + r);
+  }
+}
+
+void add_weighted_rows_vectors(const float* rows, size_t stride, uint32_t num_rows,
+                               const float* weights, uint32_t count, float* out) {
+  const FloatTag tag;
+  uint32_t c = 0;
+  // Several vectors at once: their sums do not wait for each other.
+  constexpr size_t kVectors = 4;
+  for (; c + kVectors * kVectorLanes <= count; c += kVectors * kVectorLanes) {
+    FloatVector sums[kVectors];
+    for (size_t i = 0; i < kVectors; ++i) sums[i] = hn::LoadU(tag, out + c + i * kVectorLanes);
+    for (uint32_t r = 0; r < num_rows; ++r) {
+      const FloatVector weight = hn::Set(tag, weights[r]);
+      const float* row = rows + r * stride + c;
+      for (size_t i = 0; i < kVectors; ++i) {
+        sums[i] = fused_multiply_add(weight, hn::LoadU(tag, row + i * kVectorLanes), sums[i]);
+      }
+    }
+    for (size_t i = 0; i < kVectors; ++i) hn::StoreU(sums[i], tag, out + c + i * kVectorLanes);
+  }
+  for (; c < count; ++c) {
+    for (uint32_t r = 0; r < num_rows; ++r) {
+      out[c] = std::fma(weights[r], rows[r * stride + c], out[c]);
+    }
+  }
+}
+
+float largest_vectors(const float* x, uint32_t count) {
+  const FloatTag tag;
+  FloatVector most = hn::Set(tag, x[0]);
+  auto is_number = hn::Eq(most, most);
+  uint32_t i = 0;
+  for (; i + kVectorLanes <= count; i += kVectorLanes) {
+    const FloatVector values = hn::LoadU(tag, x + i);
+    is_number = hn::And(is_number, hn::Eq(values, values));
+    most = hn::Max(most, values);
+  }
+  float result = hn::GetLane(hn::MaxOfLanes(tag, most));
+  bool all_numbers = hn::AllTrue(tag, is_number);
+  for (; i < count; ++i) {
+    all_numbers = all_numbers && x[i] == x[i];
+    result = std::max(result, x[i]);
+  }
+  return all_numbers ? result : std::numeric_limits<float>::quiet_NaN();
+}
+
+// A tail shorter than the lanes is filled up with values whose exponential is 0.
+float exp_and_sum_vectors(const float* x, float shift, uint32_t count, float* out) {
+  const FloatTag tag;
+  const FloatVector shifts = hn::Set(tag, shift);
+  Lanes16 sum = zero_lanes();
+  for (uint32_t begin = 0; begin < count; begin += 16) {
+    const uint32_t length = std::min(16u, count - begin);
+    HWY_ALIGN float tail[16];
+    const float* from = x + begin;
+    if (length < 16) {
+      std::fill(tail, tail + 16, -std::numeric_limits<float>::infinity());
+      std::copy(from, from + length, tail);
+      from = tail;
+    }
+    Lanes16 values = load_lanes(from);
+    for (size_t i = 0; i < kParts; ++i) {
+      values.part[i] = hn::Exp(tag, hn::Sub(values.part[i], shifts));
+      sum.part[i] = hn::Add(sum.part[i], values.part[i]);
+    }
+    if (out == nullptr) continue;
+    float* to = length < 16 ? tail : out + begin;
+    for (size_t i = 0; i < kParts; ++i) hn::StoreU(values.part[i], tag, to + i * kVectorLanes);
+    if (length < 16) std::copy(tail, tail + length, out + begin);
+  }
+  return sum_of_lanes(sum);
+}
+
+void silu_multiply_vectors(const float* gate, const float* up, uint32_t count, float* out) {
+  const FloatTag tag;
+  const FloatVector one = hn::Set(tag, 1.0F);
+  const auto silu_of = [&](FloatVector g, FloatVector u) {
+    // Exp() is not for more than 104; the sigmoid is 0 to all float digits long before.
+    const FloatVector x = hn::Min(hn::Set(tag, 88.0F), hn::Neg(g));
+    const FloatVector sigmoid = hn::Div(one, hn::Add(one, hn::Exp(tag, x)));
+    return hn::Mul(hn::Mul(g, sigmoid), u);
+  };
+  uint32_t i = 0;
+  for (; i + kVectorLanes <= count; i += kVectorLanes) {
+    hn::StoreU(silu_of(hn::LoadU(tag, gate + i), hn::LoadU(tag, up + i)), tag, out + i);
+  }
+  for (; i < count; ++i) {
+    out[i] = hn::GetLane(silu_of(hn::Set(tag, gate[i]), hn::Set(tag, up[i])));
+  }
+}
+
+const char* target_name() {
+  return hwy::TargetName(HWY_TARGET);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ultraspeed::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace ultraspeed::cpu {
+namespace {
+
+HWY_EXPORT(multiply_vectors);
+HWY_EXPORT(dot_rows_vectors);
+HWY_EXPORT(add_weighted_rows_vectors);
+HWY_EXPORT(largest_vectors);
+HWY_EXPORT(exp_and_sum_vectors);
+HWY_EXPORT(silu_multiply_vectors);
+HWY_EXPORT(target_name);
+
+}  // namespace
+
+void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+              const ProductOutput& out) {
+  if (rows.matrix.has_vector_layout && rows.matrix.cols % (16 * rows.num_chunks) == 0) {
+    return HWY_DYNAMIC_DISPATCH(multiply_vectors)(rows, x, num_inputs, out);
+  }
+  multiply_plain(rows, x, num_inputs, out);
+}
+
+void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,
+              float* out) {
+  if (count % 16 == 0) {
+    return HWY_DYNAMIC_DISPATCH(dot_rows_vectors)(rows, stride, num_rows, x, count / 16, out);
+  }
+  for (uint32_t r = 0; r < num_rows; ++r) out[r] = dot(rows + r * stride, x, count);
+}
+
+void add_weighted_rows(const float* rows, size_t stride, uint32_t num_rows, const float* weights,
+                       uint32_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(add_weighted_rows_vectors)(rows, stride, num_rows, weights, count, out);
+}
+
+float largest(const float* x, uint32_t count) {
+  return HWY_DYNAMIC_DISPATCH(largest_vectors)(x, count);
+}
+
+float exp_and_sum(const float* x, float shift, uint32_t count, float* out) {
+  return HWY_DYNAMIC_DISPATCH(exp_and_sum_vectors)(x, shift, count, out);
+}
+
+void silu_multiply(const float* gate, const float* up, uint32_t count, float* out) {
+  HWY_DYNAMIC_DISPATCH(silu_multiply_vectors)(gate, up, count, out);
+}
+
+std::string vector_target_name() {
+  return HWY_DYNAMIC_DISPATCH(target_name)();
+}
+
+}  // namespace ultraspeed::cpu
+#endif

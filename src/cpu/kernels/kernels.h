@@ -1,0 +1,56 @@
+// The loops that take the time, in the widest vectors that the processor has (Highway chooses at
+// run time). Sums keep the 16 lanes of docs/numerics.md whatever the vector's width, so multiply()
+// gives the bits of its plain definition in math.h on every processor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cpu/machine.h"
+
+namespace ultraspeed::cpu {
+
+// Rows [row, row + num_rows) of a matrix; the columns in chunks that are summed apart.
+struct MatrixRows {
+  Matrix matrix;
+  uint32_t row = 0, num_rows = 0;
+  uint32_t num_chunks = 1;  // divides the columns
+};
+
+// Where a product goes: first[i * input_stride + chunk * chunk_stride + r].
+struct ProductOutput {
+  float* first = nullptr;
+  size_t input_stride = 0;
+  size_t chunk_stride = 0;
+
+  float* at(uint32_t input, uint32_t chunk) const {
+    return first + input * input_stride + chunk * chunk_stride;
+  }
+};
+
+// out[i, chunk, r] = sum over the chunk's columns c of rows[r, c] * x[i][c], for the num_inputs
+// vectors x[i].
+void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+              const ProductOutput& out);
+
+// out[r] = sum_c rows[r * stride + c] * x[c], for `count` terms.
+void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,
+              float* out);
+
+// out[c] += weights[0] * rows[c] + weights[1] * rows[stride + c] + ..., in this order, fused.
+void add_weighted_rows(const float* rows, size_t stride, uint32_t num_rows, const float* weights,
+                       uint32_t count, float* out);
+
+// The largest of `count` > 0 values; NaN if one is.
+float largest(const float* x, uint32_t count);
+
+// out[i] = exp(x[i] - shift); returns their sum. out may be x or nullptr (the sum alone).
+float exp_and_sum(const float* x, float shift, uint32_t count, float* out);
+
+// out[i] = silu(gate[i]) * up[i]; out may be one of them.
+void silu_multiply(const float* gate, const float* up, uint32_t count, float* out);
+
+// The instruction set in use: "AVX3", "AVX2", ...
+std::string vector_target_name();
+
+}  // namespace ultraspeed::cpu

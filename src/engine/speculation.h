@@ -1,0 +1,54 @@
+// What drafting was worth.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace ultraspeed::engine {
+
+// The verify cycles of one session, or of many. The prefill's token is no part of a cycle, nor are
+// tokens that a stop or a limit cut off.
+class SpeculationStats {
+ public:
+  void add(const VerifyCycle& cycle) {
+    ++num_cycles_;
+    num_tokens_ += cycle.num_tokens;
+    if (positions_.size() < cycle.num_drafts) positions_.resize(cycle.num_drafts);
+    for (uint32_t i = 0; i < cycle.num_drafts; ++i) {
+      ++positions_[i].num_drafts;
+      if (i < cycle.num_accepted) ++positions_[i].num_accepted;
+    }
+  }
+
+  uint64_t num_cycles() const { return num_cycles_; }
+  bool has_drafts() const { return !positions_.empty(); }
+
+  // Tokens a cycle, the target's own included; 0 without cycles.
+  double accepted_length() const { return ratio(num_tokens_, num_cycles_); }
+
+  // [draft position]: the share of the drafts there that were accepted.
+  std::vector<double> acceptance() const {
+    std::vector<double> shares;
+    for (const Position& at : positions_) shares.push_back(ratio(at.num_accepted, at.num_drafts));
+    return shares;
+  }
+
+ private:
+  struct Position {
+    uint64_t num_drafts = 0;
+    uint64_t num_accepted = 0;
+  };
+
+  static double ratio(uint64_t part, uint64_t whole) {
+    return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+  }
+
+  uint64_t num_cycles_ = 0;
+  uint64_t num_tokens_ = 0;
+  std::vector<Position> positions_;
+};
+
+}  // namespace ultraspeed::engine

@@ -1,0 +1,235 @@
+// Blocks of drafts over the fake executor: what is accepted, where a block ends, how sessions share
+// columns and pages, and that no draft ever changes a text.
+#include "engine/speculation.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "engine/engine_harness.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+std::vector<int32_t> prompt_of(size_t size, int32_t first = 1) {
+  std::vector<int32_t> prompt(size);
+  std::iota(prompt.begin(), prompt.end(), first);
+  return prompt;
+}
+
+HarnessOptions drafting(DrafterKind kind, uint32_t tokens_per_cycle = 1, uint32_t block_size = 8) {
+  HarnessOptions options;
+  options.decode_width = 8;
+  options.drafter = {kind, tokens_per_cycle};
+  options.block_size = block_size;
+  return options;
+}
+
+// Starts a session that a replay drafter knows the output of.
+SessionId start_known(Harness& harness, const std::vector<int32_t>& prompt,
+                      GenerationParams params) {
+  params.expected_output =
+      expected_transcript(prompt, params, harness.engine->max_context()).tokens;
+  return harness.engine->start(prompt, params).value();
+}
+
+const std::vector<DrafterOptions> kDrafters = {{DrafterKind::kNone, 1},   {DrafterKind::kSuffix, 1},
+                                               {DrafterKind::kRandom, 1}, {DrafterKind::kReplay, 1},
+                                               {DrafterKind::kReplay, 2}, {DrafterKind::kReplay, 5},
+                                               {DrafterKind::kReplay, 8}};
+
+TEST(Speculation, EveryDrafterGivesTheSameText) {
+  GenerationParams params;
+  params.sampling.seed = 5;
+  params.sampling.repetition_penalty = 1.25F;
+  params.sampling.presence_penalty = 0.5F;
+  params.sampling.frequency_penalty = 0.25F;
+  params.sampling.logit_bias = {{50, 2.5F}, {3, -1.0F}};
+  const auto prompt = prompt_of(10);
+  const Transcript expected = expected_transcript(prompt, params, 64);
+  for (const DrafterOptions& drafter : kDrafters) {
+    Harness harness(drafting(drafter.kind, drafter.tokens_per_cycle));
+    const SessionId id = start_known(harness, prompt, params);
+    ASSERT_TRUE(harness.run_until_idle());
+    EXPECT_EQ(harness.transcripts[id], expected) << static_cast<int>(drafter.kind);
+    EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u);
+  }
+}
+
+TEST(Speculation, AcceptsAllSomeAndNone) {
+  GenerationParams params;
+  params.max_tokens = 41;  // 40 after the prefill's
+  for (const uint32_t tokens_per_cycle : {1u, 2u, 4u, 5u, 8u}) {
+    Harness harness(drafting(DrafterKind::kReplay, tokens_per_cycle));
+    const SessionId id = start_known(harness, prompt_of(10), params);
+    ASSERT_TRUE(harness.run_until_idle());
+    const SpeculationStats& stats = harness.speculation[id];
+    EXPECT_EQ(stats.num_cycles(), 40u / tokens_per_cycle);
+    EXPECT_EQ(stats.accepted_length(), tokens_per_cycle);
+    const auto acceptance = stats.acceptance();
+    ASSERT_EQ(acceptance.size(), std::min(tokens_per_cycle, 7u));
+    for (size_t i = 0; i < acceptance.size(); ++i) {
+      EXPECT_EQ(acceptance[i], i + 1 < tokens_per_cycle ? 1 : 0);
+    }
+  }
+}
+
+TEST(Speculation, ABlockEndsAtTheStopToken) {
+  const auto prompt = prompt_of(10);
+  const Transcript whole = expected_transcript(prompt, {}, 64);
+  for (size_t length = 2; length <= 12; ++length) {
+    GenerationParams params;
+    params.stop_ids = {whole.tokens[length - 1]};
+    const Transcript expected = expected_transcript(prompt, params, 64);
+    Harness harness(drafting(DrafterKind::kReplay, 8));
+    params.expected_output = whole.tokens;  // the drafter knows what would come after the stop
+    const SessionId id = harness.engine->start(prompt, params).value();
+    ASSERT_TRUE(harness.run_until_idle());
+    EXPECT_EQ(harness.transcripts[id], expected);
+    EXPECT_EQ(expected.finished, FinishReason::kStop);
+    // Nothing comes after the token that ends a session, and cut tokens are not counted.
+    EXPECT_TRUE(harness.last_events.back().finished);
+    const SpeculationStats& stats = harness.speculation[id];
+    EXPECT_EQ(stats.accepted_length() * static_cast<double>(stats.num_cycles()),
+              static_cast<double>(expected.tokens.size()) - 1);
+  }
+}
+
+TEST(Speculation, ABlockEndsAtTheLimitsOfLengthAndContext) {
+  for (uint32_t max_tokens = 0; max_tokens <= 20; ++max_tokens) {
+    GenerationParams params;
+    params.max_tokens = max_tokens;
+    HarnessOptions options = drafting(DrafterKind::kRandom);
+    options.max_context = 25;
+    Harness harness(options);
+    const auto prompt = prompt_of(10);
+    const SessionId id = harness.engine->start(prompt, params).value();
+    ASSERT_TRUE(harness.run_until_idle());
+    EXPECT_EQ(harness.transcripts[id], expected_transcript(prompt, params, 25));
+    const uint32_t limit = max_tokens == 0 ? 25 : std::min(25u, 10 + max_tokens);
+    for (const auto& step : harness.executor->steps) {
+      // The last token of the output is chosen but never computed.
+      for (const auto& column : step.columns) EXPECT_LT(column.position + 1, limit);
+    }
+  }
+}
+
+TEST(Speculation, LogprobsAreThoseOfTheAcceptedRows) {
+  Harness harness(drafting(DrafterKind::kReplay, 4));
+  GenerationParams params;
+  params.sampling.num_logprobs = 2;
+  std::vector<int32_t> tokens = prompt_of(10);
+  start_known(harness, tokens, params);
+  while (!harness.engine->idle()) {
+    ASSERT_TRUE(harness.step());
+    for (const StepEvent& event : harness.last_events) {
+      if (!event.token) continue;
+      EXPECT_EQ(event.token->logprob, FakeExecutor::logprob(tokens, event.token->id));
+      EXPECT_EQ(event.token->top_logprobs.size(), 2u);
+      tokens.push_back(event.token->id);
+    }
+  }
+  EXPECT_EQ(tokens.size(), 64u);
+}
+
+TEST(Speculation, SessionsShareTheColumns) {
+  HarnessOptions options = drafting(DrafterKind::kRandom);
+  options.num_kv_pages = 200;
+  for (const auto& [num_sessions, block_sizes] :
+       std::vector<std::pair<size_t, std::vector<size_t>>>{{1, {8}},
+                                                           {2, {4, 4}},
+                                                           {3, {3, 3, 2}},
+                                                           {5, {2, 2, 2, 1, 1}},
+                                                           {9, std::vector<size_t>(8, 1)}}) {
+    options.max_sessions = static_cast<uint32_t>(num_sessions);
+    Harness harness(options);
+    for (size_t i = 0; i < num_sessions; ++i) {
+      ASSERT_TRUE(harness.engine->start(prompt_of(3, static_cast<int32_t>(i)), {}));
+    }
+    for (size_t i = 0; i < 2 * num_sessions + 1; ++i) ASSERT_TRUE(harness.step());
+    std::vector<size_t> sizes;
+    uint32_t before = 1000;
+    for (const auto& column : harness.executor->steps.back().columns) {
+      if (column.sequence != before) sizes.push_back(0);
+      before = column.sequence;
+      ++sizes.back();
+    }
+    EXPECT_EQ(sizes, block_sizes);
+    ASSERT_TRUE(harness.run_until_idle());
+    for (size_t i = 0; i < num_sessions; ++i) {
+      EXPECT_EQ(harness.transcripts[i + 1],
+                expected_transcript(prompt_of(3, static_cast<int32_t>(i)), {}, 64));
+    }
+  }
+}
+
+TEST(Speculation, FewPagesShrinkBlocksAndEndNobodyEarly) {
+  // What happens with too few pages must be the same with drafts as without.
+  const auto transcripts_with = [](DrafterKind kind) {
+    HarnessOptions options = drafting(kind);
+    options.max_context = 32;
+    options.max_sessions = 2;
+    options.num_kv_pages = 9;
+    Harness harness(options);
+    EXPECT_TRUE(harness.engine->start(prompt_of(7), {}));
+    EXPECT_TRUE(harness.engine->start(prompt_of(5), {}));
+    EXPECT_TRUE(harness.run_until_idle());
+    EXPECT_EQ(harness.engine->kv_pages().num_free(), 9u);
+    return harness.transcripts;
+  };
+  EXPECT_EQ(transcripts_with(DrafterKind::kNone), transcripts_with(DrafterKind::kRandom));
+
+  HarnessOptions options = drafting(DrafterKind::kRandom);
+  options.max_context = 32;
+  options.max_sessions = 2;
+  options.num_kv_pages = 8;
+  Harness harness(options);
+  ASSERT_TRUE(harness.engine->start(prompt_of(18), {}));  // 5 pages: positions 0 to 19
+  ASSERT_TRUE(harness.engine->start(prompt_of(9), {}));   // the other 3
+  ASSERT_TRUE(harness.step());
+  while (harness.executor->steps.back().program != ProgramEngine::kDecode) {
+    ASSERT_TRUE(harness.step());
+  }
+  EXPECT_EQ(harness.executor->steps.back().columns.size(), 2u);  // 18 and 19, not 8 columns
+}
+
+TEST(Speculation, PagesOfWrongDraftsAreGivenBack) {
+  HarnessOptions options = drafting(DrafterKind::kRandom);
+  Harness harness(options);
+  ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));  // page of 4 positions
+  ASSERT_TRUE(harness.step());
+  EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 3);
+  ASSERT_TRUE(harness.step());  // wrote positions 8 to 15, of which one stays
+  EXPECT_EQ(harness.executor->steps.back().columns.back().position, 15u);
+  EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 3);
+}
+
+TEST(Speculation, AcceptingMoreThanWasDraftedIsAnInternalError) {
+  Harness harness(drafting(DrafterKind::kRandom, 1, 4));
+  ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));
+  ASSERT_TRUE(harness.step());
+  harness.executor->next_accepted = 4;
+  const Status status = harness.step();
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kInternal);
+  EXPECT_EQ(status.error().message, "the executor accepted 4 of 3 drafts");
+}
+
+TEST(SpeculationStats, CountsPerPosition) {
+  SpeculationStats stats;
+  EXPECT_EQ(stats.accepted_length(), 0);
+  EXPECT_FALSE(stats.has_drafts());
+  stats.add({.num_drafts = 0, .num_accepted = 0, .num_tokens = 1});
+  EXPECT_FALSE(stats.has_drafts());
+  stats.add({.num_drafts = 3, .num_accepted = 1, .num_tokens = 2});
+  stats.add({.num_drafts = 1, .num_accepted = 1, .num_tokens = 2});
+  stats.add({.num_drafts = 2, .num_accepted = 2, .num_tokens = 2});
+  EXPECT_EQ(stats.num_cycles(), 4u);
+  EXPECT_EQ(stats.accepted_length(), 7.0 / 4);
+  EXPECT_EQ(stats.acceptance(), (std::vector<double>{1, 0.5, 0}));
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine

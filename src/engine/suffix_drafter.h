@@ -1,0 +1,34 @@
+// Looks for the last tokens of a text further up in the same text, and proposes what followed them
+// there: code that is edited, quotes, lists and loops repeat themselves.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/drafter.h"
+
+namespace ultraspeed::engine {
+
+// An index from every run of kMinMatch tokens to where it ends in the text, newest first. Each
+// token enters it once, and a proposal looks at kMaxCandidates places: linear time in all.
+class SuffixDrafter final : public Drafter {
+ public:
+  // Shorter matches are chance: "of the" says little about what comes.
+  static constexpr uint32_t kMinMatch = 3;
+  static constexpr uint32_t kMaxMatch = 32;  // longer ones count as this long
+  static constexpr uint32_t kMaxCandidates = 8;
+
+  // Of the places with the longest match the newest; the longer the match, the longer the proposal.
+  void propose(std::span<const int32_t> tokens, uint32_t limit,
+               std::vector<int32_t>* drafts) override;
+
+ private:
+  void add_to_index(std::span<const int32_t> tokens);
+
+  std::unordered_map<uint64_t, uint32_t> newest_;  // hash of a run -> where its newest copy ends
+  std::vector<uint32_t> older_;  // [end]: where the copy before that one ends; 0: nowhere
+};
+
+}  // namespace ultraspeed::engine

@@ -1,0 +1,142 @@
+// For the tests of speculation on the bundled model: requests, and the texts that every drafter,
+// width and thread count must give for them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu/executor.h"
+#include "engine/engine.h"
+#include "engine/speculation.h"
+#include "golden/golden_case.h"
+
+namespace ultraspeed::engine {
+
+struct Request {
+  std::vector<int32_t> prompt;
+  GenerationParams params;
+};
+
+struct Text {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+
+  bool operator==(const Text&) const = default;
+};
+
+struct Setup {
+  DrafterOptions drafter = {};
+  uint32_t decode_width = 8;
+  uint32_t num_threads = 1;
+};
+
+inline std::unique_ptr<Engine> open(const Setup& setup) {
+  const std::string directory = US_SOURCE_DIR "/models/tiny-mimo";
+  const auto config = model::ModelConfig::load(directory);
+  const auto checkpoint = model::Checkpoint::open(directory);
+  EXPECT_TRUE(config && checkpoint);
+  EngineOptions options;
+  options.max_context = 1024;
+  options.decode_width = setup.decode_width;
+  options.drafter = setup.drafter;
+  auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
+                             cpu::cpu_limits(setup.num_threads), options, {});
+  EXPECT_TRUE(engine) << engine.error().message;
+  return std::move(engine).value();
+}
+
+// A greedy and a sampled text for each of some golden prompts.
+inline std::vector<Request> make_requests(const std::vector<size_t>& indices, uint32_t max_tokens) {
+  std::vector<Request> requests;
+  const auto cases = test::tiny_mimo_cases();
+  for (const size_t index : indices) {
+    GenerationParams params;
+    params.max_tokens = max_tokens;
+    params.sampling.temperature = 0;
+    requests.push_back({cases[index].prompt_ids, params});
+    params.sampling.temperature = 0.8F;
+    params.sampling.seed = 1000 + index;
+    params.sampling.repetition_penalty = 1.05F;
+    params.sampling.frequency_penalty = 0.125F;
+    requests.push_back({cases[index].prompt_ids, params});
+  }
+  return requests;
+}
+
+inline void run(Engine& engine, std::map<SessionId, Text>* texts, SpeculationStats* stats) {
+  std::vector<StepEvent> events;
+  while (!engine.idle()) {
+    events.clear();
+    const Status status = engine.step(&events);
+    ASSERT_TRUE(status) << status.error().message;
+    for (const StepEvent& event : events) {
+      if (event.cycle) stats->add(*event.cycle);
+      if (!event.token) continue;
+      (*texts)[event.session].tokens.push_back(event.token->id);
+      (*texts)[event.session].logprobs.push_back(event.token->logprob);
+    }
+  }
+}
+
+// The texts of requests that run together.
+inline std::vector<Text> generate(Engine& engine, const std::vector<Request>& requests,
+                                  SpeculationStats* stats) {
+  std::map<SessionId, Text> texts;  // ids ascend in order of start
+  for (const Request& request : requests) {
+    texts[engine.start(request.prompt, request.params).value()] = {};
+  }
+  run(engine, &texts, stats);
+  std::vector<Text> result;
+  for (auto& [id, text] : texts) result.push_back(std::move(text));
+  return result;
+}
+
+// What every setup must give: one column a step, one session at a time.
+inline std::vector<Text> reference_texts(std::vector<Request>* requests) {
+  const auto engine = open({});
+  std::vector<Text> texts;
+  SpeculationStats stats;
+  for (Request& request : *requests) {
+    texts.push_back(generate(*engine, {request}, &stats).front());
+    request.params.expected_output = texts.back().tokens;
+  }
+  return texts;
+}
+
+inline const std::vector<DrafterOptions>& all_drafters() {
+  static const auto drafters = [] {
+    std::vector<DrafterOptions> list = {
+        {DrafterKind::kNone, 1}, {DrafterKind::kSuffix, 1}, {DrafterKind::kRandom, 1}};
+    for (uint32_t n = 1; n <= 8; ++n) list.push_back({DrafterKind::kReplay, n});
+    return list;
+  }();
+  return drafters;
+}
+
+inline void check(const Setup& setup, const std::vector<Request>& requests,
+                  const std::vector<Text>& expected, bool also_alone) {
+  SCOPED_TRACE(testing::Message() << "drafter " << static_cast<int>(setup.drafter.kind) << ":"
+                                  << setup.drafter.tokens_per_cycle << ", width "
+                                  << setup.decode_width << ", threads " << setup.num_threads);
+  const auto engine = open(setup);
+  SpeculationStats packed;
+  EXPECT_EQ(generate(*engine, requests, &packed), expected);
+  if (!also_alone) return;
+  SpeculationStats alone;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(generate(*engine, {requests[i]}, &alone).front(), expected[i]);
+  }
+  if (setup.drafter.kind != DrafterKind::kReplay) return;
+  size_t num_cycles = 0;
+  for (const Text& text : expected) {
+    num_cycles += (text.tokens.size() - 2) / setup.drafter.tokens_per_cycle + 1;
+  }
+  EXPECT_EQ(alone.num_cycles(), num_cycles);
+}
+
+}  // namespace ultraspeed::engine
