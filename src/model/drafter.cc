@@ -41,7 +41,7 @@ Status Drafter::load(const WeightSource& source, std::span<std::byte> out) const
   if (source.role != TensorRole::kMaskEmbedding) return loader().load(source, out);
   US_ASSIGN(const WeightShape expected, shape(source));
   US_CHECK(out.size() == expected.bytes, "{} bytes into {}", expected.bytes, out.size());
-  std::memcpy(out.data(), &mask_->values[source.shard * expected.columns], out.size());
+  std::memcpy(out.data(), &mask_->values[size_t{source.shard} * expected.columns], out.size());
   return {};
 }
 

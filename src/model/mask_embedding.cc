@@ -11,7 +11,7 @@ namespace ultraspeed::model {
 namespace {
 
 // Twice the largest embedding row, and room for torch's alignment and records.
-constexpr uint64_t kMaxFileBytes = 2 * kMaxHiddenSize * sizeof(uint16_t) + (64 << 10);
+constexpr uint64_t kMaxFileBytes = uint64_t{2} * kMaxHiddenSize * sizeof(uint16_t) + (64 << 10);
 
 // The one entry NAME/LEAF; torch puts all entries into a folder named after the file.
 Result<std::span<const std::byte>> find_entry(std::string_view file, const ZipEntries& entries,

@@ -87,8 +87,12 @@ class HeadAttention {
     const uint64_t t = visible_.first_column + (position - visible_.step_begin);
     const float* row = context_.buffer(op_.cache_rows) + t * stride;
     const float* values = row + size_t{op_.num_kv_heads} * op_.head_dim;
-    return {position, count, row + kv_head_ * op_.head_dim, values + kv_head_ * op_.v_head_dim,
-            stride,   stride};
+    return {position,
+            count,
+            row + size_t{kv_head_} * op_.head_dim,
+            values + size_t{kv_head_} * op_.v_head_dim,
+            stride,
+            stride};
   }
 
   const OpContext& context_;
