@@ -125,6 +125,32 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   return {};
 }
 
+namespace {
+
+// What drafting asks of column i (program/step.h).
+Status check_drafted(const Program& program, std::span<const program::Column> columns, size_t i) {
+  const program::Column& column = columns[i];
+  const bool is_drafting = program.is_drafting();
+  if (column.is_drafted && !is_drafting) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "column {} is drafted, but program '{}' has no draft part", i, program.name);
+  }
+  const bool continues = i > 0 && columns[i - 1].sequence == column.sequence;
+  if (column.is_drafted && !continues) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "column {} is drafted, expected a column of sequence {} before it", i,
+                      column.sequence);
+  }
+  if (is_drafting && continues && column.position != columns[i - 1].position + 1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "column {} is at position {} after {}; expected no gap in a draft block", i,
+                      column.position, columns[i - 1].position);
+  }
+  return {};
+}
+
+}  // namespace
+
 Status Machine::check_step(uint32_t index, const program::StepInput& input) const {
   US_CHECK(index < programs_.size());
   const Program& program = programs_[index];
@@ -139,6 +165,7 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
       return make_error(ErrorCode::kInvalidArgument, "column {}: no sequence {}", i,
                         column.sequence);
     }
+    US_TRY(check_drafted(program, input.columns, i));
     const auto& pages = input.page_tables[column.sequence];
     const uint32_t needed = column.position / program.kv_page_positions + 1;
     const bool pages_valid =

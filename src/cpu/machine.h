@@ -163,7 +163,10 @@ class OpContext {
   float* buffer_of(uint32_t rank, program::BufferId id) const {
     return machine_->rank(rank).arena.data() + program.buffers[id].offset_bytes / sizeof(float);
   }
-  uint32_t* words(program::BufferId id) const { return reinterpret_cast<uint32_t*>(buffer(id)); }
+  uint32_t* words(program::BufferId id) const { return words_of(rank_, id); }
+  uint32_t* words_of(uint32_t rank, program::BufferId id) const {
+    return reinterpret_cast<uint32_t*>(buffer_of(rank, id));
+  }
   Matrix matrix(program::WeightId id, uint32_t index = 0) const {
     const program::WeightDecl& decl = program.weights[id];
     return {decl.format, decl.rows, decl.cols,
@@ -175,6 +178,22 @@ class OpContext {
     return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id).data);
   }
   Cache& cache(program::CacheId id) const { return machine_->rank(rank_).caches[id]; }
+
+  // The columns [first, end) of column t's sequence.
+  struct SequenceColumns {
+    uint32_t first = 0, end = 0;
+  };
+  SequenceColumns sequence_columns(uint32_t t) const {
+    const auto& columns = input.columns;
+    SequenceColumns range{t, t + 1};
+    while (range.first > 0 && columns[range.first - 1].sequence == columns[t].sequence) {
+      --range.first;
+    }
+    while (range.end < columns.size() && columns[range.end].sequence == columns[t].sequence) {
+      ++range.end;
+    }
+    return range;
+  }
 
   // Where position `position` of a sequence lies in a cache.
   uint64_t cache_index(program::CacheId id, uint32_t sequence, uint32_t position) const {

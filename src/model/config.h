@@ -25,6 +25,7 @@ struct LayerConfig {
   float rope_theta = 0;
   uint32_t sliding_window = 0;  // visible keys including the token itself; 0 = full attention
   bool has_sink = false;        // one sink logit a q head
+  bool has_qk_norm = false;     // q and k are normalised head by head before the rotation
   bool is_moe = false;
 
   uint32_t q_rows() const { return num_q_heads * head_dim; }
@@ -48,8 +49,15 @@ struct QuantizationConfig {
   bool is_ignored(std::string_view module) const;
 };
 
+// Whose layers a configuration, a tensor name or a weight is about.
+enum class Stack : uint8_t {
+  kTarget,
+  kDflash,  // a DFlash drafter: no embedding and no head of its own; names without "model."
+};
+
 struct ModelConfig {
   std::string file;  // where it was read, for messages
+  Stack stack = Stack::kTarget;
   std::string model_type;
   uint32_t hidden_size = 0;
   uint32_t intermediate_size = 0;      // of dense layers
@@ -69,6 +77,7 @@ struct ModelConfig {
   QuantizationConfig quantization;
   std::vector<uint32_t> eos_token_ids;
   std::vector<LayerConfig> layers;
+  uint32_t num_taps = 0;  // of kDflash: residuals of the target that a feature is made from
 
   uint32_t num_layers() const { return static_cast<uint32_t>(layers.size()); }
 
@@ -102,8 +111,33 @@ struct GenerationConfig {
 std::vector<uint32_t> stop_token_ids(const ModelConfig& config, const GenerationConfig& generation);
 
 // A DFlash drafter's config.json (DIR/dflash/config.json or a folder of its own): its geometry.
-// Early published files end a list with a comma, which is accepted here.
+// Early published files end a list with a comma, which is accepted here. Two forms exist: z-lab's
+// (layer_types, sliding_window, is_causal) and MiMo's (a window, sinks and a value scale inside
+// dflash_config). What is easily mixed up, in one place:
+//
+//   tap      target layer k of target_layer_ids stands for the residual after layer k, counted from
+//            0 (others call it k + 1, the input of the next layer); after the last layer: before
+//            the final norm.
+//   feature  hidden_norm(fc(taps)) of one position. A layer's context keys and values are made from
+//            it directly, without input_layernorm, at the position whose residuals it holds.
+//   block    row 0 is the anchor, the newest token, known by its embedding alone; the others are
+//            masks. Row k predicts the token at its own position (no shift); what row 0 predicts
+//            is thrown away. The context ends before the anchor's position.
+//   mask     a mask row's embedding is mask_embedding.pt where that file exists (in MiMo's table
+//            the row mask_token_id is nearly zero), else row mask_token_id of the target's table.
+//   RoPE     rope_theta (or rope_parameters.rope_theta) at absolute positions;
+//            dflash_config.backbone_rotary_base speaks of the target and is not read.
+//   window   z-lab: a row at q sees context and block positions k with q - k < window, itself
+//            included, and k - q < window where it may look ahead. MiMo (swa_window_size): every
+//            row sees the `window` positions before the anchor, and the whole block.
+//   causal   is_causal, else dflash_config.causal, decides for all layers; without either, the
+//            layers that layer_types calls sliding_attention are causal inside the block.
 struct DrafterConfig {
+  struct Layer {
+    uint32_t sliding_window = 0;  // 0: all positions
+    bool is_causal = false;       // inside the block
+  };
+
   std::string file;
   uint32_t hidden_size = 0;
   uint32_t intermediate_size = 0;
@@ -116,13 +150,19 @@ struct DrafterConfig {
   uint32_t vocab_size = 0;
   uint32_t block_size = 0;  // rows of one draft block, the anchor included
   uint32_t mask_token_id = 0;
-  uint32_t sliding_window = 0;  // context positions before the anchor; 0 = all
+  bool has_mask_embedding = false;        // a file of its own; set by Drafter::open
+  uint32_t sliding_window = 0;            // of the sliding layers; 0: there are none
+  bool has_window_before_anchor = false;  // MiMo's window, else z-lab's
+  std::vector<Layer> layers;              // [num_layers]
   uint32_t num_target_layers = 0;
-  std::vector<uint32_t> target_layer_ids;  // ascending; residuals tapped after these layers
+  std::vector<uint32_t> target_layer_ids;  // ascending
   float rope_theta = 0;
   float rms_norm_eps = 0;
   float attention_value_scale = 1.0F;
   bool has_sink = false;
+
+  // The layers as a stack for weights and planning, of Stack::kDflash.
+  ModelConfig stack() const;
 
   static Result<DrafterConfig> parse(std::string_view file, std::string_view json);
   static Result<DrafterConfig> load(const std::string& directory);  // DIRECTORY/config.json

@@ -71,18 +71,55 @@ Status read_dflash(const JsonObject& json, DrafterConfig& config) {
     return section->wrong("target_layer_ids", "ascending layer numbers, at least one");
   }
   config.target_layer_ids = std::move(*targets);
-  US_ASSIGN(const auto outer_switch, json.optional_bool("use_sliding_window"));
-  US_ASSIGN(const auto inner_switch, section->optional_bool("use_swa"));
-  US_ASSIGN(const auto inner_window, section->optional_uint("swa_window_size", 1, kMaxPositions));
-  US_ASSIGN(const auto outer_window, json.optional_uint("sliding_window", 1, kMaxPositions));
-  if (inner_switch.value_or(outer_switch.value_or(true))) {
-    config.sliding_window = inner_window ? *inner_window : outer_window.value_or(0);
-  }
   US_ASSIGN(const auto value_scale,
             section->optional_number("attention_value_scale", kMinPositive, kMaxScale));
   config.attention_value_scale = static_cast<float>(value_scale.value_or(1.0));
   US_ASSIGN(const auto has_sink, section->optional_bool("attention_sink_bias"));
   config.has_sink = has_sink.value_or(false);
+  return {};
+}
+
+// The windows of layers whose layer_types are `types`; without types all layers are alike.
+Status read_windows(const JsonObject& json, const JsonObject& section,
+                    const std::optional<std::vector<std::string>>& types, DrafterConfig& config) {
+  US_ASSIGN(const auto outer_switch, json.optional_bool("use_sliding_window"));
+  US_ASSIGN(const auto inner_switch, section.optional_bool("use_swa"));
+  US_ASSIGN(const auto inner_window, section.optional_uint("swa_window_size", 1, kMaxPositions));
+  US_ASSIGN(const auto outer_window, json.optional_uint("sliding_window", 1, kMaxPositions));
+  config.layers.resize(config.num_layers);
+  if (!inner_switch.value_or(outer_switch.value_or(true))) return {};
+  config.has_window_before_anchor = inner_window.has_value();
+  const uint32_t window = inner_window ? *inner_window : outer_window.value_or(0);
+  for (uint32_t i = 0; i < config.num_layers; ++i) {
+    const bool is_sliding = !types || (*types)[i] == "sliding_attention";
+    if (is_sliding && types && window == 0) return json.missing("sliding_window");
+    config.layers[i].sliding_window = is_sliding ? window : 0;
+    config.sliding_window = std::max(config.sliding_window, config.layers[i].sliding_window);
+  }
+  return {};
+}
+
+Status read_masks(const JsonObject& json, DrafterConfig& config) {
+  US_ASSIGN(const auto section, json.optional_object("dflash_config"));
+  if (!section) return json.missing("dflash_config");
+  US_ASSIGN(const auto types, json.optional_strings("layer_types"));
+  if (types) {
+    const bool are_known = std::all_of(types->begin(), types->end(), [](const auto& type) {
+      return type == "sliding_attention" || type == "full_attention";
+    });
+    if (!are_known || types->size() != config.num_layers) {
+      return json.wrong("layer_types", fmt::format("\"sliding_attention\" or \"full_attention\" "
+                                                   "for each of the {} layers",
+                                                   config.num_layers));
+    }
+  }
+  US_TRY(read_windows(json, *section, types, config));
+  US_ASSIGN(const auto outer, json.optional_bool("is_causal"));
+  US_ASSIGN(const auto inner, section->optional_bool("causal"));
+  for (uint32_t i = 0; i < config.num_layers; ++i) {
+    const bool default_causal = types && (*types)[i] == "sliding_attention";
+    config.layers[i].is_causal = outer.value_or(inner.value_or(default_causal));
+  }
   return {};
 }
 
@@ -101,6 +138,7 @@ Result<DrafterConfig> DrafterConfig::parse(std::string_view file, std::string_vi
   US_ASSIGN(config.rms_norm_eps, read_rms_norm_eps(json));
   US_TRY(read_attention(json, config));
   US_TRY(read_dflash(json, config));
+  US_TRY(read_masks(json, config));
   return config;
 }
 
@@ -108,6 +146,33 @@ Result<DrafterConfig> DrafterConfig::load(const std::string& directory) {
   const std::string path = directory + "/config.json";
   US_ASSIGN(const std::string text, read_text_file(path, kMaxConfigBytes));
   return parse(path, text);
+}
+
+ModelConfig DrafterConfig::stack() const {
+  ModelConfig stack;
+  stack.file = file;
+  stack.stack = Stack::kDflash;
+  stack.hidden_size = hidden_size;
+  stack.intermediate_size = intermediate_size;
+  stack.rms_norm_eps = rms_norm_eps;
+  stack.vocab_size = vocab_size;
+  stack.attention_value_scale = attention_value_scale;
+  stack.num_taps = static_cast<uint32_t>(target_layer_ids.size());
+  for (const Layer& drafter_layer : layers) {
+    LayerConfig layer;
+    layer.num_q_heads = num_q_heads;
+    layer.num_kv_heads = num_kv_heads;
+    layer.head_dim = head_dim;
+    layer.v_head_dim = v_head_dim;
+    layer.rotary_dim = rotary_dim;
+    layer.rope_theta = rope_theta;
+    layer.is_sliding = drafter_layer.sliding_window != 0;
+    layer.sliding_window = drafter_layer.sliding_window;
+    layer.has_sink = has_sink;
+    layer.has_qk_norm = true;
+    stack.layers.push_back(layer);
+  }
+  return stack;
 }
 
 uint64_t count_parameters(const DrafterConfig& config) {

@@ -47,6 +47,12 @@ TEST(DrafterConfig, ReadsThePublishedDrafter) {
   EXPECT_EQ(config->rms_norm_eps, 1e-5F);
   EXPECT_EQ(config->attention_value_scale, 0.612F);
   EXPECT_TRUE(config->has_sink);
+  EXPECT_TRUE(config->has_window_before_anchor);
+  ASSERT_EQ(config->layers.size(), 5U);
+  for (const DrafterConfig::Layer& layer : config->layers) {
+    EXPECT_EQ(layer.sliding_window, 1024U);
+    EXPECT_FALSE(layer.is_causal);
+  }
   // The published drafter file has 5,536,632,576 bytes of BF16.
   EXPECT_EQ(count_parameters(*config) * 2, 5'536'632'576U);
 }
@@ -64,6 +70,9 @@ TEST(DrafterConfig, ReadsTheReferenceDrafter) {
   EXPECT_EQ(config->rope_theta, 1e6F);
   EXPECT_EQ(config->attention_value_scale, 1.0F);
   EXPECT_FALSE(config->has_sink);
+  ASSERT_EQ(config->layers.size(), 3U);
+  EXPECT_EQ(config->layers[2].sliding_window, 0U);
+  EXPECT_FALSE(config->layers[2].is_causal);
 }
 
 TEST(DrafterConfig, AcceptsTrailingCommas) {
@@ -138,6 +147,52 @@ TEST(DrafterConfig, SwitchesTheWindowOff) {
   const auto result = DrafterConfig::parse("d.json", config.dump());
   ASSERT_TRUE(result.has_value());
   EXPECT_EQ(result->sliding_window, 0U);
+}
+
+// z-lab's form: four sliding layers and a full one.
+json mixed() {
+  json config = published();
+  for (const char* key : {"use_swa", "swa_window_size", "attention_sink_bias"}) {
+    config["dflash_config"].erase(key);
+  }
+  config["layer_types"] = json::array();
+  for (int i = 0; i < 4; ++i) config["layer_types"].push_back("sliding_attention");
+  config["layer_types"].push_back("full_attention");
+  config["sliding_window"] = 2048;
+  return config;
+}
+
+TEST(DrafterConfig, ReadsLayerTypes) {
+  const auto config = DrafterConfig::parse("d.json", mixed().dump());
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_FALSE(config->has_window_before_anchor);
+  EXPECT_EQ(config->sliding_window, 2048U);
+  EXPECT_EQ(config->layers[3].sliding_window, 2048U);
+  EXPECT_TRUE(config->layers[3].is_causal);
+  EXPECT_EQ(config->layers[4].sliding_window, 0U);
+  EXPECT_FALSE(config->layers[4].is_causal);
+}
+
+TEST(DrafterConfig, IsCausalAsTheOuterThenTheInnerKeySays) {
+  json value = mixed();
+  value["dflash_config"]["causal"] = false;
+  EXPECT_FALSE(DrafterConfig::parse("d.json", value.dump())->layers[0].is_causal);
+  value["is_causal"] = true;
+  const auto config = DrafterConfig::parse("d.json", value.dump());
+  ASSERT_TRUE(config.has_value());
+  EXPECT_TRUE(config->layers[0].is_causal);
+  EXPECT_TRUE(config->layers[4].is_causal);
+}
+
+TEST(DrafterConfig, NamesBadLayerTypes) {
+  json value = mixed();
+  value["layer_types"][1] = "linear_attention";
+  expect_error(value, ErrorCode::kInvalidData, "'layer_types'");
+  value["layer_types"] = {"full_attention"};
+  expect_error(value, ErrorCode::kInvalidData, "each of the 5 layers");
+  value = mixed();
+  value.erase("sliding_window");
+  expect_error(value, ErrorCode::kInvalidData, "'sliding_window' is missing");
 }
 
 }  // namespace

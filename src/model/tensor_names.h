@@ -1,4 +1,5 @@
-// Every tensor name of the MiMo-V2 family, in one place (docs/weights_format.md section 1).
+// Every tensor name of the MiMo-V2 family and of DFlash drafters, in one place
+// (docs/weights_format.md section 1).
 #pragma once
 
 #include <cstdint>
@@ -30,11 +31,19 @@ inline constexpr std::string_view kExpertGateModule = "gate_proj";
 inline constexpr std::string_view kExpertUpModule = "up_proj";
 inline constexpr std::string_view kExpertDownModule = "down_proj";
 
+// Of a DFlash drafter, whose layers have the names above but no "model." before them.
+inline constexpr std::string_view kFeatureModule = "fc";
+inline constexpr std::string_view kFeatureNormModule = "hidden_norm";
+inline constexpr std::string_view kDrafterFinalNormModule = "norm";
+inline constexpr std::string_view kQNormModule = "self_attn.q_norm";
+inline constexpr std::string_view kKNormModule = "self_attn.k_norm";
+
 inline constexpr std::string_view kWeightSuffix = ".weight";
 inline constexpr std::string_view kFp8ScaleSuffix = ".weight_scale_inv";  // f32, 128x128 blocks
 inline constexpr std::string_view kMxScaleSuffix = ".weight_scale";       // E8M0, 32 columns
 
-std::string layer_name(uint32_t layer, std::string_view name);  // model.layers.3.NAME
+std::string layer_name(uint32_t layer, std::string_view name);          // model.layers.3.NAME
+std::string drafter_layer_name(uint32_t layer, std::string_view name);  // layers.3.NAME
 // model.layers.3.mlp.experts.7.NAME
 std::string expert_name(uint32_t layer, uint32_t expert, std::string_view name);
 

@@ -25,6 +25,11 @@ StoredPart parameter_part(std::string name, uint32_t columns) {
   return part;
 }
 
+std::string name_in_layer(const WeightSource& source, std::string_view name) {
+  return source.stack == Stack::kDflash ? drafter_layer_name(source.layer, name)
+                                        : layer_name(source.layer, name);
+}
+
 StoredPart row_shard(StoredPart part, const WeightSource& source) {
   const uint32_t count = part.rows / source.num_shards;
   part.row_ranges = {{source.shard * count, count}};
@@ -73,7 +78,7 @@ Result<WeightLayout> fused_qkv(const ModelConfig& config, const WeightSource& so
                       config.file, source.layer, layer.num_q_heads, layer.num_kv_heads, chunks);
   }
   StoredPart part =
-      whole_part(layer_name(source.layer, kQkvModule), layer.qkv_rows(), config.hidden_size);
+      whole_part(name_in_layer(source, kQkvModule), layer.qkv_rows(), config.hidden_size);
   part.scale_grid = ScaleGrid::kRestarting;
   part.grid_chunks = chunks;
   part.row_ranges.clear();
@@ -92,21 +97,24 @@ Result<WeightLayout> fused_qkv(const ModelConfig& config, const WeightSource& so
   return whole_columns({std::move(part)});
 }
 
-WeightLayout split_qkv(const ModelConfig& config, const WeightSource& source, uint32_t chunks) {
-  const LayerConfig& layer = config.layers[source.layer];
+// One of q, k and v, stored as tensors of their own.
+struct HeadRows {
+  std::string_view module;
+  uint32_t rows;
+};
+WeightLayout split_heads(const ModelConfig& config, const WeightSource& source, uint32_t chunks,
+                         const std::vector<HeadRows>& sections) {
   std::vector<StoredPart> parts;
-  const auto add = [&](std::string_view module, uint32_t rows) {
-    StoredPart part =
-        row_shard(whole_part(layer_name(source.layer, module), rows, config.hidden_size), source);
-    if (chunks > 1 && rows % chunks == 0) {
+  for (const HeadRows& section : sections) {
+    StoredPart part = row_shard(
+        whole_part(name_in_layer(source, section.module), section.rows, config.hidden_size),
+        source);
+    if (chunks > 1 && section.rows % chunks == 0) {
       part.scale_grid = ScaleGrid::kEither;
       part.grid_chunks = chunks;
     }
     parts.push_back(std::move(part));
-  };
-  add(kQModule, layer.q_rows());
-  add(kKModule, layer.k_rows());
-  add(kVModule, layer.v_rows());
+  }
   return whole_columns(std::move(parts));
 }
 
@@ -116,8 +124,8 @@ WeightLayout gate_up(std::string gate, std::string up, uint32_t rows, const Mode
                         row_shard(whole_part(std::move(up), rows, config.hidden_size), source)});
 }
 
-WeightLayout vector_layout(std::string module, const ModelConfig& config) {
-  return whole_columns({whole_part(std::move(module), 1, config.hidden_size)});
+WeightLayout vector_layout(std::string module, uint32_t size) {
+  return whole_columns({whole_part(std::move(module), 1, size)});
 }
 
 }  // namespace
@@ -129,6 +137,9 @@ bool is_vector_role(TensorRole role) {
     case TensorRole::kPostAttentionNorm:
     case TensorRole::kAttentionSink:
     case TensorRole::kRouterBias:
+    case TensorRole::kQNorm:
+    case TensorRole::kKNorm:
+    case TensorRole::kFeatureNorm:
       return true;
     default:
       return false;
@@ -142,7 +153,8 @@ bool is_f32_role(TensorRole role) {
 Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource& source,
                                    uint32_t qkv_chunks) {
   const uint32_t hidden = config.hidden_size;
-  const auto in_layer = [&](std::string_view name) { return layer_name(source.layer, name); };
+  const LayerConfig& layer = config.layers[source.layer];
+  const auto in_layer = [&](std::string_view name) { return name_in_layer(source, name); };
   const auto in_expert = [&](std::string_view name) {
     return expert_name(source.layer, source.expert, name);
   };
@@ -156,21 +168,22 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
           {row_shard(whole_part(std::string(module), config.vocab_size, hidden), source)});
     }
     case TensorRole::kFinalNorm:
-      return vector_layout(std::string(kFinalNormModule), config);
+      return vector_layout(
+          std::string(config.stack == Stack::kDflash ? kDrafterFinalNormModule : kFinalNormModule),
+          hidden);
     case TensorRole::kInputNorm:
-      return vector_layout(in_layer(kInputNormModule), config);
+      return vector_layout(in_layer(kInputNormModule), hidden);
     case TensorRole::kPostAttentionNorm:
-      return vector_layout(in_layer(kPostAttentionNormModule), config);
+      return vector_layout(in_layer(kPostAttentionNormModule), hidden);
     case TensorRole::kQkvProj:
       if (config.qkv_layout == QkvLayout::kFused) return fused_qkv(config, source, qkv_chunks);
-      return split_qkv(config, source, qkv_chunks);
+      return split_heads(
+          config, source, qkv_chunks,
+          {{kQModule, layer.q_rows()}, {kKModule, layer.k_rows()}, {kVModule, layer.v_rows()}});
     case TensorRole::kAttentionSink:
-      return column_shard(
-          parameter_part(in_layer(kSinkParameter), config.layers[source.layer].num_q_heads),
-          source);
+      return column_shard(parameter_part(in_layer(kSinkParameter), layer.num_q_heads), source);
     case TensorRole::kOProj:
-      return column_shard(whole_part(in_layer(kOModule), hidden,
-                                     config.layers[source.layer].attention_output_size()),
+      return column_shard(whole_part(in_layer(kOModule), hidden, layer.attention_output_size()),
                           source);
     case TensorRole::kDenseGateUp:
       return gate_up(in_layer(kDenseGateModule), in_layer(kDenseUpModule), config.intermediate_size,
@@ -188,6 +201,22 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
     case TensorRole::kExpertDown:
       return column_shard(
           whole_part(in_expert(kExpertDownModule), hidden, config.moe_intermediate_size), source);
+    case TensorRole::kQProj:
+      return split_heads(config, source, qkv_chunks, {{kQModule, layer.q_rows()}});
+    case TensorRole::kKvProj:
+      return split_heads(config, source, qkv_chunks,
+                         {{kKModule, layer.k_rows()}, {kVModule, layer.v_rows()}});
+    case TensorRole::kQNorm:
+      return vector_layout(in_layer(kQNormModule), layer.head_dim);
+    case TensorRole::kKNorm:
+      return vector_layout(in_layer(kKNormModule), layer.head_dim);
+    case TensorRole::kFeatureProj:
+      return whole_columns({row_shard(
+          whole_part(std::string(kFeatureModule), hidden, config.num_taps * hidden), source)});
+    case TensorRole::kFeatureNorm:
+      return vector_layout(std::string(kFeatureNormModule), hidden);
+    case TensorRole::kMaskEmbedding:
+      break;  // not a tensor of a checkpoint
   }
   US_CHECK(false, "role {}", static_cast<int>(source.role));
   return WeightLayout{};

@@ -106,6 +106,8 @@ class PartFinder {
       case TensorRole::kEmbedding:
       case TensorRole::kLmHead:
       case TensorRole::kFinalNorm:
+      case TensorRole::kFeatureProj:
+      case TensorRole::kFeatureNorm:
         return std::string(role);
       case TensorRole::kExpertGateUp:
       case TensorRole::kExpertDown:

@@ -59,9 +59,32 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
       return rows_split(2 * config.moe_intermediate_size, hidden, config.moe_intermediate_size);
     case TensorRole::kExpertDown:
       return columns_split(hidden, config.moe_intermediate_size);
+    case TensorRole::kQProj:
+      return rows_split(layer.q_rows(), hidden, layer.num_q_heads);
+    case TensorRole::kKvProj:
+      return rows_split(layer.k_rows() + layer.v_rows(), hidden, layer.num_kv_heads);
+    case TensorRole::kQNorm:
+    case TensorRole::kKNorm:
+      return {1, layer.head_dim, Split::kNone, {}};
+    case TensorRole::kFeatureProj:
+      return rows_split(hidden, config.num_taps * hidden, hidden);
+    case TensorRole::kFeatureNorm:
+      return {1, hidden, Split::kNone, {}};
+    case TensorRole::kMaskEmbedding:
+      return columns_split(1, hidden);
   }
   US_CHECK(false, "role {}", static_cast<int>(source.role));
   return {};
+}
+
+bool is_drafter_role(TensorRole role) {
+  return role >= TensorRole::kQProj;
+}
+
+// Drafters have neither the target's tables nor one qkv matrix.
+bool is_target_role(TensorRole role) {
+  return role == TensorRole::kEmbedding || role == TensorRole::kLmHead ||
+         role == TensorRole::kQkvProj;
 }
 
 bool is_expert_role(TensorRole role) {
@@ -71,6 +94,10 @@ bool is_expert_role(TensorRole role) {
 void check_source(const ModelConfig& config, const WeightSource& source) {
   US_CHECK(source.num_shards > 0 && source.shard < source.num_shards, "shard {} of {}",
            source.shard, source.num_shards);
+  US_CHECK(source.stack == config.stack, "{} is of another stack", config.file);
+  const bool is_drafter = config.stack == Stack::kDflash;
+  US_CHECK(is_drafter ? !is_target_role(source.role) : !is_drafter_role(source.role),
+           "{} has no {}", config.file, tensor_role_name(source.role));
   US_CHECK(source.layer < config.num_layers(), "layer {} of {}", source.layer, config.num_layers());
   const LayerConfig& layer = config.layers[source.layer];
   const TensorRole role = source.role;
@@ -122,11 +149,27 @@ Status check_format(const ModelConfig& config, const WeightSource& source, Weigh
 }  // namespace
 
 std::string_view tensor_role_name(TensorRole role) {
-  constexpr std::array<std::string_view, 14> kNames = {
-      "embedding",           "lm_head",        "final norm",     "input norm",
-      "post-attention norm", "qkv projection", "attention sink", "output projection",
-      "dense gate/up",       "dense down",     "router",         "router bias",
-      "expert gate/up",      "expert down"};
+  constexpr std::array<std::string_view, 21> kNames = {"embedding",
+                                                       "lm_head",
+                                                       "final norm",
+                                                       "input norm",
+                                                       "post-attention norm",
+                                                       "qkv projection",
+                                                       "attention sink",
+                                                       "output projection",
+                                                       "dense gate/up",
+                                                       "dense down",
+                                                       "router",
+                                                       "router bias",
+                                                       "expert gate/up",
+                                                       "expert down",
+                                                       "query projection",
+                                                       "key/value projection",
+                                                       "query norm",
+                                                       "key norm",
+                                                       "feature projection",
+                                                       "feature norm",
+                                                       "mask embedding"};
   return kNames.at(static_cast<size_t>(role));
 }
 
@@ -160,6 +203,10 @@ WeightFormat expected_format(const ModelConfig& config, TensorRole role, uint32_
   switch (role) {
     case TensorRole::kEmbedding:
     case TensorRole::kLmHead:
+    case TensorRole::kQProj:
+    case TensorRole::kKvProj:
+    case TensorRole::kFeatureProj:
+    case TensorRole::kMaskEmbedding:
       return WeightFormat::kBf16;
     case TensorRole::kQkvProj:
       return linear(
@@ -183,34 +230,81 @@ Result<WeightShape> expected_shape(const ModelConfig& config, const WeightSource
   return weight_shape(config, source, expected_format(config, source.role, source.layer));
 }
 
-std::vector<WeightSource> all_weights(const ModelConfig& config, uint32_t shard,
-                                      uint32_t num_shards) {
-  std::vector<WeightSource> sources;
-  const auto add = [&](TensorRole role, uint32_t layer = 0, uint32_t expert = 0) {
-    sources.push_back({role, layer, expert, shard, num_shards});
-  };
-  add(TensorRole::kEmbedding);
-  for (uint32_t layer = 0; layer < config.num_layers(); ++layer) {
-    add(TensorRole::kInputNorm, layer);
-    add(TensorRole::kQkvProj, layer);
-    if (config.layers[layer].has_sink) add(TensorRole::kAttentionSink, layer);
-    add(TensorRole::kOProj, layer);
-    add(TensorRole::kPostAttentionNorm, layer);
-    if (!config.layers[layer].is_moe) {
-      add(TensorRole::kDenseGateUp, layer);
-      add(TensorRole::kDenseDown, layer);
-      continue;
+namespace {
+
+class SourceList {
+ public:
+  SourceList(const ModelConfig& config, uint32_t shard, uint32_t num_shards)
+      : config_(config), like_{TensorRole::kEmbedding, 0, 0, shard, num_shards, config.stack} {}
+
+  std::vector<WeightSource> target() {
+    add(TensorRole::kEmbedding);
+    for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
+      add(TensorRole::kInputNorm, layer);
+      add(TensorRole::kQkvProj, layer);
+      attention_output(layer);
+      add(TensorRole::kPostAttentionNorm, layer);
+      config_.layers[layer].is_moe ? experts(layer) : dense(layer);
     }
+    add(TensorRole::kFinalNorm);
+    add(TensorRole::kLmHead);
+    return std::move(sources_);
+  }
+
+  std::vector<WeightSource> drafter() {
+    add(TensorRole::kFeatureProj);
+    add(TensorRole::kFeatureNorm);
+    for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
+      add(TensorRole::kKNorm, layer);
+      add(TensorRole::kKvProj, layer);
+    }
+    for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
+      add(TensorRole::kInputNorm, layer);
+      add(TensorRole::kQNorm, layer);
+      add(TensorRole::kQProj, layer);
+      attention_output(layer);
+      add(TensorRole::kPostAttentionNorm, layer);
+      dense(layer);
+    }
+    add(TensorRole::kFinalNorm);
+    return std::move(sources_);
+  }
+
+ private:
+  void add(TensorRole role, uint32_t layer = 0, uint32_t expert = 0) {
+    WeightSource& source = sources_.emplace_back(like_);
+    source.role = role;
+    source.layer = layer;
+    source.expert = expert;
+  }
+  void attention_output(uint32_t layer) {
+    if (config_.layers[layer].has_sink) add(TensorRole::kAttentionSink, layer);
+    add(TensorRole::kOProj, layer);
+  }
+  void dense(uint32_t layer) {
+    add(TensorRole::kDenseGateUp, layer);
+    add(TensorRole::kDenseDown, layer);
+  }
+  void experts(uint32_t layer) {
     add(TensorRole::kRouter, layer);
     add(TensorRole::kRouterBias, layer);
-    for (uint32_t expert = 0; expert < config.num_experts; ++expert) {
+    for (uint32_t expert = 0; expert < config_.num_experts; ++expert) {
       add(TensorRole::kExpertGateUp, layer, expert);
       add(TensorRole::kExpertDown, layer, expert);
     }
   }
-  add(TensorRole::kFinalNorm);
-  add(TensorRole::kLmHead);
-  return sources;
+
+  const ModelConfig& config_;
+  const WeightSource like_;
+  std::vector<WeightSource> sources_;
+};
+
+}  // namespace
+
+std::vector<WeightSource> all_weights(const ModelConfig& config, uint32_t shard,
+                                      uint32_t num_shards) {
+  SourceList list(config, shard, num_shards);
+  return config.stack == Stack::kDflash ? list.drafter() : list.target();
 }
 
 }  // namespace ultraspeed::model

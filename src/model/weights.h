@@ -19,7 +19,8 @@ namespace ultraspeed::model {
 
 class Checkpoint;
 
-// The matrices of the backbone, [rows, columns] of one shard (1 / n of the marked axis).
+// The matrices of a target or of a drafter, [rows, columns] of one shard (1 / n of the marked
+// axis).
 enum class TensorRole : uint8_t {
   kEmbedding,          // [vocab_size, hidden_size / n]
   kLmHead,             // [vocab_size / n, hidden_size]
@@ -36,6 +37,14 @@ enum class TensorRole : uint8_t {
   kRouterBias,         // [1, num_experts] kF32, whole
   kExpertGateUp,       // [2 * moe_intermediate_size / n, hidden_size], one expert
   kExpertDown,         // [hidden_size, moe_intermediate_size / n], one expert
+  // Of a drafter alone, which makes keys and values from two sources:
+  kQProj,          // [q_rows / n, hidden_size]
+  kKvProj,         // [(k_rows + v_rows) / n, hidden_size]: the shard's k heads, then its v heads
+  kQNorm,          // [1, head_dim] kF32, whole
+  kKNorm,          // [1, head_dim] kF32, whole
+  kFeatureProj,    // [hidden_size / n, num_taps * hidden_size]
+  kFeatureNorm,    // [1, hidden_size] kF32, whole
+  kMaskEmbedding,  // [1, hidden_size / n] kBf16, from a file of its own
 };
 
 std::string_view tensor_role_name(TensorRole role);
@@ -47,6 +56,7 @@ struct WeightSource {
   uint32_t expert = 0;
   uint32_t shard = 0;
   uint32_t num_shards = 1;
+  Stack stack = Stack::kTarget;
 
   bool operator==(const WeightSource&) const = default;
 };
@@ -62,7 +72,7 @@ struct WeightShape {
 
 // The shape of a matrix stored as `format`. Errors: kUnsupported when num_shards does not divide
 // the split axis or would cut a scale block. REQUIRES: layer, expert and shard are in range, and
-// the layer has the role.
+// the layer and the stack have the role.
 Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,
                                  tensor::WeightFormat format);
 
@@ -73,7 +83,8 @@ tensor::WeightFormat expected_format(const ModelConfig& config, TensorRole role,
 // weight_shape with expected_format.
 Result<WeightShape> expected_shape(const ModelConfig& config, const WeightSource& source);
 
-// Every matrix of one shard, in the order a decode step reads them.
+// Every matrix of one shard that a checkpoint's tensors hold, in the order a step reads them; of a
+// drafter, first those that extend its context. A kMaskEmbedding is left out.
 std::vector<WeightSource> all_weights(const ModelConfig& config, uint32_t shard,
                                       uint32_t num_shards);
 

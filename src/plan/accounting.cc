@@ -16,6 +16,8 @@ using program::Task;
 WeightGroup group_of(TensorRole role) {
   switch (role) {
     case TensorRole::kQkvProj:
+    case TensorRole::kQProj:
+    case TensorRole::kKvProj:
       return WeightGroup::kQkv;
     case TensorRole::kOProj:
       return WeightGroup::kOProj;
@@ -27,15 +29,20 @@ WeightGroup group_of(TensorRole role) {
       return WeightGroup::kExperts;
     case TensorRole::kDenseGateUp:
     case TensorRole::kDenseDown:
+    case TensorRole::kFeatureProj:
       return WeightGroup::kDense;
     case TensorRole::kLmHead:
       return WeightGroup::kHead;
     case TensorRole::kEmbedding:
+    case TensorRole::kMaskEmbedding:
       return WeightGroup::kEmbedding;
     case TensorRole::kFinalNorm:
     case TensorRole::kInputNorm:
     case TensorRole::kPostAttentionNorm:
     case TensorRole::kAttentionSink:
+    case TensorRole::kQNorm:
+    case TensorRole::kKNorm:
+    case TensorRole::kFeatureNorm:
       return WeightGroup::kNorms;
   }
   US_CHECK(false, "role {}", static_cast<int>(role));

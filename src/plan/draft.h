@@ -49,6 +49,11 @@ struct Draft {
 Status lower(const model::ModelConfig& config, const ShapeLookup& shape_of,
              const program::DeviceLimits& limits, const PlanOptions& options, Draft* draft);
 
+// Errors: kUnsupported for a drafter of another model, or one that the ranks cannot split
+// (lower_draft.cc).
+Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter,
+                     uint32_t num_ranks);
+
 // Moves the tiles into the workers' task lists (schedule.cc).
 void build_lists(Draft* draft);
 
@@ -59,8 +64,8 @@ void insert_counters(Draft* draft);
 // Places the buffers in the arena; values whose lives do not overlap share memory (memory.cc).
 void plan_memory(Draft* draft);
 
-// Numbers the blocks of the packed weight arena in the order of stages and tiles
-// (weight_blocks.cc).
+// Numbers the blocks of the packed weight arena in the order of weights and tiles; stages that use
+// the same weight share its blocks (weight_blocks.cc).
 void layout_weight_blocks(Draft* draft);
 
 }  // namespace ultraspeed::plan

@@ -1,12 +1,9 @@
 // Lowering: the stages of one step, embedding to accepted tokens, and their tiles. What a tile must
 // wait for is said here, by stage; everything else is left to the passes (draft.h).
-#include <algorithm>
-#include <bit>
 #include <utility>
 
 #include "plan/draft.h"
 #include "plan/lower_internal.h"
-#include "plan/tiling.h"
 
 namespace ultraspeed::plan {
 
@@ -19,12 +16,15 @@ using program::SignalScope;
 Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of,
                    const program::DeviceLimits& limits, const PlanOptions& options, Draft* draft)
     : config_(config),
+      drafter_(options.drafter),
+      drafter_stack_(drafter_ != nullptr ? drafter_->stack() : model::ModelConfig{}),
       shape_of_(shape_of),
       draft_(draft),
       num_ranks_(options.num_ranks),
       num_workers_(limits.num_workers),
-      max_context_(options.max_context != 0 ? options.max_context
-                                            : config.max_position_embeddings) {
+      max_context_(options.max_context != 0 ? options.max_context : config.max_position_embeddings),
+      is_drafting_(options.is_drafting),
+      stack_(&config) {
   program::Program& program = draft->program;
   program.name = options.name;
   program.width = options.width;
@@ -36,33 +36,57 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
   program.ring_pages = limits.ring_pages;
 }
 
+// A cycle: draft, verify, accept; and the verified columns' features for the next draft.
 Status Lowering::run() {
-  US_TRY(check_shapes());
-  US_TRY(embed());
-  for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
-    layer_ = static_cast<uint16_t>(layer);
-    US_TRY(attention_block());
-    US_TRY(config_.layers[layer].is_moe ? experts() : dense_ffn());
+  US_TRY(check_shapes(config_));
+  US_TRY(declare(config_));
+  if (drafter_ != nullptr) {
+    US_TRY(check_drafter(config_, *drafter_, num_ranks_));
+    US_TRY(check_shapes(drafter_stack_));
+    US_TRY(declare(drafter_stack_));
   }
-  layer_ = kNoLayer;
-  return head();
+  if (is_drafting_) draft_part();
+  verify_part();
+  if (drafter_ != nullptr) extend_context();
+  return {};
 }
 
-Status Lowering::check_shapes() const {
+void Lowering::verify_part() {
+  program::EmbedOperands op;
+  op.table = target_weight(TensorRole::kEmbedding);
+  op.drafted = drafted_;
+  std::vector<Dependency> drafted;
+  if (is_drafting_) drafted.push_back(after(last_stage(), 0));
+  embed("embed", op, drafted);
+  for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
+    layer_ = static_cast<uint16_t>(layer);
+    attention_block();
+    config_.layers[layer].is_moe ? experts() : dense_ffn();
+    if (drafter_ == nullptr) continue;
+    // A tap is the residual after its layer; of the last layer, before the final norm.
+    for (const uint32_t tapped : drafter_->target_layer_ids) {
+      if (tapped == layer) taps_.push_back(hidden_);
+    }
+  }
+  layer_ = kNoLayer;
+  head();
+}
+
+Status Lowering::check_shapes(const model::ModelConfig& stack) const {
   const auto require = [&](bool holds, const std::string& what) -> Status {
     if (holds) return {};
-    return make_error(ErrorCode::kUnsupported, "{}: cannot plan for {} rank(s): {}", config_.file,
+    return make_error(ErrorCode::kUnsupported, "{}: cannot plan for {} rank(s): {}", stack.file,
                       num_ranks_, what);
   };
   // Sums over K are cut into 8 chunks whatever the ranks, so that ranks do not change results.
   const uint32_t chunks = program::kReductionChunks;
-  US_TRY(require(config_.hidden_size % num_ranks_ == 0,
-                 fmt::format("hidden_size {} is not a multiple", config_.hidden_size)));
-  US_TRY(require(config_.vocab_size % num_ranks_ == 0,
-                 fmt::format("vocab_size {} is not a multiple", config_.vocab_size)));
-  for (uint32_t index = 0; index < config_.num_layers(); ++index) {
-    const model::LayerConfig& layer = config_.layers[index];
-    const uint32_t inner = layer.is_moe ? config_.moe_intermediate_size : config_.intermediate_size;
+  US_TRY(require(stack.hidden_size % num_ranks_ == 0,
+                 fmt::format("hidden_size {} is not a multiple", stack.hidden_size)));
+  US_TRY(require(stack.stack != model::Stack::kTarget || stack.vocab_size % num_ranks_ == 0,
+                 fmt::format("vocab_size {} is not a multiple", stack.vocab_size)));
+  for (uint32_t index = 0; index < stack.num_layers(); ++index) {
+    const model::LayerConfig& layer = stack.layers[index];
+    const uint32_t inner = layer.is_moe ? stack.moe_intermediate_size : stack.intermediate_size;
     US_TRY(require(layer.attention_output_size() % chunks == 0,
                    fmt::format("attention output size {} is not a multiple of {}",
                                layer.attention_output_size(), chunks)));
@@ -79,29 +103,7 @@ Status Lowering::check_shapes() const {
 // --- Declarations ---
 
 std::string Lowering::name(const char* what) const {
-  return layer_ == kNoLayer ? what : fmt::format("layers.{}.{}", layer_, what);
-}
-
-Result<program::WeightId> Lowering::weight(TensorRole role, const char* what, uint32_t count) {
-  model::WeightSource source;
-  source.role = role;
-  source.layer = layer_ == kNoLayer ? 0 : layer_;
-  source.num_shards = num_ranks_;
-  US_ASSIGN(const model::WeightShape shape, shape_of_(source));
-  program::WeightDecl decl;
-  decl.name = name(what);
-  decl.format = shape.format;
-  decl.rows = shape.rows;
-  decl.cols = shape.columns;
-  decl.count = count;
-  draft_->program.weights.push_back(std::move(decl));
-  draft_->sources.push_back(source);
-  return static_cast<program::WeightId>(draft_->program.weights.size() - 1);
-}
-
-Result<program::NormRef> Lowering::norm(TensorRole role, const char* what) {
-  US_ASSIGN(const program::WeightId id, weight(role, what, 1));
-  return program::NormRef{id, config_.rms_norm_eps};
+  return part_ + (layer_ == kNoLayer ? what : fmt::format("layers.{}.{}", layer_, what));
 }
 
 BufferId Lowering::buffer(const char* what, uint32_t extent, uint64_t elements,
@@ -115,7 +117,8 @@ BufferId Lowering::columns_buffer(const char* what, uint32_t extent) {
 }
 
 StageDraft& Lowering::stage(const char* what, program::Operands operands) {
-  draft_->stages.push_back({{name(what), layer_, operands}, {}});
+  const uint16_t layer = stack_ == &config_ ? layer_ : kNoLayer;
+  draft_->stages.push_back({{name(what), layer, operands}, {}});
   return draft_->stages.back();
 }
 
@@ -123,152 +126,73 @@ Dependency Lowering::after(uint32_t stage, uint32_t group) const {
   return {stage, group, program::WaitKind::kCounter};
 }
 
-// --- Tiles ---
-
-void Lowering::add_bands(StageDraft* stage, uint32_t rows, Dependency after, SignalScope scope) {
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
-    uint32_t index = 0;
-    for (const RowRange& range : bands(0, rows, num_workers_, 16)) {
-      Tile tile;
-      tile.rank = rank;
-      tile.worker = index++ % num_workers_;
-      tile.row_begin = range.begin;
-      tile.row_count = range.count;
-      tile.after[0] = after;
-      tile.scope = scope;
-      stage->tiles.push_back(tile);
-    }
-  }
-}
-
-// Products whose K is split over the ranks: every rank computes all rows of H, each row for its
-// owner, who adds the ranks' partial sums. With one rank the adding tile follows on the same
-// worker, so no one has to wait for it.
-void Lowering::partial_product(StageDraft* product, Dependency first, Dependency second) {
-  const uint32_t owned = config_.hidden_size / num_ranks_;
-  const uint32_t workers_per_owner = std::max(1u, num_workers_ / num_ranks_);
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
-    uint32_t index = 0;
-    for (uint32_t owner = 0; owner < num_ranks_; ++owner) {
-      for (const RowRange& range : bands(owner * owned, owned, workers_per_owner, 16)) {
-        Tile tile;
-        tile.rank = rank;
-        tile.worker = index++ % num_workers_;
-        tile.row_begin = range.begin;
-        tile.row_count = range.count;
-        tile.after[0] = first;
-        tile.after[1] = second;
-        tile.scope = SignalScope::kOneRank;
-        tile.target_rank = owner;
-        product->tiles.push_back(tile);
-      }
-    }
-  }
-}
-
-void Lowering::reduce(const char* what, BufferId partials) {
-  const auto product = static_cast<uint32_t>(draft_->stages.size() - 1);
-  program::ReduceOperands op;
-  op.partials = partials;
-  op.residual = hidden_;
-  op.output = columns_buffer(what, config_.hidden_size);
-  StageDraft& sum = stage(what, op);
-  const uint32_t owned = config_.hidden_size / num_ranks_;
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
-    uint32_t index = 0;
-    for (const RowRange& range : bands(rank * owned, owned, num_workers_, 16)) {
-      Tile tile;
-      tile.rank = rank;
-      tile.worker = index++ % num_workers_;
-      tile.row_begin = range.begin;
-      tile.row_count = range.count;
-      if (num_ranks_ > 1) tile.after[0] = after(product, 0);
-      tile.scope = SignalScope::kAllRanks;
-      sum.tiles.push_back(tile);
-    }
-  }
-  hidden_ = op.output;
-  hidden_stage_ = static_cast<uint32_t>(draft_->stages.size() - 1);
-}
-
 // --- Stages ---
 
-Status Lowering::embed() {
-  program::EmbedOperands op;
-  US_ASSIGN(op.table, weight(TensorRole::kEmbedding, "embed_tokens", 1));
+void Lowering::embed(const char* what, program::EmbedOperands op,
+                     const std::vector<Dependency>& after) {
   op.hidden = columns_buffer("embedding", config_.hidden_size);
-  StageDraft& embedding = stage("embed", op);
+  StageDraft& embedding = stage(what, op);
   const uint32_t owned = config_.hidden_size / num_ranks_;
   for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
     Tile tile;
     tile.rank = rank;
     tile.row_begin = rank * owned;
     tile.row_count = owned;
+    if (!after.empty()) tile.after[0] = after[0];
     tile.scope = SignalScope::kAllRanks;
     embedding.tiles.push_back(tile);
   }
-  hidden_ = op.hidden;
-  hidden_stage_ = 0;
-  return {};
+  hidden_ = {op.hidden, last_stage()};
 }
 
-Status Lowering::dense_ffn() {
-  const uint32_t inner = config_.intermediate_size / num_ranks_;
+void Lowering::dense_ffn() {
+  const uint32_t inner = stack_->intermediate_size / num_ranks_;
   program::GateUpOperands up;
-  US_ASSIGN(up.norm, norm(TensorRole::kPostAttentionNorm, "post_attention_norm"));
-  US_ASSIGN(up.weight, weight(TensorRole::kDenseGateUp, "gate_up_proj", 1));
-  up.hidden = hidden_;
+  up.norm = norm(TensorRole::kPostAttentionNorm);
+  up.weight = weight(TensorRole::kDenseGateUp);
+  up.hidden = hidden_.buffer;
   up.output = columns_buffer("ffn_activation", inner);
   up.intermediate_size = inner;
-  add_bands(&stage("gate_up_proj", up), inner, after(hidden_stage_, 0), SignalScope::kLocal);
-  const auto up_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
+  add_bands(&stage("gate_up_proj", up), inner, after(hidden_.stage, 0), SignalScope::kLocal);
+  const uint32_t up_stage = last_stage();
 
   program::OutProjOperands down;
-  US_ASSIGN(down.weight, weight(TensorRole::kDenseDown, "down_proj", 1));
+  down.weight = weight(TensorRole::kDenseDown);
   down.input = up.output;
   down.partials = columns_buffer("ffn_partials", program::kReductionChunks * config_.hidden_size);
   down.input_size = inner;
   partial_product(&stage("down_proj", down), after(up_stage, 0), {});
   reduce("ffn_residual", down.partials);
-  return {};
 }
 
-Status Lowering::head() {
+void Lowering::head() {
   program::LinearOperands logits;
-  US_ASSIGN(logits.norm, norm(TensorRole::kFinalNorm, "final_norm"));
-  US_ASSIGN(logits.weight, weight(TensorRole::kLmHead, "lm_head", 1));
-  logits.input = hidden_;
+  logits.norm = norm(TensorRole::kFinalNorm);
+  logits.weight = weight(TensorRole::kLmHead);
+  logits.input = hidden_.buffer;
   logits.output = columns_buffer("logits", config_.vocab_size);
   logits.rows = config_.vocab_size / num_ranks_;
   logits.total_rows = config_.vocab_size;
   logits.logits_only = 1;
   logits.gather_to_rank_0 = 1;
   // Target rank 0 is Tile's default.
-  add_bands(&stage("lm_head", logits), logits.rows, after(hidden_stage_, 0), SignalScope::kOneRank);
-  const auto logits_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
+  add_bands(&stage("lm_head", logits), logits.rows, after(hidden_.stage, 0), SignalScope::kOneRank);
+  const uint32_t logits_stage = last_stage();
 
   program::SampleOperands sample;
   sample.logits = logits.output;
   sample.sampled = buffer("sampled", width(), width(), BufferDecl::Output::kHost);
   sample.vocab_size = config_.vocab_size;
-  StageDraft& sampling = stage("sample", sample);
-  for (uint32_t column = 0; column < width(); ++column) {
-    Tile tile;
-    tile.worker = column % num_workers_;
-    tile.row_begin = column;
-    tile.row_count = 1;
-    tile.after[0] = after(logits_stage, 0);
-    sampling.tiles.push_back(tile);
-  }
+  add_columns(&stage("sample", sample), after(logits_stage, 0), SignalScope::kLocal);
 
   program::AcceptOperands accept;
   accept.sampled = sample.sampled;
   accept.accepted = buffer("accepted", width(), width(), BufferDecl::Output::kHost);
+  accept.drafted = drafted_;
   Tile tile;
   tile.row_count = width();
   tile.after[0] = after(logits_stage + 1, 0);
   stage("accept", accept).tiles.push_back(tile);
-  return {};
 }
 
 Status lower(const model::ModelConfig& config, const ShapeLookup& shape_of,

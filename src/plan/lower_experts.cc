@@ -12,20 +12,20 @@ using program::BufferDecl;
 using program::SignalScope;
 
 // Router scores and the route table; two stages.
-Status Lowering::route(program::NormRef norm_ref, uint32_t max_slots, uint32_t max_pairs,
-                       program::BufferId* table) {
+program::BufferId Lowering::route(program::NormRef norm_ref, uint32_t max_slots,
+                                  uint32_t max_pairs) {
   program::LinearOperands router;
   router.norm = norm_ref;
-  US_ASSIGN(router.weight, weight(TensorRole::kRouter, "router", 1));
-  router.input = hidden_;
+  router.weight = weight(TensorRole::kRouter);
+  router.input = hidden_.buffer;
   router.output = columns_buffer("router_logits", config_.num_experts);
   router.rows = config_.num_experts;
   router.total_rows = config_.num_experts;
-  add_bands(&stage("router", router), router.rows, after(hidden_stage_, 0), SignalScope::kLocal);
-  const auto router_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
+  add_bands(&stage("router", router), router.rows, after(hidden_.stage, 0), SignalScope::kLocal);
+  const uint32_t router_stage = last_stage();
 
   program::RouteOperands op;
-  US_ASSIGN(op.bias, weight(TensorRole::kRouterBias, "router_bias", 1));
+  op.bias = weight(TensorRole::kRouterBias);
   op.logits = router.output;
   op.route = buffer("route_table", 1, program::RouteTable::words(max_slots, max_pairs),
                     BufferDecl::Output::kNone);
@@ -43,21 +43,20 @@ Status Lowering::route(program::NormRef norm_ref, uint32_t max_slots, uint32_t m
     tile.after[0] = after(router_stage, 0);
     routing.tiles.push_back(tile);
   }
-  *table = op.route;
-  return {};
+  return op.route;
 }
 
-Status Lowering::experts() {
+void Lowering::experts() {
   const uint32_t inner = config_.moe_intermediate_size / num_ranks_;
   const uint32_t max_pairs = width() * config_.num_experts_per_token;
   const uint32_t max_slots = std::min(config_.num_experts, max_pairs);
   program::ExpertGateUpOperands up;
-  US_ASSIGN(up.norm, norm(TensorRole::kPostAttentionNorm, "post_attention_norm"));
-  US_TRY(route(up.norm, max_slots, max_pairs, &up.route));
-  const auto route_stage = static_cast<uint32_t>(draft_->stages.size() - 1);
+  up.norm = norm(TensorRole::kPostAttentionNorm);
+  up.route = route(up.norm, max_slots, max_pairs);
+  const uint32_t route_stage = last_stage();
 
-  US_ASSIGN(up.weight, weight(TensorRole::kExpertGateUp, "expert_gate_up", config_.num_experts));
-  up.hidden = hidden_;
+  up.weight = weight(TensorRole::kExpertGateUp);
+  up.hidden = hidden_.buffer;
   up.intermediate_size = inner;
   up.row_groups = expert_row_groups(inner, num_workers_);
   up.max_slots = max_slots;
@@ -80,7 +79,7 @@ Status Lowering::experts() {
   }
 
   program::ExpertDownOperands down;
-  US_ASSIGN(down.weight, weight(TensorRole::kExpertDown, "expert_down", config_.num_experts));
+  down.weight = weight(TensorRole::kExpertDown);
   down.activation = up.activation;
   down.route = up.route;
   down.partials = columns_buffer("ffn_partials", program::kReductionChunks * config_.hidden_size);
@@ -91,7 +90,6 @@ Status Lowering::experts() {
   partial_product(&stage("expert_down", down), after(route_stage, 0),
                   Dependency{route_stage + 1, 0, program::WaitKind::kSlot});
   reduce("ffn_residual", down.partials);
-  return {};
 }
 
 }  // namespace ultraspeed::plan

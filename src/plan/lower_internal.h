@@ -1,8 +1,11 @@
-// The state of lowering; its methods are in lower.cc, lower_attention.cc and lower_experts.cc.
+// The state of lowering; its methods are in lower.cc and lower_*.cc.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "plan/draft.h"
 
@@ -16,50 +19,91 @@ class Lowering {
   Status run();
 
  private:
-  Status check_shapes() const;
+  // A value and the stage that makes it.
+  struct Residual {
+    program::BufferId buffer = program::kNoId;
+    uint32_t stage = 0;
+  };
+
+  // What attention works on: the stages that make it, by KV head group.
+  struct AttentionInput {
+    program::QkvProjOperands heads;  // counts and sizes; the buffers of q, k and v
+    std::vector<uint32_t> stages;    // one or two
+  };
+
+  Status check_shapes(const model::ModelConfig& stack) const;
+
+  // Weights and caches of a stack, the same for all programs of a model (lower_weights.cc).
+  Status declare(const model::ModelConfig& stack);
+  Status declare_weight(const model::WeightSource& source, const std::string& name, uint32_t count);
+  void declare_cache(const model::LayerConfig& layer);
 
   // One part of the step each; they append stages and leave hidden_ at the residual after it.
-  Status embed();
-  Status attention_block();
-  Status dense_ffn();
-  Status experts();
-  Status route(program::NormRef norm, uint32_t max_slots, uint32_t max_pairs,
-               program::BufferId* table);
-  Status head();
+  void embed(const char* what, program::EmbedOperands op, const std::vector<Dependency>& after);
+  void verify_part();
+  void attention_block();
+  void dense_ffn();
+  void experts();
+  program::BufferId route(program::NormRef norm, uint32_t max_slots, uint32_t max_pairs);
+  void head();
 
-  // Declarations. `what` is prefixed with the current layer's name.
+  // The drafter's parts (lower_draft.cc).
+  void draft_part();
+  void draft_attention_block();
+  void propose();
+  void extend_context();
+
+  // Declarations. `what` is prefixed with the part's name and the current layer's.
   std::string name(const char* what) const;
-  Result<program::WeightId> weight(model::TensorRole role, const char* what, uint32_t count);
-  Result<program::NormRef> norm(model::TensorRole role, const char* what);
+  program::WeightId weight(model::TensorRole role) const;         // of the current stack and layer
+  program::WeightId target_weight(model::TensorRole role) const;  // of the target, outside layers
+  program::NormRef norm(model::TensorRole role) const;
+  program::CacheId cache() const;  // of the current layer
   program::BufferId buffer(const char* what, uint32_t extent, uint64_t elements,
                            program::BufferDecl::Output output);
   program::BufferId columns_buffer(const char* what, uint32_t extent);  // [width, extent]
   StageDraft& stage(const char* what, program::Operands operands);
+  uint32_t last_stage() const { return static_cast<uint32_t>(draft_->stages.size() - 1); }
   Dependency after(uint32_t stage, uint32_t group) const;
+  const model::LayerConfig& layer() const { return stack_->layers[layer_]; }
 
-  // Tiles.
+  // Tiles (lower_tiles.cc).
   void add_bands(StageDraft* stage, uint32_t rows, Dependency after, program::SignalScope scope);
+  void add_columns(StageDraft* stage, Dependency after, program::SignalScope scope);
   void partial_product(StageDraft* product, Dependency first, Dependency second);
   void reduce(const char* what, program::BufferId partials);
-  void qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op);
-  program::AttentionOperands attention_operands(const program::QkvProjOperands& qkv,
-                                                program::BufferId output, program::WeightId sink);
+  void qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op, uint32_t num_groups,
+                 Dependency after);
+
+  // Attention (lower_attention.cc).
+  program::QkvProjOperands head_sizes() const;
+  program::BufferId appended_rows(const program::QkvProjOperands& op);
+  program::AttentionOperands attention_operands(const AttentionInput& input,
+                                                program::BufferId output);
   void merge_stage(const program::AttentionOperands& op, program::BufferId output);
-  uint32_t attention_stages(const program::QkvProjOperands& qkv, program::BufferId output,
-                            program::WeightId sink);
+  void attention_stages(const AttentionInput& input, program::BufferId output);
+  void attend(const AttentionInput& input);  // attention, o_proj, residual
 
   uint32_t width() const { return draft_->program.width; }
 
   const model::ModelConfig& config_;
+  const model::DrafterConfig* drafter_;
+  const model::ModelConfig drafter_stack_;  // without layers if there is no drafter
   const ShapeLookup& shape_of_;
   Draft* draft_;
   uint32_t num_ranks_;
   uint32_t num_workers_;
   uint32_t max_context_;
+  bool is_drafting_;
 
+  std::map<std::tuple<model::Stack, model::TensorRole, uint32_t>, program::WeightId> weights_;
+
+  const model::ModelConfig* stack_;  // whose layers are lowered
+  std::string part_;                 // "", or a prefix of names: "draft.", "context."
   uint16_t layer_ = program::kNoLayer;
-  program::BufferId hidden_ = program::kNoId;  // the residual stream so far
-  uint32_t hidden_stage_ = 0;                  // the stage that writes it
+  Residual hidden_;                             // the residual stream so far
+  program::BufferId drafted_ = program::kNoId;  // the drafter's choices
+  std::vector<Residual> taps_;                  // [DrafterConfig::target_layer_ids]
 };
 
 }  // namespace ultraspeed::plan

@@ -20,6 +20,9 @@ Status check_options(const program::DeviceLimits& limits, const PlanOptions& opt
     return make_error(ErrorCode::kInvalidArgument, "{} workers a rank: expected 1 to 1024",
                       limits.num_workers);
   }
+  if (options.is_drafting && options.drafter == nullptr) {
+    return make_error(ErrorCode::kInvalidArgument, "a program cannot draft without a drafter");
+  }
   return {};
 }
 

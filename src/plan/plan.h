@@ -19,6 +19,10 @@ struct PlanOptions {
   uint32_t width = 8;        // columns; at most kMaxWidth
   uint32_t num_ranks = 1;    // tensor parallel: 1, 2, 4 or 8
   uint32_t max_context = 0;  // positions of a sequence; 0: the model's max_position_embeddings
+  // A DFlash drafter (lower_draft.cc), which outlives the call; nullptr: none. All programs of one
+  // engine are planned with the same, so that they share weights and caches.
+  const model::DrafterConfig* drafter = nullptr;
+  bool is_drafting = false;  // draft, then verify; false: extend the drafter's context alone
 };
 
 // Rings of sliding layers have room for the window and one chunk of this many new positions.
@@ -40,8 +44,9 @@ struct Plan {
 };
 
 // Lowers the whole step, embedding to accepted tokens. The result satisfies program::verify().
+// `shape_of` gets sources of the drafter's stack too, if there is one.
 // Errors: kInvalidArgument for options out of range, kUnsupported for a split the model does not
-// admit; whatever `shape_of` returns.
+// admit or a drafter of another model; whatever `shape_of` returns.
 Result<Plan> make_plan(const model::ModelConfig& config, const ShapeLookup& shape_of,
                        const program::DeviceLimits& limits, const PlanOptions& options);
 

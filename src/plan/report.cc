@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "plan/accounting.h"
+#include "plan/draft.h"
 #include "program/verify.h"
 
 namespace ultraspeed::plan {
@@ -36,23 +37,6 @@ Result<ReportOptions> checked(const ModelConfig& config, ReportOptions options) 
                       config.file, limit);
   }
   return options;
-}
-
-Status check_drafter(const ModelConfig& config, const DrafterConfig& drafter, uint32_t num_ranks) {
-  if (drafter.hidden_size != config.hidden_size ||
-      drafter.num_target_layers != config.num_layers()) {
-    return make_error(ErrorCode::kUnsupported,
-                      "{}: drafts for a model of {} layers with hidden_size {}, but {} has {} and "
-                      "{}",
-                      drafter.file, drafter.num_target_layers, drafter.hidden_size, config.file,
-                      config.num_layers(), config.hidden_size);
-  }
-  if (drafter.num_kv_heads % num_ranks != 0 || drafter.intermediate_size % num_ranks != 0) {
-    return make_error(ErrorCode::kUnsupported,
-                      "{}: {} ranks do not divide its {} KV heads and intermediate_size {}",
-                      drafter.file, num_ranks, drafter.num_kv_heads, drafter.intermediate_size);
-  }
-  return {};
 }
 
 ShapeLookup shape_lookup(const ModelConfig& config, DenseFormat dense_format) {
@@ -136,15 +120,18 @@ void add_buffers(const program::Program& program, PlanReport* report) {
 // BF16, split evenly over the ranks; its context keys and values are BF16 too.
 void add_drafter(const DrafterConfig& drafter, PlanReport* report) {
   const uint32_t ranks = report->options.num_ranks;
-  const uint64_t context = drafter.sliding_window > 0
-                               ? std::min(drafter.sliding_window, report->options.context)
-                               : report->options.context;
-  const uint64_t position = uint64_t{drafter.num_layers} * (drafter.num_kv_heads / ranks) *
-                            (drafter.head_dim + drafter.v_head_dim) * 2;
+  uint64_t positions = 0;  // of context, of all layers
+  for (const DrafterConfig::Layer& layer : drafter.layers) {
+    const uint32_t window = layer.sliding_window;
+    positions += window > 0 ? std::min(window, report->options.context) : report->options.context;
+  }
+  const uint64_t block_positions = uint64_t{drafter.num_layers} * drafter.block_size;
+  const uint64_t position_bytes =
+      uint64_t{drafter.num_kv_heads / ranks} * (drafter.head_dim + drafter.v_head_dim) * 2;
   report->has_drafter = true;
   report->memory.drafter_weights = (2 * model::count_parameters(drafter) + ranks - 1) / ranks;
-  report->memory.drafter_kv = position * (context + drafter.block_size);
-  report->cycle.drafter = report->memory.drafter_weights + position * context;
+  report->memory.drafter_kv = position_bytes * (positions + block_positions);
+  report->cycle.drafter = report->memory.drafter_weights + position_bytes * positions;
   report->cycle.drafter_head = report->group(WeightGroup::kHead).read;
 
   const ProgramCounts& counts = report->program;

@@ -1,6 +1,7 @@
-// The packed weight arena: a tile's rows fill whole blocks, in the order of the stages and their
+// The packed weight arena: a tile's rows fill whole blocks, in the order of the weights and their
 // tiles. All ranks share the numbering.
 
+#include "base/check.h"
 #include "plan/draft.h"
 #include "program/access.h"
 
@@ -19,48 +20,72 @@ uint32_t blocks_of(const Program& program, const program::WeightRows& rows) {
                                program::kWeightBlockBytes);
 }
 
-// The blocks of each tile of a stage on one rank, and of one matrix of the stage's weight.
-void layout_stage(Draft* draft, uint32_t stage, const std::vector<Task*>& tasks) {
+// [stage]: the tasks of one rank in tile order; every rank has the same tiles of a weight.
+using TasksByStage = std::vector<std::vector<Task*>>;
+
+TasksByStage tasks_by_stage(Draft* draft, uint32_t rank) {
   Program& program = draft->program;
-  const auto* loop = std::get_if<ExpertGateUpOperands>(&program.stages[stage].operands);
-  program::WeightDecl* weight = nullptr;
-  const auto first = static_cast<uint32_t>(program.num_weight_blocks);
+  TasksByStage by_stage(program.stages.size());
+  std::vector<size_t> next(program.num_workers, 0);
+  for (const StageDraft& stage : draft->stages) {
+    for (const Tile& tile : stage.tiles) {
+      if (tile.rank != rank) continue;
+      Task& task =
+          program.lists[uint64_t{rank} * program.num_workers + tile.worker][next[tile.worker]++];
+      by_stage[task.stage].push_back(&task);
+    }
+  }
+  return by_stage;
+}
+
+// The blocks of each tile of a stage, and of one matrix of the stage's weight.
+void layout_stage(Program* program, uint32_t stage, const std::vector<Task*>& tasks) {
+  const auto* loop = std::get_if<ExpertGateUpOperands>(&program->stages[stage].operands);
+  program::WeightDecl& weight =
+      program->weights[program::task_weight_rows(*program, *tasks.front()).weight];
+  const auto first = static_cast<uint32_t>(program->num_weight_blocks);
   uint32_t next = 0;
   for (Task* task : tasks) {
-    const program::WeightRows rows = program::task_weight_rows(program, *task);
-    if (rows.weight == program::kNoId) return;
-    weight = &program.weights[rows.weight];
-    task->block_count = blocks_of(program, rows);
+    task->block_count = blocks_of(*program, program::task_weight_rows(*program, *task));
     // All units of a loop have the same number of blocks; unit u uses those of its row group.
     task->first_block = first + (loop != nullptr ? 0 : next);
     if (loop == nullptr) next += task->block_count;
   }
-  if (weight == nullptr) return;
   if (loop != nullptr) next = loop->row_groups * tasks.front()->block_count;
-  weight->first_block = first;
-  weight->blocks_per_matrix = next;
-  program.num_weight_blocks += uint64_t{next} * weight->count;
+  weight.first_block = first;
+  weight.blocks_per_matrix = next;
+  program->num_weight_blocks += uint64_t{next} * weight.count;
+}
+
+void share_blocks(const std::vector<Task*>& with, const std::vector<Task*>& tasks) {
+  US_CHECK(with.size() == tasks.size(), "{} tiles and {} of one weight", with.size(), tasks.size());
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    US_CHECK(with[i]->row_begin == tasks[i]->row_begin && with[i]->part == tasks[i]->part,
+             "two stages cut one weight in different ways");
+    tasks[i]->first_block = with[i]->first_block;
+    tasks[i]->block_count = with[i]->block_count;
+  }
 }
 
 }  // namespace
 
 void layout_weight_blocks(Draft* draft) {
   Program& program = draft->program;
-  // The tasks of each stage and rank in tile order; every rank has the same tiles of a weight.
   for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
     program.num_weight_blocks = 0;
-    std::vector<std::vector<Task*>> by_stage(program.stages.size());
-    std::vector<size_t> next(program.num_workers, 0);
-    for (const StageDraft& stage : draft->stages) {
-      for (const Tile& tile : stage.tiles) {
-        if (tile.rank != rank) continue;
-        Task& task =
-            program.lists[uint64_t{rank} * program.num_workers + tile.worker][next[tile.worker]++];
-        by_stage[task.stage].push_back(&task);
-      }
-    }
+    const TasksByStage by_stage = tasks_by_stage(draft, rank);
+    std::vector<std::vector<uint32_t>> users(program.weights.size());  // stages of each weight
     for (uint32_t stage = 0; stage < by_stage.size(); ++stage) {
-      layout_stage(draft, stage, by_stage[stage]);
+      if (by_stage[stage].empty()) continue;
+      const auto rows = program::task_weight_rows(program, *by_stage[stage].front());
+      if (rows.weight != program::kNoId) users[rows.weight].push_back(stage);
+    }
+    for (const std::vector<uint32_t>& stages : users) {
+      if (stages.empty()) continue;
+      layout_stage(&program, stages[0], by_stage[stages[0]]);
+      for (size_t i = 1; i < stages.size(); ++i) {
+        share_blocks(by_stage[stages[0]], by_stage[stages[i]]);
+      }
     }
   }
 }

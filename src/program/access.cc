@@ -12,6 +12,7 @@ class Collector {
       : program_(program), rank_(rank), task_(task), out_(out) {}
 
   void visit(const EmbedOperands& op) {
+    if (op.drafted != kNoId) read_all(op.drafted);
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.hidden, begin(), end());
   }
 
@@ -25,12 +26,14 @@ class Collector {
         write_rotated_head(op, op.query, head * op.head_dim);
       } else if (head < first_v) {
         write_rotated_head(op, op.cache_rows, (head - first_k) * op.head_dim);
+      } else if (op.num_kv_heads == 0) {
+        write(rank_, op.query, past_end(op.query), past_end(op.query));
       } else {
         const uint32_t part_rows = op.v_head_dim / op.head_parts;
         const uint32_t row = op.num_kv_heads * op.head_dim + (head - first_v) * op.v_head_dim +
                              task_.part * part_rows;
         // A head past the last gives rows past the extent, which verify() reports.
-        const uint32_t overflow = head < last ? 0 : program_.buffers[op.cache_rows].extent;
+        const uint32_t overflow = head < last ? 0 : past_end(op.cache_rows);
         write(rank_, op.cache_rows, row + overflow, row + overflow + part_rows);
       }
     }
@@ -80,8 +83,13 @@ class Collector {
 
   void visit(const LinearOperands& op) {
     read_all(op.input);
+    for (const BufferId input : op.more_inputs) {
+      if (input != kNoId) read_all(input);
+    }
     const uint32_t first = op.rows == op.total_rows ? 0 : rank_ * op.rows;
-    write(op.gather_to_rank_0 != 0 ? 0 : rank_, op.output, first + begin(), first + end());
+    const auto push = [&](uint32_t r) { write(r, op.output, first + begin(), first + end()); };
+    if (op.broadcast == 0) return push(op.gather_to_rank_0 != 0 ? 0 : rank_);
+    for (uint32_t r = 0; r < program_.num_ranks; ++r) push(r);
   }
 
   void visit(const RouteOperands& op) {
@@ -109,14 +117,21 @@ class Collector {
     write(rank_, op.sampled, begin(), end());
   }
 
+  void visit(const ProposeOperands& op) {
+    read_all(op.logits);
+    for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.drafted, begin(), end());
+  }
+
   void visit(const AcceptOperands& op) {
     read_all(op.sampled);
+    if (op.drafted != kNoId) read_all(op.drafted);
     write(rank_, op.accepted, begin(), end());
   }
 
  private:
   uint32_t begin() const { return task_.row_begin; }
   uint32_t end() const { return task_.row_begin + task_.row_count; }
+  uint32_t past_end(BufferId buffer) const { return program_.buffers[buffer].extent; }
 
   void read(BufferId buffer, uint32_t first, uint32_t last) {
     out_->push_back({rank_, buffer, first, last, false, false});
@@ -166,10 +181,15 @@ class ReferenceCollector {
  public:
   explicit ReferenceCollector(StageReferences* out) : out_(out) {}
 
-  void visit(const EmbedOperands& op) { add({op.hidden}, {op.table}); }
+  void visit(const EmbedOperands& op) {
+    add({op.hidden}, {op.table, op.mask});
+    add_optional(op.drafted);
+  }
   void visit(const QkvProjOperands& op) {
-    add({op.hidden, op.query, op.cache_rows}, {op.norm.weight, op.weight});
-    out_->caches.push_back(op.cache);
+    add({op.hidden}, {op.norm.weight, op.weight, op.q_norm.weight, op.k_norm.weight});
+    if (op.num_q_heads != 0 || op.num_kv_heads == 0) add({op.query}, {});
+    if (op.num_kv_heads != 0) add({op.cache_rows}, {});
+    if (op.cache != kNoId) out_->caches.push_back(op.cache);
   }
   void visit(const AttentionOperands& op) {
     add({op.query, op.cache_rows, op.output}, {op.sink});
@@ -179,7 +199,10 @@ class ReferenceCollector {
   void visit(const OutProjOperands& op) { add({op.input, op.partials}, {op.weight}); }
   void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {}); }
   void visit(const GateUpOperands& op) { add({op.hidden, op.output}, {op.norm.weight, op.weight}); }
-  void visit(const LinearOperands& op) { add({op.input, op.output}, {op.norm.weight, op.weight}); }
+  void visit(const LinearOperands& op) {
+    add({op.input, op.output}, {op.norm.weight, op.weight});
+    for (const BufferId input : op.more_inputs) add_optional(input);
+  }
   void visit(const RouteOperands& op) { add({op.logits, op.route}, {op.bias}); }
   void visit(const ExpertGateUpOperands& op) {
     add({op.hidden, op.route, op.activation}, {op.norm.weight, op.weight});
@@ -188,7 +211,11 @@ class ReferenceCollector {
     add({op.activation, op.route, op.partials}, {op.weight});
   }
   void visit(const SampleOperands& op) { add({op.logits, op.sampled}, {}); }
-  void visit(const AcceptOperands& op) { add({op.sampled, op.accepted}, {}); }
+  void visit(const ProposeOperands& op) { add({op.logits, op.drafted}, {}); }
+  void visit(const AcceptOperands& op) {
+    add({op.sampled, op.accepted}, {});
+    add_optional(op.drafted);
+  }
 
  private:
   void add(std::initializer_list<BufferId> buffers, std::initializer_list<WeightId> weights) {
@@ -196,6 +223,10 @@ class ReferenceCollector {
     for (const WeightId weight : weights) {
       if (weight != kNoId) out_->weights.push_back(weight);
     }
+  }
+
+  void add_optional(BufferId buffer) {
+    if (buffer != kNoId) out_->buffers.push_back(buffer);
   }
 
   StageReferences* out_;

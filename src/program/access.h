@@ -9,7 +9,7 @@
 
 namespace ultraspeed::program {
 
-// Every declaration that a stage's operands name; absent weights (kNoId) are left out.
+// Every declaration that a stage's operands name; absent ones (kNoId) are left out.
 struct StageReferences {
   std::vector<BufferId> buffers;
   std::vector<WeightId> weights;

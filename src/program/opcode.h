@@ -8,9 +8,10 @@
 
 namespace ultraspeed::program {
 
-// In execution order of a decode step. Operations that write to other ranks (tensor parallel):
-// Embed and Reduce broadcast, OutProj and ExpertDown push partial sums to the owner of the output
-// rows, Linear sends the logits to rank 0.
+// In execution order of a decode step; a draft part before it ends in Propose. Operations that
+// write to other ranks (tensor parallel): Embed, Reduce and Propose broadcast, OutProj and
+// ExpertDown push partial sums to the owner of the output rows, Linear sends logits to rank 0 and a
+// drafter's features to all.
 #define US_OPCODES(X) \
   X(Embed)            \
   X(QkvProj)          \
@@ -24,6 +25,7 @@ namespace ultraspeed::program {
   X(ExpertGateUp)     \
   X(ExpertDown)       \
   X(Sample)           \
+  X(Propose)          \
   X(Accept)
 
 enum class Opcode : uint8_t {

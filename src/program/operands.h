@@ -5,6 +5,7 @@
 // epsilon)). Reduction order is part of the definition: docs/numerics.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <type_traits>
 #include <variant>
@@ -22,21 +23,30 @@ using CacheId = uint32_t;   // index into Program::caches
 // order, so that 1, 2, 4 and 8 ranks give equal bits.
 inline constexpr uint32_t kReductionChunks = 8;
 
+// The most residuals of the target that a drafter's features are made from.
+inline constexpr uint32_t kMaxTaps = 8;
+
 struct NormRef {
-  WeightId weight = kNoId;  // f32 [1, H]; kNoId: no normalisation
+  WeightId weight = kNoId;  // f32 [1, size of the input]; kNoId: no normalisation
   float epsilon = 0;
 };
 
-// hidden[t, c] = table[token_id[t], c - first_column]; broadcast to all ranks.
+// hidden[t, c] = table[token_id[t], c - first_column]; broadcast to all ranks. A drafted column
+// (step.h) takes the row drafted[t]; in the draft part, where its token is not known yet, the mask.
 // Tile: columns of H; a rank's tiles lie in its own H / ranks columns.
 struct EmbedOperands {
   static constexpr Opcode kOpcode = Opcode::kEmbed;
-  WeightId table = kNoId;   // [vocab_size, H / ranks]
-  BufferId hidden = kNoId;  // [T, H]
+  WeightId table = kNoId;      // [vocab_size, H / ranks]
+  BufferId hidden = kNoId;     // [T, H]
+  BufferId drafted = kNoId;    // i32 [T]; kNoId: the draft part, or a program that drafts nothing
+  WeightId mask = kNoId;       // [1, H / ranks]; kNoId: the table's row mask_token_id
+  uint32_t mask_token_id = 0;  // of the draft part
 };
 
 // [q; k; v] = weight * norm(hidden); rotates the first rotary_dim dimensions of q and k (pairs
-// (i, i + rotary_dim / 2)), scales v, writes q to `query` and k, v to the cache.
+// (i, i + rotary_dim / 2)), scales v, writes q to `query` and k, v to the cache. With q_norm and
+// k_norm each head of q and k is normalised before the rotation, which takes whole heads. A weight
+// may hold q alone or k and v alone; the other count of heads is 0 then.
 // Tile: heads of [q heads, k heads, v heads]; `part` of head_parts: that share of the rotation
 // pairs and of the remaining dimensions of each head.
 struct QkvProjOperands {
@@ -44,9 +54,12 @@ struct QkvProjOperands {
   NormRef norm;
   WeightId weight = kNoId;      // [q heads * head_dim + kv heads * (head_dim + v_head_dim), H]
   BufferId hidden = kNoId;      // [T, H]
-  BufferId query = kNoId;       // [T, num_q_heads * head_dim]
-  BufferId cache_rows = kNoId;  // stands for the rows that this step appends to the cache
-  CacheId cache = kNoId;
+  BufferId query = kNoId;       // [T, num_q_heads * head_dim]; kNoId without q heads
+  BufferId cache_rows = kNoId;  // stands for the rows that this step appends to the cache; without
+                                // a cache, those rows: [T, kv heads * (head_dim + v_head_dim)], the
+                                // k heads, then the v heads. kNoId without k and v heads
+  CacheId cache = kNoId;        // kNoId: k and v go to cache_rows
+  NormRef q_norm, k_norm;       // f32 [1, head_dim]; set: head_parts is 1
   uint32_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, v_head_dim = 0, rotary_dim = 0;
   uint32_t head_parts = 1;
   float rope_theta = 0, value_scale = 1;
@@ -57,6 +70,8 @@ struct QkvProjOperands {
 // merged in order; the sink is an extra first chunk with logit sink[head] and value 0. Tile: q
 // heads; `part`: this split's chunks, c % num_splits == part. With one split the result goes to
 // `output`, with more the partials go there and AttentionMerge combines them.
+// In a draft block the cache ends before the sequence's first column of the step, and the columns'
+// own keys and values are in cache_rows.
 struct AttentionOperands {
   static constexpr Opcode kOpcode = Opcode::kAttention;
   BufferId query = kNoId;       // [T, num_q_heads * head_dim]
@@ -69,6 +84,11 @@ struct AttentionOperands {
   uint32_t window = 0;  // 0: full attention
   uint32_t chunk_positions = 0, max_chunks = 0, num_splits = 1;
   float scale = 1;
+  uint8_t is_draft_block = 0;
+  uint8_t is_causal = 1;  // 0: [p, end of the sequence's columns) too, below p + window
+  // 1: the window is the `window` positions before the sequence's first column of the step and,
+  // beyond them, all of its columns.
+  uint8_t is_window_before_step = 0;
 };
 
 // Merges the partials of num_splits > 1 in chunk order. Tile: q heads.
@@ -79,6 +99,7 @@ struct AttentionMergeOperands {
   WeightId sink = kNoId;
   uint32_t num_q_heads = 0, v_head_dim = 0;
   uint32_t chunk_positions = 0, max_chunks = 0, num_splits = 1;
+  uint8_t is_causal = 1;  // as in Attention
 };
 
 // partials[t, chunk, r] = weight[r, columns of chunk] * input[t, columns of chunk], for this rank's
@@ -113,14 +134,21 @@ struct GateUpOperands {
 // output[t, first_row + r] = weight[r] * norm(input[t]). Tile: rows r of this rank's weight.
 struct LinearOperands {
   static constexpr Opcode kOpcode = Opcode::kLinear;
-  NormRef norm;
-  WeightId weight = kNoId;       // [rows, H]
-  BufferId input = kNoId;        // [T, H]
-  BufferId output = kNoId;       // [T, total_rows]
-  uint32_t rows = 0;             // of this rank
+  // The taps of a feature projection: further inputs [T, H] that stand behind `input` as one row.
+  using MoreInputs = std::array<BufferId, kMaxTaps - 1>;
+  static constexpr MoreInputs kNoMoreInputs = {kNoId, kNoId, kNoId, kNoId, kNoId, kNoId, kNoId};
+
+  NormRef norm;                            // none with more inputs
+  WeightId weight = kNoId;                 // [rows, number of inputs * H]
+  BufferId input = kNoId;                  // [T, H]
+  MoreInputs more_inputs = kNoMoreInputs;  // up to the first kNoId
+  BufferId output = kNoId;                 // [T, total_rows]
+  uint32_t rows = 0;                       // of this rank
   uint32_t total_rows = 0;       // rows, or ranks * rows when each rank computes its own part
   uint8_t logits_only = 0;       // 1: only columns whose logits are wanted (Column::wants_logits)
+  uint8_t drafted_only = 0;      // 1: only drafted columns (Column::is_drafted)
   uint8_t gather_to_rank_0 = 0;  // 1: results go to rank 0 alone; 0: they stay on this rank
+  uint8_t broadcast = 0;         // 1: results go to all ranks
 };
 
 // The route table (route_table.h) from sigmoid scores: top_k of score + bias selects (ties to the
@@ -169,20 +197,31 @@ struct SampleOperands {
   uint32_t vocab_size = 0;
 };
 
+// drafted[t] = the id of the largest logit of a drafted column, the lower of equals; broadcast to
+// all ranks. Tile: columns t.
+struct ProposeOperands {
+  static constexpr Opcode kOpcode = Opcode::kPropose;
+  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
+  BufferId drafted = kNoId;  // i32 [T]
+  uint32_t vocab_size = 0;
+};
+
 // accepted[s] = how many draft tokens of sequence s equal what the target chose one column before:
-// the longest prefix with token_id[c + 1] == sampled[c] over the sequence's logits columns.
+// the longest prefix with token_id[c + 1] == sampled[c] over the sequence's logits columns, where a
+// drafted column's token_id is drafted[c + 1].
 // Tile: the whole step, one task on rank 0.
 struct AcceptOperands {
   static constexpr Opcode kOpcode = Opcode::kAccept;
   BufferId sampled = kNoId;   // i32 [T]
   BufferId accepted = kNoId;  // i32 [T], indexed by the sequence's first column
+  BufferId drafted = kNoId;   // i32 [T]; kNoId: a program that drafts nothing
 };
 
 // One alternative an opcode, in the order of US_OPCODES.
-using Operands =
-    std::variant<EmbedOperands, QkvProjOperands, AttentionOperands, AttentionMergeOperands,
-                 OutProjOperands, ReduceOperands, GateUpOperands, LinearOperands, RouteOperands,
-                 ExpertGateUpOperands, ExpertDownOperands, SampleOperands, AcceptOperands>;
+using Operands = std::variant<EmbedOperands, QkvProjOperands, AttentionOperands,
+                              AttentionMergeOperands, OutProjOperands, ReduceOperands,
+                              GateUpOperands, LinearOperands, RouteOperands, ExpertGateUpOperands,
+                              ExpertDownOperands, SampleOperands, ProposeOperands, AcceptOperands>;
 static_assert(std::variant_size_v<Operands> == kNumOpcodes);
 
 #define US_CHECK_ORDER(name)                                                                     \

@@ -2,6 +2,7 @@
 // says which model it is. Made by plan/, proven by verify(), run by cpu/ and cuda/.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -77,6 +78,11 @@ struct Program {
 
   const std::vector<Task>& list(uint32_t rank, uint32_t worker) const {
     return lists[rank * num_workers + worker];
+  }
+  // It chooses the tokens of drafted columns (step.h).
+  bool is_drafting() const {
+    return std::any_of(stages.begin(), stages.end(),
+                       [](const Stage& stage) { return stage.opcode() == Opcode::kPropose; });
   }
   uint64_t num_tasks() const {
     uint64_t total = 0;

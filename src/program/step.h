@@ -29,9 +29,12 @@ struct ColumnSampling {
   std::span<const LogitAdjustment> adjustments;  // sorted by token_id
 };
 
-// One token of the step. The columns of a sequence are adjacent, in ascending position.
+// One token of the step. The columns of a sequence are adjacent, in ascending position; where any
+// of them is drafted, positions follow each other without gaps and the first is not drafted: it is
+// the draft block's anchor.
 struct Column {
-  int32_t token_id = 0;
+  int32_t token_id = 0;     // ignored where is_drafted
+  bool is_drafted = false;  // the program's draft part chooses the token (Program::is_drafting())
   uint32_t position = 0;
   uint32_t sequence = 0;      // index into StepInput::page_tables, and the ring the sequence owns
   bool wants_logits = false;  // choose a token after this column
@@ -48,7 +51,8 @@ struct ColumnOutput {
   int32_t token_id = -1;  // -1: the column wanted no logits
   float logprob = 0;  // of the chosen token; raw: log-softmax before adjustments and temperature
   float logit = 0;    // of the chosen token, raw
-  uint32_t accepted = 0;  // on a sequence's first logits column: accepted draft tokens
+  uint32_t accepted = 0;    // on a sequence's first logits column: accepted draft tokens
+  int32_t drafted_id = -1;  // what a drafted column's token was
   std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending
 };
 

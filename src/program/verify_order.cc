@@ -117,8 +117,9 @@ class OrderProof {
     US_TRY(memory_.check_reads(id, clock, accesses_, /*per_unit=*/false));
     join_waits(WaitKind::kSlot);
     US_TRY(memory_.check_reads(id, clock, accesses_, /*per_unit=*/true));
-    clock[thread] = id.index + 1;
+    // Before the task counts as done: it must not overwrite what it reads itself.
     US_TRY(memory_.apply_writes(id, clock, accesses_));
+    clock[thread] = id.index + 1;
     ++report_.num_tasks;
     signal(thread, task);
     return {};

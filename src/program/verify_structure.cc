@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -177,7 +178,8 @@ class StructureCheck {
                  : fail("its units' weight blocks begin at {}, expected {} for {} groups of {}",
                         begin, weight.first_block, loop->row_groups, blocks);
     }
-    blocks_.push_back({rank_, task_->first_block, task_->block_count, task_->stage});
+    blocks_.push_back({rank_, task_->first_block, task_->block_count, task_->row_begin, task_->part,
+                       rows.weight, task_->stage});
     return {};
   }
 
@@ -186,7 +188,7 @@ class StructureCheck {
     for (size_t i = 1; i < blocks_.size(); ++i) {
       const BlockRange& a = blocks_[i - 1];
       const BlockRange& b = blocks_[i];
-      if (a.rank == b.rank && a.first + a.count > b.first) {
+      if (a.rank == b.rank && a.first + a.count > b.first && !a.is_same_tile(b)) {
         return fail_header(fmt::format("rank {}: tiles of '{}' and '{}' share weight block {}",
                                        a.rank, program_.stages[a.stage].name,
                                        program_.stages[b.stage].name, b.first));
@@ -264,9 +266,15 @@ class StructureCheck {
   }
 
   struct BlockRange {
-    uint32_t rank, first, count, stage;
+    uint32_t rank, first, count, row_begin, part, weight, stage;
     bool operator<(const BlockRange& other) const {
-      return std::pair(rank, first) < std::pair(other.rank, other.first);
+      return std::tuple(rank, first, stage) < std::tuple(other.rank, other.first, other.stage);
+    }
+    // Two stages that use one weight, such as the output head of a target and its drafter, read the
+    // same rows from the same blocks.
+    bool is_same_tile(const BlockRange& other) const {
+      return weight == other.weight && stage != other.stage && first == other.first &&
+             count == other.count && row_begin == other.row_begin && part == other.part;
     }
   };
   struct FlagFamily {

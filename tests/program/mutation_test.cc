@@ -10,6 +10,7 @@
 #include "program/order_oracle.h"
 #include "program/verify.h"
 #include "support/checkpoint_generator.h"
+#include "support/drafter_generator.h"
 #include "support/model_runner.h"
 #include "support/scale.h"
 #include "support/temporary_directory.h"
@@ -50,7 +51,13 @@ void print_counts(uint32_t ranks, uint64_t seed, const std::map<std::string_view
 
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62};
 
-class MutationTest : public testing::TestWithParam<uint32_t> {
+// Programs with a drafter draft a block after the prompt.
+struct Shape {
+  uint32_t ranks;
+  bool has_drafter;
+};
+
+class MutationTest : public testing::TestWithParam<Shape> {
  protected:
   void SetUp() override {
     GeneratorOptions generator;
@@ -59,14 +66,16 @@ class MutationTest : public testing::TestWithParam<uint32_t> {
     generator.moe_intermediate_size = 64;
     generator.embedding_format = tensor::WeightFormat::kBf16;
     US_CHECK(write_checkpoint(directory_.path(), generator).has_value());
+    US_CHECK(write_drafter(drafter_directory_.path(), {}).has_value());
     base_ = open(nullptr, 1).value();
     expected_ = run(&*base_).value();
   }
 
   Result<ModelRunner> open(const program::Program* program, uint64_t seed) {
     RunnerOptions options;
-    options.num_ranks = GetParam();
-    options.num_workers = GetParam() == 1 ? 3 : 2;
+    options.num_ranks = GetParam().ranks;
+    options.num_workers = GetParam().ranks == 1 ? 3 : 2;
+    if (GetParam().has_drafter) options.drafter = drafter_directory_.path();
     options.width = 6;
     options.max_context = 64;
     options.make_executor = [=] { return cpu::make_shuffled_executor(seed); };
@@ -76,7 +85,13 @@ class MutationTest : public testing::TestWithParam<uint32_t> {
   }
 
   static Result<std::vector<TopLogits>> run(ModelRunner* runner) {
-    return runner->feed(kPrompt, 4, 256);
+    US_ASSIGN(std::vector<TopLogits> results, runner->feed(kPrompt, 4, 256));
+    if (!GetParam().has_drafter) return results;
+    US_ASSIGN(const program::StepOutput output, runner->step(runner->draft_block(39, 6)));
+    for (const program::ColumnOutput& column : output.columns) {
+      results.push_back({{column.drafted_id, column.token_id}, {column.logit}});
+    }
+    return results;
   }
 
   // Runs a program that verify() accepted in three random orders.
@@ -94,7 +109,7 @@ class MutationTest : public testing::TestWithParam<uint32_t> {
     return true;
   }
 
-  TemporaryDirectory directory_;
+  TemporaryDirectory directory_, drafter_directory_;
   std::optional<ModelRunner> base_;
   std::vector<TopLogits> expected_;
 };
@@ -104,10 +119,10 @@ TEST_P(MutationTest, NoneSurvives) {
   ASSERT_TRUE(program::verify(original));
   ASSERT_EQ(find_disorder(original), std::nullopt);
   ASSERT_TRUE(runs_alike(original));
-  const uint64_t seed = GetParam();
+  const uint64_t seed = GetParam().ranks;
   std::mt19937_64 random(seed);
   std::map<std::string_view, Counts> counts;
-  const int wanted = scaled(700);
+  const int wanted = scaled(GetParam().has_drafter ? 350 : 700);
   int rejected = 0;
   for (int total = 0; total < wanted;) {
     program::Program program = original;
@@ -133,7 +148,7 @@ TEST_P(MutationTest, NoneSurvives) {
       ADD_FAILURE() << "survived: " << what->place;
     }
   }
-  print_counts(GetParam(), seed, counts);
+  print_counts(GetParam().ranks, seed, counts);
   EXPECT_GT(rejected, wanted / 2);
 }
 
@@ -141,7 +156,7 @@ TEST_P(MutationTest, NoneSurvives) {
 // too strict either.
 TEST_P(MutationTest, VerifyAgreesWithBruteForce) {
   const program::Program& original = base_->program();
-  std::mt19937_64 random(100 + GetParam());
+  std::mt19937_64 random(100 + GetParam().ranks);
   int disorders = 0;
   const int wanted = scaled(300);
   for (int total = 0; total < wanted;) {
@@ -157,12 +172,14 @@ TEST_P(MutationTest, VerifyAgreesWithBruteForce) {
     disorders += disorder.has_value() ? 1 : 0;
   }
   std::printf("%u rank(s): %d of %d changes of order or memory are wrong, by both proofs\n",
-              GetParam(), disorders, wanted);
+              GetParam().ranks, disorders, wanted);
   EXPECT_GT(disorders, wanted / 4);
   EXPECT_LT(disorders, wanted);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, MutationTest, testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(Shapes, MutationTest,
+                         testing::Values(Shape{1, false}, Shape{2, false}, Shape{1, true},
+                                         Shape{2, true}));
 
 }  // namespace
 }  // namespace ultraspeed::test

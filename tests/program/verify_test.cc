@@ -106,18 +106,30 @@ TEST(Verify, NamesADeadlock) {
                   {"deadlock", "rank 0 worker 0 task 0"});
 }
 
+program::BufferDecl& buffer_of(Program* program, const std::string& name) {
+  for (auto& buffer : program->buffers) {
+    if (buffer.name == name) return buffer;
+  }
+  throw std::runtime_error("no buffer " + name);
+}
+
 TEST(Verify, NamesMemoryStillInUse) {
   expect_mentions(rejection([](Program* p) {
-                    const auto find = [&](const std::string& name) -> program::BufferDecl& {
-                      for (auto& buffer : p->buffers) {
-                        if (buffer.name == name) return buffer;
-                      }
-                      throw std::runtime_error(name);
-                    };
-                    find("layers.1.attention_residual").offset_bytes =
-                        find("layers.0.ffn_residual").offset_bytes;
+                    buffer_of(p, "layers.1.attention_residual").offset_bytes =
+                        buffer_of(p, "layers.0.ffn_residual").offset_bytes;
                   }),
                   {"layers.1.attention_residual", "memory"});
+}
+
+// One worker's only tile of a stage reads one value and writes the other.
+TEST(Verify, NamesATaskThatOverwritesWhatItReads) {
+  Program program = plan_generated(1, 1, 8).value().program;
+  buffer_of(&program, "layers.1.attention_residual").offset_bytes =
+      buffer_of(&program, "layers.1.o_partials").offset_bytes;
+  const auto report = program::verify(program);
+  ASSERT_FALSE(report);
+  expect_mentions(report.error().message,
+                  {"writes", "layers.1.attention_residual", "memory may still be in use"});
 }
 
 TEST(Verify, NamesWeightBlocksOfALoop) {

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "cpu/executor.h"
 #include "model/checkpoint.h"
+#include "model/drafter.h"
 #include "plan/plan.h"
 #include "program/verify.h"
 
@@ -16,13 +18,26 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
   US_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(directory));
   const model::WeightLoader loader(checkpoint, runner.config_);
   plan::PlanOptions plan_options;
+  std::optional<model::Drafter> drafter;
+  model::DrafterConfig drafter_config;
+  if (!options.drafter.empty()) {
+    US_ASSIGN(drafter, model::Drafter::open(options.drafter));
+    drafter_config = drafter->config();
+    if (options.change_drafter) options.change_drafter(&drafter_config);
+    plan_options.drafter = &drafter_config;
+    plan_options.is_drafting = true;
+  }
+  const auto is_drafters = [](const model::WeightSource& source) {
+    return source.stack == model::Stack::kDflash;
+  };
+  const auto shape_of = [&](const model::WeightSource& source) {
+    return is_drafters(source) ? drafter->shape(source) : loader.shape(source);
+  };
   plan_options.width = options.width;
   plan_options.num_ranks = options.num_ranks;
   plan_options.max_context = options.max_context;
-  US_ASSIGN(plan::Plan plan,
-            plan::make_plan(
-                runner.config_, [&](const auto& source) { return loader.shape(source); },
-                cpu::cpu_limits(options.num_workers), plan_options));
+  US_ASSIGN(plan::Plan plan, plan::make_plan(runner.config_, shape_of,
+                                             cpu::cpu_limits(options.num_workers), plan_options));
   if (options.change_program) options.change_program(&plan.program);
   if (options.verify) US_TRY(program::verify(plan.program));
   const auto read_weight = [&](uint32_t rank, program::WeightId weight, uint32_t index,
@@ -30,14 +45,18 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
     model::WeightSource source = plan.sources[weight];
     source.shard = rank;
     source.expert = index;
-    US_TRY(loader.load(source, out));
+    US_TRY(is_drafters(source) ? drafter->load(source, out) : loader.load(source, out));
     if (options.damage) options.damage(source, out);
     return {};
   };
   program::CacheLimits limits;
-  limits.num_kv_pages = options.max_context / plan::kKvPagePositions + 1;
-  runner.pages_.resize(limits.num_kv_pages);
-  std::iota(runner.pages_.begin(), runner.pages_.end(), 0u);
+  const uint32_t pages_each = options.max_context / plan::kKvPagePositions + 1;
+  limits.num_sequences = options.num_sequences;
+  limits.num_kv_pages = options.num_sequences * pages_each;
+  for (uint32_t sequence = 0; sequence < options.num_sequences; ++sequence) {
+    std::vector<uint32_t>& pages = runner.pages_.emplace_back(pages_each);
+    std::iota(pages.begin(), pages.end(), sequence * pages_each);
+  }
   runner.executor_ = options.make_executor ? options.make_executor() : cpu::make_cpu_executor({});
   runner.program_ = plan.program;
   US_TRY(runner.executor_->load({std::move(plan.program)}, limits, read_weight));
@@ -47,7 +66,6 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
 Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens, size_t num_wanted,
                                                  uint32_t count) {
   std::vector<TopLogits> results;
-  const std::span<const uint32_t> table(pages_);
   for (size_t first = 0; first < tokens.size(); first += program_.width) {
     const size_t end = std::min<size_t>(tokens.size(), first + program_.width);
     std::vector<program::Column> columns;
@@ -59,8 +77,7 @@ Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens
       column.sampling.num_logprobs = count;
       columns.push_back(column);
     }
-    program::StepOutput output;
-    US_TRY(executor_->run(0, {columns, {&table, 1}}, &output));
+    US_ASSIGN(const program::StepOutput output, step(columns));
     for (size_t i = 0; i < columns.size(); ++i) {
       if (!columns[i].wants_logits) continue;
       const program::ColumnOutput& column = output.columns[i];
@@ -73,6 +90,24 @@ Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens
     }
   }
   return results;
+}
+
+Result<program::StepOutput> ModelRunner::step(const std::vector<program::Column>& columns) {
+  const std::vector<std::span<const uint32_t>> tables(pages_.begin(), pages_.end());
+  program::StepOutput output;
+  US_TRY(executor_->run(0, {columns, tables}, &output));
+  return output;
+}
+
+std::vector<program::Column> ModelRunner::draft_block(int32_t anchor, uint32_t num_rows) const {
+  std::vector<program::Column> columns(num_rows);
+  for (uint32_t i = 0; i < num_rows; ++i) {
+    columns[i].token_id = anchor;
+    columns[i].is_drafted = i > 0;
+    columns[i].position = position_ + i;
+    columns[i].wants_logits = true;
+  }
+  return columns;
 }
 
 Result<std::vector<TopLogits>> teacher_forced(ModelRunner* runner, std::span<const int32_t> prompt,

@@ -1,5 +1,6 @@
-// Runs a checkpoint's program without the engine: one sequence, chosen tokens, raw logits, on any
-// executor. For tests that compare executors and goldens, and that damage weights on purpose.
+// Runs a checkpoint's program without the engine: one sequence (or steps of several), chosen
+// tokens, raw logits, on any executor. For tests that compare executors and goldens, and that
+// damage weights on purpose.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,10 @@ struct RunnerOptions {
   uint32_t num_ranks = 1;
   uint32_t width = 8;  // columns of a step
   uint32_t max_context = 1024;
+  uint32_t num_sequences = 1;
+  std::string drafter;  // its folder; "": none
+  // Called with the drafter's configuration before planning.
+  std::function<void(model::DrafterConfig*)> change_drafter;
   // nullptr: the threaded CPU executor.
   std::function<std::unique_ptr<program::Executor>()> make_executor;
   // Called with every packed matrix after loading.
@@ -45,8 +50,18 @@ class ModelRunner {
   Result<std::vector<TopLogits>> feed(std::span<const int32_t> tokens, size_t num_wanted,
                                       uint32_t count);
 
+  // One step of these columns, wherever they are; the sequence's length stays.
+  Result<program::StepOutput> step(const std::vector<program::Column>& columns);
+
+  // The columns of a draft block that starts with this token at the sequence's end, all with
+  // logits.
+  std::vector<program::Column> draft_block(int32_t anchor, uint32_t num_rows) const;
+
+  uint32_t length() const { return position_; }
+  void set_length(uint32_t length) { position_ = length; }
+
   // Forgets the sequence.
-  void reset() { position_ = 0; }
+  void reset() { set_length(0); }
 
   const program::Program& program() const { return program_; }
   const model::ModelConfig& config() const { return config_; }
@@ -55,7 +70,7 @@ class ModelRunner {
   model::ModelConfig config_;
   program::Program program_;
   std::unique_ptr<program::Executor> executor_;
-  std::vector<uint32_t> pages_;
+  std::vector<std::vector<uint32_t>> pages_;  // [num_sequences]
   uint32_t position_ = 0;
 };
 

@@ -2,8 +2,18 @@
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
+namespace {
 
-Status run_op(const OpContext& context, const program::AcceptOperands& op, uint32_t) {
+using program::AcceptOperands;
+
+uint32_t token_of(const OpContext& context, const AcceptOperands& op, uint32_t t) {
+  const program::Column& column = context.input.columns[t];
+  return column.is_drafted ? context.words(op.drafted)[t] : static_cast<uint32_t>(column.token_id);
+}
+
+}  // namespace
+
+Status run_op(const OpContext& context, const AcceptOperands& op, uint32_t) {
   const auto& columns = context.input.columns;
   const uint32_t* sampled = context.words(op.sampled);
   uint32_t* accepted = context.words(op.accepted);
@@ -13,7 +23,7 @@ Status run_op(const OpContext& context, const program::AcceptOperands& op, uint3
     while (first < end && !columns[first].wants_logits) ++first;
     uint32_t count = 0;
     while (first + count + 1 < end &&
-           sampled[first + count] == static_cast<uint32_t>(columns[first + count + 1].token_id)) {
+           sampled[first + count] == token_of(context, op, first + count + 1)) {
       ++count;
     }
     if (first < end) {
@@ -21,6 +31,10 @@ Status run_op(const OpContext& context, const program::AcceptOperands& op, uint3
       context.output->columns[first].accepted = count;
     }
     first = end;
+  }
+  for (uint32_t t = 0; t < columns.size(); ++t) {
+    if (!columns[t].is_drafted) continue;
+    context.output->columns[t].drafted_id = static_cast<int32_t>(token_of(context, op, t));
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/softmax_state.h"
+#include "cpu/ops/visible.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -21,47 +22,77 @@ class HeadAttention {
         column_(context.input.columns[t]),
         kv_head_(head / (op.num_q_heads / op.num_kv_heads)),
         query_(context.buffer(op.query) + (uint64_t{t} * op.num_q_heads + head) * op.head_dim),
-        cache_(context.cache(op.cache)) {}
+        cache_(context.cache(op.cache)),
+        visible_(visible_positions(context, op, t)) {}
 
-  uint32_t first_position() const {
-    if (op_.window == 0 || column_.position < op_.window) return 0;
-    return column_.position - op_.window + 1;
-  }
-  uint32_t first_chunk() const { return first_position() / op_.chunk_positions; }
-  uint32_t last_chunk() const { return column_.position / op_.chunk_positions; }
+  uint32_t first_chunk() const { return visible_.begin / op_.chunk_positions; }
+  uint32_t last_chunk() const { return (visible_.end - 1) / op_.chunk_positions; }
 
   // The chunk's largest logit, sum of exponentials and weighted values.
   void run_chunk(uint32_t chunk, SoftmaxState* state) const {
-    const uint32_t begin = std::max(first_position(), chunk * op_.chunk_positions);
-    const uint32_t end =
-        std::min(column_.position, chunk * op_.chunk_positions + op_.chunk_positions - 1) + 1;
+    const uint32_t begin = std::max(visible_.begin, chunk * op_.chunk_positions);
+    const uint32_t end = std::min(visible_.end, chunk * op_.chunk_positions + op_.chunk_positions);
     float* scores = context_.scratch->floats(kScores, op_.chunk_positions);
-    for_each_run(begin, end, [&](uint32_t position, uint32_t count, uint64_t index) {
-      dot_rows(&cache_.keys[(index * op_.num_kv_heads + kv_head_) * op_.head_dim],
-               size_t{op_.num_kv_heads} * op_.head_dim, count, query_, op_.head_dim,
-               scores + (position - begin));
+    for_each_run(begin, end, [&](const Run& run) {
+      dot_rows(run.keys, run.key_stride, run.count, query_, op_.head_dim,
+               scores + (run.position - begin));
     });
     for (uint32_t i = 0; i < end - begin; ++i) scores[i] *= op_.scale;
     state->start(nullptr, op_.v_head_dim);
     state->m = largest(scores, end - begin);
     state->l = exp_and_sum(scores, state->m, end - begin, scores);
-    for_each_run(begin, end, [&](uint32_t position, uint32_t count, uint64_t index) {
-      add_weighted_rows(&cache_.values[(index * op_.num_kv_heads + kv_head_) * op_.v_head_dim],
-                        size_t{op_.num_kv_heads} * op_.v_head_dim, count,
-                        scores + (position - begin), op_.v_head_dim, state->o);
+    for_each_run(begin, end, [&](const Run& run) {
+      add_weighted_rows(run.values, run.value_stride, run.count, scores + (run.position - begin),
+                        op_.v_head_dim, state->o);
     });
   }
 
  private:
-  // Positions [begin, end) in pieces that lie together in the cache, `index` its first.
+  // Rows of keys or values that lie together, `stride` floats apart.
+  struct Run {
+    uint32_t position, count;
+    const float* keys;
+    const float* values;
+    size_t key_stride, value_stride;
+  };
+
+  // Positions [begin, end) in runs: those of the cache, then the step's own of a draft block.
   template <class Function>
   void for_each_run(uint32_t begin, uint32_t end, Function function) const {
-    for (uint32_t position = begin; position < end;) {
+    const uint32_t cache_end =
+        op_.is_draft_block != 0 ? std::clamp(visible_.step_begin, begin, end) : end;
+    for (uint32_t position = begin; position < cache_end;) {
       const uint32_t count =
-          std::min(end - position, context_.contiguous_positions(op_.cache, position));
-      function(position, count, context_.cache_index(op_.cache, column_.sequence, position));
+          std::min(cache_end - position, context_.contiguous_positions(op_.cache, position));
+      function(cached_run(position, count));
       position += count;
     }
+    if (cache_end < end) function(block_run(cache_end, end - cache_end));
+  }
+
+  Run cached_run(uint32_t position, uint32_t count) const {
+    const uint64_t row = context_.cache_index(op_.cache, column_.sequence, position);
+    const uint64_t head = row * op_.num_kv_heads + kv_head_;
+    return {position,
+            count,
+            &cache_.keys[head * op_.head_dim],
+            &cache_.values[head * op_.v_head_dim],
+            size_t{op_.num_kv_heads} * op_.head_dim,
+            size_t{op_.num_kv_heads} * op_.v_head_dim};
+  }
+
+  // A row has the k heads, then the v heads.
+  Run block_run(uint32_t position, uint32_t count) const {
+    const size_t stride = size_t{op_.num_kv_heads} * (op_.head_dim + op_.v_head_dim);
+    const uint64_t t = visible_.first_column + (position - visible_.step_begin);
+    const float* row = context_.buffer(op_.cache_rows) + t * stride;
+    const float* values = row + size_t{op_.num_kv_heads} * op_.head_dim;
+    return {position,
+            count,
+            row + size_t{kv_head_} * op_.head_dim,
+            values + size_t{kv_head_} * op_.v_head_dim,
+            stride,
+            stride};
   }
 
   const OpContext& context_;
@@ -70,6 +101,7 @@ class HeadAttention {
   uint32_t kv_head_;
   const float* query_;
   const Cache& cache_;
+  VisiblePositions visible_;
 };
 
 void whole_head(const OpContext& context, const AttentionOperands& op, uint32_t t, uint32_t head) {

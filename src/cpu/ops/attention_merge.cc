@@ -2,6 +2,7 @@
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/softmax_state.h"
+#include "cpu/ops/visible.h"
 
 namespace ultraspeed::cpu {
 
@@ -9,7 +10,8 @@ Status run_op(const OpContext& context, const program::AttentionMergeOperands& o
   const uint64_t stride = op.v_head_dim + 2;
   const float* sinks = context.vector(op.sink);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    const uint32_t last_chunk = context.input.columns[t].position / op.chunk_positions;
+    const uint32_t last_chunk =
+        (visible_end(context, op.is_causal != 0, t) - 1) / op.chunk_positions;
     for (uint32_t head = context.task.row_begin; head < context.row_end(); ++head) {
       const uint64_t row = uint64_t{t} * op.num_q_heads + head;
       const float* partial = context.buffer(op.partials) + row * op.max_chunks * stride;

@@ -10,7 +10,7 @@
 namespace ultraspeed::cpu {
 
 // Scratch slots, so that helpers and their callers do not share an array.
-enum ScratchSlot : size_t { kNormed, kEmbedding, kResults, kScores };
+enum ScratchSlot : size_t { kNormed, kJoined, kEmbedding, kResults, kScores };
 
 // first + t * stride for all columns of the step.
 inline const float* const* column_pointers(const OpContext& context, const float* first,

@@ -6,16 +6,35 @@
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
+namespace {
 
-Status run_op(const OpContext& context, const program::EmbedOperands& op, uint32_t) {
-  const Matrix table = context.matrix(op.table);  // [vocab_size, H / ranks]
+using program::EmbedOperands;
+
+// A row of a table.
+struct TableRow {
+  Matrix table;  // [rows, H / ranks]
+  uint32_t row = 0;
+};
+
+TableRow row_of(const OpContext& context, const EmbedOperands& op, uint32_t t) {
+  const program::Column& column = context.input.columns[t];
+  const Matrix table = context.matrix(op.table);
+  if (!column.is_drafted) return {table, static_cast<uint32_t>(column.token_id)};
+  if (op.drafted != program::kNoId) return {table, context.words(op.drafted)[t]};
+  if (op.mask != program::kNoId) return {context.matrix(op.mask), 0};
+  return {table, op.mask_token_id};
+}
+
+}  // namespace
+
+Status run_op(const OpContext& context, const EmbedOperands& op, uint32_t) {
   const uint32_t hidden_size = context.hidden_size();
   const uint32_t first = context.task.row_begin;
   const uint32_t count = context.task.row_count;
   float* row = context.scratch->floats(kEmbedding, count);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    const auto token = static_cast<uint32_t>(context.input.columns[t].token_id);
-    dequantize_row(table, token, first - context.rank() * table.cols, count, row);
+    const TableRow from = row_of(context, op, t);
+    dequantize_row(from.table, from.row, first - context.rank() * from.table.cols, count, row);
     for (uint32_t rank = 0; rank < context.program.num_ranks; ++rank) {
       std::copy(row, row + count, context.buffer_of(rank, op.hidden) + t * hidden_size + first);
     }

@@ -65,9 +65,7 @@ class OpHarness {
   float* values(program::BufferId id) {
     return machine_.rank(0).arena.data() + program_.buffers[id].offset_bytes / 4;
   }
-  const uint32_t* words(program::BufferId id) {
-    return reinterpret_cast<const uint32_t*>(values(id));
-  }
+  uint32_t* words(program::BufferId id) { return reinterpret_cast<uint32_t*>(values(id)); }
 
   // Runs all units of one task with this tile.
   Status run(const program::Operands& operands, uint32_t row_begin, uint32_t row_count,

@@ -32,6 +32,7 @@ class HeadOutput {
     if (is_query()) {
       return context_.buffer(op_.query) + (uint64_t{t} * op_.num_q_heads + head_) * op_.head_dim;
     }
+    if (op_.cache == program::kNoId) return row_in_buffer(t);
     const program::Column& column = context_.input.columns[t];
     const uint64_t index = context_.cache_index(op_.cache, column.sequence, column.position);
     Cache& cache = context_.cache(op_.cache);
@@ -42,6 +43,12 @@ class HeadOutput {
   }
 
  private:
+  float* row_in_buffer(uint32_t t) const {
+    const uint64_t row = uint64_t{op_.num_kv_heads} * (op_.head_dim + op_.v_head_dim);
+    return context_.buffer(op_.cache_rows) + t * row + first_row() -
+           uint64_t{op_.num_q_heads} * op_.head_dim;
+  }
+
   const OpContext& context_;
   const QkvProjOperands& op_;
   uint32_t head_;
@@ -68,6 +75,16 @@ const Rotation& column_rotation(const OpContext& context, const QkvProjOperands&
   return rotation;
 }
 
+// heads: a whole head of every column, [num_columns, head_dim].
+void normalise_head(const OpContext& context, const program::NormRef& norm, uint32_t head_dim,
+                    float* heads) {
+  if (norm.weight == program::kNoId) return;
+  for (uint32_t t = 0; t < context.num_columns(); ++t) {
+    float* head = heads + uint64_t{t} * head_dim;
+    rms_norm(head, context.vector(norm.weight), norm.epsilon, head_dim, head);
+  }
+}
+
 // A part of a q or k head: its share of the rotation pairs (i, i + half), low sides then high
 // sides, and of the dimensions after them. All of a head lies together.
 void rotated_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
@@ -90,6 +107,7 @@ void rotated_head(const OpContext& context, const QkvProjOperands& op, const Hea
     multiply({weight, row + half + first_pair, pairs}, x, columns, {results + pairs, stride});
     multiply({weight, row + first_rest, rest}, x, columns, {results + 2 * pairs, stride});
   }
+  normalise_head(context, head.is_query() ? op.q_norm : op.k_norm, op.head_dim, results);
   const Rotation& rotation = column_rotation(context, op);
   for (uint32_t t = 0; t < columns; ++t) {
     const float* low = results + uint64_t{t} * stride;

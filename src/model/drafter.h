@@ -1,0 +1,43 @@
+// An open drafter folder: its configuration, its tensors and, if there is one, its mask embedding.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/mask_embedding.h"
+#include "model/weights.h"
+
+namespace ultraspeed::model {
+
+class Drafter {
+ public:
+  // DIRECTORY/config.json, its safetensors and mask_embedding.pt. Reads no weights.
+  static Result<Drafter> open(const std::string& directory);
+
+  const DrafterConfig& config() const { return config_; }
+
+  // As WeightLoader's, for sources of Stack::kDflash.
+  Result<WeightShape> shape(const WeightSource& source) const;
+  Status load(const WeightSource& source, std::span<std::byte> out) const;
+  Status check_complete() const { return loader().check_complete(); }
+
+ private:
+  Drafter(DrafterConfig config, Checkpoint checkpoint)
+      : config_(std::move(config)), stack_(config_.stack()), checkpoint_(std::move(checkpoint)) {}
+
+  Status read_mask(const std::string& path);
+  WeightLoader loader() const { return {checkpoint_, stack_}; }
+
+  DrafterConfig config_;
+  ModelConfig stack_;
+  Checkpoint checkpoint_;
+  std::optional<MaskEmbedding> mask_;
+};
+
+}  // namespace ultraspeed::model

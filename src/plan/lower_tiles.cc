@@ -1,0 +1,119 @@
+// How the stages of a step are cut into tiles, and what each waits for.
+#include <algorithm>
+
+#include "plan/lower_internal.h"
+#include "plan/tiling.h"
+
+namespace ultraspeed::plan {
+
+using program::BufferId;
+using program::SignalScope;
+
+void Lowering::add_bands(StageDraft* stage, uint32_t rows, Dependency after, SignalScope scope) {
+  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+    uint32_t index = 0;
+    for (const RowRange& range : bands(0, rows, num_workers_, 16)) {
+      Tile tile;
+      tile.rank = rank;
+      tile.worker = index++ % num_workers_;
+      tile.row_begin = range.begin;
+      tile.row_count = range.count;
+      tile.after[0] = after;
+      tile.scope = scope;
+      stage->tiles.push_back(tile);
+    }
+  }
+}
+
+// One tile a column, on rank 0.
+void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scope) {
+  for (uint32_t column = 0; column < width(); ++column) {
+    Tile tile;
+    tile.worker = column % num_workers_;
+    tile.row_begin = column;
+    tile.row_count = 1;
+    tile.after[0] = after;
+    tile.scope = scope;
+    stage->tiles.push_back(tile);
+  }
+}
+
+// Products whose K is split over the ranks: every rank computes all rows of H, each row for its
+// owner, who adds the ranks' partial sums. With one rank the adding tile follows on the same
+// worker, so no one has to wait for it.
+void Lowering::partial_product(StageDraft* product, Dependency first, Dependency second) {
+  const uint32_t owned = config_.hidden_size / num_ranks_;
+  const uint32_t workers_per_owner = std::max(1u, num_workers_ / num_ranks_);
+  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+    uint32_t index = 0;
+    for (uint32_t owner = 0; owner < num_ranks_; ++owner) {
+      for (const RowRange& range : bands(owner * owned, owned, workers_per_owner, 16)) {
+        Tile tile;
+        tile.rank = rank;
+        tile.worker = index++ % num_workers_;
+        tile.row_begin = range.begin;
+        tile.row_count = range.count;
+        tile.after[0] = first;
+        tile.after[1] = second;
+        tile.scope = SignalScope::kOneRank;
+        tile.target_rank = owner;
+        product->tiles.push_back(tile);
+      }
+    }
+  }
+}
+
+void Lowering::reduce(const char* what, BufferId partials) {
+  const uint32_t product = last_stage();
+  program::ReduceOperands op;
+  op.partials = partials;
+  op.residual = hidden_.buffer;
+  op.output = columns_buffer(what, config_.hidden_size);
+  StageDraft& sum = stage(what, op);
+  const uint32_t owned = config_.hidden_size / num_ranks_;
+  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+    uint32_t index = 0;
+    for (const RowRange& range : bands(rank * owned, owned, num_workers_, 16)) {
+      Tile tile;
+      tile.rank = rank;
+      tile.worker = index++ % num_workers_;
+      tile.row_begin = range.begin;
+      tile.row_count = range.count;
+      if (num_ranks_ > 1) tile.after[0] = after(product, 0);
+      tile.scope = SignalScope::kAllRanks;
+      sum.tiles.push_back(tile);
+    }
+  }
+  hidden_ = {op.output, last_stage()};
+}
+
+// Tiles by KV head group, so that a group's attention waits for its own heads alone.
+void Lowering::qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op, uint32_t num_groups,
+                         Dependency after) {
+  const uint32_t group_size = op.num_q_heads / num_groups;
+  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+    uint32_t index = 0;
+    const auto add = [&](uint32_t head, uint32_t group) {
+      for (uint32_t part = 0; part < op.head_parts; ++part) {
+        Tile tile;
+        tile.rank = rank;
+        tile.worker = index++ % num_workers_;
+        tile.row_begin = head;
+        tile.row_count = 1;
+        tile.part = part;
+        tile.after[0] = after;
+        tile.group = group;
+        stage->tiles.push_back(tile);
+      }
+    };
+    for (uint32_t group = 0; group < num_groups; ++group) {
+      if (op.num_kv_heads != 0) {
+        add(op.num_q_heads + group, group);
+        add(op.num_q_heads + op.num_kv_heads + group, group);
+      }
+      for (uint32_t i = 0; i < group_size; ++i) add(group * group_size + i, group);
+    }
+  }
+}
+
+}  // namespace ultraspeed::plan

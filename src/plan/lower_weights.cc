@@ -1,0 +1,137 @@
+// The weights and caches that a program declares: those of the whole model in a fixed order,
+// whether its stages use them or not.
+#include <bit>
+#include <utility>
+
+#include "base/check.h"
+#include "plan/lower_internal.h"
+
+namespace ultraspeed::plan {
+
+using model::TensorRole;
+using program::kNoLayer;
+
+namespace {
+
+const char* weight_name(TensorRole role) {
+  switch (role) {
+    case TensorRole::kEmbedding:
+      return "embed_tokens";
+    case TensorRole::kLmHead:
+      return "lm_head";
+    case TensorRole::kFinalNorm:
+      return "final_norm";
+    case TensorRole::kInputNorm:
+      return "input_norm";
+    case TensorRole::kPostAttentionNorm:
+      return "post_attention_norm";
+    case TensorRole::kQkvProj:
+      return "qkv_proj";
+    case TensorRole::kAttentionSink:
+      return "attention_sink";
+    case TensorRole::kOProj:
+      return "o_proj";
+    case TensorRole::kDenseGateUp:
+      return "gate_up_proj";
+    case TensorRole::kDenseDown:
+      return "down_proj";
+    case TensorRole::kRouter:
+      return "router";
+    case TensorRole::kRouterBias:
+      return "router_bias";
+    case TensorRole::kExpertGateUp:
+      return "expert_gate_up";
+    case TensorRole::kExpertDown:
+      return "expert_down";
+    case TensorRole::kQProj:
+      return "q_proj";
+    case TensorRole::kKvProj:
+      return "kv_proj";
+    case TensorRole::kQNorm:
+      return "q_norm";
+    case TensorRole::kKNorm:
+      return "k_norm";
+    case TensorRole::kFeatureProj:
+      return "fc";
+    case TensorRole::kFeatureNorm:
+      return "feature_norm";
+    case TensorRole::kMaskEmbedding:
+      return "mask_embedding";
+  }
+  US_CHECK(false, "role {}", static_cast<int>(role));
+  return "";
+}
+
+bool is_in_layer(TensorRole role) {
+  return role != TensorRole::kEmbedding && role != TensorRole::kLmHead &&
+         role != TensorRole::kFinalNorm && role != TensorRole::kFeatureProj &&
+         role != TensorRole::kFeatureNorm && role != TensorRole::kMaskEmbedding;
+}
+
+}  // namespace
+
+// In the order of reading, so that a packed weight arena is read forwards; of a drafter, what every
+// program uses before what drafting alone uses, so that blocks have the same numbers in all.
+Status Lowering::declare(const model::ModelConfig& stack) {
+  const bool is_drafter = stack.stack == model::Stack::kDflash;
+  std::vector<model::WeightSource> sources = model::all_weights(stack, 0, num_ranks_);
+  if (is_drafter && drafter_->has_mask_embedding) {
+    sources.push_back({TensorRole::kMaskEmbedding, 0, 0, 0, num_ranks_, stack.stack});
+  }
+  for (const model::WeightSource& source : sources) {
+    if (source.expert != 0) continue;  // declared with the first
+    const bool is_expert =
+        source.role == TensorRole::kExpertGateUp || source.role == TensorRole::kExpertDown;
+    std::string name = is_drafter ? "draft." : "";
+    if (is_in_layer(source.role)) name += fmt::format("layers.{}.", source.layer);
+    name += weight_name(source.role);
+    US_TRY(declare_weight(source, name, is_expert ? stack.num_experts : 1));
+  }
+  for (const model::LayerConfig& layer : stack.layers) declare_cache(layer);
+  return {};
+}
+
+Status Lowering::declare_weight(const model::WeightSource& source, const std::string& name,
+                                uint32_t count) {
+  US_ASSIGN(const model::WeightShape shape, shape_of_(source));
+  program::WeightDecl decl;
+  decl.name = name;
+  decl.format = shape.format;
+  decl.rows = shape.rows;
+  decl.cols = shape.columns;
+  decl.count = count;
+  weights_[{source.stack, source.role, source.layer}] =
+      static_cast<program::WeightId>(draft_->program.weights.size());
+  draft_->program.weights.push_back(std::move(decl));
+  draft_->sources.push_back(source);
+  return {};
+}
+
+void Lowering::declare_cache(const model::LayerConfig& layer) {
+  program::CacheDecl cache;
+  cache.num_kv_heads = layer.num_kv_heads / num_ranks_;
+  cache.head_dim = layer.head_dim;
+  cache.v_head_dim = layer.v_head_dim;
+  // A fixed power of two that holds the window and the widest step, whatever this program's width.
+  if (layer.is_sliding) cache.ring_positions = std::bit_ceil(layer.sliding_window + kMaxWidth);
+  draft_->program.caches.push_back(cache);
+}
+
+program::WeightId Lowering::weight(TensorRole role) const {
+  return weights_.at({stack_->stack, role, is_in_layer(role) ? layer_ : 0u});
+}
+
+program::WeightId Lowering::target_weight(TensorRole role) const {
+  return weights_.at({model::Stack::kTarget, role, 0u});
+}
+
+program::NormRef Lowering::norm(TensorRole role) const {
+  return {weight(role), stack_->rms_norm_eps};
+}
+
+// The target's caches come first.
+program::CacheId Lowering::cache() const {
+  return layer_ + (stack_ == &config_ ? 0 : config_.num_layers());
+}
+
+}  // namespace ultraspeed::plan

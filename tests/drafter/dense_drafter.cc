@@ -1,0 +1,160 @@
+#include "drafter/dense_drafter.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace ultraspeed::test {
+
+std::vector<double> DenseDrafter::multiply(const std::string& name, const Vector& x) const {
+  const DenseWeight& weight = drafter_.weights.at(name + ".weight");
+  Vector y(weight.rows, 0.0);
+  for (uint32_t r = 0; r < weight.rows; ++r) {
+    for (uint32_t c = 0; c < weight.columns; ++c) {
+      y[r] += static_cast<double>(weight.values[size_t{r} * weight.columns + c]) * x[c];
+    }
+  }
+  return y;
+}
+
+std::vector<double> DenseDrafter::norm(const std::string& name, const Vector& x) const {
+  const std::vector<float>& weight = drafter_.at(name + ".weight");
+  double sum = 0;
+  for (const double value : x) sum += value * value;
+  const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + 1e-5);
+  Vector y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * scale * static_cast<double>(weight[i]);
+  return y;
+}
+
+Rows DenseDrafter::heads(const Vector& x, uint32_t count) const {
+  Rows rows;
+  const auto size = static_cast<ptrdiff_t>(options_.head_dim);
+  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(count); ++i) {
+    rows.emplace_back(x.begin() + i * size, x.begin() + (i + 1) * size);
+  }
+  return rows;
+}
+
+// Half-rotation of the first r dimensions, theta 10000.
+void DenseDrafter::rotate(Vector* head, uint32_t position) const {
+  const uint32_t r = options_.is_mimo ? options_.head_dim / 2 : options_.head_dim;
+  for (uint32_t i = 0; i < r / 2; ++i) {
+    const double angle = position * std::pow(10000.0, -2.0 * i / r);
+    const double low = (*head)[i];
+    const double high = (*head)[i + r / 2];
+    (*head)[i] = low * std::cos(angle) - high * std::sin(angle);
+    (*head)[i + r / 2] = high * std::cos(angle) + low * std::sin(angle);
+  }
+}
+
+DenseDrafter::KeyValue DenseDrafter::key_value(const std::string& layer, const Vector& x,
+                                               uint32_t position) const {
+  KeyValue result;
+  const std::string attention = layer + "self_attn.";
+  for (Vector& head : heads(multiply(attention + "k_proj", x), options_.num_kv_heads)) {
+    result.keys.push_back(norm(attention + "k_norm", head));
+    rotate(&result.keys.back(), position);
+  }
+  result.values = heads(multiply(attention + "v_proj", x), options_.num_kv_heads);
+  for (Vector& head : result.values) {
+    for (double& value : head) value *= options_.is_mimo ? 0.612 : 1.0;
+  }
+  return result;
+}
+
+bool DenseDrafter::is_visible(uint32_t layer, uint32_t query, uint32_t key, uint32_t start) const {
+  const int64_t w = options_.sliding_window;
+  const int64_t q = query;
+  const int64_t k = key;
+  if (options_.is_mimo) return key >= start || k + w >= start;
+  const bool has_window = options_.layer_types[layer] == "sliding_attention";
+  const bool is_causal = options_.is_causal.value_or(has_window);
+  return (!is_causal || k <= q) && (!has_window || q - k < w) &&
+         (is_causal || !has_window || k - q < w);
+}
+
+void DenseDrafter::attend(uint32_t layer, const std::vector<KeyValue>& rows, uint32_t start,
+                          Rows* hidden) const {
+  const std::string prefix = fmt::format("layers.{}.", layer);
+  const uint32_t group = options_.num_q_heads / options_.num_kv_heads;
+  for (uint32_t row = 0; row < hidden->size(); ++row) {
+    const Vector x = norm(prefix + "input_layernorm", (*hidden)[row]);
+    Rows queries = heads(multiply(prefix + "self_attn.q_proj", x), options_.num_q_heads);
+    Vector joined;
+    for (uint32_t h = 0; h < options_.num_q_heads; ++h) {
+      Vector query = norm(prefix + "self_attn.q_norm", queries[h]);
+      rotate(&query, start + row);
+      double sum = 0;
+      if (options_.is_mimo) {
+        const float sink = drafter_.at(prefix + "self_attn.attention_sink_bias")[h];
+        sum = std::exp(static_cast<double>(sink));
+      }
+      Vector output(options_.head_dim, 0.0);
+      for (uint32_t k = 0; k < rows.size(); ++k) {
+        if (!is_visible(layer, start + row, k, start)) continue;
+        double score = 0;
+        for (uint32_t d = 0; d < options_.head_dim; ++d) {
+          score += query[d] * rows[k].keys[h / group][d];
+        }
+        const double p = std::exp(score / std::sqrt(options_.head_dim));
+        sum += p;
+        for (uint32_t d = 0; d < options_.head_dim; ++d) {
+          output[d] += p * rows[k].values[h / group][d];
+        }
+      }
+      for (const double value : output) joined.push_back(value / sum);
+    }
+    const Vector projected = multiply(prefix + "self_attn.o_proj", joined);
+    for (size_t i = 0; i < projected.size(); ++i) (*hidden)[row][i] += projected[i];
+  }
+}
+
+void DenseDrafter::feed_forward(const std::string& layer, Vector* hidden) const {
+  const Vector x = norm(layer + "post_attention_layernorm", *hidden);
+  Vector gate = multiply(layer + "mlp.gate_proj", x);
+  const Vector up = multiply(layer + "mlp.up_proj", x);
+  for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+  const Vector down = multiply(layer + "mlp.down_proj", gate);
+  for (size_t i = 0; i < down.size(); ++i) (*hidden)[i] += down[i];
+}
+
+DenseDrafter::Block DenseDrafter::draft(const Rows& context, uint32_t token,
+                                        uint32_t num_rows) const {
+  const auto start = static_cast<uint32_t>(context.size());
+  const uint32_t hidden_size = options_.hidden_size;
+  Rows features;
+  for (const Vector& taps : context) features.push_back(norm("hidden_norm", multiply("fc", taps)));
+  Block block;
+  for (uint32_t row = 0; row < num_rows; ++row) {
+    const uint32_t id = row == 0 ? token : options_.mask_token_id;
+    const auto from = row > 0 && options_.is_mimo
+                          ? drafter_.mask_embedding.begin()
+                          : embedding_.begin() + static_cast<ptrdiff_t>(id) * hidden_size;
+    block.hidden.emplace_back(from, from + hidden_size);
+  }
+  for (uint32_t layer = 0; layer < options_.num_layers; ++layer) {
+    const std::string prefix = fmt::format("layers.{}.", layer);
+    std::vector<KeyValue> rows;
+    for (uint32_t p = 0; p < start; ++p) rows.push_back(key_value(prefix, features[p], p));
+    for (uint32_t row = 0; row < num_rows; ++row) {
+      rows.push_back(
+          key_value(prefix, norm(prefix + "input_layernorm", block.hidden[row]), start + row));
+    }
+    attend(layer, rows, start, &block.hidden);
+    for (Vector& hidden : block.hidden) feed_forward(prefix, &hidden);
+  }
+  for (const Vector& hidden : block.hidden) {
+    const Vector x = norm("norm", hidden);
+    Vector logits(options_.vocab_size, 0.0);
+    for (uint32_t id = 0; id < options_.vocab_size; ++id) {
+      for (uint32_t i = 0; i < hidden_size; ++i) {
+        logits[id] += static_cast<double>(head_[size_t{id} * hidden_size + i]) * x[i];
+      }
+    }
+    block.logits.push_back(std::move(logits));
+  }
+  return block;
+}
+
+}  // namespace ultraspeed::test
