@@ -143,7 +143,7 @@ void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count
     return;
   }
   float squares = 0;
-  dot_rows(x, 0, 1, x, count, &squares);
+  dot_rows({x, 0, 1, count}, x, 0, 1, &squares, 0);
   const float mean = squares / static_cast<float>(count);
   const float factor = 1.0F / std::sqrt(mean + epsilon);
   for (uint32_t i = 0; i < count; ++i) out[i] = weight[i] * (x[i] * factor);

@@ -75,11 +75,37 @@ HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* 
   }
 }
 
+// The same for chunks of one step and one input: their products are the lanes to be summed, so that
+// four chunks of a row take the place of four rows, and a block is started once.
+template <class Row>
+HWY_NOINLINE void multiply_steps(const MatrixRows& matrix, const float* x, uint32_t input,
+                                 const ProductOutput& out) {
+  for (uint32_t r = 0; r < matrix.num_rows; ++r) {
+    Row row(matrix.matrix, matrix.row + r);
+    for (uint32_t chunk = 0; chunk < matrix.num_chunks; chunk += 4) {
+      Lanes16 lanes[4];
+      HWY_UNROLL(4) for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t step = chunk + i;
+        if (step % Row::kBlockSteps == 0) row.start_block(step / Row::kBlockSteps);
+        lanes[i] = zero_lanes();
+        add_product(row.decode(step), load_lanes(x + size_t{step} * 16), &lanes[i]);
+      }
+      HWY_ALIGN float sums[4];
+      sum_four(lanes[0], lanes[1], lanes[2], lanes[3], sums);
+      for (uint32_t i = 0; i < 4; ++i) out.at(input, chunk + i)[r] = sums[i];
+    }
+  }
+}
+
 template <class Row>
 HWY_INLINE void multiply_format(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
                                 const ProductOutput& out) {
   constexpr bool kManyRegisters = kVectorLanes == 16;
   uint32_t input = 0;
+  if (rows.num_chunks % 4 == 0 && rows.matrix.cols == 16 * rows.num_chunks) {
+    for (; input < num_inputs; ++input) multiply_steps<Row>(rows, x[input], input, out);
+    return;
+  }
   for (; kManyRegisters && num_inputs - input >= 8; input += 8) {
     multiply_inputs<Row, 2, 8>(rows, x, input, out);
   }
@@ -106,40 +132,95 @@ void multiply_vectors(const MatrixRows& rows, const float* const* x, uint32_t nu
   }
 }
 
-void dot_rows_vectors(const float* rows, size_t stride, uint32_t num_rows, const float* x,
-                      uint32_t steps, float* out) {
-  for (uint32_t r = 0; r < num_rows; r += 4) {
+// As multiply_inputs, of float rows.
+template <size_t C>
+HWY_INLINE void dot_rows_inputs(const FloatRows& rows, const float* x, size_t x_stride, float* out,
+                                size_t out_stride) {
+  const float* inputs[C];
+  for (size_t c = 0; c < C; ++c) inputs[c] = x + c * x_stride;
+  for (uint32_t r = 0; r < rows.num_rows; r += 4) {
     F32Row four[4];
-    const uint32_t count = std::min(4u, num_rows - r);
-    for (uint32_t i = 0; i < 4; ++i) four[i] = F32Row(rows + (r + std::min(i, count - 1)) * stride);
-    HWY_ALIGN float sums[4];
-    multiply_tile<F32Row, 4, 1>(four, 0, steps, &x, sums);
-    std::copy(sums, sums + count, out + r);
+    const uint32_t count = std::min(4u, rows.num_rows - r);
+    for (uint32_t i = 0; i < 4; ++i) four[i] = F32Row(rows.at(r + std::min(i, count - 1)));
+    HWY_ALIGN float sums[4 * C];
+    multiply_tile<F32Row, 4, C>(four, 0, rows.num_columns / 16, inputs, sums);
+    for (size_t c = 0; c < C; ++c) {
+      std::copy(sums + c * 4, sums + c * 4 + count, out + c * out_stride + r);
+    }
   }
 }
 
-void add_weighted_rows_vectors(const float* rows, size_t stride, uint32_t num_rows,
-                               const float* weights, uint32_t count, float* out) {
+void dot_rows_vectors(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,
+                      float* out, size_t out_stride) {
+  uint32_t i = 0;
+  for (; kVectorLanes == 16 && num_inputs - i >= 4; i += 4) {
+    dot_rows_inputs<4>(rows, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
+  }
+  for (; num_inputs - i >= 2; i += 2) {
+    dot_rows_inputs<2>(rows, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
+  }
+  if (i < num_inputs) dot_rows_inputs<1>(rows, x + i * x_stride, x_stride, out + i * out_stride, 0);
+}
+
+// V vectors of columns from `column` on, of I outputs: a row is loaded once for all of them, and
+// their sums do not wait for each other.
+template <size_t V, size_t I>
+HWY_INLINE void add_weighted_tile(const FloatRows& rows, const float* weights, size_t weight_stride,
+                                  float* out, size_t out_stride) {
   const FloatTag tag;
-  uint32_t c = 0;
-  // Several vectors at once: their sums do not wait for each other.
-  constexpr size_t kVectors = 4;
-  for (; c + kVectors * kVectorLanes <= count; c += kVectors * kVectorLanes) {
-    FloatVector sums[kVectors];
-    for (size_t i = 0; i < kVectors; ++i) sums[i] = hn::LoadU(tag, out + c + i * kVectorLanes);
-    for (uint32_t r = 0; r < num_rows; ++r) {
-      const FloatVector weight = hn::Set(tag, weights[r]);
-      const float* row = rows + r * stride + c;
-      for (size_t i = 0; i < kVectors; ++i) {
-        sums[i] = fused_multiply_add(weight, hn::LoadU(tag, row + i * kVectorLanes), sums[i]);
+  FloatVector sums[I * V];
+  for (size_t i = 0; i < I; ++i) {
+    for (size_t v = 0; v < V; ++v) {
+      sums[i * V + v] = hn::LoadU(tag, out + i * out_stride + v * kVectorLanes);
+    }
+  }
+  for (uint32_t r = 0; r < rows.num_rows; ++r) {
+    FloatVector row[V];
+    for (size_t v = 0; v < V; ++v) row[v] = hn::LoadU(tag, rows.at(r) + v * kVectorLanes);
+    HWY_UNROLL(8) for (size_t i = 0; i < I; ++i) {
+      const FloatVector weight = hn::Set(tag, weights[i * weight_stride + r]);
+      HWY_UNROLL(8) for (size_t v = 0; v < V; ++v) {
+        sums[i * V + v] = fused_multiply_add(weight, row[v], sums[i * V + v]);
       }
     }
-    for (size_t i = 0; i < kVectors; ++i) hn::StoreU(sums[i], tag, out + c + i * kVectorLanes);
   }
-  for (; c < count; ++c) {
-    for (uint32_t r = 0; r < num_rows; ++r) {
-      out[c] = std::fma(weights[r], rows[r * stride + c], out[c]);
+  for (size_t i = 0; i < I; ++i) {
+    for (size_t v = 0; v < V; ++v) {
+      hn::StoreU(sums[i * V + v], tag, out + i * out_stride + v * kVectorLanes);
     }
+  }
+}
+
+template <size_t V, size_t I>
+HWY_INLINE void add_weighted_outputs(FloatRows rows, const float* weights, size_t weight_stride,
+                                     float* out, size_t out_stride) {
+  constexpr uint32_t kColumns = static_cast<uint32_t>(V * kVectorLanes);
+  while (rows.num_columns >= kColumns) {
+    add_weighted_tile<V, I>(rows, weights, weight_stride, out, out_stride);
+    rows.first += kColumns;
+    rows.num_columns -= kColumns;
+    out += kColumns;
+  }
+  for (size_t i = 0; i < I; ++i) {
+    for (uint32_t c = 0; c < rows.num_columns; ++c) {
+      float& sum = out[i * out_stride + c];
+      for (uint32_t r = 0; r < rows.num_rows; ++r) {
+        sum = std::fma(weights[i * weight_stride + r], rows.at(r)[c], sum);
+      }
+    }
+  }
+}
+
+void add_weighted_rows_vectors(const FloatRows& rows, const float* weights, size_t weight_stride,
+                               uint32_t num_outputs, float* out, size_t out_stride) {
+  uint32_t i = 0;
+  for (; num_outputs - i >= 4; i += 4) {
+    add_weighted_outputs<2, 4>(rows, weights + i * weight_stride, weight_stride,
+                               out + i * out_stride, out_stride);
+  }
+  for (; i < num_outputs; ++i) {
+    add_weighted_outputs<4, 1>(rows, weights + i * weight_stride, weight_stride,
+                               out + i * out_stride, out_stride);
   }
 }
 
@@ -237,17 +318,22 @@ void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs
   multiply_plain(rows, x, num_inputs, out);
 }
 
-void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,
-              float* out) {
-  if (count % 16 == 0) {
-    return HWY_DYNAMIC_DISPATCH(dot_rows_vectors)(rows, stride, num_rows, x, count / 16, out);
+void dot_rows(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,
+              float* out, size_t out_stride) {
+  if (rows.num_columns % 16 == 0) {
+    return HWY_DYNAMIC_DISPATCH(dot_rows_vectors)(rows, x, x_stride, num_inputs, out, out_stride);
   }
-  for (uint32_t r = 0; r < num_rows; ++r) out[r] = dot(rows + r * stride, x, count);
+  for (uint32_t i = 0; i < num_inputs; ++i) {
+    for (uint32_t r = 0; r < rows.num_rows; ++r) {
+      out[i * out_stride + r] = dot(rows.at(r), x + i * x_stride, rows.num_columns);
+    }
+  }
 }
 
-void add_weighted_rows(const float* rows, size_t stride, uint32_t num_rows, const float* weights,
-                       uint32_t count, float* out) {
-  HWY_DYNAMIC_DISPATCH(add_weighted_rows_vectors)(rows, stride, num_rows, weights, count, out);
+void add_weighted_rows(const FloatRows& rows, const float* weights, size_t weight_stride,
+                       uint32_t num_outputs, float* out, size_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(add_weighted_rows_vectors)
+  (rows, weights, weight_stride, num_outputs, out, out_stride);
 }
 
 float largest(const float* x, uint32_t count) {

@@ -33,13 +33,24 @@ struct ProductOutput {
 void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
               const ProductOutput& out);
 
-// out[r] = sum_c rows[r * stride + c] * x[c], for `count` terms.
-void dot_rows(const float* rows, size_t stride, uint32_t num_rows, const float* x, uint32_t count,
-              float* out);
+// Rows of floats, `stride` apart.
+struct FloatRows {
+  const float* first = nullptr;
+  size_t stride = 0;
+  uint32_t num_rows = 0;
+  uint32_t num_columns = 0;
 
-// out[c] += weights[0] * rows[c] + weights[1] * rows[stride + c] + ..., in this order, fused.
-void add_weighted_rows(const float* rows, size_t stride, uint32_t num_rows, const float* weights,
-                       uint32_t count, float* out);
+  const float* at(uint32_t row) const { return first + row * stride; }
+};
+
+// out[i * out_stride + r] = sum_c rows[r, c] * x[i * x_stride + c], for num_inputs vectors.
+void dot_rows(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,
+              float* out, size_t out_stride);
+
+// out[i * out_stride + c] += sum_r weights[i * weight_stride + r] * rows[r, c], in the order of the
+// rows, fused, for num_outputs vectors.
+void add_weighted_rows(const FloatRows& rows, const float* weights, size_t weight_stride,
+                       uint32_t num_outputs, float* out, size_t out_stride);
 
 // The largest of `count` > 0 values; NaN if one is.
 float largest(const float* x, uint32_t count);

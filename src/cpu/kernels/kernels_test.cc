@@ -179,20 +179,28 @@ TEST(Kernels, ShapesThatVectorsDoNotTakeAreComputedPlainly) {
 
 TEST(Kernels, DotRowsAndWeightedRows) {
   std::mt19937 random(11);
-  const auto rows = random_floats(10 * 40, &random);
-  const auto x = random_floats(96, &random);
+  const auto values = random_floats(10 * 80, &random);
+  const auto x = random_floats(size_t{7} * 90, &random);
   for_each_target([&] {
-    for (const uint32_t count : {16u, 32u, 19u, 40u}) {
-      std::vector<float> products(9), sums(x.begin(), x.begin() + count);
-      dot_rows(rows.data(), 40, 9, x.data(), count, products.data());
-      for (uint32_t r = 0; r < 9; ++r) {
-        ASSERT_EQ(products[r], dot(&rows[r * 40], x.data(), count));
-      }
-      add_weighted_rows(rows.data(), 40, 9, x.data(), count, sums.data());
-      for (uint32_t c = 0; c < count; ++c) {
-        float expected = x[c];
-        for (uint32_t r = 0; r < 9; ++r) expected = std::fma(x[r], rows[r * 40 + c], expected);
-        ASSERT_EQ(sums[c], expected);
+    for (const uint32_t count : {16u, 32u, 19u, 40u, 80u}) {
+      const FloatRows rows{values.data(), 80, 9, count};
+      for (const uint32_t num : {1u, 2u, 3u, 4u, 7u}) {
+        std::vector<float> products(num * 12), sums(x.begin(), x.begin() + num * 90);
+        dot_rows(rows, x.data(), 90, num, products.data(), 12);
+        add_weighted_rows(rows, x.data(), 10, num, sums.data(), 90);
+        for (uint32_t i = 0; i < num; ++i) {
+          for (uint32_t r = 0; r < 9; ++r) {
+            ASSERT_EQ(products[i * 12 + r], dot(rows.at(r), &x[i * 90], count));
+          }
+          for (uint32_t c = 0; c < count; ++c) {
+            float expected = x[i * 90 + c];
+            for (uint32_t r = 0; r < 9; ++r) {
+              expected = std::fma(x[i * 10 + r], rows.at(r)[c], expected);
+            }
+            ASSERT_EQ(sums[i * 90 + c], expected);
+          }
+          ASSERT_EQ(sums[i * 90 + count], x[i * 90 + count]);  // nothing beyond
+        }
       }
     }
   });

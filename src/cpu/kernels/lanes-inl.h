@@ -193,7 +193,7 @@ class Fp8Row {
  private:
   const int8_t* codes_ = nullptr;
   const float* scales_ = nullptr;
-  FloatVector scale_;
+  FloatVector scale_ = hn::Zero(FloatTag());
 };
 
 // Byte i of a block has columns i (low nibble) and i + 16 (Machine splits them so when it loads).
@@ -262,10 +262,10 @@ class Mxfp4Row {
   const uint8_t* codes_ = nullptr;
   const uint8_t* scales_ = nullptr;
 #if HWY_TARGET == HWY_AVX3
-  FloatVector table_;  // the 16 values times the block's scale
-  IntVector pairs_;    // a byte of codes a lane
+  FloatVector table_ = hn::Zero(FloatTag());  // the 16 values times the block's scale
+  IntVector pairs_ = hn::Zero(IntTag());      // a byte of codes a lane
 #else
-  FloatVector scale_;
+  FloatVector scale_ = hn::Zero(FloatTag());
   const uint8_t* block_codes_ = nullptr;
 #endif
 };

@@ -57,8 +57,8 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
            products);
   for (uint32_t p = 0; p < pairs; ++p) {
     for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
-      add_weighted_rows(products.at(p, chunk), 0, 1, table.pair_weight + first_pair + p, rows,
-                        partials.at(table.pair_column[first_pair + p], chunk) + begin);
+      add_weighted_rows({products.at(p, chunk), 0, 1, rows}, table.pair_weight + first_pair + p, 0,
+                        1, partials.at(table.pair_column[first_pair + p], chunk) + begin, 0);
     }
   }
   return {};
