@@ -23,6 +23,10 @@ bool is_file(const std::string& path) {
 
 Status check_directory(const std::string& directory) {
   std::error_code error;
+  if (is_file(directory)) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: a file; expected the folder it lies in",
+                      directory);
+  }
   if (!fs::is_directory(directory, error)) {
     return make_error(ErrorCode::kNotFound,
                       "{}: no such folder; expected a model folder (to ask a question, use --user "

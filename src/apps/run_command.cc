@@ -149,13 +149,15 @@ void add_run_command(CLI::App& app, int* exit_code) {
   add_model_options(command, &options->model);
   add_speculation_options(command, &options->model.speculation);
   add_sampling_options(command, &options->sampling);
+  CLI::Option* json =
+      command.add_flag("--json", options->json, "Print one JSON object instead of the text");
   command
       .add_option("--logprobs", options->sampling.num_logprobs,
                   "With --json: the N likeliest tokens at each position, by log-softmax of the "
                   "raw logits")
-      ->check(CLI::Range(uint32_t{0}, engine::kMaxLogprobs));
+      ->check(CLI::Range(uint32_t{0}, engine::kMaxLogprobs))
+      ->needs(json);
   command.add_flag("--special", options->show_special, "Show special tokens in the text");
-  command.add_flag("--json", options->json, "Print one JSON object instead of the text");
   command.add_flag("--list-samples", options->list_samples, "List the sample prompts");
   command.callback([options, exit_code] {
     const Status status = run(*options);

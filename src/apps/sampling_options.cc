@@ -69,7 +69,8 @@ void add_sampling_options(CLI::App& command, SamplingOptions* options) {
       ->allow_extra_args(false);
   app.add_option("--seed", options->seed, "The same seed gives the same text");
   app.add_option("-n,--max-tokens", options->max_tokens,
-                 "Tokens of output at most (0: to the context's end)");
+                 "Tokens of output at most (0: to the context's end; 1024 where not said, no limit "
+                 "in chat)");
   app.add_option("--stop", options->stop, "End before this string (repeatable)")
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "Do not end at the model's stop tokens");

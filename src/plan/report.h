@@ -95,7 +95,7 @@ struct ProgramCounts {
   uint32_t num_stages = 0;
   uint32_t critical_path_hops = 0;       // waits on the longest chain, as verify() proves them
   std::vector<uint32_t> hops_per_layer;  // [num_layers]: what each layer adds to it
-  uint32_t drafter_hops = 0;             // estimate: the drafter is not lowered
+  uint32_t drafter_hops = 0;             // estimate: only the target is lowered for a report
   double plan_seconds = 0, verify_seconds = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <vector>
 
 #include "program/access.h"
 
@@ -41,7 +42,7 @@ std::string print_signal(const Signal& signal) {
 struct StageSummary {
   uint32_t tasks = 0;
   uint64_t bytes = 0;        // of weight blocks, in one unit
-  std::set<uint32_t> waits;  // stages whose counters or flags its tasks wait for
+  std::set<uint32_t> after;  // stages that its tasks wait for or whose values they read
 };
 
 // Which stage signals a counter or the flags from an id on.
@@ -64,9 +65,28 @@ Signallers find_signallers(const Program& program) {
   return result;
 }
 
+// The stages that write each buffer of rank 0.
+std::vector<std::set<uint32_t>> find_writers(const Program& program) {
+  std::vector<std::set<uint32_t>> writers(program.buffers.size());
+  std::vector<Access> accesses;
+  for (uint32_t list = 0; list < program.lists.size(); ++list) {
+    for (const Task& task : program.lists[list]) {
+      task_accesses(program, list / program.num_workers, task, &accesses);
+      for (const Access& access : accesses) {
+        if (access.is_write && access.rank == 0) writers[access.buffer].insert(task.stage);
+      }
+    }
+  }
+  return writers;
+}
+
+// A stage comes after those it waits for and those whose values it reads: where the same worker did
+// the work before, nothing needs to be waited for.
 std::vector<StageSummary> summarize(const Program& program) {
   const Signallers signallers = find_signallers(program);
+  const auto writers = find_writers(program);
   std::vector<StageSummary> summaries(program.stages.size());
+  std::vector<Access> accesses;
   for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
     for (const Task& task : program.list(0, worker)) {
       StageSummary& summary = summaries[task.stage];
@@ -77,7 +97,12 @@ std::vector<StageSummary> summarize(const Program& program) {
         const auto& stages =
             wait.kind == WaitKind::kCounter ? signallers.counter_stage : signallers.flag_stage;
         const auto found = stages.find(wait.id);
-        if (found != stages.end()) summary.waits.insert(found->second);
+        if (found != stages.end()) summary.after.insert(found->second);
+      }
+      task_accesses(program, 0, task, &accesses);
+      for (const Access& access : accesses) {
+        if (access.is_write) continue;
+        summary.after.insert(writers[access.buffer].begin(), writers[access.buffer].end());
       }
     }
   }
@@ -124,7 +149,7 @@ std::string print_program(const Program& program, bool tasks) {
                    opcode_name(program.stages[i].opcode()), program.stages[i].name,
                    summaries[i].tasks, summaries[i].bytes);
     const char* separator = "  after ";
-    for (const uint32_t stage : summaries[i].waits) {
+    for (const uint32_t stage : summaries[i].after) {
       fmt::format_to(out, "{}{}", separator, program.stages[stage].name);
       separator = ", ";
     }
@@ -149,7 +174,7 @@ std::string print_layer_graph(const Program& program, uint16_t layer) {
     if (program.stages[i].layer != layer) continue;
     fmt::format_to(out, "  s{} [label=\"{}\\n{} tasks, {} bytes\"];\n", i, program.stages[i].name,
                    summaries[i].tasks, summaries[i].bytes);
-    for (const uint32_t stage : summaries[i].waits) {
+    for (const uint32_t stage : summaries[i].after) {
       if (program.stages[stage].layer != layer) {
         fmt::format_to(out, "  s{} [label=\"{}\", style=dashed];\n", stage,
                        program.stages[stage].name);

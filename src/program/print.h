@@ -14,10 +14,10 @@ std::string task_location(const Program& program, uint32_t rank, uint32_t worker
 // One line: opcode, stage, tile, waits, signal, pages.
 std::string print_task(const Program& program, const Task& task);
 
-// Declarations and stages; with `tasks`, every list of rank 0 too. Ends with a newline.
+// The stages; with `tasks`, every list of rank 0 too. Ends with a newline.
 std::string print_program(const Program& program, bool tasks);
 
-// The stages of one layer and their dependencies on rank 0 as a Graphviz digraph.
+// The stages of one layer and what they wait for or read on rank 0, as a Graphviz digraph.
 // layer == kNoLayer: the stages outside the layers.
 std::string print_layer_graph(const Program& program, uint16_t layer);
 

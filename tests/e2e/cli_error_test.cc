@@ -107,6 +107,7 @@ TEST_F(BrokenFolder, StopStringsNeedATokenizer) {
 
 TEST(CliErrors, Folders) {
   expect_error(run_cli({"run", "/nowhere/at/all"}), 1, {"/nowhere/at/all", "--user"});
+  expect_error(run_cli({"run", kTinyMimo + "/config.json"}), 1, {"config.json: a file", "folder"});
   const TemporaryDirectory empty;
   expect_error(run_cli({"run", empty.path()}), 1, {"no config.json"});
   expect_error(run_cli({"inspect", empty.path()}), 1, {"no config.json"});
@@ -169,6 +170,7 @@ TEST(CliErrors, ValuesOutOfRangeNameTheirFlags) {
   expect_error(run_cli({"run", "--presence-penalty", "3"}), 2, {"--presence-penalty"});
   expect_error(run_cli({"run", "--frequency-penalty", "-3"}), 2, {"--frequency-penalty"});
   expect_error(run_cli({"run", "--logprobs", "1000"}), 2, {"--logprobs", "1000", "128"});
+  expect_error(run_cli({"run", "--logprobs", "3"}), 2, {"--logprobs", "--json"});
 }
 
 TEST(CliErrors, ValuesOutOfRangeAreSaidBeforeTheWeightsAreLoaded) {

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <regex>
 #include <sstream>
 
 #include "e2e/cli.h"
@@ -61,12 +63,22 @@ TEST(Inspect, ListsTheProgram) {
 
 TEST(Inspect, DrawsOneLayer) {
   const TemporaryDirectory directory;
-  const std::string graph = output_of({"inspect", "--graph", "3"});
+  const std::string graph = output_of({"inspect", "--graph", "3", "--threads", "2"});
   EXPECT_TRUE(graph.starts_with("digraph"));
   expect_words(graph, {"layers.3.attention", "->"});
+  // Each stage comes after another, and a sum after the product that the same worker made.
+  std::map<std::string, std::string> ids;
+  const std::regex node(R"((s\d+) \[label="(layers\.3\.[a-z_]+)\\n)");
+  for (std::sregex_iterator match(graph.begin(), graph.end(), node), end; match != end; ++match) {
+    ids[(*match)[2]] = (*match)[1];
+    expect_words(graph, {" -> " + (*match)[1].str() + ";"});
+  }
+  EXPECT_EQ(ids.size(), 9u);
+  expect_words(graph, {ids["layers.3.o_proj"] + " -> " + ids["layers.3.attention_residual"],
+                       ids["layers.3.expert_down"] + " -> " + ids["layers.3.ffn_residual"]});
   EXPECT_EQ(graph.find("layers.5."), std::string::npos);
   const std::string file = directory.path() + "/layer.dot";
-  EXPECT_EQ(output_of({"inspect", "--graph", "3", "-o", file}), "");
+  EXPECT_EQ(output_of({"inspect", "--graph", "3", "--threads", "2", "-o", file}), "");
   std::ostringstream written;
   written << std::ifstream(file).rdbuf();
   EXPECT_EQ(written.str(), graph);
