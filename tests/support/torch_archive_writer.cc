@@ -5,9 +5,10 @@
 namespace ultraspeed::test {
 namespace {
 
+// The low bytes of a value, lowest first; zeros past its eight.
 std::string number(uint64_t value, size_t bytes) {
   std::string text;
-  for (size_t i = 0; i < bytes; ++i) text += static_cast<char>(value >> 8 * i & 0xff);
+  for (size_t i = 0; i < bytes; ++i, value >>= 8) text += static_cast<char>(value & 0xff);
   return text;
 }
 
