@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "base/check.h"
+#include "cpu/vector_layout.h"
 #include "tensor/bf16.h"
 #include "tensor/e4m3.h"
 #include "tensor/mxfp4.h"
@@ -23,63 +23,48 @@ float sum_lanes(const Lanes& lanes) {
   return sums[0];
 }
 
-// Both codes of each byte at once: value[byte] = {low nibble, high nibble}.
-struct NibblePair {
-  float low, high;
-};
-constexpr std::array<NibblePair, 256> kE2m1Pairs = [] {
-  std::array<NibblePair, 256> pairs = {};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    pairs[byte] = {tensor::kE2m1Values[byte & 15], tensor::kE2m1Values[byte >> 4]};
-  }
-  return pairs;
-}();
+// Where byte or scale `column` of a row of `num_columns` lies.
+uint64_t place_of(const Matrix& matrix, uint32_t row, uint64_t column, uint64_t num_columns) {
+  return matrix.has_vector_layout ? panel_index(row, column, num_columns)
+                                  : row * num_columns + column;
+}
 
 void dequantize_fp8(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count,
                     float* out) {
-  const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data) + uint64_t{row} * matrix.cols;
+  const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data);
   const uint64_t scale_columns = tensor::scale_columns(matrix.format, matrix.cols);
-  const std::byte* scales = matrix.data +
-                            tensor::code_bytes(matrix.format, matrix.rows, matrix.cols) +
-                            row * scale_columns * sizeof(float);
+  const std::byte* scales =
+      matrix.data + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols);
   const uint32_t end = begin + count;
   for (uint32_t column = begin; column < end;) {
     const uint32_t block = column / tensor::kFp8BlockColumns;
     const uint32_t block_end = std::min(end, (block + 1) * tensor::kFp8BlockColumns);
     float scale = 0;
-    std::memcpy(&scale, scales + block * sizeof(float), sizeof(float));
+    std::memcpy(&scale, scales + place_of(matrix, row, block, scale_columns) * sizeof(float),
+                sizeof(float));
     for (; column < block_end; ++column) {
-      out[column - begin] = tensor::kE4m3Values[codes[column]] * scale;
+      const uint8_t code = codes[place_of(matrix, row, column, matrix.cols)];
+      out[column - begin] = tensor::kE4m3Values[code] * scale;
     }
   }
 }
 
 void dequantize_mxfp4(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count,
                       float* out) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.data);
-  const uint8_t* codes = bytes + uint64_t{row} * matrix.cols / 2;
-  const uint8_t* scales = bytes + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols) +
-                          row * tensor::scale_columns(matrix.format, matrix.cols);
-  const uint32_t end = begin + count;
-  for (uint32_t column = begin; column < end;) {
+  constexpr uint32_t kHalf = tensor::kMxBlockColumns / 2;
+  const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data);
+  const uint8_t* scales = codes + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols);
+  const uint64_t scale_columns = tensor::scale_columns(matrix.format, matrix.cols);
+  for (uint32_t column = begin; column < begin + count; ++column) {
     const uint32_t block = column / tensor::kMxBlockColumns;
-    const uint32_t block_end = std::min(end, (block + 1) * tensor::kMxBlockColumns);
-    const float scale = tensor::e8m0_to_float(scales[block]);
-    if (matrix.has_vector_layout) {
-      constexpr uint32_t kHalf = tensor::kMxBlockColumns / 2;
-      for (uint32_t i = 0; i < kHalf; ++i) {
-        const NibblePair pair = kE2m1Pairs[codes[column / 2 + i]];
-        out[column - begin + i] = pair.low * scale;
-        out[column - begin + kHalf + i] = pair.high * scale;
-      }
-      column = block_end;
-      continue;
-    }
-    for (; column < block_end; column += 2) {
-      const NibblePair pair = kE2m1Pairs[codes[column / 2]];
-      out[column - begin] = pair.low * scale;
-      out[column - begin + 1] = pair.high * scale;
-    }
+    const uint32_t in_block = column % tensor::kMxBlockColumns;
+    const bool split = matrix.has_vector_layout;
+    const uint32_t byte = block * kHalf + (split ? in_block % kHalf : in_block / 2);
+    const bool is_high = split ? in_block >= kHalf : in_block % 2 != 0;
+    const uint32_t pair = codes[place_of(matrix, row, byte, matrix.cols / 2)];
+    const float value = tensor::kE2m1Values[is_high ? pair >> 4 : pair & 15];
+    out[column - begin] =
+        value * tensor::e8m0_to_float(scales[place_of(matrix, row, block, scale_columns)]);
   }
 }
 
@@ -116,7 +101,6 @@ void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t
     case tensor::WeightFormat::kFp8Block128:
       return dequantize_fp8(matrix, row, begin, count, out);
     case tensor::WeightFormat::kMxfp4:
-      US_CHECK((begin | count) % (matrix.has_vector_layout ? tensor::kMxBlockColumns : 2) == 0);
       return dequantize_mxfp4(matrix, row, begin, count, out);
   }
 }

@@ -19,8 +19,7 @@ inline constexpr uint32_t kLanes = 16;
 float dot(const float* a, const float* b, uint32_t count);
 
 // out[c] = row `row` of the matrix, columns [begin, begin + count), as f32: code times scale,
-// rounded once. REQUIRES: for MXFP4, begin and count are even, and multiples of 32 in the vector
-// layout.
+// rounded once.
 void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count, float* out);
 
 // multiply() of kernels.h, plainly: its definition, and what computes the shapes and formats that

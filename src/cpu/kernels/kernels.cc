@@ -14,6 +14,7 @@
 #include "hwy/foreach_target.h"  // compiles this file once a target
 //
 #include "cpu/kernels/lanes-inl.h"
+#include "cpu/kernels/panels-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -75,40 +76,11 @@ HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* 
   }
 }
 
-// The same for chunks of one step and one input: their products are the lanes to be summed, so that
-// four chunks of a row take the place of four rows, and a block is started once.
 template <class Row>
-HWY_NOINLINE void multiply_steps(const MatrixRows& matrix, const float* x, uint32_t input,
-                                 const ProductOutput& out) {
-  for (uint32_t r = 0; r < matrix.num_rows; ++r) {
-    Row row(matrix.matrix, matrix.row + r);
-    for (uint32_t chunk = 0; chunk < matrix.num_chunks; chunk += 4) {
-      Lanes16 lanes[4];
-      HWY_UNROLL(4) for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t step = chunk + i;
-        if (step % Row::kBlockSteps == 0) row.start_block(step / Row::kBlockSteps);
-        lanes[i] = zero_lanes();
-        add_product(row.decode(step), load_lanes(x + size_t{step} * 16), &lanes[i]);
-      }
-      HWY_ALIGN float sums[4];
-      sum_four(lanes[0], lanes[1], lanes[2], lanes[3], sums);
-      for (uint32_t i = 0; i < 4; ++i) out.at(input, chunk + i)[r] = sums[i];
-    }
-  }
-}
-
-template <class Row>
-HWY_INLINE void multiply_format(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
-                                const ProductOutput& out) {
+HWY_INLINE void multiply_rows(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+                              const ProductOutput& out) {
   constexpr bool kManyRegisters = kVectorLanes == 16;
   uint32_t input = 0;
-  if (rows.num_chunks % 4 == 0 && rows.matrix.cols == 16 * rows.num_chunks) {
-    for (; input < num_inputs; ++input) multiply_steps<Row>(rows, x[input], input, out);
-    return;
-  }
-  for (; kManyRegisters && num_inputs - input >= 8; input += 8) {
-    multiply_inputs<Row, 2, 8>(rows, x, input, out);
-  }
   for (; num_inputs - input >= 4; input += 4) {
     multiply_inputs<Row, kManyRegisters ? 4 : 1, 4>(rows, x, input, out);
   }
@@ -122,13 +94,13 @@ void multiply_vectors(const MatrixRows& rows, const float* const* x, uint32_t nu
                       const ProductOutput& out) {
   switch (rows.matrix.format) {
     case tensor::WeightFormat::kF32:
-      return multiply_format<F32Row>(rows, x, num_inputs, out);
+      return multiply_rows<F32Row>(rows, x, num_inputs, out);
     case tensor::WeightFormat::kBf16:
-      return multiply_format<Bf16Row>(rows, x, num_inputs, out);
+      return multiply_rows<Bf16Row>(rows, x, num_inputs, out);
     case tensor::WeightFormat::kFp8Block128:
-      return multiply_format<Fp8Row>(rows, x, num_inputs, out);
+      return multiply_panels<Fp8Panel>(rows, x, num_inputs, out);
     case tensor::WeightFormat::kMxfp4:
-      return multiply_format<Mxfp4Row>(rows, x, num_inputs, out);
+      return multiply_panels<Mxfp4Panel>(rows, x, num_inputs, out);
   }
 }
 

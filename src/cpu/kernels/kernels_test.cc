@@ -103,7 +103,7 @@ void expect_equal_products(WeightFormat format, const Shape& shape, uint32_t num
 }
 
 TEST(Kernels, ProductsHaveTheBitsOfThePlainLoops) {
-  const Shape shapes[] = {{9, 512, 1}, {21, 384, 2}, {6, 128, 8}, {5, 512, 8}, {7, 160, 1}};
+  const Shape shapes[] = {{16, 512, 1}, {48, 384, 2}, {16, 128, 8}, {16, 512, 8}, {32, 160, 1}};
   for_each_target([&] {
     for (const auto format : {WeightFormat::kF32, WeightFormat::kBf16, WeightFormat::kFp8Block128,
                               WeightFormat::kMxfp4}) {
@@ -124,6 +124,7 @@ TEST(Kernels, EveryFp8CodeWithEveryKindOfScale) {
       for (uint32_t row = 0; row < 256; ++row) {
         std::memcpy(&packed[256 * 16 + row * 4], &scale, sizeof(scale));
       }
+      to_vector_layout(WeightFormat::kFp8Block128, 256, 16, packed);
       const Matrix matrix{WeightFormat::kFp8Block128, 256, 16, packed.data(), true};
       std::vector<float> x(16, 1.0F), out(256);
       const float* inputs = x.data();
@@ -163,18 +164,23 @@ TEST(Kernels, EveryMxfp4CodeWithEveryScale) {
 
 TEST(Kernels, ShapesThatVectorsDoNotTakeAreComputedPlainly) {
   std::mt19937 random(3);
-  auto packed = random_packed(WeightFormat::kFp8Block128, 4, 200, &random);
-  Matrix matrix{WeightFormat::kFp8Block128, 4, 200, packed.data(), true};
+  auto packed = random_packed(WeightFormat::kFp8Block128, 16, 200, &random);
   const auto x = random_floats(200, &random);
   const float* inputs = x.data();
-  std::vector<float> expected(4), actual(4);
-  multiply_plain({matrix, 0, 4}, &inputs, 1, {expected.data(), 4});
-  multiply({matrix, 0, 4}, &inputs, 1, {actual.data(), 4});
+  std::vector<float> expected(16), actual(16);
+  const Matrix as_stored{WeightFormat::kFp8Block128, 16, 200, packed.data(), false};
+  multiply_plain({as_stored, 0, 16}, &inputs, 1, {expected.data(), 16});
+  EXPECT_FALSE(fits_vector_layout(WeightFormat::kFp8Block128, 15, 200, packed));
+  ASSERT_TRUE(fits_vector_layout(WeightFormat::kFp8Block128, 16, 200, packed));
+  to_vector_layout(WeightFormat::kFp8Block128, 16, 200, packed);
+  const Matrix in_panels{WeightFormat::kFp8Block128, 16, 200, packed.data(), true};
+  multiply({in_panels, 0, 16}, &inputs, 1, {actual.data(), 16});
   EXPECT_EQ(expected, actual);
   const float large = 128;
-  std::memcpy(packed.data() + 800, &large, sizeof(large));
-  EXPECT_FALSE(fits_vector_layout(WeightFormat::kFp8Block128, 4, 200, packed));
-  EXPECT_FALSE(fits_vector_layout(WeightFormat::kMxfp4, 4, 48, packed));
+  std::memcpy(packed.data() + 3200, &large, sizeof(large));
+  EXPECT_FALSE(fits_vector_layout(WeightFormat::kFp8Block128, 16, 200, packed));
+  EXPECT_FALSE(fits_vector_layout(WeightFormat::kMxfp4, 16, 48, packed));
+  EXPECT_FALSE(fits_vector_layout(WeightFormat::kMxfp4, 8, 64, packed));
 }
 
 TEST(Kernels, DotRowsAndWeightedRows) {

@@ -1,4 +1,4 @@
-// Sixteen float lanes in as many vectors as the target needs, and the rows of packed matrices as
+// Sixteen float lanes in as many vectors as the target needs, and rows of F32 and BF16 matrices as
 // such. Included once a target by kernels.cc (hence no #pragma once).
 #if defined(ULTRASPEED_CPU_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ULTRASPEED_CPU_LANES_INL_H_
@@ -8,12 +8,11 @@
 #endif
 
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
 #include "cpu/machine.h"
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
-#include "tensor/mxfp4.h"
-#include "tensor/weight_format.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ultraspeed::cpu {
@@ -28,10 +27,6 @@ using IntVector = hn::Vec<IntTag>;
 
 constexpr size_t kVectorLanes = hn::MaxLanes(FloatTag());
 constexpr size_t kParts = 16 / kVectorLanes;
-
-// Rows lie one after the other, and a tile reads several at once, each for a few cache lines: too
-// short for the processor to see the direction. This far ahead is asked for.
-constexpr size_t kPrefetchBytes = 4096;
 
 struct Lanes16 {
   FloatVector part[kParts];
@@ -88,6 +83,30 @@ HWY_INLINE float sum_of_lanes(const Lanes16& lanes) {
     hn::Store(hn::Add(low, high), quad, sums + i);
   }
   return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+
+// f(0), ..., f(N - 1) with constants, so that arrays that they index stay in registers.
+template <size_t N, class Function>
+HWY_INLINE void unrolled(Function f) {
+  [&]<size_t... I>(std::index_sequence<I...>) HWY_ATTR __attribute__((always_inline)) {
+    (f(std::integral_constant<size_t, I>()), ...);
+  }
+  (std::make_index_sequence<N>());
+}
+
+// The sum of lanes[0], ..., lanes[N - 1], neighbours first.
+template <size_t N>
+HWY_INLINE Lanes16 sum_tree(const Lanes16* lanes) {
+  if constexpr (N == 1) {
+    return lanes[0];
+  } else {
+    Lanes16 sum = sum_tree<N / 2>(lanes);
+    const Lanes16 right = sum_tree<N / 2>(lanes + N / 2);
+    unrolled<kParts>([&](auto part) HWY_ATTR __attribute__((always_inline)) {
+      sum.part[part] = hn::Add(sum.part[part], right.part[part]);
+    });
+    return sum;
+  }
 }
 
 // The sums of four.
@@ -156,118 +175,6 @@ class Bf16Row {
 
  private:
   const uint16_t* values_ = nullptr;
-};
-
-// Sign and the seven other bits of an e4m3 code, put where a float has them, are the code's value
-// times 2^-120 (subnormals too). One product with scale * 2^120 rounds as e4m3 * scale does.
-class Fp8Row {
- public:
-  static constexpr uint32_t kBlockSteps = tensor::kFp8BlockColumns / 16;
-  Fp8Row() = default;
-  Fp8Row(const Matrix& matrix, uint32_t row) {
-    const auto* bytes = reinterpret_cast<const int8_t*>(matrix.data);
-    codes_ = bytes + size_t{row} * matrix.cols;
-    scales_ = reinterpret_cast<const float*>(
-                  bytes + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols)) +
-              row * tensor::scale_columns(matrix.format, matrix.cols);
-  }
-
-  HWY_INLINE void start_block(uint32_t block) {
-    const int8_t* ahead = codes_ + size_t{block} * tensor::kFp8BlockColumns + kPrefetchBytes;
-    hwy::Prefetch(ahead);
-    hwy::Prefetch(ahead + 64);
-    scale_ = hn::Set(FloatTag(), scales_[block] * 0x1p120F);
-  }
-  HWY_INLINE Lanes16 decode(uint32_t step) const {
-    const hn::Rebind<int8_t, FloatTag> byte;
-    const auto mask = hn::Set(IntTag(), static_cast<int32_t>(0x87f00000u));
-    Lanes16 lanes;
-    for (size_t i = 0; i < kParts; ++i) {
-      const auto codes = hn::LoadU(byte, codes_ + size_t{step} * 16 + i * kVectorLanes);
-      const auto bits = hn::ShiftLeft<20>(hn::PromoteTo(IntTag(), codes));
-      lanes.part[i] = hn::Mul(hn::BitCast(FloatTag(), hn::And(bits, mask)), scale_);
-    }
-    return lanes;
-  }
-
- private:
-  const int8_t* codes_ = nullptr;
-  const float* scales_ = nullptr;
-  FloatVector scale_ = hn::Zero(FloatTag());
-};
-
-// Byte i of a block has columns i (low nibble) and i + 16 (Machine splits them so when it loads).
-class Mxfp4Row {
- public:
-  static constexpr uint32_t kBlockSteps = tensor::kMxBlockColumns / 16;
-  Mxfp4Row() = default;
-  Mxfp4Row(const Matrix& matrix, uint32_t row) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.data);
-    codes_ = bytes + size_t{row} * (matrix.cols / 2);
-    scales_ = bytes + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols) +
-              row * tensor::scale_columns(matrix.format, matrix.cols);
-  }
-
-  HWY_INLINE void start_block(uint32_t block) {
-    if (block % 4 == 0) hwy::Prefetch(codes_ + size_t{block} * 16 + kPrefetchBytes);
-    const FloatVector scale = hn::Set(FloatTag(), tensor::kE8m0Values[scales_[block]]);
-#if HWY_TARGET == HWY_AVX3
-    table_ = hn::Mul(hn::LoadU(FloatTag(), tensor::kE2m1Values.data()), scale);
-    const hn::Rebind<uint8_t, FloatTag> byte;
-    pairs_ = hn::PromoteTo(IntTag(), hn::LoadU(byte, codes_ + size_t{block} * 16));
-#else
-    scale_ = hn::Mul(scale, hn::Set(FloatTag(), 0.5F));
-    block_codes_ = codes_ + size_t{block} * 16;
-#endif
-  }
-
-#if HWY_TARGET == HWY_AVX3
-  HWY_INLINE Lanes16 decode(uint32_t step) const {
-    const __m512i codes = step % 2 == 0 ? pairs_.raw : _mm512_srli_epi32(pairs_.raw, 4);
-    Lanes16 lanes;
-    lanes.part[0] = FloatVector{_mm512_permutexvar_ps(codes, table_.raw)};
-    return lanes;
-  }
-#else
-  // Doubled values are small integers: a table of bytes, whose halves the scale takes in.
-  HWY_INLINE Lanes16 decode(uint32_t step) const {
-    const hn::CappedTag<uint8_t, 16> byte;
-    constexpr size_t kBytes = hn::MaxLanes(hn::CappedTag<uint8_t, 16>());
-    HWY_ALIGN int8_t doubled[16];
-    if constexpr (kBytes == 16) {
-      HWY_ALIGN static constexpr uint8_t kDoubled[16] = {0, 1,   2,   3,   4,   6,   8,   12,
-                                                         0, 255, 254, 253, 252, 250, 248, 244};
-      const auto pairs = hn::LoadU(byte, block_codes_);
-      const auto codes =
-          step % 2 == 0 ? hn::And(pairs, hn::Set(byte, 15)) : hn::ShiftRight<4>(pairs);
-      hn::Store(hn::TableLookupBytes(hn::Load(byte, kDoubled), codes), byte,
-                reinterpret_cast<uint8_t*>(doubled));
-    } else {
-      for (size_t i = 0; i < 16; ++i) {
-        const uint32_t code = step % 2 == 0 ? block_codes_[i] & 15u : block_codes_[i] >> 4u;
-        doubled[i] = static_cast<int8_t>(2 * tensor::kE2m1Values[code]);
-      }
-    }
-    const hn::Rebind<int8_t, FloatTag> quarter;
-    Lanes16 lanes;
-    for (size_t i = 0; i < kParts; ++i) {
-      const auto values = hn::PromoteTo(IntTag(), hn::LoadU(quarter, doubled + i * kVectorLanes));
-      lanes.part[i] = hn::Mul(hn::ConvertTo(FloatTag(), values), scale_);
-    }
-    return lanes;
-  }
-#endif
-
- private:
-  const uint8_t* codes_ = nullptr;
-  const uint8_t* scales_ = nullptr;
-#if HWY_TARGET == HWY_AVX3
-  FloatVector table_ = hn::Zero(FloatTag());  // the 16 values times the block's scale
-  IntVector pairs_ = hn::Zero(IntTag());      // a byte of codes a lane
-#else
-  FloatVector scale_ = hn::Zero(FloatTag());
-  const uint8_t* block_codes_ = nullptr;
-#endif
 };
 
 }  // namespace HWY_NAMESPACE

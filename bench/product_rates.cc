@@ -1,0 +1,84 @@
+// product_rates: what cpu::multiply() reaches on one thread, for each weight format and number of
+// inputs: a bound for the matrix products of a step. Prints microseconds and products per
+// nanosecond; a working set within the second-level cache.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "cpu/kernels/kernels.h"
+#include "cpu/vector_layout.h"
+
+namespace ultraspeed::cpu {
+namespace {
+
+struct Case {
+  tensor::WeightFormat format;
+  uint32_t rows, cols, chunks;
+};
+
+double best_seconds(const MatrixRows& rows, const std::vector<const float*>& x,
+                    const ProductOutput& out) {
+  double best = 1;
+  for (int repeat = 0; repeat < 200; ++repeat) {
+    const auto begin = std::chrono::steady_clock::now();
+    multiply(rows, x.data(), static_cast<uint32_t>(x.size()), out);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, seconds.count());
+  }
+  return best;
+}
+
+void measure(const Case& shape) {
+  std::mt19937 random(1);
+  std::vector<std::byte> packed(tensor::packed_bytes(shape.format, shape.rows, shape.cols));
+  const uint64_t codes = tensor::code_bytes(shape.format, shape.rows, shape.cols);
+  const bool are_floats = shape.format == tensor::WeightFormat::kF32;
+  for (uint64_t i = 0; i < codes && !are_floats; ++i) {
+    packed[i] = static_cast<std::byte>((random() & 0xb7u) | 0x40u);  // no subnormal FP8 codes
+  }
+  if (shape.format == tensor::WeightFormat::kMxfp4) {
+    std::fill(packed.begin() + static_cast<ptrdiff_t>(codes), packed.end(), std::byte{127});
+  }
+  for (uint64_t i = codes; i < packed.size() && shape.format != tensor::WeightFormat::kMxfp4;
+       i += sizeof(float)) {
+    const float scale = 0.5F;
+    std::memcpy(&packed[i], &scale, sizeof(scale));
+  }
+  to_vector_layout(shape.format, shape.rows, shape.cols, packed);
+  const MatrixRows rows{
+      {shape.format, shape.rows, shape.cols, packed.data(), true}, 0, shape.rows, shape.chunks};
+  fmt::print("{:<14} {:>5} x {:<5} {} chunks:", tensor::weight_format_name(shape.format),
+             shape.rows, shape.cols, shape.chunks);
+  for (const uint32_t num_inputs : {1u, 2u, 4u, 8u, 16u}) {
+    const std::vector<float> values(size_t{num_inputs} * shape.cols, 0.5F);
+    std::vector<const float*> x;
+    for (uint32_t i = 0; i < num_inputs; ++i) x.push_back(&values[size_t{i} * shape.cols]);
+    std::vector<float> out(size_t{num_inputs} * shape.chunks * shape.rows);
+    const ProductOutput output{out.data(), size_t{shape.chunks} * shape.rows, shape.rows};
+    const double seconds = best_seconds(rows, x, output);
+    const auto products = static_cast<double>(uint64_t{num_inputs} * shape.rows * shape.cols);
+    fmt::print("  {:>2}: {:7.1f} us {:5.1f}/ns", num_inputs, 1e6 * seconds,
+               1e-9 * products / seconds);
+  }
+  fmt::print("\n");
+}
+
+}  // namespace
+}  // namespace ultraspeed::cpu
+
+int main() {
+  using ultraspeed::tensor::WeightFormat;
+  fmt::print("{}\n", ultraspeed::cpu::vector_target_name());
+  for (const ultraspeed::cpu::Case& shape :
+       {ultraspeed::cpu::Case{WeightFormat::kFp8Block128, 1152, 512, 1},
+        {WeightFormat::kFp8Block128, 512, 512, 8},
+        {WeightFormat::kFp8Block128, 512, 1536, 8},
+        {WeightFormat::kMxfp4, 256, 512, 1},
+        {WeightFormat::kMxfp4, 512, 128, 8},
+        {WeightFormat::kF32, 32, 512, 1}}) {
+    ultraspeed::cpu::measure(shape);
+  }
+}
