@@ -16,6 +16,11 @@ if(ULTRASPEED_SANITIZE)
     # g++ 12 warns of std::optional in instrumented code; release checks. Clang has no such warning.
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE})
+  target_compile_definitions(ultraspeed_flags INTERFACE US_SANITIZED)
+  # Instrumented templates are most of a sanitizer build: several sources of a target are compiled
+  # as one. Release compiles each alone, so that a missing include shows.
+  set(CMAKE_UNITY_BUILD ON)
+  set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
 endif()
 
 # add_module(NAME SOURCES a.cc ... DEPS base ... LIBS third_party ...)
@@ -35,7 +40,8 @@ endfunction()
 
 # add_unit_test(NAME SOURCES a_test.cc ... DEPS module ... [LABELS l ...] [TIMEOUT seconds])
 # One executable and one ctest entry; US_SOURCE_DIR is the repository root. Labels that
-# ./bootstrap test knows: slow (release only), npm (release only, uses the network), gpu (may skip).
+# ./bootstrap test knows: slow (release only), npm (release only, uses the network), gpu (may skip),
+# threads (the only ones that run under ThreadSanitizer).
 # Test sources are compiled with less optimisation: compiling them is most of a sanitizer build.
 function(add_unit_test name)
   if(NOT ULTRASPEED_TESTS)
@@ -50,7 +56,8 @@ function(add_unit_test name)
   target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   if(ULTRASPEED_SANITIZE)
     target_compile_options(${name} PRIVATE -O0)
-    if(ARG_LABELS MATCHES "slow|npm|gpu")
+    if(ARG_LABELS MATCHES "slow|npm|gpu" OR
+       (ULTRASPEED_SANITIZE MATCHES "thread" AND NOT ARG_LABELS MATCHES "threads"))
       set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
       return()
     endif()

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -26,6 +27,13 @@ struct HarnessOptions {
   DrafterOptions drafter = {};
   uint32_t block_size = 1;
 };
+
+// `size` tokens: `first`, `first` + 1, ...
+inline std::vector<int32_t> prompt_of(size_t size, int32_t first = 1) {
+  std::vector<int32_t> prompt(size);
+  std::iota(prompt.begin(), prompt.end(), first);
+  return prompt;
+}
 
 // What a session has given so far.
 struct Transcript {

@@ -2,19 +2,12 @@
 // computed nor stored twice.
 #include <gtest/gtest.h>
 
-#include <numeric>
 #include <vector>
 
 #include "engine/engine_harness.h"
 
 namespace ultraspeed::engine {
 namespace {
-
-std::vector<int32_t> prompt_of(size_t size) {
-  std::vector<int32_t> prompt(size);
-  std::iota(prompt.begin(), prompt.end(), 1);
-  return prompt;
-}
 
 GenerationParams sampled(uint64_t seed) {
   GenerationParams params;

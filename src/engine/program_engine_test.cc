@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -11,12 +10,6 @@
 
 namespace ultraspeed::engine {
 namespace {
-
-std::vector<int32_t> prompt_of(size_t size, int32_t first = 1) {
-  std::vector<int32_t> prompt(size);
-  std::iota(prompt.begin(), prompt.end(), first);
-  return prompt;
-}
 
 GenerationParams limited_to(uint32_t max_tokens) {
   GenerationParams params;

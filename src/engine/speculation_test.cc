@@ -5,19 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "engine/engine_harness.h"
 
 namespace ultraspeed::engine {
 namespace {
-
-std::vector<int32_t> prompt_of(size_t size, int32_t first = 1) {
-  std::vector<int32_t> prompt(size);
-  std::iota(prompt.begin(), prompt.end(), first);
-  return prompt;
-}
 
 HarnessOptions drafting(DrafterKind kind, uint32_t tokens_per_cycle = 1, uint32_t block_size = 8) {
   HarnessOptions options;

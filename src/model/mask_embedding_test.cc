@@ -21,7 +21,7 @@ Result<MaskEmbedding> parse(const std::string& archive) {
   return MaskEmbedding::parse("m.pt", bytes_of(archive));
 }
 
-void expect_error(const std::string& archive, ErrorCode code, const std::string& part) {
+void expect_parse_error(const std::string& archive, ErrorCode code, const std::string& part) {
   const auto mask = parse(archive);
   ASSERT_FALSE(mask.has_value()) << part;
   EXPECT_EQ(mask.error().code, code) << mask.error().message;
@@ -47,39 +47,42 @@ TEST(MaskEmbedding, ReadsARowOfTwoDimensionsAndLargeIds) {
 TEST(MaskEmbedding, NamesWhatIsWrongWithTheArchive) {
   const std::string good = mask_embedding_file(3, {1, 2});
   ASSERT_TRUE(parse(good).has_value());
-  expect_error("PK", ErrorCode::kInvalidData, "too short");
-  expect_error(good + "x", ErrorCode::kInvalidData, "end record");
-  expect_error(zip_archive({{"a/data/0", "xx"}}), ErrorCode::kInvalidData, "no entry 'data.pkl'");
-  expect_error(zip_archive({{"a/data.pkl", mask_pickle(3, {2})}}), ErrorCode::kInvalidData,
-               "no entry 'data/0'");
-  expect_error(zip_archive({{"a/x", ""}, {"a/x", ""}}), ErrorCode::kInvalidData,
-               "two entries 'a/x'");
-  expect_error(zip_archive(test::ArchiveEntries(65, {"a/x", ""})), ErrorCode::kUnsupported,
-               "65 zip entries");
+  expect_parse_error("PK", ErrorCode::kInvalidData, "too short");
+  expect_parse_error(good + "x", ErrorCode::kInvalidData, "end record");
+  expect_parse_error(zip_archive({{"a/data/0", "xx"}}), ErrorCode::kInvalidData,
+                     "no entry 'data.pkl'");
+  expect_parse_error(zip_archive({{"a/data.pkl", mask_pickle(3, {2})}}), ErrorCode::kInvalidData,
+                     "no entry 'data/0'");
+  expect_parse_error(zip_archive({{"a/x", ""}, {"a/x", ""}}), ErrorCode::kInvalidData,
+                     "two entries 'a/x'");
+  expect_parse_error(zip_archive(test::ArchiveEntries(65, {"a/x", ""})), ErrorCode::kUnsupported,
+                     "65 zip entries");
   std::string compressed = good;
   compressed[compressed.find("PK\1\2") + 10] = 8;
-  expect_error(compressed, ErrorCode::kUnsupported, "compressed");
+  expect_parse_error(compressed, ErrorCode::kUnsupported, "compressed");
   std::string moved = good;
   moved[moved.find("PK\1\2") + 42] = 1;
-  expect_error(moved, ErrorCode::kInvalidData, "no local header for entry 'archive/data.pkl'");
+  expect_parse_error(moved, ErrorCode::kInvalidData,
+                     "no local header for entry 'archive/data.pkl'");
   std::string long_entry = good;
   long_entry[long_entry.find("PK\1\2") + 26] = 1;
-  expect_error(long_entry, ErrorCode::kInvalidData, "ends inside entry");
+  expect_parse_error(long_entry, ErrorCode::kInvalidData, "ends inside entry");
   std::string lost = good;
   lost[lost.find("PK\1\2")] = 'x';
-  expect_error(lost, ErrorCode::kInvalidData, "central directory");
+  expect_parse_error(lost, ErrorCode::kInvalidData, "central directory");
 }
 
 TEST(MaskEmbedding, NamesWhatIsWrongWithTheTensor) {
   const auto with = [](const std::string& pickle, const std::string& data) {
     return zip_archive({{"a/data.pkl", pickle}, {"a/data/0", data}});
   };
-  expect_error(with(mask_pickle(3, {3}), "12"), ErrorCode::kInvalidData, "storage of 1 elements");
-  expect_error(with(mask_pickle(3, {0}), "12"), ErrorCode::kInvalidData, "does not lie");
-  expect_error(with(mask_pickle(3, {2, 1}), "1234"), ErrorCode::kInvalidData, "one row");
-  expect_error(with(mask_pickle(1u << 30, {1}), "12"), ErrorCode::kInvalidData, "1073741824");
-  expect_error(mask_embedding_file(3, {0, 0x7f80}), ErrorCode::kInvalidData, "element 1");
-  expect_error(with("\x80\2}.", ""), ErrorCode::kInvalidData, "no 'mask_token_id'");
+  expect_parse_error(with(mask_pickle(3, {3}), "12"), ErrorCode::kInvalidData,
+                     "storage of 1 elements");
+  expect_parse_error(with(mask_pickle(3, {0}), "12"), ErrorCode::kInvalidData, "does not lie");
+  expect_parse_error(with(mask_pickle(3, {2, 1}), "1234"), ErrorCode::kInvalidData, "one row");
+  expect_parse_error(with(mask_pickle(1u << 30, {1}), "12"), ErrorCode::kInvalidData, "1073741824");
+  expect_parse_error(mask_embedding_file(3, {0, 0x7f80}), ErrorCode::kInvalidData, "element 1");
+  expect_parse_error(with("\x80\2}.", ""), ErrorCode::kInvalidData, "no 'mask_token_id'");
 }
 
 // --- The pickle alone ---

@@ -19,8 +19,8 @@ constexpr std::string_view kGood =
         "empty": {"dtype": "U8", "shape": [0, 7], "data_offsets": [32, 32]},
         "scalar": {"dtype": "F8_E4M3", "shape": [], "data_offsets": [32, 33]}}  )";
 
-Result<SafetensorsHeader> parse(std::string_view json, uint64_t data_bytes = 33) {
-  return SafetensorsHeader::parse("f.safetensors", json, 100, data_bytes);
+Result<SafetensorsHeader> parse(std::string_view header, uint64_t data_bytes = 33) {
+  return SafetensorsHeader::parse("f.safetensors", header, 100, data_bytes);
 }
 
 TEST(SafetensorsHeader, ReadsTensorsAndMetadata) {

@@ -17,8 +17,8 @@ std::string repeat(std::string_view text, size_t count) {
 }
 
 // The message of the error that parsing or rendering gives; "" when both succeed.
-std::string error_of(const std::string& source, const Json& context = Json::object(),
-                     const Limits& limits = {}) {
+std::string message_of(const std::string& source, const Json& context = Json::object(),
+                       const Limits& limits = {}) {
   const auto begin = std::chrono::steady_clock::now();
   std::string message;
   auto compiled = Template::parse(source);
@@ -34,7 +34,7 @@ std::string error_of(const std::string& source, const Json& context = Json::obje
 
 void expect_error(const std::string& source, const std::string& part,
                   const Json& context = Json::object(), const Limits& limits = {}) {
-  const std::string message = error_of(source, context, limits);
+  const std::string message = message_of(source, context, limits);
   EXPECT_NE(message.find(part), std::string::npos) << source.substr(0, 100) << "\n" << message;
 }
 
@@ -50,7 +50,7 @@ TEST(JinjaLimits, NestedConstructs) {
   expect_error("{{ " + repeat("1 if 1 else ", kDeep / 2) + "1 }}", part);
   expect_error(repeat("{% if 1 %}", kDeep / 2), part);
   expect_error("{% set " + repeat("(", kDeep) + "a" + repeat(")", kDeep) + " = 1 %}", part);
-  EXPECT_EQ(error_of("{{ " + repeat("(", 90) + "1" + repeat(")", 90) + " }}"), "");
+  EXPECT_EQ(message_of("{{ " + repeat("(", 90) + "1" + repeat(")", 90) + " }}"), "");
 }
 
 TEST(JinjaLimits, LongChains) {
@@ -60,9 +60,9 @@ TEST(JinjaLimits, LongChains) {
   expect_error("{{ x" + repeat("|list", kLong) + " }}", part, {{"x", Json::array()}});
   expect_error("{{ x" + repeat("[0]", kLong) + " }}", part);
   expect_error("{{ x" + repeat(" or x", kLong) + " }}", part);
-  EXPECT_EQ(error_of("{{ 'a'" + repeat(" ~ 'a'", kLong) + " }}"), "");
-  EXPECT_EQ(error_of("{{ 1" + repeat(" == 1", kLong) + " }}"), "");
-  EXPECT_EQ(error_of("{% if 0 %}" + repeat("{% elif 0 %}", kLong) + "{% endif %}"), "");
+  EXPECT_EQ(message_of("{{ 'a'" + repeat(" ~ 'a'", kLong) + " }}"), "");
+  EXPECT_EQ(message_of("{{ 1" + repeat(" == 1", kLong) + " }}"), "");
+  EXPECT_EQ(message_of("{% if 0 %}" + repeat("{% elif 0 %}", kLong) + "{% endif %}"), "");
 }
 
 TEST(JinjaLimits, RecursionOfMacros) {
@@ -89,7 +89,7 @@ TEST(JinjaLimits, SearchingInRepetitiveText) {
   const Json context = {{"t", std::string(1 << 20, 'a')}, {"w", std::string(1 << 19, 'a') + "b"}};
   for (const char* source : {"{{ w in t }}", "{{ t.find(w) }}", "{{ t.split(w)|length }}",
                              "{{ t|replace(w, '')|length }}", "{{ t.count(w) }}"}) {
-    EXPECT_EQ(error_of(source, context), "") << source;
+    EXPECT_EQ(message_of(source, context), "") << source;
   }
   expect_error("{{ t.rfind(w) }}", "limit of 20000000 steps", context);
   expect_error("{{ t.rsplit(w) }}", "limit of 20000000 steps", context);
@@ -126,14 +126,14 @@ TEST(JinjaLimits, Output) {
   expect_error("{% for x in range(1000) %}ab{% endfor %}", "limit of 1000 bytes of output",
                Json::object(), small);
   expect_error(std::string(1001, 'a'), "bytes of output", Json::object(), small);
-  EXPECT_EQ(error_of(std::string(1000, 'a'), Json::object(), small), "");
+  EXPECT_EQ(message_of(std::string(1000, 'a'), Json::object(), small), "");
 }
 
 TEST(JinjaLimits, Range) {
   expect_error("{{ range(100001) }}", "100001 elements exceed the limit of 100000");
   expect_error("{{ range(2 ** 100) }}", "a bound exceeds 64 bits");
-  EXPECT_EQ(error_of("{{ range(100000)|length }}"), "");
-  EXPECT_EQ(error_of("{{ range(0, 10 ** 15, 10 ** 11)|length }}"), "");
+  EXPECT_EQ(message_of("{{ range(100000)|length }}"), "");
+  EXPECT_EQ(message_of("{{ range(0, 10 ** 15, 10 ** 11)|length }}"), "");
 }
 
 TEST(JinjaLimits, CyclicAndSharedValues) {
@@ -161,7 +161,7 @@ TEST(JinjaLimits, DeepInput) {
 }
 
 TEST(JinjaLimits, ChangingWhatALoopRunsOver) {
-  EXPECT_EQ(error_of("{% set l = [1] %}{% for x in l %}{{ l.append(x) or '' }}{% endfor %}"), "");
+  EXPECT_EQ(message_of("{% set l = [1] %}{% for x in l %}{{ l.append(x) or '' }}{% endfor %}"), "");
 }
 
 }  // namespace

@@ -23,14 +23,14 @@ std::string read_text(const std::string& path) {
   return text.str();
 }
 
-Result<Text> render(const std::string& source, const Json& context) {
+Result<Text> render_text(const std::string& source, const Json& context) {
   US_ASSIGN(const Template compiled, Template::parse(source));
   return compiled.render(nullptr, context);
 }
 
 // Compares with {"text": ...} or {"error": true}.
 void expect_result(const std::string& source, const Json& context, const Json& expected) {
-  const Result<Text> result = render(source, context);
+  const Result<Text> result = render_text(source, context);
   if (expected.contains("error")) {
     EXPECT_FALSE(result) << "should fail: " << source;
     if (!result) {

@@ -92,7 +92,7 @@ std::string Process::errors() const {
 }
 
 bool Process::wait_for_errors(std::string_view text) const {
-  const auto deadline = Clock::now() + std::chrono::seconds(10);
+  const auto deadline = Clock::now() + std::chrono::seconds(120);  // a sanitizer loads slowly
   while (Clock::now() < deadline) {
     if (errors().find(text) != std::string::npos) return true;
     siginfo_t info = {};

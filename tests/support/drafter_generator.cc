@@ -11,9 +11,10 @@ namespace {
 
 using tensor::WeightFormat;
 
-class Generator {
+class DrafterGenerator {
  public:
-  explicit Generator(const DrafterOptions& options) : options_(options), random_(options.seed) {}
+  explicit DrafterGenerator(const DrafterOptions& options)
+      : options_(options), random_(options.seed) {}
 
   GeneratedDrafter generate() {
     const uint32_t hidden = options_.hidden_size;
@@ -103,7 +104,7 @@ std::string config_json(const DrafterOptions& options) {
 
 Result<GeneratedDrafter> write_drafter(const std::string& directory,
                                        const DrafterOptions& options) {
-  GeneratedDrafter drafter = Generator(options).generate();
+  GeneratedDrafter drafter = DrafterGenerator(options).generate();
   US_TRY(write_file(directory + "/config.json", config_json(options)));
   US_TRY(write_checkpoint_files(directory, drafter.tensors, 1, {{"format", "pt"}}));
   if (!drafter.mask_embedding.empty()) {
