@@ -61,8 +61,8 @@ Status ProgramEngine::reserve_prompt(size_t prompt_size, KvPageTable* pages) con
 
 Session& ProgramEngine::add_session(uint32_t slot, std::span<const int32_t> prompt,
                                     const GenerationParams& params, KvPageTable pages) {
-  auto drafter = make_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
-                              settings_.vocab_size);
+  auto drafter = make_host_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
+                                   settings_.vocab_size);
   return sessions_[slot].emplace(next_id_++, prompt, params, settings_.max_context,
                                  std::move(pages), std::move(drafter));
 }

@@ -20,7 +20,7 @@ uint32_t token_limit(uint32_t prompt_size, uint32_t max_tokens, uint32_t max_con
 }  // namespace
 
 Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-                 uint32_t max_context, KvPageTable pages, std::unique_ptr<Drafter> drafter)
+                 uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter)
     : id_(id),
       params_(std::move(params)),
       tokens_(prompt.begin(), prompt.end()),

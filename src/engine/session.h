@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/drafter.h"
 #include "engine/engine.h"
+#include "engine/host_drafter.h"
 #include "engine/kv_pages.h"
 #include "engine/penalties.h"
 #include "program/step.h"
@@ -25,7 +25,7 @@ class Session {
   // max_context counts prompt and output together. REQUIRES: 0 < prompt.size() < max_context, and
   // checked params.
   Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-          uint32_t max_context, KvPageTable pages, std::unique_ptr<Drafter> drafter);
+          uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter);
 
   SessionId id() const { return id_; }
   uint32_t num_pending() const { return static_cast<uint32_t>(tokens_.size()) - num_cached_; }
@@ -83,7 +83,7 @@ class Session {
   uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
   Penalties penalties_;
   KvPageTable pages_;
-  std::unique_ptr<Drafter> drafter_;
+  std::unique_ptr<HostDrafter> drafter_;
 
   // The block at hand; what its columns point to.
   std::vector<int32_t> drafts_;

@@ -1,4 +1,4 @@
-#include "engine/drafter.h"
+#include "engine/host_drafter.h"
 
 #include <algorithm>
 
@@ -9,14 +9,14 @@
 namespace ultraspeed::engine {
 namespace {
 
-class NoDrafter final : public Drafter {
+class NoDrafter final : public HostDrafter {
  public:
   void propose(std::span<const int32_t> /*tokens*/, uint32_t /*limit*/,
                std::vector<int32_t>* /*drafts*/) override {}
 };
 
 // Ids that are as good as never right.
-class RandomDrafter final : public Drafter {
+class RandomDrafter final : public HostDrafter {
  public:
   RandomDrafter(uint64_t seed, uint32_t vocab_size) : seed_(seed), vocab_size_(vocab_size) {}
 
@@ -34,7 +34,7 @@ class RandomDrafter final : public Drafter {
 };
 
 // Knows the output: tokens_per_cycle - 1 right drafts, then a wrong one.
-class ReplayDrafter final : public Drafter {
+class ReplayDrafter final : public HostDrafter {
  public:
   ReplayDrafter(std::span<const int32_t> output, uint32_t prompt_size, uint32_t tokens_per_cycle,
                 uint32_t vocab_size)
@@ -63,8 +63,9 @@ class ReplayDrafter final : public Drafter {
 
 }  // namespace
 
-std::unique_ptr<Drafter> make_drafter(const DrafterOptions& options, const GenerationParams& params,
-                                      uint32_t prompt_size, uint32_t vocab_size) {
+std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
+                                               const GenerationParams& params, uint32_t prompt_size,
+                                               uint32_t vocab_size) {
   switch (options.kind) {
     case DrafterKind::kNone:
       return std::make_unique<NoDrafter>();

@@ -12,9 +12,9 @@
 namespace ultraspeed::engine {
 
 // Proposes what one session's text may go on with.
-class Drafter {
+class HostDrafter {
  public:
-  virtual ~Drafter() = default;
+  virtual ~HostDrafter() = default;
 
   // Appends at most `limit` draft tokens. `tokens` are the session's, prompt and output: those of
   // the call before, and what came since.
@@ -23,7 +23,8 @@ class Drafter {
 };
 
 // A drafter for a new session.
-std::unique_ptr<Drafter> make_drafter(const DrafterOptions& options, const GenerationParams& params,
-                                      uint32_t prompt_size, uint32_t vocab_size);
+std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
+                                               const GenerationParams& params, uint32_t prompt_size,
+                                               uint32_t vocab_size);
 
 }  // namespace ultraspeed::engine
