@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "engine/penalties.h"
 #include "engine/suffix_drafter.h"
 
 namespace ultraspeed::engine {
@@ -63,10 +64,15 @@ class ReplayDrafter final : public HostDrafter {
 
 }  // namespace
 
+DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params) {
+  const bool must_know_drafts = Penalties(params, {}).depend_on_output();
+  return kind == DrafterKind::kDflash && must_know_drafts ? DrafterKind::kSuffix : kind;
+}
+
 std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
                                                const GenerationParams& params, uint32_t prompt_size,
                                                uint32_t vocab_size) {
-  switch (options.kind) {
+  switch (session_drafter(options.kind, params.sampling)) {
     case DrafterKind::kNone:
       return std::make_unique<NoDrafter>();
     case DrafterKind::kSuffix:
@@ -76,6 +82,8 @@ std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
     case DrafterKind::kReplay:
       return std::make_unique<ReplayDrafter>(params.expected_output, prompt_size,
                                              options.tokens_per_cycle, vocab_size);
+    case DrafterKind::kDflash:
+      return nullptr;
   }
   US_CHECK(false, "drafter kind {}", static_cast<int>(options.kind));
 }

@@ -22,7 +22,7 @@ class HostDrafter {
                        std::vector<int32_t>* drafts) = 0;
 };
 
-// A drafter for a new session.
+// A drafter for a new session; nullptr: the program drafts (DrafterKind::kDflash).
 std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
                                                const GenerationParams& params, uint32_t prompt_size,
                                                uint32_t vocab_size);
