@@ -145,8 +145,8 @@ Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
   return engine::choose_max_context({.max_context = options.context}, positions);
 }
 
-Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOptions& options,
-                                                                 uint32_t max_sessions) const {
+Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
+    const ModelOptions& options, uint32_t max_sessions, const Speculation& speculation) const {
   US_TRY(max_context(options));
   uint32_t workers = options.threads;
   if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
@@ -154,9 +154,9 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOpti
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
                                        .num_ranks = options.ranks,
-                                       .drafter = speculation_.drafter(),
-                                       .block_size = speculation_.block(),
-                                       .dflash = speculation_.dflash()};
+                                       .drafter = speculation.drafter(),
+                                       .block_size = speculation.block(),
+                                       .dflash = speculation.dflash()};
   engine_options.decode_width = std::max(engine_options.decode_width, engine_options.block_size);
   Progress progress(loading_progress("Loading weights"));
   US_ASSIGN(auto engine,

@@ -66,7 +66,12 @@ class LoadedModel {
 
   // Plans, verifies and loads the weights, with progress on standard error.
   Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
-                                                      uint32_t max_sessions) const;
+                                                      uint32_t max_sessions) const {
+    return open_engine(options, max_sessions, speculation_);
+  }
+  Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
+                                                      uint32_t max_sessions,
+                                                      const Speculation& speculation) const;
 
  private:
   LoadedModel(model::ModelConfig config, model::GenerationConfig generation,

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/check.h"
 #include "plan/plan.h"
 
 namespace ultraspeed::apps {
@@ -54,7 +55,8 @@ Result<Speculation> Speculation::open(const SpeculationOptions& options,
   }
   if (choice.options.kind == DrafterKind::kDflash) {
     const std::string flag = fmt::format("--drafter {}", drafter_name(choice));
-    auto opened = open_folder(choice.folder.empty() ? own_folder : choice.folder, flag);
+    speculation.folder_ = choice.folder.empty() ? own_folder : choice.folder;
+    auto opened = open_folder(speculation.folder_, flag);
     if (!opened && !options.drafter) {
       return make_error(opened.error().code, "{} (--drafter suffix goes without it)",
                         opened.error().message);
@@ -63,6 +65,16 @@ Result<Speculation> Speculation::open(const SpeculationOptions& options,
   }
   US_TRY(speculation.choose_block(options.block));
   return speculation;
+}
+
+Result<Speculation> Speculation::with(const model::Drafter::Change& change) const {
+  US_CHECK(dflash_.has_value(), "{} has no weights", drafter_name(choice_));
+  Speculation changed;
+  changed.choice_ = choice_;
+  changed.folder_ = folder_;
+  changed.block_ = block_;
+  US_ASSIGN(changed.dflash_, model::Drafter::open(folder_, change));
+  return changed;
 }
 
 Status Speculation::choose_block(uint32_t block) {
@@ -104,8 +116,8 @@ std::string Speculation::describe_low_acceptance(const engine::SamplingParams& s
     return "";
   }
   return fmt::format(
-      "drafter {}: accepted length {:.2f} over {} cycles, too little to gain time; "
-      "docs/drafters.md lists what to check",
+      "drafter {}: accepted length {:.2f} over {} cycles, too little to gain time; 'ultraspeed "
+      "doctor' looks for the reason",
       drafter_name(choice_), stats.accepted_length(), stats.num_cycles());
 }
 

@@ -26,6 +26,9 @@ class Speculation {
   // The drafter with weights of its own, or nullptr.
   const model::Drafter* dflash() const { return dflash_ ? &*dflash_ : nullptr; }
 
+  // The same with a changed DFlash drafter. REQUIRES: dflash() is not nullptr.
+  Result<Speculation> with(const model::Drafter::Change& change) const;
+
   // What drafts for a session with these parameters, as --drafter would say it.
   std::string session_drafter(const engine::SamplingParams& sampling) const;
 
@@ -41,6 +44,7 @@ class Speculation {
   Status choose_block(uint32_t block);
 
   DrafterChoice choice_;
+  std::string folder_;  // of dflash_
   std::optional<model::Drafter> dflash_;
   uint32_t block_ = 0;
 };

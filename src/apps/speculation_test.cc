@@ -125,7 +125,7 @@ TEST_F(SpeculationOptionsTest, WarnsOfADrafterOfNoUse) {
   add_cycles(1, 1);
   EXPECT_EQ(own.describe_low_acceptance({}, stats),
             "drafter dflash: accepted length 1.06 over 16 cycles, too little to gain time; "
-            "docs/drafters.md lists what to check");
+            "'ultraspeed doctor' looks for the reason");
   EXPECT_EQ(opened("suffix").describe_low_acceptance({}, stats), "");
   EXPECT_EQ(opened("dflash", 1).describe_low_acceptance({}, stats), "");
   engine::SamplingParams penalised;
