@@ -31,6 +31,7 @@ model::ModelConfig target_config() {
 
 std::vector<std::string> names_of(const std::vector<Convention>& conventions) {
   std::vector<std::string> names;
+  names.reserve(conventions.size());
   for (const Convention& convention : conventions) names.push_back(convention.name);
   return names;
 }
@@ -53,6 +54,7 @@ TEST(Doctor, TriesWhatDiffers) {
           "RoPE base 5000000 of the target instead of 10000",
           "rows that see only rows before them in the block", "the window of each row (z-lab)"}));
   std::vector<model::DrafterConfig> changed;
+  changed.reserve(conventions.size());
   for (const Convention& convention : conventions) {
     convention.change(&changed.emplace_back(drafter));
   }
