@@ -22,7 +22,7 @@ constexpr std::array<std::pair<std::string_view, DrafterKind>, 4> kNamed = {
      {"random", DrafterKind::kRandom},
      {"dflash", DrafterKind::kDflash}}};
 
-bool is_folder(std::string_view text) {
+bool may_be_folder(std::string_view text) {
   std::error_code error;
   return text.find('/') != std::string_view::npos || std::filesystem::is_directory(text, error);
 }
@@ -41,7 +41,7 @@ Result<DrafterChoice> parse_drafter(std::string_view text) {
     const bool is_number = error == std::errc() && end == number.data() + number.size();
     if (is_number && drafter.tokens_per_cycle >= 1) return DrafterChoice{drafter, {}};
   }
-  if (is_folder(text)) {
+  if (may_be_folder(text)) {
     return DrafterChoice{.options = {.kind = DrafterKind::kDflash}, .folder = std::string(text)};
   }
   return make_error(
