@@ -143,6 +143,7 @@ Status chat(const ChatOptions& options) {
   US_ASSIGN(request.params, generation_params(options.sampling, model, seed, 0));
   request.stop = options.sampling.stop;
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
+  warn(model.speculation().describe_stand_in(request.params.sampling));
   Conversation conversation(model, *engine, options.chat, options.system);
   return talk(conversation, request);
 }

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <charconv>
+#include <filesystem>
 #include <utility>
 
 #include "plan/plan.h"
@@ -15,16 +16,22 @@ namespace {
 using engine::DrafterKind;
 
 constexpr std::string_view kReplayPrefix = "replay:";
-constexpr std::array<std::pair<std::string_view, DrafterKind>, 3> kNamed = {
+constexpr std::array<std::pair<std::string_view, DrafterKind>, 4> kNamed = {
     {{"none", DrafterKind::kNone},
      {"suffix", DrafterKind::kSuffix},
-     {"random", DrafterKind::kRandom}}};
+     {"random", DrafterKind::kRandom},
+     {"dflash", DrafterKind::kDflash}}};
+
+bool may_be_folder(std::string_view text) {
+  std::error_code error;
+  return text.find('/') != std::string_view::npos || std::filesystem::is_directory(text, error);
+}
 
 }  // namespace
 
-Result<engine::DrafterOptions> parse_drafter(std::string_view text) {
+Result<DrafterChoice> parse_drafter(std::string_view text) {
   for (const auto& [name, kind] : kNamed) {
-    if (text == name) return engine::DrafterOptions{.kind = kind};
+    if (text == name) return DrafterChoice{.options = {.kind = kind}, .folder = {}};
   }
   if (text.starts_with(kReplayPrefix)) {
     const std::string_view number = text.substr(kReplayPrefix.size());
@@ -32,27 +39,25 @@ Result<engine::DrafterOptions> parse_drafter(std::string_view text) {
     const auto [end, error] =
         std::from_chars(number.data(), number.data() + number.size(), drafter.tokens_per_cycle);
     const bool is_number = error == std::errc() && end == number.data() + number.size();
-    if (is_number && drafter.tokens_per_cycle >= 1) return drafter;
+    if (is_number && drafter.tokens_per_cycle >= 1) return DrafterChoice{drafter, {}};
   }
-  return make_error(ErrorCode::kInvalidArgument,
-                    "'{}' is no drafter; expected none, suffix, random or replay:N with N from 1 "
-                    "to the block (drafters with weights of their own are not supported yet)",
-                    text);
+  if (may_be_folder(text)) {
+    return DrafterChoice{.options = {.kind = DrafterKind::kDflash}, .folder = std::string(text)};
+  }
+  return make_error(
+      ErrorCode::kInvalidArgument,
+      "'{}' is no drafter; expected none, suffix, random, replay:N with N from 1 to "
+      "the block, dflash (the folder dflash/ of the model), or the folder of a DFlash "
+      "drafter",
+      text);
 }
 
-Status check_speculation(const SpeculationOptions& options) {
-  const engine::DrafterOptions& drafter = options.drafter;
-  if (drafter.kind != DrafterKind::kReplay || drafter.tokens_per_cycle <= options.block) return {};
-  return make_error(ErrorCode::kInvalidArgument,
-                    "--drafter {}: more than the block of {} tokens (see --block)",
-                    drafter_name(drafter), options.block);
-}
-
-std::string drafter_name(const engine::DrafterOptions& drafter) {
+std::string drafter_name(const DrafterChoice& choice) {
+  if (!choice.folder.empty()) return choice.folder;
   for (const auto& [name, kind] : kNamed) {
-    if (drafter.kind == kind) return std::string(name);
+    if (choice.options.kind == kind) return std::string(name);
   }
-  return fmt::format("{}{}", kReplayPrefix, drafter.tokens_per_cycle);
+  return fmt::format("{}{}", kReplayPrefix, choice.options.tokens_per_cycle);
 }
 
 void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
@@ -65,16 +70,18 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
   };
   app.add_option_function<std::string>(
          "--drafter", take,
-         "What proposes tokens: none, suffix (what followed before), or for measurements random "
+         "What proposes tokens: none, suffix (what followed before), dflash (the network in the "
+         "model's folder dflash/) or a folder with such a network, or for measurements random "
          "ids or replay:N (N tokens a step; run generates once before to learn them)")
       ->check(check)
       ->envname("ULTRASPEED_DRAFTER")
-      ->default_str(drafter_name(options->drafter));
+      ->default_str(options->drafter ? drafter_name(*options->drafter)
+                                     : "dflash where the model has one, else suffix");
   app.add_option("--block", options->block,
-                 "Tokens of a session that a step verifies: its newest and the proposed")
+                 "Tokens of a session that a step verifies: its newest and the proposed (default: "
+                 "those that a dflash drafter was trained on, else 8)")
       ->check(CLI::Range(1U, plan::kMaxWidth))
-      ->envname("ULTRASPEED_BLOCK")
-      ->capture_default_str();
+      ->envname("ULTRASPEED_BLOCK");
 }
 
 }  // namespace ultraspeed::apps

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,19 +15,24 @@ class App;
 
 namespace ultraspeed::apps {
 
+// What --drafter names.
+struct DrafterChoice {
+  engine::DrafterOptions options = {.kind = engine::DrafterKind::kSuffix};
+  std::string folder;  // of kDflash; "": the folder dflash/ inside the model's
+};
+
 struct SpeculationOptions {
-  engine::DrafterOptions drafter = {.kind = engine::DrafterKind::kSuffix};
-  uint32_t block = 8;  // columns of a session in a step: its newest token and block - 1 drafts
+  std::optional<DrafterChoice> drafter;  // nullopt: dflash where the model has one, else suffix
+  uint32_t block = 0;  // columns of a session in a step: its newest token and the drafts; 0: those
+                       // that a DFlash drafter was trained on, else 8
 };
 
 // Each with an environment variable ULTRASPEED_NAME that the flag overrides.
 void add_speculation_options(CLI::App& command, SpeculationOptions* options);
 
-// Errors: kInvalidArgument for a replay of more tokens than a block has.
-Status check_speculation(const SpeculationOptions& options);
-
-// "none", "suffix", "random", "replay:N". Errors: kInvalidArgument; the sentence lists them.
-Result<engine::DrafterOptions> parse_drafter(std::string_view text);
-std::string drafter_name(const engine::DrafterOptions& drafter);
+// "none", "suffix", "random", "replay:N", "dflash", or a folder: a path with a slash, or the name
+// of one that exists. Errors: kInvalidArgument; the sentence lists them.
+Result<DrafterChoice> parse_drafter(std::string_view text);
+std::string drafter_name(const DrafterChoice& choice);
 
 }  // namespace ultraspeed::apps

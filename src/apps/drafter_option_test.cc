@@ -8,36 +8,30 @@ namespace ultraspeed::apps {
 namespace {
 
 TEST(DrafterOption, NamesAreReadAndWrittenAlike) {
-  for (const std::string name : {"none", "suffix", "random", "replay:1", "replay:12"}) {
+  for (const std::string name : {"none", "suffix", "random", "replay:1", "replay:12", "dflash",
+                                 "./dflash", "models/drafter", "/nowhere/", "."}) {
     const auto drafter = parse_drafter(name);
     ASSERT_TRUE(drafter) << drafter.error().message;
     EXPECT_EQ(drafter_name(*drafter), name);
   }
-  EXPECT_EQ(parse_drafter("replay:12")->tokens_per_cycle, 12u);
-  EXPECT_EQ(drafter_name(SpeculationOptions().drafter), "suffix");
-}
-
-TEST(DrafterOption, ABlockHoldsAReplay) {
-  SpeculationOptions options;
-  options.block = 4;
-  EXPECT_TRUE(check_speculation(options));
-  options.drafter = *parse_drafter("replay:4");
-  EXPECT_TRUE(check_speculation(options));
-  options.drafter = *parse_drafter("replay:5");
-  EXPECT_EQ(check_speculation(options).error().message,
-            "--drafter replay:5: more than the block of 4 tokens (see --block)");
+  EXPECT_EQ(parse_drafter("replay:12")->options.tokens_per_cycle, 12u);
+  EXPECT_EQ(parse_drafter("dflash")->options.kind, engine::DrafterKind::kDflash);
+  EXPECT_EQ(parse_drafter("dflash")->folder, "");
+  EXPECT_EQ(parse_drafter("models/drafter")->options.kind, engine::DrafterKind::kDflash);
+  EXPECT_EQ(parse_drafter("models/drafter")->folder, "models/drafter");
 }
 
 TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
-  for (const std::string name :
-       {"", "mtp", "dflash", "models/drafter", "Suffix", "replay", "replay:", "replay:0",
-        "replay:-1", "replay:2x", "replay:99999999999"}) {
+  for (const std::string name : {"", "mtp", "DFlash", "Suffix", "replay", "replay:", "replay:0",
+                                 "replay:-1", "replay:2x", "replay:99999999999"}) {
     const auto drafter = parse_drafter(name);
     ASSERT_FALSE(drafter) << name;
     EXPECT_EQ(drafter.error().code, ErrorCode::kInvalidArgument);
-    EXPECT_TRUE(drafter.error().message.starts_with(
-        "'" + name + "' is no drafter; expected none, suffix, random or replay:N"))
-        << drafter.error().message;
+    EXPECT_EQ(drafter.error().message,
+              "'" + name +
+                  "' is no drafter; expected none, suffix, random, replay:N with N from 1 to the "
+                  "block, dflash (the folder dflash/ of the model), or the folder of a DFlash "
+                  "drafter");
   }
 }
 

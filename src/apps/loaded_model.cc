@@ -93,12 +93,13 @@ Result<std::string> model_directory(const ModelOptions& options) {
 }
 
 Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
-  US_TRY(check_speculation(options.speculation));
   US_ASSIGN(const std::string directory, model_directory(options));
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
   US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
-  LoadedModel model(std::move(config), std::move(generation), std::move(checkpoint));
+  US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory));
+  LoadedModel model(std::move(config), std::move(generation), std::move(checkpoint),
+                    std::move(speculation));
   if (is_file(directory + "/tokenizer.json")) {
     US_ASSIGN(model.tokenizer_, text::Tokenizer::load(directory + "/tokenizer.json"));
     auto chat_template = text::ChatTemplate::load(directory);
@@ -144,8 +145,8 @@ Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
   return engine::choose_max_context({.max_context = options.context}, positions);
 }
 
-Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOptions& options,
-                                                                 uint32_t max_sessions) const {
+Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
+    const ModelOptions& options, uint32_t max_sessions, const Speculation& speculation) const {
   US_TRY(max_context(options));
   uint32_t workers = options.threads;
   if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
@@ -153,8 +154,9 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(const ModelOpti
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
                                        .num_ranks = options.ranks,
-                                       .drafter = options.speculation.drafter,
-                                       .block_size = options.speculation.block};
+                                       .drafter = speculation.drafter(),
+                                       .block_size = speculation.block(),
+                                       .dflash = speculation.dflash()};
   engine_options.decode_width = std::max(engine_options.decode_width, engine_options.block_size);
   Progress progress(loading_progress("Loading weights"));
   US_ASSIGN(auto engine,

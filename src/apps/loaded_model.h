@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/drafter_option.h"
+#include "apps/speculation.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "model/checkpoint.h"
@@ -51,6 +51,7 @@ class LoadedModel {
   const model::ModelConfig& config() const { return config_; }
   const model::GenerationConfig& generation() const { return generation_; }
   const model::Checkpoint& checkpoint() const { return checkpoint_; }
+  const Speculation& speculation() const { return speculation_; }
   std::vector<int32_t> stop_ids() const;
 
   // nullptr when the folder has none.
@@ -65,18 +66,25 @@ class LoadedModel {
 
   // Plans, verifies and loads the weights, with progress on standard error.
   Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
-                                                      uint32_t max_sessions) const;
+                                                      uint32_t max_sessions) const {
+    return open_engine(options, max_sessions, speculation_);
+  }
+  Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
+                                                      uint32_t max_sessions,
+                                                      const Speculation& speculation) const;
 
  private:
   LoadedModel(model::ModelConfig config, model::GenerationConfig generation,
-              model::Checkpoint checkpoint)
+              model::Checkpoint checkpoint, Speculation speculation)
       : config_(std::move(config)),
         generation_(std::move(generation)),
-        checkpoint_(std::move(checkpoint)) {}
+        checkpoint_(std::move(checkpoint)),
+        speculation_(std::move(speculation)) {}
 
   model::ModelConfig config_;
   model::GenerationConfig generation_;
   model::Checkpoint checkpoint_;
+  Speculation speculation_;
   std::optional<text::Tokenizer> tokenizer_;
   std::optional<text::ChatTemplate> template_;
 };

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "apps/chat_command.h"
+#include "apps/doctor_command.h"
 #include "apps/inspect_command.h"
 #include "apps/plan_command.h"
 #include "apps/run_command.h"
@@ -31,6 +32,7 @@ int parse_and_run(int argc, char** argv) {
   add_score_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
+  add_doctor_command(app, &exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version

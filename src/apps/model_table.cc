@@ -170,7 +170,7 @@ Result<std::string> model_table(const ModelFolder& folder) {
 
 std::string drafter_table(const model::DrafterConfig& drafter) {
   return fmt::format(
-      "drafter         {} (recognised; this version decodes without it)\n"
+      "drafter         {}\n"
       "parameters      {}\n"
       "layers          {}, hidden {}, {} q, {} kv heads of {}/{}, window {}\n"
       "draft block     {} rows, mask token {}, after target layers {}\n",

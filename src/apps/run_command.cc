@@ -122,12 +122,14 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
   US_TRY(check_request(request, model.tokenizer(), model.config().vocab_size, max_context));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
-  const engine::DrafterOptions& drafter = options.model.speculation.drafter;
-  if (drafter.kind == engine::DrafterKind::kReplay) {
+  const Speculation& speculation = model.speculation();
+  const engine::SamplingParams& sampling = request.params.sampling;
+  if (speculation.drafter().kind == engine::DrafterKind::kReplay) {
     US_ASSIGN(const GenerationResult known, generate(*engine, model.tokenizer(), request, {}));
     for (const auto& token : known.tokens) request.params.expected_output.push_back(token.id);
   }
   write_to_stderr(prompt.shown);
+  warn(speculation.describe_stand_in(sampling));
 
   const std::optional<bool> reasons =
       prompt.is_chat ? std::optional(starts_in_reasoning(model, request.prompt)) : std::nullopt;
@@ -135,9 +137,13 @@ Status run(const RunOptions& options) {
             options.json ? generate(*engine, model.tokenizer(), request, {})
                          : generate_to_output(*engine, model.tokenizer(), request, reasons));
   if (options.json) {
-    return write_all(STDOUT_FILENO, result_json(request, result, drafter_name(drafter)));
+    const std::string drafter = speculation.session_drafter(sampling);
+    US_TRY(write_all(STDOUT_FILENO, result_json(request, result, drafter)));
+  } else {
+    US_TRY(print_summary(result.text, describe_speed(result, request.prompt.size())));
   }
-  return print_summary(result.text, describe_speed(result, request.prompt.size()));
+  warn(speculation.describe_low_acceptance(sampling, result.speculation));
+  return {};
 }
 
 }  // namespace

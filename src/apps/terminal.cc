@@ -49,6 +49,10 @@ int report_error(const Error& error) {
   return 1;
 }
 
+void warn(std::string_view sentence) {
+  if (!sentence.empty()) write_to_stderr(fmt::format("ultraspeed: {}\n", sentence));
+}
+
 Status print_summary(std::string_view answer, std::string_view summary) {
   struct stat output = {};
   struct stat error = {};

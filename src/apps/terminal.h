@@ -30,6 +30,9 @@ void write_to_stderr(std::string_view text);
 // "ultraspeed: MESSAGE" on standard error; 1, the exit code.
 int report_error(const Error& error);
 
+// "ultraspeed: SENTENCE" on standard error; nothing for an empty one.
+void warn(std::string_view sentence);
+
 // A line on standard error after an answer on standard output, which stays as it is in a file or
 // pipe of its own; where both meet, and on a terminal, the line begins after a line break.
 Status print_summary(std::string_view answer, std::string_view summary);

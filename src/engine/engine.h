@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/drafter.h"
 #include "program/executor.h"
 
 namespace ultraspeed::engine {
@@ -71,7 +72,13 @@ enum class DrafterKind {
   kSuffix,  // what followed when the text's last tokens occurred before
   kRandom,  // random ids: the worst case
   kReplay,  // GenerationParams::expected_output, spoilt after a fixed number: for measurements
+  kDflash,  // a network that the decode program runs before it verifies: EngineOptions::dflash
 };
+
+// The drafter that a session with these parameters has in an engine of this kind. Repetition,
+// presence and frequency penalties change with every token of a block, so the host must know the
+// drafts before the step: with them kSuffix stands in for kDflash.
+DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params);
 
 struct DrafterOptions {
   DrafterKind kind = DrafterKind::kNone;
@@ -87,6 +94,7 @@ struct EngineOptions {
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
   DrafterOptions drafter = {};
   uint32_t block_size = 8;  // columns of a drafting session in a decode step: 1 to decode_width
+  const model::Drafter* dflash = nullptr;  // of kDflash; must outlive Engine::open alone
 };
 
 // bytes_done of bytes_total weights are loaded.
@@ -94,7 +102,8 @@ using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_tota
 
 class Engine {
  public:
-  // Plans the programs for the executor's device, verifies them and loads the weights.
+  // Plans the programs for the executor's device, verifies them and loads the weights, a DFlash
+  // drafter's among them. REQUIRES: options.dflash is set if and only if the drafter is kDflash.
   static Result<std::unique_ptr<Engine>> open(const model::ModelConfig& config,
                                               const model::Checkpoint& checkpoint,
                                               std::unique_ptr<program::Executor> executor,

@@ -54,7 +54,8 @@ class Harness {
                                   options.drafter,
                                   options.block_size};
     auto programs = FakeExecutor::make_programs(options.decode_width, options.prefill_width,
-                                                options.page_positions);
+                                                options.page_positions,
+                                                options.drafter.kind == DrafterKind::kDflash);
     engine =
         std::move(ProgramEngine::make(std::move(programs), std::move(owned), settings, {})).value();
   }

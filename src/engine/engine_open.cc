@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "engine/engine.h"
 #include "engine/program_engine.h"
 #include "engine/settings.h"
@@ -14,11 +15,30 @@
 namespace ultraspeed::engine {
 namespace {
 
-Result<plan::Plan> make_proven_plan(const model::ModelConfig& config,
-                                    const model::WeightLoader& loader,
+// The weights of a target and of its drafter, if there is one.
+struct WeightFiles {
+  model::WeightLoader target;
+  const model::Drafter* drafter = nullptr;
+
+  static bool is_target(const model::WeightSource& source) {
+    return source.stack == model::Stack::kTarget;
+  }
+  Result<model::WeightShape> shape(const model::WeightSource& source) const {
+    return is_target(source) ? target.shape(source) : drafter->shape(source);
+  }
+  Status load(const model::WeightSource& source, std::span<std::byte> out) const {
+    return is_target(source) ? target.load(source, out) : drafter->load(source, out);
+  }
+  Status check_complete() const {
+    US_TRY(target.check_complete());
+    return drafter == nullptr ? Status() : drafter->check_complete();
+  }
+};
+
+Result<plan::Plan> make_proven_plan(const model::ModelConfig& config, const WeightFiles& files,
                                     const program::DeviceLimits& limits,
                                     const plan::PlanOptions& options) {
-  const auto shape_of = [&](const model::WeightSource& source) { return loader.shape(source); };
+  const auto shape_of = [&](const model::WeightSource& source) { return files.shape(source); };
   US_ASSIGN(plan::Plan plan, plan::make_plan(config, shape_of, limits, options));
   US_TRY(program::verify(plan.program));
   return plan;
@@ -28,9 +48,8 @@ Result<plan::Plan> make_proven_plan(const model::ModelConfig& config,
 // threads; the progress callback is never entered twice at once.
 class CountingReader {
  public:
-  CountingReader(const model::WeightLoader& loader, const plan::Plan& plan,
-                 const LoadProgress& progress)
-      : loader_(loader),
+  CountingReader(const WeightFiles& files, const plan::Plan& plan, const LoadProgress& progress)
+      : files_(files),
         sources_(plan.sources),
         num_ranks_(plan.program.num_ranks),
         progress_(progress) {
@@ -43,7 +62,7 @@ class CountingReader {
     source.shard = rank;
     source.num_shards = num_ranks_;
     source.expert = index;
-    US_TRY(loader_.load(source, out));
+    US_TRY(files_.load(source, out));
     if (!progress_) return {};
     const std::lock_guard lock(mutex_);
     bytes_done_ += out.size();
@@ -52,7 +71,7 @@ class CountingReader {
   }
 
  private:
-  const model::WeightLoader& loader_;
+  const WeightFiles& files_;
   const std::vector<model::WeightSource> sources_;  // [Program::weights]
   const uint32_t num_ranks_;
   const LoadProgress& progress_;
@@ -69,8 +88,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                              const program::DeviceLimits& limits,
                                              const EngineOptions& options,
                                              const LoadProgress& progress) {
-  const model::WeightLoader loader(checkpoint, config);
-  US_TRY(loader.check_complete());
+  US_CHECK((options.dflash != nullptr) == (options.drafter.kind == DrafterKind::kDflash),
+           "drafter kind {}", static_cast<int>(options.drafter.kind));
+  const WeightFiles files{{checkpoint, config}, options.dflash};
+  US_TRY(files.check_complete());
   EngineSettings settings;
   settings.vocab_size = config.vocab_size;
   US_ASSIGN(settings.max_context, choose_max_context(options, config.max_position_embeddings));
@@ -83,13 +104,16 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                  .width = options.decode_width,
                                  .num_ranks = options.num_ranks,
                                  .max_context = settings.max_context};
-  US_ASSIGN(plan::Plan decode, make_proven_plan(config, loader, limits, plan_options));
+  if (options.dflash != nullptr) plan_options.drafter = &options.dflash->config();
+  plan_options.is_drafting = options.dflash != nullptr;
+  US_ASSIGN(plan::Plan decode, make_proven_plan(config, files, limits, plan_options));
   plan_options.name = "prefill";
   plan_options.width = options.prefill_width;
-  US_ASSIGN(plan::Plan prefill, make_proven_plan(config, loader, limits, plan_options));
+  plan_options.is_drafting = false;
+  US_ASSIGN(plan::Plan prefill, make_proven_plan(config, files, limits, plan_options));
 
   US_ASSIGN(settings.cache, choose_cache_limits(options, settings.max_context, decode.program));
-  CountingReader reader(loader, decode, progress);
+  CountingReader reader(files, decode, progress);
   std::vector<program::Program> programs;
   programs.push_back(std::move(decode.program));
   programs.push_back(std::move(prefill.program));

@@ -41,7 +41,8 @@ void accept(std::span<const program::Column> columns, program::StepOutput* outpu
 
 std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
                                                           uint32_t prefill_width,
-                                                          uint32_t page_positions) {
+                                                          uint32_t page_positions,
+                                                          bool is_drafting) {
   program::Program decode;
   decode.name = "decode";
   decode.width = decode_width;
@@ -55,6 +56,7 @@ std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
   program::Program prefill = decode;
   prefill.name = "prefill";
   prefill.width = prefill_width;
+  if (is_drafting) decode.stages.push_back({"propose", 0, program::ProposeOperands()});
   return {decode, prefill};
 }
 
@@ -94,22 +96,46 @@ Status FakeExecutor::run(uint32_t index, const program::StepInput& input,
   if (next_error) return tl::unexpected(*std::exchange(next_error, std::nullopt));
   check_columns(index, input);
   Record record{index, {}};
+  std::vector<program::Column> columns(input.columns.begin(), input.columns.end());
+  draft(&columns);
   // As on a real executor, a step's rows are all written before any is read.
-  for (const program::Column& column : input.columns) {
+  for (const program::Column& column : columns) {
     write(column, input.page_tables[column.sequence]);
     record.columns.push_back(column);
     record.columns.back().sampling.adjustments = {};
   }
   output->columns.clear();
-  for (const program::Column& column : input.columns) {
+  for (const program::Column& column : columns) {
     check_caches(column, input.page_tables[column.sequence]);
     output->columns.push_back(choose_token(column));
+    if (column.is_drafted) output->columns.back().drafted_id = column.token_id;
   }
-  accept(input.columns, output);
+  accept(columns, output);
+  if (std::exchange(misreports_a_draft, false)) {
+    for (program::ColumnOutput& column : output->columns) ++column.drafted_id;
+  }
   if (next_accepted) output->columns[0].accepted = *std::exchange(next_accepted, std::nullopt);
   steps.push_back(std::move(record));
   if (std::exchange(drops_a_column, false)) output->columns.pop_back();
   return {};
+}
+
+// Fills in the tokens of drafted columns.
+void FakeExecutor::draft(std::vector<program::Column>* columns) {
+  std::vector<int32_t> tokens;
+  for (size_t i = 0; i < columns->size(); ++i) {
+    program::Column& column = (*columns)[i];
+    if (column.is_drafted) {
+      const int32_t next = choose(tokens, (*columns)[i - 1].sampling);
+      const int32_t other = (next + 1) % static_cast<int32_t>(kVocabSize);
+      column.token_id = hash_of(tokens) % 3 == 0 ? other : next;
+    } else {
+      const auto& sequence = sequences_[column.sequence];
+      tokens.assign(sequence.begin(),
+                    sequence.begin() + std::min<ptrdiff_t>(column.position, std::ssize(sequence)));
+    }
+    tokens.push_back(column.token_id);
+  }
 }
 
 program::ColumnOutput FakeExecutor::choose_token(const program::Column& column) {
@@ -148,6 +174,8 @@ void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input
   std::set<uint32_t> ended;
   for (size_t i = 0; i < input.columns.size(); ++i) {
     const program::Column& column = input.columns[i];
+    const bool is_first = i == 0 || input.columns[i - 1].sequence != column.sequence;
+    ASSERT_FALSE(column.is_drafted && (is_first || !programs_[index].is_drafting()));
     ASSERT_LT(column.sequence, limits_.num_sequences);
     ASSERT_LT(column.sequence, input.page_tables.size());
     ASSERT_FALSE(ended.contains(column.sequence)) << "a sequence's columns are not adjacent";

@@ -1,6 +1,7 @@
 // For the engine's tests: an executor whose caches hold token ids instead of keys and values, so
 // that it can check at every step that page tables, rings and positions show each sequence exactly
-// its own tokens. What it chooses is a hash of what it sees there.
+// its own tokens. What it chooses is a hash of what it sees there. A decode program that drafts
+// proposes what will be chosen, or in one case of three another token.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ class FakeExecutor final : public program::Executor {
 
   // Decode and prefill programs with a paged and a ring cache; page_positions 0: the ring alone.
   static std::vector<program::Program> make_programs(uint32_t decode_width, uint32_t prefill_width,
-                                                     uint32_t page_positions);
+                                                     uint32_t page_positions,
+                                                     bool is_drafting = false);
 
   // The token after `tokens`, and its log-probability.
   static int32_t choose(std::span<const int32_t> tokens, const program::ColumnSampling& sampling);
@@ -37,7 +39,8 @@ class FakeExecutor final : public program::Executor {
   // One step as it was asked for.
   struct Record {
     uint32_t program = 0;
-    std::vector<program::Column> columns;  // without adjustments, which do not outlive the step
+    // With the tokens drafted; without adjustments, which do not outlive the step.
+    std::vector<program::Column> columns;
   };
   std::vector<Record> steps;
   uint32_t num_page_copies = 0;
@@ -45,9 +48,11 @@ class FakeExecutor final : public program::Executor {
   std::optional<int32_t> next_token_id;   // the next run chooses it, whatever it is
   std::optional<uint32_t> next_accepted;  // the next run accepts so many drafts
   bool drops_a_column = false;            // the next run returns one column less
+  bool misreports_a_draft = false;        // the next run returns other drafted ids than it used
 
  private:
   void check_columns(uint32_t index, const program::StepInput& input);
+  void draft(std::vector<program::Column>* columns);
   void write(const program::Column& column, std::span<const uint32_t> pages);
   void check_caches(const program::Column& column, std::span<const uint32_t> pages);
   program::ColumnOutput choose_token(const program::Column& column);

@@ -187,6 +187,32 @@ TEST(Interleaving, WithDraftsAndTooFewPagesAndColumns) {
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 
+TEST(Interleaving, WithAProgramThatDrafts) {
+  Interleaving interleaving({.decode_width = 16,
+                             .max_sessions = 6,
+                             .num_kv_pages = 6 * 16,
+                             .drafter = {DrafterKind::kDflash, 1},
+                             .block_size = 6},
+                            6);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_sessions(), 500u);
+  EXPECT_GT(interleaving.num_forks(), 100u);
+  EXPECT_GT(interleaving.num_stopped(), 50u);
+}
+
+TEST(Interleaving, WithAProgramThatDraftsAndTooFewPagesAndColumns) {
+  Interleaving interleaving({.decode_width = 5,
+                             .prefill_width = 5,
+                             .max_sessions = 9,
+                             .num_kv_pages = 33,
+                             .drafter = {DrafterKind::kDflash, 1},
+                             .block_size = 5},
+                            7);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_forks(), 100u);
+  EXPECT_GT(interleaving.num_cut_short(), 100u);
+}
+
 TEST(Interleaving, WithoutPagedCache) {
   Interleaving interleaving({.page_positions = 0, .max_sessions = 3, .num_kv_pages = 0}, 3);
   interleaving.run(test::scaled(3000));

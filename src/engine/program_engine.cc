@@ -61,8 +61,8 @@ Status ProgramEngine::reserve_prompt(size_t prompt_size, KvPageTable* pages) con
 
 Session& ProgramEngine::add_session(uint32_t slot, std::span<const int32_t> prompt,
                                     const GenerationParams& params, KvPageTable pages) {
-  auto drafter = make_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
-                              settings_.vocab_size);
+  auto drafter = make_host_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
+                                   settings_.vocab_size);
   return sessions_[slot].emplace(next_id_++, prompt, params, settings_.max_context,
                                  std::move(pages), std::move(drafter));
 }
@@ -134,6 +134,7 @@ void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, std::vector<S
   for (const uint32_t slot : slots) {
     if (reserve_or_end(slot, 1, events)) served.push_back(slot);
   }
+  wanted.reserve(served.size());
   for (const uint32_t slot : served) {
     wanted.push_back(sessions_[slot]->propose_block(settings_.block_size));
   }
@@ -224,11 +225,24 @@ Status ProgramEngine::check_output() const {
                       "the executor chose token {} after position {}, expected 0 to {}", token_id,
                       columns_[i].position, settings_.vocab_size - 1);
   }
-  for (const Share& share : shares_) {
-    const uint32_t num_accepted = output_.columns[share.begin].accepted;
-    if (num_accepted < share.count) continue;
+  for (const Share& share : shares_) US_TRY(check_accepted(share));
+  return {};
+}
+
+// The caches hold the accepted drafts, the output what was chosen: these are the same tokens.
+Status ProgramEngine::check_accepted(const Share& share) const {
+  const uint32_t num_accepted = output_.columns[share.begin].accepted;
+  if (num_accepted >= share.count) {
     return make_error(ErrorCode::kInternal, "the executor accepted {} of {} drafts", num_accepted,
                       share.count - 1);
+  }
+  for (size_t i = share.begin; i < share.begin + num_accepted; ++i) {
+    const program::Column& draft = columns_[i + 1];
+    const int32_t id = draft.is_drafted ? output_.columns[i + 1].drafted_id : draft.token_id;
+    if (id == output_.columns[i].token_id) continue;
+    return make_error(ErrorCode::kInternal,
+                      "the executor accepted token {} at position {}, but chose {} for it", id,
+                      draft.position, output_.columns[i].token_id);
   }
   return {};
 }

@@ -69,6 +69,7 @@ class ProgramEngine final : public Engine {
   void end_session(uint32_t slot);
   Status run(uint32_t program_index);
   Status check_output() const;
+  Status check_accepted(const Share& share) const;
   Status fail(Error error);
 
   std::vector<program::Program> programs_;

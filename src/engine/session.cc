@@ -20,7 +20,7 @@ uint32_t token_limit(uint32_t prompt_size, uint32_t max_tokens, uint32_t max_con
 }  // namespace
 
 Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-                 uint32_t max_context, KvPageTable pages, std::unique_ptr<Drafter> drafter)
+                 uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter)
     : id_(id),
       params_(std::move(params)),
       tokens_(prompt.begin(), prompt.end()),
@@ -28,7 +28,10 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       max_tokens_(token_limit(prompt_size_, params_.max_tokens, max_context)),
       penalties_(params_.sampling, prompt),
       pages_(std::move(pages)),
-      drafter_(std::move(drafter)) {}
+      drafter_(std::move(drafter)) {
+  US_CHECK(drafter_ != nullptr || !penalties_.depend_on_output(),
+           "session {}: penalties of drafts that the host does not know", id);
+}
 
 // Computing position p needs the window before it; a ring has lost what lies its length before the
 // last position written.
@@ -49,8 +52,13 @@ void Session::append_columns(uint32_t count, uint32_t sequence,
 uint32_t Session::propose_block(uint32_t size) {
   US_CHECK(num_pending() == 1 && size > 0, "{} pending tokens, block of {}", num_pending(), size);
   const uint32_t num_left = max_tokens_ - static_cast<uint32_t>(tokens_.size());
+  const uint32_t limit = std::min(size, num_left) - 1;
   drafts_.clear();
-  drafter_->propose(tokens_, std::min(size, num_left) - 1, &drafts_);
+  if (drafter_ == nullptr) {
+    drafts_.resize(limit);
+  } else {
+    drafter_->propose(tokens_, limit, &drafts_);
+  }
   return 1 + static_cast<uint32_t>(drafts_.size());
 }
 
@@ -64,6 +72,7 @@ void Session::append_block(uint32_t count, uint32_t sequence,
   if (num_drafts > 0 && penalties_.depend_on_output()) ahead = penalties_;
   for (uint32_t i = 0; i < num_drafts; ++i) {
     add_column(num_cached_ + 1 + i, drafts_[i], sequence, columns);
+    columns->back().is_drafted = drafter_ == nullptr;
     std::span<const program::LogitAdjustment> adjustments = penalties_.adjustments();
     if (ahead) {
       ahead->count_output(drafts_[i]);

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/drafter.h"
 #include "engine/engine.h"
+#include "engine/host_drafter.h"
 #include "engine/kv_pages.h"
 #include "engine/penalties.h"
 #include "program/step.h"
@@ -22,10 +22,11 @@ namespace ultraspeed::engine {
 // cache behind num_cached_ until others overwrite them.
 class Session {
  public:
-  // max_context counts prompt and output together. REQUIRES: 0 < prompt.size() < max_context, and
-  // checked params.
+  // max_context counts prompt and output together. Without a host drafter the program drafts.
+  // REQUIRES: 0 < prompt.size() < max_context, and checked params, whose penalties do not depend on
+  // the output where the program drafts.
   Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-          uint32_t max_context, KvPageTable pages, std::unique_ptr<Drafter> drafter);
+          uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter);
 
   SessionId id() const { return id_; }
   uint32_t num_pending() const { return static_cast<uint32_t>(tokens_.size()) - num_cached_; }
@@ -55,7 +56,8 @@ class Session {
   void append_columns(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
   // Has the drafter propose the next block, of at most `size` columns and no more than there may
-  // be tokens; returns its columns. REQUIRES: num_pending() == 1, size > 0.
+  // be tokens; returns its columns. A program that drafts proposes as many as it is asked for.
+  // REQUIRES: num_pending() == 1, size > 0.
   uint32_t propose_block(uint32_t size);
 
   // Appends the first `count` columns of the block: the anchor and drafts. Each wants logits and
@@ -83,10 +85,10 @@ class Session {
   uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
   Penalties penalties_;
   KvPageTable pages_;
-  std::unique_ptr<Drafter> drafter_;
+  std::unique_ptr<HostDrafter> drafter_;  // nullptr: the program drafts
 
   // The block at hand; what its columns point to.
-  std::vector<int32_t> drafts_;
+  std::vector<int32_t> drafts_;  // without meaning where the program drafts
   std::vector<std::vector<program::LogitAdjustment>>
       draft_adjustments_;  // [draft], of those in the step
 };

@@ -26,6 +26,12 @@ Status check_drafter(const EngineOptions& options) {
                       "block_size is {}, expected 1 to {}, the columns of a decode step",
                       options.block_size, options.decode_width);
   }
+  if (options.dflash != nullptr && options.block_size > options.dflash->config().block_size) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "block_size is {}, expected 1 to {}, the tokens of a block in {}",
+                      options.block_size, options.dflash->config().block_size,
+                      options.dflash->config().file);
+  }
   const bool is_possible =
       drafter.tokens_per_cycle >= 1 && drafter.tokens_per_cycle <= options.block_size;
   if (drafter.kind != DrafterKind::kReplay || is_possible) return {};

@@ -31,7 +31,8 @@ Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model
 Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,
                                                  const program::Program& program);
 
-// Errors: kInvalidArgument for a block that no decode step holds, or a replay beyond the block.
+// Errors: kInvalidArgument for a block that no decode step holds, a replay beyond the block, or a
+// block longer than those that a DFlash drafter was trained on.
 Status check_drafter(const EngineOptions& options);
 
 // Positions of one KV page; 0 when the program has no paged cache.

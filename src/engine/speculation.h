@@ -23,6 +23,16 @@ class SpeculationStats {
     }
   }
 
+  void add(const SpeculationStats& other) {
+    num_cycles_ += other.num_cycles_;
+    num_tokens_ += other.num_tokens_;
+    if (positions_.size() < other.positions_.size()) positions_.resize(other.positions_.size());
+    for (size_t i = 0; i < other.positions_.size(); ++i) {
+      positions_[i].num_drafts += other.positions_[i].num_drafts;
+      positions_[i].num_accepted += other.positions_[i].num_accepted;
+    }
+  }
+
   uint64_t num_cycles() const { return num_cycles_; }
   bool has_drafts() const { return !positions_.empty(); }
 

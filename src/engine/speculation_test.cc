@@ -28,10 +28,10 @@ SessionId start_known(Harness& harness, const std::vector<int32_t>& prompt,
   return harness.engine->start(prompt, params).value();
 }
 
-const std::vector<DrafterOptions> kDrafters = {{DrafterKind::kNone, 1},   {DrafterKind::kSuffix, 1},
-                                               {DrafterKind::kRandom, 1}, {DrafterKind::kReplay, 1},
-                                               {DrafterKind::kReplay, 2}, {DrafterKind::kReplay, 5},
-                                               {DrafterKind::kReplay, 8}};
+const std::vector<DrafterOptions> kDrafters = {
+    {DrafterKind::kNone, 1},   {DrafterKind::kSuffix, 1}, {DrafterKind::kRandom, 1},
+    {DrafterKind::kReplay, 1}, {DrafterKind::kReplay, 2}, {DrafterKind::kReplay, 5},
+    {DrafterKind::kReplay, 8}, {DrafterKind::kDflash, 1}};
 
 TEST(Speculation, EveryDrafterGivesTheSameText) {
   GenerationParams params;
@@ -213,6 +213,99 @@ TEST(Speculation, AcceptingMoreThanWasDraftedIsAnInternalError) {
   EXPECT_EQ(status.error().message, "the executor accepted 4 of 3 drafts");
 }
 
+TEST(Speculation, AProgramThatDraftsFillsTheBlock) {
+  for (const uint32_t block_size : {1u, 3u, 8u}) {
+    Harness harness(drafting(DrafterKind::kDflash, 1, block_size));
+    GenerationParams params;
+    params.sampling.temperature = 0.5F;
+    params.sampling.seed = 9;
+    params.sampling.logit_bias = {{50, 2.5F}, {3, -1.0F}};
+    const auto prompt = prompt_of(10);
+    const SessionId id = harness.engine->start(prompt, params).value();
+    while (!harness.engine->idle()) {
+      ASSERT_TRUE(harness.step());
+      const FakeExecutor::Record& step = harness.executor->steps.back();
+      if (step.program == ProgramEngine::kPrefill) continue;
+      const auto& columns = step.columns;
+      const uint32_t num_left = 63 - columns[0].position;  // the last token is never computed
+      ASSERT_EQ(columns.size(), std::min(block_size, num_left));
+      for (size_t i = 0; i < columns.size(); ++i) {
+        EXPECT_EQ(columns[i].is_drafted, i > 0);
+        EXPECT_TRUE(columns[i].wants_logits);
+        EXPECT_EQ(columns[i].sampling.seed, 9u);
+      }
+    }
+    EXPECT_EQ(harness.transcripts[id], expected_transcript(prompt, params, 64));
+    const double length = harness.speculation[id].accepted_length();
+    EXPECT_GE(length, block_size == 1 ? 1.0 : 1.3);
+  }
+}
+
+TEST(Speculation, ABlockOfTheProgramEndsAtStopsAndLimits) {
+  const auto prompt = prompt_of(10);
+  const Transcript whole = expected_transcript(prompt, {}, 64);
+  for (uint32_t length = 1; length <= 20; ++length) {
+    for (const bool is_stop : {false, true}) {
+      GenerationParams params;
+      if (is_stop) params.stop_ids = {whole.tokens[length - 1]};
+      if (!is_stop) params.max_tokens = length;
+      Harness harness(drafting(DrafterKind::kDflash));
+      const SessionId id = harness.engine->start(prompt, params).value();
+      ASSERT_TRUE(harness.run_until_idle());
+      EXPECT_EQ(harness.transcripts[id], expected_transcript(prompt, params, 64));
+      EXPECT_TRUE(harness.last_events.back().finished);
+    }
+  }
+}
+
+TEST(Speculation, PenaltiesOfTheOutputMoveDraftingToTheHost) {
+  const auto kind_with = [](auto&& change) {
+    SamplingParams params;
+    change(params);
+    return session_drafter(DrafterKind::kDflash, params);
+  };
+  EXPECT_EQ(kind_with([](auto& p) { p.logit_bias = {{1, 1}}; }), DrafterKind::kDflash);
+  EXPECT_EQ(kind_with([](auto& p) { p.repetition_penalty = 1.1F; }), DrafterKind::kSuffix);
+  EXPECT_EQ(kind_with([](auto& p) { p.presence_penalty = 0.5F; }), DrafterKind::kSuffix);
+  EXPECT_EQ(kind_with([](auto& p) { p.frequency_penalty = -0.5F; }), DrafterKind::kSuffix);
+  SamplingParams other;
+  other.presence_penalty = 1;
+  EXPECT_EQ(session_drafter(DrafterKind::kRandom, other), DrafterKind::kRandom);
+
+  // Beside a session that the program drafts for; the repetitive prompt gives suffix drafts.
+  Harness harness(drafting(DrafterKind::kDflash));
+  GenerationParams penalised;
+  penalised.sampling.frequency_penalty = 0.25F;
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < 16; ++i) prompt.push_back(i % 4);
+  const SessionId first = harness.engine->start(prompt, penalised).value();
+  const SessionId second = harness.engine->start(prompt, {}).value();
+  ASSERT_TRUE(harness.run_until_idle());
+  EXPECT_EQ(harness.transcripts[first], expected_transcript(prompt, penalised, 64));
+  EXPECT_EQ(harness.transcripts[second], expected_transcript(prompt, {}, 64));
+  size_t num_drafted = 0;
+  for (const auto& step : harness.executor->steps) {
+    for (const auto& column : step.columns) {
+      EXPECT_FALSE(column.is_drafted && column.sequence == 0);
+      num_drafted += column.is_drafted ? 1 : 0;
+    }
+  }
+  EXPECT_GT(num_drafted, 40u);
+}
+
+TEST(Speculation, AcceptingAnotherTokenThanWasChosenIsAnInternalError) {
+  Harness harness(drafting(DrafterKind::kDflash));
+  ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));
+  Status status = harness.step();
+  while (status) {
+    harness.executor->misreports_a_draft = true;
+    status = harness.step();
+  }
+  EXPECT_EQ(status.error().code, ErrorCode::kInternal);
+  EXPECT_TRUE(status.error().message.starts_with("the executor accepted token "))
+      << status.error().message;
+}
+
 TEST(SpeculationStats, CountsPerPosition) {
   SpeculationStats stats;
   EXPECT_EQ(stats.accepted_length(), 0);
@@ -225,6 +318,12 @@ TEST(SpeculationStats, CountsPerPosition) {
   EXPECT_EQ(stats.num_cycles(), 4u);
   EXPECT_EQ(stats.accepted_length(), 7.0 / 4);
   EXPECT_EQ(stats.acceptance(), (std::vector<double>{1, 0.5, 0}));
+  SpeculationStats sum;
+  sum.add({.num_drafts = 1, .num_accepted = 0, .num_tokens = 1});
+  sum.add(stats);
+  EXPECT_EQ(sum.num_cycles(), 5u);
+  EXPECT_EQ(sum.accepted_length(), 8.0 / 5);
+  EXPECT_EQ(sum.acceptance(), (std::vector<double>{0.75, 0.5, 0}));
 }
 
 }  // namespace

@@ -7,13 +7,13 @@
 #include <unordered_map>
 #include <vector>
 
-#include "engine/drafter.h"
+#include "engine/host_drafter.h"
 
 namespace ultraspeed::engine {
 
 // An index from every run of kMinMatch tokens to where it ends in the text, newest first. Each
 // token enters it once, and a proposal looks at kMaxCandidates places: linear time in all.
-class SuffixDrafter final : public Drafter {
+class SuffixDrafter final : public HostDrafter {
  public:
   // Shorter matches are chance: "of the" says little about what comes.
   static constexpr uint32_t kMinMatch = 3;

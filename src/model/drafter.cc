@@ -7,13 +7,16 @@
 
 namespace ultraspeed::model {
 
-Result<Drafter> Drafter::open(const std::string& directory) {
+Result<Drafter> Drafter::open(const std::string& directory, const Change& change) {
   US_ASSIGN(DrafterConfig config, DrafterConfig::load(directory));
   US_ASSIGN(Checkpoint checkpoint, Checkpoint::open(directory));
   Drafter drafter(std::move(config), std::move(checkpoint));
   const std::string mask_path = directory + "/mask_embedding.pt";
   std::error_code error;
   if (std::filesystem::exists(mask_path, error)) US_TRY(drafter.read_mask(mask_path));
+  if (!change) return drafter;
+  change(&drafter.config_);
+  drafter.stack_ = drafter.config_.stack();
   return drafter;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,8 +18,12 @@ namespace ultraspeed::model {
 
 class Drafter {
  public:
-  // DIRECTORY/config.json, its safetensors and mask_embedding.pt. Reads no weights.
-  static Result<Drafter> open(const std::string& directory);
+  // Replaces conventions that a config.json states.
+  using Change = std::function<void(DrafterConfig*)>;
+
+  // DIRECTORY/config.json, its safetensors and mask_embedding.pt. Reads no weights. `change` is for
+  // whoever looks for conventions that fit a drafter better than those it came with.
+  static Result<Drafter> open(const std::string& directory, const Change& change = {});
 
   const DrafterConfig& config() const { return config_; }
 

@@ -27,6 +27,11 @@ Status check_drafter(const model::ModelConfig& config, const model::DrafterConfi
                       drafter.file, drafter.num_target_layers, drafter.hidden_size, config.file,
                       config.num_layers(), config.hidden_size);
   }
+  // Fewer are other padding of the same table.
+  if (drafter.vocab_size > config.vocab_size) {
+    return make_error(ErrorCode::kUnsupported, "{}: has a vocabulary of {} tokens, but {} has {}",
+                      drafter.file, drafter.vocab_size, config.file, config.vocab_size);
+  }
   if (drafter.num_kv_heads % num_ranks != 0 || drafter.intermediate_size % num_ranks != 0) {
     return make_error(ErrorCode::kUnsupported,
                       "{}: {} ranks do not divide its {} KV heads and intermediate_size {}",

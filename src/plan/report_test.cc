@@ -241,6 +241,7 @@ TEST(PlanReport, RejectsTheDrafterOfAnotherModel) {
                "drafts for a model of 70 layers with hidden_size 6144");
   drafter.hidden_size = config.hidden_size;
   drafter.num_target_layers = config.num_layers();
+  drafter.vocab_size = config.vocab_size;
   drafter.num_kv_heads = 1;
   drafter.num_q_heads = 1;
   expect_error(make_report(config, &drafter, h200(), small_options()), ErrorCode::kUnsupported,

@@ -339,6 +339,9 @@ TEST(DrafterPlan, NamesWhatDoesNotFit) {
   other.drafter.hidden_size = 512;
   other.expect_error(ErrorCode::kUnsupported,
                      "drafts for a model of 4 layers with hidden_size 512");
+  Planned vocabulary;
+  vocabulary.drafter.vocab_size = 257;
+  vocabulary.expect_error(ErrorCode::kUnsupported, "has a vocabulary of 257 tokens");
   Planned heads;
   heads.drafter.num_kv_heads = 2;
   drafting.num_ranks = 4;

@@ -4,6 +4,8 @@
 
 #include <fstream>
 
+#include "support/drafter_generator.h"
+
 namespace ultraspeed::test {
 
 std::string binary_path() {
@@ -27,6 +29,18 @@ nlohmann::json run_cli_json(std::vector<std::string> arguments, const std::strin
   nlohmann::json json = nlohmann::json::parse(finished.output, nullptr, false);
   EXPECT_TRUE(json.is_object()) << finished.output;
   return json;
+}
+
+void write_tiny_drafter(const std::string& directory) {
+  DrafterOptions options;
+  options.hidden_size = 512;
+  options.num_layers = 2;
+  options.vocab_size = 12288;
+  options.block_size = 6;
+  options.num_target_layers = 8;
+  options.target_layer_ids = {0, 4, 7};
+  const auto written = write_drafter(directory, options);
+  EXPECT_TRUE(written) << written.error().message;
 }
 
 std::string write_text(const std::string& directory, const std::string& name,

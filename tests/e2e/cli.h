@@ -21,6 +21,9 @@ Finished run_cli(const std::vector<std::string>& arguments, const std::string& s
 nlohmann::json run_cli_json(std::vector<std::string> arguments,
                             const std::string& standard_input = "");
 
+// Writes a DFlash drafter of random weights that fits the bundled model, with blocks of 6.
+void write_tiny_drafter(const std::string& directory);
+
 // Writes a file into a folder and returns its path.
 std::string write_text(const std::string& directory, const std::string& name,
                        const std::string& contents);

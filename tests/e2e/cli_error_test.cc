@@ -11,6 +11,7 @@
 
 #include "e2e/cli.h"
 #include "support/checkpoint_generator.h"
+#include "support/drafter_generator.h"
 
 namespace ultraspeed::test {
 namespace {
@@ -116,11 +117,45 @@ TEST(CliErrors, Folders) {
 TEST(CliErrors, Drafters) {
   for (const char* command : {"run", "chat", "serve"}) {
     expect_error(run_cli({command, "--drafter", "mtp"}), 2,
-                 {"--drafter", "'mtp' is no drafter", "none, suffix, random or replay:N"});
+                 {"--drafter", "'mtp' is no drafter", "none, suffix, random, replay:N", "dflash"});
+    expect_error(run_cli({command, kTinyMimo, "--drafter", "dflash"}), 1,
+                 {"--drafter dflash: no folder", "tiny-mimo/dflash"});
   }
   expect_error(run_cli({"run", "--user", "Hi", "--drafter", "replay:5", "--block", "4"}), 1,
                {"--drafter replay:5", "the block of 4 tokens (see --block)"});
   expect_error(run_cli({"run", "--user", "Hi", "--block", "0"}), 2, {"--block"});
+}
+
+// One line each: the weights were not loaded for this.
+TEST(CliErrors, DraftersThatDoNotFit) {
+  const TemporaryDirectory folder;
+  const std::string& path = folder.path();
+  const auto run_with = [&](std::vector<std::string> flags = {}) {
+    flags.insert(flags.begin(), {"run", "--user", "Hi", "--drafter", path});
+    return run_cli(flags);
+  };
+  expect_error(run_with(), 1, {"--drafter " + path, "no config.json"});
+  write_text(path, "config.json", "{}");
+  expect_error(run_with(), 1, {path + "/config.json", "architectures"});
+  ASSERT_TRUE(write_drafter(path, {}));  // for a model of 4 layers
+  expect_error(run_with(), 1, {path + "/config.json: drafts for a model of 4 layers"});
+  expect_error(run_with({"--block", "9"}), 1, {"--block 9", path + "/config.json", "at most 8"});
+
+  DrafterOptions options;
+  options.hidden_size = 512;
+  options.num_target_layers = 8;
+  options.vocab_size = 20000;
+  ASSERT_TRUE(write_drafter(path, options));
+  expect_error(run_with(), 1, {path, "a vocabulary of 20000 tokens", "12288"});
+  options.vocab_size = 12288;
+  auto drafter = write_drafter(path, options);
+  ASSERT_TRUE(drafter);
+  drafter->tensors.pop_back();
+  ASSERT_TRUE(write_checkpoint_files(path, drafter->tensors, 1, {{"format", "pt"}}));
+  expect_error(run_with(), 1, {path, "layers.2.mlp.down_proj.weight"});
+  options.target_layer_ids = {0, 8};
+  ASSERT_TRUE(write_drafter(path, options));
+  expect_error(run_with(), 1, {path + "/config.json", "target_layer_ids"});
 }
 
 TEST(CliErrors, Files) {
@@ -208,7 +243,7 @@ TEST(Cli, HelpAndVersion) {
   EXPECT_TRUE(version.output.starts_with("ultraspeed 0."));
   const Finished help = run_cli({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* name : {"run", "chat", "serve", "score", "inspect", "plan"}) {
+  for (const char* name : {"run", "chat", "serve", "score", "inspect", "plan", "doctor"}) {
     EXPECT_NE(help.output.find(name), std::string::npos) << name;
     EXPECT_EQ(run_cli({name, "--help"}).exit_code, 0);
   }

@@ -93,6 +93,23 @@ TEST(Serve, AnswersUntilASignal) {
   EXPECT_NE(finished.errors.find("draining"), std::string::npos);
 }
 
+TEST(Serve, DecodesWithADrafter) {
+  const TemporaryDirectory drafter;
+  write_tiny_drafter(drafter.path());
+  Process process(serve({"--port", "0", "--drafter", drafter.path(), "--block", "4"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  const Connection completion(
+      port, completion_request(R"({"model": "tiny-mimo", "prompt": "#include <", "max_tokens": 8,
+                                   "temperature": 0})"));
+  const std::string answer = completion.read_all();
+  const auto expected =
+      run_cli_json({"run", "--prompt", "#include <", "--greedy", "-n", "8", "--drafter", "none"});
+  EXPECT_NE(answer.find("\"text\":" + expected["text"].dump()), std::string::npos) << answer;
+  process.send_signal(SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 0);
+}
+
 TEST(Serve, AnAnswerUnderWayIsFinishedAfterASignal) {
   Process process(serve({"--port", "0"}));
   const uint16_t port = wait_for_port(process);

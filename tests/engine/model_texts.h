@@ -33,6 +33,8 @@ struct Setup {
   DrafterOptions drafter = {};
   uint32_t decode_width = 8;
   uint32_t num_threads = 1;
+  uint32_t block_size = 8;
+  const model::Drafter* dflash = nullptr;
 };
 
 inline std::unique_ptr<Engine> open(const Setup& setup) {
@@ -44,6 +46,8 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.max_context = 1024;
   options.decode_width = setup.decode_width;
   options.drafter = setup.drafter;
+  options.block_size = setup.block_size;
+  options.dflash = setup.dflash;
   auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
                              cpu::cpu_limits(setup.num_threads), options, {});
   EXPECT_TRUE(engine) << engine.error().message;
@@ -122,7 +126,8 @@ inline void check(const Setup& setup, const std::vector<Request>& requests,
                   const std::vector<Text>& expected, bool also_alone) {
   SCOPED_TRACE(testing::Message() << "drafter " << static_cast<int>(setup.drafter.kind) << ":"
                                   << setup.drafter.tokens_per_cycle << ", width "
-                                  << setup.decode_width << ", threads " << setup.num_threads);
+                                  << setup.decode_width << ", threads " << setup.num_threads
+                                  << ", block " << setup.block_size);
   const auto engine = open(setup);
   SpeculationStats packed;
   EXPECT_EQ(generate(*engine, requests, &packed), expected);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "support/random_tensors.h"
 #include "support/torch_archive_writer.h"
 #include "tensor/bf16.h"
@@ -52,8 +54,12 @@ class DrafterGenerator {
   }
 
   void matrix(const std::string& module, uint32_t rows, uint32_t columns) {
-    result_.weights[module + ".weight"] =
+    DenseWeight& weight = result_.weights[module + ".weight"] =
         random_.matrix(module, rows, columns, WeightFormat::kBf16, 1, result_.tensors);
+    const bool is_output = module.ends_with("o_proj") || module.ends_with("down_proj");
+    if (!options_.is_silent || !is_output) return;
+    std::ranges::fill(weight.values, 0.0F);
+    std::ranges::fill(result_.tensors.back().bytes, std::byte(0));
   }
   void norm(const std::string& module, uint32_t size) { vector(module + ".weight", size, 1.0F); }
   void vector(const std::string& name, uint32_t size, float mean) {

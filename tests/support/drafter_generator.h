@@ -31,6 +31,8 @@ struct DrafterOptions {
   std::vector<uint32_t> target_layer_ids = {0, 2, 3};
   std::vector<std::string> layer_types;  // z-lab's key; empty: left out
   std::optional<bool> is_causal;         // z-lab's key
+  // The layers add nothing, so that every draft is the token that the mask embedding alone gives.
+  bool is_silent = false;
 };
 
 struct GeneratedDrafter {

@@ -12,9 +12,9 @@
 namespace ultraspeed::engine {
 
 // Proposes what one session's text may go on with.
-class Drafter {
+class HostDrafter {
  public:
-  virtual ~Drafter() = default;
+  virtual ~HostDrafter() = default;
 
   // Appends at most `limit` draft tokens. `tokens` are the session's, prompt and output: those of
   // the call before, and what came since.
@@ -22,8 +22,9 @@ class Drafter {
                        std::vector<int32_t>* drafts) = 0;
 };
 
-// A drafter for a new session.
-std::unique_ptr<Drafter> make_drafter(const DrafterOptions& options, const GenerationParams& params,
-                                      uint32_t prompt_size, uint32_t vocab_size);
+// A drafter for a new session; nullptr: the program drafts (DrafterKind::kDflash).
+std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
+                                               const GenerationParams& params, uint32_t prompt_size,
+                                               uint32_t vocab_size);
 
 }  // namespace ultraspeed::engine

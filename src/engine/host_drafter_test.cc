@@ -1,5 +1,5 @@
 // What each drafter proposes.
-#include "engine/drafter.h"
+#include "engine/host_drafter.h"
 
 #include <gtest/gtest.h>
 
@@ -15,7 +15,7 @@ namespace {
 
 using Tokens = std::vector<int32_t>;
 
-Tokens proposal(Drafter& drafter, const Tokens& tokens, uint32_t limit) {
+Tokens proposal(HostDrafter& drafter, const Tokens& tokens, uint32_t limit) {
   Tokens drafts = {-5};  // what is there already stays
   drafter.propose(tokens, limit, &drafts);
   EXPECT_EQ(drafts.front(), -5);
@@ -29,25 +29,25 @@ Tokens suffix_proposal(const Tokens& tokens, uint32_t limit) {
   return proposal(drafter, tokens, limit);
 }
 
-TEST(Drafter, NoneProposesNothing) {
-  const auto drafter = make_drafter({}, {}, 1, 97);
+TEST(HostDrafter, NoneProposesNothing) {
+  const auto drafter = make_host_drafter({}, {}, 1, 97);
   EXPECT_EQ(proposal(*drafter, {1, 1, 1, 1, 1, 1}, 7), Tokens());
 }
 
-TEST(Drafter, RandomProposesIdsOfTheVocabulary) {
-  const auto drafter = make_drafter({.kind = DrafterKind::kRandom}, {}, 1, 97);
+TEST(HostDrafter, RandomProposesIdsOfTheVocabulary) {
+  const auto drafter = make_host_drafter({.kind = DrafterKind::kRandom}, {}, 1, 97);
   const Tokens drafts = proposal(*drafter, {1, 2}, 1000);
   EXPECT_EQ(drafts.size(), 1000u);
   EXPECT_TRUE(std::ranges::all_of(drafts, [](int32_t id) { return id >= 0 && id < 97; }));
   EXPECT_NE(drafts, proposal(*drafter, {1, 2, 3}, 1000));
 }
 
-TEST(Drafter, ReplayIsRightNMinusOneTimesThenWrong) {
+TEST(HostDrafter, ReplayIsRightNMinusOneTimesThenWrong) {
   GenerationParams params;
   params.expected_output = {10, 11, 12, 13, 96};
   const auto replay = [&](uint32_t tokens_per_cycle) {
-    return make_drafter({.kind = DrafterKind::kReplay, .tokens_per_cycle = tokens_per_cycle},
-                        params, 2, 97);
+    return make_host_drafter({.kind = DrafterKind::kReplay, .tokens_per_cycle = tokens_per_cycle},
+                             params, 2, 97);
   };
   EXPECT_EQ(proposal(*replay(3), {1, 2, 10}, 7), (Tokens{11, 12, 14}));
   EXPECT_EQ(proposal(*replay(1), {1, 2, 10}, 7), Tokens{12});

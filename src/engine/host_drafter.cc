@@ -1,22 +1,23 @@
-#include "engine/drafter.h"
+#include "engine/host_drafter.h"
 
 #include <algorithm>
 
 #include "base/check.h"
 #include "base/philox.h"
+#include "engine/penalties.h"
 #include "engine/suffix_drafter.h"
 
 namespace ultraspeed::engine {
 namespace {
 
-class NoDrafter final : public Drafter {
+class NoDrafter final : public HostDrafter {
  public:
   void propose(std::span<const int32_t> /*tokens*/, uint32_t /*limit*/,
                std::vector<int32_t>* /*drafts*/) override {}
 };
 
 // Ids that are as good as never right.
-class RandomDrafter final : public Drafter {
+class RandomDrafter final : public HostDrafter {
  public:
   RandomDrafter(uint64_t seed, uint32_t vocab_size) : seed_(seed), vocab_size_(vocab_size) {}
 
@@ -34,7 +35,7 @@ class RandomDrafter final : public Drafter {
 };
 
 // Knows the output: tokens_per_cycle - 1 right drafts, then a wrong one.
-class ReplayDrafter final : public Drafter {
+class ReplayDrafter final : public HostDrafter {
  public:
   ReplayDrafter(std::span<const int32_t> output, uint32_t prompt_size, uint32_t tokens_per_cycle,
                 uint32_t vocab_size)
@@ -63,9 +64,15 @@ class ReplayDrafter final : public Drafter {
 
 }  // namespace
 
-std::unique_ptr<Drafter> make_drafter(const DrafterOptions& options, const GenerationParams& params,
-                                      uint32_t prompt_size, uint32_t vocab_size) {
-  switch (options.kind) {
+DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params) {
+  const bool must_know_drafts = Penalties(params, {}).depend_on_output();
+  return kind == DrafterKind::kDflash && must_know_drafts ? DrafterKind::kSuffix : kind;
+}
+
+std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
+                                               const GenerationParams& params, uint32_t prompt_size,
+                                               uint32_t vocab_size) {
+  switch (session_drafter(options.kind, params.sampling)) {
     case DrafterKind::kNone:
       return std::make_unique<NoDrafter>();
     case DrafterKind::kSuffix:
@@ -75,6 +82,8 @@ std::unique_ptr<Drafter> make_drafter(const DrafterOptions& options, const Gener
     case DrafterKind::kReplay:
       return std::make_unique<ReplayDrafter>(params.expected_output, prompt_size,
                                              options.tokens_per_cycle, vocab_size);
+    case DrafterKind::kDflash:
+      return nullptr;
   }
   US_CHECK(false, "drafter kind {}", static_cast<int>(options.kind));
 }

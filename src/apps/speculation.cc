@@ -1,0 +1,124 @@
+#include "apps/speculation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "base/check.h"
+#include "plan/plan.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+namespace fs = std::filesystem;
+using engine::DrafterKind;
+
+constexpr uint32_t kDefaultBlock = 8;
+
+// Below this length drafting costs more than it saves; a few cycles may be bad luck.
+constexpr double kLowAcceptedLength = 1.2;
+constexpr uint64_t kFairNumberOfCycles = 16;
+
+bool is_folder(const std::string& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
+}
+
+Result<model::Drafter> open_folder(const std::string& folder, const std::string& flag) {
+  std::error_code error;
+  if (!is_folder(folder)) {
+    return make_error(ErrorCode::kNotFound,
+                      "{}: no folder {}; expected one with a DFlash drafter: config.json and "
+                      "*.safetensors",
+                      flag, folder);
+  }
+  if (!fs::is_regular_file(folder + "/config.json", error)) {
+    return make_error(ErrorCode::kNotFound, "{}: no config.json in {}, expected that of a drafter",
+                      flag, folder);
+  }
+  return model::Drafter::open(folder);
+}
+
+}  // namespace
+
+Result<Speculation> Speculation::open(const SpeculationOptions& options,
+                                      const std::string& model_directory) {
+  Speculation speculation;
+  const std::string own_folder = model_directory + "/dflash";
+  DrafterChoice& choice = speculation.choice_;
+  if (options.drafter) {
+    choice = *options.drafter;
+  } else if (is_folder(own_folder)) {
+    choice.options.kind = DrafterKind::kDflash;
+  }
+  if (choice.options.kind == DrafterKind::kDflash) {
+    const std::string flag = fmt::format("--drafter {}", drafter_name(choice));
+    speculation.folder_ = choice.folder.empty() ? own_folder : choice.folder;
+    auto opened = open_folder(speculation.folder_, flag);
+    if (!opened && !options.drafter) {
+      return make_error(opened.error().code, "{} (--drafter suffix goes without it)",
+                        opened.error().message);
+    }
+    US_ASSIGN(speculation.dflash_, std::move(opened));
+  }
+  US_TRY(speculation.choose_block(options.block));
+  return speculation;
+}
+
+Result<Speculation> Speculation::with(const model::Drafter::Change& change) const {
+  US_CHECK(dflash_.has_value(), "{} has no weights", drafter_name(choice_));
+  Speculation changed;
+  changed.choice_ = choice_;
+  changed.folder_ = folder_;
+  changed.block_ = block_;
+  US_ASSIGN(changed.dflash_, model::Drafter::open(folder_, change));
+  return changed;
+}
+
+Status Speculation::choose_block(uint32_t block) {
+  const uint32_t own_block = dflash_ ? dflash_->config().block_size : kDefaultBlock;
+  block_ = block == 0 ? std::min(own_block, plan::kMaxWidth) : block;
+  if (dflash_ && block_ > own_block) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--block {}: {} drafts blocks of at most {} tokens", block_,
+                      dflash_->config().file, own_block);
+  }
+  const engine::DrafterOptions& options = choice_.options;
+  if (options.kind != DrafterKind::kReplay || options.tokens_per_cycle <= block_) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--drafter {}: more than the block of {} tokens (see --block)",
+                    drafter_name(choice_), block_);
+}
+
+std::string Speculation::session_drafter(const engine::SamplingParams& sampling) const {
+  const DrafterKind kind = engine::session_drafter(choice_.options.kind, sampling);
+  if (kind == choice_.options.kind) return drafter_name(choice_);
+  return drafter_name({.options = {.kind = kind}, .folder = {}});
+}
+
+std::string Speculation::describe_stand_in(const engine::SamplingParams& sampling) const {
+  const std::string drafter = session_drafter(sampling);
+  if (drafter == drafter_name(choice_)) return "";
+  return fmt::format(
+      "drafting with {}: repetition, presence and frequency penalties depend on every draft, and "
+      "those of {} are known after the step alone",
+      drafter, drafter_name(choice_));
+}
+
+std::string Speculation::describe_low_acceptance(const engine::SamplingParams& sampling,
+                                                 const engine::SpeculationStats& stats) const {
+  const bool has_drafted =
+      engine::session_drafter(choice_.options.kind, sampling) == DrafterKind::kDflash;
+  if (!has_drafted || block_ == 1 || stats.num_cycles() < kFairNumberOfCycles ||
+      stats.accepted_length() >= kLowAcceptedLength) {
+    return "";
+  }
+  return fmt::format(
+      "drafter {}: accepted length {:.2f} over {} cycles, too little to gain time; 'ultraspeed "
+      "doctor' looks for the reason",
+      drafter_name(choice_), stats.accepted_length(), stats.num_cycles());
+}
+
+}  // namespace ultraspeed::apps

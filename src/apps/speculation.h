@@ -1,0 +1,52 @@
+// The drafter of a model: chosen by --drafter or by what the model's folder holds, and opened.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "apps/drafter_option.h"
+#include "base/result.h"
+#include "engine/engine.h"
+#include "engine/speculation.h"
+#include "model/drafter.h"
+
+namespace ultraspeed::apps {
+
+class Speculation {
+ public:
+  // Reads headers, no weights. Errors: kNotFound for a folder that is missing or lacks config.json,
+  // what model::Drafter::open reports, kInvalidArgument for a block that the drafter does not have.
+  static Result<Speculation> open(const SpeculationOptions& options,
+                                  const std::string& model_directory);
+
+  const engine::DrafterOptions& drafter() const { return choice_.options; }
+  uint32_t block() const { return block_; }
+
+  // The drafter with weights of its own, or nullptr.
+  const model::Drafter* dflash() const { return dflash_ ? &*dflash_ : nullptr; }
+
+  // The same with a changed DFlash drafter. REQUIRES: dflash() is not nullptr.
+  Result<Speculation> with(const model::Drafter::Change& change) const;
+
+  // What drafts for a session with these parameters, as --drafter would say it.
+  std::string session_drafter(const engine::SamplingParams& sampling) const;
+
+  // A sentence for whoever expects the chosen drafter; "" where it drafts.
+  std::string describe_stand_in(const engine::SamplingParams& sampling) const;
+
+  // A sentence for a DFlash drafter that was of no use over a fair number of cycles, else "".
+  std::string describe_low_acceptance(const engine::SamplingParams& sampling,
+                                      const engine::SpeculationStats& stats) const;
+
+ private:
+  Speculation() = default;
+  Status choose_block(uint32_t block);
+
+  DrafterChoice choice_;
+  std::string folder_;  // of dflash_
+  std::optional<model::Drafter> dflash_;
+  uint32_t block_ = 0;
+};
+
+}  // namespace ultraspeed::apps

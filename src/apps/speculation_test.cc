@@ -1,0 +1,139 @@
+// Which drafter a model gets, which are refused, and what is said of one that is of no use.
+#include "apps/speculation.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "support/drafter_generator.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+using engine::DrafterKind;
+
+class SpeculationOptionsTest : public testing::Test {
+ protected:
+  // A drafter with blocks of 6 in a folder inside the model's.
+  void write_drafter(const std::string& name) {
+    std::filesystem::create_directory(model_ + "/" + name);
+    test::DrafterOptions options;
+    options.block_size = 6;
+    options.num_layers = 1;
+    const auto written = test::write_drafter(model_ + "/" + name, options);
+    ASSERT_TRUE(written) << written.error().message;
+  }
+
+  Result<Speculation> open(const std::string& drafter = "", uint32_t block = 0) {
+    SpeculationOptions options;
+    options.block = block;
+    if (!drafter.empty()) options.drafter = parse_drafter(drafter).value();
+    return Speculation::open(options, model_);
+  }
+  Speculation opened(const std::string& drafter = "", uint32_t block = 0) {
+    auto speculation = open(drafter, block);
+    EXPECT_TRUE(speculation) << speculation.error().message;
+    return std::move(*speculation);
+  }
+  std::string refusal(ErrorCode code, const std::string& drafter = "", uint32_t block = 0) {
+    const auto speculation = open(drafter, block);
+    if (speculation) return "";
+    EXPECT_EQ(speculation.error().code, code);
+    return speculation.error().message;
+  }
+
+  const test::TemporaryDirectory directory_;
+  const std::string model_ = directory_.path();
+};
+
+TEST_F(SpeculationOptionsTest, TheModelsOwnDrafterIsTheDefault) {
+  const Speculation without = opened();
+  EXPECT_EQ(without.drafter().kind, DrafterKind::kSuffix);
+  EXPECT_EQ(without.dflash(), nullptr);
+  EXPECT_EQ(without.block(), 8u);
+  EXPECT_EQ(without.session_drafter({}), "suffix");
+
+  write_drafter("dflash");
+  const Speculation own = opened();
+  EXPECT_EQ(own.drafter().kind, DrafterKind::kDflash);
+  ASSERT_NE(own.dflash(), nullptr);
+  EXPECT_EQ(own.block(), 6u);
+  EXPECT_EQ(own.session_drafter({}), "dflash");
+  EXPECT_EQ(opened("suffix").dflash(), nullptr);
+  EXPECT_EQ(opened("dflash", 2).block(), 2u);
+}
+
+TEST_F(SpeculationOptionsTest, ADrafterMayLieElsewhere) {
+  write_drafter("other");
+  const Speculation other = opened(model_ + "/other", 6);
+  EXPECT_EQ(other.dflash()->config().file, model_ + "/other/config.json");
+  EXPECT_EQ(other.session_drafter({}), model_ + "/other");
+}
+
+TEST_F(SpeculationOptionsTest, SaysWhatIsMissing) {
+  EXPECT_EQ(refusal(ErrorCode::kNotFound, "dflash"),
+            "--drafter dflash: no folder " + model_ +
+                "/dflash; expected one with a DFlash drafter: config.json and *.safetensors");
+  EXPECT_EQ(refusal(ErrorCode::kNotFound, "./nowhere"),
+            "--drafter ./nowhere: no folder ./nowhere; expected one with a DFlash drafter: "
+            "config.json and *.safetensors");
+  std::filesystem::create_directory(model_ + "/dflash");
+  EXPECT_EQ(refusal(ErrorCode::kNotFound),
+            "--drafter dflash: no config.json in " + model_ +
+                "/dflash, expected that of a drafter (--drafter suffix goes without it)");
+  write_drafter("dflash");
+  std::filesystem::remove(model_ + "/dflash/model.safetensors");
+  EXPECT_NE(refusal(ErrorCode::kNotFound).find("(--drafter suffix goes without it)"),
+            std::string::npos);
+}
+
+TEST_F(SpeculationOptionsTest, ABlockIsAtMostTheDrafters) {
+  write_drafter("dflash");
+  EXPECT_EQ(refusal(ErrorCode::kInvalidArgument, "dflash", 7),
+            "--block 7: " + model_ + "/dflash/config.json drafts blocks of at most 6 tokens");
+  EXPECT_EQ(opened("replay:4", 4).block(), 4u);
+  EXPECT_EQ(refusal(ErrorCode::kInvalidArgument, "replay:5", 4),
+            "--drafter replay:5: more than the block of 4 tokens (see --block)");
+  EXPECT_EQ(refusal(ErrorCode::kInvalidArgument, "replay:9"),
+            "--drafter replay:9: more than the block of 8 tokens (see --block)");
+}
+
+TEST_F(SpeculationOptionsTest, SaysWhoStandsIn) {
+  write_drafter("dflash");
+  const Speculation own = opened();
+  engine::SamplingParams penalised;
+  EXPECT_EQ(own.describe_stand_in(penalised), "");
+  penalised.presence_penalty = 0.5F;
+  EXPECT_EQ(own.session_drafter(penalised), "suffix");
+  EXPECT_TRUE(own.describe_stand_in(penalised).starts_with("drafting with suffix: "));
+  EXPECT_EQ(opened("random").describe_stand_in(penalised), "");
+}
+
+TEST_F(SpeculationOptionsTest, WarnsOfADrafterOfNoUse) {
+  write_drafter("dflash");
+  const Speculation own = opened();
+  engine::SpeculationStats stats;
+  const auto add_cycles = [&stats](int count, uint32_t num_accepted) {
+    for (int i = 0; i < count; ++i) {
+      stats.add({.num_drafts = 5, .num_accepted = num_accepted, .num_tokens = num_accepted + 1});
+    }
+  };
+  add_cycles(15, 0);
+  EXPECT_EQ(own.describe_low_acceptance({}, stats), "");  // too few to say
+  add_cycles(1, 1);
+  EXPECT_EQ(own.describe_low_acceptance({}, stats),
+            "drafter dflash: accepted length 1.06 over 16 cycles, too little to gain time; "
+            "'ultraspeed doctor' looks for the reason");
+  EXPECT_EQ(opened("suffix").describe_low_acceptance({}, stats), "");
+  EXPECT_EQ(opened("dflash", 1).describe_low_acceptance({}, stats), "");
+  engine::SamplingParams penalised;
+  penalised.presence_penalty = 0.5F;
+  EXPECT_EQ(own.describe_low_acceptance(penalised, stats), "");
+  add_cycles(4, 3);
+  EXPECT_EQ(own.describe_low_acceptance({}, stats), "");  // 33 tokens in 20 cycles
+}
+
+}  // namespace
+}  // namespace ultraspeed::apps

@@ -1,0 +1,85 @@
+// A model folder with a DFlash drafter, as it is published, used by every command that decodes.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "e2e/cli.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::test {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// The bundled model with a drafter of random weights in its folder dflash/.
+class DrafterFolder : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const auto& entry : fs::directory_iterator(kTinyMimo)) {
+      fs::create_symlink(entry.path(), model_ + "/" + entry.path().filename().string());
+    }
+    fs::create_directory(model_ + "/dflash");
+    write_tiny_drafter(model_ + "/dflash");
+  }
+
+  json run(std::vector<std::string> flags) const {
+    flags.insert(flags.begin(), {"run", "--prompt", "#include <", "--ignore-eos", "-n", "20"});
+    flags.insert(flags.end(), {"--greedy", "--model", model_});
+    return run_cli_json(std::move(flags));
+  }
+
+  const TemporaryDirectory directory_;
+  const std::string model_ = directory_.path();
+};
+
+TEST_F(DrafterFolder, IsTheDefaultAndChangesNoText) {
+  const json without = run({"--drafter", "none"});
+  const json own = run({});
+  EXPECT_EQ(own["ids"], without["ids"]);
+  EXPECT_EQ(own["speculation"]["drafter"], "dflash");
+  EXPECT_EQ(own["speculation"]["per_position"].size(), 5u);
+  const json named = run({"--drafter", model_ + "/dflash", "--block", "3", "--threads", "1"});
+  EXPECT_EQ(named["ids"], without["ids"]);
+  EXPECT_EQ(named["speculation"]["drafter"], model_ + "/dflash");
+  EXPECT_EQ(named["speculation"]["per_position"].size(), 2u);
+  EXPECT_EQ(run({"--drafter", "suffix"})["speculation"]["drafter"], "suffix");
+}
+
+TEST_F(DrafterFolder, WarnsWhenItIsOfNoUse) {
+  const std::vector<std::string> arguments = {"run",      model_,         "--prompt", "#include <",
+                                              "--greedy", "--ignore-eos", "-n",       "20"};
+  const Finished warned = run_cli(arguments);
+  EXPECT_EQ(warned.exit_code, 0);
+  EXPECT_NE(warned.errors.find("ultraspeed: drafter dflash: accepted length 1."), std::string::npos)
+      << warned.errors;
+  auto shorter = arguments;
+  shorter.back() = "10";
+  EXPECT_EQ(run_cli(shorter).errors.find("ultraspeed: "), std::string::npos);
+}
+
+TEST_F(DrafterFolder, PenaltiesAreSaidToMoveDraftingToTheHost) {
+  const json result = run({"--presence-penalty", "0.5"});
+  EXPECT_EQ(result["speculation"]["drafter"], "suffix");
+  EXPECT_EQ(result["ids"], run({"--presence-penalty", "0.5", "--drafter", "none"})["ids"]);
+  const Finished said =
+      run_cli({"run", model_, "--prompt", "x", "-n", "2", "--presence-penalty", "0.5"});
+  EXPECT_NE(said.errors.find("ultraspeed: drafting with suffix: "), std::string::npos)
+      << said.errors;
+}
+
+TEST_F(DrafterFolder, ScoresAndChatsAlike) {
+  const std::vector<std::string> score = {"score", model_, "--prompt-ids", "740,741,742,743,744"};
+  auto with_drafter = score;
+  with_drafter.insert(with_drafter.end(), {"--drafter", "dflash"});
+  EXPECT_EQ(run_cli_json(with_drafter)["nll"], run_cli_json(score)["nll"]);
+  const auto chat = [&](const char* drafter) {
+    return run_cli({"chat", model_, "--greedy", "-n", "12", "--drafter", drafter},
+                   "What is 2 + 3?\n")
+        .output;
+  };
+  EXPECT_EQ(chat("dflash"), chat("none"));
+}
+
+}  // namespace
+}  // namespace ultraspeed::test

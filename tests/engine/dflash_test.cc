@@ -1,0 +1,227 @@
+// The bundled model with a DFlash drafter of random weights: no text changes, alone, packed or
+// forked; what Engine::open refuses; and that drafts which are right are accepted.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/model_texts.h"
+#include "model/drafter.h"
+#include "model/weights.h"
+#include "support/dequantize.h"
+#include "support/drafter_generator.h"
+#include "support/scale.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+const std::string kModel = US_SOURCE_DIR "/models/tiny-mimo";
+
+// A drafter that fits the bundled model.
+class TinyDrafter {
+ public:
+  explicit TinyDrafter(bool is_mimo, bool is_silent = false) {
+    test::DrafterOptions options;
+    options.is_mimo = is_mimo;
+    options.is_silent = is_silent;
+    options.hidden_size = 512;
+    options.num_layers = 2;
+    options.vocab_size = 12288;
+    options.mask_token_id = 9;
+    options.sliding_window = is_mimo ? 64 : 20;
+    options.num_target_layers = 8;
+    options.target_layer_ids = {0, 4, 7};
+    if (!is_mimo) options.layer_types = {"sliding_attention", "full_attention"};
+    auto written = test::write_drafter(directory_.path(), options);
+    EXPECT_TRUE(written) << written.error().message;
+    weights_ = std::move(*written);
+    auto opened = model::Drafter::open(directory_.path());
+    EXPECT_TRUE(opened) << opened.error().message;
+    drafter_.emplace(std::move(*opened));
+  }
+
+  Setup setup(uint32_t block_size, uint32_t decode_width, uint32_t num_threads) const {
+    return {{DrafterKind::kDflash, 1}, decode_width, num_threads, block_size, &*drafter_};
+  }
+  const model::Drafter& drafter() const { return *drafter_; }
+  const test::GeneratedDrafter& weights() const { return weights_; }
+  const std::string& path() const { return directory_.path(); }
+
+ private:
+  test::TemporaryDirectory directory_;
+  test::GeneratedDrafter weights_;
+  std::optional<model::Drafter> drafter_;
+};
+
+// Greedy, sampled with a bias, and sampled with penalties, for which the host drafts.
+std::vector<Request> make_dflash_requests(uint32_t max_tokens) {
+  std::vector<Request> requests = make_requests({0, 4}, max_tokens);
+  requests.push_back(requests[0]);
+  SamplingParams& sampling = requests.back().params.sampling;
+  sampling.temperature = 0.9F;
+  sampling.top_p = 0.95F;
+  sampling.seed = 77;
+  sampling.logit_bias = {{11, 1.5F}, {20, -2.0F}};
+  return requests;
+}
+
+TEST(Dflash, NoTextChanges) {
+  auto requests = make_dflash_requests(static_cast<uint32_t>(test::scaled(9)));
+  const auto expected = reference_texts(&requests);
+  const TinyDrafter mimo(true);
+  check(mimo.setup(8, 8, 2), requests, expected, true);
+  check(mimo.setup(4, 16, 1), requests, expected, false);
+  const TinyDrafter zlab(false);
+  check(zlab.setup(4, 8, 1), requests, expected, true);
+  check(zlab.setup(8, 32, 2), requests, expected, false);
+}
+
+TEST(Dflash, ForksAreSessionsOfTheirOwn) {
+  const TinyDrafter drafter(false);
+  const auto cases = test::tiny_mimo_cases();
+  const auto engine = open(drafter.setup(8, 16, 2));
+  GenerationParams params;
+  params.max_tokens = 8;
+  params.sampling.temperature = 4;
+  const auto& prompt = cases[10].prompt_ids;  // 141 tokens; the target's window is 128
+  std::vector<Request> requests;
+  for (uint64_t seed = 50; seed < 52; ++seed) {
+    params.sampling.seed = seed;
+    requests.push_back({prompt, params});
+  }
+  const auto expected = reference_texts(&requests);
+  std::map<SessionId, Text> texts;
+  SpeculationStats stats;
+  const SessionId first = engine->start(prompt, requests[0].params).value();
+  for (uint32_t done = 0; done < prompt.size();) {
+    std::vector<StepEvent> events;
+    ASSERT_TRUE(engine->step(&events));
+    done = events.back().prompt_tokens_done;
+    if (const auto& token = events.back().token) texts[first] = {{token->id}, {token->logprob}};
+  }
+  const SessionId second = engine->fork(first, 51).value();
+  run(*engine, &texts, &stats);
+  EXPECT_EQ(texts[first], expected[0]);
+  EXPECT_EQ(texts[second], expected[1]);
+}
+
+// The one token that a silent drafter drafts: the likeliest for its mask embedding.
+int32_t silent_draft(const test::GeneratedDrafter& drafter) {
+  const auto config = model::ModelConfig::load(kModel);
+  const auto checkpoint = model::Checkpoint::open(kModel);
+  const model::WeightLoader loader(*checkpoint, *config);
+  const model::WeightSource head{.role = model::TensorRole::kLmHead};
+  const model::WeightShape shape = loader.shape(head).value();
+  std::vector<std::byte> packed(shape.bytes);
+  EXPECT_TRUE(loader.load(head, packed));
+  const std::vector<float> rows = test::dequantize(shape, packed);
+  std::vector<float> logits(shape.rows);
+  for (size_t id = 0; id < shape.rows; ++id) {
+    for (size_t i = 0; i < shape.columns; ++i) {
+      logits[id] +=
+          rows[id * shape.columns + i] * drafter.mask_embedding[i] * drafter.at("norm.weight")[i];
+    }
+  }
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+TEST(Dflash, RightDraftsAreAccepted) {
+  const TinyDrafter drafter(true, true);
+  const int32_t drafted = silent_draft(drafter.weights());
+  GenerationParams params;
+  params.max_tokens = 25;  // 24 after the prefill's
+  params.sampling.temperature = 0;
+  params.sampling.logit_bias = {{drafted, 100.0F}};
+  std::vector<Request> requests = {{{740, 741, 742}, params}};
+  params.sampling.temperature = 8;
+  params.sampling.logit_bias = {{drafted, 100.0F}, {(drafted + 1) % 12288, 92.0F}};
+  requests.push_back({{740, 741, 742}, params});
+  const auto expected = reference_texts(&requests);
+  EXPECT_EQ(expected[0].tokens, std::vector<int32_t>(25, drafted));
+  for (const uint32_t block_size : {4u, 8u}) {
+    const auto engine = open(drafter.setup(block_size, 8, 2));
+    SpeculationStats right, mixed;
+    EXPECT_EQ(generate(*engine, {requests[0]}, &right).front(), expected[0]);
+    EXPECT_EQ(right.num_cycles(), 24 / block_size);
+    EXPECT_EQ(right.acceptance(), std::vector<double>(block_size - 1, 1));
+    EXPECT_EQ(generate(*engine, {requests[1]}, &mixed).front(), expected[1]);
+    EXPECT_GT(mixed.accepted_length(), 1.2);
+    EXPECT_LT(mixed.accepted_length(), block_size - 1);
+  }
+}
+
+TEST(Dflash, RefusesWhatDoesNotFit) {
+  const TinyDrafter drafter(true);
+  const auto config = model::ModelConfig::load(kModel);
+  const auto checkpoint = model::Checkpoint::open(kModel);
+  const auto refusal = [&](const EngineOptions& options) {
+    const auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
+                                     cpu::cpu_limits(1), options, {});
+    return engine ? "" : engine.error().message;
+  };
+  EngineOptions options;
+  options.max_context = 64;
+  options.drafter.kind = DrafterKind::kDflash;
+  options.dflash = &drafter.drafter();
+  options.decode_width = options.block_size = 9;
+  EXPECT_EQ(refusal(options), "block_size is 9, expected 1 to 8, the tokens of a block in " +
+                                  drafter.path() + "/config.json");
+}
+
+TEST(Dflash, LacksATensor) {
+  const TinyDrafter drafter(true);
+  const auto config = model::ModelConfig::load(kModel);
+  const auto checkpoint = model::Checkpoint::open(kModel);
+  test::GeneratedDrafter fewer = drafter.weights();
+  std::erase_if(fewer.tensors, [](const auto& tensor) {
+    return tensor.name == "layers.1.self_attn.k_norm.weight";
+  });
+  ASSERT_TRUE(test::write_checkpoint_files(drafter.path(), fewer.tensors, 1, {{"format", "pt"}}));
+  const auto incomplete = model::Drafter::open(drafter.path());
+  ASSERT_TRUE(incomplete) << incomplete.error().message;
+  EngineOptions options;
+  options.drafter.kind = DrafterKind::kDflash;
+  options.dflash = &*incomplete;
+  bool has_loaded = false;
+  const auto engine =
+      Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}), cpu::cpu_limits(1), options,
+                   [&](uint64_t, uint64_t) { has_loaded = true; });
+  ASSERT_FALSE(engine);
+  EXPECT_EQ(engine.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(engine.error().message.find("layers.1.self_attn.k_norm.weight"), std::string::npos)
+      << engine.error().message;
+  EXPECT_FALSE(has_loaded);
+}
+
+// The drafter's bytes are part of the progress.
+TEST(Dflash, WeightsAreCountedAsTheyLoad) {
+  const TinyDrafter drafter(true);
+  const auto config = model::ModelConfig::load(kModel);
+  const auto checkpoint = model::Checkpoint::open(kModel);
+  const auto total_with = [&](const model::Drafter* dflash) {
+    EngineOptions options;
+    options.max_context = 64;
+    options.dflash = dflash;
+    if (dflash != nullptr) options.drafter.kind = DrafterKind::kDflash;
+    std::pair<uint64_t, uint64_t> last;
+    const auto engine =
+        Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}), cpu::cpu_limits(1), options,
+                     [&](uint64_t done, uint64_t total) {
+                       last = {done, total};
+                     });
+    EXPECT_TRUE(engine) << engine.error().message;
+    EXPECT_EQ(last.first, last.second);
+    return last.second;
+  };
+  uint64_t drafter_bytes = 0;
+  for (const auto& tensor : drafter.weights().tensors) drafter_bytes += tensor.bytes.size();
+  // Norms and sinks are BF16 in the file and F32 when packed.
+  EXPECT_GT(total_with(&drafter.drafter()), total_with(nullptr) + drafter_bytes);
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine
