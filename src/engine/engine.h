@@ -66,6 +66,16 @@ struct StepEvent {
   std::optional<VerifyCycle> cycle;      // with the first token of a decode step
 };
 
+// Where the time of decode steps went since the engine was opened.
+struct DecodeTimes {
+  uint64_t num_steps = 0;
+  double draft_s = 0;   // proposing: on the host, or in the program's draft part
+  double verify_s = 0;  // the rest of the program
+  double other_s = 0;   // columns and pages before it, tokens and events after it
+
+  double total_s() const { return draft_s + verify_s + other_s; }
+};
+
 enum class DrafterKind {
   kNone,
   kSuffix,  // what followed when the text's last tokens occurred before
@@ -136,6 +146,9 @@ class Engine {
   // id out of range), else as step().
   virtual Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                            const std::function<void(uint32_t)>& progress) = 0;
+
+  // Zeros from an engine that does not measure.
+  virtual DecodeTimes decode_times() const { return {}; }
 
   virtual uint32_t max_context() const = 0;
   virtual const std::vector<program::Program>& programs() const = 0;

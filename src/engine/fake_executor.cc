@@ -106,6 +106,7 @@ Status FakeExecutor::run(uint32_t index, const program::StepInput& input,
     output->columns.push_back(choose_token(column));
   }
   accept(input.columns, output);
+  output->draft_s = draft_s;
   if (next_accepted) output->columns[0].accepted = *std::exchange(next_accepted, std::nullopt);
   steps.push_back(std::move(record));
   if (std::exchange(drops_a_column, false)) output->columns.pop_back();

@@ -209,6 +209,24 @@ TEST(Speculation, PagesOfWrongDraftsAreGivenBack) {
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 3);
 }
 
+TEST(Speculation, TimesAreThoseOfTheDecodeSteps) {
+  Harness harness(drafting(DrafterKind::kRandom, 1, 4));
+  harness.executor->draft_s = 2;  // longer than the step: the parts are told apart, not clamped
+  ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));
+  ASSERT_TRUE(harness.step());
+  EXPECT_EQ(harness.engine->decode_times().num_steps, 0u);
+  EXPECT_EQ(harness.engine->decode_times().total_s(), 0);
+  ASSERT_TRUE(harness.step());
+  ASSERT_TRUE(harness.step());
+  const DecodeTimes times = harness.engine->decode_times();
+  EXPECT_EQ(times.num_steps, 2u);
+  EXPECT_GT(times.draft_s, 4);
+  EXPECT_GT(times.verify_s, -4);
+  EXPECT_LT(times.verify_s, 0);
+  EXPECT_GT(times.other_s, 0);
+  EXPECT_GT(times.total_s(), 0);
+}
+
 TEST(Speculation, AcceptingMoreThanWasDraftedIsAnInternalError) {
   Harness harness(drafting(DrafterKind::kRandom, 1, 4));
   ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));
@@ -230,7 +248,9 @@ TEST(SpeculationStats, CountsPerPosition) {
   stats.add({.num_drafts = 1, .num_accepted = 1, .num_tokens = 2});
   stats.add({.num_drafts = 2, .num_accepted = 2, .num_tokens = 2});
   EXPECT_EQ(stats.num_cycles(), 4u);
+  EXPECT_EQ(stats.num_tokens(), 7u);
   EXPECT_EQ(stats.accepted_length(), 7.0 / 4);
+  EXPECT_TRUE(std::ranges::equal(stats.lengths(), std::vector<uint64_t>{1, 3}));
   EXPECT_EQ(stats.acceptance(), (std::vector<double>{1, 0.5, 0}));
 }
 

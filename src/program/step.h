@@ -58,6 +58,7 @@ struct ColumnOutput {
 
 struct StepOutput {
   std::vector<ColumnOutput> columns;  // one per StepInput column
+  double draft_s = 0;  // from the step's begin to the last draft; 0 without a draft part
 };
 
 }  // namespace ultraspeed::program
