@@ -28,6 +28,17 @@ TEST(DrafterOption, ABlockHoldsAReplay) {
             "--drafter replay:5: more than the block of 4 tokens (see --block)");
 }
 
+TEST(DrafterOption, AcceptancesAreNamed) {
+  EXPECT_EQ(parse_acceptance("keyed").value(), engine::Acceptance::kKeyed);
+  EXPECT_EQ(parse_acceptance("rejection").value(), engine::Acceptance::kRejection);
+  for (const char* name : {"", "Keyed", "typical", "0"}) {
+    const auto acceptance = parse_acceptance(name);
+    ASSERT_FALSE(acceptance);
+    EXPECT_TRUE(acceptance.error().message.ends_with("expected keyed or rejection"));
+  }
+  EXPECT_EQ(SpeculationOptions().acceptance, engine::Acceptance::kKeyed);
+}
+
 TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
   for (const std::string name :
        {"", "mtp", "dflash", "models/drafter", "Suffix", "replay", "replay:", "replay:0",

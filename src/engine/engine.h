@@ -18,6 +18,16 @@
 
 namespace ultraspeed::engine {
 
+// How a draft token becomes output.
+enum class Acceptance {
+  // If it equals the token that the target chooses by keyed noise: a text does not depend on the
+  // drafter.
+  kKeyed,
+  // Rejection sampling (Leviathan, Kalman and Matias 2023): with its probability under the target.
+  // A text depends on the drafter and its block; its distribution does not.
+  kRejection,
+};
+
 struct SamplingParams {
   float temperature = 1;  // 0: greedy
   uint32_t top_k = 0;     // 0: all
@@ -28,6 +38,7 @@ struct SamplingParams {
   float frequency_penalty = 0;   // over output
   std::vector<std::pair<int32_t, float>> logit_bias;
   uint64_t seed = 0;
+  Acceptance acceptance = Acceptance::kKeyed;
   uint32_t num_logprobs = 0;  // most likely tokens to report with each token
 };
 

@@ -209,6 +209,24 @@ TEST(Speculation, PagesOfWrongDraftsAreGivenBack) {
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 3);
 }
 
+TEST(Speculation, RejectionProposesEachDraftToTheColumnBeforeIt) {
+  for (const Acceptance acceptance : {Acceptance::kKeyed, Acceptance::kRejection}) {
+    Harness harness(drafting(DrafterKind::kRandom, 1, 4));
+    GenerationParams params;
+    params.sampling.acceptance = acceptance;
+    ASSERT_TRUE(harness.engine->start(prompt_of(8), params));
+    ASSERT_TRUE(harness.step());
+    EXPECT_EQ(harness.executor->steps.back().columns.back().sampling.proposed_token_id, -1);
+    ASSERT_TRUE(harness.step());
+    const auto& columns = harness.executor->steps.back().columns;
+    ASSERT_EQ(columns.size(), 4u);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      const bool is_proposed = acceptance == Acceptance::kRejection && i + 1 < columns.size();
+      EXPECT_EQ(columns[i].sampling.proposed_token_id, is_proposed ? columns[i + 1].token_id : -1);
+    }
+  }
+}
+
 TEST(Speculation, TimesAreThoseOfTheDecodeSteps) {
   Harness harness(drafting(DrafterKind::kRandom, 1, 4));
   harness.executor->draft_s = 2;  // longer than the step: the parts are told apart, not clamped

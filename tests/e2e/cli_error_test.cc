@@ -117,6 +117,8 @@ TEST(CliErrors, Drafters) {
   for (const char* command : {"run", "chat", "serve"}) {
     expect_error(run_cli({command, "--drafter", "mtp"}), 2,
                  {"--drafter", "'mtp' is no drafter", "none, suffix, random or replay:N"});
+    expect_error(run_cli({command, "--acceptance", "typical"}), 2,
+                 {"--acceptance", "'typical' is no acceptance; expected keyed or rejection"});
   }
   expect_error(run_cli({"run", "--user", "Hi", "--drafter", "replay:5", "--block", "4"}), 1,
                {"--drafter replay:5", "the block of 4 tokens (see --block)"});
