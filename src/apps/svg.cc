@@ -113,9 +113,10 @@ void draw_bars(const BarChart& chart, const SvgArea& area, bool with_legend, Svg
   const double left = area.x + kAxisWidth;
   const double bottom = area.y + area.height - kNamesHeight;
   const double step = axis_step(largest_value(chart));
-  const double num_steps = std::floor(largest_value(chart) / step) + 1;
+  const auto num_steps = static_cast<int>(largest_value(chart) / step) + 1;
   const double scale = (bottom - area.y - kTitleHeight) / (step * num_steps);
-  for (double value = 0; value < step * (num_steps + 0.5); value += step) {
+  for (int i = 0; i <= num_steps; ++i) {
+    const double value = step * i;
     const double y = bottom - scale * value;
     svg->line(left, y, area.x + area.width, y, value == 0 ? kInk : kGrid);
     svg->text(left - 6, y + 4, short_number(value), Svg::Anchor::kEnd, 11);

@@ -148,6 +148,7 @@ void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, LapClock* clo
     if (reserve_or_end(slot, 1, events)) served.push_back(slot);
   }
   clock->lap(&decode_times_.other_s);
+  wanted.reserve(served.size());
   for (const uint32_t slot : served) {
     wanted.push_back(sessions_[slot]->propose_block(settings_.block_size));
   }
