@@ -141,6 +141,7 @@ Status chat(const ChatOptions& options) {
   GenerationRequest request;
   const uint64_t seed = std::random_device{}();
   US_ASSIGN(request.params, generation_params(options.sampling, model, seed, 0));
+  request.params.sampling.acceptance = options.model.speculation.acceptance;
   request.stop = options.sampling.stop;
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
   warn(model.speculation().describe_stand_in(request.params.sampling));
@@ -157,6 +158,7 @@ void add_chat_command(CLI::App& app, int* exit_code) {
   add_template_options(command, &options->chat);
   add_model_options(command, &options->model);
   add_speculation_options(command, &options->model.speculation);
+  add_acceptance_option(command, &options->model.speculation);
   add_sampling_options(command, &options->sampling);
   command.callback([options, exit_code] {
     const Status status = chat(*options);

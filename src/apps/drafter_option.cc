@@ -84,4 +84,29 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
       ->envname("ULTRASPEED_BLOCK");
 }
 
+Result<engine::Acceptance> parse_acceptance(std::string_view text) {
+  if (text == "keyed") return engine::Acceptance::kKeyed;
+  if (text == "rejection") return engine::Acceptance::kRejection;
+  return make_error(ErrorCode::kInvalidArgument,
+                    "'{}' is no acceptance; expected keyed or rejection", text);
+}
+
+void add_acceptance_option(CLI::App& command, SpeculationOptions* options) {
+  const auto take = [options](const std::string& text) {
+    options->acceptance = *parse_acceptance(text);
+  };
+  const auto check = [](const std::string& text) {
+    const auto acceptance = parse_acceptance(text);
+    return acceptance ? "" : acceptance.error().message;
+  };
+  command
+      .add_option_function<std::string>(
+          "--acceptance", take,
+          "How drafts are accepted above temperature 0: keyed (the text does not depend on the "
+          "drafter) or rejection (only its distribution does not)")
+      ->check(check)
+      ->envname("ULTRASPEED_ACCEPTANCE")
+      ->default_str("keyed");
+}
+
 }  // namespace ultraspeed::apps

@@ -1,4 +1,5 @@
-// --drafter and --block: what proposes draft tokens, and how many a step verifies.
+// --drafter, --block and --acceptance: what proposes draft tokens, how many a step verifies, and
+// how they are accepted.
 #pragma once
 
 #include <cstdint>
@@ -25,14 +26,21 @@ struct SpeculationOptions {
   std::optional<DrafterChoice> drafter;  // nullopt: dflash where the model has one, else suffix
   uint32_t block = 0;  // columns of a session in a step: its newest token and the drafts; 0: those
                        // that a DFlash drafter was trained on, else 8
+  engine::Acceptance acceptance = engine::Acceptance::kKeyed;
 };
 
 // Each with an environment variable ULTRASPEED_NAME that the flag overrides.
 void add_speculation_options(CLI::App& command, SpeculationOptions* options);
 
+// --acceptance, for commands that sample; with an environment variable, too.
+void add_acceptance_option(CLI::App& command, SpeculationOptions* options);
+
 // "none", "suffix", "random", "replay:N", "dflash", or a folder: a path with a slash, or the name
 // of one that exists. Errors: kInvalidArgument; the sentence lists them.
 Result<DrafterChoice> parse_drafter(std::string_view text);
 std::string drafter_name(const DrafterChoice& choice);
+
+// "keyed", "rejection". Errors: kInvalidArgument; the sentence lists them.
+Result<engine::Acceptance> parse_acceptance(std::string_view text);
 
 }  // namespace ultraspeed::apps

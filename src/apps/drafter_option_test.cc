@@ -21,6 +21,17 @@ TEST(DrafterOption, NamesAreReadAndWrittenAlike) {
   EXPECT_EQ(parse_drafter("models/drafter")->folder, "models/drafter");
 }
 
+TEST(DrafterOption, AcceptancesAreNamed) {
+  EXPECT_EQ(parse_acceptance("keyed").value(), engine::Acceptance::kKeyed);
+  EXPECT_EQ(parse_acceptance("rejection").value(), engine::Acceptance::kRejection);
+  for (const char* name : {"", "Keyed", "typical", "0"}) {
+    const auto acceptance = parse_acceptance(name);
+    ASSERT_FALSE(acceptance);
+    EXPECT_TRUE(acceptance.error().message.ends_with("expected keyed or rejection"));
+  }
+  EXPECT_EQ(SpeculationOptions().acceptance, engine::Acceptance::kKeyed);
+}
+
 TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
   for (const std::string name : {"", "mtp", "DFlash", "Suffix", "replay", "replay:", "replay:0",
                                  "replay:-1", "replay:2x", "replay:99999999999"}) {

@@ -84,6 +84,10 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
   add_ranks_option(app, &options->ranks);
 }
 
+uint32_t default_threads() {
+  return cpu::cpu_limits(0).num_workers;
+}
+
 Result<std::string> model_directory(const ModelOptions& options) {
   if (options.directory.empty()) return bundled_model();
   std::string directory = options.directory;
@@ -149,7 +153,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
     const ModelOptions& options, uint32_t max_sessions, const Speculation& speculation) const {
   US_TRY(max_context(options));
   uint32_t workers = options.threads;
-  if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
+  if (workers == 0) workers = default_threads();
   const program::DeviceLimits limits = cpu::cpu_limits(std::max(workers / options.ranks, 1U));
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
@@ -157,7 +161,8 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .drafter = speculation.drafter(),
                                        .block_size = speculation.block(),
                                        .dflash = speculation.dflash()};
-  engine_options.decode_width = std::max(engine_options.decode_width, engine_options.block_size);
+  engine_options.decode_width =
+      std::max({engine_options.decode_width, engine_options.block_size, options.decode_width});
   Progress progress(loading_progress("Loading weights"));
   US_ASSIGN(auto engine,
             engine::Engine::open(

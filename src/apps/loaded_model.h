@@ -28,6 +28,7 @@ struct ModelOptions {
   uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
   uint32_t ranks = 1;
   SpeculationOptions speculation;
+  uint32_t decode_width = 0;  // columns of a decode step; at least 8 and a block
 };
 
 // --model DIR (or DIR as the first argument), --threads, --context, --ranks and their aliases, each
@@ -36,6 +37,9 @@ void add_model_options(CLI::App& command, ModelOptions* options);
 
 // --ranks and its aliases alone.
 void add_ranks_option(CLI::App& command, uint32_t* ranks);
+
+// The threads where --threads is not given: one per processor.
+uint32_t default_threads();
 
 // The folder that the options mean. The bundled model is looked for in the current folder and in
 // the folders above the running binary. Errors: kNotFound.

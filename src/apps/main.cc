@@ -6,6 +6,7 @@
 #include <exception>
 #include <string_view>
 
+#include "apps/bench_command.h"
 #include "apps/chat_command.h"
 #include "apps/doctor_command.h"
 #include "apps/inspect_command.h"
@@ -30,6 +31,7 @@ int parse_and_run(int argc, char** argv) {
   add_chat_command(app, &exit_code);
   add_serve_command(app, &exit_code);
   add_score_command(app, &exit_code);
+  add_bench_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);

@@ -113,6 +113,7 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   GenerationRequest request;
   US_ASSIGN(request.params, generation_params(options.sampling, model, 0, kDefaultMaxTokens));
+  request.params.sampling.acceptance = options.model.speculation.acceptance;
   request.stop = options.sampling.stop;
   request.show_special = options.show_special;
   US_ASSIGN(Prompt prompt, make_prompt(options.prompt, model));
@@ -154,6 +155,7 @@ void add_run_command(CLI::App& app, int* exit_code) {
   add_prompt_options(command, &options->prompt);
   add_model_options(command, &options->model);
   add_speculation_options(command, &options->model.speculation);
+  add_acceptance_option(command, &options->model.speculation);
   add_sampling_options(command, &options->sampling);
   CLI::Option* json =
       command.add_flag("--json", options->json, "Print one JSON object instead of the text");

@@ -64,6 +64,7 @@ Result<server::ServedModel> served_model(const ServeOptions& options, const Load
   US_ASSIGN(served.tokenizer, model.require_tokenizer());
   served.chat_template = model.chat_template();
   served.defaults.sampling = engine::default_sampling(model.generation());
+  served.defaults.sampling.acceptance = options.model.speculation.acceptance;
   served.defaults.stop_ids = model.stop_ids();
   return served;
 }
@@ -130,6 +131,7 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   CLI::App& command = *app.add_subcommand("serve", "Serve the OpenAI API over HTTP");
   add_model_options(command, &options->model);
   add_speculation_options(command, &options->model.speculation);
+  add_acceptance_option(command, &options->model.speculation);
   add_http_options(*command.add_option_group("Server", "How to serve"), options.get());
   command.callback([options, exit_code] {
     const Status status = serve(*options);

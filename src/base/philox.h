@@ -40,6 +40,16 @@ constexpr uint32_t random_bits(uint64_t seed, uint64_t stream, uint32_t index) {
   return random_group(seed, stream, index / 4)[index % 4];
 }
 
+// What numbers are drawn for beside the choice of a token, which uses the seed itself.
+enum class RandomPurpose : uint32_t { kAcceptDraft, kRecoverToken, kDraftToken };
+
+// A seed for one purpose, whose streams have nothing to do with those of the others: words of a
+// stream of `seed` that no position of a text reaches.
+constexpr uint64_t seed_for(uint64_t seed, RandomPurpose purpose) {
+  const PhiloxCounter words = random_group(seed, ~uint64_t{0}, static_cast<uint32_t>(purpose));
+  return uint64_t{words[1]} << 32 | words[0];
+}
+
 // The middle of the bits-th of 2^32 equal parts of (0, 1); exact, never 0 or 1.
 constexpr double uniform_from_bits(uint32_t bits) {
   return (static_cast<double>(bits) + 0.5) * 0x1p-32;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "base/check.h"
@@ -73,11 +74,14 @@ class CpuExecutor final : public program::Executor {
     input_ = &input;
     output_ = output;
     error_ = {};
+    begin_ = Clock::now();
+    draft_end_ = begin_;
     unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
     start_step();
     run_list(0);
     wait_for_threads();
     if (fault_) return fault_error();
+    output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_).count();
     return error_;
   }
 
@@ -151,7 +155,17 @@ class CpuExecutor final : public program::Executor {
       step_sync_->signal_unit(rank, task.signal, task.row_begin + unit * task.part);
     }
     step_sync_->signal(rank, task.signal);
+    const auto& operands = program_->stages[task.stage].operands;
+    if (std::holds_alternative<program::ProposeOperands>(operands)) record_drafts();
     return true;
+  }
+
+  // The latest of the tasks that propose ends the draft part.
+  void record_drafts() {
+    const Clock::time_point now = Clock::now();
+    Clock::time_point latest = draft_end_.load();
+    while (latest < now && !draft_end_.compare_exchange_weak(latest, now)) {
+    }
   }
 
   // Spins, then yields, until `met`. False when the step was aborted or the deadline passed.
@@ -211,6 +225,8 @@ class CpuExecutor final : public program::Executor {
   SyncState* step_sync_ = nullptr;
   const program::StepInput* input_ = nullptr;
   program::StepOutput* output_ = nullptr;
+  Clock::time_point begin_;
+  std::atomic<Clock::time_point> draft_end_;  // begin_ without a draft part
 
   std::atomic<uint32_t> step_ = 0;        // threads start when it changes
   std::atomic<uint32_t> unfinished_ = 0;  // threads still on the step

@@ -19,6 +19,16 @@
 
 namespace ultraspeed::engine {
 
+// How a draft token becomes output.
+enum class Acceptance {
+  // If it equals the token that the target chooses by keyed noise: a text does not depend on the
+  // drafter.
+  kKeyed,
+  // Rejection sampling (Leviathan, Kalman and Matias 2023): with its probability under the target.
+  // A text depends on the drafter and its block; its distribution does not.
+  kRejection,
+};
+
 struct SamplingParams {
   float temperature = 1;  // 0: greedy
   uint32_t top_k = 0;     // 0: all
@@ -29,6 +39,7 @@ struct SamplingParams {
   float frequency_penalty = 0;   // over output
   std::vector<std::pair<int32_t, float>> logit_bias;
   uint64_t seed = 0;
+  Acceptance acceptance = Acceptance::kKeyed;
   uint32_t num_logprobs = 0;  // most likely tokens to report with each token
 };
 
@@ -67,6 +78,16 @@ struct StepEvent {
   std::optional<VerifyCycle> cycle;      // with the first token of a decode step
 };
 
+// Where the time of decode steps went since the engine was opened.
+struct DecodeTimes {
+  uint64_t num_steps = 0;
+  double draft_s = 0;   // proposing: on the host, or in the program's draft part
+  double verify_s = 0;  // the rest of the program
+  double other_s = 0;   // columns and pages before it, tokens and events after it
+
+  double total_s() const { return draft_s + verify_s + other_s; }
+};
+
 enum class DrafterKind {
   kNone,
   kSuffix,  // what followed when the text's last tokens occurred before
@@ -76,8 +97,9 @@ enum class DrafterKind {
 };
 
 // The drafter that a session with these parameters has in an engine of this kind. Repetition,
-// presence and frequency penalties change with every token of a block, so the host must know the
-// drafts before the step: with them kSuffix stands in for kDflash.
+// presence and frequency penalties change with every token of a block, and rejection asks for the
+// probability of a draft, so the host must know the drafts before the step: with them kSuffix
+// stands in for kDflash.
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params);
 
 struct DrafterOptions {
@@ -145,6 +167,9 @@ class Engine {
   // id out of range), else as step().
   virtual Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                            const std::function<void(uint32_t)>& progress) = 0;
+
+  // Zeros from an engine that does not measure.
+  virtual DecodeTimes decode_times() const { return {}; }
 
   virtual uint32_t max_context() const = 0;
   virtual const std::vector<program::Program>& programs() const = 0;

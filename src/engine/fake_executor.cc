@@ -114,6 +114,7 @@ Status FakeExecutor::run(uint32_t index, const program::StepInput& input,
   if (std::exchange(misreports_a_draft, false)) {
     for (program::ColumnOutput& column : output->columns) ++column.drafted_id;
   }
+  output->draft_s = draft_s;
   if (next_accepted) output->columns[0].accepted = *std::exchange(next_accepted, std::nullopt);
   steps.push_back(std::move(record));
   if (std::exchange(drops_a_column, false)) output->columns.pop_back();

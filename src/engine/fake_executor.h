@@ -47,6 +47,7 @@ class FakeExecutor final : public program::Executor {
   std::optional<Error> next_error;        // the next run returns it
   std::optional<int32_t> next_token_id;   // the next run chooses it, whatever it is
   std::optional<uint32_t> next_accepted;  // the next run accepts so many drafts
+  double draft_s = 0;                     // of every run
   bool drops_a_column = false;            // the next run returns one column less
   bool misreports_a_draft = false;        // the next run returns other drafted ids than it used
 

@@ -65,7 +65,8 @@ class ReplayDrafter final : public HostDrafter {
 }  // namespace
 
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params) {
-  const bool must_know_drafts = Penalties(params, {}).depend_on_output();
+  const bool must_know_drafts =
+      Penalties(params, {}).depend_on_output() || params.acceptance == Acceptance::kRejection;
   return kind == DrafterKind::kDflash && must_know_drafts ? DrafterKind::kSuffix : kind;
 }
 

@@ -63,24 +63,70 @@ TEST(SuffixDrafter, NeedsARepetition) {
   EXPECT_EQ(suffix_proposal({}, 7), Tokens());
   EXPECT_EQ(suffix_proposal({1, 2, 3}, 7), Tokens());
   EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 5, 6}, 7), Tokens());
-  EXPECT_EQ(suffix_proposal({1, 2, 3, 9, 2, 3}, 7), Tokens());  // two tokens are chance
-  EXPECT_EQ(suffix_proposal({1, 2, 3, 9, 1, 2, 3}, 7), Tokens{9});
-  EXPECT_EQ(suffix_proposal({1, 2, 3, 9, 1, 2, 3}, 0), Tokens());
+  EXPECT_EQ(suffix_proposal({1, 2, 3, 9, 1, 2, 3}, 7), Tokens());  // three tokens may be chance
+  EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 9, 1, 2, 3, 4}, 7), Tokens{9});
+  EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 9, 1, 2, 3, 4}, 0), Tokens());
 }
 
 TEST(SuffixDrafter, ProposesMoreTheLongerTheMatch) {
-  EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5}, 7), (Tokens{6, 1, 2}));
-  EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5}, 2), (Tokens{6, 1}));
+  EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5}, 7), (Tokens{6, 1}));
+  EXPECT_EQ(suffix_proposal({1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5}, 1), (Tokens{6}));
 }
 
 TEST(SuffixDrafter, GoesOnWithALoop) {
   EXPECT_EQ(suffix_proposal(Tokens(20, 4), 7), Tokens(7, 4));
-  EXPECT_EQ(suffix_proposal({1, 2, 1, 2, 1, 2, 1, 2, 1}, 5), (Tokens{2, 1, 2, 1, 2}));
+  EXPECT_EQ(suffix_proposal({1, 2, 1, 2, 1, 2, 1, 2, 1}, 5), (Tokens{2, 1, 2, 1}));
 }
 
 TEST(SuffixDrafter, PrefersTheLongestMatchThenTheNewest) {
   EXPECT_EQ(suffix_proposal({8, 1, 2, 3, 50, 9, 1, 2, 3, 60, 8, 1, 2, 3}, 1), Tokens{50});
-  EXPECT_EQ(suffix_proposal({7, 1, 2, 3, 50, 9, 1, 2, 3, 60, 8, 1, 2, 3}, 1), Tokens{60});
+  EXPECT_EQ(suffix_proposal({7, 1, 2, 3, 4, 50, 9, 1, 2, 3, 4, 60, 8, 1, 2, 3, 4}, 1), Tokens{60});
+}
+
+TEST(SuffixDrafter, AsksForMoreWhereItWasWrong) {
+  SuffixDrafter drafter;
+  Tokens tokens = {1, 2, 3, 4, 9, 1, 2, 3, 4};
+  EXPECT_EQ(proposal(drafter, tokens, 7), Tokens{9});
+  EXPECT_EQ(drafter.needed_match(), 4u);
+  tokens.insert(tokens.end(), {8, 1, 2, 3, 4});
+  EXPECT_EQ(proposal(drafter, tokens, 7), Tokens());  // a match of 4
+  EXPECT_EQ(drafter.needed_match(), 6u);
+  tokens.insert(tokens.end(), {8, 1});
+  EXPECT_EQ(proposal(drafter, tokens, 7), Tokens{2});  // of 6: 1, 2, 3, 4, 8, 1
+  EXPECT_EQ(drafter.needed_match(), 6u);               // nothing was proposed in between
+  for (uint32_t i = 0; i < 40; ++i) {                  // wrong again and again
+    tokens.push_back(100);
+    proposal(drafter, tokens, 7);
+    tokens.push_back(200 + static_cast<int32_t>(i));
+    proposal(drafter, tokens, 7);
+  }
+  EXPECT_LE(drafter.needed_match(), SuffixDrafter::kMaxMatch);
+}
+
+TEST(SuffixDrafter, AsksForLessWhereItWasRight) {
+  SuffixDrafter drafter;
+  Tokens tokens = {1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5};
+  EXPECT_EQ(proposal(drafter, tokens, 7), (Tokens{6, 7}));
+  tokens.insert(tokens.end(), {6, 70});
+  EXPECT_EQ(proposal(drafter, tokens, 7), Tokens());
+  EXPECT_EQ(drafter.needed_match(), 4u);  // right and wrong: as before
+  tokens.insert(tokens.end(), {1, 2, 3, 4});
+  EXPECT_EQ(proposal(drafter, tokens, 7), Tokens{5});
+  tokens.insert(tokens.end(), {5, 60, 1, 2, 3});
+  EXPECT_EQ(proposal(drafter, tokens, 7), Tokens{4});
+  EXPECT_EQ(drafter.needed_match(), SuffixDrafter::kMinMatch);
+}
+
+// Cut by the columns of a step: what was verified was right.
+TEST(SuffixDrafter, JudgesWhatHasCome) {
+  SuffixDrafter drafter;
+  Tokens tokens(20, 4);
+  EXPECT_EQ(proposal(drafter, tokens, 7).size(), 7u);
+  tokens.push_back(4);
+  EXPECT_EQ(proposal(drafter, tokens, 7).size(), 7u);
+  EXPECT_EQ(drafter.needed_match(), SuffixDrafter::kMinMatch);
+  EXPECT_EQ(proposal(drafter, tokens, 7).size(), 7u);  // nothing new
+  EXPECT_EQ(drafter.needed_match(), SuffixDrafter::kMinMatch);
 }
 
 // The longest match of a short text, by looking everywhere.
@@ -101,10 +147,11 @@ TEST(SuffixDrafter, EqualsASearchOfTheWholeText) {
         longest = std::max(longest, length);
       }
       const Tokens drafts = proposal(drafter, tokens, 100);
-      if (longest < SuffixDrafter::kMinMatch) {
+      const uint32_t needed = drafter.needed_match();
+      if (longest < needed) {
         EXPECT_TRUE(drafts.empty());
       } else if (std::ranges::count(tokens, tokens.back()) <= SuffixDrafter::kMaxCandidates) {
-        EXPECT_EQ(drafts.size(), longest - 2);
+        EXPECT_EQ(drafts.size(), longest - needed + 1);
       }
       // The match and the drafts occur in the text, or go on with a loop.
       if (drafts.empty()) continue;

@@ -91,17 +91,29 @@ Status ProgramEngine::step(std::vector<StepEvent>* events) {
   shares_.clear();
   std::ranges::fill(page_tables_, std::span<const uint32_t>());
   const bool is_prefill = turn.phase == RequestScheduler::Phase::kPrefill;
-  if (is_prefill) {
-    gather_prompt(turn.slots.front(), events);
-  } else {
-    gather_blocks(turn.slots, events);
-  }
+  return is_prefill ? prefill(turn.slots.front(), events) : decode(turn.slots, events);
+}
+
+Status ProgramEngine::prefill(uint32_t slot, std::vector<StepEvent>* events) {
+  gather_prompt(slot, events);
   if (shares_.empty()) return {};
-  for (const Share& share : shares_) page_tables_[share.slot] = sessions_[share.slot]->pages();
-  US_TRY(run(is_prefill ? kPrefill : kDecode));
-  for (const Share& share : shares_) {
-    is_prefill ? deliver_prompt(share, events) : deliver_block(share, events);
-  }
+  US_TRY(run(kPrefill));
+  for (const Share& share : shares_) deliver_prompt(share, events);
+  return {};
+}
+
+Status ProgramEngine::decode(std::span<const uint32_t> slots, std::vector<StepEvent>* events) {
+  LapClock clock;
+  gather_blocks(slots, &clock, events);
+  if (shares_.empty()) return {};
+  clock.lap(&decode_times_.other_s);
+  US_TRY(run(kDecode));
+  clock.lap(&decode_times_.verify_s);
+  decode_times_.draft_s += output_.draft_s;
+  decode_times_.verify_s -= output_.draft_s;
+  for (const Share& share : shares_) deliver_block(share, events);
+  clock.lap(&decode_times_.other_s);
+  ++decode_times_.num_steps;
   return {};
 }
 
@@ -128,16 +140,19 @@ void ProgramEngine::gather_prompt(uint32_t slot, std::vector<StepEvent>* events)
 
 // Room for all anchors comes first, so that no draft takes the page that another session needs to
 // go on; then drafts get what columns and pages are left.
-void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, std::vector<StepEvent>* events) {
+void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
+                                  std::vector<StepEvent>* events) {
   std::vector<uint32_t> served;
   std::vector<uint32_t> wanted;
   for (const uint32_t slot : slots) {
     if (reserve_or_end(slot, 1, events)) served.push_back(slot);
   }
+  clock->lap(&decode_times_.other_s);
   wanted.reserve(served.size());
   for (const uint32_t slot : served) {
     wanted.push_back(sessions_[slot]->propose_block(settings_.block_size));
   }
+  clock->lap(&decode_times_.draft_s);
   const std::vector<uint32_t> given = share_columns(wanted, programs_[kDecode].width);
   for (size_t i = 0; i < served.size(); ++i) {
     Session& session = *sessions_[served[i]];
@@ -204,8 +219,10 @@ void ProgramEngine::end_session(uint32_t slot) {
 
 // Runs columns_ and checks what comes back.
 Status ProgramEngine::run(uint32_t program_index) {
+  for (const Share& share : shares_) page_tables_[share.slot] = sessions_[share.slot]->pages();
   const program::StepInput input{.columns = columns_, .page_tables = page_tables_};
   output_.columns.clear();
+  output_.draft_s = 0;
   Status status = executor_->run(program_index, input, &output_);
   if (status) status = check_output();
   if (!status) return fail(std::move(status).error());

@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/kv_pages.h"
+#include "engine/lap_clock.h"
 #include "engine/scheduler.h"
 #include "engine/session.h"
 #include "engine/settings.h"
@@ -37,6 +38,7 @@ class ProgramEngine final : public Engine {
   bool idle() const override { return scheduler_.idle(); }
   Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                    const std::function<void(uint32_t)>& progress) override;
+  DecodeTimes decode_times() const override { return decode_times_; }
   uint32_t max_context() const override { return settings_.max_context; }
   const std::vector<program::Program>& programs() const override { return programs_; }
 
@@ -61,12 +63,15 @@ class ProgramEngine final : public Engine {
   Status copy_caches(uint32_t from_slot, uint32_t to_slot, uint32_t num_positions);
   bool reserve_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events);
   void gather_prompt(uint32_t slot, std::vector<StepEvent>* events);
-  void gather_blocks(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
+  void gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
+                     std::vector<StepEvent>* events);
   void deliver_prompt(const Share& share, std::vector<StepEvent>* events);
   void deliver_block(const Share& share, std::vector<StepEvent>* events);
   std::optional<FinishReason> take_token(Session& session, size_t column,
                                          std::vector<StepEvent>* events);
   void end_session(uint32_t slot);
+  Status decode(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
+  Status prefill(uint32_t slot, std::vector<StepEvent>* events);
   Status run(uint32_t program_index);
   Status check_output() const;
   Status check_accepted(const Share& share) const;
@@ -81,6 +86,7 @@ class ProgramEngine final : public Engine {
   RequestScheduler scheduler_;
   std::vector<std::optional<Session>> sessions_;  // [num_sequences]; the index is the sequence
   SessionId next_id_ = 1;
+  DecodeTimes decode_times_;
   std::optional<Error> failure_;  // set for good when the executor cannot go on
 
   // The step at hand.

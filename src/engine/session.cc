@@ -66,6 +66,7 @@ void Session::append_block(uint32_t count, uint32_t sequence,
                            std::vector<program::Column>* columns) {
   US_CHECK(count > 0 && count <= drafts_.size() + 1, "{} columns of {}", count, drafts_.size() + 1);
   const uint32_t num_drafts = count - 1;
+  const size_t anchor = columns->size();
   append_columns(1, sequence, columns);
   draft_adjustments_.resize(num_drafts);
   std::optional<Penalties> ahead;  // with the drafts so far
@@ -80,6 +81,10 @@ void Session::append_block(uint32_t count, uint32_t sequence,
       adjustments = draft_adjustments_[i];
     }
     ask_for_logits(adjustments, &columns->back());
+  }
+  if (params_.sampling.acceptance == Acceptance::kKeyed) return;
+  for (uint32_t i = 0; i < num_drafts; ++i) {
+    (*columns)[anchor + i].sampling.proposed_token_id = drafts_[i];
   }
 }
 

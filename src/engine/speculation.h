@@ -16,6 +16,8 @@ class SpeculationStats {
   void add(const VerifyCycle& cycle) {
     ++num_cycles_;
     num_tokens_ += cycle.num_tokens;
+    if (lengths_.size() < cycle.num_tokens) lengths_.resize(cycle.num_tokens);
+    if (cycle.num_tokens > 0) ++lengths_[cycle.num_tokens - 1];
     if (positions_.size() < cycle.num_drafts) positions_.resize(cycle.num_drafts);
     for (uint32_t i = 0; i < cycle.num_drafts; ++i) {
       ++positions_[i].num_drafts;
@@ -34,10 +36,14 @@ class SpeculationStats {
   }
 
   uint64_t num_cycles() const { return num_cycles_; }
+  uint64_t num_tokens() const { return num_tokens_; }
   bool has_drafts() const { return !positions_.empty(); }
 
   // Tokens a cycle, the target's own included; 0 without cycles.
   double accepted_length() const { return ratio(num_tokens_, num_cycles_); }
+
+  // [tokens - 1]: how many cycles gave so many tokens.
+  std::span<const uint64_t> lengths() const { return lengths_; }
 
   // [draft position]: the share of the drafts there that were accepted.
   std::vector<double> acceptance() const {
@@ -58,6 +64,7 @@ class SpeculationStats {
 
   uint64_t num_cycles_ = 0;
   uint64_t num_tokens_ = 0;
+  std::vector<uint64_t> lengths_;
   std::vector<Position> positions_;
 };
 

@@ -202,6 +202,42 @@ TEST(Speculation, PagesOfWrongDraftsAreGivenBack) {
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 3);
 }
 
+TEST(Speculation, RejectionProposesEachDraftToTheColumnBeforeIt) {
+  for (const Acceptance acceptance : {Acceptance::kKeyed, Acceptance::kRejection}) {
+    Harness harness(drafting(DrafterKind::kRandom, 1, 4));
+    GenerationParams params;
+    params.sampling.acceptance = acceptance;
+    ASSERT_TRUE(harness.engine->start(prompt_of(8), params));
+    ASSERT_TRUE(harness.step());
+    EXPECT_EQ(harness.executor->steps.back().columns.back().sampling.proposed_token_id, -1);
+    ASSERT_TRUE(harness.step());
+    const auto& columns = harness.executor->steps.back().columns;
+    ASSERT_EQ(columns.size(), 4u);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      const bool is_proposed = acceptance == Acceptance::kRejection && i + 1 < columns.size();
+      EXPECT_EQ(columns[i].sampling.proposed_token_id, is_proposed ? columns[i + 1].token_id : -1);
+    }
+  }
+}
+
+TEST(Speculation, TimesAreThoseOfTheDecodeSteps) {
+  Harness harness(drafting(DrafterKind::kRandom, 1, 4));
+  harness.executor->draft_s = 2;  // longer than the step: the parts are told apart, not clamped
+  ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));
+  ASSERT_TRUE(harness.step());
+  EXPECT_EQ(harness.engine->decode_times().num_steps, 0u);
+  EXPECT_EQ(harness.engine->decode_times().total_s(), 0);
+  ASSERT_TRUE(harness.step());
+  ASSERT_TRUE(harness.step());
+  const DecodeTimes times = harness.engine->decode_times();
+  EXPECT_EQ(times.num_steps, 2u);
+  EXPECT_GT(times.draft_s, 4);
+  EXPECT_GT(times.verify_s, -4);
+  EXPECT_LT(times.verify_s, 0);
+  EXPECT_GT(times.other_s, 0);
+  EXPECT_GT(times.total_s(), 0);
+}
+
 TEST(Speculation, AcceptingMoreThanWasDraftedIsAnInternalError) {
   Harness harness(drafting(DrafterKind::kRandom, 1, 4));
   ASSERT_TRUE(harness.engine->start(prompt_of(8), {}));
@@ -258,7 +294,7 @@ TEST(Speculation, ABlockOfTheProgramEndsAtStopsAndLimits) {
   }
 }
 
-TEST(Speculation, PenaltiesOfTheOutputMoveDraftingToTheHost) {
+TEST(Speculation, PenaltiesOfTheOutputAndRejectionMoveDraftingToTheHost) {
   const auto kind_with = [](auto&& change) {
     SamplingParams params;
     change(params);
@@ -268,6 +304,8 @@ TEST(Speculation, PenaltiesOfTheOutputMoveDraftingToTheHost) {
   EXPECT_EQ(kind_with([](auto& p) { p.repetition_penalty = 1.1F; }), DrafterKind::kSuffix);
   EXPECT_EQ(kind_with([](auto& p) { p.presence_penalty = 0.5F; }), DrafterKind::kSuffix);
   EXPECT_EQ(kind_with([](auto& p) { p.frequency_penalty = -0.5F; }), DrafterKind::kSuffix);
+  EXPECT_EQ(kind_with([](auto& p) { p.acceptance = Acceptance::kRejection; }),
+            DrafterKind::kSuffix);
   SamplingParams other;
   other.presence_penalty = 1;
   EXPECT_EQ(session_drafter(DrafterKind::kRandom, other), DrafterKind::kRandom);
@@ -316,7 +354,9 @@ TEST(SpeculationStats, CountsPerPosition) {
   stats.add({.num_drafts = 1, .num_accepted = 1, .num_tokens = 2});
   stats.add({.num_drafts = 2, .num_accepted = 2, .num_tokens = 2});
   EXPECT_EQ(stats.num_cycles(), 4u);
+  EXPECT_EQ(stats.num_tokens(), 7u);
   EXPECT_EQ(stats.accepted_length(), 7.0 / 4);
+  EXPECT_TRUE(std::ranges::equal(stats.lengths(), std::vector<uint64_t>{1, 3}));
   EXPECT_EQ(stats.acceptance(), (std::vector<double>{1, 0.5, 0}));
   SpeculationStats sum;
   sum.add({.num_drafts = 1, .num_accepted = 0, .num_tokens = 1});

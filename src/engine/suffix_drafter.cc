@@ -27,19 +27,20 @@ uint32_t match_length(std::span<const int32_t> tokens, uint32_t end) {
 
 void SuffixDrafter::propose(std::span<const int32_t> tokens, uint32_t limit,
                             std::vector<int32_t>* drafts) {
+  judge_proposal(tokens);
   if (tokens.size() < kMinMatch) return;
   add_to_index(tokens);
   const auto found = newest_.find(hash_of_end(tokens));
   uint32_t end = found == newest_.end() ? 0 : found->second;
   uint32_t best_end = 0;
-  uint32_t best_length = kMinMatch - 1;
+  uint32_t best_length = needed_match_ - 1;
   for (uint32_t i = 0; i < kMaxCandidates && end != 0; ++i, end = older_[end]) {
     const uint32_t length = match_length(tokens, end);
     if (length <= best_length) continue;
     best_length = length;
     best_end = end;
   }
-  const uint32_t count = std::min(limit, best_length - (kMinMatch - 1));
+  const uint32_t count = std::min(limit, best_length - (needed_match_ - 1));
   const size_t first_draft = drafts->size();
   for (uint32_t i = 0; i < count; ++i) {
     // Past the text's end a copy goes on with itself: the text is a loop.
@@ -47,6 +48,23 @@ void SuffixDrafter::propose(std::span<const int32_t> tokens, uint32_t limit,
     drafts->push_back(from < tokens.size() ? tokens[from]
                                            : (*drafts)[first_draft + from - tokens.size()]);
   }
+  proposed_at_ = tokens.size();
+  proposed_.assign(drafts->begin() + static_cast<ptrdiff_t>(first_draft), drafts->end());
+}
+
+// Against what has come since, as far as that goes: columns may have been short.
+void SuffixDrafter::judge_proposal(std::span<const int32_t> tokens) {
+  const auto since = tokens.subspan(std::min(proposed_at_, tokens.size()));
+  const size_t count = std::min(since.size(), proposed_.size());
+  if (count > 0) {
+    const auto come = since.first(count);
+    if (come.front() != proposed_.front()) {
+      needed_match_ = std::min(needed_match_ + kMatchStep, kMaxMatch);
+    } else if (std::ranges::equal(come, std::span(proposed_).first(count))) {
+      needed_match_ = std::max(needed_match_ - kMatchStep, kMinMatch);
+    }
+  }
+  proposed_.clear();
 }
 
 // All ends but the text's own, which nothing follows yet.

@@ -24,6 +24,9 @@ struct ColumnSampling {
   float top_p = 1;
   float min_p = 0;
   uint64_t seed = 0;
+  // >= 0: this token is proposed to be chosen. Chosen by rejection sampling then: it with its
+  // probability, else another one by noise of its own. Without effect at temperature 0.
+  int32_t proposed_token_id = -1;
   uint32_t num_logprobs = 0;     // most likely tokens to report
   int32_t forced_token_id = -1;  // >= 0: choose this one (scoring, replay); its logprob is reported
   std::span<const LogitAdjustment> adjustments;  // sorted by token_id
@@ -58,6 +61,7 @@ struct ColumnOutput {
 
 struct StepOutput {
   std::vector<ColumnOutput> columns;  // one per StepInput column
+  double draft_s = 0;  // from the step's begin to the last draft; 0 without a draft part
 };
 
 }  // namespace ultraspeed::program

@@ -2,6 +2,9 @@
 // several sequences; what planner and executor refuse.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <span>
+
 #include "base/check.h"
 #include "cpu/executor.h"
 #include "model/drafter.h"
@@ -104,6 +107,19 @@ TEST_P(DrafterScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
       }
     }
   }
+}
+
+TEST_P(DrafterScheduleTest, TheDraftPartTakesAPartOfTheTime) {
+  RunnerOptions options;
+  options.num_workers = 2;
+  ModelRunner runner = open(options);
+  ASSERT_TRUE(runner.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
+  const auto begin = std::chrono::steady_clock::now();
+  const auto output = runner.step(runner.draft_block(kPrompt.back(), kRows));
+  const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - begin;
+  ASSERT_TRUE(output) << output.error().message;
+  EXPECT_GT(output->draft_s, 0);
+  EXPECT_LT(output->draft_s, whole.count());
 }
 
 TEST_P(DrafterScheduleTest, RandomOrdersOverPoisonGiveTheSameBits) {

@@ -120,6 +120,8 @@ TEST(CliErrors, Drafters) {
                  {"--drafter", "'mtp' is no drafter", "none, suffix, random, replay:N", "dflash"});
     expect_error(run_cli({command, kTinyMimo, "--drafter", "dflash"}), 1,
                  {"--drafter dflash: no folder", "tiny-mimo/dflash"});
+    expect_error(run_cli({command, "--acceptance", "typical"}), 2,
+                 {"--acceptance", "'typical' is no acceptance; expected keyed or rejection"});
   }
   expect_error(run_cli({"run", "--user", "Hi", "--drafter", "replay:5", "--block", "4"}), 1,
                {"--drafter replay:5", "the block of 4 tokens (see --block)"});

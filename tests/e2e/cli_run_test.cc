@@ -99,6 +99,19 @@ TEST(Run, NoDrafterChangesTheText) {
   EXPECT_EQ(replay["per_position"], (json{1.0, 1.0, 1.0, 0.0}));
 }
 
+TEST(Run, RejectionIsAFunctionOfTheDrafterToo) {
+  const auto ids_of = [](const char* drafter, const char* acceptance, const char* temperature) {
+    return run_json({"--prompt", "for (int i = 0; i < 10; ++i) {", "--max-tokens", "48", "--seed",
+                     "5", "--temperature", temperature, "--drafter", drafter, "--acceptance",
+                     acceptance})["ids"];
+  };
+  // Without drafts, and at temperature 0, both rules are one.
+  EXPECT_EQ(ids_of("none", "rejection", "0.7"), ids_of("none", "keyed", "0.7"));
+  EXPECT_EQ(ids_of("suffix", "rejection", "0"), ids_of("suffix", "keyed", "0"));
+  EXPECT_EQ(ids_of("random", "rejection", "0.7"), ids_of("random", "rejection", "0.7"));
+  EXPECT_NE(ids_of("random", "rejection", "0.7"), ids_of("random", "keyed", "0.7"));
+}
+
 TEST(Run, ShowsTheAcceptedLength) {
   const Finished replayed =
       run_cli({"run", kTinyMimo, "--user", kQuestion, "--greedy", "--drafter", "replay:4"});

@@ -10,6 +10,7 @@
 #include "base/philox.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/ops/ops.h"
+#include "cpu/ops/rejection.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -149,6 +150,15 @@ class Candidates {
     std::erase_if(ids_, [&](uint32_t id) { return weight(id) < min_p; });
   }
 
+  // f64 [vocab_size], with sum 1.
+  std::vector<double> probabilities() const {
+    std::vector<double> p(values_.size(), 0);
+    double sum = 0;
+    for (const uint32_t id : ids_) sum += p[id] = weight(id);
+    for (const uint32_t id : ids_) p[id] /= sum;
+    return p;
+  }
+
   // Skips the noise, then its logarithms, where even their bounds could not win.
   uint32_t choose(uint64_t seed, uint32_t position) const {
     double best = -std::numeric_limits<double>::infinity();
@@ -193,29 +203,56 @@ class Candidates {
   std::vector<uint32_t> ids_;  // ascending
 };
 
-uint32_t choose(std::span<const float> values, uint32_t position,
-                const program::ColumnSampling& sampling) {
-  US_CHECK(sampling.temperature >= 0 && sampling.temperature < kInfinity, "temperature {}",
+// REQUIRES: a temperature above 0.
+Candidates make_candidates(std::span<const float> values, const program::ColumnSampling& sampling) {
+  US_CHECK(sampling.temperature > 0 && sampling.temperature < kInfinity, "temperature {}",
            sampling.temperature);
-  if (sampling.temperature == 0) return argmax(values);
   US_CHECK(sampling.top_p > 0, "top_p {}", sampling.top_p);
   US_CHECK(sampling.min_p >= 0 && sampling.min_p < 1, "min_p {}", sampling.min_p);
   Candidates candidates(values, sampling.temperature);
   candidates.keep_top_k(sampling.top_k);
   candidates.keep_top_p(sampling.top_p);
   candidates.keep_min_p(sampling.min_p);
+  return candidates;
+}
+
+// The proposed token, or what replaces it.
+uint32_t verify_proposed(const Candidates& candidates, uint32_t position,
+                         const program::ColumnSampling& sampling) {
+  const auto proposed = static_cast<uint32_t>(sampling.proposed_token_id);
+  const std::vector<double> p = candidates.probabilities();
+  std::vector<double> q(p.size(), 0);
+  q[proposed] = 1;
+  const uint64_t accept_seed = seed_for(sampling.seed, RandomPurpose::kAcceptDraft);
+  const uint64_t recover_seed = seed_for(sampling.seed, RandomPurpose::kRecoverToken);
+  const auto noise = [&](uint32_t id) {
+    return gumbel_from_bits(random_bits(recover_seed, position, id));
+  };
+  return accept_or_recover(p, q, proposed, random_uniform(accept_seed, position, 0), noise)
+      .token_id;
+}
+
+uint32_t choose(std::span<const float> values, uint32_t position,
+                const program::ColumnSampling& sampling) {
+  if (sampling.temperature == 0) return argmax(values);
+  const Candidates candidates = make_candidates(values, sampling);
+  if (sampling.proposed_token_id >= 0) return verify_proposed(candidates, position, sampling);
   return candidates.choose(sampling.seed, position);
+}
+
+// Errors unless `token_id` is one of the vocabulary, or none.
+Status check_token(std::string_view what, int32_t token_id, size_t vocab_size, uint32_t position) {
+  if (token_id < 0 || static_cast<size_t>(token_id) < vocab_size) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "sampling after position {}: the {} token is {}, expected 0 to {}", position,
+                    what, token_id, vocab_size - 1);
 }
 
 Result<uint32_t> chosen_token(std::span<const float> logits, uint32_t position,
                               const program::ColumnSampling& sampling) {
-  if (sampling.forced_token_id >= 0) {
-    const auto forced = static_cast<uint32_t>(sampling.forced_token_id);
-    if (forced < logits.size()) return forced;
-    return make_error(ErrorCode::kInvalidArgument,
-                      "sampling after position {}: the forced token is {}, expected 0 to {}",
-                      position, forced, logits.size() - 1);
-  }
+  US_TRY(check_token("forced", sampling.forced_token_id, logits.size(), position));
+  US_TRY(check_token("proposed", sampling.proposed_token_id, logits.size(), position));
+  if (sampling.forced_token_id >= 0) return static_cast<uint32_t>(sampling.forced_token_id);
   if (sampling.adjustments.empty()) return choose(logits, position, sampling);
   US_ASSIGN(const std::vector<float> values,
             adjusted_logits(logits, position, sampling.adjustments));
@@ -223,6 +260,13 @@ Result<uint32_t> chosen_token(std::span<const float> logits, uint32_t position,
 }
 
 }  // namespace
+
+Result<std::vector<double>> sampling_probabilities(std::span<const float> logits, uint32_t position,
+                                                   const program::ColumnSampling& sampling) {
+  US_ASSIGN(const std::vector<float> values,
+            adjusted_logits(logits, position, sampling.adjustments));
+  return make_candidates(values, sampling).probabilities();
+}
 
 Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint32_t position,
                                             const program::ColumnSampling& sampling) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "program/step.h"
@@ -19,6 +20,8 @@ namespace ultraspeed::cpu {
 //   top_p   the fewest largest x whose probabilities sum to top_p or more; at least one
 //   min_p   those with probability >= min_p * the largest probability
 //   choose  argmax of x + Gumbel noise of (seed, stream `position`, index token id), base/philox.h
+//           with a proposed token: that one with its probability, else one of the others by theirs
+//           (cpu/ops/rejection.h), with noise of seeds of their own at the same stream
 // Wherever logits are equal the lower id comes first. The noise is keyed by the position of the
 // column itself, the one before the chosen token's; so the choice is a pure function of the
 // arguments, whoever asks, in whatever batch. A forced token is "chosen" without any of this.
@@ -28,5 +31,10 @@ namespace ultraspeed::cpu {
 // REQUIRES: temperature >= 0, top_p > 0, 0 <= min_p < 1, all finite.
 Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint32_t position,
                                             const program::ColumnSampling& sampling);
+
+// What the steps before `choose` leave: the probabilities f64 [vocab_size] of each token.
+// Errors: as sample_column(). REQUIRES: the same, and a temperature above 0.
+Result<std::vector<double>> sampling_probabilities(std::span<const float> logits, uint32_t position,
+                                                   const program::ColumnSampling& sampling);
 
 }  // namespace ultraspeed::cpu

@@ -1,0 +1,22 @@
+// What `bench decode` decodes: built-in prompts, or those of a file.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/bench_decode.h"
+#include "apps/loaded_model.h"
+#include "base/result.h"
+
+namespace ultraspeed::apps {
+
+// The samples, and beginnings of edited code that the bundled model goes on with by repeating what
+// stands above: what suffix lookup is for. Errors: kNotFound for a model without a tokenizer.
+Result<std::vector<BenchPrompt>> built_in_prompts(const LoadedModel& model);
+
+// A JSON array, or JSON values line by line; each is a text, an array of messages, or an object
+// with prompt_ids (ids), messages (and perhaps tools) or prompt (text), and perhaps name and stop
+// (a text or several). Errors name file and prompt.
+Result<std::vector<BenchPrompt>> read_prompts(const LoadedModel& model, const std::string& path);
+
+}  // namespace ultraspeed::apps

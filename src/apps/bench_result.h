@@ -1,0 +1,61 @@
+// The numbers of `bench decode`: medians over the passes of one drafter.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apps/bench_decode.h"
+
+namespace ultraspeed::apps {
+
+// All that was measured of one drafter at one block size and number of streams.
+struct BenchResult {
+  std::string drafter;
+  uint32_t block = 1;
+  uint32_t streams = 1;
+  std::vector<DecodePass> passes;  // in the order of the repeats; at least one
+
+  double tokens_per_second() const;  // of all streams together
+  double draft_ms() const;           // mean of a cycle
+  double verify_ms() const;
+  double other_ms() const;
+  double cycle_ms() const;
+
+  // The same in every pass, as the texts are.
+  const engine::SpeculationStats& speculation() const { return passes.front().speculation; }
+};
+
+// How much faster than `base`, a pass with the pass beside it, so that what slows both cancels.
+// REQUIRES: as many passes.
+double speedup(const BenchResult& result, const BenchResult& base);
+
+// The same of one prompt. REQUIRES: one stream. 0 where the prompt's text has a single token.
+double prompt_speedup(const BenchResult& result, const BenchResult& base, size_t prompt);
+
+// Of an even number the mean of the two in the middle. REQUIRES: not empty.
+double median(std::vector<double> values);
+
+// Everything that one run of the command measured.
+struct BenchReport {
+  std::string model;
+  std::string processor;
+  uint32_t threads = 0;
+  uint32_t max_tokens = 0;
+  std::vector<BenchPrompt> prompts;
+  std::vector<BenchResult> results;  // by streams, then block, then drafter
+
+  // The first drafter's result with the same block and streams.
+  const BenchResult& base_of(const BenchResult& result) const;
+};
+
+// Tables; ends with a newline. per_prompt: those of the prompts, too.
+std::string bench_tables(const BenchReport& report, bool per_prompt);
+
+// One JSON object; ends with a newline.
+std::string bench_json(const BenchReport& report);
+
+// A picture of tokens per second, accepted length and its histogram.
+std::string bench_svg(const BenchReport& report);
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,112 @@
+// ultraspeed bench decode: what it measures of the bundled model, where it reads and writes, and
+// what it refuses.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "e2e/cli.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::test {
+namespace {
+
+using nlohmann::json;
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+TEST(Bench, ComparesDraftersOnTheBuiltInPrompts) {
+  const TemporaryDirectory directory;
+  const std::string svg = directory.path() + "/bench.svg";
+  const json report = run_cli_json({"bench", "decode", "--drafters", "none,suffix,replay:4",
+                                    "--repeat", "1", "--max-tokens", "24", "--svg", svg});
+  ASSERT_GE(report["num_prompts"].get<int>(), 12);
+  ASSERT_EQ(report["results"].size(), 3u);
+  const json& none = report["results"][0];
+  EXPECT_EQ(none["accepted_length"], 1);
+  EXPECT_EQ(none["speedup"], 1);
+  EXPECT_GT(none["tokens_per_second"].get<double>(), 0);
+  EXPECT_EQ(none["per_position"], json::array());
+  const json& suffix = report["results"][1];
+  EXPECT_GT(suffix["accepted_length"].get<double>(), 2);  // most prompts are edits
+  EXPECT_GT(suffix["cycle_ms"]["draft"].get<double>(), 0);
+  EXPECT_LT(suffix["cycles"], none["cycles"]);
+  const json& replay = report["results"][2];
+  EXPECT_EQ(replay["per_position"][2], 1);
+  EXPECT_LT(replay["per_position"][3].get<double>(), 0.1);  // it is spoilt there
+  EXPECT_EQ(read_text(svg).substr(0, 5), "<svg ");
+}
+
+TEST(Bench, SweepsStreamsAndBlocks) {
+  const TemporaryDirectory directory;
+  const std::string prompts =
+      write_text(directory.path(), "p.jsonl",
+                 "\"int main() {\"\n\n[{\"role\": \"user\", \"content\": \"2 + 2?\"}]\n"
+                 "{\"name\": \"third\", \"prompt\": \"def add(a, b):\", \"stop\": \"\\n\\n\"}\n"
+                 "{\"prompt_ids\": [318, 258]}\n");
+  const json report =
+      run_cli_json({"bench", "decode", "--prompts", prompts, "--streams", "1,3", "--block", "2,4",
+                    "--repeat", "1", "--max-tokens", "16", "-t", "1"});
+  EXPECT_EQ(report["num_prompts"], 4);
+  EXPECT_EQ(report["threads"], 1);
+  std::vector<std::string> cells;
+  for (const json& result : report["results"]) {
+    cells.push_back(std::to_string(result["streams"].get<int>()) + "/" +
+                    std::to_string(result["block"].get<int>()) + "/" +
+                    result["drafter"].get<std::string>());
+  }
+  EXPECT_EQ(cells, (std::vector<std::string>{"1/2/none", "1/2/suffix", "1/4/none", "1/4/suffix",
+                                             "3/2/none", "3/2/suffix", "3/4/none", "3/4/suffix"}));
+  EXPECT_EQ(report["results"][0]["prompts"][2]["name"], "third");
+  EXPECT_EQ(report["results"][4]["prompts"], json::array());
+  EXPECT_LE(report["results"][1]["cycles_by_length"].size(), 2u);
+}
+
+TEST(Bench, PrintsTables) {
+  const Finished finished = run_cli(
+      {"bench", "decode", "--prompts", "-", "--repeat", "1", "--max-tokens", "8", "--per-prompt"},
+      "[\"for (int i = 0; i < 10; ++i)\"]");
+  EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+  EXPECT_NE(finished.output.find(", 1 prompts, up to 8 tokens each"), std::string::npos);
+  EXPECT_NE(finished.output.find("streams block  drafter"), std::string::npos);
+  EXPECT_NE(finished.output.find("prompt 1 (8 tokens)\n"), std::string::npos) << finished.output;
+}
+
+TEST(Bench, RefusesWhatItCannotMeasure) {
+  const auto errors = [](std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.insert(arguments.begin(), {"bench", "decode"});
+    const Finished finished = run_cli(arguments, input);
+    EXPECT_NE(finished.exit_code, 0);
+    EXPECT_EQ(finished.output, "");
+    return finished.errors;
+  };
+  const auto expect = [&](const std::string& text, const std::string& piece) {
+    EXPECT_NE(text.find(piece), std::string::npos) << text;
+  };
+  expect(errors({"--drafters", "none,magic"}), "'magic' is no drafter");
+  expect(errors({"--drafters", "none,suffix,none"}), "--drafters: none is named twice");
+  expect(errors({"--drafters", "replay:5", "--block", "8,4"}), "more than the block of 4 tokens");
+  expect(errors({"--block", "0"}), "--block");
+  expect(errors({"--streams", "1,65"}), "--streams");
+  expect(errors({"--repeat", "0"}), "--repeat");
+  expect(errors({"--max-tokens", "1"}), "--max-tokens");
+  expect(errors({"--prompts", "/nowhere.json"}), "/nowhere.json");
+  expect(errors({"--prompts", "-"}, "[]"), "standard input: no prompts in it");
+  expect(errors({"--prompts", "-"}, "\"a\"\n{\n"), "standard input, line 2");
+  expect(errors({"--prompts", "-"}, "[7]"), "standard input: prompt 1: it is a number");
+  expect(errors({"--prompts", "-"}, R"(["a", {"text": "b"}])"), "prompt 2: an object without");
+  expect(errors({"--prompts", "-"}, R"([{"prompt": "b", "stop": 3}])"), "prompt 1: its stop");
+  expect(errors({"--prompts", "-"}, R"([{"prompt_ids": ["b"]}])"), "prompt 1: its prompt_ids");
+  expect(errors({"--prompts", "-"}, R"([{"prompt_ids": [99999]}])"), "99999");
+  const Finished bare = run_cli({"bench"});
+  EXPECT_NE(bare.exit_code, 0);
+}
+
+}  // namespace
+}  // namespace ultraspeed::test
