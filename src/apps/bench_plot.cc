@@ -12,7 +12,7 @@ namespace {
 constexpr double kMargin = 20;
 constexpr double kPanelHeight = 230;
 constexpr double kMinWidth = 720;
-constexpr double kGroupWidth = 110;
+constexpr double kGroupWidth = 130;
 
 std::string group_name(const BenchResult& result) {
   return fmt::format("{} stream{}, block {}", result.streams, result.streams == 1 ? "" : "s",
