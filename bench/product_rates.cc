@@ -52,7 +52,7 @@ void measure(const Case& shape) {
       {shape.format, shape.rows, shape.cols, packed.data(), true}, 0, shape.rows, shape.chunks};
   fmt::print("{:<14} {:>5} x {:<5} {} chunks:", tensor::weight_format_name(shape.format),
              shape.rows, shape.cols, shape.chunks);
-  for (const uint32_t num_inputs : {1u, 2u, 4u, 8u, 16u}) {
+  for (const uint32_t num_inputs : {1u, 2u, 3u, 4u, 6u, 8u}) {
     const std::vector<float> values(size_t{num_inputs} * shape.cols, 0.5F);
     std::vector<const float*> x;
     for (uint32_t i = 0; i < num_inputs; ++i) x.push_back(&values[size_t{i} * shape.cols]);

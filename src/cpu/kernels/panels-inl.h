@@ -10,6 +10,7 @@
 #endif
 
 #include <algorithm>
+#include <bit>
 
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/lanes-inl.h"
@@ -174,6 +175,7 @@ constexpr uint32_t kLaneOrder[16] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 
 
 // Running sums that the registers hold beside the decoded weights.
 constexpr size_t kMaxSums = kVectorLanes == 16 ? 16 : 4;
+constexpr size_t kMaxInputs = kVectorLanes == 16 ? 8 : 4;
 
 HWY_INLINE void add_scaled(const Lanes16& weights, float x, Lanes16* sum) {
   const FloatVector factor = hn::Set(FloatTag(), x);
@@ -227,7 +229,7 @@ HWY_INLINE void store_rows(const Lanes16& sums, uint32_t begin, uint32_t end, fl
 template <class Panel, size_t P, size_t S>
 HWY_NOINLINE void multiply_panels_inputs(const MatrixRows& rows, const float* const* x,
                                          uint32_t input, const ProductOutput& out) {
-  constexpr size_t kAtOnce = kMaxSums / P;
+  constexpr size_t kAtOnce = std::bit_floor(kMaxSums / P);
   constexpr size_t kGroups = 16 / kAtOnce;
   const uint32_t chunk_steps = rows.matrix.cols / 16 / rows.num_chunks;
   const uint32_t rows_end = rows.row + rows.num_rows;
@@ -260,23 +262,25 @@ HWY_INLINE void multiply_panels_chunks(const MatrixRows& rows, const float* cons
   multiply_panels_inputs<Panel, P, 1>(rows, x, input, out);
 }
 
-// More inputs at once share the decoding of a weight.
+// As many inputs at once as fit share the decoding of a weight.
+template <class Panel, size_t P = 1>
+HWY_INLINE void multiply_panels_rest(const MatrixRows& rows, const float* const* x,
+                                     uint32_t num_inputs, uint32_t input,
+                                     const ProductOutput& out) {
+  if constexpr (P < kMaxInputs) {
+    if (num_inputs - input > P) {
+      return multiply_panels_rest<Panel, P + 1>(rows, x, num_inputs, input, out);
+    }
+  }
+  multiply_panels_chunks<Panel, P>(rows, x, input, out);
+}
+
 template <class Panel>
 HWY_INLINE void multiply_panels(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
                                 const ProductOutput& out) {
-  uint32_t input = 0;
-  if constexpr (kMaxSums == 16) {
-    for (; num_inputs - input >= 8; input += 8) {
-      multiply_panels_chunks<Panel, 8>(rows, x, input, out);
-    }
+  for (uint32_t input = 0; input < num_inputs; input += kMaxInputs) {
+    multiply_panels_rest<Panel>(rows, x, num_inputs, input, out);
   }
-  for (; num_inputs - input >= 4; input += 4) {
-    multiply_panels_chunks<Panel, 4>(rows, x, input, out);
-  }
-  for (; num_inputs - input >= 2; input += 2) {
-    multiply_panels_chunks<Panel, 2>(rows, x, input, out);
-  }
-  if (input < num_inputs) multiply_panels_chunks<Panel, 1>(rows, x, input, out);
 }
 
 }  // namespace HWY_NAMESPACE
