@@ -16,11 +16,6 @@ if(ULTRASPEED_SANITIZE)
     # g++ 12 warns of std::optional in instrumented code; release checks. Clang has no such warning.
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE})
-  target_compile_definitions(ultraspeed_flags INTERFACE US_SANITIZED)
-  # Instrumented templates are most of a sanitizer build: several sources of a target are compiled
-  # as one. Release compiles each alone, so that a missing include shows.
-  set(CMAKE_UNITY_BUILD ON)
-  set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
 endif()
 
 # add_module(NAME SOURCES a.cc ... DEPS base ... LIBS third_party ...)
@@ -31,6 +26,11 @@ function(add_module name)
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   if(ARG_SOURCES)
     add_library(${target} STATIC ${ARG_SOURCES})
+    if(ULTRASPEED_SANITIZE)
+      # Instrumented templates are most of a sanitizer build: several sources of a module are
+      # compiled as one. Release compiles each alone, so that a missing include shows.
+      set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    endif()
     target_link_libraries(${target} PUBLIC ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
   else()
     add_library(${target} INTERFACE)
