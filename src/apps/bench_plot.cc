@@ -51,11 +51,8 @@ BarChart histogram(const BenchReport& report) {
     if (group_name(result) != group_name(last)) continue;
     chart.series.push_back(result.drafter);
     auto& values = chart.values.emplace_back(last.block, 0);
-    const auto lengths = result.speculation().lengths();
-    for (size_t i = 0; i < lengths.size(); ++i) {
-      values[i] = 100 * static_cast<double>(lengths[i]) /
-                  static_cast<double>(result.speculation().num_cycles());
-    }
+    const std::vector<double> shares = result.speculation().length_shares();
+    for (size_t i = 0; i < shares.size(); ++i) values[i] = 100 * shares[i];
   }
   return chart;
 }

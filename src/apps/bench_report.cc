@@ -11,10 +11,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-double share(uint64_t part, uint64_t whole) {
-  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
-}
-
 std::string speed_table(const BenchReport& report) {
   const std::string base = fmt::format("x {}", report.results.front().drafter);
   std::string text =
@@ -39,12 +35,6 @@ std::string percent_list(std::span<const double> shares) {
   return text;
 }
 
-std::vector<double> length_shares(const engine::SpeculationStats& stats) {
-  std::vector<double> shares;
-  for (const uint64_t count : stats.lengths()) shares.push_back(share(count, stats.num_cycles()));
-  return shares;
-}
-
 std::string acceptance_table(const BenchReport& report) {
   std::string text;
   for (const BenchResult& result : report.results) {
@@ -57,7 +47,7 @@ std::string acceptance_table(const BenchReport& report) {
     }
     const std::string name =
         fmt::format("{:>7} {:>5}  {:<12}", result.streams, result.block, result.drafter);
-    text += fmt::format("{} cycles{}\n", name, percent_list(length_shares(stats)));
+    text += fmt::format("{} cycles{}\n", name, percent_list(stats.length_shares()));
     text += fmt::format("{} drafts     {}\n", name, percent_list(stats.acceptance()));
   }
   return text;

@@ -28,6 +28,8 @@ class SpeculationStats {
   void add(const SpeculationStats& other) {
     num_cycles_ += other.num_cycles_;
     num_tokens_ += other.num_tokens_;
+    if (lengths_.size() < other.lengths_.size()) lengths_.resize(other.lengths_.size());
+    for (size_t i = 0; i < other.lengths_.size(); ++i) lengths_[i] += other.lengths_[i];
     if (positions_.size() < other.positions_.size()) positions_.resize(other.positions_.size());
     for (size_t i = 0; i < other.positions_.size(); ++i) {
       positions_[i].num_drafts += other.positions_[i].num_drafts;
@@ -44,6 +46,13 @@ class SpeculationStats {
 
   // [tokens - 1]: how many cycles gave so many tokens.
   std::span<const uint64_t> lengths() const { return lengths_; }
+
+  // [tokens - 1]: the share of the cycles that gave so many tokens.
+  std::vector<double> length_shares() const {
+    std::vector<double> shares;
+    for (const uint64_t count : lengths_) shares.push_back(ratio(count, num_cycles_));
+    return shares;
+  }
 
   // [draft position]: the share of the drafts there that were accepted.
   std::vector<double> acceptance() const {

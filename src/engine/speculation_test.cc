@@ -357,12 +357,14 @@ TEST(SpeculationStats, CountsPerPosition) {
   EXPECT_EQ(stats.num_tokens(), 7u);
   EXPECT_EQ(stats.accepted_length(), 7.0 / 4);
   EXPECT_TRUE(std::ranges::equal(stats.lengths(), std::vector<uint64_t>{1, 3}));
+  EXPECT_EQ(stats.length_shares(), (std::vector<double>{0.25, 0.75}));
   EXPECT_EQ(stats.acceptance(), (std::vector<double>{1, 0.5, 0}));
   SpeculationStats sum;
   sum.add({.num_drafts = 1, .num_accepted = 0, .num_tokens = 1});
   sum.add(stats);
   EXPECT_EQ(sum.num_cycles(), 5u);
   EXPECT_EQ(sum.accepted_length(), 8.0 / 5);
+  EXPECT_TRUE(std::ranges::equal(sum.lengths(), std::vector<uint64_t>{2, 3}));
   EXPECT_EQ(sum.acceptance(), (std::vector<double>{0.75, 0.5, 0}));
 }
 
