@@ -29,8 +29,10 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       penalties_(params_.sampling, prompt),
       pages_(std::move(pages)),
       drafter_(std::move(drafter)) {
-  US_CHECK(drafter_ != nullptr || !penalties_.depend_on_output(),
-           "session {}: penalties of drafts that the host does not know", id);
+  const bool may_program_draft =
+      session_drafter(DrafterKind::kDflash, params.sampling) == DrafterKind::kDflash;
+  US_CHECK(drafter_ != nullptr || may_program_draft,
+           "session {}: its parameters ask about drafts that the host does not know", id);
 }
 
 // Computing position p needs the window before it; a ring has lost what lies its length before the

@@ -23,8 +23,8 @@ namespace ultraspeed::engine {
 class Session {
  public:
   // max_context counts prompt and output together. Without a host drafter the program drafts.
-  // REQUIRES: 0 < prompt.size() < max_context, and checked params, whose penalties do not depend on
-  // the output where the program drafts.
+  // REQUIRES: 0 < prompt.size() < max_context, and checked params, for which session_drafter()
+  // allows that the program drafts where it does.
   Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
           uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter);
 
