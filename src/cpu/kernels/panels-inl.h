@@ -23,10 +23,31 @@ HWY_BEFORE_NAMESPACE();
 namespace ultraspeed::cpu {
 namespace HWY_NAMESPACE {
 
-template <size_t kBytes, class Byte>
-HWY_INLINE void prefetch_lines(const Byte* bytes) {
-  for (size_t i = 0; i < kBytes; i += 64) hwy::Prefetch(bytes + i);
-}
+// The codes and scales of 16 rows: kStepBytes bytes of codes for each 16 columns.
+template <class Code, class Scale, size_t kStepBytes>
+class PanelMemory {
+ public:
+  PanelMemory(const Matrix& matrix, uint32_t panel)
+      : next_(matrix.cols / 16 * kStepBytes),
+        codes_(reinterpret_cast<const Code*>(matrix.data) + panel * next_),
+        scales_(reinterpret_cast<const Scale*>(
+                    matrix.data + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols)) +
+                panel * kPanelRows * tensor::scale_columns(matrix.format, matrix.cols)) {}
+
+  HWY_INLINE void prefetch_next(uint32_t step) const {
+    const Code* bytes = codes_ + next_ + size_t{step} * kStepBytes;
+    for (size_t i = 0; i < kStepBytes; i += 64) hwy::Prefetch(bytes + i);
+  }
+
+ protected:
+  const Code* codes() const { return codes_; }
+  const Scale* block_scales(uint32_t block) const { return scales_ + size_t{block} * kPanelRows; }
+
+ private:
+  size_t next_;  // bytes to the next panel
+  const Code* codes_;
+  const Scale* scales_;
+};
 
 // 16 rows of a matrix, a column at a time: column `lane` of step `step` is 16 * step + lane.
 // decode<S> gives it for S steps that one load may serve: 1 or kLoadSteps, from a multiple of S on.
@@ -35,67 +56,43 @@ HWY_INLINE void prefetch_lines(const Byte* bytes) {
 
 // Sign and the seven other bits of an e4m3 code, put where a float has them, are the code's value
 // times 2^-120 (subnormals too). One product with scale * 2^120 rounds as e4m3 * scale does.
-class Fp8Panel {
+class Fp8Panel : public PanelMemory<int8_t, float, size_t{16} * kPanelRows> {
  public:
   static constexpr uint32_t kBlockSteps = tensor::kFp8BlockColumns / 16;
   static constexpr uint32_t kLoadSteps = 1;
-  Fp8Panel(const Matrix& matrix, uint32_t panel) {
-    const auto* bytes = reinterpret_cast<const int8_t*>(matrix.data);
-    next_ = size_t{kPanelRows} * matrix.cols;
-    codes_ = bytes + panel * next_;
-    scales_ = reinterpret_cast<const float*>(
-                  bytes + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols)) +
-              panel * kPanelRows * tensor::scale_columns(matrix.format, matrix.cols);
-  }
+  Fp8Panel(const Matrix& matrix, uint32_t panel) : PanelMemory(matrix, panel) {}
 
-  HWY_INLINE void prefetch_next(uint32_t step) const {
-    prefetch_lines<kStepBytes>(codes_ + next_ + size_t{step} * kStepBytes);
-  }
   HWY_INLINE void start_block(uint32_t block) {
-    scale_ = load_lanes(scales_ + size_t{block} * kPanelRows);
+    scale_ = load_lanes(block_scales(block));
     for (auto& part : scale_.part) part = hn::Mul(part, hn::Set(FloatTag(), 0x1p120F));
   }
   template <size_t S>
   HWY_INLINE void decode(uint32_t step, uint32_t lane, Lanes16* weights) const {
     const hn::Rebind<int8_t, FloatTag> byte;
     const auto mask = hn::Set(IntTag(), static_cast<int32_t>(0x87f00000u));
-    const int8_t* codes = codes_ + (size_t{step} * 16 + lane) * kPanelRows;
+    const int8_t* column_codes = codes() + (size_t{step} * 16 + lane) * kPanelRows;
     for (size_t i = 0; i < kParts; ++i) {
-      const auto column = hn::LoadU(byte, codes + i * kVectorLanes);
+      const auto column = hn::LoadU(byte, column_codes + i * kVectorLanes);
       const auto bits = hn::ShiftLeft<20>(hn::PromoteTo(IntTag(), column));
       weights[0].part[i] = hn::Mul(hn::BitCast(FloatTag(), hn::And(bits, mask)), scale_.part[i]);
     }
   }
 
  private:
-  static constexpr size_t kStepBytes = size_t{16} * kPanelRows;
-
-  const int8_t* codes_;
-  const float* scales_;
-  size_t next_;  // bytes to the next panel
   Lanes16 scale_ = zero_lanes();
 };
 
-class Mxfp4Panel {
+class Mxfp4Panel : public PanelMemory<uint8_t, uint8_t, size_t{8} * kPanelRows> {
  public:
   static constexpr uint32_t kBlockSteps = tensor::kMxBlockColumns / 16;
   static constexpr uint32_t kLoadSteps = 2;
-  Mxfp4Panel(const Matrix& matrix, uint32_t panel) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.data);
-    next_ = size_t{kPanelRows} * (matrix.cols / 2);
-    codes_ = bytes + panel * next_;
-    scales_ = bytes + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols) +
-              panel * kPanelRows * tensor::scale_columns(matrix.format, matrix.cols);
-  }
+  Mxfp4Panel(const Matrix& matrix, uint32_t panel) : PanelMemory(matrix, panel) {}
 
-  HWY_INLINE void prefetch_next(uint32_t step) const {
-    prefetch_lines<kStepBytes>(codes_ + next_ + size_t{step} * kStepBytes);
-  }
   // e8m0 is a float's exponent; 0 stands for the subnormal 2^-127.
   HWY_INLINE void start_block(uint32_t block) {
     const hn::Rebind<uint8_t, FloatTag> byte;
     const auto least = hn::Set(IntTag(), 0x00400000);
-    const uint8_t* scales = scales_ + size_t{block} * kPanelRows;
+    const uint8_t* scales = block_scales(block);
     for (size_t i = 0; i < kParts; ++i) {
       const auto exponents = hn::PromoteTo(IntTag(), hn::LoadU(byte, scales + i * kVectorLanes));
       const auto bits = hn::Max(hn::ShiftLeft<23>(exponents), least);
@@ -156,16 +153,12 @@ class Mxfp4Panel {
   }
 #endif
 
-  static constexpr size_t kStepBytes = size_t{8} * kPanelRows;
   static constexpr float kScaleFactor = HWY_TARGET == HWY_AVX3 ? 1.0F : 0.5F;
 
   const uint8_t* column_codes(uint32_t step, uint32_t lane) const {
-    return codes_ + (size_t{step} / 2 * 16 + lane) * kPanelRows;
+    return codes() + (size_t{step} / 2 * 16 + lane) * kPanelRows;
   }
 
-  const uint8_t* codes_;
-  const uint8_t* scales_;
-  size_t next_;  // bytes to the next panel
   Lanes16 scale_ = zero_lanes();
 };
 
