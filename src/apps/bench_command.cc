@@ -49,23 +49,6 @@ std::string processor_name() {
   return "unknown processor";
 }
 
-// A line on a terminal that says what is being measured.
-class BenchProgress {
- public:
-  BenchProgress() : is_terminal_(describe_terminal(STDERR_FILENO).has_escapes) {}
-  ~BenchProgress() { clear(); }
-  BenchProgress(const BenchProgress&) = delete;
-  BenchProgress& operator=(const BenchProgress&) = delete;
-
-  void show(std::string_view text) const {
-    if (is_terminal_) write_to_stderr(fmt::format("\r\033[K{}", text));
-  }
-  void clear() const { show(""); }
-
- private:
-  bool is_terminal_;
-};
-
 Result<std::vector<BenchPrompt>> choose_prompts(const BenchOptions& options,
                                                 const LoadedModel& model) {
   US_ASSIGN(auto prompts, options.prompts_file ? read_prompts(model, *options.prompts_file)
@@ -161,7 +144,7 @@ class Bench {
   const BenchOptions& options_;
   const LoadedModel& model_;
   BenchReport& report_;
-  BenchProgress progress_;
+  PassingLine progress_;
   std::optional<DecodePass> expected_;  // the first pass, whose texts all others must have
   std::string expected_drafter_;
 };
@@ -198,15 +181,11 @@ Status bench_decode(const BenchOptions& options) {
 }
 
 void add_decode_options(CLI::App& command, BenchOptions* options) {
-  const auto check_drafter = [](const std::string& text) {
-    const auto drafter = parse_drafter(text);
-    return drafter ? "" : drafter.error().message;
-  };
   command
       .add_option("--drafters", options->drafters,
                   "Drafters to compare, separated by commas; the first is the base")
       ->delimiter(',')
-      ->check(check_drafter)
+      ->check(error_of<parse_drafter>)
       ->capture_default_str();
   command.add_option("--block", options->blocks, "Block sizes to measure")
       ->delimiter(',')

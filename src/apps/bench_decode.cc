@@ -117,12 +117,8 @@ class Pass {
     pass_.times.verify_s += after.verify_s - before.verify_s;
     pass_.times.other_s += after.other_s - before.other_s;
     const double seconds = after.total_s() - before.total_s();
-    for (DecodeRate* rate :
-         {&pass_.rate, pass_.prompt_rates.empty() ? nullptr : &pass_.prompt_rates[prompt]}) {
-      if (rate == nullptr) continue;
-      rate->num_tokens += num_tokens;
-      rate->seconds += seconds;
-    }
+    pass_.rate.add(num_tokens, seconds);
+    if (!pass_.prompt_rates.empty()) pass_.prompt_rates[prompt].add(num_tokens, seconds);
   }
 
   Status end_streams() {

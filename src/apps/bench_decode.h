@@ -32,6 +32,10 @@ struct DecodeRate {
   uint64_t num_tokens = 0;
   double seconds = 0;
 
+  void add(uint64_t tokens, double more_seconds) {
+    num_tokens += tokens;
+    seconds += more_seconds;
+  }
   double tokens_per_second() const;  // 0 without tokens
 };
 

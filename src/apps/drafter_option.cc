@@ -64,16 +64,12 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
   CLI::App& app = *command.add_option_group(
       "Speculation", "Several tokens a step; the text is the same with any of these");
   const auto take = [options](const std::string& text) { options->drafter = *parse_drafter(text); };
-  const auto check = [](const std::string& text) {
-    const auto drafter = parse_drafter(text);
-    return drafter ? "" : drafter.error().message;
-  };
   app.add_option_function<std::string>(
          "--drafter", take,
          "What proposes tokens: none, suffix (what followed before), dflash (the network in the "
          "model's folder dflash/) or a folder with such a network, or for measurements random "
          "ids or replay:N (N tokens a step; run generates once before to learn them)")
-      ->check(check)
+      ->check(error_of<parse_drafter>)
       ->envname("ULTRASPEED_DRAFTER")
       ->default_str(options->drafter ? drafter_name(*options->drafter)
                                      : "dflash where the model has one, else suffix");
@@ -95,16 +91,12 @@ void add_acceptance_option(CLI::App& command, SpeculationOptions* options) {
   const auto take = [options](const std::string& text) {
     options->acceptance = *parse_acceptance(text);
   };
-  const auto check = [](const std::string& text) {
-    const auto acceptance = parse_acceptance(text);
-    return acceptance ? "" : acceptance.error().message;
-  };
   command
       .add_option_function<std::string>(
           "--acceptance", take,
           "How drafts are accepted above temperature 0: keyed (the text does not depend on the "
           "drafter) or rejection (only its distribution does not)")
-      ->check(check)
+      ->check(error_of<parse_acceptance>)
       ->envname("ULTRASPEED_ACCEPTANCE")
       ->default_str("keyed");
 }

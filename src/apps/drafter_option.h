@@ -43,4 +43,11 @@ std::string drafter_name(const DrafterChoice& choice);
 // "keyed", "rejection". Errors: kInvalidArgument; the sentence lists them.
 Result<engine::Acceptance> parse_acceptance(std::string_view text);
 
+// What is wrong with a flag's text, as CLI11 asks for it; "" where `parse` takes it.
+template <auto parse>
+std::string error_of(const std::string& text) {
+  const auto parsed = parse(text);
+  return parsed ? "" : parsed.error().message;
+}
+
 }  // namespace ultraspeed::apps

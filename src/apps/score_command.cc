@@ -93,23 +93,18 @@ std::string result_json(const std::vector<int32_t>& ids, const std::vector<float
   return json.dump() + "\n";
 }
 
-// Tokens are what goes by here, not bytes, so the line is its own.
-void show_progress(size_t done, size_t total) {
-  write_to_stderr(fmt::format("\r\033[KScoring {} of {} tokens", done, total));
-}
-
 Status score(const ScoreOptions& options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_ASSIGN(const std::vector<int32_t> ids, read_tokens(options, model));
   US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
   US_ASSIGN(const ScoreWindows windows, choose_windows(options, max_context));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
-  const bool is_terminal = describe_terminal(STDERR_FILENO).has_escapes;
+  const PassingLine line;
   const auto progress = [&](size_t done) {
-    if (is_terminal) show_progress(done, ids.size() - 1);
+    line.show(fmt::format("Scoring {} of {} tokens", done, ids.size() - 1));
   };
   auto nll = score_tokens(*engine, ids, windows, progress);
-  if (is_terminal) write_to_stderr("\r\033[K");
+  line.clear();
   if (!nll) return tl::unexpected(std::move(nll).error());
   if (options.json) return write_all(STDOUT_FILENO, result_json(ids, *nll, windows));
   if (options.tokens) US_TRY(write_all(STDOUT_FILENO, token_table(model, ids, *nll)));

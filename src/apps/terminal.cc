@@ -49,6 +49,12 @@ int report_error(const Error& error) {
   return 1;
 }
 
+PassingLine::PassingLine() : is_terminal_(describe_terminal(STDERR_FILENO).has_escapes) {}
+
+void PassingLine::show(std::string_view text) const {
+  if (is_terminal_) write_to_stderr(fmt::format("\r\033[K{}", text));
+}
+
 void warn(std::string_view sentence) {
   if (!sentence.empty()) write_to_stderr(fmt::format("ultraspeed: {}\n", sentence));
 }

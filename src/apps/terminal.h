@@ -27,6 +27,21 @@ Status write_all(int file_descriptor, std::string_view text);
 // For output that nobody can act on when it fails.
 void write_to_stderr(std::string_view text);
 
+// A line on standard error that says what is going on and leaves no trace; on terminals alone.
+class PassingLine {
+ public:
+  PassingLine();
+  ~PassingLine() { clear(); }
+  PassingLine(const PassingLine&) = delete;
+  PassingLine& operator=(const PassingLine&) = delete;
+
+  void show(std::string_view text) const;
+  void clear() const { show(""); }
+
+ private:
+  bool is_terminal_;
+};
+
 // "ultraspeed: MESSAGE" on standard error; 1, the exit code.
 int report_error(const Error& error);
 
