@@ -161,13 +161,27 @@ TEST(Interleaving, WithTooFewPagesAndColumns) {
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 
+// Columns and pages for every block.
+HarnessOptions roomy(const DrafterOptions& drafter) {
+  return {.decode_width = 16,
+          .max_sessions = 6,
+          .num_kv_pages = 6 * 16,
+          .drafter = drafter,
+          .block_size = 6};
+}
+
+// Too few columns and pages.
+HarnessOptions cramped(const DrafterOptions& drafter) {
+  return {.decode_width = 5,
+          .prefill_width = 5,
+          .max_sessions = 9,
+          .num_kv_pages = 33,
+          .drafter = drafter,
+          .block_size = 5};
+}
+
 TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
-  Interleaving interleaving({.decode_width = 16,
-                             .max_sessions = 6,
-                             .num_kv_pages = 6 * 16,
-                             .drafter = {DrafterKind::kReplay, 4},
-                             .block_size = 6},
-                            4);
+  Interleaving interleaving(roomy({DrafterKind::kReplay, 4}), 4);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_sessions(), 500u);
   EXPECT_GT(interleaving.num_forks(), 200u);
@@ -175,25 +189,14 @@ TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
 }
 
 TEST(Interleaving, WithDraftsAndTooFewPagesAndColumns) {
-  Interleaving interleaving({.decode_width = 5,
-                             .prefill_width = 5,
-                             .max_sessions = 9,
-                             .num_kv_pages = 33,
-                             .drafter = {DrafterKind::kRandom, 1},
-                             .block_size = 5},
-                            5);
+  Interleaving interleaving(cramped({DrafterKind::kRandom, 1}), 5);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_forks(), 100u);
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 
 TEST(Interleaving, WithAProgramThatDrafts) {
-  Interleaving interleaving({.decode_width = 16,
-                             .max_sessions = 6,
-                             .num_kv_pages = 6 * 16,
-                             .drafter = {DrafterKind::kDflash, 1},
-                             .block_size = 6},
-                            6);
+  Interleaving interleaving(roomy({DrafterKind::kDflash, 1}), 6);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_sessions(), 500u);
   EXPECT_GT(interleaving.num_forks(), 100u);
@@ -201,13 +204,7 @@ TEST(Interleaving, WithAProgramThatDrafts) {
 }
 
 TEST(Interleaving, WithAProgramThatDraftsAndTooFewPagesAndColumns) {
-  Interleaving interleaving({.decode_width = 5,
-                             .prefill_width = 5,
-                             .max_sessions = 9,
-                             .num_kv_pages = 33,
-                             .drafter = {DrafterKind::kDflash, 1},
-                             .block_size = 5},
-                            7);
+  Interleaving interleaving(cramped({DrafterKind::kDflash, 1}), 7);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_forks(), 100u);
   EXPECT_GT(interleaving.num_cut_short(), 100u);

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "drafter/dense_drafter.h"
+#include "drafter/kept_taps.h"
 #include "support/checkpoint_generator.h"
 #include "support/model_runner.h"
 #include "support/stage_executor.h"
@@ -124,20 +125,8 @@ class Cycles {
   }
 
   void after_stage(const std::string& stage, StageValues* values) {
-    const uint32_t hidden = options_.hidden_size;
-    for (size_t i = 0; i < options_.target_layer_ids.size(); ++i) {
-      const std::string name = fmt::format("layers.{}.ffn_residual", options_.target_layer_ids[i]);
-      if (stage != name) continue;
-      const std::span<float> residual = values->values(name);
-      for (size_t t = 0; t < columns_.size(); ++t) {
-        const uint32_t position = columns_[t].position;
-        if (taps_.size() <= position) taps_.resize(position + 1);
-        taps_[position].resize(options_.target_layer_ids.size() * hidden);
-        for (uint32_t d = 0; d < hidden; ++d) {
-          taps_[position][i * hidden + d] = static_cast<double>(residual[t * hidden + d]);
-        }
-      }
-    }
+    keep_taps(options_, stage, values, columns_,
+              [this](const program::Column&) -> Rows& { return taps_; });
     if (stage != "draft.lm_head") return;
     const auto rows =
         values->values(fmt::format("draft.layers.{}.ffn_residual", options_.num_layers - 1));

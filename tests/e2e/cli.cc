@@ -32,13 +32,8 @@ nlohmann::json run_cli_json(std::vector<std::string> arguments, const std::strin
 }
 
 void write_tiny_drafter(const std::string& directory) {
-  DrafterOptions options;
-  options.hidden_size = 512;
-  options.num_layers = 2;
-  options.vocab_size = 12288;
+  DrafterOptions options = tiny_mimo_drafter();
   options.block_size = 6;
-  options.num_target_layers = 8;
-  options.target_layer_ids = {0, 4, 7};
   const auto written = write_drafter(directory, options);
   EXPECT_TRUE(written) << written.error().message;
 }

@@ -52,14 +52,10 @@ std::vector<uint16_t> norm_codes() {
 class DoctorTest : public testing::Test {
  protected:
   void SetUp() override {
-    DrafterOptions options;
+    DrafterOptions options = tiny_mimo_drafter();
     options.is_mimo = false;
     options.is_silent = true;
-    options.hidden_size = kHidden;
     options.num_layers = 1;
-    options.vocab_size = 12288;
-    options.num_target_layers = 8;
-    options.target_layer_ids = {0, 4, 7};
     options.mask_token_id = kMaskToken;
     auto drafter = write_drafter(path_, options);
     ASSERT_TRUE(drafter) << drafter.error().message;

@@ -12,9 +12,9 @@
 #include "base/check.h"
 #include "cpu/executor.h"
 #include "drafter/dense_drafter.h"
+#include "drafter/kept_taps.h"
 #include "engine/engine.h"
 #include "model/drafter.h"
-#include "support/stage_executor.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -38,8 +38,11 @@ class DenseChecker final : public program::Executor {
         dense_(dense),
         forces_(forces),
         counts_(counts),
-        inner_(make_stage_executor(
-            [this](const std::string& stage, StageValues* values) { keep_taps(stage, values); })) {}
+        inner_(make_stage_executor([this](const std::string& stage, StageValues* values) {
+          keep_taps(
+              options_, stage, values, columns_,
+              [this](const program::Column& column) -> Rows& { return taps_[column.sequence]; });
+        })) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
@@ -74,24 +77,6 @@ class DenseChecker final : public program::Executor {
   }
 
  private:
-  void keep_taps(const std::string& stage, StageValues* values) {
-    const uint32_t hidden_size = options_.hidden_size;
-    for (size_t i = 0; i < options_.target_layer_ids.size(); ++i) {
-      const std::string name = fmt::format("layers.{}.ffn_residual", options_.target_layer_ids[i]);
-      if (stage != name) continue;
-      const std::span<float> residual = values->values(name);
-      for (size_t t = 0; t < columns_.size(); ++t) {
-        Rows& rows = taps_[columns_[t].sequence];
-        const uint32_t position = columns_[t].position;
-        if (rows.size() <= position) rows.resize(position + 1);
-        rows[position].resize(options_.target_layer_ids.size() * hidden_size);
-        for (uint32_t d = 0; d < hidden_size; ++d) {
-          rows[position][i * hidden_size + d] = static_cast<double>(residual[t * hidden_size + d]);
-        }
-      }
-    }
-  }
-
   // The rows before the anchor are those of accepted tokens: wrong ones have been overwritten.
   void check_block(size_t begin, size_t end, const program::StepOutput& output) {
     const program::Column& anchor = columns_[begin];

@@ -25,16 +25,11 @@ const std::string kModel = US_SOURCE_DIR "/models/tiny-mimo";
 class TinyDrafter {
  public:
   explicit TinyDrafter(bool is_mimo, bool is_silent = false) {
-    test::DrafterOptions options;
+    test::DrafterOptions options = test::tiny_mimo_drafter();
     options.is_mimo = is_mimo;
     options.is_silent = is_silent;
-    options.hidden_size = 512;
-    options.num_layers = 2;
-    options.vocab_size = 12288;
     options.mask_token_id = 9;
     options.sliding_window = is_mimo ? 64 : 20;
-    options.num_target_layers = 8;
-    options.target_layer_ids = {0, 4, 7};
     if (!is_mimo) options.layer_types = {"sliding_attention", "full_attention"};
     auto written = test::write_drafter(directory_.path(), options);
     EXPECT_TRUE(written) << written.error().message;
@@ -97,12 +92,7 @@ TEST(Dflash, ForksAreSessionsOfTheirOwn) {
   std::map<SessionId, Text> texts;
   SpeculationStats stats;
   const SessionId first = engine->start(prompt, requests[0].params).value();
-  for (uint32_t done = 0; done < prompt.size();) {
-    std::vector<StepEvent> events;
-    ASSERT_TRUE(engine->step(&events));
-    done = events.back().prompt_tokens_done;
-    if (const auto& token = events.back().token) texts[first] = {{token->id}, {token->logprob}};
-  }
+  run_prompt(*engine, prompt.size(), &texts);
   const SessionId second = engine->fork(first, 51).value();
   run(*engine, &texts, &stats);
   EXPECT_EQ(texts[first], expected[0]);

@@ -87,6 +87,17 @@ inline void run(Engine& engine, std::map<SessionId, Text>* texts, SpeculationSta
   }
 }
 
+// Runs the only session, whose prompt has `prompt_size` tokens, to its first token.
+inline void run_prompt(Engine& engine, size_t prompt_size, std::map<SessionId, Text>* texts) {
+  for (uint32_t done = 0; done < prompt_size;) {
+    std::vector<StepEvent> events;
+    ASSERT_TRUE(engine.step(&events));
+    const StepEvent& event = events.back();
+    done = event.prompt_tokens_done;
+    if (event.token) (*texts)[event.session] = {{event.token->id}, {event.token->logprob}};
+  }
+}
+
 // The texts of requests that run together.
 inline std::vector<Text> generate(Engine& engine, const std::vector<Request>& requests,
                                   SpeculationStats* stats) {

@@ -58,12 +58,7 @@ TEST(SpeculationOnTheModel, ForksAreSessionsOfTheirOwn) {
 
     std::map<SessionId, Text> texts;
     const SessionId first = engine->start(prompt, requests[0].params).value();
-    for (uint32_t done = 0; done < prompt.size();) {
-      std::vector<StepEvent> events;
-      ASSERT_TRUE(engine->step(&events));
-      done = events.back().prompt_tokens_done;
-      if (const auto& token = events.back().token) texts[first] = {{token->id}, {token->logprob}};
-    }
+    run_prompt(*engine, prompt.size(), &texts);
     const SessionId second = engine->fork(first, 51).value();
     const SessionId third = engine->fork(first, 52).value();
     run(*engine, &texts, &stats);

@@ -83,6 +83,16 @@ std::string list_json(const std::vector<Value>& values, const char* quote) {
 
 }  // namespace
 
+DrafterOptions tiny_mimo_drafter() {
+  DrafterOptions options;
+  options.hidden_size = 512;
+  options.num_layers = 2;
+  options.vocab_size = 12288;
+  options.num_target_layers = 8;
+  options.target_layer_ids = {0, 4, 7};
+  return options;
+}
+
 std::string config_json(const DrafterOptions& options) {
   std::string json = fmt::format(
       R"({{"architectures": ["DFlashDraftModel"], "hidden_size": {}, "intermediate_size": {},

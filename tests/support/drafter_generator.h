@@ -35,6 +35,9 @@ struct DrafterOptions {
   bool is_silent = false;
 };
 
+// Of two layers, for the bundled model.
+DrafterOptions tiny_mimo_drafter();
+
 struct GeneratedDrafter {
   std::vector<StoredTensor> tensors;
   std::map<std::string, DenseWeight> weights;  // by tensor name
