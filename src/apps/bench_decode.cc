@@ -132,7 +132,7 @@ class Pass {
       }
       engine_.cancel(entry->first);
       std::vector<int32_t>& text = pass_.texts[stream.prompt];
-      if (!text.empty() && text != stream.text) {
+      if (!text.empty() && text != stream.text && options_.is_text_determined()) {
         return make_error(ErrorCode::kInternal, "two texts of prompt '{}' differ",
                           prompts_[stream.prompt].name);
       }

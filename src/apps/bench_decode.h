@@ -25,6 +25,12 @@ struct DecodeOptions {
   engine::GenerationParams params;
   std::vector<std::vector<int32_t>> known_texts;  // [prompt], for replay; empty: unknown
   std::function<void(size_t num_done, size_t num_sessions)> progress;  // may be empty
+
+  // Whether a prompt has one text, whoever drafts in whatever company: not under rejection.
+  bool is_text_determined() const {
+    return params.sampling.temperature == 0 ||
+           params.sampling.acceptance == engine::Acceptance::kKeyed;
+  }
 };
 
 // What a rate is made of: tokens of verify cycles, and the seconds of their steps.
@@ -51,7 +57,8 @@ struct DecodePass {
 
 // Every prompt is decoded once, or as often as twice the streams need; when a session ends, the
 // next takes its place. Errors: those of the engine and of stop strings; kInternal when two
-// sessions of one prompt differ; kInvalidArgument when all streams never decode together.
+// sessions of one prompt differ though its text is determined; kInvalidArgument when all streams
+// never decode together.
 // REQUIRES: prompts and streams are not 0, and the engine has room for all streams.
 Result<DecodePass> decode_prompts(engine::Engine& engine, const text::Tokenizer* tokenizer,
                                   std::span<const BenchPrompt> prompts,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "apps/bench_result.h"
+#include "apps/drafter_option.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -106,10 +107,14 @@ ordered_json result_json(const BenchReport& report, const BenchResult& result) {
 }  // namespace
 
 std::string bench_tables(const BenchReport& report, bool per_prompt) {
-  std::string text = fmt::format(
-      "{}, {} prompts, up to {} tokens each, greedy; median of {}; {} on {} threads\n\n",
-      report.model, report.prompts.size(), report.max_tokens, report.results.front().passes.size(),
-      report.processor, report.threads);
+  const std::string sampling =
+      report.temperature == 0 ? "greedy"
+                              : fmt::format("temperature {}, acceptance {}", report.temperature,
+                                            acceptance_name(report.acceptance));
+  std::string text =
+      fmt::format("{}, {} prompts, up to {} tokens each, {}; median of {}; {} on {} threads\n\n",
+                  report.model, report.prompts.size(), report.max_tokens, sampling,
+                  report.results.front().passes.size(), report.processor, report.threads);
   text += speed_table(report) + acceptance_table(report);
   if (per_prompt) text += prompt_table(report);
   return text;
@@ -118,11 +123,15 @@ std::string bench_tables(const BenchReport& report, bool per_prompt) {
 std::string bench_json(const BenchReport& report) {
   ordered_json results = ordered_json::array();
   for (const BenchResult& result : report.results) results.push_back(result_json(report, result));
-  const ordered_json json = {
-      {"model", report.model},           {"processor", report.processor},
-      {"threads", report.threads},       {"num_prompts", report.prompts.size()},
-      {"max_tokens", report.max_tokens}, {"repeat", report.results.front().passes.size()},
-      {"results", std::move(results)}};
+  const ordered_json json = {{"model", report.model},
+                             {"processor", report.processor},
+                             {"threads", report.threads},
+                             {"num_prompts", report.prompts.size()},
+                             {"max_tokens", report.max_tokens},
+                             {"temperature", report.temperature},
+                             {"acceptance", acceptance_name(report.acceptance)},
+                             {"repeat", report.results.front().passes.size()},
+                             {"results", std::move(results)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 

@@ -42,6 +42,8 @@ struct BenchReport {
   std::string processor;
   uint32_t threads = 0;
   uint32_t max_tokens = 0;
+  float temperature = 0;
+  engine::Acceptance acceptance = engine::Acceptance::kKeyed;
   std::vector<BenchPrompt> prompts;
   std::vector<BenchResult> results;  // by streams, then block, then drafter
 

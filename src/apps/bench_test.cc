@@ -183,6 +183,8 @@ BenchReport report_of_two() {
                      .processor = "A & B",
                      .threads = 2,
                      .max_tokens = 64,
+                     .temperature = 0,
+                     .acceptance = engine::Acceptance::kKeyed,
                      .prompts = prompts_of(1),
                      .results = {}};
   // The machine was half as fast in the second repeat.

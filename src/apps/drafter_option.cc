@@ -87,6 +87,10 @@ Result<engine::Acceptance> parse_acceptance(std::string_view text) {
                     "'{}' is no acceptance; expected keyed or rejection", text);
 }
 
+std::string_view acceptance_name(engine::Acceptance acceptance) {
+  return acceptance == engine::Acceptance::kKeyed ? "keyed" : "rejection";
+}
+
 void add_acceptance_option(CLI::App& command, SpeculationOptions* options) {
   const auto take = [options](const std::string& text) {
     options->acceptance = *parse_acceptance(text);

@@ -42,6 +42,7 @@ std::string drafter_name(const DrafterChoice& choice);
 
 // "keyed", "rejection". Errors: kInvalidArgument; the sentence lists them.
 Result<engine::Acceptance> parse_acceptance(std::string_view text);
+std::string_view acceptance_name(engine::Acceptance acceptance);
 
 // What is wrong with a flag's text, as CLI11 asks for it; "" where `parse` takes it.
 template <auto parse>

@@ -68,6 +68,21 @@ TEST(Bench, SweepsStreamsAndBlocks) {
   EXPECT_LE(report["results"][1]["cycles_by_length"].size(), 2u);
 }
 
+TEST(Bench, SamplesWithEitherAcceptance) {
+  const std::vector<std::string> arguments = {
+      "bench",      "decode",      "--prompts",     "-",   "--repeat",  "1", "--max-tokens", "40",
+      "--drafters", "none,suffix", "--temperature", "1.5", "--streams", "2", "--block",      "4"};
+  const std::string prompt = "[\"for (int i = 0; i < 10; ++i) for (int i = 0; i < 10; ++i)\"]";
+  const json keyed = run_cli_json(arguments, prompt);
+  EXPECT_EQ(keyed["acceptance"], "keyed");
+  EXPECT_EQ(keyed["temperature"], 1.5);
+  auto with_rejection = arguments;
+  with_rejection.insert(with_rejection.end(), {"--acceptance", "rejection"});
+  const json rejection = run_cli_json(with_rejection, prompt);
+  EXPECT_EQ(rejection["acceptance"], "rejection");
+  EXPECT_GT(rejection["results"][1]["accepted_length"], 0);
+}
+
 TEST(Bench, PrintsTables) {
   const Finished finished = run_cli(
       {"bench", "decode", "--prompts", "-", "--repeat", "1", "--max-tokens", "8", "--per-prompt"},
