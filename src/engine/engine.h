@@ -29,6 +29,21 @@ enum class Acceptance {
   kRejection,
 };
 
+// What a session's output must keep to, a grammar for instance: a state that advances with the
+// output and says which tokens may come next.
+class TokenConstraint {
+ public:
+  virtual ~TokenConstraint() = default;
+
+  // Clears the bits of the tokens that may not follow the output so far and `drafts` after it. At
+  // least one stays. Token id's bit is 1 << id % 64 of words[id / 64], [ceil(vocab_size / 64)];
+  // all are set. Only drafts that earlier masks allow are asked about.
+  virtual void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const = 0;
+
+  virtual void advance(int32_t token_id) = 0;  // the next token of the output
+  virtual std::unique_ptr<TokenConstraint> clone() const = 0;
+};
+
 struct SamplingParams {
   float temperature = 1;  // 0: greedy
   uint32_t top_k = 0;     // 0: all
@@ -38,6 +53,7 @@ struct SamplingParams {
   float presence_penalty = 0;    // over output
   float frequency_penalty = 0;   // over output
   std::vector<std::pair<int32_t, float>> logit_bias;
+  std::shared_ptr<const TokenConstraint> constraint;  // before the first token; may be null
   uint64_t seed = 0;
   Acceptance acceptance = Acceptance::kKeyed;
   uint32_t num_logprobs = 0;  // most likely tokens to report with each token
@@ -97,9 +113,9 @@ enum class DrafterKind {
 };
 
 // The drafter that a session with these parameters has in an engine of this kind. Repetition,
-// presence and frequency penalties change with every token of a block, and rejection asks for the
-// probability of a draft, so the host must know the drafts before the step: with them kSuffix
-// stands in for kDflash.
+// presence and frequency penalties and constraints change with every token of a block, and
+// rejection asks for the probability of a draft, so the host must know the drafts before the step:
+// with them kSuffix stands in for kDflash.
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params);
 
 struct DrafterOptions {

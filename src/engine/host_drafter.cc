@@ -65,8 +65,9 @@ class ReplayDrafter final : public HostDrafter {
 }  // namespace
 
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params) {
-  const bool must_know_drafts =
-      Penalties(params, {}).depend_on_output() || params.acceptance == Acceptance::kRejection;
+  const bool must_know_drafts = Penalties(params, {}).depend_on_output() ||
+                                params.constraint != nullptr ||
+                                params.acceptance == Acceptance::kRejection;
   return kind == DrafterKind::kDflash && must_know_drafts ? DrafterKind::kSuffix : kind;
 }
 

@@ -64,7 +64,7 @@ Session& ProgramEngine::add_session(uint32_t slot, std::span<const int32_t> prom
   auto drafter = make_host_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
                                    settings_.vocab_size);
   return sessions_[slot].emplace(next_id_++, prompt, params, settings_.max_context,
-                                 std::move(pages), std::move(drafter));
+                                 settings_.vocab_size, std::move(pages), std::move(drafter));
 }
 
 std::optional<uint32_t> ProgramEngine::slot_of(SessionId session) const {

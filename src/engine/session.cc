@@ -20,7 +20,8 @@ uint32_t token_limit(uint32_t prompt_size, uint32_t max_tokens, uint32_t max_con
 }  // namespace
 
 Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-                 uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter)
+                 uint32_t max_context, uint32_t vocab_size, KvPageTable pages,
+                 std::unique_ptr<HostDrafter> drafter)
     : id_(id),
       params_(std::move(params)),
       tokens_(prompt.begin(), prompt.end()),
@@ -28,9 +29,11 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       max_tokens_(token_limit(prompt_size_, params_.max_tokens, max_context)),
       penalties_(params_.sampling, prompt),
       pages_(std::move(pages)),
-      drafter_(std::move(drafter)) {
+      drafter_(std::move(drafter)),
+      constraint_(params_.sampling.constraint ? params_.sampling.constraint->clone() : nullptr),
+      num_mask_words_((vocab_size + 63) / 64) {
   const bool may_program_draft =
-      session_drafter(DrafterKind::kDflash, params.sampling) == DrafterKind::kDflash;
+      session_drafter(DrafterKind::kDflash, params_.sampling) == DrafterKind::kDflash;
   US_CHECK(drafter_ != nullptr || may_program_draft,
            "session {}: its parameters ask about drafts that the host does not know", id);
 }
@@ -48,7 +51,7 @@ void Session::append_columns(uint32_t count, uint32_t sequence,
   for (uint32_t position = num_cached_; position < num_cached_ + count; ++position) {
     add_column(position, tokens_[position], sequence, columns);
   }
-  if (count == num_pending()) ask_for_logits(penalties_.adjustments(), &columns->back());
+  if (count == num_pending()) ask_for_logits(penalties_.adjustments(), 0, &columns->back());
 }
 
 uint32_t Session::propose_block(uint32_t size) {
@@ -60,6 +63,7 @@ uint32_t Session::propose_block(uint32_t size) {
     drafts_.resize(limit);
   } else {
     drafter_->propose(tokens_, limit, &drafts_);
+    cut_forbidden_drafts();
   }
   return 1 + static_cast<uint32_t>(drafts_.size());
 }
@@ -82,7 +86,7 @@ void Session::append_block(uint32_t count, uint32_t sequence,
       draft_adjustments_[i].assign(ahead->adjustments().begin(), ahead->adjustments().end());
       adjustments = draft_adjustments_[i];
     }
-    ask_for_logits(adjustments, &columns->back());
+    ask_for_logits(adjustments, i + 1, &columns->back());
   }
   if (params_.sampling.acceptance == Acceptance::kKeyed) return;
   for (uint32_t i = 0; i < num_drafts; ++i) {
@@ -99,8 +103,31 @@ void Session::add_column(uint32_t position, int32_t token_id, uint32_t sequence,
   num_written_ = std::max(num_written_, position + 1);
 }
 
+// A draft that may not be chosen is wrong whatever the target says.
+void Session::cut_forbidden_drafts() {
+  if (constraint_ == nullptr) return;
+  for (size_t i = 0; i < drafts_.size(); ++i) {
+    const auto id = static_cast<uint32_t>(drafts_[i]);
+    if ((mask_after(i)[id / 64] >> (id % 64) & 1) != 0) continue;
+    drafts_.resize(i);
+  }
+}
+
+// Which tokens may follow the output and the first drafts; empty without a constraint. Valid until
+// add_token().
+std::span<const uint64_t> Session::mask_after(size_t num_drafts) {
+  if (constraint_ == nullptr) return {};
+  if (masks_.size() <= num_drafts) masks_.resize(num_drafts + 1);
+  std::vector<uint64_t>& mask = masks_[num_drafts];
+  if (mask.empty()) {
+    mask.assign(num_mask_words_, ~uint64_t{0});
+    constraint_->mask(std::span(drafts_).first(num_drafts), mask);
+  }
+  return mask;
+}
+
 void Session::ask_for_logits(std::span<const program::LogitAdjustment> adjustments,
-                             program::Column* column) const {
+                             size_t num_drafts, program::Column* column) {
   const SamplingParams& from = params_.sampling;
   column->wants_logits = true;
   column->sampling.temperature = from.temperature;
@@ -110,11 +137,14 @@ void Session::ask_for_logits(std::span<const program::LogitAdjustment> adjustmen
   column->sampling.seed = from.seed;
   column->sampling.num_logprobs = from.num_logprobs;
   column->sampling.adjustments = adjustments;
+  column->sampling.allowed = mask_after(num_drafts);
 }
 
 std::optional<FinishReason> Session::add_token(int32_t token_id) {
   tokens_.push_back(token_id);
   penalties_.count_output(token_id);
+  if (constraint_ != nullptr) constraint_->advance(token_id);
+  for (std::vector<uint64_t>& mask : masks_) mask.clear();
   const auto& stop_ids = params_.stop_ids;
   if (!params_.ignore_eos &&
       std::find(stop_ids.begin(), stop_ids.end(), token_id) != stop_ids.end()) {

@@ -23,10 +23,12 @@ namespace ultraspeed::engine {
 class Session {
  public:
   // max_context counts prompt and output together. Without a host drafter the program drafts.
+  // vocab_size is that of the logits, which a constraint masks.
   // REQUIRES: 0 < prompt.size() < max_context, and checked params, for which session_drafter()
   // allows that the program drafts where it does.
   Session(SessionId id, std::span<const int32_t> prompt, GenerationParams params,
-          uint32_t max_context, KvPageTable pages, std::unique_ptr<HostDrafter> drafter);
+          uint32_t max_context, uint32_t vocab_size, KvPageTable pages,
+          std::unique_ptr<HostDrafter> drafter);
 
   SessionId id() const { return id_; }
   uint32_t num_pending() const { return static_cast<uint32_t>(tokens_.size()) - num_cached_; }
@@ -56,8 +58,8 @@ class Session {
   void append_columns(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
   // Has the drafter propose the next block, of at most `size` columns and no more than there may
-  // be tokens; returns its columns. A program that drafts proposes as many as it is asked for.
-  // REQUIRES: num_pending() == 1, size > 0.
+  // be tokens, up to the first draft that a constraint forbids; returns its columns. A program that
+  // drafts proposes as many as it is asked for. REQUIRES: num_pending() == 1, size > 0.
   uint32_t propose_block(uint32_t size);
 
   // Appends the first `count` columns of the block: the anchor and drafts. Each wants logits and
@@ -73,8 +75,10 @@ class Session {
  private:
   void add_column(uint32_t position, int32_t token_id, uint32_t sequence,
                   std::vector<program::Column>* columns);
-  void ask_for_logits(std::span<const program::LogitAdjustment> adjustments,
-                      program::Column* column) const;
+  void ask_for_logits(std::span<const program::LogitAdjustment> adjustments, size_t num_drafts,
+                      program::Column* column);
+  void cut_forbidden_drafts();
+  std::span<const uint64_t> mask_after(size_t num_drafts);
 
   SessionId id_;
   GenerationParams params_;
@@ -85,12 +89,15 @@ class Session {
   uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
   Penalties penalties_;
   KvPageTable pages_;
-  std::unique_ptr<HostDrafter> drafter_;  // nullptr: the program drafts
+  std::unique_ptr<HostDrafter> drafter_;         // nullptr: the program drafts
+  std::unique_ptr<TokenConstraint> constraint_;  // may be null
+  uint32_t num_mask_words_;                      // of a mask over the vocabulary
 
   // The block at hand; what its columns point to.
   std::vector<int32_t> drafts_;  // without meaning where the program drafts
   std::vector<std::vector<program::LogitAdjustment>>
-      draft_adjustments_;  // [draft], of those in the step
+      draft_adjustments_;                     // [draft], of those in the step
+  std::vector<std::vector<uint64_t>> masks_;  // [drafts before]; empty: not asked for yet
 };
 
 }  // namespace ultraspeed::engine

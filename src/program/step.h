@@ -30,6 +30,8 @@ struct ColumnSampling {
   uint32_t num_logprobs = 0;     // most likely tokens to report
   int32_t forced_token_id = -1;  // >= 0: choose this one (scoring, replay); its logprob is reported
   std::span<const LogitAdjustment> adjustments;  // sorted by token_id
+  // Token id may be chosen if bit id % 64 of word id / 64 is set; empty: all may.
+  std::span<const uint64_t> allowed;
 };
 
 // One token of the step. The columns of a sequence are adjacent, in ascending position; where any

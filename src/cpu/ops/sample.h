@@ -13,7 +13,8 @@ namespace ultraspeed::cpu {
 
 // The choice for logits f32 [vocab_size] of the column at `position`. In order:
 //   raw     log-softmax of the logits: the reported logprobs (docs/numerics.md section 2)
-//   adjust  ColumnSampling::adjustments, repetition first, then bias
+//   adjust  ColumnSampling::adjustments, repetition first, then bias; tokens that are not allowed
+//           get -infinity
 //   greedy  temperature 0: the largest adjusted logit; below, x = adjusted logit / temperature and
 //           probabilities are softmax(x) over what the previous step left
 //   top_k   the top_k largest x
@@ -27,7 +28,8 @@ namespace ultraspeed::cpu {
 // arguments, whoever asks, in whatever batch. A forced token is "chosen" without any of this.
 // top_logprobs gets min(num_logprobs, vocab_size) entries; `accepted` is left to Accept.
 // Errors: kInvalidData when a logit (raw or adjusted) is NaN or +infinity, or all are -infinity;
-// kInvalidArgument for an adjusted or forced token id outside the vocabulary.
+// kInvalidArgument for an adjusted or forced token id outside the vocabulary, a mask of another
+// size, and where no token is allowed.
 // REQUIRES: temperature >= 0, top_p > 0, 0 <= min_p < 1, all finite.
 Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint32_t position,
                                             const program::ColumnSampling& sampling);

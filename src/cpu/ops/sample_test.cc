@@ -226,6 +226,45 @@ TEST(Sample, BadAdjustmentsAreErrors) {
             std::string::npos);
 }
 
+TEST(Sample, AMaskForbidsTokensAsIfTheirLogitsWereMinusInfinity) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 3);
+  for (uint32_t trial = 0; trial < 300; ++trial) {
+    std::vector<float> logits(131);
+    for (float& logit : logits) logit = normal(random);
+    std::vector<uint64_t> allowed = {random(), random(), 1 | random()};
+    std::vector<float> masked = logits;
+    for (size_t id = 0; id < masked.size(); ++id) {
+      if ((allowed[id / 64] >> (id % 64) & 1) == 0) masked[id] = -kInfinity;
+    }
+    ColumnSampling sampling{.temperature = trial % 3 == 0 ? 0.0F : 0.8F,
+                            .top_k = trial % 4 == 0 ? 100u : 0u,
+                            .top_p = trial % 5 == 0 ? 0.9F : 1.0F,
+                            .seed = trial,
+                            .adjustments = {},
+                            .allowed = {}};
+    if (trial % 2 == 0) sampling.proposed_token_id = 128;
+    const auto expected = sample_column(masked, trial, sampling);
+    sampling.allowed = allowed;
+    const auto output = sample_column(logits, trial, sampling);
+    ASSERT_TRUE(expected && output);
+    EXPECT_EQ(output->token_id, expected->token_id);
+    EXPECT_LT(output->logprob, expected->logprob) << "it is that of the raw logits";
+  }
+}
+
+TEST(Sample, BadMasksAreErrors) {
+  const std::vector<float> logits(65, 0.0F);
+  const std::vector<uint64_t> nothing(2, 0);
+  ColumnSampling sampling;
+  sampling.allowed = nothing;
+  EXPECT_EQ(sample_column(logits, 4, sampling).error().message,
+            "sampling after position 4: the constraint allows no token");
+  sampling.allowed = std::span(nothing).first(1);
+  EXPECT_EQ(sample_column(logits, 4, sampling).error().message,
+            "sampling after position 4: a mask of 1 words for 65 tokens, expected 2");
+}
+
 TEST(Sample, FiltersKeepTheRightTokens) {
   // Probabilities 1/2, 1/4, 1/8, 1/8 exactly, out of order.
   const std::vector<float> logits = {-3, -1, -3, -2};

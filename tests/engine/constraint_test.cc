@@ -1,0 +1,82 @@
+// Outputs that must keep to a constraint, on the bundled model: every token does, and the text is
+// the same whatever drafts.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/model_texts.h"
+#include "engine/tiny_drafter.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+// A token's id modulo 3 must be the sum of the ids before it, modulo 3: a rule in which the mask of
+// every position differs from its neighbours'.
+class SumConstraint final : public TokenConstraint {
+ public:
+  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const override {
+    int32_t sum = sum_;
+    for (const int32_t id : drafts) {
+      EXPECT_EQ(id % 3, sum) << "a draft after one that was forbidden";
+      sum = (sum + id) % 3;
+    }
+    for (size_t id = 0; id < words.size() * 64; ++id) {
+      if (static_cast<int32_t>(id % 3) != sum) words[id / 64] &= ~(uint64_t{1} << id % 64);
+    }
+  }
+  void advance(int32_t token_id) override { sum_ = (sum_ + token_id) % 3; }
+  std::unique_ptr<TokenConstraint> clone() const override {
+    return std::make_unique<SumConstraint>(*this);
+  }
+
+ private:
+  int32_t sum_ = 1;
+};
+
+std::vector<Request> constrained_requests() {
+  auto requests = make_requests({0, 8}, 12);
+  for (Request& request : requests) {
+    request.params.sampling.constraint = std::make_shared<SumConstraint>();
+  }
+  return requests;
+}
+
+TEST(Constraint, EveryTokenKeepsToItAndNoDrafterChangesTheText) {
+  auto requests = constrained_requests();
+  const auto expected = reference_texts(&requests);
+  for (const Text& text : expected) {
+    int32_t sum = 1;
+    for (const int32_t id : text.tokens) {
+      EXPECT_EQ(id % 3, sum);
+      sum = (sum + id) % 3;
+    }
+  }
+  check({{DrafterKind::kSuffix, 1}, 8, 2}, requests, expected, false);
+  check({{DrafterKind::kRandom, 1}, 16, 1}, requests, expected, false);
+  check({{DrafterKind::kReplay, 3}, 32, 1}, requests, expected, true);
+  const TinyDrafter dflash(true);  // suffix stands in for it
+  check(dflash.setup(8, 8, 1), requests, expected, false);
+}
+
+TEST(Constraint, AForkStartsWithItAnew) {
+  const Request request = constrained_requests()[1];
+  const auto engine = open({.drafter = {DrafterKind::kSuffix, 1}});
+  Request other = request;
+  other.params.sampling.seed = 7;
+  SpeculationStats stats;
+  const auto expected = generate(*engine, {request, other}, &stats);
+
+  std::map<SessionId, Text> texts;
+  const SessionId first = engine->start(request.prompt, request.params).value();
+  run_prompt(*engine, request.prompt.size(), &texts);
+  const SessionId second = engine->fork(first, 7).value();
+  run(*engine, &texts, &stats);
+  EXPECT_EQ(texts[first], expected[0]);
+  EXPECT_EQ(texts[second], expected[1]);
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine
