@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/model_texts.h"
+#include "engine/tiny_drafter.h"
 #include "model/drafter.h"
 #include "model/weights.h"
 #include "support/dequantize.h"
@@ -18,39 +19,6 @@
 
 namespace ultraspeed::engine {
 namespace {
-
-const std::string kModel = US_SOURCE_DIR "/models/tiny-mimo";
-
-// A drafter that fits the bundled model.
-class TinyDrafter {
- public:
-  explicit TinyDrafter(bool is_mimo, bool is_silent = false) {
-    test::DrafterOptions options = test::tiny_mimo_drafter();
-    options.is_mimo = is_mimo;
-    options.is_silent = is_silent;
-    options.mask_token_id = 9;
-    options.sliding_window = is_mimo ? 64 : 20;
-    if (!is_mimo) options.layer_types = {"sliding_attention", "full_attention"};
-    auto written = test::write_drafter(directory_.path(), options);
-    EXPECT_TRUE(written) << written.error().message;
-    weights_ = std::move(*written);
-    auto opened = model::Drafter::open(directory_.path());
-    EXPECT_TRUE(opened) << opened.error().message;
-    drafter_.emplace(std::move(*opened));
-  }
-
-  Setup setup(uint32_t block_size, uint32_t decode_width, uint32_t num_threads) const {
-    return {{DrafterKind::kDflash, 1}, decode_width, num_threads, block_size, &*drafter_};
-  }
-  const model::Drafter& drafter() const { return *drafter_; }
-  const test::GeneratedDrafter& weights() const { return weights_; }
-  const std::string& path() const { return directory_.path(); }
-
- private:
-  test::TemporaryDirectory directory_;
-  test::GeneratedDrafter weights_;
-  std::optional<model::Drafter> drafter_;
-};
 
 // Greedy, sampled with a bias, and sampled with penalties, for which the host drafts.
 std::vector<Request> make_dflash_requests(uint32_t max_tokens) {

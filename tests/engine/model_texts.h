@@ -2,6 +2,7 @@
 // width and thread count must give for them.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -16,6 +17,8 @@
 #include "golden/golden_case.h"
 
 namespace ultraspeed::engine {
+
+inline const std::string kModel = US_SOURCE_DIR "/models/tiny-mimo";
 
 struct Request {
   std::vector<int32_t> prompt;
@@ -37,10 +40,15 @@ struct Setup {
   const model::Drafter* dflash = nullptr;
 };
 
+inline std::string setup_name(const Setup& setup) {
+  return fmt::format("drafter {}:{}, width {}, threads {}, block {}",
+                     static_cast<int>(setup.drafter.kind), setup.drafter.tokens_per_cycle,
+                     setup.decode_width, setup.num_threads, setup.block_size);
+}
+
 inline std::unique_ptr<Engine> open(const Setup& setup) {
-  const std::string directory = US_SOURCE_DIR "/models/tiny-mimo";
-  const auto config = model::ModelConfig::load(directory);
-  const auto checkpoint = model::Checkpoint::open(directory);
+  const auto config = model::ModelConfig::load(kModel);
+  const auto checkpoint = model::Checkpoint::open(kModel);
   EXPECT_TRUE(config && checkpoint);
   EngineOptions options;
   options.max_context = 1024;
@@ -135,10 +143,7 @@ inline const std::vector<DrafterOptions>& all_drafters() {
 
 inline void check(const Setup& setup, const std::vector<Request>& requests,
                   const std::vector<Text>& expected, bool also_alone) {
-  SCOPED_TRACE(testing::Message() << "drafter " << static_cast<int>(setup.drafter.kind) << ":"
-                                  << setup.drafter.tokens_per_cycle << ", width "
-                                  << setup.decode_width << ", threads " << setup.num_threads
-                                  << ", block " << setup.block_size);
+  SCOPED_TRACE(setup_name(setup));
   const auto engine = open(setup);
   SpeculationStats packed;
   EXPECT_EQ(generate(*engine, requests, &packed), expected);

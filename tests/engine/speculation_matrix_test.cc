@@ -1,20 +1,123 @@
-// Texts of the bundled model with every drafter and decode width, packed and alone.
+// Texts of the bundled model with every drafter, decode width and thread count, packed and alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <random>
 #include <vector>
 
 #include "engine/model_texts.h"
+#include "engine/tiny_drafter.h"
+#include "support/scale.h"
 
 namespace ultraspeed::engine {
 namespace {
 
-TEST(SpeculationMatrix, EveryDrafterAtEveryWidth) {
+constexpr size_t kMaxSessions = 8;  // of an engine that open() opens
+
+// The texts of any number of requests, as many together as the engine has room for.
+std::vector<Text> generate_all(Engine& engine, const std::vector<Request>& requests) {
+  std::vector<Text> texts;
+  SpeculationStats stats;
+  for (size_t begin = 0; begin < requests.size(); begin += kMaxSessions) {
+    const auto first = requests.begin() + static_cast<ptrdiff_t>(begin);
+    const size_t count = std::min(kMaxSessions, requests.size() - begin);
+    auto some = generate(engine, {first, first + static_cast<ptrdiff_t>(count)}, &stats);
+    std::ranges::move(some, std::back_inserter(texts));
+  }
+  return texts;
+}
+
+// Pieces of golden texts, which look like what people write, and, every third, random ids; greedy
+// and sampled in turn.
+std::vector<Request> generated_requests(size_t count, uint32_t max_tokens) {
+  std::mt19937 random(5);
+  const auto below = [&](size_t n) { return random() % n; };
+  const auto cases = test::tiny_mimo_cases();
+  std::vector<Request> requests(count);
+  for (size_t i = 0; i < count; ++i) {
+    Request& request = requests[i];
+    const size_t size = 1 + below(40);
+    const auto& golden = cases[below(cases.size())];
+    std::vector<int32_t> source = golden.prompt_ids;
+    source.insert(source.end(), golden.greedy_ids.begin(), golden.greedy_ids.end());
+    const size_t begin = below(source.size() - std::min(size, source.size() - 1));
+    for (size_t at = 0; at < size; ++at) {
+      const size_t from = std::min(begin + at, source.size() - 1);
+      request.prompt.push_back(i % 3 == 2 ? static_cast<int32_t>(below(12'288)) : source[from]);
+    }
+    request.params.max_tokens = max_tokens;
+    request.params.sampling.temperature = i % 2 == 0 ? 0.0F : 0.9F;
+    request.params.sampling.seed = i;
+  }
+  return requests;
+}
+
+std::vector<Setup> all_setups(const TinyDrafter& dflash) {
+  std::vector<Setup> setups;
+  for (const uint32_t width : {8u, 16u, 32u}) {
+    for (const uint32_t threads : {1u, 2u}) {
+      setups.push_back({{DrafterKind::kNone, 1}, width, threads});
+      setups.push_back({{DrafterKind::kSuffix, 1}, width, threads});
+      setups.push_back({{DrafterKind::kRandom, 1}, width, threads});
+      setups.push_back({{DrafterKind::kReplay, 3}, width, threads});
+      setups.push_back(dflash.setup(8, width, threads));
+    }
+  }
+  return setups;
+}
+
+TEST(SpeculationMatrix, EveryReplayLengthAtEveryWidth) {
   auto requests = make_requests({0, 4}, 10);
   const auto expected = reference_texts(&requests);
   for (const DrafterOptions& drafter : all_drafters()) {
+    if (drafter.kind != DrafterKind::kReplay) continue;
     check({drafter, 8, 1}, requests, expected, true);
     check({drafter, 16, 2}, requests, expected, false);
     check({drafter, 32, 1}, requests, expected, false);
+  }
+}
+
+// Greedy and sampled in turn; with a scale above 1 both for every prompt.
+TEST(SpeculationMatrix, EveryGoldenPromptWithEverySetup) {
+  std::vector<Request> requests;
+  const bool is_short = test::scaled(1) == 1;
+  for (size_t index = 0; index < test::tiny_mimo_cases().size(); ++index) {
+    const auto both = make_requests({index}, 8);
+    if (!is_short || index % 2 == 0) requests.push_back(both[0]);
+    if (!is_short || index % 2 == 1) requests.push_back(both[1]);
+  }
+  const auto expected = reference_texts(&requests);
+  const TinyDrafter dflash(true);
+  for (const auto& setup : all_setups(dflash)) {
+    SCOPED_TRACE(setup_name(setup));
+    const auto engine = open(setup);
+    EXPECT_EQ(generate_all(*engine, requests), expected);
+    if (setup.decode_width > setup.block_size) continue;  // alone, the other columns stay empty
+    SpeculationStats stats;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(generate(*engine, {requests[i]}, &stats).front(), expected[i]) << "alone";
+    }
+  }
+}
+
+// Each in one setup, with a scale of 30 in all of them.
+TEST(SpeculationMatrix, GeneratedPrompts) {
+  auto requests = generated_requests(500, 8);
+  const auto expected = reference_texts(&requests);
+  const TinyDrafter dflash(true);
+  const auto setups = all_setups(dflash);
+  const auto setups_each = std::min(setups.size(), static_cast<size_t>(test::scaled(1)));
+  for (size_t s = 0; s < setups.size(); ++s) {
+    SCOPED_TRACE(setup_name(setups[s]));
+    std::vector<Request> some;
+    std::vector<Text> some_expected;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if ((s + setups.size() - i % setups.size()) % setups.size() >= setups_each) continue;
+      some.push_back(requests[i]);
+      some_expected.push_back(expected[i]);
+    }
+    EXPECT_EQ(generate_all(*open(setups[s]), some), some_expected);
   }
 }
 
