@@ -1,5 +1,6 @@
 #include "cpu/executor.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
 #include "cpu/sync.h"
+#include "cpu/topology.h"
 #include "program/print.h"
 
 namespace ultraspeed::cpu {
@@ -57,8 +59,10 @@ class CpuExecutor final : public program::Executor {
       sync_.push_back(std::make_unique<SyncState>(program));
     }
     scratch_.resize(num_threads_);
+    if (options_.pin_threads) US_TRY(choose_processors());
     for (uint32_t i = 1; i < num_threads_; ++i) {  // the caller of run() is thread 0
       threads_.emplace_back([this, i] { thread_main(i); });
+      if (topology_) US_TRY(topology_->pin(threads_.back().native_handle(), processors_[i]));
     }
     return {};
   }
@@ -66,6 +70,7 @@ class CpuExecutor final : public program::Executor {
   Status run(uint32_t index, const program::StepInput& input,
              program::StepOutput* output) override {
     if (fault_) return fault_error();
+    US_TRY(pin_caller());
     US_TRY(machine_.check_step(index, input));
     output->columns.assign(input.columns.size(), {});
     program_ = &machine_.programs()[index];
@@ -92,6 +97,20 @@ class CpuExecutor final : public program::Executor {
   }
 
  private:
+  Status choose_processors() {
+    US_ASSIGN(topology_, Topology::of_machine());
+    US_ASSIGN(processors_, topology_->worker_processors(num_threads_));
+    return {};
+  }
+
+  // Another thread may call than the one before.
+  Status pin_caller() {
+    if (!topology_ || pinned_caller_ == std::this_thread::get_id()) return {};
+    US_TRY(topology_->pin(pthread_self(), processors_[0]));
+    pinned_caller_ = std::this_thread::get_id();
+    return {};
+  }
+
   // For as long as the gap between two steps of a text takes: to sleep and be woken costs more.
   template <class Condition>
   static void spin_while(const Condition& condition) {
@@ -219,6 +238,9 @@ class CpuExecutor final : public program::Executor {
   std::vector<Scratch> scratch_;                  // [thread]
   std::vector<std::thread> threads_;
   uint32_t num_threads_ = 0;
+  std::optional<Topology> topology_;  // where threads are pinned
+  std::vector<uint32_t> processors_;  // [thread]
+  std::thread::id pinned_caller_;
 
   // The step in progress; written between steps only.
   const program::Program* program_ = nullptr;

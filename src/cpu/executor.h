@@ -12,6 +12,9 @@ namespace ultraspeed::cpu {
 struct CpuOptions {
   // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
   uint32_t wait_deadline_ms = 60'000;
+  // Every thread stays on a processor of its own, that which calls run() among them. For machines
+  // that run nothing else; load() refuses more threads than processors.
+  bool pin_threads = false;
 };
 
 std::unique_ptr<program::Executor> make_cpu_executor(const CpuOptions& options);

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/check.h"
+#include "cpu/topology.h"
 #include "cpu/vector_layout.h"
 
 namespace ultraspeed::cpu {
@@ -43,6 +44,16 @@ bool all_to_vector_layout(const program::WeightDecl& decl, std::span<std::byte> 
   return fits;
 }
 
+// Every worker reads its part of the weights each step: with the bandwidth of all NUMA nodes. What
+// caches hold needs none.
+Status spread_over_nodes(std::span<std::byte> weights) {
+  constexpr size_t kCachedBytes = size_t{256} << 20;
+  if (weights.size() < kCachedBytes) return {};
+  US_ASSIGN(const Topology topology, Topology::of_machine());
+  if (topology.num_numa_nodes() > 1) topology.interleave(weights);
+  return {};
+}
+
 // Room for all weights, each on a cache line of its own.
 Status allocate_weights(const Program& program, RankMemory* memory) {
   constexpr uint64_t kAlignment = 64;
@@ -53,6 +64,7 @@ Status allocate_weights(const Program& program, RankMemory* memory) {
     size_bytes += (decl.size_bytes() + kAlignment - 1) / kAlignment * kAlignment;
   }
   US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
+  US_TRY(spread_over_nodes(memory->weight_memory.bytes()));
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     memory->weights.push_back(
         memory->weight_memory.bytes().subspan(offsets[id], program.weights[id].size_bytes()));
