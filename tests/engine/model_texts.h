@@ -35,12 +35,19 @@ struct Setup {
   uint32_t num_threads = 1;
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
+  std::string directory = US_SOURCE_DIR "/models/tiny-mimo";  // or a copy with MTP layers
 };
 
+// Of a model with three MTP layers.
+inline Setup mtp_setup(const std::string& directory, uint32_t decode_width, uint32_t num_threads) {
+  Setup setup{{DrafterKind::kMtp, 1}, decode_width, num_threads, 4};
+  setup.directory = directory;
+  return setup;
+}
+
 inline std::unique_ptr<Engine> open(const Setup& setup) {
-  const std::string directory = US_SOURCE_DIR "/models/tiny-mimo";
-  const auto config = model::ModelConfig::load(directory);
-  const auto checkpoint = model::Checkpoint::open(directory);
+  const auto config = model::ModelConfig::load(setup.directory);
+  const auto checkpoint = model::Checkpoint::open(setup.directory);
   EXPECT_TRUE(config && checkpoint);
   EngineOptions options;
   options.max_context = 1024;
