@@ -81,7 +81,8 @@ uint32_t context_for(const BenchOptions& options, const std::vector<BenchPrompt>
 Result<Speculation> open_drafter(const std::string& name, uint32_t block,
                                  const LoadedModel& model) {
   US_ASSIGN(const DrafterChoice choice, parse_drafter(name));
-  return Speculation::open({.drafter = choice, .block = block}, model.directory());
+  return Speculation::open({.drafter = choice, .block = block}, model.directory(),
+                           model.checkpoint().contents().num_mtp_layers);
 }
 
 class Bench {

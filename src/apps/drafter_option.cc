@@ -16,11 +16,12 @@ namespace {
 using engine::DrafterKind;
 
 constexpr std::string_view kReplayPrefix = "replay:";
-constexpr std::array<std::pair<std::string_view, DrafterKind>, 4> kNamed = {
+constexpr std::array<std::pair<std::string_view, DrafterKind>, 5> kNamed = {
     {{"none", DrafterKind::kNone},
      {"suffix", DrafterKind::kSuffix},
      {"random", DrafterKind::kRandom},
-     {"dflash", DrafterKind::kDflash}}};
+     {"dflash", DrafterKind::kDflash},
+     {"mtp", DrafterKind::kMtp}}};
 
 bool may_be_folder(std::string_view text) {
   std::error_code error;
@@ -47,8 +48,8 @@ Result<DrafterChoice> parse_drafter(std::string_view text) {
   return make_error(
       ErrorCode::kInvalidArgument,
       "'{}' is no drafter; expected none, suffix, random, replay:N with N from 1 to "
-      "the block, dflash (the folder dflash/ of the model), or the folder of a DFlash "
-      "drafter",
+      "the block, mtp (the model's own MTP layers), dflash (the folder dflash/ of the model), or "
+      "the folder of a DFlash drafter",
       text);
 }
 
@@ -66,16 +67,18 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
   const auto take = [options](const std::string& text) { options->drafter = *parse_drafter(text); };
   app.add_option_function<std::string>(
          "--drafter", take,
-         "What proposes tokens: none, suffix (what followed before), dflash (the network in the "
-         "model's folder dflash/) or a folder with such a network, or for measurements random "
-         "ids or replay:N (N tokens a step; run generates once before to learn them)")
+         "What proposes tokens: none, suffix (what followed before), mtp (the model's own MTP "
+         "layers), dflash (the network in the model's folder dflash/) or a folder with such a "
+         "network, or for measurements random ids or replay:N (N tokens a step; run generates "
+         "once before to learn them)")
       ->check(error_of<parse_drafter>)
       ->envname("ULTRASPEED_DRAFTER")
       ->default_str(options->drafter ? drafter_name(*options->drafter)
                                      : "dflash where the model has one, else suffix");
-  app.add_option("--block", options->block,
-                 "Tokens of a session that a step verifies: its newest and the proposed (default: "
-                 "those that a dflash drafter was trained on, else 8)")
+  app.add_option(
+         "--block", options->block,
+         "Tokens of a session that a step verifies: its newest and the proposed (default: "
+         "those that a dflash drafter was trained on, one more than mtp has layers, else 8)")
       ->check(CLI::Range(1U, plan::kMaxWidth))
       ->envname("ULTRASPEED_BLOCK");
 }

@@ -25,7 +25,8 @@ struct DrafterChoice {
 struct SpeculationOptions {
   std::optional<DrafterChoice> drafter;  // nullopt: dflash where the model has one, else suffix
   uint32_t block = 0;  // columns of a session in a step: its newest token and the drafts; 0: those
-                       // that a DFlash drafter was trained on, else 8
+                       // that a DFlash drafter was trained on, one more than there are MTP layers
+                       // with kMtp, else 8
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
 };
 
@@ -35,8 +36,8 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options);
 // --acceptance, for commands that sample; with an environment variable, too.
 void add_acceptance_option(CLI::App& command, SpeculationOptions* options);
 
-// "none", "suffix", "random", "replay:N", "dflash", or a folder: a path with a slash, or the name
-// of one that exists. Errors: kInvalidArgument; the sentence lists them.
+// "none", "suffix", "random", "replay:N", "mtp", "dflash", or a folder: a path with a slash, or the
+// name of one that exists. Errors: kInvalidArgument; the sentence lists them.
 Result<DrafterChoice> parse_drafter(std::string_view text);
 std::string drafter_name(const DrafterChoice& choice);
 

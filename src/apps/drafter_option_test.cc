@@ -8,8 +8,8 @@ namespace ultraspeed::apps {
 namespace {
 
 TEST(DrafterOption, NamesAreReadAndWrittenAlike) {
-  for (const std::string name : {"none", "suffix", "random", "replay:1", "replay:12", "dflash",
-                                 "./dflash", "models/drafter", "/nowhere/", "."}) {
+  for (const std::string name : {"none", "suffix", "random", "replay:1", "replay:12", "mtp",
+                                 "dflash", "./dflash", "models/drafter", "/nowhere/", "."}) {
     const auto drafter = parse_drafter(name);
     ASSERT_TRUE(drafter) << drafter.error().message;
     EXPECT_EQ(drafter_name(*drafter), name);
@@ -17,6 +17,7 @@ TEST(DrafterOption, NamesAreReadAndWrittenAlike) {
   EXPECT_EQ(parse_drafter("replay:12")->options.tokens_per_cycle, 12u);
   EXPECT_EQ(parse_drafter("dflash")->options.kind, engine::DrafterKind::kDflash);
   EXPECT_EQ(parse_drafter("dflash")->folder, "");
+  EXPECT_EQ(parse_drafter("mtp")->options.kind, engine::DrafterKind::kMtp);
   EXPECT_EQ(parse_drafter("models/drafter")->options.kind, engine::DrafterKind::kDflash);
   EXPECT_EQ(parse_drafter("models/drafter")->folder, "models/drafter");
 }
@@ -33,7 +34,7 @@ TEST(DrafterOption, AcceptancesAreNamed) {
 }
 
 TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
-  for (const std::string name : {"", "mtp", "DFlash", "Suffix", "replay", "replay:", "replay:0",
+  for (const std::string name : {"", "MTP", "DFlash", "Suffix", "replay", "replay:", "replay:0",
                                  "replay:-1", "replay:2x", "replay:99999999999"}) {
     const auto drafter = parse_drafter(name);
     ASSERT_FALSE(drafter) << name;
@@ -41,8 +42,8 @@ TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
     EXPECT_EQ(drafter.error().message,
               "'" + name +
                   "' is no drafter; expected none, suffix, random, replay:N with N from 1 to the "
-                  "block, dflash (the folder dflash/ of the model), or the folder of a DFlash "
-                  "drafter");
+                  "block, mtp (the model's own MTP layers), dflash (the folder dflash/ of the "
+                  "model), or the folder of a DFlash drafter");
   }
 }
 

@@ -105,7 +105,8 @@ Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
   US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
-  US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory));
+  US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory,
+                                                checkpoint.contents().num_mtp_layers));
   LoadedModel model(std::move(config), std::move(generation), std::move(checkpoint),
                     std::move(speculation));
   if (is_file(directory + "/tokenizer.json")) {

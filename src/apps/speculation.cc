@@ -44,7 +44,7 @@ Result<model::Drafter> open_folder(const std::string& folder, const std::string&
 }  // namespace
 
 Result<Speculation> Speculation::open(const SpeculationOptions& options,
-                                      const std::string& model_directory) {
+                                      const std::string& model_directory, uint32_t num_mtp_layers) {
   Speculation speculation;
   const std::string own_folder = model_directory + "/dflash";
   DrafterChoice& choice = speculation.choice_;
@@ -63,7 +63,13 @@ Result<Speculation> Speculation::open(const SpeculationOptions& options,
     }
     US_ASSIGN(speculation.dflash_, std::move(opened));
   }
-  US_TRY(speculation.choose_block(options.block));
+  if (choice.options.kind == DrafterKind::kMtp && num_mtp_layers == 0) {
+    return make_error(ErrorCode::kNotFound,
+                      "--drafter mtp: {} has no MTP layers (tensors model.mtp.layers.K.*); "
+                      "--drafter suffix needs none",
+                      model_directory);
+  }
+  US_TRY(speculation.choose_block(options.block, num_mtp_layers));
   return speculation;
 }
 
@@ -77,13 +83,20 @@ Result<Speculation> Speculation::with(const model::Drafter::Change& change) cons
   return changed;
 }
 
-Status Speculation::choose_block(uint32_t block) {
-  const uint32_t own_block = dflash_ ? dflash_->config().block_size : kDefaultBlock;
+Status Speculation::choose_block(uint32_t block, uint32_t num_mtp_layers) {
+  const bool is_mtp = choice_.options.kind == DrafterKind::kMtp;
+  uint32_t own_block = is_mtp ? num_mtp_layers + 1 : kDefaultBlock;
+  if (dflash_) own_block = dflash_->config().block_size;
   block_ = block == 0 ? std::min(own_block, plan::kMaxWidth) : block;
   if (dflash_ && block_ > own_block) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--block {}: {} drafts blocks of at most {} tokens", block_,
                       dflash_->config().file, own_block);
+  }
+  if (is_mtp && block_ > own_block) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--block {}: {} MTP layers draft blocks of at most {} tokens", block_,
+                      num_mtp_layers, own_block);
   }
   const engine::DrafterOptions& options = choice_.options;
   if (options.kind != DrafterKind::kReplay || options.tokens_per_cycle <= block_) return {};

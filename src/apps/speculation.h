@@ -15,10 +15,11 @@ namespace ultraspeed::apps {
 
 class Speculation {
  public:
-  // Reads headers, no weights. Errors: kNotFound for a folder that is missing or lacks config.json,
+  // Reads headers, no weights. `num_mtp_layers` is the model's. Errors: kNotFound for a folder that
+  // is missing or lacks config.json and for a model without MTP layers that should draft with them,
   // what model::Drafter::open reports, kInvalidArgument for a block that the drafter does not have.
   static Result<Speculation> open(const SpeculationOptions& options,
-                                  const std::string& model_directory);
+                                  const std::string& model_directory, uint32_t num_mtp_layers);
 
   const engine::DrafterOptions& drafter() const { return choice_.options; }
   uint32_t block() const { return block_; }
@@ -41,7 +42,7 @@ class Speculation {
 
  private:
   Speculation() = default;
-  Status choose_block(uint32_t block);
+  Status choose_block(uint32_t block, uint32_t num_mtp_layers);
 
   DrafterChoice choice_;
   std::string folder_;  // of dflash_

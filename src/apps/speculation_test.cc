@@ -30,7 +30,7 @@ class SpeculationOptionsTest : public testing::Test {
     SpeculationOptions options;
     options.block = block;
     if (!drafter.empty()) options.drafter = parse_drafter(drafter).value();
-    return Speculation::open(options, model_);
+    return Speculation::open(options, model_, num_mtp_layers_);
   }
   Speculation opened(const std::string& drafter = "", uint32_t block = 0) {
     auto speculation = open(drafter, block);
@@ -46,6 +46,7 @@ class SpeculationOptionsTest : public testing::Test {
 
   const test::TemporaryDirectory directory_;
   const std::string model_ = directory_.path();
+  uint32_t num_mtp_layers_ = 0;
 };
 
 TEST_F(SpeculationOptionsTest, TheModelsOwnDrafterIsTheDefault) {
@@ -98,6 +99,23 @@ TEST_F(SpeculationOptionsTest, ABlockIsAtMostTheDrafters) {
             "--drafter replay:5: more than the block of 4 tokens (see --block)");
   EXPECT_EQ(refusal(ErrorCode::kInvalidArgument, "replay:9"),
             "--drafter replay:9: more than the block of 8 tokens (see --block)");
+}
+
+TEST_F(SpeculationOptionsTest, MtpLayersAreTheModels) {
+  EXPECT_EQ(refusal(ErrorCode::kNotFound, "mtp"),
+            "--drafter mtp: " + model_ +
+                " has no MTP layers (tensors model.mtp.layers.K.*); --drafter suffix needs none");
+  num_mtp_layers_ = 3;
+  const Speculation mtp = opened("mtp");
+  EXPECT_EQ(mtp.drafter().kind, DrafterKind::kMtp);
+  EXPECT_EQ(mtp.block(), 4u);
+  EXPECT_EQ(opened("mtp", 2).block(), 2u);
+  EXPECT_EQ(refusal(ErrorCode::kInvalidArgument, "mtp", 5),
+            "--block 5: 3 MTP layers draft blocks of at most 4 tokens");
+  engine::SamplingParams penalised;
+  penalised.presence_penalty = 0.5F;
+  EXPECT_EQ(mtp.session_drafter(penalised), "mtp");
+  EXPECT_EQ(opened().drafter().kind, DrafterKind::kSuffix);
 }
 
 TEST_F(SpeculationOptionsTest, SaysWhoStandsIn) {

@@ -81,12 +81,14 @@ class CpuExecutor final : public program::Executor {
     error_ = {};
     begin_ = Clock::now();
     draft_end_ = begin_;
+    heads_begin_.reset();
     unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
     start_step();
     run_list(0);
     wait_for_threads();
     if (fault_) return fault_error();
-    output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_).count();
+    const Clock::duration heads = heads_begin_ ? Clock::now() - *heads_begin_ : Clock::duration();
+    output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_ + heads).count();
     return error_;
   }
 
@@ -162,6 +164,9 @@ class CpuExecutor final : public program::Executor {
       const auto met = [&] { return step_sync_->arrived(rank, wait) >= wait.need; };
       if (!wait_until(met, thread, index, wait)) return false;
     }
+    const auto& operands = program_->stages[task.stage].operands;
+    const auto* follow = std::get_if<program::FollowOperands>(&operands);
+    if (follow != nullptr && follow->distance == 1) heads_begin_ = Clock::now();
     const OpContext context(&machine_, *program_, rank, task, *input_, output_, &scratch_[thread]);
     const uint32_t units = unit_count(context);
     for (uint32_t unit = 0; unit < units; ++unit) {
@@ -174,8 +179,8 @@ class CpuExecutor final : public program::Executor {
       step_sync_->signal_unit(rank, task.signal, task.row_begin + unit * task.part);
     }
     step_sync_->signal(rank, task.signal);
-    const auto& operands = program_->stages[task.stage].operands;
-    if (std::holds_alternative<program::ProposeOperands>(operands)) record_drafts();
+    const auto* propose = std::get_if<program::ProposeOperands>(&operands);
+    if (propose != nullptr && propose->accepted == program::kNoId) record_drafts();
     return true;
   }
 
@@ -248,7 +253,8 @@ class CpuExecutor final : public program::Executor {
   const program::StepInput* input_ = nullptr;
   program::StepOutput* output_ = nullptr;
   Clock::time_point begin_;
-  std::atomic<Clock::time_point> draft_end_;  // begin_ without a draft part
+  std::atomic<Clock::time_point> draft_end_;      // begin_ without a draft part
+  std::optional<Clock::time_point> heads_begin_;  // set by one task; nullopt without MTP heads
 
   std::atomic<uint32_t> step_ = 0;        // threads start when it changes
   std::atomic<uint32_t> unfinished_ = 0;  // threads still on the step

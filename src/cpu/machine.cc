@@ -139,6 +139,11 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
 
 namespace {
 
+// Whether column i goes on with the sequence of the one before.
+bool is_continued(std::span<const program::Column> columns, size_t i) {
+  return i > 0 && columns[i - 1].sequence == columns[i].sequence;
+}
+
 // What drafting asks of column i (program/step.h).
 Status check_drafted(const Program& program, std::span<const program::Column> columns, size_t i) {
   const program::Column& column = columns[i];
@@ -147,7 +152,7 @@ Status check_drafted(const Program& program, std::span<const program::Column> co
     return make_error(ErrorCode::kInvalidArgument,
                       "column {} is drafted, but program '{}' has no draft part", i, program.name);
   }
-  const bool continues = i > 0 && columns[i - 1].sequence == column.sequence;
+  const bool continues = is_continued(columns, i);
   if (column.is_drafted && !continues) {
     return make_error(ErrorCode::kInvalidArgument,
                       "column {} is drafted, expected a column of sequence {} before it", i,
@@ -161,6 +166,24 @@ Status check_drafted(const Program& program, std::span<const program::Column> co
   return {};
 }
 
+// What MTP heads ask of a sequence that ends with column i.
+Status check_followed(uint32_t num_heads, std::span<const program::Column> columns, size_t i) {
+  bool has_logits = columns[i].wants_logits;
+  for (size_t first = i; is_continued(columns, first); --first) {
+    if (columns[first].position != columns[first - 1].position + 1) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "column {} is at position {} after {}; expected no gap before MTP heads",
+                        first, columns[first].position, columns[first - 1].position);
+    }
+    has_logits |= columns[first - 1].wants_logits;
+  }
+  if (has_logits || columns[i].next_tokens.size() >= num_heads) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "column {} ends sequence {} without logits; expected the {} tokens after it "
+                    "for as many MTP heads, not {}",
+                    i, columns[i].sequence, num_heads, columns[i].next_tokens.size());
+}
+
 }  // namespace
 
 Status Machine::check_step(uint32_t index, const program::StepInput& input) const {
@@ -171,6 +194,7 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
     return make_error(ErrorCode::kInvalidArgument, "program '{}' takes 1 to {} columns, not {}",
                       program.name, program.width, count);
   }
+  const uint32_t num_heads = program.num_mtp_heads();
   for (size_t i = 0; i < count; ++i) {
     const program::Column& column = input.columns[i];
     if (column.sequence >= limits_.num_sequences || column.sequence >= input.page_tables.size()) {
@@ -178,6 +202,8 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
                         column.sequence);
     }
     US_TRY(check_drafted(program, input.columns, i));
+    const bool is_last = i + 1 == count || !is_continued(input.columns, i + 1);
+    if (num_heads != 0 && is_last) US_TRY(check_followed(num_heads, input.columns, i));
     const auto& pages = input.page_tables[column.sequence];
     const uint32_t needed = column.position / program.kv_page_positions + 1;
     const bool pages_valid =

@@ -97,7 +97,7 @@ struct StepEvent {
 // Where the time of decode steps went since the engine was opened.
 struct DecodeTimes {
   uint64_t num_steps = 0;
-  double draft_s = 0;   // proposing: on the host, or in the program's draft part
+  double draft_s = 0;   // proposing: on the host, or in the program's draft part or MTP heads
   double verify_s = 0;  // the rest of the program
   double other_s = 0;   // columns and pages before it, tokens and events after it
 
@@ -110,6 +110,7 @@ enum class DrafterKind {
   kRandom,  // random ids: the worst case
   kReplay,  // GenerationParams::expected_output, spoilt after a fixed number: for measurements
   kDflash,  // a network that the decode program runs before it verifies: EngineOptions::dflash
+  kMtp,     // the target's multi-token-prediction heads, run after each step for the next one
 };
 
 // The drafter that a session with these parameters has in an engine of this kind. Repetition,
@@ -131,7 +132,9 @@ struct EngineOptions {
   uint32_t prefill_width = 64;
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
   DrafterOptions drafter = {};
-  uint32_t block_size = 8;  // columns of a drafting session in a decode step: 1 to decode_width
+  // Columns of a drafting session in a decode step: 1 to decode_width, of kMtp at most one more
+  // than the checkpoint has MTP layers.
+  uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;  // of kDflash; must outlive Engine::open alone
 };
 
@@ -141,7 +144,8 @@ using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_tota
 class Engine {
  public:
   // Plans the programs for the executor's device, verifies them and loads the weights, a DFlash
-  // drafter's among them. REQUIRES: options.dflash is set if and only if the drafter is kDflash.
+  // drafter's or, of kMtp, the MTP layers' among them.
+  // REQUIRES: options.dflash is set if and only if the drafter is kDflash.
   static Result<std::unique_ptr<Engine>> open(const model::ModelConfig& config,
                                               const model::Checkpoint& checkpoint,
                                               std::unique_ptr<program::Executor> executor,

@@ -53,9 +53,9 @@ class Harness {
                                   {options.max_sessions, options.num_kv_pages},
                                   options.drafter,
                                   options.block_size};
-    auto programs = FakeExecutor::make_programs(options.decode_width, options.prefill_width,
-                                                options.page_positions,
-                                                options.drafter.kind == DrafterKind::kDflash);
+    auto programs = FakeExecutor::make_programs(
+        options.decode_width, options.prefill_width, options.page_positions,
+        options.drafter.kind == DrafterKind::kDflash, num_mtp_heads(options));
     engine =
         std::move(ProgramEngine::make(std::move(programs), std::move(owned), settings, {})).value();
   }
@@ -76,6 +76,11 @@ class Harness {
   Status run_until_idle() {
     while (!engine->idle()) US_TRY(step());
     return {};
+  }
+
+  // As many as fill a block.
+  static uint32_t num_mtp_heads(const HarnessOptions& options) {
+    return options.drafter.kind == DrafterKind::kMtp ? options.block_size - 1 : 0;
   }
 
   FakeExecutor* executor;

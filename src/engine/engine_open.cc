@@ -1,6 +1,7 @@
 // From a checkpoint to an engine: plans, proofs, limits, weights.
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,25 +16,44 @@
 namespace ultraspeed::engine {
 namespace {
 
-// The weights of a target and of its drafter, if there is one.
+// The weights of a target and of what drafts for it, if there is something.
 struct WeightFiles {
   model::WeightLoader target;
   const model::Drafter* drafter = nullptr;
+  std::optional<model::WeightLoader> mtp = {};
 
-  static bool is_target(const model::WeightSource& source) {
-    return source.stack == model::Stack::kTarget;
-  }
   Result<model::WeightShape> shape(const model::WeightSource& source) const {
-    return is_target(source) ? target.shape(source) : drafter->shape(source);
+    if (source.stack == model::Stack::kDflash) return drafter->shape(source);
+    return loader(source).shape(source);
   }
   Status load(const model::WeightSource& source, std::span<std::byte> out) const {
-    return is_target(source) ? target.load(source, out) : drafter->load(source, out);
+    if (source.stack == model::Stack::kDflash) return drafter->load(source, out);
+    return loader(source).load(source, out);
   }
   Status check_complete() const {
     US_TRY(target.check_complete());
-    return drafter == nullptr ? Status() : drafter->check_complete();
+    if (drafter != nullptr) US_TRY(drafter->check_complete());
+    return mtp ? mtp->check_complete() : Status();
+  }
+
+ private:
+  const model::WeightLoader& loader(const model::WeightSource& source) const {
+    return source.stack == model::Stack::kMtp ? *mtp : target;
   }
 };
+
+// The MTP layers that the checkpoint's tensors show: config.json often does not count them.
+Result<model::ModelConfig> mtp_stack_of(const model::ModelConfig& config,
+                                        const model::Checkpoint& checkpoint) {
+  const uint32_t num_layers = checkpoint.contents().num_mtp_layers;
+  if (num_layers == 0) {
+    return make_error(
+        ErrorCode::kNotFound,
+        "{}: no MTP layers; expected tensors model.mtp.layers.K.*, or another drafter",
+        checkpoint.directory());
+  }
+  return config.mtp_stack(num_layers);
+}
 
 Result<plan::Plan> make_proven_plan(const model::ModelConfig& config, const WeightFiles& files,
                                     const program::DeviceLimits& limits,
@@ -90,13 +110,19 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                              const LoadProgress& progress) {
   US_CHECK((options.dflash != nullptr) == (options.drafter.kind == DrafterKind::kDflash),
            "drafter kind {}", static_cast<int>(options.drafter.kind));
-  const WeightFiles files{{checkpoint, config}, options.dflash};
+  WeightFiles files{{checkpoint, config}, options.dflash};
+  model::ModelConfig mtp;  // of kMtp
+  const bool has_mtp = options.drafter.kind == DrafterKind::kMtp;
+  if (has_mtp) {
+    US_ASSIGN(mtp, mtp_stack_of(config, checkpoint));
+    files.mtp.emplace(checkpoint, mtp);
+  }
   US_TRY(files.check_complete());
   EngineSettings settings;
   settings.vocab_size = config.vocab_size;
   US_ASSIGN(settings.max_context, choose_max_context(options, config.max_position_embeddings));
 
-  US_TRY(check_drafter(options));
+  US_TRY(check_drafter(options, mtp.num_layers()));
   settings.drafter = options.drafter;
   settings.block_size = options.block_size;
 
@@ -106,6 +132,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                  .max_context = settings.max_context};
   if (options.dflash != nullptr) plan_options.drafter = &options.dflash->config();
   plan_options.is_drafting = options.dflash != nullptr;
+  if (has_mtp) plan_options.mtp = &mtp;
   US_ASSIGN(plan::Plan decode, make_proven_plan(config, files, limits, plan_options));
   plan_options.name = "prefill";
   plan_options.width = options.prefill_width;

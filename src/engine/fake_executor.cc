@@ -41,8 +41,8 @@ void accept(std::span<const program::Column> columns, program::StepOutput* outpu
 
 std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
                                                           uint32_t prefill_width,
-                                                          uint32_t page_positions,
-                                                          bool is_drafting) {
+                                                          uint32_t page_positions, bool is_drafting,
+                                                          uint32_t num_mtp_heads) {
   program::Program decode;
   decode.name = "decode";
   decode.width = decode_width;
@@ -53,6 +53,9 @@ std::vector<program::Program> FakeExecutor::make_programs(uint32_t decode_width,
   sliding.cache = 0;
   sliding.window = kWindow;
   decode.stages.push_back({"attention", 0, sliding});
+  for (uint32_t head = 0; head < num_mtp_heads; ++head) {
+    decode.stages.push_back({"follow", 0, program::FollowOperands()});
+  }
   program::Program prefill = decode;
   prefill.name = "prefill";
   prefill.width = prefill_width;
@@ -111,6 +114,7 @@ Status FakeExecutor::run(uint32_t index, const program::StepInput& input,
     if (column.is_drafted) output->columns.back().drafted_id = column.token_id;
   }
   accept(columns, output);
+  propose(programs_[index].num_mtp_heads(), columns, output);
   if (std::exchange(misreports_a_draft, false)) {
     for (program::ColumnOutput& column : output->columns) ++column.drafted_id;
   }
@@ -136,6 +140,29 @@ void FakeExecutor::draft(std::vector<program::Column>* columns) {
                     sequence.begin() + std::min<ptrdiff_t>(column.position, std::ssize(sequence)));
     }
     tokens.push_back(column.token_id);
+  }
+}
+
+// What MTP heads propose after a sequence's accepted column.
+void FakeExecutor::propose(uint32_t num_heads, std::span<const program::Column> columns,
+                           program::StepOutput* output) {
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const bool is_first =
+        i == 0 || columns[i - 1].sequence != columns[i].sequence || !columns[i - 1].wants_logits;
+    if (!columns[i].wants_logits || !is_first) continue;
+    const size_t accepted = i + output->columns[i].accepted;
+    const auto& sequence = sequences_[columns[i].sequence];
+    std::vector<int32_t> tokens(sequence.begin(),
+                                sequence.begin() + ptrdiff_t{columns[accepted].position} + 1);
+    tokens.push_back(output->columns[accepted].token_id);
+    auto& proposed = output->columns[i].proposed_ids;
+    for (uint32_t head = 0; head < num_heads; ++head) {
+      const int32_t next = choose(tokens, columns[accepted].sampling);
+      const bool is_right = hash_of(tokens) % 3 != 0;
+      tokens.push_back(is_right ? next : (next + 1) % static_cast<int32_t>(kVocabSize));
+      proposed.push_back(tokens.back());
+    }
+    if (next_proposed) proposed = *std::exchange(next_proposed, std::nullopt);
   }
 }
 
@@ -173,6 +200,7 @@ void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input
   ASSERT_FALSE(input.columns.empty());
   ASSERT_LE(input.columns.size(), programs_[index].width);
   std::set<uint32_t> ended;
+  bool has_logits = false;  // one of the sequence's columns so far
   for (size_t i = 0; i < input.columns.size(); ++i) {
     const program::Column& column = input.columns[i];
     const bool is_first = i == 0 || input.columns[i - 1].sequence != column.sequence;
@@ -182,6 +210,10 @@ void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input
     ASSERT_FALSE(ended.contains(column.sequence)) << "a sequence's columns are not adjacent";
     const bool is_last =
         i + 1 == input.columns.size() || input.columns[i + 1].sequence != column.sequence;
+    has_logits = column.wants_logits || (!is_first && has_logits);
+    if (is_last && !has_logits) {
+      ASSERT_GE(column.next_tokens.size(), programs_[index].num_mtp_heads());
+    }
     if (!is_last) {
       ASSERT_EQ(input.columns[i + 1].position, column.position + 1);
       continue;

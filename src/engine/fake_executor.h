@@ -1,7 +1,7 @@
 // For the engine's tests: an executor whose caches hold token ids instead of keys and values, so
 // that it can check at every step that page tables, rings and positions show each sequence exactly
 // its own tokens. What it chooses is a hash of what it sees there. A decode program that drafts
-// proposes what will be chosen, or in one case of three another token.
+// proposes what will be chosen, or in one case of three another token; so do MTP heads.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ class FakeExecutor final : public program::Executor {
   // Decode and prefill programs with a paged and a ring cache; page_positions 0: the ring alone.
   static std::vector<program::Program> make_programs(uint32_t decode_width, uint32_t prefill_width,
                                                      uint32_t page_positions,
-                                                     bool is_drafting = false);
+                                                     bool is_drafting = false,
+                                                     uint32_t num_mtp_heads = 0);
 
   // The token after `tokens`, and its log-probability.
   static int32_t choose(std::span<const int32_t> tokens, const program::ColumnSampling& sampling);
@@ -50,10 +51,13 @@ class FakeExecutor final : public program::Executor {
   double draft_s = 0;                     // of every run
   bool drops_a_column = false;            // the next run returns one column less
   bool misreports_a_draft = false;        // the next run returns other drafted ids than it used
+  std::optional<std::vector<int32_t>> next_proposed;  // the next run's MTP heads propose these
 
  private:
   void check_columns(uint32_t index, const program::StepInput& input);
   void draft(std::vector<program::Column>* columns);
+  void propose(uint32_t num_heads, std::span<const program::Column> columns,
+               program::StepOutput* output);
   void write(const program::Column& column, std::span<const uint32_t> pages);
   void check_caches(const program::Column& column, std::span<const uint32_t> pages);
   program::ColumnOutput choose_token(const program::Column& column);

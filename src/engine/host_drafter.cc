@@ -62,6 +62,22 @@ class ReplayDrafter final : public HostDrafter {
   uint32_t vocab_size_;
 };
 
+// Passes on what the last step's MTP heads proposed.
+class MtpDrafter final : public HostDrafter {
+ public:
+  void propose(std::span<const int32_t> /*tokens*/, uint32_t limit,
+               std::vector<int32_t>* drafts) override {
+    const auto count = static_cast<ptrdiff_t>(std::min<size_t>(limit, proposed_.size()));
+    drafts->insert(drafts->end(), proposed_.begin(), proposed_.begin() + count);
+  }
+  void take_proposed(std::span<const int32_t> proposed_ids) override {
+    proposed_.assign(proposed_ids.begin(), proposed_ids.end());
+  }
+
+ private:
+  std::vector<int32_t> proposed_;  // empty before a session's first step
+};
+
 }  // namespace
 
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params) {
@@ -84,6 +100,8 @@ std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
     case DrafterKind::kReplay:
       return std::make_unique<ReplayDrafter>(params.expected_output, prompt_size,
                                              options.tokens_per_cycle, vocab_size);
+    case DrafterKind::kMtp:
+      return std::make_unique<MtpDrafter>();
     case DrafterKind::kDflash:
       return nullptr;
   }

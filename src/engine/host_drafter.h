@@ -20,6 +20,10 @@ class HostDrafter {
   // the call before, and what came since.
   virtual void propose(std::span<const int32_t> tokens, uint32_t limit,
                        std::vector<int32_t>* drafts) = 0;
+
+  // After a step: what the program's MTP heads propose to follow the session's tokens. Only the
+  // drafter of DrafterKind::kMtp, which proposes it, listens.
+  virtual void take_proposed(std::span<const int32_t> /*proposed_ids*/) {}
 };
 
 // A drafter for a new session; nullptr: the program drafts (DrafterKind::kDflash).

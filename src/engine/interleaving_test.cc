@@ -210,6 +210,21 @@ TEST(Interleaving, WithAProgramThatDraftsAndTooFewPagesAndColumns) {
   EXPECT_GT(interleaving.num_cut_short(), 100u);
 }
 
+TEST(Interleaving, WithMtpHeads) {
+  Interleaving interleaving(roomy({DrafterKind::kMtp, 1}), 8);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_sessions(), 500u);
+  EXPECT_GT(interleaving.num_forks(), 100u);
+  EXPECT_GT(interleaving.num_stopped(), 50u);
+}
+
+TEST(Interleaving, WithMtpHeadsAndTooFewPagesAndColumns) {
+  Interleaving interleaving(cramped({DrafterKind::kMtp, 1}), 9);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_forks(), 100u);
+  EXPECT_GT(interleaving.num_cut_short(), 100u);
+}
+
 TEST(Interleaving, WithoutPagedCache) {
   Interleaving interleaving({.page_positions = 0, .max_sessions = 3, .num_kv_pages = 0}, 3);
   interleaving.run(test::scaled(3000));

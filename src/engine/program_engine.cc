@@ -12,6 +12,8 @@ Result<std::unique_ptr<ProgramEngine>> ProgramEngine::make(
     std::vector<program::Program> programs, std::unique_ptr<program::Executor> executor,
     const EngineSettings& settings, const program::WeightReader& read_weight) {
   US_CHECK(programs.size() == 2, "{} programs", programs.size());
+  US_CHECK(programs[kDecode].num_mtp_heads() <= programs[kPrefill].width, "{} MTP heads, width {}",
+           programs[kDecode].num_mtp_heads(), programs[kPrefill].width);
   US_TRY(executor->load(programs, settings.cache, read_weight));
   return std::unique_ptr<ProgramEngine>(
       new ProgramEngine(std::move(programs), std::move(executor), settings));
@@ -25,6 +27,7 @@ ProgramEngine::ProgramEngine(std::vector<program::Program> programs,
       settings_(settings),
       page_positions_(page_positions_of(programs_[kDecode])),
       ring_slack_(ring_slack_of(programs_[kDecode])),
+      num_mtp_heads_(programs_[kDecode].num_mtp_heads()),
       kv_pages_(settings.cache.num_kv_pages),
       sessions_(settings.cache.num_sequences),
       page_tables_(settings.cache.num_sequences) {}
@@ -132,7 +135,10 @@ bool ProgramEngine::reserve_or_end(uint32_t slot, uint32_t count, std::vector<St
 
 void ProgramEngine::gather_prompt(uint32_t slot, std::vector<StepEvent>* events) {
   Session& session = *sessions_[slot];
-  const uint32_t count = std::min(session.num_pending(), programs_[kPrefill].width);
+  uint32_t count = std::min(session.num_pending(), programs_[kPrefill].width);
+  // MTP heads look at as many tokens after a chunk: a rest of fewer takes some of this one's.
+  const uint32_t num_left = session.num_pending() - count;
+  if (num_left > 0 && num_left < num_mtp_heads_) count -= num_mtp_heads_ - num_left;
   if (!reserve_or_end(slot, count, events)) return;
   session.append_columns(count, slot, &columns_);
   shares_.push_back({slot, count, 0});
@@ -174,7 +180,12 @@ void ProgramEngine::deliver_prompt(const Share& share, std::vector<StepEvent>* e
     return;
   }
   scheduler_.prompt_done(share.slot);
-  if (take_token(session, share.begin + share.count - 1, events)) end_session(share.slot);
+  const size_t last = share.begin + share.count - 1;
+  if (take_token(session, last, events)) {
+    end_session(share.slot);
+  } else {
+    session.take_proposed(output_.columns[last].proposed_ids);
+  }
 }
 
 // Takes over the tokens of a verified block: those of the accepted drafts, and the target's own
@@ -193,7 +204,11 @@ void ProgramEngine::deliver_block(const Share& share, std::vector<StepEvent>* ev
   }
   cycle.num_accepted = std::min(num_accepted, cycle.num_tokens);
   (*events)[first_event].cycle = cycle;
-  if (finished) end_session(share.slot);
+  if (finished) {
+    end_session(share.slot);
+  } else {
+    session.take_proposed(output_.columns[share.begin].proposed_ids);
+  }
 }
 
 // Makes the token that a column chose the next of the session's output.
@@ -226,41 +241,6 @@ Status ProgramEngine::run(uint32_t program_index) {
   Status status = executor_->run(program_index, input, &output_);
   if (status) status = check_output();
   if (!status) return fail(std::move(status).error());
-  return {};
-}
-
-Status ProgramEngine::check_output() const {
-  if (output_.columns.size() != columns_.size()) {
-    return make_error(ErrorCode::kInternal, "the executor returned {} columns of {}",
-                      output_.columns.size(), columns_.size());
-  }
-  for (size_t i = 0; i < columns_.size(); ++i) {
-    const int32_t token_id = output_.columns[i].token_id;
-    if (!columns_[i].wants_logits) continue;
-    if (token_id >= 0 && static_cast<uint32_t>(token_id) < settings_.vocab_size) continue;
-    return make_error(ErrorCode::kInternal,
-                      "the executor chose token {} after position {}, expected 0 to {}", token_id,
-                      columns_[i].position, settings_.vocab_size - 1);
-  }
-  for (const Share& share : shares_) US_TRY(check_accepted(share));
-  return {};
-}
-
-// The caches hold the accepted drafts, the output what was chosen: these are the same tokens.
-Status ProgramEngine::check_accepted(const Share& share) const {
-  const uint32_t num_accepted = output_.columns[share.begin].accepted;
-  if (num_accepted >= share.count) {
-    return make_error(ErrorCode::kInternal, "the executor accepted {} of {} drafts", num_accepted,
-                      share.count - 1);
-  }
-  for (size_t i = share.begin; i < share.begin + num_accepted; ++i) {
-    const program::Column& draft = columns_[i + 1];
-    const int32_t id = draft.is_drafted ? output_.columns[i + 1].drafted_id : draft.token_id;
-    if (id == output_.columns[i].token_id) continue;
-    return make_error(ErrorCode::kInternal,
-                      "the executor accepted token {} at position {}, but chose {} for it", id,
-                      draft.position, output_.columns[i].token_id);
-  }
   return {};
 }
 

@@ -75,6 +75,7 @@ class ProgramEngine final : public Engine {
   Status run(uint32_t program_index);
   Status check_output() const;
   Status check_accepted(const Share& share) const;
+  Status check_proposed(const Share& share) const;
   Status fail(Error error);
 
   std::vector<program::Program> programs_;
@@ -82,6 +83,7 @@ class ProgramEngine final : public Engine {
   EngineSettings settings_;
   uint32_t page_positions_;  // 0: no paged cache
   uint32_t ring_slack_;
+  uint32_t num_mtp_heads_;
   KvPagePool kv_pages_;  // outlives the sessions, which hold its pages
   RequestScheduler scheduler_;
   std::vector<std::optional<Session>> sessions_;  // [num_sequences]; the index is the sequence

@@ -51,7 +51,11 @@ void Session::append_columns(uint32_t count, uint32_t sequence,
   for (uint32_t position = num_cached_; position < num_cached_ + count; ++position) {
     add_column(position, tokens_[position], sequence, columns);
   }
-  if (count == num_pending()) ask_for_logits(penalties_.adjustments(), 0, &columns->back());
+  if (count == num_pending()) {
+    ask_for_logits(penalties_.adjustments(), 0, &columns->back());
+  } else {
+    columns->back().next_tokens = std::span(tokens_).subspan(num_cached_ + count);
+  }
 }
 
 uint32_t Session::propose_block(uint32_t size) {

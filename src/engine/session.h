@@ -53,8 +53,8 @@ class Session {
   void trim() { pages_.shrink(num_cached_); }
 
   // Appends the columns of the first `count` pending tokens; the last wants logits if it is the
-  // last pending one. They stay valid until add_token. REQUIRES: 0 < count <= num_pending(),
-  // reserved.
+  // last pending one, else it names those that come after it. They stay valid until add_token.
+  // REQUIRES: 0 < count <= num_pending(), reserved.
   void append_columns(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
   // Has the drafter propose the next block, of at most `size` columns and no more than there may
@@ -68,6 +68,11 @@ class Session {
 
   // The first `count` pending tokens, or columns of the block, are in the cache now.
   void advance(uint32_t count) { num_cached_ += count; }
+
+  // What the step's MTP heads propose to follow all tokens, after add_token() of the step's last.
+  void take_proposed(std::span<const int32_t> proposed_ids) {
+    if (drafter_ != nullptr) drafter_->take_proposed(proposed_ids);
+  }
 
   // Takes the next token of the output; says whether it was the last, and why.
   std::optional<FinishReason> add_token(int32_t token_id);

@@ -18,7 +18,25 @@ Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model
   return options.max_context;
 }
 
-Status check_drafter(const EngineOptions& options) {
+namespace {
+
+Status check_mtp_options(const EngineOptions& options, uint32_t num_layers) {
+  if (options.block_size > num_layers + 1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "block_size is {}, expected 1 to {}: {} MTP layers propose a token each",
+                      options.block_size, num_layers + 1, num_layers);
+  }
+  if (options.prefill_width < num_layers) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "prefill_width is {}, expected at least {}, the MTP layers",
+                      options.prefill_width, num_layers);
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_drafter(const EngineOptions& options, uint32_t num_mtp_layers) {
   const DrafterOptions& drafter = options.drafter;
   if (drafter.kind == DrafterKind::kNone) return {};
   if (options.block_size == 0 || options.block_size > options.decode_width) {
@@ -32,6 +50,7 @@ Status check_drafter(const EngineOptions& options) {
                       options.block_size, options.dflash->config().block_size,
                       options.dflash->config().file);
   }
+  if (drafter.kind == DrafterKind::kMtp) return check_mtp_options(options, num_mtp_layers);
   const bool is_possible =
       drafter.tokens_per_cycle >= 1 && drafter.tokens_per_cycle <= options.block_size;
   if (drafter.kind != DrafterKind::kReplay || is_possible) return {};

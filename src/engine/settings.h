@@ -31,9 +31,10 @@ Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model
 Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, uint32_t max_context,
                                                  const program::Program& program);
 
-// Errors: kInvalidArgument for a block that no decode step holds, a replay beyond the block, or a
-// block longer than those that a DFlash drafter was trained on.
-Status check_drafter(const EngineOptions& options);
+// `num_mtp_layers` is what a kMtp drafter has, else 0. Errors: kInvalidArgument for a block that no
+// decode step holds, a replay beyond the block, a block longer than those that a DFlash drafter was
+// trained on or that MTP layers propose, or prefill steps shorter than their look-ahead.
+Status check_drafter(const EngineOptions& options, uint32_t num_mtp_layers);
 
 // Positions of one KV page; 0 when the program has no paged cache.
 uint32_t page_positions_of(const program::Program& program);

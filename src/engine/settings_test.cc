@@ -49,7 +49,7 @@ TEST(Settings, ABlockFitsADecodeStep) {
     EngineOptions options;  // decode width 8
     options.block_size = block_size;
     options.drafter = {kind, tokens_per_cycle};
-    const Status status = check_drafter(options);
+    const Status status = check_drafter(options, 3);
     return status ? "" : status.error().message;
   };
   EXPECT_EQ(check(1, DrafterKind::kSuffix, 1), "");
@@ -63,6 +63,12 @@ TEST(Settings, ABlockFitsADecodeStep) {
             "replay:5 is impossible, expected 1 to 4, the tokens of a block");
   EXPECT_NE(check(4, DrafterKind::kReplay, 0), "");
   EXPECT_EQ(check(4, DrafterKind::kRandom, 5), "");
+  EXPECT_EQ(check(4, DrafterKind::kMtp, 1), "");
+  EXPECT_EQ(check(5, DrafterKind::kMtp, 1),
+            "block_size is 5, expected 1 to 4: 3 MTP layers propose a token each");
+  EngineOptions narrow{.prefill_width = 2, .drafter = {DrafterKind::kMtp, 1}, .block_size = 4};
+  EXPECT_EQ(check_drafter(narrow, 3).error().message,
+            "prefill_width is 2, expected at least 3, the MTP layers");
 }
 
 TEST(Settings, ModelsWithoutPagedCacheNeedNoPages) {

@@ -31,7 +31,7 @@ SessionId start_known(Harness& harness, const std::vector<int32_t>& prompt,
 const std::vector<DrafterOptions> kDrafters = {
     {DrafterKind::kNone, 1},   {DrafterKind::kSuffix, 1}, {DrafterKind::kRandom, 1},
     {DrafterKind::kReplay, 1}, {DrafterKind::kReplay, 2}, {DrafterKind::kReplay, 5},
-    {DrafterKind::kReplay, 8}, {DrafterKind::kDflash, 1}};
+    {DrafterKind::kReplay, 8}, {DrafterKind::kDflash, 1}, {DrafterKind::kMtp, 1}};
 
 TEST(Speculation, EveryDrafterGivesTheSameText) {
   GenerationParams params;
@@ -342,6 +342,83 @@ TEST(Speculation, AcceptingAnotherTokenThanWasChosenIsAnInternalError) {
   EXPECT_EQ(status.error().code, ErrorCode::kInternal);
   EXPECT_TRUE(status.error().message.starts_with("the executor accepted token "))
       << status.error().message;
+}
+
+// Every step after a session's first has a whole block, as far as its limit lets it; with penalties
+// and rejection, too, for the host knows the drafts.
+TEST(Speculation, WhatMtpHeadsProposeIsVerifiedInTheNextStep) {
+  for (const uint32_t block_size : {2u, 4u, 8u}) {
+    Harness harness(drafting(DrafterKind::kMtp, 1, block_size));
+    GenerationParams params;
+    params.sampling.seed = 9;
+    if (block_size == 4) params.sampling.presence_penalty = 0.5F;
+    const auto prompt = prompt_of(21);  // chunks of 8
+    const SessionId id = harness.engine->start(prompt, params).value();
+    while (!harness.engine->idle()) {
+      ASSERT_TRUE(harness.step());
+      const FakeExecutor::Record& step = harness.executor->steps.back();
+      if (step.program == ProgramEngine::kPrefill) continue;
+      const uint32_t num_left = 63 - step.columns[0].position;
+      ASSERT_EQ(step.columns.size(), std::min(block_size, num_left));
+      for (const program::Column& column : step.columns) EXPECT_FALSE(column.is_drafted);
+    }
+    EXPECT_EQ(harness.transcripts[id], expected_transcript(prompt, params, 64));
+    EXPECT_GT(harness.speculation[id].accepted_length(), block_size == 4 ? 0.99 : 1.2);
+  }
+  SamplingParams rejecting;
+  rejecting.acceptance = Acceptance::kRejection;
+  EXPECT_EQ(session_drafter(DrafterKind::kMtp, rejecting), DrafterKind::kMtp);
+}
+
+// A fork has seen no step of its own: its first one has its anchor alone.
+TEST(Speculation, AForkDraftsFromItsFirstStepOn) {
+  Harness harness(drafting(DrafterKind::kMtp, 1, 4));
+  const auto prompt = prompt_of(6);
+  const SessionId first = harness.engine->start(prompt, {}).value();
+  ASSERT_TRUE(harness.step());
+  const SessionId second = harness.engine->fork(first, 7).value();
+  ASSERT_TRUE(harness.step());
+  const auto& columns = harness.executor->steps.back().columns;
+  EXPECT_EQ(std::ranges::count(columns, 0u, &program::Column::sequence), 4);
+  EXPECT_EQ(std::ranges::count(columns, 1u, &program::Column::sequence), 1);
+  ASSERT_TRUE(harness.run_until_idle());
+  GenerationParams params;
+  params.sampling.seed = 7;
+  EXPECT_EQ(harness.transcripts[second], expected_transcript(prompt, params, 64));
+}
+
+// Heads look three tokens ahead: the last chunk of a prompt has as many.
+TEST(Speculation, APromptsLastChunkIsAsLongAsMtpHeadsLookAhead) {
+  Harness harness(drafting(DrafterKind::kMtp, 1, 4));
+  for (uint32_t size = 1; size <= 30; ++size) {
+    harness.executor->steps.clear();
+    const SessionId id = harness.engine->start(prompt_of(size), {}).value();
+    ASSERT_TRUE(harness.run_until_idle());
+    EXPECT_EQ(harness.transcripts[id], expected_transcript(prompt_of(size), {}, 64));
+    uint32_t num_left = size;
+    for (const auto& step : harness.executor->steps) {
+      if (step.program == ProgramEngine::kDecode) break;
+      EXPECT_TRUE(num_left == size || num_left >= 3) << size;
+      num_left -= static_cast<uint32_t>(step.columns.size());
+    }
+    EXPECT_EQ(num_left, 0u);
+  }
+}
+
+TEST(Speculation, ProposingWhatIsNoTokenIsAnInternalError) {
+  const auto error_for = [](const std::vector<int32_t>& proposed) {
+    Harness harness(drafting(DrafterKind::kMtp, 1, 3));
+    EXPECT_TRUE(harness.engine->start(prompt_of(5), {}));
+    harness.executor->next_proposed = proposed;
+    const Status status = harness.step();
+    EXPECT_EQ(status ? ErrorCode::kIo : status.error().code, ErrorCode::kInternal);
+    return status ? "" : status.error().message;
+  };
+  EXPECT_EQ(error_for({5}), "the executor proposed 1 tokens after position 4, expected 2");
+  EXPECT_EQ(error_for({5, 97}),
+            "the executor proposed token 97 after position 4, expected 0 to 96");
+  EXPECT_EQ(error_for({-1, 5}),
+            "the executor proposed token -1 after position 4, expected 0 to 96");
 }
 
 TEST(SpeculationStats, CountsPerPosition) {

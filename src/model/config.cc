@@ -291,6 +291,20 @@ Result<ModelConfig> ModelConfig::load(const std::string& directory) {
   return parse(path, text);
 }
 
+Result<ModelConfig> ModelConfig::mtp_stack(uint32_t num_heads) const {
+  const auto sliding = std::find_if(layers.begin(), layers.end(),
+                                    [](const LayerConfig& layer) { return layer.is_sliding; });
+  if (sliding == layers.end()) {
+    return make_error(ErrorCode::kUnsupported,
+                      "{}: no sliding layers, whose heads and window MTP layers have", file);
+  }
+  ModelConfig heads = *this;
+  heads.stack = Stack::kMtp;
+  heads.layers.assign(num_heads, *sliding);
+  for (LayerConfig& layer : heads.layers) layer.is_moe = false;
+  return heads;
+}
+
 ParameterCount count_parameters(const ModelConfig& config) {
   const uint64_t hidden = config.hidden_size;
   ParameterCount count;

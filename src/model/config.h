@@ -53,6 +53,7 @@ struct QuantizationConfig {
 enum class Stack : uint8_t {
   kTarget,
   kDflash,  // a DFlash drafter: no embedding and no head of its own; names without "model."
+  kMtp,     // the target's multi-token-prediction heads, a layer each: names with "model.mtp."
 };
 
 struct ModelConfig {
@@ -80,6 +81,11 @@ struct ModelConfig {
   uint32_t num_taps = 0;  // of kDflash: residuals of the target that a feature is made from
 
   uint32_t num_layers() const { return static_cast<uint32_t>(layers.size()); }
+
+  // The first `num_heads` MTP heads as a stack for weights and planning, of Stack::kMtp: dense
+  // layers with the attention of the target's sliding ones. Errors: kUnsupported for a target
+  // without sliding layers.
+  Result<ModelConfig> mtp_stack(uint32_t num_heads) const;
 
   static Result<ModelConfig> parse(std::string_view file, std::string_view json);
   static Result<ModelConfig> load(const std::string& directory);  // DIR/config.json

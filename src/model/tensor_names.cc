@@ -33,6 +33,10 @@ std::string drafter_layer_name(uint32_t layer, std::string_view name) {
   return fmt::format("layers.{}.{}", layer, name);
 }
 
+std::string mtp_layer_name(uint32_t layer, std::string_view name) {
+  return fmt::format("{}{}.{}", kMtpLayerPrefix, layer, name);
+}
+
 std::string expert_name(uint32_t layer, uint32_t expert, std::string_view name) {
   return fmt::format("model.layers.{}.mlp.experts.{}.{}", layer, expert, name);
 }

@@ -38,12 +38,20 @@ inline constexpr std::string_view kDrafterFinalNormModule = "norm";
 inline constexpr std::string_view kQNormModule = "self_attn.q_norm";
 inline constexpr std::string_view kKNormModule = "self_attn.k_norm";
 
+// Of an MTP layer, which has the other names of a target's layer.
+inline constexpr std::string_view kMtpEmbeddingNormModule = "enorm";
+inline constexpr std::string_view kMtpHiddenNormModule = "hnorm";
+inline constexpr std::string_view kMtpProjModule = "eh_proj";
+inline constexpr std::string_view kMtpPostAttentionNormModule = "pre_mlp_layernorm";
+inline constexpr std::string_view kMtpFinalNormModule = "final_layernorm";
+
 inline constexpr std::string_view kWeightSuffix = ".weight";
 inline constexpr std::string_view kFp8ScaleSuffix = ".weight_scale_inv";  // f32, 128x128 blocks
 inline constexpr std::string_view kMxScaleSuffix = ".weight_scale";       // E8M0, 32 columns
 
 std::string layer_name(uint32_t layer, std::string_view name);          // model.layers.3.NAME
 std::string drafter_layer_name(uint32_t layer, std::string_view name);  // layers.3.NAME
+std::string mtp_layer_name(uint32_t layer, std::string_view name);      // model.mtp.layers.0.NAME
 // model.layers.3.mlp.experts.7.NAME
 std::string expert_name(uint32_t layer, uint32_t expert, std::string_view name);
 

@@ -26,8 +26,16 @@ StoredPart parameter_part(std::string name, uint32_t columns) {
 }
 
 std::string name_in_layer(const WeightSource& source, std::string_view name) {
-  return source.stack == Stack::kDflash ? drafter_layer_name(source.layer, name)
-                                        : layer_name(source.layer, name);
+  switch (source.stack) {
+    case Stack::kTarget:
+      return layer_name(source.layer, name);
+    case Stack::kDflash:
+      return drafter_layer_name(source.layer, name);
+    case Stack::kMtp:
+      return mtp_layer_name(source.layer, name);
+  }
+  US_CHECK(false, "stack {}", static_cast<int>(source.stack));
+  return "";
 }
 
 StoredPart row_shard(StoredPart part, const WeightSource& source) {
@@ -128,6 +136,43 @@ WeightLayout vector_layout(std::string module, uint32_t size) {
   return whole_columns({whole_part(std::move(module), 1, size)});
 }
 
+// What drafters and MTP layers alone have.
+Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSource& source,
+                                     uint32_t qkv_chunks) {
+  const uint32_t hidden = config.hidden_size;
+  const LayerConfig& layer = config.layers[source.layer];
+  const auto in_layer = [&](std::string_view name) { return name_in_layer(source, name); };
+  switch (source.role) {
+    case TensorRole::kQProj:
+      return split_heads(config, source, qkv_chunks, {{kQModule, layer.q_rows()}});
+    case TensorRole::kKvProj:
+      return split_heads(config, source, qkv_chunks,
+                         {{kKModule, layer.k_rows()}, {kVModule, layer.v_rows()}});
+    case TensorRole::kQNorm:
+      return vector_layout(in_layer(kQNormModule), layer.head_dim);
+    case TensorRole::kKNorm:
+      return vector_layout(in_layer(kKNormModule), layer.head_dim);
+    case TensorRole::kFeatureProj:
+      return whole_columns({row_shard(
+          whole_part(std::string(kFeatureModule), hidden, config.num_taps * hidden), source)});
+    case TensorRole::kFeatureNorm:
+      return vector_layout(std::string(kFeatureNormModule), hidden);
+    case TensorRole::kMtpEmbeddingNorm:
+      return vector_layout(in_layer(kMtpEmbeddingNormModule), hidden);
+    case TensorRole::kMtpHiddenNorm:
+      return vector_layout(in_layer(kMtpHiddenNormModule), hidden);
+    case TensorRole::kMtpProj:
+      return whole_columns(
+          {row_shard(whole_part(in_layer(kMtpProjModule), hidden, 2 * hidden), source)});
+    case TensorRole::kMtpFinalNorm:
+      return vector_layout(in_layer(kMtpFinalNormModule), hidden);
+    default:  // kMaskEmbedding is no tensor of a checkpoint
+      break;
+  }
+  US_CHECK(false, "role {}", static_cast<int>(source.role));
+  return WeightLayout{};
+}
+
 }  // namespace
 
 bool is_vector_role(TensorRole role) {
@@ -140,6 +185,9 @@ bool is_vector_role(TensorRole role) {
     case TensorRole::kQNorm:
     case TensorRole::kKNorm:
     case TensorRole::kFeatureNorm:
+    case TensorRole::kMtpEmbeddingNorm:
+    case TensorRole::kMtpHiddenNorm:
+    case TensorRole::kMtpFinalNorm:
       return true;
     default:
       return false;
@@ -174,7 +222,9 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
     case TensorRole::kInputNorm:
       return vector_layout(in_layer(kInputNormModule), hidden);
     case TensorRole::kPostAttentionNorm:
-      return vector_layout(in_layer(kPostAttentionNormModule), hidden);
+      return vector_layout(in_layer(source.stack == Stack::kMtp ? kMtpPostAttentionNormModule
+                                                                : kPostAttentionNormModule),
+                           hidden);
     case TensorRole::kQkvProj:
       if (config.qkv_layout == QkvLayout::kFused) return fused_qkv(config, source, qkv_chunks);
       return split_heads(
@@ -201,25 +251,9 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
     case TensorRole::kExpertDown:
       return column_shard(
           whole_part(in_expert(kExpertDownModule), hidden, config.moe_intermediate_size), source);
-    case TensorRole::kQProj:
-      return split_heads(config, source, qkv_chunks, {{kQModule, layer.q_rows()}});
-    case TensorRole::kKvProj:
-      return split_heads(config, source, qkv_chunks,
-                         {{kKModule, layer.k_rows()}, {kVModule, layer.v_rows()}});
-    case TensorRole::kQNorm:
-      return vector_layout(in_layer(kQNormModule), layer.head_dim);
-    case TensorRole::kKNorm:
-      return vector_layout(in_layer(kKNormModule), layer.head_dim);
-    case TensorRole::kFeatureProj:
-      return whole_columns({row_shard(
-          whole_part(std::string(kFeatureModule), hidden, config.num_taps * hidden), source)});
-    case TensorRole::kFeatureNorm:
-      return vector_layout(std::string(kFeatureNormModule), hidden);
-    case TensorRole::kMaskEmbedding:
-      break;  // not a tensor of a checkpoint
+    default:
+      return drafting_layout(config, source, qkv_chunks);
   }
-  US_CHECK(false, "role {}", static_cast<int>(source.role));
-  return WeightLayout{};
 }
 
 }  // namespace ultraspeed::model

@@ -72,19 +72,31 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
       return {1, hidden, Split::kNone, {}};
     case TensorRole::kMaskEmbedding:
       return columns_split(1, hidden);
+    case TensorRole::kMtpProj:
+      return rows_split(hidden, 2 * hidden, hidden);
+    case TensorRole::kMtpEmbeddingNorm:
+    case TensorRole::kMtpHiddenNorm:
+    case TensorRole::kMtpFinalNorm:
+      return {1, hidden, Split::kNone, {}};
   }
   US_CHECK(false, "role {}", static_cast<int>(source.role));
   return {};
 }
 
-bool is_drafter_role(TensorRole role) {
-  return role >= TensorRole::kQProj;
-}
-
-// Drafters have neither the target's tables nor one qkv matrix.
-bool is_target_role(TensorRole role) {
-  return role == TensorRole::kEmbedding || role == TensorRole::kLmHead ||
-         role == TensorRole::kQkvProj;
+// Drafters have neither the target's tables nor one qkv matrix, MTP layers no tables.
+bool has_role(Stack stack, TensorRole role) {
+  const bool is_table = role == TensorRole::kEmbedding || role == TensorRole::kLmHead;
+  const bool is_drafters = role >= TensorRole::kQProj && role <= TensorRole::kMaskEmbedding;
+  const bool is_mtps = role >= TensorRole::kMtpEmbeddingNorm;
+  switch (stack) {
+    case Stack::kTarget:
+      return !is_drafters && !is_mtps;
+    case Stack::kDflash:
+      return !is_table && role != TensorRole::kQkvProj && !is_mtps;
+    case Stack::kMtp:
+      return !is_table && role != TensorRole::kFinalNorm && !is_drafters;
+  }
+  return false;
 }
 
 bool is_expert_role(TensorRole role) {
@@ -95,9 +107,8 @@ void check_source(const ModelConfig& config, const WeightSource& source) {
   US_CHECK(source.num_shards > 0 && source.shard < source.num_shards, "shard {} of {}",
            source.shard, source.num_shards);
   US_CHECK(source.stack == config.stack, "{} is of another stack", config.file);
-  const bool is_drafter = config.stack == Stack::kDflash;
-  US_CHECK(is_drafter ? !is_target_role(source.role) : !is_drafter_role(source.role),
-           "{} has no {}", config.file, tensor_role_name(source.role));
+  US_CHECK(has_role(config.stack, source.role), "{} has no {}", config.file,
+           tensor_role_name(source.role));
   US_CHECK(source.layer < config.num_layers(), "layer {} of {}", source.layer, config.num_layers());
   const LayerConfig& layer = config.layers[source.layer];
   const TensorRole role = source.role;
@@ -149,7 +160,7 @@ Status check_format(const ModelConfig& config, const WeightSource& source, Weigh
 }  // namespace
 
 std::string_view tensor_role_name(TensorRole role) {
-  constexpr std::array<std::string_view, 21> kNames = {"embedding",
+  constexpr std::array<std::string_view, 25> kNames = {"embedding",
                                                        "lm_head",
                                                        "final norm",
                                                        "input norm",
@@ -169,7 +180,11 @@ std::string_view tensor_role_name(TensorRole role) {
                                                        "key norm",
                                                        "feature projection",
                                                        "feature norm",
-                                                       "mask embedding"};
+                                                       "mask embedding",
+                                                       "MTP embedding norm",
+                                                       "MTP hidden norm",
+                                                       "MTP projection",
+                                                       "MTP final norm"};
   return kNames.at(static_cast<size_t>(role));
 }
 
@@ -195,7 +210,9 @@ Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& 
 
 WeightFormat expected_format(const ModelConfig& config, TensorRole role, uint32_t layer) {
   const QuantizationConfig& quantization = config.quantization;
-  const auto linear = [&](const std::string& module) {
+  const auto linear = [&](std::string_view name) {
+    const std::string module =
+        config.stack == Stack::kMtp ? mtp_layer_name(layer, name) : layer_name(layer, name);
     return quantization.has_fp8_linears && !quantization.is_ignored(module)
                ? WeightFormat::kFp8Block128
                : WeightFormat::kBf16;
@@ -207,20 +224,20 @@ WeightFormat expected_format(const ModelConfig& config, TensorRole role, uint32_
     case TensorRole::kKvProj:
     case TensorRole::kFeatureProj:
     case TensorRole::kMaskEmbedding:
+    case TensorRole::kMtpProj:
       return WeightFormat::kBf16;
     case TensorRole::kQkvProj:
-      return linear(
-          layer_name(layer, config.qkv_layout == QkvLayout::kFused ? kQkvModule : kQModule));
+      return linear(config.qkv_layout == QkvLayout::kFused ? kQkvModule : kQModule);
     case TensorRole::kOProj:
-      return linear(layer_name(layer, kOModule));
+      return linear(kOModule);
     case TensorRole::kDenseGateUp:
-      return linear(layer_name(layer, kDenseGateModule));
+      return linear(kDenseGateModule);
     case TensorRole::kDenseDown:
-      return linear(layer_name(layer, kDenseDownModule));
+      return linear(kDenseDownModule);
     case TensorRole::kExpertGateUp:
     case TensorRole::kExpertDown:
       if (quantization.has_mxfp4_experts) return WeightFormat::kMxfp4;
-      return linear(layer_name(layer, "mlp.experts"));
+      return linear("mlp.experts");
     default:
       return WeightFormat::kF32;
   }
@@ -270,6 +287,21 @@ class SourceList {
     return std::move(sources_);
   }
 
+  std::vector<WeightSource> mtp() {
+    for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
+      add(TensorRole::kMtpEmbeddingNorm, layer);
+      add(TensorRole::kMtpHiddenNorm, layer);
+      add(TensorRole::kMtpProj, layer);
+      add(TensorRole::kInputNorm, layer);
+      add(TensorRole::kQkvProj, layer);
+      attention_output(layer);
+      add(TensorRole::kPostAttentionNorm, layer);
+      dense(layer);
+      add(TensorRole::kMtpFinalNorm, layer);
+    }
+    return std::move(sources_);
+  }
+
  private:
   void add(TensorRole role, uint32_t layer = 0, uint32_t expert = 0) {
     WeightSource& source = sources_.emplace_back(like_);
@@ -304,7 +336,16 @@ class SourceList {
 std::vector<WeightSource> all_weights(const ModelConfig& config, uint32_t shard,
                                       uint32_t num_shards) {
   SourceList list(config, shard, num_shards);
-  return config.stack == Stack::kDflash ? list.drafter() : list.target();
+  switch (config.stack) {
+    case Stack::kTarget:
+      return list.target();
+    case Stack::kDflash:
+      return list.drafter();
+    case Stack::kMtp:
+      return list.mtp();
+  }
+  US_CHECK(false, "stack {}", static_cast<int>(config.stack));
+  return {};
 }
 
 }  // namespace ultraspeed::model

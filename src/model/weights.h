@@ -19,8 +19,8 @@ namespace ultraspeed::model {
 
 class Checkpoint;
 
-// The matrices of a target or of a drafter, [rows, columns] of one shard (1 / n of the marked
-// axis).
+// The matrices of a target, a drafter or MTP layers, [rows, columns] of one shard (1 / n of the
+// marked axis).
 enum class TensorRole : uint8_t {
   kEmbedding,          // [vocab_size, hidden_size / n]
   kLmHead,             // [vocab_size / n, hidden_size]
@@ -37,7 +37,7 @@ enum class TensorRole : uint8_t {
   kRouterBias,         // [1, num_experts] kF32, whole
   kExpertGateUp,       // [2 * moe_intermediate_size / n, hidden_size], one expert
   kExpertDown,         // [hidden_size, moe_intermediate_size / n], one expert
-  // Of a drafter alone, which makes keys and values from two sources:
+  // Of a DFlash drafter alone, which makes keys and values from two sources:
   kQProj,          // [q_rows / n, hidden_size]
   kKvProj,         // [(k_rows + v_rows) / n, hidden_size]: the shard's k heads, then its v heads
   kQNorm,          // [1, head_dim] kF32, whole
@@ -45,6 +45,11 @@ enum class TensorRole : uint8_t {
   kFeatureProj,    // [hidden_size / n, num_taps * hidden_size]
   kFeatureNorm,    // [1, hidden_size] kF32, whole
   kMaskEmbedding,  // [1, hidden_size / n] kBf16, from a file of its own
+  // Of an MTP layer alone:
+  kMtpEmbeddingNorm,  // [1, hidden_size] kF32, whole
+  kMtpHiddenNorm,     // [1, hidden_size] kF32, whole
+  kMtpProj,           // [hidden_size / n, 2 * hidden_size]: columns of the embedding, of the hidden
+  kMtpFinalNorm,      // [1, hidden_size] kF32, whole
 };
 
 std::string_view tensor_role_name(TensorRole role);

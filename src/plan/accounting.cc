@@ -30,6 +30,7 @@ WeightGroup group_of(TensorRole role) {
     case TensorRole::kDenseGateUp:
     case TensorRole::kDenseDown:
     case TensorRole::kFeatureProj:
+    case TensorRole::kMtpProj:
       return WeightGroup::kDense;
     case TensorRole::kLmHead:
       return WeightGroup::kHead;
@@ -43,6 +44,9 @@ WeightGroup group_of(TensorRole role) {
     case TensorRole::kQNorm:
     case TensorRole::kKNorm:
     case TensorRole::kFeatureNorm:
+    case TensorRole::kMtpEmbeddingNorm:
+    case TensorRole::kMtpHiddenNorm:
+    case TensorRole::kMtpFinalNorm:
       return WeightGroup::kNorms;
   }
   US_CHECK(false, "role {}", static_cast<int>(role));

@@ -54,6 +54,9 @@ Status lower(const model::ModelConfig& config, const ShapeLookup& shape_of,
 Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter,
                      uint32_t num_ranks);
 
+// Errors: kUnsupported for more heads than a program can have (lower_mtp.cc).
+Status check_mtp(const model::ModelConfig& heads);
+
 // Moves the tiles into the workers' task lists (schedule.cc).
 void build_lists(Draft* draft);
 

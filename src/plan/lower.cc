@@ -18,6 +18,7 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
     : config_(config),
       drafter_(options.drafter),
       drafter_stack_(drafter_ != nullptr ? drafter_->stack() : model::ModelConfig{}),
+      mtp_(options.mtp),
       shape_of_(shape_of),
       draft_(draft),
       num_ranks_(options.num_ranks),
@@ -36,7 +37,8 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
   program.ring_pages = limits.ring_pages;
 }
 
-// A cycle: draft, verify, accept; and the verified columns' features for the next draft.
+// A cycle: draft, verify, accept; and what the next draft goes on from: the verified columns'
+// features, or the tokens that MTP heads propose.
 Status Lowering::run() {
   US_TRY(check_shapes(config_));
   US_TRY(declare(config_));
@@ -45,9 +47,15 @@ Status Lowering::run() {
     US_TRY(check_shapes(drafter_stack_));
     US_TRY(declare(drafter_stack_));
   }
+  if (mtp_ != nullptr) {
+    US_TRY(check_mtp(*mtp_));
+    US_TRY(check_shapes(*mtp_));
+    US_TRY(declare(*mtp_));
+  }
   if (is_drafting_) draft_part();
   verify_part();
   if (drafter_ != nullptr) extend_context();
+  if (mtp_ != nullptr) heads_part();
   return {};
 }
 
@@ -189,6 +197,8 @@ void Lowering::head() {
   accept.sampled = sample.sampled;
   accept.accepted = buffer("accepted", width(), width(), BufferDecl::Output::kHost);
   accept.drafted = drafted_;
+  accept.broadcast = mtp_ != nullptr && num_ranks_ > 1 ? 1 : 0;
+  verified_ = {accept.sampled, accept.accepted};
   Tile tile;
   tile.row_count = width();
   tile.after[0] = after(logits_stage + 1, 0);

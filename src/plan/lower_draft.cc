@@ -66,7 +66,7 @@ void Lowering::draft_part() {
     dense_ffn();
   }
   layer_ = kNoLayer;
-  propose();
+  drafted_ = likeliest_tokens(norm(TensorRole::kFinalNorm), program::kNoId);
   stack_ = &config_;
   part_.clear();
 }
@@ -100,26 +100,32 @@ void Lowering::draft_attention_block() {
   attend({both, {q_stage, last_stage()}});
 }
 
-// The drafter's norm, the target's output head, the likeliest token of each drafted column.
-void Lowering::propose() {
+// The drafter's norm, the target's output head, the likeliest token of each drafted column, or with
+// `accepted` of each accepted one.
+program::BufferId Lowering::likeliest_tokens(const program::NormRef& norm,
+                                             program::BufferId accepted) {
+  const bool is_for_host = accepted != program::kNoId;
   program::LinearOperands logits;
-  logits.norm = norm(TensorRole::kFinalNorm);
+  logits.norm = norm;
   logits.weight = target_weight(TensorRole::kLmHead);
   logits.input = hidden_.buffer;
   logits.output = columns_buffer("logits", config_.vocab_size);
   logits.rows = config_.vocab_size / num_ranks_;
   logits.total_rows = config_.vocab_size;
-  logits.drafted_only = 1;
+  logits.drafted_only = is_for_host ? 0 : 1;
+  logits.accepted = accepted;
   logits.gather_to_rank_0 = 1;
   add_bands(&stage("lm_head", logits), logits.rows, after(hidden_.stage, 0), SignalScope::kOneRank);
   const uint32_t logits_stage = last_stage();
 
   program::ProposeOperands op;
   op.logits = logits.output;
-  op.drafted = buffer("drafted", width(), width(), BufferDecl::Output::kNone);
+  op.drafted = buffer("drafted", width(), width(),
+                      is_for_host ? BufferDecl::Output::kHost : BufferDecl::Output::kNone);
   op.vocab_size = config_.vocab_size;
+  op.accepted = accepted;
   add_columns(&stage("propose", op), after(logits_stage, 0), SignalScope::kAllRanks);
-  drafted_ = op.drafted;
+  return op.drafted;
 }
 
 void Lowering::extend_context() {

@@ -31,6 +31,12 @@ class Lowering {
     std::vector<uint32_t> stages;    // one or two
   };
 
+  // What the target chose and how much of the drafts it agreed with.
+  struct Verified {
+    program::BufferId sampled = program::kNoId;
+    program::BufferId accepted = program::kNoId;
+  };
+
   Status check_shapes(const model::ModelConfig& stack) const;
 
   // Weights and caches of a stack, the same for all programs of a model (lower_weights.cc).
@@ -50,8 +56,13 @@ class Lowering {
   // The drafter's parts (lower_draft.cc).
   void draft_part();
   void draft_attention_block();
-  void propose();
+  program::BufferId likeliest_tokens(const program::NormRef& norm, program::BufferId accepted);
   void extend_context();
+
+  // The MTP heads (lower_mtp.cc).
+  void heads_part();
+  void follow_tokens(program::FollowOperands* op);
+  void join_with(const Residual& target);
 
   // Declarations. `what` is prefixed with the part's name and the current layer's.
   std::string name(const char* what) const;
@@ -89,6 +100,7 @@ class Lowering {
   const model::ModelConfig& config_;
   const model::DrafterConfig* drafter_;
   const model::ModelConfig drafter_stack_;  // without layers if there is no drafter
+  const model::ModelConfig* mtp_;           // nullptr: no MTP heads
   const ShapeLookup& shape_of_;
   Draft* draft_;
   uint32_t num_ranks_;
@@ -99,11 +111,12 @@ class Lowering {
   std::map<std::tuple<model::Stack, model::TensorRole, uint32_t>, program::WeightId> weights_;
 
   const model::ModelConfig* stack_;  // whose layers are lowered
-  std::string part_;                 // "", or a prefix of names: "draft.", "context."
+  std::string part_;                 // "", or a prefix of names: "draft.", "context.", "mtp."
   uint16_t layer_ = program::kNoLayer;
   Residual hidden_;                             // the residual stream so far
   program::BufferId drafted_ = program::kNoId;  // the drafter's choices
   std::vector<Residual> taps_;                  // [DrafterConfig::target_layer_ids]
+  Verified verified_;
 };
 
 }  // namespace ultraspeed::plan

@@ -57,6 +57,14 @@ const char* weight_name(TensorRole role) {
       return "feature_norm";
     case TensorRole::kMaskEmbedding:
       return "mask_embedding";
+    case TensorRole::kMtpEmbeddingNorm:
+      return "embedding_norm";
+    case TensorRole::kMtpHiddenNorm:
+      return "hidden_norm";
+    case TensorRole::kMtpProj:
+      return "eh_proj";
+    case TensorRole::kMtpFinalNorm:
+      return "final_norm";
   }
   US_CHECK(false, "role {}", static_cast<int>(role));
   return "";
@@ -66,6 +74,19 @@ bool is_in_layer(TensorRole role) {
   return role != TensorRole::kEmbedding && role != TensorRole::kLmHead &&
          role != TensorRole::kFinalNorm && role != TensorRole::kFeatureProj &&
          role != TensorRole::kFeatureNorm && role != TensorRole::kMaskEmbedding;
+}
+
+const char* prefix_of(model::Stack stack) {
+  switch (stack) {
+    case model::Stack::kTarget:
+      return "";
+    case model::Stack::kDflash:
+      return "draft.";
+    case model::Stack::kMtp:
+      return "mtp.";
+  }
+  US_CHECK(false, "stack {}", static_cast<int>(stack));
+  return "";
 }
 
 }  // namespace
@@ -82,7 +103,7 @@ Status Lowering::declare(const model::ModelConfig& stack) {
     if (source.expert != 0) continue;  // declared with the first
     const bool is_expert =
         source.role == TensorRole::kExpertGateUp || source.role == TensorRole::kExpertDown;
-    std::string name = is_drafter ? "draft." : "";
+    std::string name = prefix_of(stack.stack);
     if (is_in_layer(source.role)) name += fmt::format("layers.{}.", source.layer);
     name += weight_name(source.role);
     US_TRY(declare_weight(source, name, is_expert ? stack.num_experts : 1));

@@ -23,6 +23,10 @@ Status check_options(const program::DeviceLimits& limits, const PlanOptions& opt
   if (options.is_drafting && options.drafter == nullptr) {
     return make_error(ErrorCode::kInvalidArgument, "a program cannot draft without a drafter");
   }
+  if (options.mtp != nullptr && options.drafter != nullptr) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "a program has either a drafter or MTP heads, not both");
+  }
   return {};
 }
 

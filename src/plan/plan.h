@@ -23,6 +23,9 @@ struct PlanOptions {
   // engine are planned with the same, so that they share weights and caches.
   const model::DrafterConfig* drafter = nullptr;
   bool is_drafting = false;  // draft, then verify; false: extend the drafter's context alone
+  // The target's MTP heads (model::ModelConfig::mtp_stack, lower_mtp.cc), which outlive the call;
+  // nullptr: none. The same for all programs of one engine, and not together with a drafter.
+  const model::ModelConfig* mtp = nullptr;
 };
 
 // Rings of sliding layers have room for the window and one chunk of this many new positions.
@@ -44,7 +47,7 @@ struct Plan {
 };
 
 // Lowers the whole step, embedding to accepted tokens. The result satisfies program::verify().
-// `shape_of` gets sources of the drafter's stack too, if there is one.
+// `shape_of` gets sources of the drafter's and the heads' stacks too, if there are any.
 // Errors: kInvalidArgument for options out of range, kUnsupported for a split the model does not
 // admit or a drafter of another model; whatever `shape_of` returns.
 Result<Plan> make_plan(const model::ModelConfig& config, const ShapeLookup& shape_of,

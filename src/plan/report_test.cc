@@ -43,6 +43,28 @@ void expect_error(const Result<PlanReport>& report, ErrorCode code, const std::s
   EXPECT_NE(report.error().message.find(part), std::string::npos) << report.error().message;
 }
 
+// Weights and rings of MTP heads are summed with the target's.
+TEST(PlanAccounting, MtpHeadsCount) {
+  const model::ModelConfig config = load("/models/tiny-mimo");
+  const model::ModelConfig heads = config.mtp_stack(3).value();
+  const auto plan_with = [&](const model::ModelConfig* mtp) {
+    const auto shape_of = [&](const model::WeightSource& source) {
+      return model::expected_shape(source.stack == heads.stack ? heads : config, source);
+    };
+    return make_plan(config, shape_of, h200().limits, {.max_context = 4096, .mtp = mtp}).value();
+  };
+  const Plan with = plan_with(&heads);
+  const Plan without = plan_with(nullptr);
+  uint64_t declared = 0, counted = 0;
+  for (const program::WeightDecl& weight : with.program.weights) declared += weight.size_bytes();
+  for (const GroupBytes& group : weight_bytes(with)) counted += group.stored;
+  EXPECT_EQ(counted, declared);
+  EXPECT_EQ(with.program.weights.size(), without.program.weights.size() + 3 * 11);
+  // 4 KV heads of 96 and 64 elements, 1024 positions.
+  EXPECT_EQ(kv_elements(with.program, 4096).rings,
+            kv_elements(without.program, 4096).rings + 3 * uint64_t{4 * (96 + 64)} * 1024);
+}
+
 TEST(PlanReport, SumsOverTasksEqualClosedForms) {
   const model::ModelConfig config = load("/models/tiny-mimo");
   for (const uint32_t ranks : {1U, 2U}) {

@@ -12,7 +12,9 @@ class Collector {
       : program_(program), rank_(rank), task_(task), out_(out) {}
 
   void visit(const EmbedOperands& op) {
-    if (op.drafted != kNoId) read_all(op.drafted);
+    for (const BufferId tokens : {op.drafted, op.tokens}) {
+      if (tokens != kNoId) read_all(tokens);
+    }
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.hidden, begin(), end());
   }
 
@@ -86,6 +88,7 @@ class Collector {
     for (const BufferId input : op.more_inputs) {
       if (input != kNoId) read_all(input);
     }
+    if (op.accepted != kNoId) read_all(op.accepted);
     const uint32_t first = op.rows == op.total_rows ? 0 : rank_ * op.rows;
     const auto push = [&](uint32_t r) { write(r, op.output, first + begin(), first + end()); };
     if (op.broadcast == 0) return push(op.gather_to_rank_0 != 0 ? 0 : rank_);
@@ -119,13 +122,24 @@ class Collector {
 
   void visit(const ProposeOperands& op) {
     read_all(op.logits);
+    if (op.accepted != kNoId) read_all(op.accepted);
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.drafted, begin(), end());
   }
 
   void visit(const AcceptOperands& op) {
     read_all(op.sampled);
     if (op.drafted != kNoId) read_all(op.drafted);
-    write(rank_, op.accepted, begin(), end());
+    if (op.broadcast == 0) return write(rank_, op.accepted, begin(), end());
+    for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.accepted, begin(), end());
+  }
+
+  void visit(const FollowOperands& op) {
+    read_all(op.sampled);
+    read_all(op.accepted);
+    for (const BufferId proposed : op.proposed) {
+      if (proposed != kNoId) read_all(proposed);
+    }
+    for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.tokens, begin(), end());
   }
 
  private:
@@ -184,6 +198,7 @@ class ReferenceCollector {
   void visit(const EmbedOperands& op) {
     add({op.hidden}, {op.table, op.mask});
     add_optional(op.drafted);
+    add_optional(op.tokens);
   }
   void visit(const QkvProjOperands& op) {
     add({op.hidden}, {op.norm.weight, op.weight, op.q_norm.weight, op.k_norm.weight});
@@ -200,8 +215,9 @@ class ReferenceCollector {
   void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {}); }
   void visit(const GateUpOperands& op) { add({op.hidden, op.output}, {op.norm.weight, op.weight}); }
   void visit(const LinearOperands& op) {
-    add({op.input, op.output}, {op.norm.weight, op.weight});
+    add({op.input, op.output}, {op.norm.weight, op.second_norm.weight, op.weight});
     for (const BufferId input : op.more_inputs) add_optional(input);
+    add_optional(op.accepted);
   }
   void visit(const RouteOperands& op) { add({op.logits, op.route}, {op.bias}); }
   void visit(const ExpertGateUpOperands& op) {
@@ -211,10 +227,17 @@ class ReferenceCollector {
     add({op.activation, op.route, op.partials}, {op.weight});
   }
   void visit(const SampleOperands& op) { add({op.logits, op.sampled}, {}); }
-  void visit(const ProposeOperands& op) { add({op.logits, op.drafted}, {}); }
+  void visit(const ProposeOperands& op) {
+    add({op.logits, op.drafted}, {});
+    add_optional(op.accepted);
+  }
   void visit(const AcceptOperands& op) {
     add({op.sampled, op.accepted}, {});
     add_optional(op.drafted);
+  }
+  void visit(const FollowOperands& op) {
+    add({op.sampled, op.accepted, op.tokens}, {});
+    for (const BufferId proposed : op.proposed) add_optional(proposed);
   }
 
  private:

@@ -8,10 +8,10 @@
 
 namespace ultraspeed::program {
 
-// In execution order of a decode step; a draft part before it ends in Propose. Operations that
-// write to other ranks (tensor parallel): Embed, Reduce and Propose broadcast, OutProj and
-// ExpertDown push partial sums to the owner of the output rows, Linear sends logits to rank 0 and a
-// drafter's features to all.
+// In execution order of a decode step; a draft part before it ends in Propose, and so does each MTP
+// head after it, which begins with Follow. Operations that write to other ranks (tensor parallel):
+// Embed, Reduce, Propose and Follow broadcast, OutProj and ExpertDown push partial sums to the
+// owner of the output rows, Linear sends logits to rank 0 and what a drafter goes on with to all.
 #define US_OPCODES(X) \
   X(Embed)            \
   X(QkvProj)          \
@@ -26,7 +26,8 @@ namespace ultraspeed::program {
   X(ExpertDown)       \
   X(Sample)           \
   X(Propose)          \
-  X(Accept)
+  X(Accept)           \
+  X(Follow)
 
 enum class Opcode : uint8_t {
 #define US_ENUMERATOR(name) k##name,

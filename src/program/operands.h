@@ -11,28 +11,14 @@
 #include <variant>
 
 #include "program/opcode.h"
-#include "program/task.h"
+#include "program/operand_ids.h"
+#include "program/token_operands.h"
 
 namespace ultraspeed::program {
 
-using BufferId = uint32_t;  // index into Program::buffers
-using WeightId = uint32_t;  // index into Program::weights
-using CacheId = uint32_t;   // index into Program::caches
-
-// The hidden-axis products (OutProj, ExpertDown) split K into this many chunks that are summed in
-// order, so that 1, 2, 4 and 8 ranks give equal bits.
-inline constexpr uint32_t kReductionChunks = 8;
-
-// The most residuals of the target that a drafter's features are made from.
-inline constexpr uint32_t kMaxTaps = 8;
-
-struct NormRef {
-  WeightId weight = kNoId;  // f32 [1, size of the input]; kNoId: no normalisation
-  float epsilon = 0;
-};
-
 // hidden[t, c] = table[token_id[t], c - first_column]; broadcast to all ranks. A drafted column
 // (step.h) takes the row drafted[t]; in the draft part, where its token is not known yet, the mask.
+// With `tokens` every column takes the row tokens[t].
 // Tile: columns of H; a rank's tiles lie in its own H / ranks columns.
 struct EmbedOperands {
   static constexpr Opcode kOpcode = Opcode::kEmbed;
@@ -41,6 +27,7 @@ struct EmbedOperands {
   BufferId drafted = kNoId;    // i32 [T]; kNoId: the draft part, or a program that drafts nothing
   WeightId mask = kNoId;       // [1, H / ranks]; kNoId: the table's row mask_token_id
   uint32_t mask_token_id = 0;  // of the draft part
+  BufferId tokens = kNoId;     // i32 [T]; kNoId: the columns' own
 };
 
 // [q; k; v] = weight * norm(hidden); rotates the first rotary_dim dimensions of q and k (pairs
@@ -138,7 +125,8 @@ struct LinearOperands {
   using MoreInputs = std::array<BufferId, kMaxTaps - 1>;
   static constexpr MoreInputs kNoMoreInputs = {kNoId, kNoId, kNoId, kNoId, kNoId, kNoId, kNoId};
 
-  NormRef norm;                            // none with more inputs
+  NormRef norm;                            // of `input`
+  NormRef second_norm;                     // of more_inputs[0]
   WeightId weight = kNoId;                 // [rows, number of inputs * H]
   BufferId input = kNoId;                  // [T, H]
   MoreInputs more_inputs = kNoMoreInputs;  // up to the first kNoId
@@ -149,6 +137,7 @@ struct LinearOperands {
   uint8_t drafted_only = 0;      // 1: only drafted columns (Column::is_drafted)
   uint8_t gather_to_rank_0 = 0;  // 1: results go to rank 0 alone; 0: they stay on this rank
   uint8_t broadcast = 0;         // 1: results go to all ranks
+  BufferId accepted = kNoId;     // i32 [T]; set: only accepted columns that want logits (Follow)
 };
 
 // The route table (route_table.h) from sigmoid scores: top_k of score + bias selects (ties to the
@@ -189,39 +178,12 @@ struct ExpertDownOperands {
   uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0, max_pairs = 0;
 };
 
-// sampled[t] = the token that the column's sampling parameters choose (step.h). Tile: columns t.
-struct SampleOperands {
-  static constexpr Opcode kOpcode = Opcode::kSample;
-  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
-  BufferId sampled = kNoId;  // i32 [T]
-  uint32_t vocab_size = 0;
-};
-
-// drafted[t] = the id of the largest logit of a drafted column, the lower of equals; broadcast to
-// all ranks. Tile: columns t.
-struct ProposeOperands {
-  static constexpr Opcode kOpcode = Opcode::kPropose;
-  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
-  BufferId drafted = kNoId;  // i32 [T]
-  uint32_t vocab_size = 0;
-};
-
-// accepted[s] = how many draft tokens of sequence s equal what the target chose one column before:
-// the longest prefix with token_id[c + 1] == sampled[c] over the sequence's logits columns, where a
-// drafted column's token_id is drafted[c + 1].
-// Tile: the whole step, one task on rank 0.
-struct AcceptOperands {
-  static constexpr Opcode kOpcode = Opcode::kAccept;
-  BufferId sampled = kNoId;   // i32 [T]
-  BufferId accepted = kNoId;  // i32 [T], indexed by the sequence's first column
-  BufferId drafted = kNoId;   // i32 [T]; kNoId: a program that drafts nothing
-};
-
 // One alternative an opcode, in the order of US_OPCODES.
-using Operands = std::variant<EmbedOperands, QkvProjOperands, AttentionOperands,
-                              AttentionMergeOperands, OutProjOperands, ReduceOperands,
-                              GateUpOperands, LinearOperands, RouteOperands, ExpertGateUpOperands,
-                              ExpertDownOperands, SampleOperands, ProposeOperands, AcceptOperands>;
+using Operands =
+    std::variant<EmbedOperands, QkvProjOperands, AttentionOperands, AttentionMergeOperands,
+                 OutProjOperands, ReduceOperands, GateUpOperands, LinearOperands, RouteOperands,
+                 ExpertGateUpOperands, ExpertDownOperands, SampleOperands, ProposeOperands,
+                 AcceptOperands, FollowOperands>;
 static_assert(std::variant_size_v<Operands> == kNumOpcodes);
 
 #define US_CHECK_ORDER(name)                                                                     \

@@ -81,8 +81,16 @@ struct Program {
   }
   // It chooses the tokens of drafted columns (step.h).
   bool is_drafting() const {
-    return std::any_of(stages.begin(), stages.end(),
-                       [](const Stage& stage) { return stage.opcode() == Opcode::kPropose; });
+    return std::any_of(stages.begin(), stages.end(), [](const Stage& stage) {
+      const auto* propose = std::get_if<ProposeOperands>(&stage.operands);
+      return propose != nullptr && propose->accepted == kNoId;
+    });
+  }
+  // Its MTP heads: how many tokens it proposes for a sequence's next step.
+  uint32_t num_mtp_heads() const {
+    return static_cast<uint32_t>(
+        std::count_if(stages.begin(), stages.end(),
+                      [](const Stage& stage) { return stage.opcode() == Opcode::kFollow; }));
   }
   uint64_t num_tasks() const {
     uint64_t total = 0;

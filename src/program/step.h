@@ -35,8 +35,8 @@ struct ColumnSampling {
 };
 
 // One token of the step. The columns of a sequence are adjacent, in ascending position; where any
-// of them is drafted, positions follow each other without gaps and the first is not drafted: it is
-// the draft block's anchor.
+// of them is drafted, or the program has MTP heads, positions follow each other without gaps. The
+// first is not drafted: it is the draft block's anchor.
 struct Column {
   int32_t token_id = 0;     // ignored where is_drafted
   bool is_drafted = false;  // the program's draft part chooses the token (Program::is_drafting())
@@ -44,6 +44,9 @@ struct Column {
   uint32_t sequence = 0;      // index into StepInput::page_tables, and the ring the sequence owns
   bool wants_logits = false;  // choose a token after this column
   ColumnSampling sampling;
+  // Of a sequence's last column where none wants logits: the tokens that come after it, at least
+  // Program::num_mtp_heads().
+  std::span<const int32_t> next_tokens;
 };
 
 struct StepInput {
@@ -59,11 +62,14 @@ struct ColumnOutput {
   uint32_t accepted = 0;    // on a sequence's first logits column: accepted draft tokens
   int32_t drafted_id = -1;  // what a drafted column's token was
   std::vector<std::pair<int32_t, float>> top_logprobs;  // raw, descending
+  // On a sequence's first logits column: what the MTP heads propose to come after the token that
+  // the last accepted column chose; [Program::num_mtp_heads()].
+  std::vector<int32_t> proposed_ids;
 };
 
 struct StepOutput {
   std::vector<ColumnOutput> columns;  // one per StepInput column
-  double draft_s = 0;  // from the step's begin to the last draft; 0 without a draft part
+  double draft_s = 0;                 // of the draft part, or of the MTP heads; 0 without either
 };
 
 }  // namespace ultraspeed::program

@@ -1,9 +1,11 @@
-// A model folder with a DFlash drafter, as it is published, used by every command that decodes.
+// A model folder with a DFlash drafter or with MTP layers, as they are published, used by every
+// command that decodes.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
 #include "e2e/cli.h"
+#include "support/mtp_generator.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -79,6 +81,38 @@ TEST_F(DrafterFolder, ScoresAndChatsAlike) {
         .output;
   };
   EXPECT_EQ(chat("dflash"), chat("none"));
+}
+
+TEST(MtpFolder, DraftsForRunChatAndBench) {
+  const TinyMimoWithMtp model(2);
+  const auto run = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"run", model.path(), "--prompt", "#include <", "--ignore-eos",
+                                 "-n", "20", "--seed", "5", "--presence-penalty", "0.5"});
+    return run_cli_json(std::move(flags));
+  };
+  const json without = run({"--drafter", "none"});
+  const json with = run({"--drafter", "mtp"});
+  EXPECT_EQ(with["ids"], without["ids"]);
+  EXPECT_EQ(with["speculation"]["drafter"], "mtp");
+  EXPECT_EQ(with["speculation"]["per_position"].size(), 2u);
+  EXPECT_EQ(run({"--drafter", "mtp", "--block", "2"})["speculation"]["per_position"].size(), 1u);
+  const Finished refused =
+      run_cli({"run", model.path(), "--user", "Hi", "--drafter", "mtp", "--block", "4"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.errors.find("--block 4: 2 MTP layers draft blocks of at most 3 tokens"),
+            std::string::npos)
+      << refused.errors;
+  const auto chat = [&](const char* drafter) {
+    return run_cli({"chat", model.path(), "--greedy", "-n", "12", "--drafter", drafter},
+                   "What is 2 + 3?\n")
+        .output;
+  };
+  EXPECT_EQ(chat("mtp"), chat("none"));
+  const json bench =
+      run_cli_json({"bench", "decode", model.path(), "--drafters", "none,mtp", "--block", "3",
+                    "--max-tokens", "6", "--repeat", "1", "--prompts", "-"},
+                   "[\"int main() {\"]");
+  EXPECT_FALSE(bench.empty());
 }
 
 }  // namespace

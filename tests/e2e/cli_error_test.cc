@@ -116,8 +116,12 @@ TEST(CliErrors, Folders) {
 
 TEST(CliErrors, Drafters) {
   for (const char* command : {"run", "chat", "serve"}) {
-    expect_error(run_cli({command, "--drafter", "mtp"}), 2,
-                 {"--drafter", "'mtp' is no drafter", "none, suffix, random, replay:N", "dflash"});
+    expect_error(
+        run_cli({command, "--drafter", "eagle"}), 2,
+        {"--drafter", "'eagle' is no drafter", "none, suffix, random, replay:N", "mtp", "dflash"});
+    expect_error(run_cli({command, kTinyMimo, "--drafter", "mtp"}), 1,
+                 {"--drafter mtp: ", "tiny-mimo has no MTP layers", "model.mtp.layers.K.*",
+                  "--drafter suffix"});
     expect_error(run_cli({command, kTinyMimo, "--drafter", "dflash"}), 1,
                  {"--drafter dflash: no folder", "tiny-mimo/dflash"});
     expect_error(run_cli({command, "--acceptance", "typical"}), 2,

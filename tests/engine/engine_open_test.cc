@@ -32,6 +32,7 @@ class EngineOpen : public testing::Test {
     directory_ = new test::TemporaryDirectory;
     test::GeneratorOptions options;
     options.intermediate_size = 256;  // two ranks take 128 columns each, those of one FP8 scale
+    options.num_mtp_layers = 2;
     const auto written = test::write_checkpoint(directory_->path(), options);
     ASSERT_TRUE(written) << written.error().message;
   }
@@ -57,6 +58,13 @@ class EngineOpen : public testing::Test {
     EngineOptions options;
     options.max_context = 256;
     options.max_sessions = 4;
+    return options;
+  }
+
+  static EngineOptions with_mtp() {
+    EngineOptions options = small();
+    options.drafter.kind = DrafterKind::kMtp;
+    options.block_size = 3;
     return options;
   }
 
@@ -121,6 +129,40 @@ TEST_F(EngineOpen, CountsTheWeightsAsTheyLoad) {
   EXPECT_EQ((*engine)->programs()[1].width, 64u);
 }
 
+// Of the two MTP layers, too: weights, and caches against the device's memory.
+TEST_F(EngineOpen, CountsWhatMtpLayersNeed) {
+  const auto total_of = [](const EngineOptions& options) {
+    uint64_t total = 0;
+    EXPECT_TRUE(open(options, cpu::cpu_limits(2),
+                     [&](uint64_t, uint64_t bytes_total) { total = bytes_total; }));
+    return total;
+  };
+  const uint64_t eh_proj_bytes = uint64_t{256} * 512 * 2;
+  EXPECT_GT(total_of(with_mtp()), total_of(small()) + 2 * eh_proj_bytes);
+  program::DeviceLimits limits = cpu::cpu_limits(2);
+  limits.memory_bytes = 1 << 20;
+  EXPECT_NE(refusal(with_mtp(), ErrorCode::kOutOfMemory, limits),
+            refusal(small(), ErrorCode::kOutOfMemory, limits));
+}
+
+TEST_F(EngineOpen, RefusesMtpOptionsThatDoNotFit) {
+  EngineOptions options = with_mtp();
+  options.block_size = 4;
+  EXPECT_EQ(refusal(options, ErrorCode::kInvalidArgument),
+            "block_size is 4, expected 1 to 3: 2 MTP layers propose a token each");
+  const test::TemporaryDirectory without;
+  ASSERT_TRUE(test::write_checkpoint(without.path(), {}));
+  const auto config = model::ModelConfig::load(without.path());
+  const auto checkpoint = model::Checkpoint::open(without.path());
+  const auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
+                                   cpu::cpu_limits(2), with_mtp(), {});
+  ASSERT_FALSE(engine);
+  EXPECT_EQ(engine.error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(engine.error().message,
+            without.path() +
+                ": no MTP layers; expected tensors model.mtp.layers.K.*, or another drafter");
+}
+
 TEST_F(EngineOpen, RefusesOptionsThatDoNotFit) {
   EngineOptions options = small();
   options.max_context = 2049;
@@ -177,19 +219,27 @@ TEST_F(EngineOpen, TextsDoNotDependOnWidthsRanksWorkersOrCompany) {
       EXPECT_EQ(generate(**engine, prompts), alone)
           << num_ranks << " ranks, decode width " << decode_width;
     }
+    EngineOptions options = with_mtp();
+    options.num_ranks = num_ranks;
+    options.prefill_width = 9;
+    const auto engine = open(options, cpu::cpu_limits(3));
+    ASSERT_TRUE(engine) << engine.error().message;
+    EXPECT_EQ(generate(**engine, prompts), alone) << num_ranks << " ranks with MTP";
   }
 }
 
 TEST_F(EngineOpen, ScoresEqualTheLogprobsOfGeneration) {
-  const auto engine = open(small());
-  ASSERT_TRUE(engine) << engine.error().message;
-  std::vector<int32_t> tokens = prompt_of(10, 3);
-  const Text text = generate(**engine, {tokens}).front();
-  tokens.insert(tokens.end(), text.tokens.begin(), text.tokens.end());
-  const auto scores = (*engine)->score(tokens, {});
-  ASSERT_TRUE(scores) << scores.error().message;
-  ASSERT_EQ(scores->size(), 29u);
-  EXPECT_EQ(std::vector(scores->begin() + 9, scores->end()), text.logprobs);
+  for (const EngineOptions& options : {small(), with_mtp()}) {
+    const auto engine = open(options);
+    ASSERT_TRUE(engine) << engine.error().message;
+    std::vector<int32_t> tokens = prompt_of(10, 3);
+    const Text text = generate(**engine, {tokens}).front();
+    tokens.insert(tokens.end(), text.tokens.begin(), text.tokens.end());
+    const auto scores = (*engine)->score(tokens, {});
+    ASSERT_TRUE(scores) << scores.error().message;
+    ASSERT_EQ(scores->size(), 29u);
+    EXPECT_EQ(std::vector(scores->begin() + 9, scores->end()), text.logprobs);
+  }
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ struct Setup {
   uint32_t num_threads = 1;
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
+  std::string directory = kModel;  // or a copy with MTP layers
 };
 
 inline std::string setup_name(const Setup& setup) {
@@ -46,9 +47,16 @@ inline std::string setup_name(const Setup& setup) {
                      setup.decode_width, setup.num_threads, setup.block_size);
 }
 
+// Of a model with three MTP layers.
+inline Setup mtp_setup(const std::string& directory, uint32_t decode_width, uint32_t num_threads) {
+  Setup setup{{DrafterKind::kMtp, 1}, decode_width, num_threads, 4};
+  setup.directory = directory;
+  return setup;
+}
+
 inline std::unique_ptr<Engine> open(const Setup& setup) {
-  const auto config = model::ModelConfig::load(kModel);
-  const auto checkpoint = model::Checkpoint::open(kModel);
+  const auto config = model::ModelConfig::load(setup.directory);
+  const auto checkpoint = model::Checkpoint::open(setup.directory);
   EXPECT_TRUE(config && checkpoint);
   EngineOptions options;
   options.max_context = 1024;

@@ -8,6 +8,7 @@
 
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
+#include "support/mtp_generator.h"
 #include "support/scale.h"
 
 namespace ultraspeed::engine {
@@ -53,7 +54,7 @@ std::vector<Request> generated_requests(size_t count, uint32_t max_tokens) {
   return requests;
 }
 
-std::vector<Setup> all_setups(const TinyDrafter& dflash) {
+std::vector<Setup> all_setups(const TinyDrafter& dflash, const test::TinyMimoWithMtp& mtp) {
   std::vector<Setup> setups;
   for (const uint32_t width : {8u, 16u, 32u}) {
     for (const uint32_t threads : {1u, 2u}) {
@@ -62,6 +63,7 @@ std::vector<Setup> all_setups(const TinyDrafter& dflash) {
       setups.push_back({{DrafterKind::kRandom, 1}, width, threads});
       setups.push_back({{DrafterKind::kReplay, 3}, width, threads});
       setups.push_back(dflash.setup(8, width, threads));
+      setups.push_back(mtp_setup(mtp.path(), width, threads));
     }
   }
   return setups;
@@ -89,11 +91,12 @@ TEST(SpeculationMatrix, EveryGoldenPromptWithEverySetup) {
   }
   const auto expected = reference_texts(&requests);
   const TinyDrafter dflash(true);
-  for (const auto& setup : all_setups(dflash)) {
+  const test::TinyMimoWithMtp mtp(3);
+  for (const auto& setup : all_setups(dflash, mtp)) {
     SCOPED_TRACE(setup_name(setup));
     const auto engine = open(setup);
     EXPECT_EQ(generate_all(*engine, requests), expected);
-    if (setup.decode_width > setup.block_size) continue;  // alone, the other columns stay empty
+    if (setup.decode_width > 8) continue;  // alone, the other columns stay empty
     SpeculationStats stats;
     for (size_t i = 0; i < requests.size(); ++i) {
       EXPECT_EQ(generate(*engine, {requests[i]}, &stats).front(), expected[i]) << "alone";
@@ -101,12 +104,13 @@ TEST(SpeculationMatrix, EveryGoldenPromptWithEverySetup) {
   }
 }
 
-// Each in one setup, with a scale of 30 in all of them.
+// Each in one setup, with a scale of 36 in all of them.
 TEST(SpeculationMatrix, GeneratedPrompts) {
   auto requests = generated_requests(500, 8);
   const auto expected = reference_texts(&requests);
   const TinyDrafter dflash(true);
-  const auto setups = all_setups(dflash);
+  const test::TinyMimoWithMtp mtp(3);
+  const auto setups = all_setups(dflash, mtp);
   const auto setups_each = std::min(setups.size(), static_cast<size_t>(test::scaled(1)));
   for (size_t s = 0; s < setups.size(); ++s) {
     SCOPED_TRACE(setup_name(setups[s]));

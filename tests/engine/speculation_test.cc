@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/model_texts.h"
+#include "support/mtp_generator.h"
 #include "support/scale.h"
 
 namespace ultraspeed::engine {
@@ -25,6 +26,10 @@ TEST(SpeculationOnTheModel, NoDrafterChangesATextOfPackedSessions) {
   check({{DrafterKind::kSuffix, 1}, 8, 2}, requests, expected, false);
   check({{DrafterKind::kRandom, 1}, 16, 1}, requests, expected, false);
   check({{DrafterKind::kReplay, 3}, 32, 2}, requests, expected, true);
+  const test::TinyMimoWithMtp with_mtp(3);
+  check(mtp_setup(with_mtp.path(), 8, 2), requests, expected, true);
+  check(mtp_setup(with_mtp.path(), 16, 1), requests, expected, false);
+  check(mtp_setup(with_mtp.path(), 32, 2), requests, expected, false);
 }
 
 TEST(SpeculationOnTheModel, SuffixDraftsOfARepetitivePromptAreAccepted) {

@@ -51,10 +51,12 @@ void print_counts(uint32_t ranks, uint64_t seed, const std::map<std::string_view
 
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62};
 
-// Programs with a drafter draft a block after the prompt.
+// Programs with a drafter draft a block after the prompt; with MTP heads they verify one.
+enum class Drafts { kNone, kDflash, kMtp };
+
 struct Shape {
   uint32_t ranks;
-  bool has_drafter;
+  Drafts drafts;
 };
 
 class MutationTest : public testing::TestWithParam<Shape> {
@@ -65,6 +67,7 @@ class MutationTest : public testing::TestWithParam<Shape> {
     generator.intermediate_size = 512;
     generator.moe_intermediate_size = 64;
     generator.embedding_format = tensor::WeightFormat::kBf16;
+    generator.num_mtp_layers = 2;
     US_CHECK(write_checkpoint(directory_.path(), generator).has_value());
     US_CHECK(write_drafter(drafter_directory_.path(), {}).has_value());
     base_ = open(nullptr, 1).value();
@@ -75,7 +78,8 @@ class MutationTest : public testing::TestWithParam<Shape> {
     RunnerOptions options;
     options.num_ranks = GetParam().ranks;
     options.num_workers = GetParam().ranks == 1 ? 3 : 2;
-    if (GetParam().has_drafter) options.drafter = drafter_directory_.path();
+    if (GetParam().drafts == Drafts::kDflash) options.drafter = drafter_directory_.path();
+    options.has_mtp = GetParam().drafts == Drafts::kMtp;
     options.width = 6;
     options.max_context = 64;
     options.make_executor = [=] { return cpu::make_shuffled_executor(seed); };
@@ -86,12 +90,26 @@ class MutationTest : public testing::TestWithParam<Shape> {
 
   static Result<std::vector<TopLogits>> run(ModelRunner* runner) {
     US_ASSIGN(std::vector<TopLogits> results, runner->feed(kPrompt, 4, 256));
-    if (!GetParam().has_drafter) return results;
-    US_ASSIGN(const program::StepOutput output, runner->step(runner->draft_block(39, 6)));
+    if (GetParam().drafts == Drafts::kNone) return results;
+    std::vector<program::Column> block = runner->draft_block(39, 6);
+    if (GetParam().drafts == Drafts::kMtp) accept_all(&block);
+    US_ASSIGN(const program::StepOutput output, runner->step(block));
     for (const program::ColumnOutput& column : output.columns) {
       results.push_back({{column.drafted_id, column.token_id}, {column.logit}});
+      std::vector<int32_t>& ids = results.back().ids;
+      ids.insert(ids.end(), column.proposed_ids.begin(), column.proposed_ids.end());
     }
     return results;
+  }
+
+  // Explicit drafts, all of them what the target chooses: what MTP heads propose depends on every
+  // column then.
+  static void accept_all(std::vector<program::Column>* block) {
+    for (size_t i = 0; i < block->size(); ++i) {
+      (*block)[i].is_drafted = false;
+      (*block)[i].token_id = static_cast<int32_t>(39 + i);
+      (*block)[i].sampling.forced_token_id = static_cast<int32_t>(40 + i);
+    }
   }
 
   // Runs a program that verify() accepted in three random orders.
@@ -122,7 +140,7 @@ TEST_P(MutationTest, NoneSurvives) {
   const uint64_t seed = GetParam().ranks;
   std::mt19937_64 random(seed);
   std::map<std::string_view, Counts> counts;
-  const int wanted = scaled(GetParam().has_drafter ? 350 : 700);
+  const int wanted = scaled(GetParam().drafts == Drafts::kNone ? 700 : 350);
   int rejected = 0;
   for (int total = 0; total < wanted;) {
     program::Program program = original;
@@ -178,8 +196,9 @@ TEST_P(MutationTest, VerifyAgreesWithBruteForce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MutationTest,
-                         testing::Values(Shape{1, false}, Shape{2, false}, Shape{1, true},
-                                         Shape{2, true}));
+                         testing::Values(Shape{1, Drafts::kNone}, Shape{2, Drafts::kNone},
+                                         Shape{1, Drafts::kDflash}, Shape{2, Drafts::kDflash},
+                                         Shape{1, Drafts::kMtp}, Shape{2, Drafts::kMtp}));
 
 }  // namespace
 }  // namespace ultraspeed::test

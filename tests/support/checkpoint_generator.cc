@@ -52,6 +52,10 @@ class Generator {
         options_.tie_word_embeddings ? result_.at(TensorRole::kEmbedding)
                                      : matrix("lm_head", options_.vocab_size, options_.hidden_size,
                                               options_.embedding_format));
+    return generate_mtp();
+  }
+
+  GeneratedCheckpoint generate_mtp() {
     for (uint32_t i = 0; i < options_.num_mtp_layers; ++i) mtp_layer(i);
     return std::move(result_);
   }
@@ -146,28 +150,34 @@ class Generator {
     }
   }
 
-  // A multi-token-prediction block; its numbers are not part of the backbone.
+  // A multi-token-prediction layer; its numbers are not part of the backbone.
   void mtp_layer(uint32_t index) {
     const std::string prefix = fmt::format("model.mtp.layers.{}.", index);
-    for (const char* name :
+    const auto keep = [&](const std::string& name, DenseWeight dense) {
+      result_.mtp[prefix + name] = std::move(dense);
+    };
+    const auto keep_matrix = [&](const std::string& name, uint32_t rows, uint32_t columns,
+                                 WeightFormat format) {
+      keep(name + ".weight", matrix(prefix + name, rows, columns, format));
+    };
+    for (const std::string name :
          {"enorm", "hnorm", "final_layernorm", "input_layernorm", "pre_mlp_layernorm"}) {
-      norm(prefix + name + ".weight");
+      keep(name + ".weight", norm(prefix + name + ".weight"));
     }
     const uint32_t hidden = options_.hidden_size;
-    matrix(prefix + "eh_proj", hidden, 2 * hidden, WeightFormat::kBf16);
-    if (options_.qkv_layout == QkvLayout::kFused) {
-      fused_qkv(prefix, options_.num_sliding_kv_heads);
-    } else {
-      split_qkv(prefix, options_.num_sliding_kv_heads);
-    }
-    matrix(prefix + "self_attn.o_proj", hidden, options_.num_q_heads * options_.v_head_dim,
-           options_.output_projection_format);
-    random_.vector(prefix + "self_attn.attention_sink_bias", options_.num_q_heads,
-                   WeightFormat::kBf16, 0.8F, 0.2F, result_.tensors);
-    for (const char* name : {"gate_proj", "up_proj"}) {
-      matrix(prefix + "mlp." + name, options_.intermediate_size, hidden, options_.linear_format);
-    }
-    matrix(prefix + "mlp.down_proj", hidden, options_.intermediate_size, options_.linear_format);
+    const uint32_t inner = options_.intermediate_size;
+    keep_matrix("eh_proj", hidden, 2 * hidden, WeightFormat::kBf16);
+    keep("self_attn.qkv_proj.weight", options_.qkv_layout == QkvLayout::kFused
+                                          ? fused_qkv(prefix, options_.num_sliding_kv_heads)
+                                          : split_qkv(prefix, options_.num_sliding_kv_heads));
+    keep_matrix("self_attn.o_proj", hidden, options_.num_q_heads * options_.v_head_dim,
+                options_.output_projection_format);
+    const std::string sinks = "self_attn.attention_sink_bias";
+    keep(sinks, random_.vector(prefix + sinks, options_.num_q_heads, WeightFormat::kBf16, 0.8F,
+                               0.2F, result_.tensors));
+    keep_matrix("mlp.gate_proj", inner, hidden, options_.linear_format);
+    keep_matrix("mlp.up_proj", inner, hidden, options_.linear_format);
+    keep_matrix("mlp.down_proj", hidden, inner, options_.linear_format);
   }
 
   const GeneratorOptions& options_;
@@ -235,6 +245,10 @@ std::string config_json(const GeneratorOptions& options) {
 
 GeneratedCheckpoint generate_checkpoint(const GeneratorOptions& options) {
   return Generator(options).generate();
+}
+
+GeneratedCheckpoint generate_mtp_layers(const GeneratorOptions& options) {
+  return Generator(options).generate_mtp();
 }
 
 Status write_checkpoint(const std::string& directory, const GeneratorOptions& options,

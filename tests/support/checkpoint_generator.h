@@ -60,6 +60,9 @@ struct DenseWeight {
 struct GeneratedCheckpoint {
   std::vector<StoredTensor> tensors;  // what the files hold
   std::map<std::tuple<model::TensorRole, uint32_t, uint32_t>, DenseWeight> weights;
+  // Of MTP layers, by tensor name: "model.mtp.layers.0.eh_proj.weight"; q, k and v are always
+  // ...self_attn.qkv_proj.weight, in the order of TensorRole::kQkvProj.
+  std::map<std::string, DenseWeight> mtp;
 
   const DenseWeight& at(model::TensorRole role, uint32_t layer = 0, uint32_t expert = 0) const {
     return weights.at({role, layer, expert});
@@ -70,6 +73,9 @@ std::string config_json(const GeneratorOptions& options);
 
 // The tensors and their dense numbers, without files.
 GeneratedCheckpoint generate_checkpoint(const GeneratorOptions& options);
+
+// The MTP layers alone.
+GeneratedCheckpoint generate_mtp_layers(const GeneratorOptions& options);
 
 // Writes config.json, generation_config.json and the weights into an existing folder.
 Status write_checkpoint(const std::string& directory, const GeneratorOptions& options,

@@ -27,11 +27,20 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
     plan_options.drafter = &drafter_config;
     plan_options.is_drafting = true;
   }
+  model::ModelConfig mtp;
+  if (options.has_mtp) {
+    US_ASSIGN(mtp, runner.config_.mtp_stack(checkpoint.contents().num_mtp_layers));
+    plan_options.mtp = &mtp;
+  }
+  const model::WeightLoader mtp_loader(checkpoint, mtp);
   const auto is_drafters = [](const model::WeightSource& source) {
     return source.stack == model::Stack::kDflash;
   };
+  const auto loader_of = [&](const model::WeightSource& source) -> const model::WeightLoader& {
+    return source.stack == model::Stack::kMtp ? mtp_loader : loader;
+  };
   const auto shape_of = [&](const model::WeightSource& source) {
-    return is_drafters(source) ? drafter->shape(source) : loader.shape(source);
+    return is_drafters(source) ? drafter->shape(source) : loader_of(source).shape(source);
   };
   plan_options.width = options.width;
   plan_options.num_ranks = options.num_ranks;
@@ -45,7 +54,7 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
     model::WeightSource source = plan.sources[weight];
     source.shard = rank;
     source.expert = index;
-    US_TRY(is_drafters(source) ? drafter->load(source, out) : loader.load(source, out));
+    US_TRY(is_drafters(source) ? drafter->load(source, out) : loader_of(source).load(source, out));
     if (options.damage) options.damage(source, out);
     return {};
   };
@@ -77,6 +86,7 @@ Result<std::vector<TopLogits>> ModelRunner::feed(std::span<const int32_t> tokens
       column.sampling.num_logprobs = count;
       columns.push_back(column);
     }
+    columns.back().next_tokens = tokens.subspan(end);
     US_ASSIGN(const program::StepOutput output, step(columns));
     for (size_t i = 0; i < columns.size(); ++i) {
       if (!columns[i].wants_logits) continue;

@@ -23,7 +23,8 @@ struct RunnerOptions {
   uint32_t width = 8;  // columns of a step
   uint32_t max_context = 1024;
   uint32_t num_sequences = 1;
-  std::string drafter;  // its folder; "": none
+  std::string drafter;   // its folder; "": none
+  bool has_mtp = false;  // the checkpoint's MTP layers propose
   // Called with the drafter's configuration before planning.
   std::function<void(model::DrafterConfig*)> change_drafter;
   // nullptr: the threaded CPU executor.

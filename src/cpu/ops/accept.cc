@@ -16,7 +16,6 @@ uint32_t token_of(const OpContext& context, const AcceptOperands& op, uint32_t t
 Status run_op(const OpContext& context, const AcceptOperands& op, uint32_t) {
   const auto& columns = context.input.columns;
   const uint32_t* sampled = context.words(op.sampled);
-  uint32_t* accepted = context.words(op.accepted);
   for (uint32_t first = 0; first < columns.size();) {
     uint32_t end = first + 1;
     while (end < columns.size() && columns[end].sequence == columns[first].sequence) ++end;
@@ -27,7 +26,9 @@ Status run_op(const OpContext& context, const AcceptOperands& op, uint32_t) {
       ++count;
     }
     if (first < end) {
-      accepted[first] = count;
+      for (uint32_t rank = 0; rank < (op.broadcast != 0 ? context.num_ranks() : 1); ++rank) {
+        context.words_of(rank, op.accepted)[first] = count;
+      }
       context.output->columns[first].accepted = count;
     }
     first = end;

@@ -19,6 +19,7 @@ struct TableRow {
 TableRow row_of(const OpContext& context, const EmbedOperands& op, uint32_t t) {
   const program::Column& column = context.input.columns[t];
   const Matrix table = context.matrix(op.table);
+  if (op.tokens != program::kNoId) return {table, context.words(op.tokens)[t]};
   if (!column.is_drafted) return {table, static_cast<uint32_t>(column.token_id)};
   if (op.drafted != program::kNoId) return {table, context.words(op.drafted)[t]};
   if (op.mask != program::kNoId) return {context.matrix(op.mask), 0};

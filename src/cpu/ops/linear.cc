@@ -1,6 +1,8 @@
-// Linear: rows of a plain product: the router, the language-model heads, a drafter's features.
+// Linear: rows of a plain product: the router, the language-model heads, a drafter's features, an
+// MTP head's projection.
 #include <algorithm>
 
+#include "cpu/ops/accepted.h"
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 
@@ -9,18 +11,26 @@ namespace {
 
 using program::LinearOperands;
 
-// The inputs of all columns one behind the other: [num_columns, input_size].
+// The inputs of all columns one behind the other, normalised or not: [num_columns, input_size].
 const float* const* joined_columns(const OpContext& context, const LinearOperands& op,
                                    uint32_t input_size) {
   const uint32_t size = context.hidden_size();
   float* out = context.scratch->floats(kJoined, uint64_t{context.num_columns()} * input_size);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
     float* row = out + uint64_t{t} * input_size;
-    const auto append = [&](program::BufferId input, uint32_t place) {
-      std::copy_n(context.buffer(input) + uint64_t{t} * size, size, row + uint64_t{place} * size);
+    const auto append = [&](const program::NormRef& norm, program::BufferId input, uint32_t place) {
+      const float* from = context.buffer(input) + uint64_t{t} * size;
+      float* to = row + uint64_t{place} * size;
+      if (norm.weight == program::kNoId) {
+        std::copy_n(from, size, to);
+      } else {
+        rms_norm(from, context.vector(norm.weight), norm.epsilon, size, to);
+      }
     };
-    append(op.input, 0);
-    for (uint32_t i = 1; i < input_size / size; ++i) append(op.more_inputs[i - 1], i);
+    append(op.norm, op.input, 0);
+    for (uint32_t i = 1; i < input_size / size; ++i) {
+      append(i == 1 ? op.second_norm : program::NormRef(), op.more_inputs[i - 1], i);
+    }
   }
   return column_pointers(context, out, input_size);
 }
@@ -51,8 +61,10 @@ Status run_op(const OpContext& context, const LinearOperands& op, uint32_t) {
   float* output = goes_to_rank_0 ? context.buffer_of(0, op.output) : context.buffer(op.output);
   const auto is_wanted = [&](uint32_t t) {
     const program::Column& column = context.input.columns[t];
+    uint32_t first_logits = 0;
     return (op.logits_only == 0 || column.wants_logits) &&
-           (op.drafted_only == 0 || column.is_drafted);
+           (op.drafted_only == 0 || column.is_drafted) &&
+           (op.accepted == program::kNoId || is_accepted(context, op.accepted, t, &first_logits));
   };
   // Neighbouring columns together.
   for (uint32_t begin = 0, end = 0; begin < context.num_columns(); begin = end + 1) {

@@ -44,6 +44,8 @@ class OpHarness {
     return columns_.back();
   }
 
+  program::Column& column_at(size_t index) { return columns_[index]; }
+
   // Allocates everything; afterwards machine() may be changed before run().
   void load() {
     program_.arena_bytes = offset_;

@@ -1,0 +1,126 @@
+// What MTP heads ask of the operations beyond a target's use: tokens that follow, normalised
+// halves, proposals of accepted columns.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cpu/ops/op_harness.h"
+
+namespace ultraspeed::cpu {
+namespace {
+
+const std::vector<int32_t> kNextTokens = {60, 61, 62};
+
+// A block of four columns whose first draft alone was right, a prompt's chunk, and the end of a
+// prompt: accepted columns 1, 5 and 8.
+class MtpOps : public testing::Test {
+ protected:
+  MtpOps() : harness(9, 2) {
+    for (int32_t i = 0; i < 4; ++i) harness.column(10 + i, 7 + i, 0).wants_logits = true;
+    for (int32_t i = 0; i < 2; ++i) harness.column(20 + i, i, 1);
+    for (int32_t i = 0; i < 3; ++i) harness.column(30 + i, 5 + i, 2);
+    last_of_chunk().next_tokens = kNextTokens;
+    last_of_prompt().wants_logits = true;
+    sampled = harness.buffer(std::vector<float>(9, NAN));
+    accepted = harness.buffer(std::vector<float>(9, NAN));
+    for (program::BufferId& buffer : proposed) {
+      buffer = harness.buffer(std::vector<float>(9, NAN));
+    }
+  }
+
+  void load() {
+    harness.load();
+    harness.words(accepted)[0] = 1;
+    harness.words(accepted)[8] = 0;
+    harness.words(sampled)[1] = 40;
+    harness.words(sampled)[8] = 50;
+    for (uint32_t head = 0; head < 2; ++head) {
+      harness.words(proposed[head])[1] = 41 + head;
+      harness.words(proposed[head])[8] = 51 + head;
+    }
+  }
+
+  program::Column& last_of_chunk() { return harness.column_at(5); }
+  program::Column& last_of_prompt() { return harness.column_at(8); }
+
+  OpHarness harness;
+  program::BufferId sampled = 0, accepted = 0;
+  program::BufferId proposed[2] = {0, 0};
+};
+
+TEST_F(MtpOps, FollowTakesColumnsThenTheChoiceThenProposals) {
+  program::FollowOperands op;
+  op.sampled = sampled;
+  op.accepted = accepted;
+  op.tokens = harness.buffer(std::vector<float>(9, NAN));
+  load();
+  const auto tokens = [&](uint32_t distance) {
+    op.distance = distance;
+    for (uint32_t head = 0; head + 1 < distance; ++head) op.proposed[head] = proposed[head];
+    EXPECT_TRUE(harness.run(op, 0, 9));
+    return std::vector<int32_t>(harness.words(op.tokens), harness.words(op.tokens) + 9);
+  };
+  EXPECT_EQ(tokens(1), (std::vector<int32_t>{11, 40, 40, 40, 21, 60, 31, 32, 50}));
+  EXPECT_EQ(tokens(2), (std::vector<int32_t>{40, 41, 41, 41, 60, 61, 32, 50, 51}));
+  EXPECT_EQ(tokens(3), (std::vector<int32_t>{41, 42, 42, 42, 61, 62, 50, 51, 52}));
+}
+
+TEST_F(MtpOps, EmbedTakesTheTokensThatFollow) {
+  program::EmbedOperands op;
+  op.table = harness.weight(4, 2, {0, 1, 10, 11, 20, 21, 30, 31});
+  op.hidden = harness.buffer(std::vector<float>(18, NAN));
+  op.tokens = harness.buffer(std::vector<float>(9, 0));
+  load();
+  harness.words(op.tokens)[3] = 2;
+  ASSERT_TRUE(harness.run(op, 0, 2));
+  EXPECT_EQ(harness.values(op.hidden)[6], 20);
+  EXPECT_EQ(harness.values(op.hidden)[8], 0);
+}
+
+TEST_F(MtpOps, LinearNormalisesBothHalves) {
+  program::LinearOperands op;
+  op.weight = harness.weight(1, 4, {1, 10, 100, 1000});
+  op.norm = {harness.weight(1, 2, {1, 2}), 0.0F};
+  op.second_norm = {harness.weight(1, 2, {3, 4}), 0.0F};
+  std::vector<float> first(18, 1), second(18, 2);
+  first[0] = 7;  // (7, 1) has the root mean square 5
+  op.input = harness.buffer(first);
+  op.more_inputs[0] = harness.buffer(second);
+  op.output = harness.buffer(std::vector<float>(9, NAN));
+  op.rows = op.total_rows = 1;
+  load();
+  ASSERT_TRUE(harness.run(op, 0, 1));
+  EXPECT_NEAR(harness.values(op.output)[0], 7.0 / 5 + 10 * 2.0 / 5 + 300 + 4000, 1e-3);
+  EXPECT_NEAR(harness.values(op.output)[1], 1 + 10 * 2 + 300 + 4000, 1e-3);
+}
+
+TEST_F(MtpOps, LinearAndProposeServeAcceptedColumnsThatWantLogits) {
+  program::LinearOperands linear;
+  linear.weight = harness.weight(2, 2, {1, 0, 0, 1});
+  std::vector<float> values(18, 1);
+  values[3] = 5;  // column 1 chooses 1, all others 0
+  linear.input = harness.buffer(values);
+  linear.output = harness.buffer(std::vector<float>(18, -1));
+  linear.rows = linear.total_rows = 2;
+  linear.accepted = accepted;
+  program::ProposeOperands propose;
+  propose.logits = linear.output;
+  propose.drafted = harness.buffer(std::vector<float>(9, -1));
+  propose.vocab_size = 2;
+  propose.accepted = accepted;
+  load();
+  ASSERT_TRUE(harness.run(linear, 0, 2));
+  for (uint32_t t = 0; t < 9; ++t) {
+    EXPECT_EQ(harness.values(linear.output)[size_t{2} * t] == 1, t == 1 || t == 8) << t;
+  }
+  ASSERT_TRUE(harness.run(propose, 0, 9));
+  for (uint32_t t = 0; t < 9; ++t) {
+    EXPECT_EQ(harness.output.columns[t].proposed_ids.size(), t == 0 || t == 8 ? 1u : 0u) << t;
+  }
+  EXPECT_EQ(harness.output.columns[0].proposed_ids.at(0), 1);
+  EXPECT_EQ(harness.output.columns[8].proposed_ids.at(0), 0);
+  EXPECT_EQ(harness.words(propose.drafted)[1], 1u);
+}
+
+}  // namespace
+}  // namespace ultraspeed::cpu

@@ -1,0 +1,61 @@
+// The operands of what chooses, proposes and accepts tokens, as operands.h has them for the rest.
+// Reached through it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "program/opcode.h"
+#include "program/operand_ids.h"
+
+namespace ultraspeed::program {
+
+// sampled[t] = the token that the column's sampling parameters choose (step.h). Tile: columns t.
+struct SampleOperands {
+  static constexpr Opcode kOpcode = Opcode::kSample;
+  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
+  BufferId sampled = kNoId;  // i32 [T]
+  uint32_t vocab_size = 0;
+};
+
+// drafted[t] = the id of the largest logit of a drafted column, the lower of equals; broadcast to
+// all ranks. With `accepted`, instead, of an accepted column that wants logits (Follow), and the
+// host gets it, too. Tile: columns t.
+struct ProposeOperands {
+  static constexpr Opcode kOpcode = Opcode::kPropose;
+  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
+  BufferId drafted = kNoId;  // i32 [T]
+  uint32_t vocab_size = 0;
+  BufferId accepted = kNoId;  // i32 [T]; set: what an MTP head proposes for the next step
+};
+
+// accepted[s] = how many draft tokens of sequence s equal what the target chose one column before:
+// the longest prefix with token_id[c + 1] == sampled[c] over the sequence's logits columns, where a
+// drafted column's token_id is drafted[c + 1].
+// Tile: the whole step, one task on rank 0.
+struct AcceptOperands {
+  static constexpr Opcode kOpcode = Opcode::kAccept;
+  BufferId sampled = kNoId;   // i32 [T]
+  BufferId accepted = kNoId;  // i32 [T], indexed by the sequence's first logits column
+  BufferId drafted = kNoId;   // i32 [T]; kNoId: a program that drafts nothing
+  uint8_t broadcast = 0;      // 1: accepted goes to all ranks
+};
+
+// tokens[t] = the token `distance` positions after column t, for head distance - 1; broadcast to
+// all ranks. A sequence's accepted column is its first logits column + accepted[that], without
+// logits its last. Up to it the text is the columns' token_id; after it come sampled and then what
+// the heads before proposed there, without logits Column::next_tokens. Columns behind the accepted
+// one are of no text and take the last of these tokens. Tile: the whole step, one task on rank 0.
+struct FollowOperands {
+  static constexpr Opcode kOpcode = Opcode::kFollow;
+  using Proposed = std::array<BufferId, kMaxMtpHeads - 1>;
+  static constexpr Proposed kNoneProposed = {kNoId, kNoId, kNoId, kNoId, kNoId, kNoId, kNoId};
+
+  BufferId sampled = kNoId;           // i32 [T]
+  BufferId accepted = kNoId;          // i32 [T], as in Accept
+  Proposed proposed = kNoneProposed;  // i32 [T] of the distance - 1 heads before
+  BufferId tokens = kNoId;            // i32 [T]
+  uint32_t distance = 1;              // 1 to kMaxMtpHeads
+};
+
+}  // namespace ultraspeed::program
