@@ -35,6 +35,7 @@ struct Setup {
   uint32_t num_threads = 1;
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
+  cpu::Activations activations = cpu::Activations::kF32;
 };
 
 inline std::unique_ptr<Engine> open(const Setup& setup) {
@@ -48,8 +49,9 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
-  auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
-                             cpu::cpu_limits(setup.num_threads), options, {});
+  auto engine =
+      Engine::open(*config, *checkpoint, cpu::make_cpu_executor({.activations = setup.activations}),
+                   cpu::cpu_limits(setup.num_threads), options, {});
   EXPECT_TRUE(engine) << engine.error().message;
   return std::move(engine).value();
 }
@@ -112,8 +114,9 @@ inline std::vector<Text> generate(Engine& engine, const std::vector<Request>& re
 }
 
 // What every setup must give: one column a step, one session at a time.
-inline std::vector<Text> reference_texts(std::vector<Request>* requests) {
-  const auto engine = open({});
+inline std::vector<Text> reference_texts(std::vector<Request>* requests,
+                                         cpu::Activations activations = cpu::Activations::kF32) {
+  const auto engine = open({.activations = activations});
   std::vector<Text> texts;
   SpeculationStats stats;
   for (Request& request : *requests) {
@@ -138,7 +141,8 @@ inline void check(const Setup& setup, const std::vector<Request>& requests,
   SCOPED_TRACE(testing::Message() << "drafter " << static_cast<int>(setup.drafter.kind) << ":"
                                   << setup.drafter.tokens_per_cycle << ", width "
                                   << setup.decode_width << ", threads " << setup.num_threads
-                                  << ", block " << setup.block_size);
+                                  << ", block " << setup.block_size << ", "
+                                  << cpu::activations_name(setup.activations));
   const auto engine = open(setup);
   SpeculationStats packed;
   EXPECT_EQ(generate(*engine, requests, &packed), expected);
