@@ -57,6 +57,18 @@ Result<std::string> bundled_model() {
                     kBundledModel);
 }
 
+void add_activations_option(CLI::App& app, cpu::Activations* activations) {
+  const auto set = [activations](const std::string& name) {
+    const bool is_int8 = name == cpu::activations_name(cpu::Activations::kInt8);
+    *activations = is_int8 ? cpu::Activations::kInt8 : cpu::Activations::kF32;
+  };
+  app.add_option_function<std::string>(
+         "--activations", set,
+         "Inputs of matrix products: f32, exact, or int8, faster and approximate (default: f32)")
+      ->check(CLI::IsMember({"f32", "int8"}))
+      ->envname("ULTRASPEED_ACTIVATIONS");
+}
+
 }  // namespace
 
 void add_ranks_option(CLI::App& command, uint32_t* ranks) {
@@ -86,6 +98,7 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
       ->check(CLI::Range(2, 1 << 30))
       ->envname("ULTRASPEED_CONTEXT");
   add_ranks_option(app, &options->ranks);
+  add_activations_option(app, &options->activations);
 }
 
 uint32_t default_threads() {
@@ -169,11 +182,13 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
   engine_options.decode_width =
       std::max({engine_options.decode_width, engine_options.block_size, options.decode_width});
   Progress progress(loading_progress("Loading weights"));
-  US_ASSIGN(auto engine,
-            engine::Engine::open(
-                config_, checkpoint_, cpu::make_cpu_executor({.pin_threads = options.pin_threads}),
-                limits, engine_options,
-                [&progress](uint64_t done, uint64_t total) { progress.update(done, total); }));
+  US_ASSIGN(auto engine, engine::Engine::open(
+                             config_, checkpoint_,
+                             cpu::make_cpu_executor({.activations = options.activations,
+                                                     .pin_threads = options.pin_threads}),
+                             limits, engine_options, [&progress](uint64_t done, uint64_t total) {
+                               progress.update(done, total);
+                             }));
   progress.finish();
   return engine;
 }

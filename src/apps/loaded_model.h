@@ -10,6 +10,7 @@
 
 #include "apps/speculation.h"
 #include "base/result.h"
+#include "cpu/activations.h"
 #include "engine/engine.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -28,11 +29,13 @@ struct ModelOptions {
   bool pin_threads = false;  // each to a processor of its own
   uint32_t context = 0;      // tokens of a session; 0: the model's, at most 8192
   uint32_t ranks = 1;
+  cpu::Activations activations = cpu::Activations::kF32;
   SpeculationOptions speculation;
   uint32_t decode_width = 0;  // columns of a decode step; at least 8 and a block
 };
 
-// --model DIR (or DIR as the first argument), --threads, --pin-threads, --context, --ranks and
+// --model DIR (or DIR as the first argument), --threads, --pin-threads, --context, --ranks,
+// --activations and
 // their aliases, each with an environment variable ULTRASPEED_NAME that the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 

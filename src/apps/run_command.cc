@@ -57,7 +57,7 @@ ordered_json speculation_json(const GenerationResult& result, const std::string&
 }
 
 std::string result_json(const GenerationRequest& request, const GenerationResult& result,
-                        const std::string& drafter) {
+                        cpu::Activations activations, const std::string& drafter) {
   ordered_json ids = ordered_json::array();
   for (const engine::Token& token : result.tokens) ids.push_back(token.id);
   const bool has_logprobs = request.params.sampling.num_logprobs > 0;
@@ -71,6 +71,7 @@ std::string result_json(const GenerationRequest& request, const GenerationResult
        {{"prefill_ms", result.times.prefill_ms},
         {"decode_ms", result.times.decode_ms},
         {"tokens_per_second", result.tokens_per_second()}}},
+      {"activations", cpu::activations_name(activations)},
       {"speculation", speculation_json(result, drafter)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
@@ -139,9 +140,13 @@ Status run(const RunOptions& options) {
                          : generate_to_output(*engine, model.tokenizer(), request, reasons));
   if (options.json) {
     const std::string drafter = speculation.session_drafter(sampling);
-    US_TRY(write_all(STDOUT_FILENO, result_json(request, result, drafter)));
+    US_TRY(
+        write_all(STDOUT_FILENO, result_json(request, result, options.model.activations, drafter)));
   } else {
-    US_TRY(print_summary(result.text, describe_speed(result, request.prompt.size())));
+    US_TRY(print_summary(
+        result.text,
+        fmt::format("{}, {} activations", describe_speed(result, request.prompt.size()),
+                    cpu::activations_name(options.model.activations))));
   }
   warn(speculation.describe_low_acceptance(sampling, result.speculation));
   return {};

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "cpu/activations.h"
 #include "program/executor.h"
 
 namespace ultraspeed::cpu {
@@ -12,6 +13,7 @@ namespace ultraspeed::cpu {
 struct CpuOptions {
   // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
   uint32_t wait_deadline_ms = 60'000;
+  Activations activations = Activations::kF32;
   // Every thread stays on a processor of its own, that which calls run() among them. For machines
   // that run nothing else; load() refuses more threads than processors.
   bool pin_threads = false;
@@ -24,6 +26,7 @@ program::DeviceLimits cpu_limits(uint32_t num_workers);
 
 // Runs every step on one thread in a random legal order of tasks and units, with arenas poisoned by
 // NaN, and must give the same results. For tests and `inspect`.
-std::unique_ptr<program::Executor> make_shuffled_executor(uint64_t seed);
+std::unique_ptr<program::Executor> make_shuffled_executor(
+    uint64_t seed, Activations activations = Activations::kF32);
 
 }  // namespace ultraspeed::cpu

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "base/check.h"
+#include "cpu/int8_layout.h"
 #include "cpu/topology.h"
 #include "cpu/vector_layout.h"
 
@@ -30,18 +31,11 @@ bool same_caches(const Program& a, const Program& b) {
          std::equal(a.caches.begin(), a.caches.end(), b.caches.begin(), b.caches.end(), same);
 }
 
-// All matrices of a weight, or none.
-bool all_to_vector_layout(const program::WeightDecl& decl, std::span<std::byte> matrices) {
-  bool fits = true;
-  for (uint32_t i = 0; i < decl.count && fits; ++i) {
-    const auto matrix = matrices.subspan(i * decl.matrix_bytes(), decl.matrix_bytes());
-    fits = fits_vector_layout(decl.format, decl.rows, decl.cols, matrix);
-  }
-  for (uint32_t i = 0; i < decl.count && fits; ++i) {
-    to_vector_layout(decl.format, decl.rows, decl.cols,
-                     matrices.subspan(i * decl.matrix_bytes(), decl.matrix_bytes()));
-  }
-  return fits;
+// The layout that the shape of a weight allows; FP8 scales may yet forbid kVectors.
+WeightLayout planned_layout(const program::WeightDecl& decl, Activations activations) {
+  const bool is_int8 =
+      activations == Activations::kInt8 && fits_int8_layout(decl.format, decl.cols);
+  return is_int8 ? WeightLayout::kInt8 : WeightLayout::kVectors;
 }
 
 // Every worker reads its part of the weights each step: with the bandwidth of all NUMA nodes. What
@@ -54,36 +48,64 @@ Status spread_over_nodes(std::span<std::byte> weights) {
   return {};
 }
 
-// Room for all weights, each on a cache line of its own.
-Status allocate_weights(const Program& program, RankMemory* memory) {
+// Room for all weights, each matrix on cache lines of its own.
+Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
   constexpr uint64_t kAlignment = 64;
-  std::vector<uint64_t> offsets;
   uint64_t size_bytes = 0;
   for (const program::WeightDecl& decl : program.weights) {
-    offsets.push_back(size_bytes);
-    size_bytes += (decl.size_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    WeightMemory weight{.bytes = {},
+                        .matrix_bytes = decl.matrix_bytes(),
+                        .layout = planned_layout(decl, activations)};
+    if (weight.layout == WeightLayout::kInt8) {
+      weight.matrix_bytes =
+          std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
+    }
+    weight.matrix_bytes = (weight.matrix_bytes + kAlignment - 1) / kAlignment * kAlignment;
+    size_bytes += decl.count * weight.matrix_bytes;
+    memory->weights.push_back(weight);
   }
   US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
   US_TRY(spread_over_nodes(memory->weight_memory.bytes()));
+  std::span<std::byte> left = memory->weight_memory.bytes();
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
-    memory->weights.push_back(
-        memory->weight_memory.bytes().subspan(offsets[id], program.weights[id].size_bytes()));
+    WeightMemory& weight = memory->weights[id];
+    weight.bytes = left.first(program.weights[id].count * weight.matrix_bytes);
+    left = left.subspan(weight.bytes.size());
   }
-  memory->has_vector_layout.assign(program.weights.size(), true);
   return {};
 }
 
+// Brings all matrices of a weight into its layout, or leaves all packed.
+void rearrange(const program::WeightDecl& decl, WeightMemory* weight) {
+  const auto matrix = [&](uint32_t i) {
+    return weight->bytes.subspan(i * weight->matrix_bytes, weight->matrix_bytes);
+  };
+  bool fits = true;
+  for (uint32_t i = 0; i < decl.count && weight->layout == WeightLayout::kVectors; ++i) {
+    fits = fits && fits_vector_layout(decl.format, decl.rows, decl.cols, matrix(i));
+  }
+  if (!fits) weight->layout = WeightLayout::kPacked;
+  for (uint32_t i = 0; i < decl.count; ++i) {
+    if (weight->layout == WeightLayout::kVectors) {
+      to_vector_layout(decl.format, decl.rows, decl.cols, matrix(i));
+    } else if (weight->layout == WeightLayout::kInt8) {
+      to_int8_layout(decl.format, decl.rows, decl.cols, matrix(i));
+    }
+  }
+}
+
 Status load_rank(const Program& program, uint32_t rank, const program::CacheLimits& limits,
-                 const program::WeightReader& read_weight, RankMemory* memory) {
-  US_TRY(allocate_weights(program, memory));
+                 const program::WeightReader& read_weight, Activations activations,
+                 RankMemory* memory) {
+  US_TRY(allocate_weights(program, activations, memory));
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
-    const std::span<std::byte> matrices = memory->weights[id];
+    WeightMemory& weight = memory->weights[id];
     for (uint32_t index = 0; index < decl.count; ++index) {
       US_TRY(read_weight(rank, id, index,
-                         matrices.subspan(index * decl.matrix_bytes(), decl.matrix_bytes())));
+                         weight.bytes.subspan(index * weight.matrix_bytes, decl.matrix_bytes())));
     }
-    memory->has_vector_layout[id] = all_to_vector_layout(decl, matrices);
+    rearrange(decl, &weight);
   }
   for (const program::CacheDecl& decl : program.caches) {
     const uint64_t positions = decl.ring_positions != 0
@@ -111,7 +133,7 @@ void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from
 }  // namespace
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight) {
+                     const program::WeightReader& read_weight, Activations activations) {
   US_CHECK(!programs.empty() && ranks_.empty());
   for (const Program& program : programs) {
     US_CHECK(program.num_ranks == programs[0].num_ranks && same_weights(program, programs[0]) &&
@@ -124,7 +146,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
     ranks_.resize(programs[0].num_ranks);
     for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
       ranks_[rank].arena.resize(arena_bytes / sizeof(float));
-      US_TRY(load_rank(programs[0], rank, limits, read_weight, &ranks_[rank]));
+      US_TRY(load_rank(programs[0], rank, limits, read_weight, activations, &ranks_[rank]));
     }
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kOutOfMemory,

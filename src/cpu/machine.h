@@ -8,21 +8,31 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/large_memory.h"
 #include "base/result.h"
+#include "cpu/activations.h"
+#include "cpu/int8_block.h"
 #include "program/executor.h"
 #include "program/route_table.h"
 
 namespace ultraspeed::cpu {
 
-// A packed matrix (docs/weights_format.md), [rows, cols].
+// How a matrix lies in memory.
+enum class WeightLayout : uint8_t {
+  kPacked,   // docs/weights_format.md
+  kVectors,  // vector_layout.h
+  kInt8,     // int8_layout.h
+};
+
+// A matrix [rows, cols].
 struct Matrix {
   tensor::WeightFormat format = tensor::WeightFormat::kF32;
   uint32_t rows = 0, cols = 0;
   const std::byte* data = nullptr;
-  bool has_vector_layout = false;  // vector_layout.h
+  WeightLayout layout = WeightLayout::kPacked;
 };
 
 struct Cache {
@@ -30,19 +40,26 @@ struct Cache {
   std::vector<float> values;  // [positions, num_kv_heads, v_head_dim]
 };
 
+// The matrices of a weight, alike.
+struct WeightMemory {
+  std::span<std::byte> bytes;  // [count][matrix_bytes]
+  uint64_t matrix_bytes = 0;
+  WeightLayout layout = WeightLayout::kPacked;
+};
+
 struct RankMemory {
   std::vector<float> arena;  // activations; the widest program's arena
   LargeMemory weight_memory;
-  std::vector<std::span<std::byte>> weights;  // [WeightId][count * matrix_bytes]
-  std::vector<bool> has_vector_layout;        // [WeightId]
-  std::vector<Cache> caches;                  // [CacheId]
+  std::vector<WeightMemory> weights;  // [WeightId]
+  std::vector<Cache> caches;          // [CacheId]
 };
 
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight);
+              const program::WeightReader& read_weight,
+              Activations activations = Activations::kF32);
 
   const std::vector<program::Program>& programs() const { return programs_; }
   const program::CacheLimits& limits() const { return limits_; }
@@ -75,20 +92,25 @@ struct Rotation {
 // what several of its tasks in one step would compute again.
 class Scratch {
  public:
+  // A buffer's columns, normalised with a weight or (kNoId) as they are.
+  struct ColumnsKey {
+    uint32_t rank = program::kNoId;
+    program::BufferId buffer = program::kNoId;
+    program::WeightId norm_weight = program::kNoId;
+    bool operator==(const ColumnsKey&) const = default;
+  };
+
   // What was kept is of another step.
   void begin_step() {
     normed_ = {};
+    quantized_ = {};
     num_rotations_ = 0;
   }
 
-  // Whether the array of normed columns has to be filled for this value; afterwards it counts as
-  // filled.
-  bool replace_normed(uint32_t rank, program::BufferId hidden, program::WeightId weight) {
-    const NormedKey key{rank, hidden, weight};
-    if (key == normed_) return false;
-    normed_ = key;
-    return true;
-  }
+  // Whether the array of normed, or of quantised, columns has to be filled for this value;
+  // afterwards it counts as filled.
+  bool replace_normed(const ColumnsKey& key) { return std::exchange(normed_, key) != key; }
+  bool replace_quantized(const ColumnsKey& key) { return std::exchange(quantized_, key) != key; }
 
   // The rotation of this step's columns; *is_new when it has to be filled.
   Rotation& rotation(float theta, uint32_t rotary_dim, bool* is_new) {
@@ -106,31 +128,33 @@ class Scratch {
   }
 
   // [count], contents undefined.
-  const float** pointers(size_t count) {
-    if (pointers_.size() < count) pointers_.resize(count);
-    return pointers_.data();
-  }
+  const float** pointers(size_t count) { return resized(count, &pointers_); }
+  const Int8Block** block_pointers(size_t count) { return resized(count, &block_pointers_); }
 
   // A different array for each `slot`, [count], contents undefined.
   float* floats(size_t slot, size_t count) {
     if (arrays_.size() <= slot) arrays_.resize(slot + 1);
-    if (arrays_[slot].size() < count) arrays_[slot].resize(count);
-    return arrays_[slot].data();
+    return resized(count, &arrays_[slot]);
+  }
+  Int8Block* blocks(size_t slot, size_t count) {
+    if (block_arrays_.size() <= slot) block_arrays_.resize(slot + 1);
+    return resized(count, &block_arrays_[slot]);
   }
 
  private:
-  struct NormedKey {
-    uint32_t rank = program::kNoId;
-    program::BufferId hidden = program::kNoId;
-    program::WeightId weight = program::kNoId;
-    bool operator==(const NormedKey&) const = default;
-  };
+  template <class Element>
+  static Element* resized(size_t count, std::vector<Element>* array) {
+    if (array->size() < count) array->resize(count);
+    return array->data();
+  }
 
   std::vector<std::vector<float>> arrays_;
+  std::vector<std::vector<Int8Block>> block_arrays_;
   std::vector<const float*> pointers_;
+  std::vector<const Int8Block*> block_pointers_;
   std::vector<Rotation> rotations_;
   ptrdiff_t num_rotations_ = 0;  // those of this step
-  NormedKey normed_;
+  ColumnsKey normed_, quantized_;
 };
 
 // Everything one operation sees. Cheap to make; one a task.
@@ -169,9 +193,9 @@ class OpContext {
   }
   Matrix matrix(program::WeightId id, uint32_t index = 0) const {
     const program::WeightDecl& decl = program.weights[id];
-    return {decl.format, decl.rows, decl.cols,
-            machine_->rank(rank_).weights[id].data() + index * decl.matrix_bytes(),
-            machine_->rank(rank_).has_vector_layout[id]};
+    const WeightMemory& memory = machine_->rank(rank_).weights[id];
+    return {decl.format, decl.rows, decl.cols, memory.bytes.data() + index * memory.matrix_bytes,
+            memory.layout};
   }
   // An f32 vector; nullptr for kNoId.
   const float* vector(program::WeightId id) const {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/int8_layout.h"
 #include "cpu/vector_layout.h"
 #include "tensor/bf16.h"
 #include "tensor/e4m3.h"
@@ -25,8 +26,8 @@ float sum_lanes(const Lanes& lanes) {
 
 // Where byte or scale `column` of a row of `num_columns` lies.
 uint64_t place_of(const Matrix& matrix, uint32_t row, uint64_t column, uint64_t num_columns) {
-  return matrix.has_vector_layout ? panel_index(row, column, num_columns)
-                                  : row * num_columns + column;
+  return matrix.layout == WeightLayout::kVectors ? panel_index(row, column, num_columns)
+                                                 : row * num_columns + column;
 }
 
 void dequantize_fp8(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count,
@@ -58,13 +59,26 @@ void dequantize_mxfp4(const Matrix& matrix, uint32_t row, uint32_t begin, uint32
   for (uint32_t column = begin; column < begin + count; ++column) {
     const uint32_t block = column / tensor::kMxBlockColumns;
     const uint32_t in_block = column % tensor::kMxBlockColumns;
-    const bool split = matrix.has_vector_layout;
+    const bool split = matrix.layout == WeightLayout::kVectors;
     const uint32_t byte = block * kHalf + (split ? in_block % kHalf : in_block / 2);
     const bool is_high = split ? in_block >= kHalf : in_block % 2 != 0;
     const uint32_t pair = codes[place_of(matrix, row, byte, matrix.cols / 2)];
     const float value = tensor::kE2m1Values[is_high ? pair >> 4 : pair & 15];
     out[column - begin] =
         value * tensor::e8m0_to_float(scales[place_of(matrix, row, block, scale_columns)]);
+  }
+}
+
+void dequantize_int8(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count,
+                     float* out) {
+  for (uint32_t column = begin; column < begin + count;) {
+    const uint32_t block = column / kInt8BlockColumns;
+    const uint32_t block_end = std::min(begin + count, (block + 1) * kInt8BlockColumns);
+    const Int8Weights weights = int8_weights(matrix, row, block);
+    for (; column < block_end; ++column) {
+      const auto code = static_cast<float>(weights.codes[column % kInt8BlockColumns]);
+      out[column - begin] = code * weights.scale;
+    }
   }
 }
 
@@ -86,6 +100,9 @@ float dot(const float* a, const float* b, uint32_t count) {
 
 void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count,
                     float* out) {
+  if (matrix.layout == WeightLayout::kInt8) {
+    return dequantize_int8(matrix, row, begin, count, out);
+  }
   const uint64_t first = uint64_t{row} * matrix.cols + begin;
   switch (matrix.format) {
     case tensor::WeightFormat::kF32:

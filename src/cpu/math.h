@@ -22,8 +22,8 @@ float dot(const float* a, const float* b, uint32_t count);
 // rounded once.
 void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t count, float* out);
 
-// multiply() of kernels.h, plainly: its definition, and what computes the shapes and formats that
-// it does not take.
+// multiply() of kernels.h with floats, plainly: its definition, and what computes the shapes and
+// formats that it does not take.
 void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
                     const ProductOutput& out);
 

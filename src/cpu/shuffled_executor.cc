@@ -21,11 +21,12 @@ struct Position {
 
 class ShuffledExecutor final : public program::Executor {
  public:
-  explicit ShuffledExecutor(uint64_t seed) : random_(seed) {}
+  ShuffledExecutor(uint64_t seed, Activations activations)
+      : random_(seed), activations_(activations) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    US_TRY(machine_.load(std::move(programs), limits, read_weight));
+    US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_));
     for (const auto& program : machine_.programs()) sync_.emplace_back(program);
     return {};
   }
@@ -108,12 +109,13 @@ class ShuffledExecutor final : public program::Executor {
   std::vector<SyncState> sync_;  // [program]
   Scratch scratch_;
   std::mt19937_64 random_;
+  Activations activations_;
 };
 
 }  // namespace
 
-std::unique_ptr<program::Executor> make_shuffled_executor(uint64_t seed) {
-  return std::make_unique<ShuffledExecutor>(seed);
+std::unique_ptr<program::Executor> make_shuffled_executor(uint64_t seed, Activations activations) {
+  return std::make_unique<ShuffledExecutor>(seed, activations);
 }
 
 }  // namespace ultraspeed::cpu

@@ -60,9 +60,21 @@ TEST_P(GoldenRun, GivesTheGoldenIdsAndLogits) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenRun, testing::Values(0, 9));
 
+TEST(Run, Int8ActivationsAreNamedAndGiveTheGoldenIds) {
+  const GoldenCase golden = tiny_mimo_cases()[0];
+  std::string prompt;
+  for (const int32_t id : golden.prompt_ids) prompt += std::to_string(id) + ",";
+  prompt.pop_back();
+  const json result = run_json({"--prompt-ids", prompt, "--greedy", "--ignore-eos", "--max-tokens",
+                                std::to_string(golden.greedy_ids.size()), "--activations", "int8"});
+  EXPECT_EQ(result["activations"], "int8");
+  EXPECT_EQ(result["ids"].get<Ids>(), golden.greedy_ids);
+}
+
 TEST(Run, JsonHasTheDocumentedForm) {
   const json& result = math_answer();
-  EXPECT_EQ(result.size(), 7u);
+  EXPECT_EQ(result.size(), 8u);
+  EXPECT_EQ(result["activations"], "f32");
   EXPECT_TRUE(result["prompt_ids"].is_array());
   EXPECT_TRUE(result["ids"].is_array());
   EXPECT_NE(result["text"].get<std::string>().find("331"), std::string::npos);

@@ -38,13 +38,15 @@ struct Setup {
   uint32_t num_threads = 1;
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
+  cpu::Activations activations = cpu::Activations::kF32;
   std::string directory = kModel;  // or a copy with MTP layers
 };
 
 inline std::string setup_name(const Setup& setup) {
-  return fmt::format("drafter {}:{}, width {}, threads {}, block {}",
+  return fmt::format("drafter {}:{}, width {}, threads {}, block {}, {}",
                      static_cast<int>(setup.drafter.kind), setup.drafter.tokens_per_cycle,
-                     setup.decode_width, setup.num_threads, setup.block_size);
+                     setup.decode_width, setup.num_threads, setup.block_size,
+                     cpu::activations_name(setup.activations));
 }
 
 // Of a model with three MTP layers.
@@ -64,8 +66,9 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
-  auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
-                             cpu::cpu_limits(setup.num_threads), options, {});
+  auto engine =
+      Engine::open(*config, *checkpoint, cpu::make_cpu_executor({.activations = setup.activations}),
+                   cpu::cpu_limits(setup.num_threads), options, {});
   EXPECT_TRUE(engine) << engine.error().message;
   return std::move(engine).value();
 }
@@ -128,8 +131,9 @@ inline std::vector<Text> generate(Engine& engine, const std::vector<Request>& re
 }
 
 // What every setup must give: one column a step, one session at a time.
-inline std::vector<Text> reference_texts(std::vector<Request>* requests) {
-  const auto engine = open({});
+inline std::vector<Text> reference_texts(std::vector<Request>* requests,
+                                         cpu::Activations activations = cpu::Activations::kF32) {
+  const auto engine = open({.activations = activations});
   std::vector<Text> texts;
   SpeculationStats stats;
   for (Request& request : *requests) {

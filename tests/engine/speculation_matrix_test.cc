@@ -125,5 +125,18 @@ TEST(SpeculationMatrix, GeneratedPrompts) {
   }
 }
 
+TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
+  auto requests = make_requests({0, 4}, 10);
+  constexpr auto kInt8 = cpu::Activations::kInt8;
+  const auto expected = reference_texts(&requests, kInt8);
+  for (const DrafterOptions& drafter : all_drafters()) {
+    check({.drafter = drafter, .num_threads = 2, .activations = kInt8}, requests, expected, true);
+    check({.drafter = drafter, .decode_width = 16, .activations = kInt8}, requests, expected,
+          false);
+    check({.drafter = drafter, .decode_width = 32, .num_threads = 2, .activations = kInt8},
+          requests, expected, false);
+  }
+}
+
 }  // namespace
 }  // namespace ultraspeed::engine

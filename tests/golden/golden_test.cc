@@ -2,7 +2,10 @@
 // did not.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "cpu/executor.h"
@@ -38,20 +41,21 @@ TEST(Golden, TinyMimoEqualsTransformers) {
   for (const GoldenCase& golden : tiny_mimo_cases()) expect_equal(&*runner, golden);
 }
 
-// The same through the engine, free-running, with all cases in company: prefill chunks and packed
+// The cases' greedy texts from one engine, free-running, all in company: prefill chunks and packed
 // decode steps take turns.
-TEST(Golden, TheEngineWritesTheGoldenTexts) {
+std::map<std::string, std::vector<int32_t>> engine_texts(const std::vector<GoldenCase>& cases,
+                                                         cpu::Activations activations) {
   const auto config = model::ModelConfig::load(kTinyMimo);
   const auto checkpoint = model::Checkpoint::open(kTinyMimo);
-  ASSERT_TRUE(config && checkpoint);
+  US_CHECK(config && checkpoint);
   engine::EngineOptions options;
   options.max_context = 2048;
-  auto engine = engine::Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
+  auto engine = engine::Engine::open(*config, *checkpoint,
+                                     cpu::make_cpu_executor({.activations = activations}),
                                      cpu::cpu_limits(2), options, nullptr);
-  ASSERT_TRUE(engine) << engine.error().message;
-  const std::vector<GoldenCase> cases = tiny_mimo_cases();
-  std::map<engine::SessionId, const GoldenCase*> running;
-  std::map<engine::SessionId, std::vector<int32_t>> texts;
+  US_CHECK(engine.has_value(), "{}", engine.error().message);
+  std::map<engine::SessionId, std::string> running;
+  std::map<std::string, std::vector<int32_t>> texts;
   size_t next = 0;
   while (next < cases.size() || !running.empty()) {
     while (next < cases.size() && running.size() < options.max_sessions) {
@@ -60,20 +64,47 @@ TEST(Golden, TheEngineWritesTheGoldenTexts) {
       params.max_tokens = static_cast<uint32_t>(cases[next].greedy_ids.size());
       params.ignore_eos = true;
       const auto id = (*engine)->start(cases[next].prompt_ids, params);
-      ASSERT_TRUE(id) << id.error().message;
-      running[*id] = &cases[next++];
+      US_CHECK(id.has_value(), "{}", id.error().message);
+      running[*id] = cases[next++].name;
     }
     std::vector<engine::StepEvent> events;
-    ASSERT_TRUE((*engine)->step(&events));
+    US_CHECK((*engine)->step(&events).has_value());
     for (const engine::StepEvent& event : events) {
-      if (event.token) texts[event.session].push_back(event.token->id);
-      if (!event.finished) continue;
-      EXPECT_EQ(texts[event.session], running[event.session]->greedy_ids)
-          << running[event.session]->name;
-      running.erase(event.session);
+      if (event.token) texts[running[event.session]].push_back(event.token->id);
+      if (event.finished) running.erase(event.session);
     }
   }
-  EXPECT_EQ(texts.size(), cases.size());
+  return texts;
+}
+
+TEST(Golden, TheEngineWritesTheGoldenTexts) {
+  const std::vector<GoldenCase> cases = tiny_mimo_cases();
+  const auto texts = engine_texts(cases, cpu::Activations::kF32);
+  ASSERT_EQ(texts.size(), cases.size());
+  for (const GoldenCase& golden : cases) {
+    EXPECT_EQ(texts.at(golden.name), golden.greedy_ids) << golden.name;
+  }
+}
+
+// The golden ids up to the first step whose two largest logits differ by less than int8 can tell
+// (docs/numerics.md section 6): one text of the twelve has such a step.
+TEST(Golden, Int8TextsAreGoldenUpToANearTie) {
+  constexpr float kNearTie = 0.005F;
+  const std::vector<GoldenCase> cases = tiny_mimo_cases();
+  const auto texts = engine_texts(cases, cpu::Activations::kInt8);
+  size_t num_near_ties = 0;
+  for (const GoldenCase& golden : cases) {
+    const auto tie = std::find_if(golden.top.begin(), golden.top.end(), [](const TopLogits& top) {
+      return top.logits[0] - top.logits[1] < kNearTie;
+    });
+    num_near_ties += tie != golden.top.end() ? 1 : 0;
+    const auto length = tie - golden.top.begin();
+    const std::vector<int32_t>& text = texts.at(golden.name);
+    EXPECT_EQ(std::vector(text.begin(), text.begin() + length),
+              std::vector(golden.greedy_ids.begin(), golden.greedy_ids.begin() + length))
+        << golden.name;
+  }
+  EXPECT_EQ(num_near_ties, 1u);
 }
 
 class FusedReference : public testing::TestWithParam<const char*> {};

@@ -2,6 +2,8 @@
 // and ranks all give the same bits.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/check.h"
 #include "cpu/executor.h"
 #include "program/verify.h"
@@ -54,6 +56,33 @@ TEST_F(ScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
         options.width = width;
         expect_same(run(options),
                     fmt::format("{} ranks x {} workers, width {}", ranks, workers, width));
+      }
+    }
+  }
+}
+
+TEST_F(ScheduleTest, Int8GivesTheSameBitsForWidthsWorkersRanksAndOrders) {
+  RunnerOptions options;
+  options.make_executor = [] {
+    return cpu::make_cpu_executor({.activations = cpu::Activations::kInt8});
+  };
+  const auto exact = expected_;
+  expected_ = run(options);
+  EXPECT_NE(expected_[0].logits, exact[0].logits);
+  EXPECT_NEAR(expected_[0].logits[0], exact[0].logits[0], 0.1F * std::abs(exact[0].logits[0]));
+  for (const uint32_t ranks : {1u, 2u}) {
+    for (const uint32_t workers : {1u, 5u}) {
+      for (const uint32_t width : {1u, 3u, 64u}) {
+        options.num_ranks = ranks;
+        options.num_workers = workers;
+        options.width = width;
+        const auto what = fmt::format("{} ranks x {} workers, width {}", ranks, workers, width);
+        expect_same(run(options), what);
+        RunnerOptions shuffled = options;
+        shuffled.make_executor = [] {
+          return cpu::make_shuffled_executor(3, cpu::Activations::kInt8);
+        };
+        expect_same(run(shuffled), what + ", shuffled");
       }
     }
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/kernels/int8.h"
 #include "cpu/math.h"
 
 // Three widths of x86 vectors are enough; scalable vectors cannot be members of a struct.
@@ -15,6 +16,7 @@
 //
 #include "cpu/kernels/lanes-inl.h"
 #include "cpu/kernels/panels-inl.h"
+#include "cpu/kernels/quantize-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -278,16 +280,25 @@ HWY_EXPORT(add_weighted_rows_vectors);
 HWY_EXPORT(largest_vectors);
 HWY_EXPORT(exp_and_sum_vectors);
 HWY_EXPORT(silu_multiply_vectors);
+HWY_EXPORT(quantize_vectors);
 HWY_EXPORT(target_name);
 
 }  // namespace
 
-void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+void multiply(const MatrixRows& rows, const Inputs& x, uint32_t num_inputs,
               const ProductOutput& out) {
-  if (rows.matrix.has_vector_layout && rows.matrix.cols % (16 * rows.num_chunks) == 0) {
-    return HWY_DYNAMIC_DISPATCH(multiply_vectors)(rows, x, num_inputs, out);
+  if (rows.matrix.layout == WeightLayout::kInt8) {
+    return multiply_int8(rows, x.int8, num_inputs, out);
   }
-  multiply_plain(rows, x, num_inputs, out);
+  const bool has_vectors = rows.matrix.layout == WeightLayout::kVectors;
+  if (has_vectors && rows.matrix.cols % (16 * rows.num_chunks) == 0) {
+    return HWY_DYNAMIC_DISPATCH(multiply_vectors)(rows, x.floats, num_inputs, out);
+  }
+  multiply_plain(rows, x.floats, num_inputs, out);
+}
+
+void quantize(const float* x, uint32_t count, Int8Block* blocks) {
+  HWY_DYNAMIC_DISPATCH(quantize_vectors)(x, count, blocks);
 }
 
 void dot_rows(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,

@@ -28,9 +28,20 @@ struct ProductOutput {
   }
 };
 
+// The vectors of a product: what a matrix in the int8 layout takes, and what all others take. The
+// other may be nullptr.
+struct Inputs {
+  const float* const* floats = nullptr;    // [num_inputs] of [cols]
+  const Int8Block* const* int8 = nullptr;  // [num_inputs] of [cols / 32]
+
+  Inputs from(uint32_t input) const {
+    return {floats == nullptr ? nullptr : floats + input, int8 == nullptr ? nullptr : int8 + input};
+  }
+};
+
 // out[i, chunk, r] = sum over the chunk's columns c of rows[r, c] * x[i][c], for the num_inputs
 // vectors x[i].
-void multiply(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
+void multiply(const MatrixRows& rows, const Inputs& x, uint32_t num_inputs,
               const ProductOutput& out);
 
 // Rows of floats, `stride` apart.

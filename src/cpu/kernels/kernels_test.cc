@@ -78,7 +78,7 @@ void expect_equal_products(WeightFormat format, const Shape& shape, uint32_t num
   std::mt19937 random(7 + num_inputs);
   auto packed = random_packed(format, shape.rows, shape.columns, &random);
   MatrixRows rows{
-      {format, shape.rows, shape.columns, packed.data(), false}, 1, shape.rows - 2, shape.chunks};
+      {format, shape.rows, shape.columns, packed.data()}, 1, shape.rows - 2, shape.chunks};
   const auto inputs = random_floats(size_t{num_inputs} * shape.columns, &random);
   std::vector<const float*> x;
   for (uint32_t i = 0; i < num_inputs; ++i) x.push_back(&inputs[i * shape.columns]);
@@ -92,8 +92,8 @@ void expect_equal_products(WeightFormat format, const Shape& shape, uint32_t num
 
   ASSERT_TRUE(fits_vector_layout(format, shape.rows, shape.columns, packed));
   to_vector_layout(format, shape.rows, shape.columns, packed);
-  rows.matrix.has_vector_layout = true;
-  multiply(rows, x.data(), num_inputs, output(&actual));
+  rows.matrix.layout = WeightLayout::kVectors;
+  multiply(rows, {x.data()}, num_inputs, output(&actual));
   ASSERT_EQ(std::memcmp(expected.data(), actual.data(), size * sizeof(float)), 0)
       << weight_format_name(format) << ", " << num_inputs << " inputs, " << shape.chunks
       << " chunks of " << shape.columns << " columns";
@@ -125,10 +125,11 @@ TEST(Kernels, EveryFp8CodeWithEveryKindOfScale) {
         std::memcpy(&packed[256 * 16 + row * 4], &scale, sizeof(scale));
       }
       to_vector_layout(WeightFormat::kFp8Block128, 256, 16, packed);
-      const Matrix matrix{WeightFormat::kFp8Block128, 256, 16, packed.data(), true};
+      const Matrix matrix{WeightFormat::kFp8Block128, 256, 16, packed.data(),
+                          WeightLayout::kVectors};
       std::vector<float> x(16, 1.0F), out(256);
       const float* inputs = x.data();
-      multiply({matrix, 0, 256}, &inputs, 1, {out.data(), 256});
+      multiply({matrix, 0, 256}, {&inputs}, 1, {out.data(), 256});
       for (uint32_t code = 0; code < 256; ++code) {
         if ((code & 0x7f) == 0x7f) continue;  // NaN: the loader refuses it
         const float expected = tensor::e4m3_to_float(static_cast<uint8_t>(code)) * scale;
@@ -148,11 +149,11 @@ TEST(Kernels, EveryMxfp4CodeWithEveryScale) {
           packed[256 + row] = static_cast<std::byte>(scale);
         }
         to_vector_layout(WeightFormat::kMxfp4, 16, 32, packed);
-        const Matrix matrix{WeightFormat::kMxfp4, 16, 32, packed.data(), true};
+        const Matrix matrix{WeightFormat::kMxfp4, 16, 32, packed.data(), WeightLayout::kVectors};
         std::vector<float> x(32, 0.0F), out(16);
         x[column] = 1;
         const float* inputs = x.data();
-        multiply({matrix, 0, 16}, &inputs, 1, {out.data(), 16});
+        multiply({matrix, 0, 16}, {&inputs}, 1, {out.data(), 16});
         const float factor = tensor::e8m0_to_float(static_cast<uint8_t>(scale));
         for (uint32_t row = 0; row < 16; ++row) {
           ASSERT_EQ(out[row], tensor::kE2m1Values[row] * factor) << row << " " << scale;
@@ -168,13 +169,14 @@ TEST(Kernels, ShapesThatVectorsDoNotTakeAreComputedPlainly) {
   const auto x = random_floats(200, &random);
   const float* inputs = x.data();
   std::vector<float> expected(16), actual(16);
-  const Matrix as_stored{WeightFormat::kFp8Block128, 16, 200, packed.data(), false};
+  const Matrix as_stored{WeightFormat::kFp8Block128, 16, 200, packed.data()};
   multiply_plain({as_stored, 0, 16}, &inputs, 1, {expected.data(), 16});
   EXPECT_FALSE(fits_vector_layout(WeightFormat::kFp8Block128, 15, 200, packed));
   ASSERT_TRUE(fits_vector_layout(WeightFormat::kFp8Block128, 16, 200, packed));
   to_vector_layout(WeightFormat::kFp8Block128, 16, 200, packed);
-  const Matrix in_panels{WeightFormat::kFp8Block128, 16, 200, packed.data(), true};
-  multiply({in_panels, 0, 16}, &inputs, 1, {actual.data(), 16});
+  const Matrix in_panels{WeightFormat::kFp8Block128, 16, 200, packed.data(),
+                         WeightLayout::kVectors};
+  multiply({in_panels, 0, 16}, {&inputs}, 1, {actual.data(), 16});
   EXPECT_EQ(expected, actual);
   const float large = 128;
   std::memcpy(packed.data() + 3200, &large, sizeof(large));

@@ -47,14 +47,13 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
   const uint32_t pairs = table.pair_begin[slot + 1] - first_pair;
   const float* activation =
       context.buffer(op.activation) + uint64_t{first_pair} * op.intermediate_size;
-  const float** x = context.scratch->pointers(pairs);
-  for (uint32_t p = 0; p < pairs; ++p) x[p] = activation + uint64_t{p} * op.intermediate_size;
+  const Matrix weight = context.matrix(op.weight, table.expert[slot]);
+  const Inputs x = all_inputs(context, rows_for(context, weight, activation, pairs), pairs);
   const uint32_t rows = end - begin;
   const uint32_t chunks = partials.num_chunks;
   const ProductOutput products{context.scratch->floats(kResults, uint64_t{pairs} * chunks * rows),
                                uint64_t{chunks} * rows, rows};
-  multiply({context.matrix(op.weight, table.expert[slot]), begin, rows, chunks}, x, pairs,
-           products);
+  multiply({weight, begin, rows, chunks}, x, pairs, products);
   for (uint32_t p = 0; p < pairs; ++p) {
     for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
       add_weighted_rows({products.at(p, chunk), 0, 1, rows}, table.pair_weight + first_pair + p, 0,

@@ -15,11 +15,8 @@ Status run_op(const OpContext& context, const program::ExpertGateUpOperands& op,
   const uint32_t pairs = table.pair_begin[slot + 1] - pair_begin;
   const Matrix weight = context.matrix(op.weight, table.expert[slot]);
 
-  const float* hidden = normed_rows(context, op.norm, op.hidden);
-  const float** x = context.scratch->pointers(pairs);
-  for (uint32_t p = 0; p < pairs; ++p) {
-    x[p] = hidden + uint64_t{table.pair_column[pair_begin + p]} * context.hidden_size();
-  }
+  const Inputs x = inputs_at(context, normed_rows(context, weight, op.norm, op.hidden), pairs,
+                             [&](uint32_t p) { return table.pair_column[pair_begin + p]; });
   float* gates = context.scratch->floats(kResults, uint64_t{pairs} * rows);
   float* output =
       context.buffer(op.activation) + uint64_t{pair_begin} * op.intermediate_size + first_row;

@@ -7,7 +7,7 @@ namespace ultraspeed::cpu {
 Status run_op(const OpContext& context, const program::GateUpOperands& op, uint32_t) {
   const program::Task& task = context.task;
   const Matrix weight = context.matrix(op.weight);
-  const float* const* x = normed_columns(context, op.norm, op.hidden);
+  const Inputs x = normed_inputs(context, weight, op.norm, op.hidden);
   const uint32_t columns = context.num_columns();
   const uint32_t rows = task.row_count;
   float* gates = context.scratch->floats(kResults, uint64_t{columns} * rows);

@@ -12,8 +12,8 @@ namespace {
 using program::LinearOperands;
 
 // The inputs of all columns one behind the other, normalised or not: [num_columns, input_size].
-const float* const* joined_columns(const OpContext& context, const LinearOperands& op,
-                                   uint32_t input_size) {
+const float* joined_columns(const OpContext& context, const LinearOperands& op,
+                            uint32_t input_size) {
   const uint32_t size = context.hidden_size();
   float* out = context.scratch->floats(kJoined, uint64_t{context.num_columns()} * input_size);
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
@@ -32,7 +32,16 @@ const float* const* joined_columns(const OpContext& context, const LinearOperand
       append(i == 1 ? op.second_norm : program::NormRef(), op.more_inputs[i - 1], i);
     }
   }
-  return column_pointers(context, out, input_size);
+  return out;
+}
+
+Inputs linear_inputs(const OpContext& context, const LinearOperands& op, const Matrix& weight) {
+  if (op.more_inputs[0] == program::kNoId) {
+    return normed_inputs(context, weight, op.norm, op.input);
+  }
+  const float* rows = joined_columns(context, op, weight.cols);
+  const uint32_t count = context.num_columns();
+  return all_inputs(context, rows_for(context, weight, rows, count), count);
 }
 
 // Copies what columns [begin, end) gave from the first rank on to all others.
@@ -53,9 +62,7 @@ void broadcast(const OpContext& context, const LinearOperands& op, uint64_t offs
 Status run_op(const OpContext& context, const LinearOperands& op, uint32_t) {
   const program::Task& task = context.task;
   const MatrixRows rows{context.matrix(op.weight), task.row_begin, task.row_count};
-  const float* const* x = op.more_inputs[0] == program::kNoId
-                              ? normed_columns(context, op.norm, op.input)
-                              : joined_columns(context, op, rows.matrix.cols);
+  const Inputs x = linear_inputs(context, op, rows.matrix);
   const uint32_t first = op.rows == op.total_rows ? 0 : context.rank() * op.rows;
   const bool goes_to_rank_0 = op.gather_to_rank_0 != 0 || op.broadcast != 0;
   float* output = goes_to_rank_0 ? context.buffer_of(0, op.output) : context.buffer(op.output);
@@ -70,7 +77,7 @@ Status run_op(const OpContext& context, const LinearOperands& op, uint32_t) {
   for (uint32_t begin = 0, end = 0; begin < context.num_columns(); begin = end + 1) {
     for (end = begin; end < context.num_columns() && is_wanted(end);) ++end;
     const uint64_t offset = uint64_t{begin} * op.total_rows + first + task.row_begin;
-    multiply(rows, x + begin, end - begin, {output + offset, op.total_rows});
+    multiply(rows, x.from(begin), end - begin, {output + offset, op.total_rows});
     if (op.broadcast != 0) broadcast(context, op, offset, end - begin);
   }
   return {};

@@ -1,5 +1,6 @@
 // OutProj: this rank's K-chunks of a product with rows on the hidden axis, pushed to the rows'
 // owner.
+#include "base/check.h"
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
 
@@ -13,8 +14,10 @@ Status run_op(const OpContext& context, const program::OutProjOperands& op, uint
   const uint32_t owner = task.row_begin / (hidden_size / context.program.num_ranks);
   const uint32_t first_chunk = context.rank() * chunks;
   float* partials = context.buffer_of(owner, op.partials);
-  multiply({context.matrix(op.weight), task.row_begin, task.row_count, chunks},
-           column_pointers(context, context.buffer(op.input), op.input_size), context.num_columns(),
+  const Matrix weight = context.matrix(op.weight);
+  US_CHECK(weight.cols == op.input_size);
+  multiply({weight, task.row_begin, task.row_count, chunks},
+           normed_inputs(context, weight, {}, op.input), context.num_columns(),
            {partials + uint64_t{first_chunk} * hidden_size + task.row_begin,
             uint64_t{kReductionChunks} * hidden_size, hidden_size});
   return {};

@@ -88,7 +88,7 @@ void normalise_head(const OpContext& context, const program::NormRef& norm, uint
 // A part of a q or k head: its share of the rotation pairs (i, i + half), low sides then high
 // sides, and of the dimensions after them. All of a head lies together.
 void rotated_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
-                  const float* const* x) {
+                  const Inputs& x) {
   const Matrix weight = context.matrix(op.weight);
   const uint32_t columns = context.num_columns();
   const uint32_t part = context.task.part;
@@ -125,7 +125,7 @@ void rotated_head(const OpContext& context, const QkvProjOperands& op, const Hea
 
 // A part of a v head.
 void value_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
-                const float* const* x) {
+                const Inputs& x) {
   const uint32_t columns = context.num_columns();
   const uint32_t rows = op.v_head_dim / op.head_parts;
   const uint32_t first = context.task.part * rows;
@@ -141,7 +141,7 @@ void value_head(const OpContext& context, const QkvProjOperands& op, const HeadO
 }  // namespace
 
 Status run_op(const OpContext& context, const QkvProjOperands& op, uint32_t) {
-  const float* const* x = normed_columns(context, op.norm, op.hidden);
+  const Inputs x = normed_inputs(context, context.matrix(op.weight), op.norm, op.hidden);
   for (uint32_t index = context.task.row_begin; index < context.row_end(); ++index) {
     const HeadOutput head(context, op, index);
     head.is_value() ? value_head(context, op, head, x) : rotated_head(context, op, head, x);
