@@ -19,17 +19,19 @@ if(ULTRASPEED_SANITIZE)
 endif()
 
 # add_module(NAME SOURCES a.cc ... DEPS base ... LIBS third_party ...)
-# A module without sources is header only.
+# A module without sources is header only. ULTRASPEED_JOIN_SOURCES: a missing include shows only
+# where it is off.
 function(add_module name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LIBS" ${ARGN})
   set(target ultraspeed_${name})
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   if(ARG_SOURCES)
     add_library(${target} STATIC ${ARG_SOURCES})
-    if(ULTRASPEED_SANITIZE)
-      # Instrumented templates are most of a sanitizer build: several sources of a module are
-      # compiled as one. Release compiles each alone, so that a missing include shows.
+    if(ULTRASPEED_JOIN_SOURCES)
       set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    endif()
+    if(ULTRASPEED_FUZZ AND name MATCHES "^(base|model|text|server)$")  # what fuzz targets explore
+      target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
     endif()
     target_link_libraries(${target} PUBLIC ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
   else()
@@ -70,12 +72,9 @@ function(add_unit_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
 
-# add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]), for the fuzz preset alone.
-# CORPUS is a folder of seed inputs, relative to the repository root. The target fuzz_targets builds
-# all of them; write_fuzz_list() names them in fuzz_targets.txt for tests/fuzz/run.
-if(ULTRASPEED_FUZZ)
-  add_custom_target(fuzz_targets)
-endif()
+# add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]), where ULTRASPEED_FUZZ is on.
+# CORPUS is a folder of seed inputs, relative to the repository root; write_fuzz_list() names the
+# targets in fuzz_targets.txt for tests/fuzz/run.
 
 function(add_fuzz_target name)
   cmake_parse_arguments(ARG "" "CORPUS" "SOURCES;DEPS;LIBS" ${ARGN})
@@ -85,8 +84,8 @@ function(add_fuzz_target name)
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})
+  target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
-  add_dependencies(fuzz_targets ${name})
   set_property(GLOBAL APPEND PROPERTY ULTRASPEED_FUZZ_TARGETS "${name} ${ARG_CORPUS}")
 endfunction()
 
