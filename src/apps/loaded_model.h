@@ -35,8 +35,8 @@ struct ModelOptions {
 };
 
 // --model DIR (or DIR as the first argument), --threads, --pin-threads, --context, --ranks,
-// --activations and
-// their aliases, each with an environment variable ULTRASPEED_NAME that the flag overrides.
+// --activations and their aliases, each with an environment variable ULTRASPEED_NAME that the flag
+// overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
 // --ranks and its aliases alone.

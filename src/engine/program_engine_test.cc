@@ -63,6 +63,7 @@ TEST(ProgramEngine, PassesSamplingAndReturnsLogprobs) {
                      .presence_penalty = 0,
                      .frequency_penalty = 0,
                      .logit_bias = {},
+                     .constraint = nullptr,
                      .seed = 12345678901234u,
                      .num_logprobs = 2};
   const auto prompt = prompt_of(2);
