@@ -53,7 +53,7 @@ struct SamplingParams {
   float presence_penalty = 0;    // over output
   float frequency_penalty = 0;   // over output
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::shared_ptr<const TokenConstraint> constraint;  // before the first token; may be null
+  const TokenConstraint* constraint = nullptr;  // before the first token; start() copies it
   uint64_t seed = 0;
   Acceptance acceptance = Acceptance::kKeyed;
   uint32_t num_logprobs = 0;  // most likely tokens to report with each token

@@ -30,12 +30,15 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       penalties_(params_.sampling, prompt),
       pages_(std::move(pages)),
       drafter_(std::move(drafter)),
-      constraint_(params_.sampling.constraint ? params_.sampling.constraint->clone() : nullptr),
       num_mask_words_((vocab_size + 63) / 64) {
   const bool may_program_draft =
       session_drafter(DrafterKind::kDflash, params_.sampling) == DrafterKind::kDflash;
   US_CHECK(drafter_ != nullptr || may_program_draft,
            "session {}: its parameters ask about drafts that the host does not know", id);
+  if (params_.sampling.constraint == nullptr) return;
+  initial_constraint_ = params_.sampling.constraint->clone();
+  constraint_ = initial_constraint_->clone();
+  params_.sampling.constraint = initial_constraint_.get();
 }
 
 // Computing position p needs the window before it; a ring has lost what lies its length before the

@@ -94,9 +94,10 @@ class Session {
   uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
   Penalties penalties_;
   KvPageTable pages_;
-  std::unique_ptr<HostDrafter> drafter_;         // nullptr: the program drafts
-  std::unique_ptr<TokenConstraint> constraint_;  // may be null
-  uint32_t num_mask_words_;                      // of a mask over the vocabulary
+  std::unique_ptr<HostDrafter> drafter_;                 // nullptr: the program drafts
+  std::unique_ptr<TokenConstraint> initial_constraint_;  // params_ points to it; may be null
+  std::unique_ptr<TokenConstraint> constraint_;          // after the output so far
+  uint32_t num_mask_words_;                              // of a mask over the vocabulary
 
   // The block at hand; what its columns point to.
   std::vector<int32_t> drafts_;  // without meaning where the program drafts

@@ -37,10 +37,9 @@ class SumConstraint final : public TokenConstraint {
 };
 
 std::vector<Request> constrained_requests() {
+  static const SumConstraint constraint;
   auto requests = make_requests({0, 8}, 12);
-  for (Request& request : requests) {
-    request.params.sampling.constraint = std::make_shared<SumConstraint>();
-  }
+  for (Request& request : requests) request.params.sampling.constraint = &constraint;
   return requests;
 }
 
@@ -64,13 +63,17 @@ TEST(Constraint, EveryTokenKeepsToItAndNoDrafterChangesTheText) {
 TEST(Constraint, AForkStartsWithItAnew) {
   const Request request = constrained_requests()[1];
   const auto engine = open({.drafter = {DrafterKind::kSuffix, 1}});
+  auto lent = std::make_unique<SumConstraint>();
   Request other = request;
   other.params.sampling.seed = 7;
   SpeculationStats stats;
   const auto expected = generate(*engine, {request, other}, &stats);
 
   std::map<SessionId, Text> texts;
-  const SessionId first = engine->start(request.prompt, request.params).value();
+  Request borrowing = request;
+  borrowing.params.sampling.constraint = lent.get();
+  const SessionId first = engine->start(borrowing.prompt, borrowing.params).value();
+  lent.reset();  // start() has copied it
   run_prompt(*engine, request.prompt.size(), &texts);
   const SessionId second = engine->fork(first, 7).value();
   run(*engine, &texts, &stats);
