@@ -111,10 +111,11 @@ std::string bench_tables(const BenchReport& report, bool per_prompt) {
       report.temperature == 0 ? "greedy"
                               : fmt::format("temperature {}, acceptance {}", report.temperature,
                                             acceptance_name(report.acceptance));
-  std::string text =
-      fmt::format("{}, {} prompts, up to {} tokens each, {}; median of {}; {} on {} threads\n\n",
-                  report.model, report.prompts.size(), report.max_tokens, sampling,
-                  report.results.front().passes.size(), report.processor, report.threads);
+  std::string text = fmt::format(
+      "{}, {} prompts, up to {} tokens each, {}; median of {}; {} on {} threads, {}\n\n",
+      report.model, report.prompts.size(), report.max_tokens, sampling,
+      report.results.front().passes.size(), report.processor, report.threads,
+      cpu::activations_name(report.activations));
   text += speed_table(report) + acceptance_table(report);
   if (per_prompt) text += prompt_table(report);
   return text;
@@ -130,6 +131,7 @@ std::string bench_json(const BenchReport& report) {
                              {"max_tokens", report.max_tokens},
                              {"temperature", report.temperature},
                              {"acceptance", acceptance_name(report.acceptance)},
+                             {"activations", cpu::activations_name(report.activations)},
                              {"repeat", report.results.front().passes.size()},
                              {"results", std::move(results)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/bench_decode.h"
+#include "cpu/activations.h"
 
 namespace ultraspeed::apps {
 
@@ -44,6 +45,7 @@ struct BenchReport {
   uint32_t max_tokens = 0;
   float temperature = 0;
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
+  cpu::Activations activations = cpu::Activations::kF32;
   std::vector<BenchPrompt> prompts;
   std::vector<BenchResult> results;  // by streams, then block, then drafter
 

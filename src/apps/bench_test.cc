@@ -185,6 +185,7 @@ BenchReport report_of_two() {
                      .max_tokens = 64,
                      .temperature = 0,
                      .acceptance = engine::Acceptance::kKeyed,
+                     .activations = cpu::Activations::kF32,
                      .prompts = prompts_of(1),
                      .results = {}};
   // The machine was half as fast in the second repeat.

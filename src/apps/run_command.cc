@@ -143,10 +143,9 @@ Status run(const RunOptions& options) {
     US_TRY(
         write_all(STDOUT_FILENO, result_json(request, result, options.model.activations, drafter)));
   } else {
-    US_TRY(print_summary(
-        result.text,
-        fmt::format("{}, {} activations", describe_speed(result, request.prompt.size()),
-                    cpu::activations_name(options.model.activations))));
+    US_TRY(print_summary(result.text, fmt::format("{} activations: {}",
+                                                  cpu::activations_name(options.model.activations),
+                                                  describe_speed(result, request.prompt.size()))));
   }
   warn(speculation.describe_low_acceptance(sampling, result.speculation));
   return {};

@@ -48,6 +48,9 @@ class CpuExecutor final : public program::Executor {
     stopping_.store(true);
     start_step();
     for (std::thread& thread : threads_) thread.join();
+    if (pinned_caller_ == std::this_thread::get_id()) {
+      pthread_setaffinity_np(pthread_self(), sizeof(caller_affinity_), &caller_affinity_);
+    }
   }
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
@@ -108,6 +111,7 @@ class CpuExecutor final : public program::Executor {
   // Another thread may call than the one before.
   Status pin_caller() {
     if (!topology_ || pinned_caller_ == std::this_thread::get_id()) return {};
+    pthread_getaffinity_np(pthread_self(), sizeof(caller_affinity_), &caller_affinity_);
     US_TRY(topology_->pin(pthread_self(), processors_[0]));
     pinned_caller_ = std::this_thread::get_id();
     return {};
@@ -246,6 +250,7 @@ class CpuExecutor final : public program::Executor {
   std::optional<Topology> topology_;  // where threads are pinned
   std::vector<uint32_t> processors_;  // [thread]
   std::thread::id pinned_caller_;
+  cpu_set_t caller_affinity_ = {};  // before, which the destructor restores on the same thread
 
   // The step in progress; written between steps only.
   const program::Program* program_ = nullptr;

@@ -40,12 +40,11 @@ WeightLayout planned_layout(const program::WeightDecl& decl, Activations activat
 
 // Every worker reads its part of the weights each step: with the bandwidth of all NUMA nodes. What
 // caches hold needs none.
-Status spread_over_nodes(std::span<std::byte> weights) {
+void spread_over_nodes(std::span<std::byte> weights) {
   constexpr size_t kCachedBytes = size_t{256} << 20;
-  if (weights.size() < kCachedBytes) return {};
-  US_ASSIGN(const Topology topology, Topology::of_machine());
-  if (topology.num_numa_nodes() > 1) topology.interleave(weights);
-  return {};
+  if (weights.size() < kCachedBytes) return;
+  const auto topology = Topology::of_machine();
+  if (topology && topology->num_numa_nodes() > 1) topology->interleave(weights);
 }
 
 // Room for all weights, each matrix on cache lines of its own.
@@ -65,7 +64,7 @@ Status allocate_weights(const Program& program, Activations activations, RankMem
     memory->weights.push_back(weight);
   }
   US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
-  US_TRY(spread_over_nodes(memory->weight_memory.bytes()));
+  spread_over_nodes(memory->weight_memory.bytes());
   std::span<std::byte> left = memory->weight_memory.bytes();
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     WeightMemory& weight = memory->weights[id];

@@ -2,6 +2,7 @@
 
 #include <hwloc.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -67,15 +68,22 @@ Result<std::vector<uint32_t>> Topology::worker_processors(uint32_t count) const 
                       count, num_processors);
   }
   std::vector<uint32_t> processors;
-  for (unsigned thread = 0; processors.size() < count; ++thread) {
-    for (int core = 0; core < num_cores && processors.size() < count; ++core) {
-      const hwloc_obj_t object =
-          hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, static_cast<unsigned>(core));
-      const hwloc_obj_t processor =
-          hwloc_get_obj_inside_cpuset_by_type(topology, object->cpuset, HWLOC_OBJ_PU, thread);
-      if (processor != nullptr) processors.push_back(processor->os_index);
+  const auto add = [&](hwloc_obj_t processor) {
+    if (processor == nullptr || std::ranges::count(processors, processor->os_index) > 0) return;
+    processors.push_back(processor->os_index);
+  };
+  for (size_t thread = 0, before = 1; before != processors.size(); ++thread) {
+    before = processors.size();
+    for (unsigned core = 0; core < static_cast<unsigned>(num_cores); ++core) {
+      const hwloc_obj_t object = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, core);
+      add(hwloc_get_obj_inside_cpuset_by_type(topology, object->cpuset, HWLOC_OBJ_PU,
+                                              static_cast<unsigned>(thread)));
     }
   }
+  for (unsigned i = 0; i < static_cast<unsigned>(num_processors); ++i) {  // those of no core
+    add(hwloc_get_obj_by_type(topology, HWLOC_OBJ_PU, i));
+  }
+  processors.resize(count);
   return processors;
 }
 

@@ -23,6 +23,7 @@ TEST(Topology, WorkersGetACoreEachBeforeAnyGetsASecondThread) {
   EXPECT_EQ(processors("numa:2 core:2 pu:2", 3), (Processors{0, 2, 4}));
   EXPECT_EQ(processors("numa:2 core:2 pu:2", 6), (Processors{0, 2, 4, 6, 1, 3}));
   EXPECT_EQ(processors("core:4 pu:1", 4), (Processors{0, 1, 2, 3}));
+  EXPECT_EQ(processors("pu:4", 3), (Processors{0, 1, 2})) << "a machine that tells of no cores";
   EXPECT_EQ(Topology::synthetic("numa:2 core:2 pu:2")->num_numa_nodes(), 2u);
 }
 

@@ -294,7 +294,16 @@ TEST(Speculation, ABlockOfTheProgramEndsAtStopsAndLimits) {
   }
 }
 
-TEST(Speculation, PenaltiesOfTheOutputAndRejectionMoveDraftingToTheHost) {
+class AnyToken final : public TokenConstraint {
+ public:
+  void mask(std::span<const int32_t>, std::span<uint64_t>) const override {}
+  void advance(int32_t) override {}
+  std::unique_ptr<TokenConstraint> clone() const override {
+    return std::make_unique<AnyToken>(*this);
+  }
+};
+
+TEST(Speculation, WhatDependsOnEveryDraftMovesDraftingToTheHost) {
   const auto kind_with = [](auto&& change) {
     SamplingParams params;
     change(params);
@@ -306,6 +315,8 @@ TEST(Speculation, PenaltiesOfTheOutputAndRejectionMoveDraftingToTheHost) {
   EXPECT_EQ(kind_with([](auto& p) { p.frequency_penalty = -0.5F; }), DrafterKind::kSuffix);
   EXPECT_EQ(kind_with([](auto& p) { p.acceptance = Acceptance::kRejection; }),
             DrafterKind::kSuffix);
+  const AnyToken constraint;
+  EXPECT_EQ(kind_with([&](auto& p) { p.constraint = &constraint; }), DrafterKind::kSuffix);
   SamplingParams other;
   other.presence_penalty = 1;
   EXPECT_EQ(session_drafter(DrafterKind::kRandom, other), DrafterKind::kRandom);

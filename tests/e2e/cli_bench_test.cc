@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "e2e/cli.h"
 #include "support/temporary_directory.h"
@@ -80,7 +81,21 @@ TEST(Bench, SamplesWithEitherAcceptance) {
   with_rejection.insert(with_rejection.end(), {"--acceptance", "rejection"});
   const json rejection = run_cli_json(with_rejection, prompt);
   EXPECT_EQ(rejection["acceptance"], "rejection");
-  EXPECT_GT(rejection["results"][1]["accepted_length"], 0);
+  EXPECT_GT(rejection["results"][1]["per_position"].size(), 0u);
+}
+
+TEST(Bench, PinsTheThreadsOfEngineAfterEngine) {
+  if (std::thread::hardware_concurrency() < 2) {
+    const Finished refused = run_cli({"bench", "decode", "--pin-threads", "-t", "2"});
+    EXPECT_NE(refused.errors.find("2 pinned threads"), std::string::npos) << refused.errors;
+    return;
+  }
+  const json report =
+      run_cli_json({"bench", "decode", "--prompts", "-", "--repeat", "1", "--max-tokens", "8",
+                    "--block", "2,4", "-t", "2", "--pin-threads", "--activations", "int8"},
+                   "[\"for (int i = 0; i < 10; ++i)\"]");
+  EXPECT_EQ(report["results"].size(), 4u);
+  EXPECT_EQ(report["activations"], "int8");
 }
 
 TEST(Bench, PrintsTables) {

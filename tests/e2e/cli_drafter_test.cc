@@ -112,7 +112,9 @@ TEST(MtpFolder, DraftsForRunChatAndBench) {
       run_cli_json({"bench", "decode", model.path(), "--drafters", "none,mtp", "--block", "3",
                     "--max-tokens", "6", "--repeat", "1", "--prompts", "-"},
                    "[\"int main() {\"]");
-  EXPECT_FALSE(bench.empty());
+  ASSERT_EQ(bench["results"].size(), 2u);
+  EXPECT_EQ(bench["results"][1]["drafter"], "mtp");
+  EXPECT_EQ(bench["results"][1]["per_position"].size(), 2u);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
+#include "support/mtp_generator.h"
 
 namespace ultraspeed::engine {
 namespace {
@@ -36,6 +37,14 @@ class SumConstraint final : public TokenConstraint {
   int32_t sum_ = 1;
 };
 
+void expect_kept(const Text& text) {
+  int32_t sum = 1;
+  for (const int32_t id : text.tokens) {
+    EXPECT_EQ(id % 3, sum);
+    sum = (sum + id) % 3;
+  }
+}
+
 std::vector<Request> constrained_requests() {
   static const SumConstraint constraint;
   auto requests = make_requests({0, 8}, 12);
@@ -46,18 +55,22 @@ std::vector<Request> constrained_requests() {
 TEST(Constraint, EveryTokenKeepsToItAndNoDrafterChangesTheText) {
   auto requests = constrained_requests();
   const auto expected = reference_texts(&requests);
-  for (const Text& text : expected) {
-    int32_t sum = 1;
-    for (const int32_t id : text.tokens) {
-      EXPECT_EQ(id % 3, sum);
-      sum = (sum + id) % 3;
-    }
-  }
+  for (const Text& text : expected) expect_kept(text);
   check({{DrafterKind::kSuffix, 1}, 8, 2}, requests, expected, false);
   check({{DrafterKind::kRandom, 1}, 16, 1}, requests, expected, false);
   check({{DrafterKind::kReplay, 3}, 32, 1}, requests, expected, true);
   const TinyDrafter dflash(true);  // suffix stands in for it
   check(dflash.setup(8, 8, 1), requests, expected, false);
+  const test::TinyMimoWithMtp mtp(3);
+  check(mtp_setup(mtp.path(), 8, 1), requests, expected, false);
+}
+
+TEST(Constraint, RejectionKeepsToItToo) {
+  auto requests = constrained_requests();
+  for (Request& request : requests) request.params.sampling.acceptance = Acceptance::kRejection;
+  const auto engine = open({.drafter = {DrafterKind::kRandom, 1}});
+  SpeculationStats stats;
+  for (const Text& text : generate(*engine, requests, &stats)) expect_kept(text);
 }
 
 TEST(Constraint, AForkStartsWithItAnew) {

@@ -29,8 +29,8 @@ std::vector<Text> generate_all(Engine& engine, const std::vector<Request>& reque
   return texts;
 }
 
-// Pieces of golden texts, which look like what people write, and, every third, random ids; greedy
-// and sampled in turn.
+// Pieces of golden texts, which look like what people write, and, a third of them, random ids;
+// greedy or sampled by chance, so that every setup gets all kinds.
 std::vector<Request> generated_requests(size_t count, uint32_t max_tokens) {
   std::mt19937 random(5);
   const auto below = [&](size_t n) { return random() % n; };
@@ -42,13 +42,14 @@ std::vector<Request> generated_requests(size_t count, uint32_t max_tokens) {
     const auto& golden = cases[below(cases.size())];
     std::vector<int32_t> source = golden.prompt_ids;
     source.insert(source.end(), golden.greedy_ids.begin(), golden.greedy_ids.end());
+    const bool is_random = below(3) == 0;
     const size_t begin = below(source.size() - std::min(size, source.size() - 1));
     for (size_t at = 0; at < size; ++at) {
       const size_t from = std::min(begin + at, source.size() - 1);
-      request.prompt.push_back(i % 3 == 2 ? static_cast<int32_t>(below(12'288)) : source[from]);
+      request.prompt.push_back(is_random ? static_cast<int32_t>(below(12'288)) : source[from]);
     }
     request.params.max_tokens = max_tokens;
-    request.params.sampling.temperature = i % 2 == 0 ? 0.0F : 0.9F;
+    request.params.sampling.temperature = below(2) == 0 ? 0.0F : 0.9F;
     request.params.sampling.seed = i;
   }
   return requests;
@@ -135,6 +136,12 @@ TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
           false);
     check({.drafter = drafter, .decode_width = 32, .num_threads = 2, .activations = kInt8},
           requests, expected, false);
+  }
+  const TinyDrafter dflash(true);
+  const test::TinyMimoWithMtp mtp(3);
+  for (auto setup : {dflash.setup(8, 8, 2), mtp_setup(mtp.path(), 16, 1)}) {
+    setup.activations = kInt8;
+    check(setup, requests, expected, true);
   }
 }
 

@@ -16,9 +16,10 @@ const std::vector<int32_t> kNextTokens = {60, 61, 62};
 class MtpOps : public testing::Test {
  protected:
   MtpOps() : harness(9, 2) {
-    for (int32_t i = 0; i < 4; ++i) harness.column(10 + i, 7 + i, 0).wants_logits = true;
-    for (int32_t i = 0; i < 2; ++i) harness.column(20 + i, i, 1);
-    for (int32_t i = 0; i < 3; ++i) harness.column(30 + i, 5 + i, 2);
+    add_columns(4, 10, 7, 0);
+    for (size_t t = 0; t < 4; ++t) harness.column_at(t).wants_logits = true;
+    add_columns(2, 20, 0, 1);
+    add_columns(3, 30, 5, 2);
     last_of_chunk().next_tokens = kNextTokens;
     last_of_prompt().wants_logits = true;
     sampled = harness.buffer(std::vector<float>(9, NAN));
@@ -26,6 +27,10 @@ class MtpOps : public testing::Test {
     for (program::BufferId& buffer : proposed) {
       buffer = harness.buffer(std::vector<float>(9, NAN));
     }
+  }
+
+  void add_columns(int32_t count, int32_t token_id, uint32_t position, uint32_t sequence) {
+    for (int32_t i = 0; i < count; ++i) harness.column(token_id + i, position++, sequence);
   }
 
   void load() {
