@@ -47,7 +47,7 @@ void expect_kept(const Text& text) {
 
 std::vector<Request> constrained_requests() {
   static const SumConstraint constraint;
-  auto requests = make_requests({0, 8}, 12);
+  auto requests = make_requests({0}, 10);
   for (Request& request : requests) request.params.sampling.constraint = &constraint;
   return requests;
 }
