@@ -36,8 +36,8 @@ class TokenConstraint {
   virtual ~TokenConstraint() = default;
 
   // Clears the bits of the tokens that may not follow the output so far and `drafts` after it. At
-  // least one stays. Token id's bit is 1 << id % 64 of words[id / 64], [ceil(vocab_size / 64)];
-  // all are set. Only drafts that earlier masks allow are asked about.
+  // least one stays. `words` is a program::TokenMask of the vocabulary, with all bits set. Only
+  // drafts that earlier masks allow are asked about.
   virtual void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const = 0;
 
   virtual void advance(int32_t token_id) = 0;  // the next token of the output

@@ -30,7 +30,7 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       penalties_(params_.sampling, prompt),
       pages_(std::move(pages)),
       drafter_(std::move(drafter)),
-      num_mask_words_((vocab_size + 63) / 64) {
+      num_mask_words_(program::token_mask_words(vocab_size)) {
   const bool may_program_draft =
       session_drafter(DrafterKind::kDflash, params_.sampling) == DrafterKind::kDflash;
   US_CHECK(drafter_ != nullptr || may_program_draft,
@@ -114,15 +114,14 @@ void Session::add_column(uint32_t position, int32_t token_id, uint32_t sequence,
 void Session::cut_forbidden_drafts() {
   if (constraint_ == nullptr) return;
   for (size_t i = 0; i < drafts_.size(); ++i) {
-    const auto id = static_cast<uint32_t>(drafts_[i]);
-    if ((mask_after(i)[id / 64] >> (id % 64) & 1) != 0) continue;
+    if (program::contains(mask_after(i), static_cast<size_t>(drafts_[i]))) continue;
     drafts_.resize(i);
   }
 }
 
 // Which tokens may follow the output and the first drafts; empty without a constraint. Valid until
 // add_token().
-std::span<const uint64_t> Session::mask_after(size_t num_drafts) {
+program::TokenMask Session::mask_after(size_t num_drafts) {
   if (constraint_ == nullptr) return {};
   if (masks_.size() <= num_drafts) masks_.resize(num_drafts + 1);
   std::vector<uint64_t>& mask = masks_[num_drafts];

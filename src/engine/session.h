@@ -83,7 +83,7 @@ class Session {
   void ask_for_logits(std::span<const program::LogitAdjustment> adjustments, size_t num_drafts,
                       program::Column* column);
   void cut_forbidden_drafts();
-  std::span<const uint64_t> mask_after(size_t num_drafts);
+  program::TokenMask mask_after(size_t num_drafts);
 
   SessionId id_;
   GenerationParams params_;
@@ -97,7 +97,7 @@ class Session {
   std::unique_ptr<HostDrafter> drafter_;                 // nullptr: the program drafts
   std::unique_ptr<TokenConstraint> initial_constraint_;  // params_ points to it; may be null
   std::unique_ptr<TokenConstraint> constraint_;          // after the output so far
-  uint32_t num_mask_words_;                              // of a mask over the vocabulary
+  size_t num_mask_words_;                                // of a mask over the vocabulary
 
   // The block at hand; what its columns point to.
   std::vector<int32_t> drafts_;  // without meaning where the program drafts

@@ -1,6 +1,7 @@
 // What one run of a program gets from the engine and gives back.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -16,6 +17,16 @@ struct LogitAdjustment {
   float bias = 0;
 };
 
+// A set of tokens, a bit each: [token_mask_words(vocab_size)].
+using TokenMask = std::span<const uint64_t>;
+
+constexpr size_t token_mask_words(size_t vocab_size) {
+  return (vocab_size + 63) / 64;
+}
+constexpr bool contains(TokenMask mask, size_t token_id) {
+  return (mask[token_id / 64] >> (token_id % 64) & 1) != 0;
+}
+
 // How one column's token is chosen: argmax of log p + Gumbel noise keyed by (seed, position, token)
 // over the tokens that top_k, top_p and min_p keep, in this order; temperature 0 is the argmax.
 struct ColumnSampling {
@@ -30,8 +41,7 @@ struct ColumnSampling {
   uint32_t num_logprobs = 0;     // most likely tokens to report
   int32_t forced_token_id = -1;  // >= 0: choose this one (scoring, replay); its logprob is reported
   std::span<const LogitAdjustment> adjustments;  // sorted by token_id
-  // Token id may be chosen if bit id % 64 of word id / 64 is set; empty: all may.
-  std::span<const uint64_t> allowed;
+  TokenMask allowed;                             // the tokens that may be chosen; empty: all
 };
 
 // One token of the step. The columns of a sequence are adjacent, in ascending position; where any

@@ -40,15 +40,16 @@ Result<double> log_sum_exp(std::span<const float> logits, uint32_t position) {
 }
 
 // Gives -infinity to the tokens that may not be chosen.
-Status mask_logits(std::span<const uint64_t> allowed, uint32_t position, std::span<float> values) {
-  if (allowed.size() != (values.size() + 63) / 64) {
+Status mask_logits(program::TokenMask allowed, uint32_t position, std::span<float> values) {
+  const size_t num_words = program::token_mask_words(values.size());
+  if (allowed.size() != num_words) {
     return make_error(ErrorCode::kInvalidArgument,
                       "sampling after position {}: a mask of {} words for {} tokens, expected {}",
-                      position, allowed.size(), values.size(), (values.size() + 63) / 64);
+                      position, allowed.size(), values.size(), num_words);
   }
   size_t num_allowed = 0;
   for (size_t id = 0; id < values.size(); ++id) {
-    const bool is_allowed = (allowed[id / 64] >> (id % 64) & 1) != 0;
+    const bool is_allowed = program::contains(allowed, id);
     if (!is_allowed) values[id] = -kInfinity;
     num_allowed += is_allowed ? 1 : 0;
   }
