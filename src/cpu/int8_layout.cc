@@ -152,14 +152,18 @@ void to_int8_layout(WeightFormat format, uint32_t rows, uint32_t cols,
   mxfp4_to_int8(rows, cols, memory.data());
 }
 
+Int8Parts int8_parts(const Matrix& matrix) {
+  return {reinterpret_cast<const uint8_t*>(matrix.data),
+          matrix.data + int8_code_bytes(matrix.format, matrix.rows, matrix.cols),
+          matrix.cols / kColumns};
+}
+
 Int8Weights int8_weights(const Matrix& matrix, uint32_t row, uint32_t block) {
-  const uint64_t blocks = matrix.cols / kColumns;
+  const Int8Parts parts = int8_parts(matrix);
   const bool is_fp8 = matrix.format == WeightFormat::kFp8Block128;
   const uint64_t block_bytes = uint64_t{kPanelRows} * (is_fp8 ? kColumns : kColumns / 2);
-  const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data) +
-                      (row / kPanelRows * blocks + block) * block_bytes;
-  const std::byte* scales = matrix.data + int8_code_bytes(matrix.format, matrix.rows, matrix.cols);
-  const uint64_t scale = panel_index(row, block, blocks);
+  const uint8_t* codes = parts.codes + (row / kPanelRows * parts.blocks + block) * block_bytes;
+  const uint64_t scale = panel_index(row, block, parts.blocks);
   Int8Weights weights;
   for (uint32_t column = 0; column < kColumns; ++column) {
     if (is_fp8) {
@@ -172,9 +176,9 @@ Int8Weights int8_weights(const Matrix& matrix, uint32_t row, uint32_t block) {
     }
   }
   if (is_fp8) {
-    std::memcpy(&weights.scale, scales + scale * sizeof(float), sizeof(float));
+    std::memcpy(&weights.scale, parts.scales + scale * sizeof(float), sizeof(float));
   } else {
-    weights.scale = tensor::e8m0_to_float(static_cast<uint8_t>(scales[scale])) / 2;
+    weights.scale = tensor::e8m0_to_float(static_cast<uint8_t>(parts.scales[scale])) / 2;
   }
   return weights;
 }

@@ -33,6 +33,14 @@ uint64_t int8_code_bytes(tensor::WeightFormat format, uint64_t rows, uint64_t co
 void to_int8_layout(tensor::WeightFormat format, uint32_t rows, uint32_t cols,
                     std::span<std::byte> memory);
 
+// Where the parts of a matrix in this layout lie.
+struct Int8Parts {
+  const uint8_t* codes = nullptr;
+  const std::byte* scales = nullptr;
+  uint64_t blocks = 0;  // of a row
+};
+Int8Parts int8_parts(const Matrix& matrix);
+
 // 32 columns of a row: weight = code * scale. The codes of MXFP4 are twice the e2m1 values.
 struct Int8Weights {
   std::array<int8_t, kInt8BlockColumns> codes;

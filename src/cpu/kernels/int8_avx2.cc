@@ -134,19 +134,17 @@ void multiply_some_avx2(const HalfPanel& half, const MatrixRows& rows, const Int
 template <class Format>
 void multiply_all_avx2(const MatrixRows& rows, const Int8Block* const* x, uint32_t num_inputs,
                        const ProductOutput& out) {
-  const Matrix& matrix = rows.matrix;
-  const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data);
-  const std::byte* scales = matrix.data + int8_code_bytes(matrix.format, matrix.rows, matrix.cols);
-  const uint64_t blocks = matrix.cols / kInt8BlockColumns;
+  const Int8Parts parts = int8_parts(rows.matrix);
   const uint32_t rows_end = rows.row + rows.num_rows;
   for (uint32_t row = rows.row; row < rows_end;) {
     const uint32_t first = row / kAvx2Rows * kAvx2Rows;
     const uint32_t end = std::min(first + kAvx2Rows, rows_end);
-    const uint64_t first_block = row / kPanelRows * blocks;
+    const uint64_t first_block = row / kPanelRows * parts.blocks;
     const uint32_t row_in_panel = first % kPanelRows;
-    const HalfPanel half{codes + first_block * Format::kBlockBytes + size_t{row_in_panel} * 4,
-                         scales + (first_block * kPanelRows + row_in_panel) * Format::kScaleBytes,
-                         row - first, end - first, row - rows.row};
+    const HalfPanel half{
+        parts.codes + first_block * Format::kBlockBytes + size_t{row_in_panel} * 4,
+        parts.scales + (first_block * kPanelRows + row_in_panel) * Format::kScaleBytes, row - first,
+        end - first, row - rows.row};
     for (uint32_t input = 0; input < num_inputs; input += kAvx2Inputs) {
       multiply_some_avx2<Format>(half, rows, x, num_inputs, input, out);
     }

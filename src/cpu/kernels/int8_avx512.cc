@@ -184,15 +184,12 @@ void multiply_some(const Panel& panel, const PanelRows& place, const MatrixRows&
 template <bool kAreHalves, class Panel>
 void multiply_all(const MatrixRows& rows, const Int8Block* const* x, uint32_t num_inputs,
                   const ProductOutput& out) {
-  const Matrix& matrix = rows.matrix;
-  const auto* codes = reinterpret_cast<const uint8_t*>(matrix.data);
-  const std::byte* scales = matrix.data + int8_code_bytes(matrix.format, matrix.rows, matrix.cols);
-  const uint64_t blocks = matrix.cols / kInt8BlockColumns;
+  const Int8Parts parts = int8_parts(rows.matrix);
   const uint32_t rows_end = rows.row + rows.num_rows;
   for (uint32_t row = rows.row; row < rows_end;) {
     const uint32_t first = row / kPanelRows * kPanelRows;
     const uint32_t end = std::min(first + kPanelRows, rows_end);
-    const Panel panel(codes, scales, row / kPanelRows * blocks);
+    const Panel panel(parts.codes, parts.scales, row / kPanelRows * parts.blocks);
     const PanelRows place{row - first, end - first, row - rows.row};
     for (uint32_t input = 0; input < num_inputs; input += kAvx512Inputs) {
       multiply_some<kAreHalves>(panel, place, rows, x, num_inputs, input, out);
