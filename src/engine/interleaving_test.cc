@@ -180,49 +180,43 @@ HarnessOptions cramped(const DrafterOptions& drafter) {
           .block_size = 5};
 }
 
-TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
-  Interleaving interleaving(roomy({DrafterKind::kReplay, 4}), 4);
+void run_roomy(const DrafterOptions& drafter, uint32_t seed, size_t least_forks) {
+  Interleaving interleaving(roomy(drafter), seed);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_sessions(), 500u);
-  EXPECT_GT(interleaving.num_forks(), 200u);
+  EXPECT_GT(interleaving.num_forks(), least_forks);
   EXPECT_GT(interleaving.num_stopped(), 50u);
+}
+
+void run_cramped(const DrafterOptions& drafter, uint32_t seed) {
+  Interleaving interleaving(cramped(drafter), seed);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_forks(), 100u);
+  EXPECT_GT(interleaving.num_cut_short(), 100u);
+}
+
+TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
+  run_roomy({DrafterKind::kReplay, 4}, 4, 200);
 }
 
 TEST(Interleaving, WithDraftsAndTooFewPagesAndColumns) {
-  Interleaving interleaving(cramped({DrafterKind::kRandom, 1}), 5);
-  interleaving.run(test::scaled(10'000));
-  EXPECT_GT(interleaving.num_forks(), 100u);
-  EXPECT_GT(interleaving.num_cut_short(), 100u);
+  run_cramped({DrafterKind::kRandom, 1}, 5);
 }
 
 TEST(Interleaving, WithAProgramThatDrafts) {
-  Interleaving interleaving(roomy({DrafterKind::kDflash, 1}), 6);
-  interleaving.run(test::scaled(10'000));
-  EXPECT_GT(interleaving.num_sessions(), 500u);
-  EXPECT_GT(interleaving.num_forks(), 100u);
-  EXPECT_GT(interleaving.num_stopped(), 50u);
+  run_roomy({DrafterKind::kDflash, 1}, 6, 100);
 }
 
 TEST(Interleaving, WithAProgramThatDraftsAndTooFewPagesAndColumns) {
-  Interleaving interleaving(cramped({DrafterKind::kDflash, 1}), 7);
-  interleaving.run(test::scaled(10'000));
-  EXPECT_GT(interleaving.num_forks(), 100u);
-  EXPECT_GT(interleaving.num_cut_short(), 100u);
+  run_cramped({DrafterKind::kDflash, 1}, 7);
 }
 
 TEST(Interleaving, WithMtpHeads) {
-  Interleaving interleaving(roomy({DrafterKind::kMtp, 1}), 8);
-  interleaving.run(test::scaled(10'000));
-  EXPECT_GT(interleaving.num_sessions(), 500u);
-  EXPECT_GT(interleaving.num_forks(), 100u);
-  EXPECT_GT(interleaving.num_stopped(), 50u);
+  run_roomy({DrafterKind::kMtp, 1}, 8, 100);
 }
 
 TEST(Interleaving, WithMtpHeadsAndTooFewPagesAndColumns) {
-  Interleaving interleaving(cramped({DrafterKind::kMtp, 1}), 9);
-  interleaving.run(test::scaled(10'000));
-  EXPECT_GT(interleaving.num_forks(), 100u);
-  EXPECT_GT(interleaving.num_cut_short(), 100u);
+  run_cramped({DrafterKind::kMtp, 1}, 9);
 }
 
 TEST(Interleaving, WithoutPagedCache) {
