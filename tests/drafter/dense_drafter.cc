@@ -4,27 +4,16 @@
 
 #include <cmath>
 
+#include "drafter/dense_math.h"
+
 namespace ultraspeed::test {
 
 std::vector<double> DenseDrafter::multiply(const std::string& name, const Vector& x) const {
-  const DenseWeight& weight = drafter_.weights.at(name + ".weight");
-  Vector y(weight.rows, 0.0);
-  for (uint32_t r = 0; r < weight.rows; ++r) {
-    for (uint32_t c = 0; c < weight.columns; ++c) {
-      y[r] += static_cast<double>(weight.values[size_t{r} * weight.columns + c]) * x[c];
-    }
-  }
-  return y;
+  return dense_multiply(drafter_.weights.at(name + ".weight"), x);
 }
 
 std::vector<double> DenseDrafter::norm(const std::string& name, const Vector& x) const {
-  const std::vector<float>& weight = drafter_.at(name + ".weight");
-  double sum = 0;
-  for (const double value : x) sum += value * value;
-  const double scale = 1 / std::sqrt(sum / static_cast<double>(x.size()) + 1e-5);
-  Vector y(x.size());
-  for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * scale * static_cast<double>(weight[i]);
-  return y;
+  return dense_norm(drafter_.at(name + ".weight"), x);
 }
 
 Rows DenseDrafter::heads(const Vector& x, uint32_t count) const {
@@ -36,16 +25,8 @@ Rows DenseDrafter::heads(const Vector& x, uint32_t count) const {
   return rows;
 }
 
-// Half-rotation of the first r dimensions, theta 10000.
 void DenseDrafter::rotate(Vector* head, uint32_t position) const {
-  const uint32_t r = options_.is_mimo ? options_.head_dim / 2 : options_.head_dim;
-  for (uint32_t i = 0; i < r / 2; ++i) {
-    const double angle = position * std::pow(10000.0, -2.0 * i / r);
-    const double low = (*head)[i];
-    const double high = (*head)[i + r / 2];
-    (*head)[i] = low * std::cos(angle) - high * std::sin(angle);
-    (*head)[i + r / 2] = high * std::cos(angle) + low * std::sin(angle);
-  }
+  dense_rotate(head, options_.is_mimo ? options_.head_dim / 2 : options_.head_dim, position);
 }
 
 DenseDrafter::KeyValue DenseDrafter::key_value(const std::string& layer, const Vector& x,
@@ -114,7 +95,7 @@ void DenseDrafter::feed_forward(const std::string& layer, Vector* hidden) const 
   const Vector x = norm(layer + "post_attention_layernorm", *hidden);
   Vector gate = multiply(layer + "mlp.gate_proj", x);
   const Vector up = multiply(layer + "mlp.up_proj", x);
-  for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+  dense_swiglu(&gate, up);
   const Vector down = multiply(layer + "mlp.down_proj", gate);
   for (size_t i = 0; i < down.size(); ++i) (*hidden)[i] += down[i];
 }

@@ -29,8 +29,6 @@ class DenseMtp {
  private:
   using Rows = std::vector<Vector>;
 
-  Vector multiply(const DenseWeight& weight, const Vector& x) const;
-  Vector norm(const DenseWeight& weight, const Vector& x) const;
   Vector joined(const std::string& head, const Row& row) const;
   void rotate(Vector* head, uint32_t position) const;
   Vector attend(const std::string& head, const Rows& inputs, uint32_t first) const;

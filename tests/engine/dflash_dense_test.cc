@@ -13,15 +13,13 @@
 #include "cpu/executor.h"
 #include "drafter/dense_drafter.h"
 #include "drafter/kept_taps.h"
+#include "engine/dense_sessions.h"
 #include "engine/engine.h"
 #include "model/drafter.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
 namespace {
-
-using engine::SessionId;
-using Tokens = std::vector<int32_t>;
 
 struct Counts {
   uint32_t num_blocks = 0, num_accepted = 0;
@@ -155,27 +153,8 @@ class DflashDense : public testing::TestWithParam<bool> {
     return std::move(*engine);
   }
 
-  // Three sessions, one of them penalised, and a fork of the first while they decode.
   static std::vector<Tokens> generate(engine::Engine& engine) {
-    std::vector<SessionId> ids;
-    std::map<SessionId, Tokens> texts;
-    std::vector<engine::StepEvent> events;
-    const auto step = [&] {
-      events.clear();
-      US_CHECK(engine.step(&events).has_value());
-      for (const auto& event : events) {
-        if (event.token) texts[event.session].push_back(event.token->id);
-      }
-    };
-    for (uint32_t i = 0; i < 3; ++i) {
-      ids.push_back(engine.start(prompt_of(5 + 7 * i), params_of(i)).value());
-    }
-    while (texts[ids[0]].size() < 3) step();
-    ids.push_back(engine.fork(ids[0], 99).value());
-    while (!engine.idle()) step();
-    std::vector<Tokens> result;
-    for (const SessionId id : ids) result.push_back(texts[id]);
-    return result;
+    return test::generate(engine, std::vector<Tokens>{prompt_of(5), prompt_of(12), prompt_of(19)});
   }
 
   DrafterOptions options_;
@@ -189,16 +168,6 @@ class DflashDense : public testing::TestWithParam<bool> {
       prompt.push_back(static_cast<int32_t>((size * 31 + i * 37) % 256));
     }
     return prompt;
-  }
-
-  static engine::GenerationParams params_of(uint32_t index) {
-    engine::GenerationParams params;
-    params.max_tokens = 16;
-    params.sampling.temperature = 1;
-    params.sampling.logit_bias = {{3, 2.0F}};
-    params.sampling.seed = 70 + index;
-    if (index == 2) params.sampling.presence_penalty = 0.5F;
-    return params;
   }
 
   TemporaryDirectory target_directory_, drafter_directory_;

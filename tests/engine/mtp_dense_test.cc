@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -13,14 +12,12 @@
 #include "base/check.h"
 #include "cpu/executor.h"
 #include "drafter/mtp_checker.h"
+#include "engine/dense_sessions.h"
 #include "engine/engine.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
 namespace {
-
-using engine::SessionId;
-using Tokens = std::vector<int32_t>;
 
 constexpr uint32_t kNumHeads = 3;
 constexpr double kTolerance = 1e-4;  // relative to the largest logit
@@ -87,38 +84,9 @@ class MtpModel {
   MtpChecker::Counts counts_;
 };
 
-engine::GenerationParams params_of(uint32_t index) {
-  engine::GenerationParams params;
-  params.max_tokens = 16;
-  params.sampling.temperature = 1;
-  params.sampling.logit_bias = {{3, 2.0F}};
-  params.sampling.seed = 70 + index;
-  if (index == 2) params.sampling.presence_penalty = 0.5F;
-  return params;
-}
-
-// Three sessions, one of them penalised, and a fork of the first while they decode. The window of 8
-// moves over all of them.
+// The window of 8 moves over all of them.
 std::vector<Tokens> generate(engine::Engine& engine) {
-  std::vector<SessionId> ids;
-  std::map<SessionId, Tokens> texts;
-  std::vector<engine::StepEvent> events;
-  const auto step = [&] {
-    events.clear();
-    US_CHECK(engine.step(&events).has_value());
-    for (const auto& event : events) {
-      if (event.token) texts[event.session].push_back(event.token->id);
-    }
-  };
-  for (uint32_t i = 0; i < 3; ++i) {
-    ids.push_back(engine.start(prompt_of(5 + 10 * i), params_of(i)).value());
-  }
-  while (texts[ids[0]].size() < 3) step();
-  ids.push_back(engine.fork(ids[0], 99).value());
-  while (!engine.idle()) step();
-  std::vector<Tokens> result;
-  for (const SessionId id : ids) result.push_back(texts[id]);
-  return result;
+  return test::generate(engine, std::vector<Tokens>{prompt_of(5), prompt_of(15), prompt_of(25)});
 }
 
 class MtpDense : public testing::TestWithParam<model::QkvLayout> {
