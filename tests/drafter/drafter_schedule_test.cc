@@ -7,13 +7,13 @@
 
 #include "base/check.h"
 #include "cpu/executor.h"
+#include "drafter/same_bits.h"
 #include "model/drafter.h"
 #include "plan/plan.h"
 #include "program/verify.h"
 #include "support/checkpoint_generator.h"
 #include "support/drafter_generator.h"
 #include "support/model_runner.h"
-#include "support/scale.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -31,26 +31,6 @@ DrafterOptions drafter_options(Form form) {
     options.layer_types = {"sliding_attention", "full_attention", "full_attention"};
   }
   return options;
-}
-
-// What one cycle gives: ids and logits.
-struct Cycle {
-  std::vector<int32_t> drafted, sampled;
-  std::vector<float> logits;
-  uint32_t accepted = 0;
-
-  bool operator==(const Cycle&) const = default;
-};
-
-Cycle cycle_of(std::span<const program::ColumnOutput> columns) {
-  Cycle cycle;
-  for (const program::ColumnOutput& column : columns) {
-    cycle.drafted.push_back(column.drafted_id);
-    cycle.sampled.push_back(column.token_id);
-    cycle.logits.push_back(column.logit);
-  }
-  cycle.accepted = columns[0].accepted;
-  return cycle;
 }
 
 class DrafterScheduleTest : public testing::TestWithParam<Form> {
@@ -89,24 +69,8 @@ class DrafterScheduleTest : public testing::TestWithParam<Form> {
 };
 
 TEST_P(DrafterScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
-  ModelRunner first = open({});
-  const auto expected = decode(&first, kPrompt, 3);
-  ASSERT_TRUE(expected) << expected.error().message;
-  for (const uint32_t ranks : {1u, 2u}) {
-    for (const uint32_t workers : {1u, 5u, 12u}) {
-      for (const uint32_t width : {8u, 64u}) {
-        RunnerOptions options;
-        options.num_ranks = ranks;
-        options.num_workers = workers;
-        options.width = width;
-        ModelRunner runner = open(options);
-        const auto cycles = decode(&runner, kPrompt, 3);
-        ASSERT_TRUE(cycles) << cycles.error().message;
-        EXPECT_TRUE(*cycles == *expected)
-            << ranks << " ranks x " << workers << " workers, width " << width;
-      }
-    }
-  }
+  expect_same_bits_for_every_cut([&](const RunnerOptions& options) { return open(options); },
+                                 [](ModelRunner* runner) { return decode(runner, kPrompt, 3); });
 }
 
 TEST_P(DrafterScheduleTest, TheDraftPartTakesAPartOfTheTime) {
@@ -123,22 +87,9 @@ TEST_P(DrafterScheduleTest, TheDraftPartTakesAPartOfTheTime) {
 }
 
 TEST_P(DrafterScheduleTest, RandomOrdersOverPoisonGiveTheSameBits) {
-  ModelRunner first = open({});
-  const auto expected = decode(&first, kPrompt, 2);
-  ASSERT_TRUE(expected) << expected.error().message;
-  for (const auto& [ranks, workers] : {std::pair(1u, 5u), std::pair(2u, 3u)}) {
-    RunnerOptions options;
-    options.num_ranks = ranks;
-    options.num_workers = workers;
-    options.make_executor = [seed = workers] { return cpu::make_shuffled_executor(seed); };
-    ModelRunner runner = open(options);
-    const int runs = scaled(25);  // of four steps each
-    for (int i = 0; i < runs; ++i) {
-      const auto cycles = decode(&runner, kPrompt, 2);
-      ASSERT_TRUE(cycles) << cycles.error().message;
-      ASSERT_TRUE(*cycles == *expected) << ranks << " ranks, run " << i;
-    }
-  }
+  expect_same_bits_in_random_orders(
+      25, [&](const RunnerOptions& options) { return open(options); },
+      [](ModelRunner* runner) { return decode(runner, kPrompt, 2); });  // four steps
 }
 
 // The block lies on both sides of an attention chunk's border at 512.
@@ -201,11 +152,7 @@ TEST_P(DrafterScheduleTest, SequencesInCompanyDraftAsAlone) {
   }
   const auto together = runner.step(company);
   ASSERT_TRUE(together) << together.error().message;
-  std::span<const program::ColumnOutput> rest(together->columns);
-  for (uint32_t sequence = 0; sequence < 3; ++sequence) {
-    EXPECT_TRUE(cycle_of(rest.first(num_rows[sequence])) == alone[sequence]) << sequence;
-    rest = rest.subspan(num_rows[sequence]);
-  }
+  expect_same_in_company(*together, alone);
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, DrafterScheduleTest, testing::Values(Form::kMimo, Form::kZLab),
@@ -246,13 +193,7 @@ struct Planned {
   model::DrafterConfig drafter;
 
   Planned() {
-    GeneratorOptions generator;
-    generator.intermediate_size = 1024;
-    generator.moe_intermediate_size = 256;
-    generator.num_q_heads = 16;
-    generator.num_kv_heads = 8;
-    generator.num_sliding_kv_heads = 8;
-    target = model::ModelConfig::parse("config.json", config_json(generator)).value();
+    target = model::ModelConfig::parse("config.json", config_json(eight_rank_options())).value();
     DrafterOptions options;
     options.num_kv_heads = 8;
     options.intermediate_size = 1024;

@@ -6,11 +6,11 @@
 
 #include "base/check.h"
 #include "cpu/executor.h"
+#include "drafter/same_bits.h"
 #include "plan/plan.h"
 #include "program/verify.h"
 #include "support/checkpoint_generator.h"
 #include "support/model_runner.h"
-#include "support/scale.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -18,26 +18,6 @@ namespace {
 
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27};
 constexpr uint32_t kNumHeads = 3;
-
-// What one step gives for a sequence.
-struct Cycle {
-  std::vector<int32_t> sampled, proposed;
-  std::vector<float> logits;
-  uint32_t accepted = 0;
-
-  bool operator==(const Cycle&) const = default;
-};
-
-Cycle cycle_of(std::span<const program::ColumnOutput> columns) {
-  Cycle cycle;
-  for (const program::ColumnOutput& column : columns) {
-    cycle.sampled.push_back(column.token_id);
-    cycle.logits.push_back(column.logit);
-  }
-  cycle.accepted = columns[0].accepted;
-  cycle.proposed = columns[0].proposed_ids;
-  return cycle;
-}
 
 class MtpScheduleTest : public testing::Test {
  protected:
@@ -109,44 +89,20 @@ class MtpScheduleTest : public testing::Test {
 };
 
 TEST_F(MtpScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
-  ModelRunner first = open({});
-  const auto expected = decode(&first, 5);
-  ASSERT_TRUE(expected) << expected.error().message;
-  EXPECT_EQ(expected->back().proposed.size(), kNumHeads);
-  for (const uint32_t ranks : {1u, 2u}) {
-    for (const uint32_t workers : {1u, 5u, 12u}) {
-      for (const uint32_t width : {8u, 64u}) {
-        RunnerOptions options;
-        options.num_ranks = ranks;
-        options.num_workers = workers;
-        options.width = width;
-        ModelRunner runner = open(options);
-        const auto cycles = decode(&runner, 5);
-        ASSERT_TRUE(cycles) << cycles.error().message;
-        EXPECT_TRUE(*cycles == *expected)
-            << ranks << " ranks x " << workers << " workers, width " << width;
-      }
-    }
-  }
+  expect_same_bits_for_every_cut([&](const RunnerOptions& options) { return open(options); },
+                                 [](ModelRunner* runner) {
+                                   auto cycles = decode(runner, 5);
+                                   if (cycles) {
+                                     EXPECT_EQ(cycles->back().proposed.size(), kNumHeads);
+                                   }
+                                   return cycles;
+                                 });
 }
 
 TEST_F(MtpScheduleTest, RandomOrdersOverPoisonGiveTheSameBits) {
-  ModelRunner first = open({});
-  const auto expected = decode(&first, 3);
-  ASSERT_TRUE(expected) << expected.error().message;
-  for (const auto& [ranks, workers] : {std::pair(1u, 5u), std::pair(2u, 3u)}) {
-    RunnerOptions options;
-    options.num_ranks = ranks;
-    options.num_workers = workers;
-    options.make_executor = [seed = workers] { return cpu::make_shuffled_executor(seed); };
-    ModelRunner runner = open(options);
-    const int runs = scaled(12);  // of six steps each
-    for (int i = 0; i < runs; ++i) {
-      const auto cycles = decode(&runner, 3);
-      ASSERT_TRUE(cycles) << cycles.error().message;
-      ASSERT_TRUE(*cycles == *expected) << ranks << " ranks, run " << i;
-    }
-  }
+  expect_same_bits_in_random_orders(
+      12, [&](const RunnerOptions& options) { return open(options); },
+      [](ModelRunner* runner) { return decode(runner, 3); });  // six steps
 }
 
 TEST_F(MtpScheduleTest, TheHeadsTakeAPartOfTheTime) {
@@ -180,12 +136,7 @@ TEST_F(MtpScheduleTest, SequencesInCompanyProposeAsAlone) {
   EXPECT_EQ(alone[1].proposed.size(), kNumHeads);
   const auto together = runner.step(company);
   ASSERT_TRUE(together) << together.error().message;
-  std::span<const program::ColumnOutput> rest(together->columns);
-  for (uint32_t sequence = 0; sequence < 3; ++sequence) {
-    const size_t count = steps[sequence].size();
-    EXPECT_TRUE(cycle_of(rest.first(count)) == alone[sequence]) << sequence;
-    rest = rest.subspan(count);
-  }
+  expect_same_in_company(*together, alone);
 }
 
 TEST_F(MtpScheduleTest, RefusesColumnsWithoutTheTokensAfterThem) {
@@ -211,13 +162,7 @@ struct Planned {
   model::ModelConfig target, heads;
 
   Planned() {
-    GeneratorOptions generator;
-    generator.intermediate_size = 1024;
-    generator.moe_intermediate_size = 256;
-    generator.num_q_heads = 16;
-    generator.num_kv_heads = 8;
-    generator.num_sliding_kv_heads = 8;
-    target = model::ModelConfig::parse("config.json", config_json(generator)).value();
+    target = model::ModelConfig::parse("config.json", config_json(eight_rank_options())).value();
     heads = target.mtp_stack(kNumHeads).value();
   }
 

@@ -18,13 +18,7 @@ using program::Program;
 using program::Task;
 
 Result<plan::Plan> plan_generated(uint32_t ranks, uint32_t workers, uint32_t width) {
-  GeneratorOptions generator;
-  generator.intermediate_size = 1024;
-  generator.moe_intermediate_size = 256;
-  generator.num_q_heads = 16;
-  generator.num_kv_heads = 8;
-  generator.num_sliding_kv_heads = 8;
-  const auto config = model::ModelConfig::parse("config.json", config_json(generator));
+  const auto config = model::ModelConfig::parse("config.json", config_json(eight_rank_options()));
   if (!config) return tl::unexpected(config.error());
   plan::PlanOptions options;
   options.num_ranks = ranks;

@@ -247,6 +247,16 @@ GeneratedCheckpoint generate_checkpoint(const GeneratorOptions& options) {
   return Generator(options).generate();
 }
 
+GeneratorOptions eight_rank_options() {
+  GeneratorOptions options;
+  options.intermediate_size = 1024;
+  options.moe_intermediate_size = 256;
+  options.num_q_heads = 16;
+  options.num_kv_heads = 8;
+  options.num_sliding_kv_heads = 8;
+  return options;
+}
+
 GeneratedCheckpoint generate_mtp_layers(const GeneratorOptions& options) {
   return Generator(options).generate_mtp();
 }

@@ -77,6 +77,9 @@ GeneratedCheckpoint generate_checkpoint(const GeneratorOptions& options);
 // The MTP layers alone.
 GeneratedCheckpoint generate_mtp_layers(const GeneratorOptions& options);
 
+// Of a model that 8 ranks can share.
+GeneratorOptions eight_rank_options();
+
 // Writes config.json, generation_config.json and the weights into an existing folder.
 Status write_checkpoint(const std::string& directory, const GeneratorOptions& options,
                         const GeneratedCheckpoint& checkpoint);
