@@ -3,7 +3,6 @@
 // (models/tiny-mimo). The two take turns, cycle by cycle; medians and their ratio are printed.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <random>
@@ -11,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/bench_result.h"
 #include "cpu/executor.h"
 #include "engine/engine.h"
 #include "model/drafter.h"
@@ -25,12 +25,6 @@ T value_or_exit(Result<T> result) {
   if (result) return std::move(*result);
   fmt::print(stderr, "{}\n", result.error().message);
   std::exit(1);
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 // A session with a random prompt of `num_tokens`, past it.
@@ -97,6 +91,8 @@ int main(int argc, char** argv) {
     short_ms.push_back(shorter.draft_ms());
     long_ms.push_back(longer.draft_ms());
   }
+  const double short_median = apps::median(short_ms);
+  const double long_median = apps::median(long_ms);
   fmt::print("draft part of a cycle: {:.3f} ms at 1,000 tokens, {:.3f} ms at 8,000, ratio {:.3f}\n",
-             median(short_ms), median(long_ms), median(long_ms) / median(short_ms));
+             short_median, long_median, long_median / short_median);
 }

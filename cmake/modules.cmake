@@ -75,7 +75,6 @@ endfunction()
 # add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]), where ULTRASPEED_FUZZ is on.
 # CORPUS is a folder of seed inputs, relative to the repository root; write_fuzz_list() names the
 # targets in fuzz_targets.txt for tests/fuzz/run.
-
 function(add_fuzz_target name)
   cmake_parse_arguments(ARG "" "CORPUS" "SOURCES;DEPS;LIBS" ${ARGN})
   if(NOT ULTRASPEED_FUZZ)
