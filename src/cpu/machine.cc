@@ -8,28 +8,13 @@
 #include "cpu/int8_layout.h"
 #include "cpu/topology.h"
 #include "cpu/vector_layout.h"
+#include "program/step_check.h"
 
 namespace ultraspeed::cpu {
 
 using program::Program;
 
 namespace {
-
-bool same_weights(const Program& a, const Program& b) {
-  const auto same = [](const program::WeightDecl& x, const program::WeightDecl& y) {
-    return x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.count == y.count;
-  };
-  return std::equal(a.weights.begin(), a.weights.end(), b.weights.begin(), b.weights.end(), same);
-}
-
-bool same_caches(const Program& a, const Program& b) {
-  const auto same = [](const program::CacheDecl& x, const program::CacheDecl& y) {
-    return x.num_kv_heads == y.num_kv_heads && x.head_dim == y.head_dim &&
-           x.v_head_dim == y.v_head_dim && x.ring_positions == y.ring_positions;
-  };
-  return a.kv_page_positions == b.kv_page_positions &&
-         std::equal(a.caches.begin(), a.caches.end(), b.caches.begin(), b.caches.end(), same);
-}
 
 // The layout that the shape of a weight allows; FP8 scales may yet forbid kVectors.
 WeightLayout planned_layout(const program::WeightDecl& decl, Activations activations) {
@@ -135,9 +120,8 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
                      const program::WeightReader& read_weight, Activations activations) {
   US_CHECK(!programs.empty() && ranks_.empty());
   for (const Program& program : programs) {
-    US_CHECK(program.num_ranks == programs[0].num_ranks && same_weights(program, programs[0]) &&
-                 same_caches(program, programs[0]),
-             "program '{}' does not fit '{}'", program.name, programs[0].name);
+    US_CHECK(program::share_memory(program, programs[0]), "program '{}' does not fit '{}'",
+             program.name, programs[0].name);
   }
   uint64_t arena_bytes = 0;
   for (const Program& program : programs) arena_bytes = std::max(arena_bytes, program.arena_bytes);
@@ -158,85 +142,9 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   return {};
 }
 
-namespace {
-
-// Whether column i goes on with the sequence of the one before.
-bool is_continued(std::span<const program::Column> columns, size_t i) {
-  return i > 0 && columns[i - 1].sequence == columns[i].sequence;
-}
-
-// What drafting asks of column i (program/step.h).
-Status check_drafted(const Program& program, std::span<const program::Column> columns, size_t i) {
-  const program::Column& column = columns[i];
-  const bool is_drafting = program.is_drafting();
-  if (column.is_drafted && !is_drafting) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "column {} is drafted, but program '{}' has no draft part", i, program.name);
-  }
-  const bool continues = is_continued(columns, i);
-  if (column.is_drafted && !continues) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "column {} is drafted, expected a column of sequence {} before it", i,
-                      column.sequence);
-  }
-  if (is_drafting && continues && column.position != columns[i - 1].position + 1) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "column {} is at position {} after {}; expected no gap in a draft block", i,
-                      column.position, columns[i - 1].position);
-  }
-  return {};
-}
-
-// What MTP heads ask of a sequence that ends with column i.
-Status check_followed(uint32_t num_heads, std::span<const program::Column> columns, size_t i) {
-  bool has_logits = columns[i].wants_logits;
-  for (size_t first = i; is_continued(columns, first); --first) {
-    if (columns[first].position != columns[first - 1].position + 1) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "column {} is at position {} after {}; expected no gap before MTP heads",
-                        first, columns[first].position, columns[first - 1].position);
-    }
-    has_logits |= columns[first - 1].wants_logits;
-  }
-  if (has_logits || columns[i].next_tokens.size() >= num_heads) return {};
-  return make_error(ErrorCode::kInvalidArgument,
-                    "column {} ends sequence {} without logits; expected the {} tokens after it "
-                    "for as many MTP heads, not {}",
-                    i, columns[i].sequence, num_heads, columns[i].next_tokens.size());
-}
-
-}  // namespace
-
 Status Machine::check_step(uint32_t index, const program::StepInput& input) const {
   US_CHECK(index < programs_.size());
-  const Program& program = programs_[index];
-  const size_t count = input.columns.size();
-  if (count == 0 || count > program.width) {
-    return make_error(ErrorCode::kInvalidArgument, "program '{}' takes 1 to {} columns, not {}",
-                      program.name, program.width, count);
-  }
-  const uint32_t num_heads = program.num_mtp_heads();
-  for (size_t i = 0; i < count; ++i) {
-    const program::Column& column = input.columns[i];
-    if (column.sequence >= limits_.num_sequences || column.sequence >= input.page_tables.size()) {
-      return make_error(ErrorCode::kInvalidArgument, "column {}: no sequence {}", i,
-                        column.sequence);
-    }
-    US_TRY(check_drafted(program, input.columns, i));
-    const bool is_last = i + 1 == count || !is_continued(input.columns, i + 1);
-    if (num_heads != 0 && is_last) US_TRY(check_followed(num_heads, input.columns, i));
-    const auto& pages = input.page_tables[column.sequence];
-    const uint32_t needed = column.position / program.kv_page_positions + 1;
-    const bool pages_valid =
-        pages.size() >= needed && std::all_of(pages.begin(), pages.begin() + needed,
-                                              [&](uint32_t p) { return p < limits_.num_kv_pages; });
-    if (!pages_valid) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "column {}: position {} needs {} KV pages of sequence {}, its table has {}",
-                        i, column.position, needed, column.sequence, pages.size());
-    }
-  }
-  return {};
+  return program::check_step(programs_[index], limits_, input);
 }
 
 void Machine::copy_cache(const program::CacheCopy& copy) {
