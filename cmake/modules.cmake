@@ -6,9 +6,11 @@ if(ULTRASPEED_TESTS)
 endif()
 
 add_library(ultraspeed_flags INTERFACE)
-target_compile_options(ultraspeed_flags INTERFACE
-  -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror -fno-omit-frame-pointer
+set(cxx_flags -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror -fno-omit-frame-pointer
   -ffp-contract=off)  # docs/numerics.md says where products are fused into sums
+set(cuda_flags -Werror=all-warnings --expt-relaxed-constexpr -lineinfo -fmad=false)
+target_compile_options(ultraspeed_flags INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags}>" "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")
 target_include_directories(ultraspeed_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
 if(ULTRASPEED_SANITIZE)
   target_compile_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE}
@@ -55,7 +57,7 @@ function(add_unit_test name)
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS} GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # support/scale.h
   target_compile_options(${name} PRIVATE -O1)
-  target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${ULTRASPEED_TEST_ROOT}")
   if(ULTRASPEED_SANITIZE)
     target_compile_options(${name} PRIVATE -O0)
     if(ARG_LABELS MATCHES "slow|npm|gpu" OR

@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "base/check.h"
+#include "cuda/device.h"
+#include "cuda/executor.h"
+#include "cuda/machine.h"
+#include "cuda/ops/stage.h"
+#include "cuda/step_image.h"
+#include "program/step_check.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+// A program's graph and what times its parts.
+struct Recorded {
+  GraphExec graph;
+  Event begin, draft_end, heads_begin, end;
+  bool has_draft = false, has_heads = false;
+};
+
+bool ends_draft(const program::Stage& stage) {
+  const auto* propose = std::get_if<program::ProposeOperands>(&stage.operands);
+  return propose != nullptr && propose->accepted == program::kNoId;
+}
+
+bool begins_heads(const program::Stage& stage) {
+  const auto* follow = std::get_if<program::FollowOperands>(&stage.operands);
+  return follow != nullptr && follow->distance == 1;
+}
+
+uint32_t vocab_size_of(const program::Program& program) {
+  for (const program::Stage& stage : program.stages) {
+    const auto* sample = std::get_if<program::SampleOperands>(&stage.operands);
+    if (sample != nullptr) return sample->vocab_size;
+  }
+  return 0;
+}
+
+class GraphExecutor final : public program::Executor {
+ public:
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight) override {
+    US_ASSIGN(stream_, make_stream());
+    US_ASSIGN(step_, StepImage::make());
+    US_TRY(machine_.load(std::move(programs), limits, read_weight));
+    for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
+      US_ASSIGN(Recorded recorded, record(i));
+      recorded_.push_back(std::move(recorded));
+    }
+    return {};
+  }
+
+  Status run(uint32_t index, const program::StepInput& input,
+             program::StepOutput* output) override {
+    US_CHECK(index < recorded_.size());
+    const program::Program& program = machine_.programs()[index];
+    US_TRY(program::check_step(program, machine_.limits(), input));
+    for (const program::Column& column : input.columns) {
+      if (!column.wants_logits) continue;
+      US_TRY(program::check_sampling(column.sampling, column.position, vocab_size_of(program)));
+    }
+    US_TRY(step_->upload(input, program.num_mtp_heads(), stream_.get()));
+    US_TRY(cuda_status(cudaGraphLaunch(recorded_[index].graph.get(), stream_.get()),
+                       "starting a step"));
+    US_TRY(step_->download(stream_.get()));
+    US_TRY(cuda_status(cudaStreamSynchronize(stream_.get()), "running a step"));
+    US_TRY(step_->read(input, output));
+    US_ASSIGN(output->draft_s, draft_seconds(recorded_[index]));
+    return {};
+  }
+
+  Status copy_cache(const program::CacheCopy& copy) override {
+    return machine_.copy_cache(copy, stream_.get());
+  }
+
+ private:
+  Result<Recorded> record(uint32_t index) {
+    const program::Program& program = machine_.programs()[index];
+    Recorded recorded;
+    for (Event* event :
+         {&recorded.begin, &recorded.draft_end, &recorded.heads_begin, &recorded.end}) {
+      US_ASSIGN(*event, make_event());
+    }
+    for (const program::Stage& stage : program.stages) {
+      recorded.has_draft |= ends_draft(stage);
+      recorded.has_heads |= begins_heads(stage);
+    }
+    US_TRY(cuda_status(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal),
+                       "recording"));
+    const Status launched = launch_stages(index, recorded);
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_.get(), &graph);
+    const Graph owner(graph);
+    US_TRY(launched);
+    US_TRY(cuda_status(ended, fmt::format("recording program '{}'", program.name)));
+    cudaGraphExec_t exec = nullptr;
+    US_TRY(cuda_status(cudaGraphInstantiate(&exec, graph, 0),
+                       fmt::format("preparing program '{}'", program.name)));
+    recorded.graph = GraphExec(exec);
+    return recorded;
+  }
+
+  Status launch_stages(uint32_t index, const Recorded& recorded) {
+    const program::Program& program = machine_.programs()[index];
+    const ProgramMemory& memory = machine_.memory(index);
+    StageLaunch launch;
+    launch.machine = machine_.view();
+    launch.buffer_offsets = memory.buffer_offsets.as<const uint64_t>();
+    launch.step = step_->device_view();
+    launch.stream = stream_.get();
+    if (recorded.has_draft) US_TRY(mark(recorded.begin));
+    for (uint32_t i = 0; i < program.stages.size(); ++i) {
+      const program::Stage& stage = program.stages[i];
+      launch.tasks = memory.tasks.as<const RankTask>() + memory.first_task[i];
+      launch.num_tasks = memory.first_task[i + 1] - memory.first_task[i];
+      launch.follows_stage = i > 0 && !begins_heads(stage) && !ends_draft(program.stages[i - 1]);
+      if (begins_heads(stage)) US_TRY(mark(recorded.heads_begin));
+      const cudaError_t error = std::visit(
+          [&](const auto& operands) { return launch_stage(operands, launch); }, stage.operands);
+      US_TRY(cuda_status(error, fmt::format("recording stage '{}'", stage.name)));
+      if (ends_draft(stage)) US_TRY(mark(recorded.draft_end));
+    }
+    if (recorded.has_heads) US_TRY(mark(recorded.end));
+    return {};
+  }
+
+  // A node of the graph that records the time.
+  Status mark(const Event& event) {
+    return cuda_status(
+        cudaEventRecordWithFlags(event.get(), stream_.get(), cudaEventRecordExternal),
+        "recording an event");
+  }
+
+  static Result<double> draft_seconds(const Recorded& recorded) {
+    double milliseconds = 0;
+    const auto add = [&](const Event& begin, const Event& end) {
+      float elapsed = 0;
+      const cudaError_t error = cudaEventElapsedTime(&elapsed, begin.get(), end.get());
+      milliseconds += elapsed;
+      return cuda_status(error, "timing a step");
+    };
+    if (recorded.has_draft) US_TRY(add(recorded.begin, recorded.draft_end));
+    if (recorded.has_heads) US_TRY(add(recorded.heads_begin, recorded.end));
+    return milliseconds / 1000;
+  }
+
+  Machine machine_;
+  Stream stream_;
+  std::optional<StepImage> step_;
+  std::vector<Recorded> recorded_;  // [program]
+};
+
+}  // namespace
+
+std::unique_ptr<program::Executor> make_graph_executor() {
+  return std::make_unique<GraphExecutor>();
+}
+
+Result<program::DeviceLimits> device_limits(int index) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count <= index) {
+    return make_error(ErrorCode::kNotFound,
+                      "GPU {} is needed, {} found ({}); is the NVIDIA driver loaded, and does "
+                      "CUDA_VISIBLE_DEVICES show the GPU?",
+                      index, error == cudaSuccess ? count : 0, cudaGetErrorString(error));
+  }
+  cudaDeviceProp properties;
+  US_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "asking for the GPU's limits"));
+  if (properties.major != 9 || properties.minor != 0) {
+    return make_error(ErrorCode::kUnsupported,
+                      "GPU {} ({}) has compute capability {}.{}; this build needs 9.0 (H100, H200)",
+                      index, properties.name, properties.major, properties.minor);
+  }
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  US_TRY(cuda_status(cudaSetDevice(index), "choosing the GPU"));
+  US_TRY(cuda_status(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for free memory"));
+  program::DeviceLimits limits;
+  limits.name = properties.name;
+  limits.num_workers = static_cast<uint32_t>(properties.multiProcessorCount);
+  limits.weight_page_bytes = 17'408;
+  limits.ring_pages = 12;
+  limits.memory_bytes = free_bytes;
+  return limits;
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,176 @@
+#include "cuda/machine.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "base/check.h"
+#include "program/step_check.h"
+
+namespace ultraspeed::cuda {
+
+using program::Program;
+
+namespace {
+
+constexpr uint64_t kMatrixAlignment = 256;
+
+template <class T>
+Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what) {
+  US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(values.size_bytes()));
+  US_TRY(cuda_status(
+      cudaMemcpy(memory.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice), what));
+  return memory;
+}
+
+uint64_t aligned_matrix_bytes(const program::WeightDecl& decl) {
+  return (decl.matrix_bytes() + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
+}
+
+// Rings of all sequences, or all pages.
+uint64_t cache_positions(const Program& program, const program::CacheDecl& decl,
+                         const program::CacheLimits& limits) {
+  return decl.ring_positions != 0 ? uint64_t{limits.num_sequences} * decl.ring_positions
+                                  : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+}
+
+}  // namespace
+
+Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
+                     const program::WeightReader& read_weight) {
+  US_CHECK(!programs.empty() && ranks_.empty());
+  programs_ = std::move(programs);
+  limits_ = limits;
+  const Program& first = programs_[0];
+  US_CHECK(first.num_ranks <= kMaxRanks, "{} ranks", first.num_ranks);
+  for (const Program& program : programs_) {
+    US_CHECK(program::share_memory(program, first), "program '{}' does not fit '{}'", program.name,
+             first.name);
+  }
+  view_.num_ranks = first.num_ranks;
+  view_.hidden_size = first.hidden_size;
+  view_.kv_page_positions = first.kv_page_positions;
+  ranks_.resize(first.num_ranks);
+  for (uint32_t rank = 0; rank < first.num_ranks; ++rank) US_TRY(load_rank(rank, read_weight));
+  for (const Program& program : programs_) US_TRY(load_program(program));
+  return cuda_status(cudaDeviceSynchronize(), "loading the weights");
+}
+
+Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weight) {
+  RankMemory& memory = ranks_[rank];
+  uint64_t arena_bytes = 0;
+  for (const Program& program : programs_) arena_bytes = std::max(arena_bytes, program.arena_bytes);
+  US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes));
+  US_TRY(load_weights(rank, read_weight));
+  US_TRY(make_caches(rank));
+  view_.ranks[rank] = {memory.arena.as<float>(), memory.weight_table.as<Weight>(),
+                       memory.cache_table.as<Cache>()};
+  // All bits set are NaNs: a read of what was not written shows in the results.
+  return cuda_status(cudaMemset(memory.arena.data(), 0xff, arena_bytes), "clearing activations");
+}
+
+Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_weight) {
+  const Program& program = programs_[0];
+  uint64_t size_bytes = 0;
+  uint64_t largest_bytes = 0;
+  for (const program::WeightDecl& decl : program.weights) {
+    size_bytes += decl.count * aligned_matrix_bytes(decl);
+    largest_bytes = std::max(largest_bytes, decl.matrix_bytes());
+  }
+  US_ASSIGN(ranks_[rank].weights, DeviceMemory::allocate(size_bytes));
+  US_ASSIGN(const PinnedMemory staging, PinnedMemory::allocate(largest_bytes));
+  std::byte* next = ranks_[rank].weights.data();
+  std::vector<Weight> table;
+  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
+    const program::WeightDecl& decl = program.weights[id];
+    table.push_back({next, aligned_matrix_bytes(decl), decl.rows, decl.cols, decl.format});
+    for (uint32_t index = 0; index < decl.count; ++index) {
+      US_TRY(read_weight(rank, id, index, {staging.data(), decl.matrix_bytes()}));
+      US_TRY(
+          cuda_status(cudaMemcpy(next, staging.data(), decl.matrix_bytes(), cudaMemcpyHostToDevice),
+                      fmt::format("copying {} to the device", decl.name)));
+      next += aligned_matrix_bytes(decl);
+    }
+  }
+  US_ASSIGN(ranks_[rank].weight_table, to_device(std::span<const Weight>(table), "weights"));
+  return {};
+}
+
+Status Machine::make_caches(uint32_t rank) {
+  const Program& program = programs_[0];
+  RankMemory& memory = ranks_[rank];
+  std::vector<Cache> table;
+  for (const program::CacheDecl& decl : program.caches) {
+    const uint64_t rows = cache_positions(program, decl, limits_) * decl.num_kv_heads;
+    for (auto& [size, list] :
+         {std::pair(decl.head_dim, &memory.keys), std::pair(decl.v_head_dim, &memory.values)}) {
+      const uint64_t size_bytes = rows * size * sizeof(float);
+      US_ASSIGN(DeviceMemory cache, DeviceMemory::allocate(size_bytes));
+      US_TRY(cuda_status(cudaMemset(cache.data(), 0xff, size_bytes), "clearing a KV cache"));
+      list->push_back(std::move(cache));
+    }
+    table.push_back(
+        {memory.keys.back().as<float>(), memory.values.back().as<float>(), decl.ring_positions});
+  }
+  US_ASSIGN(memory.cache_table, to_device(std::span<const Cache>(table), "KV caches"));
+  return {};
+}
+
+Status Machine::load_program(const Program& program) {
+  ProgramMemory memory;
+  std::vector<uint64_t> offsets;
+  for (const program::BufferDecl& buffer : program.buffers) {
+    offsets.push_back(buffer.offset_bytes / sizeof(float));
+  }
+  std::vector<std::vector<RankTask>> by_stage(program.stages.size());
+  for (uint32_t list = 0; list < program.lists.size(); ++list) {
+    for (const program::Task& task : program.lists[list]) {
+      by_stage[task.stage].push_back({task, list / program.num_workers});
+    }
+  }
+  std::vector<RankTask> tasks;
+  for (const std::vector<RankTask>& of_stage : by_stage) {
+    memory.first_task.push_back(static_cast<uint32_t>(tasks.size()));
+    tasks.insert(tasks.end(), of_stage.begin(), of_stage.end());
+  }
+  memory.first_task.push_back(static_cast<uint32_t>(tasks.size()));
+  US_ASSIGN(memory.buffer_offsets, to_device(std::span<const uint64_t>(offsets), "buffers"));
+  US_ASSIGN(memory.tasks, to_device(std::span<const RankTask>(tasks), "tasks"));
+  program_memory_.push_back(std::move(memory));
+  return {};
+}
+
+Status Machine::copy_cache(const program::CacheCopy& copy, cudaStream_t stream) {
+  const Program& program = programs_[0];
+  US_CHECK(std::max(copy.from_sequence, copy.to_sequence) < limits_.num_sequences,
+           "sequences {} to {}, of {}", copy.from_sequence, copy.to_sequence,
+           limits_.num_sequences);
+  for (const auto& [from, to] : copy.pages) {
+    US_CHECK(std::max(from, to) < limits_.num_kv_pages, "pages {} to {}, of {}", from, to,
+             limits_.num_kv_pages);
+  }
+  // Rows [to, to + 1) * size over [from, from + 1) * size.
+  const auto copy_rows = [&](const DeviceMemory& cache, uint64_t size_bytes, uint64_t from,
+                             uint64_t to) {
+    return cuda_status(
+        cudaMemcpyAsync(cache.data() + to * size_bytes, cache.data() + from * size_bytes,
+                        size_bytes, cudaMemcpyDeviceToDevice, stream),
+        "copying a KV cache");
+  };
+  for (const RankMemory& rank : ranks_) {
+    for (program::CacheId id = 0; id < program.caches.size(); ++id) {
+      const program::CacheDecl& decl = program.caches[id];
+      const bool is_ring = decl.ring_positions != 0;
+      const uint64_t row = sizeof(float) * decl.num_kv_heads *
+                           (is_ring ? decl.ring_positions : program.kv_page_positions);
+      const std::pair<uint32_t, uint32_t> ring(copy.from_sequence, copy.to_sequence);
+      for (const auto& [from, to] : is_ring ? std::span(&ring, 1) : copy.pages) {
+        US_TRY(copy_rows(rank.keys[id], row * decl.head_dim, from, to));
+        US_TRY(copy_rows(rank.values[id], row * decl.v_head_dim, from, to));
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace ultraspeed::cuda

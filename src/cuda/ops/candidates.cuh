@@ -1,0 +1,170 @@
+// The tokens that a column may choose, as Sample narrows them down. Top-k and top-p keep the first
+// tokens in order, hence everything from some key on; min-p is looked at with each token.
+#pragma once
+
+#include <cstdint>
+
+#include "base/philox.h"
+#include "cuda/ops/sorted_tokens.cuh"
+
+namespace ultraspeed::cuda {
+
+struct CandidatesShared {
+  SortShared sort;
+  double weights[kBatchTokens];
+  double reduced[kTaskWarps];
+};
+
+// Standard Gumbel noise (base/philox.h).
+inline __device__ double gumbel_noise(uint32_t bits) {
+  return -log(-log(uniform_from_bits(bits)));
+}
+
+// All threads of the block call these together. REQUIRES: a temperature above 0, top_p > 0, 0 <=
+// min_p < 1; `largest` is the largest value, and finite.
+class Candidates {
+ public:
+  __device__ Candidates(const TokenValues& values, float largest, const StepColumn& sampling,
+                        CandidatesShared* shared)
+      : values_(values),
+        largest_(largest),
+        temperature_(sampling.temperature),
+        min_p_(sampling.min_p),
+        shared_(shared) {
+    keep_top_k(sampling.top_k);
+    keep_top_p(sampling.top_p);
+  }
+
+  // The argmax of x + noise.
+  __device__ uint32_t choose(uint64_t seed, uint32_t position) const {
+    return noisiest(seed, position, kNoId, [&](float value) { return log_weight(value); });
+  }
+
+  // A token's probability.
+  __device__ double probability(uint32_t id, double sum) const {
+    const float value = values_.of(id, values_.logits[id]);
+    return contains(key_of(value, id), value) ? weight(value) / sum : 0;
+  }
+
+  // The sum of the weights exp(x - largest x).
+  __device__ double sum_of_weights() const {
+    double sum = 0;
+    for_each_token(values_, [&](uint32_t id, float value) {
+      if (contains(key_of(value, id), value)) sum += weight(value);
+    });
+    return block_sum(sum, shared_->reduced);
+  }
+
+  // What replaces the proposed token: another one by its probability.
+  __device__ uint32_t recover(uint64_t seed, uint32_t position, uint32_t proposed,
+                              double sum) const {
+    return noisiest(seed, position, proposed,
+                    [&](float value) { return log(weight(value) / sum); });
+  }
+
+ private:
+  __device__ double log_weight(float value) const { return (value - largest_) / temperature_; }
+  __device__ double weight(float value) const { return exp(log_weight(value)); }
+  __device__ bool contains(uint64_t key, float value) const {
+    return key >= least_key_ && (min_p_ <= 0 || weight(value) >= min_p_);
+  }
+
+  __device__ void keep_top_k(uint32_t top_k) {
+    if (top_k == 0 || top_k >= values_.vocab_size) return;
+    SortedTokens tokens(values_, static_cast<float>(largest_), &shared_->sort);
+    for (uint32_t taken = 0;;) {
+      const uint32_t count = tokens.next(top_k - taken);
+      if (taken + count >= top_k) {
+        least_key_ = tokens.key(top_k - taken - 1);
+        return;
+      }
+      taken += count;
+    }
+  }
+
+  // The batches grow as those of the CPU do.
+  __device__ void keep_top_p(double top_p) {
+    if (top_p >= 1) return;
+    const double enough = top_p * sum_before_min_p();
+    SortedTokens tokens(values_, static_cast<float>(largest_), &shared_->sort);
+    double reached = 0;
+    for (uint32_t taken = 0; tokens.num_left() > 0;) {
+      const uint32_t count = tokens.next(max(64, 3 * taken));
+      for (uint32_t i = threadIdx.x; i < count; i += kTaskThreads) {
+        shared_->weights[i] = weight(value_of(tokens.key(i)));
+      }
+      __syncthreads();
+      for (uint32_t i = 0; i < count; ++i) {
+        if (tokens.key(i) < least_key_) return;
+        reached += shared_->weights[i];
+        if (reached < enough) continue;
+        least_key_ = tokens.key(i);
+        return;
+      }
+      taken += count;
+    }
+  }
+
+  __device__ double sum_before_min_p() const {
+    double sum = 0;
+    for_each_token(values_, [&](uint32_t id, float value) {
+      if (key_of(value, id) >= least_key_) sum += weight(value);
+    });
+    return block_sum(sum, shared_->reduced);
+  }
+
+  // The candidate, but for `excluded`, with the largest log_of(value) + noise, the lower id of
+  // equals. A thread takes tokens that share a Philox group, and skips what could not win.
+  template <class LogOf>
+  __device__ uint32_t noisiest(uint64_t seed, uint32_t position, uint32_t excluded,
+                               const LogOf& log_of) const {
+    const double nothing = static_cast<double>(minus_infinity());
+    double best = nothing;
+    uint32_t best_id = kNoId;
+    for (uint32_t group = threadIdx.x; 4 * group < values_.vocab_size; group += kTaskThreads) {
+      PhiloxCounter words = {};
+      bool has_words = false;
+#pragma unroll
+      for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t id = 4 * group + i;
+        if (id >= values_.vocab_size || id == excluded) continue;
+        const float value = values_.of(id, values_.logits[id]);
+        if (!contains(key_of(value, id), value)) continue;
+        const double x = log_of(value);
+        if (x + kMaxGumbel < best) continue;
+        if (!has_words) words = random_group(seed, position, group);
+        has_words = true;
+        const double noisy = x + gumbel_noise(words[i]);
+        if (noisy <= best) continue;
+        best = noisy;
+        best_id = id;
+      }
+    }
+    const double most = block_max(best, shared_->reduced);
+    const uint64_t winner = most > nothing && best == most ? best_id : kNoId;
+    const auto id = static_cast<uint32_t>(block_min(winner, shared_->sort.reduced));
+    return id == kNoId ? excluded : id;
+  }
+
+  const TokenValues& values_;
+  double largest_;
+  double temperature_;
+  double min_p_;
+  CandidatesShared* shared_;
+  uint64_t least_key_ = 0;
+};
+
+// The proposed token with its probability, else what replaces it: cpu/ops/rejection.h with a draft
+// that was proposed without chance.
+inline __device__ uint32_t verify_proposed(const Candidates& candidates,
+                                           const StepColumn& sampling) {
+  const auto proposed = static_cast<uint32_t>(sampling.proposed_token_id);
+  const uint64_t accept_seed = seed_for(sampling.seed, RandomPurpose::kAcceptDraft);
+  const uint64_t recover_seed = seed_for(sampling.seed, RandomPurpose::kRecoverToken);
+  const double sum = candidates.sum_of_weights();
+  const double uniform = random_uniform(accept_seed, sampling.position, 0);
+  if (uniform < candidates.probability(proposed, sum)) return proposed;
+  return candidates.recover(recover_seed, sampling.position, proposed, sum);
+}
+
+}  // namespace ultraspeed::cuda

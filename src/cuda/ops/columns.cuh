@@ -1,0 +1,73 @@
+// The columns of a buffer, normalised or not, as inputs of products.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/context.cuh"
+#include "cuda/ops/dot.cuh"
+#include "cuda/ops/product.cuh"
+
+namespace ultraspeed::cuda {
+
+// What RMSNorm multiplies a vector with before its weight.
+inline __device__ float rms_factor(float squares, uint32_t size, float epsilon) {
+  return 1.0F / sqrtf(squares / static_cast<float>(size) + epsilon);
+}
+
+// Element k of norm(buffer[t]), [num_columns, size]. Blocks make one together.
+class NormedColumns {
+ public:
+  // factors: shared, [num_columns]. Ends with a barrier.
+  __device__ NormedColumns(const OpContext& context, const program::NormRef& norm,
+                           program::BufferId buffer, uint32_t size, float* factors)
+      : rows_(context.buffer(buffer)),
+        weight_(context.vector(norm.weight)),
+        factors_(factors),
+        size_(size) {
+    if (weight_ == nullptr) return;
+    for (uint32_t t0 = 0; t0 < context.num_columns(); t0 += kHalfWarps) {
+      const uint32_t t = t0 + half_warp();
+      const float* x = rows_ + uint64_t{min(t, context.num_columns() - 1)} * size;
+      const float squares = dot(x, x, size);
+      if (t < context.num_columns()) factors[t] = rms_factor(squares, size, norm.epsilon);
+    }
+    __syncthreads();
+  }
+
+  __device__ float operator()(uint32_t t, uint32_t k) const {
+    const float x = rows_[uint64_t{t} * size_ + k];
+    return weight_ == nullptr ? x : weight_[k] * (x * factors_[t]);
+  }
+
+ private:
+  const float* rows_;
+  const float* weight_;
+  const float* factors_;
+  uint32_t size_;
+};
+
+// The columns t with is_wanted(t), ascending.
+struct ColumnList {
+  uint32_t count;
+  uint16_t columns[kMaxColumns];
+
+  // In shared memory, by the whole block; ends with a barrier.
+  template <class Predicate>
+  __device__ void fill(uint32_t num_columns, const Predicate& is_wanted) {
+    if (threadIdx.x < kWarpThreads) {
+      uint32_t found = 0;
+      for (uint32_t t0 = 0; t0 < num_columns; t0 += kWarpThreads) {
+        const uint32_t t = t0 + threadIdx.x;
+        const bool wanted = t < num_columns && is_wanted(t);
+        const uint32_t mask = __ballot_sync(~0u, wanted);
+        const uint32_t before = __popc(mask & ((1u << threadIdx.x) - 1));
+        if (wanted) columns[found + before] = static_cast<uint16_t>(t);
+        found += __popc(mask);
+      }
+      if (threadIdx.x == 0) count = found;
+    }
+    __syncthreads();
+  }
+};
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,179 @@
+// Sample: from a column's logits to the token that is chosen after it. cpu/ops/sample.h has the
+// steps; this is their twin, a block a column. Logits are never written.
+#pragma once
+
+#include "cuda/ops/candidates.cuh"
+
+namespace ultraspeed::cuda {
+
+// The largest vocabulary whose tokens can be adjusted.
+inline constexpr uint32_t kMaxAdjustedVocabulary = 1u << 19;
+
+struct SampleShared {
+  CandidatesShared candidates;
+  float pieces[kHalfWarps];
+  uint32_t adjusted_bits[kMaxAdjustedVocabulary / 32];
+};
+
+template <>
+inline constexpr uint32_t kSharedBytes<program::SampleOperands> = sizeof(SampleShared);
+
+// One column. All threads of the block call its functions together and get the same results.
+// REQUIRES: adjustments, mask, forced and proposed token fit the vocabulary.
+class ColumnSampler {
+ public:
+  __device__ ColumnSampler(const OpContext& context, const program::SampleOperands& op, uint32_t t,
+                           SampleShared* shared)
+      : context_(context),
+        column_(context.column(t)),
+        shared_(shared),
+        raw_{context.buffer(op.logits) + uint64_t{t} * op.vocab_size, op.vocab_size},
+        values_(raw_),
+        result_(context.step().results[t]) {}
+
+  // The chosen token, or 0 where it reports an error.
+  __device__ uint32_t run() {
+    const uint64_t best = largest_key(raw_, shared_->candidates.sort.reduced);
+    const float largest = raw_.logits[id_of(best)];
+    if (!(largest < -minus_infinity())) return fail(SampleError::kLogit, id_of(best), largest);
+    if (largest == minus_infinity()) return fail(SampleError::kNoLogit, id_of(best), largest);
+    const double log_sum = log_sum_exp(largest);
+    uint32_t token_id = 0;
+    if (column_.forced_token_id >= 0) {
+      token_id = static_cast<uint32_t>(column_.forced_token_id);
+    } else {
+      const uint64_t adjusted_best = adjust(best);
+      if (adjusted_best == 0) return 0;
+      token_id = choose(adjusted_best);
+    }
+    if (threadIdx.x == 0) {
+      result_.token_id = static_cast<int32_t>(token_id);
+      result_.logprob = logprob(token_id, log_sum);
+      result_.logit = raw_.logits[token_id];
+      result_.error = SampleError::kNone;
+    }
+    store_logprobs(largest, log_sum);
+    return token_id;
+  }
+
+ private:
+  __device__ uint32_t fail(SampleError error, uint32_t token_id, float value) {
+    if (threadIdx.x == 0) {
+      result_.error = error;
+      result_.error_token = token_id;
+      result_.error_value = value;
+    }
+    return 0;
+  }
+
+  __device__ float logprob(uint32_t id, double log_sum) const {
+    return static_cast<float>(raw_.logits[id] - log_sum);
+  }
+
+  // log_sum such that logit - log_sum is the log-probability: pieces of 1024 tokens, each by a
+  // half-warp, added in order. expf() is within 1 ulp, as the CPU's is.
+  __device__ double log_sum_exp(float largest) const {
+    constexpr uint32_t kPiece = 1024;
+    double sum = 0;
+    for (uint32_t first = 0; first < raw_.vocab_size; first += kHalfWarps * kPiece) {
+      const uint32_t begin = first + half_warp() * kPiece;
+      const uint32_t end = min(raw_.vocab_size, begin + kPiece);
+      float lane_sum = 0;
+#pragma unroll 8
+      for (uint32_t id = begin + dot_lane(); id < end; id += kDotLanes) {
+        lane_sum += expf(raw_.logits[id] - largest);
+      }
+      const float piece = half_warp_tree(lane_sum);
+      __syncthreads();  // the pieces before have been added
+      if (dot_lane() == 0) shared_->pieces[half_warp()] = piece;
+      __syncthreads();
+      for (uint32_t i = 0; i < kHalfWarps; ++i) sum += shared_->pieces[i];
+    }
+    return largest + log(sum);
+  }
+
+  // Lets values_ apply adjustments and mask. Returns the key of the first of the largest values, or
+  // 0 where it reports an error.
+  __device__ uint64_t adjust(uint64_t raw_best) {
+    const bool is_masked = column_.first_mask_word != kNoId;
+    if (column_.num_adjustments == 0 && !is_masked) return raw_best;
+    if (column_.num_adjustments > 0 && !set_adjustments()) return 0;
+    if (is_masked) {
+      values_.mask = context_.step().mask_words + column_.first_mask_word;
+      uint64_t num_allowed = 0;
+      for (uint32_t id = threadIdx.x; id < values_.vocab_size; id += kTaskThreads) {
+        num_allowed += values_.is_allowed(id) ? 1 : 0;
+      }
+      if (block_sum(num_allowed, shared_->candidates.sort.reduced) == 0) {
+        return fail(SampleError::kNothingAllowed, 0, 0);
+      }
+    }
+    const uint64_t best = largest_key(values_, shared_->candidates.sort.reduced);
+    if (value_of(best) > minus_infinity()) return best;
+    return fail(SampleError::kNoAdjustedLogit, id_of(best), minus_infinity());
+  }
+
+  // Returns whether the adjusted logits are numbers.
+  __device__ bool set_adjustments() {
+    values_.adjustments = context_.step().adjustments + column_.first_adjustment;
+    values_.num_adjustments = column_.num_adjustments;
+    values_.adjusted_bits = shared_->adjusted_bits;
+    __syncthreads();  // of the column before
+    for (uint32_t i = threadIdx.x; i * 32 < values_.vocab_size; i += kTaskThreads) {
+      shared_->adjusted_bits[i] = 0;
+    }
+    __syncthreads();
+    uint64_t first_bad = kNoId;
+    for (uint32_t i = threadIdx.x; i < values_.num_adjustments; i += kTaskThreads) {
+      const auto id = static_cast<uint32_t>(values_.adjustments[i].token_id);
+      atomicOr(&shared_->adjusted_bits[id / 32], 1u << id % 32);
+      const float value = values_.adjusted(id, raw_.logits[id]);
+      if (!(value < -minus_infinity())) first_bad = min(first_bad, uint64_t{id});
+    }
+    // Its barriers also show all bits to all threads.
+    const auto bad = static_cast<uint32_t>(block_min(first_bad, shared_->candidates.sort.reduced));
+    if (bad == kNoId) return true;
+    fail(SampleError::kAdjustedLogit, bad, values_.adjusted(bad, raw_.logits[bad]));
+    return false;
+  }
+
+  __device__ uint32_t choose(uint64_t best) const {
+    if (column_.temperature == 0) return id_of(best);
+    const Candidates candidates(values_, value_of(best), column_, &shared_->candidates);
+    if (column_.proposed_token_id >= 0) return verify_proposed(candidates, column_);
+    return candidates.choose(column_.seed, column_.position);
+  }
+
+  __device__ void store_logprobs(float largest, double log_sum) const {
+    const uint32_t wanted = min(column_.num_logprobs, raw_.vocab_size);
+    Logprob* to = context_.step().logprobs + column_.first_logprob;
+    SortedTokens tokens(raw_, largest, &shared_->candidates.sort);
+    for (uint32_t taken = 0; taken < wanted;) {
+      const uint32_t count = min(tokens.next(wanted - taken), wanted - taken);
+      for (uint32_t i = threadIdx.x; i < count; i += kTaskThreads) {
+        const uint32_t id = id_of(tokens.key(i));
+        to[taken + i] = {static_cast<int32_t>(id), logprob(id, log_sum)};
+      }
+      taken += count;
+    }
+  }
+
+  const OpContext& context_;
+  const StepColumn& column_;
+  SampleShared* shared_;
+  const TokenValues raw_;
+  TokenValues values_;
+  ColumnResult& result_;
+};
+
+inline __device__ void run_op(const OpContext& context, const program::SampleOperands& op) {
+  auto* shared = reinterpret_cast<SampleShared*>(context.shared_memory);
+  const uint32_t end = min(context.row_end(), context.num_columns());
+  for (uint32_t t = context.task.row_begin; t < end; ++t) {
+    if (context.column(t).wants_logits == 0) continue;
+    const uint32_t token_id = ColumnSampler(context, op, t, shared).run();
+    if (threadIdx.x == 0) context.words(op.sampled)[t] = token_id;
+  }
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,49 @@
+// The kernel of a stage: every block runs one of its tasks. A .cu file that has included the
+// run_op() of an opcode (ops/NAME.cuh) defines its launch with US_DEFINE_LAUNCH.
+#pragma once
+
+#include "cuda/ops/context.cuh"
+#include "cuda/ops/stage.h"
+
+namespace ultraspeed::cuda {
+
+template <class Op>
+__global__ void __launch_bounds__(kTaskThreads)
+    stage_kernel(const __grid_constant__ StageLaunch launch, const __grid_constant__ Op op) {
+  extern __shared__ __align__(16) std::byte shared[];
+  // The next stage's blocks may be placed now; they wait here until this stage is done.
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
+  const RankTask& of_block = launch.tasks[blockIdx.x];
+  const OpContext context(launch.machine, launch.buffer_offsets, *launch.step, of_block.task,
+                          of_block.rank, shared);
+  run_op(context, op);
+}
+
+template <class Op>
+cudaError_t launch_tasks(const Op& op, const StageLaunch& launch) {
+  constexpr uint32_t kBytes = kSharedBytes<Op>;
+  if constexpr (kBytes > 48 * 1024) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(stage_kernel<Op>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+    if (error != cudaSuccess) return error;
+  }
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = launch.num_tasks;
+  config.blockDim = kTaskThreads;
+  config.dynamicSmemBytes = kBytes;
+  config.stream = launch.stream;
+  config.attrs = &attribute;
+  config.numAttrs = launch.follows_stage ? 1 : 0;
+  return cudaLaunchKernelEx(&config, stage_kernel<Op>, launch, op);
+}
+
+#define US_DEFINE_LAUNCH(name)                                                             \
+  cudaError_t launch_stage(const program::name##Operands& op, const StageLaunch& launch) { \
+    return launch_tasks(op, launch);                                                       \
+  }
+
+}  // namespace ultraspeed::cuda

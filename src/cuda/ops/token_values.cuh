@@ -1,0 +1,77 @@
+// The logits of a column as the steps of sampling see them: as they are, or adjusted and masked on
+// the fly.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/softmax_state.cuh"
+#include "cuda/ops/token_order.cuh"
+
+namespace ultraspeed::cuda {
+
+struct TokenValues {
+  const float* logits = nullptr;  // [vocab_size]
+  uint32_t vocab_size = 0;
+  const uint64_t* mask = nullptr;               // tokens that may be chosen; nullptr: all
+  const StepAdjustment* adjustments = nullptr;  // by ascending id
+  uint32_t num_adjustments = 0;
+  const uint32_t* adjusted_bits = nullptr;  // shared; ids that have adjustments; nullptr: none
+
+  __device__ bool is_allowed(uint32_t id) const {
+    return mask == nullptr || (mask[id / 64] >> id % 64 & 1) != 0;
+  }
+
+  // The value of a token with this logit.
+  __device__ float of(uint32_t id, float logit) const {
+    if (!is_allowed(id)) return minus_infinity();
+    if (adjusted_bits == nullptr || (adjusted_bits[id / 32] >> id % 32 & 1) == 0) return logit;
+    return adjusted(id, logit);
+  }
+
+  __device__ float adjusted(uint32_t id, float logit) const {
+    uint32_t begin = 0;
+    for (uint32_t end = num_adjustments; begin < end;) {
+      const uint32_t middle = begin + (end - begin) / 2;
+      if (static_cast<uint32_t>(adjustments[middle].token_id) < id) {
+        begin = middle + 1;
+      } else {
+        end = middle;
+      }
+    }
+    for (uint32_t i = begin; i < num_adjustments; ++i) {
+      if (static_cast<uint32_t>(adjustments[i].token_id) != id) break;
+      const float repetition = adjustments[i].repetition;
+      logit = (logit > 0 ? logit / repetition : logit * repetition) + adjustments[i].bias;
+    }
+    return logit;
+  }
+};
+
+// Calls function(id, value) for the calling thread's tokens, ascending. Loads go ahead.
+template <class Function>
+__device__ void for_each_token(const TokenValues& values, const Function& function) {
+  constexpr uint32_t kAhead = 8;
+  const uint32_t count = values.vocab_size;
+  for (uint32_t first = threadIdx.x; first < count; first += kAhead * kTaskThreads) {
+    float logits[kAhead];
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) {
+      const uint32_t id = first + i * kTaskThreads;
+      logits[i] = id < count ? values.logits[id] : 0.0F;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) {
+      const uint32_t id = first + i * kTaskThreads;
+      if (id < count) function(id, values.of(id, logits[i]));
+    }
+  }
+}
+
+// The key of the first of the largest values. All threads of the block; shared: [kTaskWarps].
+inline __device__ uint64_t largest_key(const TokenValues& values, uint64_t* shared) {
+  uint64_t best = 0;
+  for_each_token(values, [&](uint32_t id, float value) { best = max(best, key_of(value, id)); });
+  return block_max(best, shared);
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,211 @@
+#include "cuda/step_image.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+size_t align(size_t offset) {
+  constexpr size_t kAlignment = 16;
+  return (offset + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Gives out the parts of an image one behind the other.
+class Parts {
+ public:
+  template <class T>
+  size_t add(size_t count) {
+    const size_t at = end_;
+    end_ = align(end_ + count * sizeof(T));
+    return at;
+  }
+  size_t end() const { return end_; }
+
+ private:
+  size_t end_ = 0;
+};
+
+// Fills one part element by element.
+template <class T>
+class Filler {
+ public:
+  Filler(std::byte* image, size_t offset) : first_(reinterpret_cast<T*>(image + offset)) {}
+
+  void push(const T& value) { first_[count_++] = value; }
+  uint32_t count() const { return count_; }
+
+ private:
+  T* first_;
+  uint32_t count_ = 0;
+};
+
+tl::unexpected<Error> sample_error(const ColumnResult& result, uint32_t position) {
+  const auto bad_logit = [&](std::string_view what) {
+    return make_error(ErrorCode::kInvalidData,
+                      "sampling after position {}: the {} of token {} is {}, expected a finite "
+                      "number; a weight of the checkpoint or an operation before is at fault",
+                      position, what, result.error_token, result.error_value);
+  };
+  switch (result.error) {
+    case SampleError::kLogit:
+      return bad_logit("logit");
+    case SampleError::kNoLogit:
+      return bad_logit("largest logit");
+    case SampleError::kAdjustedLogit:
+      return bad_logit("adjusted logit");
+    case SampleError::kNoAdjustedLogit:
+      return bad_logit("largest adjusted logit");
+    default:
+      return make_error(ErrorCode::kInvalidArgument,
+                        "sampling after position {}: the constraint allows no token", position);
+  }
+}
+
+}  // namespace
+
+Result<StepImage> StepImage::make() {
+  StepImage image;
+  US_ASSIGN(image.view_, DeviceMemory::allocate(sizeof(StepView)));
+  return image;
+}
+
+Status StepImage::reserve(size_t size_bytes) {
+  if (size_bytes <= device_.size_bytes()) return {};
+  const size_t room = size_bytes + size_bytes / 2;
+  US_ASSIGN(device_, DeviceMemory::allocate(room));
+  US_ASSIGN(host_, PinnedMemory::allocate(room + sizeof(StepView)));
+  return {};
+}
+
+Status StepImage::upload(const program::StepInput& input, uint32_t num_mtp_heads,
+                         cudaStream_t stream) {
+  size_t num_pages = 0, num_adjustments = 0, num_words = 0, num_next = 0, num_logprobs = 0;
+  for (const auto& pages : input.page_tables) num_pages += pages.size();
+  for (const program::Column& column : input.columns) {
+    num_adjustments += column.sampling.adjustments.size();
+    num_words += column.sampling.allowed.size();
+    num_next += std::min<size_t>(column.next_tokens.size(), num_mtp_heads);
+    num_logprobs += column.sampling.num_logprobs;
+  }
+  const size_t count = input.columns.size();
+  Parts parts;
+  layout_.columns = parts.add<StepColumn>(count);
+  layout_.pages = parts.add<uint32_t>(num_pages);
+  layout_.adjustments = parts.add<StepAdjustment>(num_adjustments);
+  layout_.mask_words = parts.add<uint64_t>(num_words);
+  layout_.next_tokens = parts.add<int32_t>(num_next);
+  layout_.results = parts.add<ColumnResult>(count);
+  layout_.logprobs = parts.add<Logprob>(num_logprobs);
+  layout_.end = parts.end();
+  US_TRY(reserve(layout_.end));
+  fill(input, num_mtp_heads);
+
+  std::byte* device = device_.data();
+  auto* view = reinterpret_cast<StepView*>(host_.data() + device_.size_bytes());
+  *view = {static_cast<uint32_t>(count),
+           reinterpret_cast<const StepColumn*>(device + layout_.columns),
+           reinterpret_cast<const uint32_t*>(device + layout_.pages),
+           reinterpret_cast<const StepAdjustment*>(device + layout_.adjustments),
+           reinterpret_cast<const uint64_t*>(device + layout_.mask_words),
+           reinterpret_cast<const int32_t*>(device + layout_.next_tokens),
+           reinterpret_cast<ColumnResult*>(device + layout_.results),
+           reinterpret_cast<Logprob*>(device + layout_.logprobs)};
+  US_TRY(cuda_status(
+      cudaMemcpyAsync(view_.data(), view, sizeof(StepView), cudaMemcpyHostToDevice, stream),
+      "uploading a step"));
+  return cuda_status(
+      cudaMemcpyAsync(device, host_.data(), layout_.end, cudaMemcpyHostToDevice, stream),
+      "uploading a step");
+}
+
+void StepImage::fill(const program::StepInput& input, uint32_t num_mtp_heads) {
+  std::byte* image = host_.data();
+  Filler<uint32_t> pages(image, layout_.pages);
+  std::vector<uint32_t> first_page;
+  for (const auto& table : input.page_tables) {
+    first_page.push_back(pages.count());
+    for (const uint32_t page : table) pages.push(page);
+  }
+  Filler<StepColumn> columns(image, layout_.columns);
+  Filler<StepAdjustment> adjustments(image, layout_.adjustments);
+  Filler<uint64_t> words(image, layout_.mask_words);
+  Filler<int32_t> next_tokens(image, layout_.next_tokens);
+  Filler<ColumnResult> results(image, layout_.results);
+  Filler<Logprob> logprobs(image, layout_.logprobs);
+  uint32_t first_column = 0;
+  for (uint32_t t = 0; t < input.columns.size(); ++t) {
+    const program::Column& from = input.columns[t];
+    const program::ColumnSampling& sampling = from.sampling;
+    if (from.sequence != input.columns[first_column].sequence) first_column = t;
+    uint32_t end_column = t + 1;
+    while (end_column < input.columns.size() &&
+           input.columns[end_column].sequence == from.sequence) {
+      ++end_column;
+    }
+    columns.push({.token_id = from.token_id,
+                  .position = from.position,
+                  .sequence = from.sequence,
+                  .first_column = first_column,
+                  .end_column = end_column,
+                  .first_page = first_page[from.sequence],
+                  .is_drafted = from.is_drafted,
+                  .wants_logits = from.wants_logits,
+                  .temperature = sampling.temperature,
+                  .top_k = sampling.top_k,
+                  .top_p = sampling.top_p,
+                  .min_p = sampling.min_p,
+                  .seed = sampling.seed,
+                  .proposed_token_id = sampling.proposed_token_id,
+                  .forced_token_id = sampling.forced_token_id,
+                  .num_logprobs = sampling.num_logprobs,
+                  .first_logprob = logprobs.count(),
+                  .first_adjustment = adjustments.count(),
+                  .num_adjustments = static_cast<uint32_t>(sampling.adjustments.size()),
+                  .first_mask_word = sampling.allowed.empty() ? kNoId : words.count(),
+                  .first_next_token = next_tokens.count()});
+    for (uint32_t i = 0; i < sampling.num_logprobs; ++i) logprobs.push({.token_id = -1});
+    for (const program::LogitAdjustment& adjustment : sampling.adjustments) {
+      adjustments.push({adjustment.token_id, adjustment.repetition, adjustment.bias});
+    }
+    for (const uint64_t word : sampling.allowed) words.push(word);
+    const size_t num_next = std::min<size_t>(from.next_tokens.size(), num_mtp_heads);
+    for (const int32_t token : from.next_tokens.first(num_next)) next_tokens.push(token);
+    results.push({});
+  }
+}
+
+Status StepImage::download(cudaStream_t stream) {
+  return cuda_status(
+      cudaMemcpyAsync(host_.data() + layout_.results, device_.data() + layout_.results,
+                      layout_.end - layout_.results, cudaMemcpyDeviceToHost, stream),
+      "downloading the results of a step");
+}
+
+Status StepImage::read(const program::StepInput& input, program::StepOutput* output) const {
+  const auto* results = reinterpret_cast<const ColumnResult*>(host_.data() + layout_.results);
+  const auto* logprobs = reinterpret_cast<const Logprob*>(host_.data() + layout_.logprobs);
+  output->columns.assign(input.columns.size(), {});
+  for (size_t t = 0; t < input.columns.size(); ++t) {
+    const ColumnResult& result = results[t];
+    const program::Column& column = input.columns[t];
+    const Logprob* first = std::exchange(logprobs, logprobs + column.sampling.num_logprobs);
+    if (result.error != SampleError::kNone) return sample_error(result, column.position);
+    program::ColumnOutput& to = output->columns[t];
+    to.token_id = result.token_id;
+    to.logprob = result.logprob;
+    to.logit = result.logit;
+    to.accepted = result.accepted;
+    to.drafted_id = result.drafted_id;
+    to.proposed_ids.assign(result.proposed_ids, result.proposed_ids + result.num_proposed);
+    if (!column.wants_logits) continue;
+    for (const Logprob* one = first; one != logprobs && one->token_id >= 0; ++one) {
+      to.top_logprobs.emplace_back(one->token_id, one->logprob);
+    }
+  }
+  return {};
+}
+
+}  // namespace ultraspeed::cuda
