@@ -42,7 +42,7 @@ Status unpack(const std::string& archive, const std::string& directory) {
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   pid_t child = 0;
-  const int error = posix_spawn(&child, arguments[0], nullptr, nullptr, arguments.data(), environ);
+  const int error = posix_spawnp(&child, arguments[0], nullptr, nullptr, arguments.data(), environ);
   if (error != 0) {
     return make_error(ErrorCode::kIo, "cannot run {}: {}", arguments[0], std::strerror(error));
   }

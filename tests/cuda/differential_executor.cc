@@ -1,0 +1,279 @@
+#include "cuda/differential_executor.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <span>
+#include <utility>
+#include <variant>
+
+#include "base/check.h"
+#include "cpu/machine.h"
+#include "cpu/ops/ops.h"
+#include "cuda/machine.h"
+#include "cuda/step_image.h"
+#include "program/access.h"
+#include "program/route_table.h"
+#include "program/step_check.h"
+
+namespace ultraspeed::test {
+namespace {
+
+constexpr size_t kMaxFailures = 20;
+
+void check(cudaError_t error) {
+  US_CHECK(error == cudaSuccess, "{}", cudaGetErrorString(error));
+}
+
+// A buffer's words on one rank.
+struct Region {
+  uint32_t rank;
+  program::BufferId buffer;
+  auto operator<=>(const Region&) const = default;
+};
+
+class DifferentialExecutor final : public program::Executor {
+ public:
+  explicit DifferentialExecutor(DifferenceReport* report) : report_(report) {}
+
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight) override {
+    US_ASSIGN(stream_, cuda::make_stream());
+    US_ASSIGN(cuda::StepImage step, cuda::StepImage::make());
+    step_ = std::make_unique<cuda::StepImage>(std::move(step));
+    US_TRY(gpu_.load(programs, limits, read_weight));
+    return cpu_.load(std::move(programs), limits, read_weight);
+  }
+
+  Status run(uint32_t index, const program::StepInput& input,
+             program::StepOutput* output) override {
+    program_ = &cpu_.programs()[index];
+    US_TRY(program::check_step(*program_, cpu_.limits(), input));
+    output->columns.assign(input.columns.size(), {});
+    cpu_.poison_arenas();
+    scratch_.begin_step();
+    US_TRY(step_->upload(input, program_->num_mtp_heads(), stream_.get()));
+    std::vector<size_t> next(program_->lists.size(), 0);
+    for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
+      const std::set<Region> written = poison_outputs(stage);
+      copy_to_gpu();
+      US_TRY(run_on_cpu(stage, input, output, &next));
+      US_TRY(run_on_gpu(index, stage));
+      compare_arenas(stage, written);
+      compare_caches(stage);
+    }
+    US_TRY(step_->download(stream_.get()));
+    check(cudaStreamSynchronize(stream_.get()));
+    program::StepOutput gpu_output;
+    US_TRY(step_->read(input, &gpu_output));
+    compare_outputs(*output, gpu_output);
+    return {};
+  }
+
+  Status copy_cache(const program::CacheCopy& copy) override {
+    cpu_.copy_cache(copy);
+    return {};
+  }
+
+ private:
+  // The buffers that a stage writes, filled with NaN on the CPU.
+  std::set<Region> poison_outputs(uint32_t stage) {
+    std::set<Region> written;
+    std::vector<program::Access> accesses;
+    for (uint32_t list = 0; list < program_->lists.size(); ++list) {
+      for (const program::Task& task : program_->lists[list]) {
+        if (task.stage != stage) continue;
+        program::task_accesses(*program_, list / program_->num_workers, task, &accesses);
+        for (const program::Access& access : accesses) {
+          if (access.is_write) written.insert({access.rank, access.buffer});
+        }
+      }
+    }
+    for (const Region& region : written) {
+      std::ranges::fill(words_of(cpu_.rank(region.rank).arena, region.buffer),
+                        std::numeric_limits<float>::quiet_NaN());
+    }
+    return written;
+  }
+
+  std::span<float> words_of(std::vector<float>& arena, program::BufferId id) const {
+    const program::BufferDecl& decl = program_->buffers[id];
+    return std::span(arena).subspan(decl.offset_bytes / sizeof(float),
+                                    decl.size_bytes / sizeof(float));
+  }
+
+  void copy_to_gpu() {
+    for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
+      const std::vector<float>& arena = cpu_.rank(rank).arena;
+      check(cudaMemcpy(gpu_.view().ranks[rank].arena, arena.data(), arena.size() * sizeof(float),
+                       cudaMemcpyHostToDevice));
+      for (program::CacheId id = 0; id < program_->caches.size(); ++id) {
+        const cpu::Cache& from = cpu_.rank(rank).caches[id];
+        const cuda::Cache to = gpu_.cache(rank, id);
+        check(cudaMemcpy(to.keys, from.keys.data(), from.keys.size() * sizeof(float),
+                         cudaMemcpyHostToDevice));
+        check(cudaMemcpy(to.values, from.values.data(), from.values.size() * sizeof(float),
+                         cudaMemcpyHostToDevice));
+      }
+    }
+  }
+
+  Status run_on_cpu(uint32_t stage, const program::StepInput& input, program::StepOutput* output,
+                    std::vector<size_t>* next) {
+    for (uint32_t list = 0; list < next->size(); ++list) {
+      const std::vector<program::Task>& tasks = program_->lists[list];
+      for (size_t& at = (*next)[list]; at < tasks.size() && tasks[at].stage == stage; ++at) {
+        const cpu::OpContext context(&cpu_, *program_, list / program_->num_workers, tasks[at],
+                                     input, output, &scratch_);
+        const uint32_t units = cpu::unit_count(context);
+        for (uint32_t unit = 0; unit < units; ++unit) US_TRY(cpu::run_task(context, unit));
+      }
+    }
+    return {};
+  }
+
+  Status run_on_gpu(uint32_t index, uint32_t stage) {
+    const cuda::ProgramMemory& memory = gpu_.memory(index);
+    cuda::StageLaunch launch;
+    launch.machine = gpu_.view();
+    launch.buffer_offsets = memory.buffer_offsets.as<const uint64_t>();
+    launch.step = step_->device_view();
+    launch.tasks = memory.tasks.as<const cuda::RankTask>() + memory.first_task[stage];
+    launch.num_tasks = memory.first_task[stage + 1] - memory.first_task[stage];
+    launch.stream = stream_.get();
+    const auto start = [&](const auto& operands) { return cuda::launch_stage(operands, launch); };
+    const std::string& name = program_->stages[stage].name;
+    US_TRY(cuda::cuda_status(std::visit(start, program_->stages[stage].operands), name));
+    return cuda::cuda_status(cudaStreamSynchronize(stream_.get()), name);
+  }
+
+  void fail(std::string what) {
+    if (report_->failures.size() < kMaxFailures) report_->failures.push_back(std::move(what));
+  }
+
+  // Outputs within the report's difference, all else untouched.
+  void compare_arenas(uint32_t stage, const std::set<Region>& written) {
+    Difference& difference = difference_of(stage);
+    ++difference.num_stages;
+    for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
+      std::vector<float>& expected = cpu_.rank(rank).arena;
+      std::vector<float> seen(expected.size());
+      check(cudaMemcpy(seen.data(), gpu_.view().ranks[rank].arena, seen.size() * sizeof(float),
+                       cudaMemcpyDeviceToHost));
+      for (const Region& region : written) {
+        if (region.rank != rank) continue;
+        const auto from = words_of(expected, region.buffer);
+        const auto to = words_of(seen, region.buffer);
+        compare_words(stage, program_->buffers[region.buffer].name, from, to);
+        std::ranges::copy(from, to.begin());
+      }
+      for (size_t i = 0; i < seen.size(); ++i) {
+        if (std::bit_cast<uint32_t>(seen[i]) == std::bit_cast<uint32_t>(expected[i])) continue;
+        fail(fmt::format("{} changed word {} of rank {}, which it does not own",
+                         program_->stages[stage].name, i, rank));
+        break;
+      }
+    }
+  }
+
+  void compare_caches(uint32_t stage) {
+    const auto* op = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
+    if (op == nullptr || op->cache == program::kNoId) return;
+    for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
+      const cpu::Cache& expected = cpu_.rank(rank).caches[op->cache];
+      const cuda::Cache from = gpu_.cache(rank, op->cache);
+      for (const auto& [device, words] :
+           {std::pair(from.keys, &expected.keys), std::pair(from.values, &expected.values)}) {
+        std::vector<float> seen(words->size());
+        check(cudaMemcpy(seen.data(), device, seen.size() * sizeof(float), cudaMemcpyDeviceToHost));
+        compare_words(stage, "the KV cache", *words, seen);
+      }
+    }
+  }
+
+  void compare_words(uint32_t stage, const std::string& what, std::span<const float> expected,
+                     std::span<const float> seen) {
+    const bool is_route = program_->stages[stage].opcode() == program::Opcode::kRoute;
+    float most = 0;
+    for (const float value : expected)
+      most = std::isnan(value) ? most : std::fmax(most, std::abs(value));
+    Difference& difference = difference_of(stage);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const float a = expected[i];
+      const float b = seen[i];
+      ++difference.num_words;
+      if (std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b)) {
+        ++difference.num_equal;
+        continue;
+      }
+      // Ids and counts are tiny as floats: they must have been equal.
+      constexpr float kNoInteger = 1e-20F;
+      const bool is_number = std::abs(a) > kNoInteger || std::abs(b) > kNoInteger;
+      if (std::isnan(a) != std::isnan(b) || (is_route && !is_number)) {
+        return fail(fmt::format("{}: word {} of {}: {} on the CPU, {} on the GPU",
+                                program_->stages[stage].name, i, what, a, b));
+      }
+      if (std::isnan(a)) continue;
+      const double relative = std::abs(double{a} - double{b}) / static_cast<double>(most);
+      difference.largest_relative = std::max(difference.largest_relative, relative);
+    }
+  }
+
+  void compare_outputs(const program::StepOutput& expected, const program::StepOutput& seen) {
+    for (size_t t = 0; t < expected.columns.size(); ++t) {
+      const program::ColumnOutput& a = expected.columns[t];
+      const program::ColumnOutput& b = seen.columns[t];
+      const auto close = [](float x, float y) { return std::abs(x - y) < 1e-5F; };
+      bool same = a.token_id == b.token_id && close(a.logprob, b.logprob) && a.logit == b.logit &&
+                  a.accepted == b.accepted && a.drafted_id == b.drafted_id &&
+                  a.proposed_ids == b.proposed_ids &&
+                  a.top_logprobs.size() == b.top_logprobs.size();
+      for (size_t i = 0; same && i < a.top_logprobs.size(); ++i) {
+        same = a.top_logprobs[i].first == b.top_logprobs[i].first &&
+               close(a.top_logprobs[i].second, b.top_logprobs[i].second);
+      }
+      if (same) continue;
+      fail(
+          fmt::format("column {}: token {} ({}), {} accepted, drafted {} on the CPU; token {} "
+                      "({}), {} accepted, drafted {} on the GPU",
+                      t, a.token_id, a.logprob, a.accepted, a.drafted_id, b.token_id, b.logprob,
+                      b.accepted, b.drafted_id));
+    }
+  }
+
+  Difference& difference_of(uint32_t stage) {
+    return report_->by_opcode[static_cast<size_t>(program_->stages[stage].opcode())];
+  }
+
+  DifferenceReport* report_;
+  cpu::Machine cpu_;
+  cpu::Scratch scratch_;
+  cuda::Machine gpu_;
+  cuda::Stream stream_;
+  std::unique_ptr<cuda::StepImage> step_;
+  const program::Program* program_ = nullptr;
+};
+
+}  // namespace
+
+std::string DifferenceReport::table() const {
+  std::string text = fmt::format("{:16} {:>7} {:>10} {:>9} {:>12}\n", "operation", "stages",
+                                 "words", "equal", "difference");
+  for (uint32_t i = 0; i < program::kNumOpcodes; ++i) {
+    const Difference& of = by_opcode[i];
+    if (of.num_stages == 0) continue;
+    const double equal = 100.0 * static_cast<double>(of.num_equal) /
+                         static_cast<double>(std::max<uint64_t>(of.num_words, 1));
+    text += fmt::format("{:16} {:7} {:10} {:7.2f} % {:12.2e}\n", program::kOpcodeNames[i],
+                        of.num_stages, of.num_words, equal, of.largest_relative);
+  }
+  return text;
+}
+
+std::unique_ptr<program::Executor> make_differential_executor(DifferenceReport* report) {
+  return std::make_unique<DifferentialExecutor>(report);
+}
+
+}  // namespace ultraspeed::test

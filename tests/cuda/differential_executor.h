@@ -1,0 +1,35 @@
+// Runs a program on the CPU and on the GPU at once, stage by stage: before each stage the GPU gets
+// the CPU's activations and KV caches, after it both must hold the same. So an operation is
+// compared on its own, whatever came before it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "program/executor.h"
+#include "program/opcode.h"
+
+namespace ultraspeed::test {
+
+// What the stages of one opcode came to, added up over steps.
+struct Difference {
+  uint64_t num_stages = 0;
+  uint64_t num_words = 0;       // of outputs
+  uint64_t num_equal = 0;       // bit by bit
+  double largest_relative = 0;  // |difference| / the largest |value| of the buffer, or cache
+};
+
+struct DifferenceReport {
+  std::array<Difference, program::kNumOpcodes> by_opcode;
+  std::vector<std::string> failures;  // a NaN on one side, a word that no output owns, other ids
+
+  std::string table() const;
+};
+
+// `report` outlives the executor, whose outputs are the CPU's.
+std::unique_ptr<program::Executor> make_differential_executor(DifferenceReport* report);
+
+}  // namespace ultraspeed::test

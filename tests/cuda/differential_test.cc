@@ -1,0 +1,195 @@
+// Every operation on the GPU against the CPU's, from the same activations: formats of weights,
+// ranks, tiles, widths, long contexts, both forms of drafter, MTP heads, sampling parameters.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+#include "cuda/differential_executor.h"
+#include "cuda/gpu.h"
+#include "support/checkpoint_generator.h"
+#include "support/drafter_generator.h"
+#include "support/model_runner.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::test {
+namespace {
+
+using program::Opcode;
+using tensor::WeightFormat;
+
+const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27};
+
+// docs/numerics.md section 7: equal sums; exp, sin and cos within an ulp or two.
+double bound_of(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::kQkvProj:
+    case Opcode::kGateUp:
+    case Opcode::kExpertGateUp:
+    case Opcode::kRoute:
+      return 4e-7;
+    case Opcode::kAttention:
+    case Opcode::kAttentionMerge:
+      return 2e-6;
+    default:
+      return 0;
+  }
+}
+
+class DifferentialTest : public testing::Test {
+ protected:
+  void SetUp() override { US_NEEDS_GPU(); }
+
+  void TearDown() override {
+    if (IsSkipped()) return;
+    for (const std::string& failure : report_.failures) ADD_FAILURE() << failure;
+    for (uint32_t i = 0; i < program::kNumOpcodes; ++i) {
+      EXPECT_LE(report_.by_opcode[i].largest_relative, bound_of(static_cast<Opcode>(i)))
+          << program::kOpcodeNames[i];
+    }
+    std::printf("%s", report_.table().c_str());
+  }
+
+  ModelRunner open(const std::string& directory, RunnerOptions options) {
+    options.make_executor = [this] { return make_differential_executor(&report_); };
+    auto runner = ModelRunner::open(directory, options);
+    US_CHECK(runner.has_value(), "{}", runner.error().message);
+    return std::move(*runner);
+  }
+
+  void run(const GeneratorOptions& generator, const RunnerOptions& options) {
+    const TemporaryDirectory directory;
+    US_CHECK(write_checkpoint(directory.path(), generator).has_value());
+    ModelRunner runner = open(directory.path(), options);
+    const auto result = runner.feed(kPrompt, 5, 7);
+    ASSERT_TRUE(result) << result.error().message;
+  }
+
+  DifferenceReport report_;
+};
+
+TEST_F(DifferentialTest, BundledModel) {
+  for (const uint32_t width : {1u, 8u, 64u}) {
+    RunnerOptions options;
+    options.width = width;
+    options.num_workers = 132;
+    ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
+    ASSERT_TRUE(runner.feed(kPrompt, 4, 20)) << width;
+  }
+}
+
+TEST_F(DifferentialTest, FormatsOfWeights) {
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBf16,
+                                    WeightFormat::kFp8Block128, WeightFormat::kMxfp4}) {
+    GeneratorOptions generator;
+    if (format != WeightFormat::kMxfp4) {
+      generator.linear_format = format;
+      generator.output_projection_format = format;
+      generator.embedding_format = format;
+    }
+    generator.expert_format = format;
+    run(generator, {});
+  }
+}
+
+TEST_F(DifferentialTest, RanksAndTiles) {
+  GeneratorOptions generator;
+  generator.intermediate_size = 512;  // splits over two ranks
+  for (const uint32_t ranks : {1u, 2u}) {
+    for (const uint32_t workers : {1u, 5u, 132u}) {
+      RunnerOptions options;
+      options.num_ranks = ranks;
+      options.num_workers = workers;
+      run(generator, options);
+    }
+  }
+}
+
+// Several attention chunks, with one split and with several.
+TEST_F(DifferentialTest, LongContexts) {
+  const TemporaryDirectory directory;
+  US_CHECK(write_checkpoint(directory.path(), {}).has_value());
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 1050; ++i) tokens.push_back((i * 37 + i / 7) % 256);
+  for (const uint32_t workers : {1u, 12u}) {
+    RunnerOptions options;
+    options.num_workers = workers;
+    options.width = 256;
+    options.max_context = 1100;
+    ModelRunner runner = open(directory.path(), options);
+    ASSERT_TRUE(runner.feed(tokens, 2, 3));
+  }
+}
+
+TEST_F(DifferentialTest, DraftersOfBothForms) {
+  const TemporaryDirectory target;
+  US_CHECK(write_checkpoint(target.path(), {}).has_value());
+  for (const bool is_mimo : {true, false}) {
+    DrafterOptions drafter;
+    drafter.is_mimo = is_mimo;
+    if (!is_mimo) drafter.layer_types = {"sliding_attention", "full_attention", "full_attention"};
+    const TemporaryDirectory directory;
+    US_CHECK(write_drafter(directory.path(), drafter).has_value());
+    RunnerOptions options;
+    options.max_context = 1100;
+    options.drafter = directory.path();
+    options.width = 16;
+    ModelRunner runner = open(target.path(), options);
+    ASSERT_TRUE(runner.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
+    for (int cycle = 0; cycle < 3; ++cycle) {
+      const auto output = runner.step(runner.draft_block(kPrompt.back(), 8));
+      ASSERT_TRUE(output) << output.error().message;
+      runner.set_length(runner.length() + output->columns[0].accepted + 1);
+    }
+  }
+}
+
+TEST_F(DifferentialTest, MtpHeads) {
+  GeneratorOptions generator;
+  generator.num_mtp_layers = 3;
+  const TemporaryDirectory directory;
+  US_CHECK(write_checkpoint(directory.path(), generator).has_value());
+  RunnerOptions options;
+  options.has_mtp = true;
+  ModelRunner runner = open(directory.path(), options);
+  ASSERT_TRUE(runner.feed(kPrompt, 3, 2));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(runner.feed(kPrompt, 2, 2));
+}
+
+// Columns of one step, each with parameters of its own.
+TEST_F(DifferentialTest, SamplingParameters) {
+  RunnerOptions options;
+  options.width = 32;
+  ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
+  ASSERT_TRUE(runner.feed(kPrompt, 0, 0));
+  constexpr size_t kVocab = 12288;
+  const std::vector<program::LogitAdjustment> adjustments = {
+      {5, 1.3F, 0}, {17, 1, 4.5F}, {300, 2, -1}, {12287, 1, 3}};
+  std::vector<uint64_t> mask(program::token_mask_words(kVocab), 0x5555555555555555u);
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    std::vector<program::Column> columns(24);
+    for (uint32_t t = 0; t < columns.size(); ++t) {
+      program::Column& column = columns[t];
+      column.token_id = static_cast<int32_t>(17 * t + seed);
+      column.position = runner.length() + t;
+      column.wants_logits = t % 7 != 6;
+      program::ColumnSampling& sampling = column.sampling;
+      sampling.seed = 1000 * seed + t;
+      sampling.temperature = std::array{0.0F, 0.7F, 1.0F, 2.5F}[t % 4];
+      if (t % 3 == 1) sampling.top_k = 1 + 13 * (t + static_cast<uint32_t>(seed));
+      if (t % 5 >= 2) sampling.top_p = 0.6F + 0.08F * static_cast<float>(t % 5);
+      if (t % 6 == 3) sampling.min_p = 0.05F;
+      if (t % 8 == 5) sampling.proposed_token_id = static_cast<int32_t>(100 + t);
+      if (t == 11) sampling.forced_token_id = 77;
+      if (t % 4 == 2) sampling.adjustments = adjustments;
+      if (t % 9 == 4) sampling.allowed = mask;
+      sampling.num_logprobs = t % 3 == 0 ? 20 : 0;
+    }
+    const auto output = runner.step(columns);
+    ASSERT_TRUE(output) << output.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace ultraspeed::test
