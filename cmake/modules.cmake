@@ -46,7 +46,8 @@ endfunction()
 # One executable and one ctest entry; US_SOURCE_DIR is the repository root. Labels that
 # ./bootstrap test knows: slow (release only), npm (release only, uses the network), gpu (may skip),
 # threads (the only ones that run under ThreadSanitizer).
-# Test sources are compiled with less optimisation: compiling them is most of a sanitizer build.
+# Test sources are compiled with less optimisation and, with ULTRASPEED_JOIN_SOURCES, several at a
+# time: compiling them is most of a sanitizer build.
 function(add_unit_test name)
   if(NOT ULTRASPEED_TESTS)
     return()
@@ -56,6 +57,9 @@ function(add_unit_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS} GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)  # support/scale.h
+  if(ULTRASPEED_JOIN_SOURCES)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
+  endif()
   target_compile_options(${name} PRIVATE -O1)
   target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${ULTRASPEED_TEST_ROOT}")
   if(ULTRASPEED_SANITIZE)

@@ -85,10 +85,10 @@ fail_unless_counted() {
   fi
 }
 
-# The fuzz targets of build/asan.
+# fuzz_tier SECONDS: the fuzz targets of build/asan.
 fuzz_tier() {
   local build=$BUILD_ROOT/asan start=$SECONDS status=0 verdict name rest
-  local seconds=$((${FUZZ_SECONDS:-60} * TEST_SCALE))
+  local seconds=$((${FUZZ_SECONDS:-$1} * TEST_SCALE))
   add_tier fuzz
   STEP_TAIL_LINES=80 step "fuzzing each target for $seconds s" \
     "Reproduce with: $build/TARGET ARTIFACT" \
@@ -123,7 +123,8 @@ print_summary() {
   for line in "${FAILURES[@]}"; do say "FAILED $line"; done
 }
 
-# test_command SCALE: all tiers; SCALE multiplies randomised tests, time limits and fuzzing.
+# test_command SCALE FUZZ_SECONDS: all tiers; SCALE multiplies randomised tests, time limits and
+# fuzzing, which takes FUZZ_SECONDS a target unless the environment says otherwise.
 test_command() {
   local passed=0 failed=0 name sanitizer_tests=(-LE '^(slow|npm|gpu|tidy)$')
   TEST_SCALE=$1
@@ -137,7 +138,7 @@ test_command() {
   build_tier release && test_tier release
   if build_tier asan; then
     test_tier asan "${sanitizer_tests[@]}"
-    fuzz_tier
+    fuzz_tier "$2"
   fi
   build_tier tsan && test_tier tsan "${sanitizer_tests[@]}"
   close_log

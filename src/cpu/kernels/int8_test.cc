@@ -22,7 +22,7 @@ namespace {
 using tensor::WeightFormat;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kNotANumber = std::numeric_limits<float>::quiet_NaN();
 
 // A matrix in the int8 layout and the packed one it was made of.
 struct TestMatrix {
@@ -99,11 +99,11 @@ float product(const TestMatrix& matrix, uint32_t row, const Int8Block* x, uint32
   return sum;
 }
 
-struct Shape {
+struct PieceShape {
   uint32_t rows, cols, chunks, piece;
 };
 
-void expect_equal_products(const TestMatrix& matrix, const Shape& shape,
+void expect_equal_products(const TestMatrix& matrix, const PieceShape& shape,
                            const std::vector<Int8Block>& blocks, uint32_t num_inputs) {
   const std::vector<const Int8Block*> x = pointers(blocks, num_inputs);
   const uint32_t first = 3, num_rows = shape.rows - 5;
@@ -137,10 +137,11 @@ void expect_equal_products(const TestMatrix& matrix, const Shape& shape,
 TEST(Int8, EveryKernelHasTheBitsOfThePlainLoops) {
   std::mt19937 random(3);
   for (const auto format : {WeightFormat::kFp8Block128, WeightFormat::kMxfp4}) {
-    for (const Shape& shape :
-         {Shape{16, 512, 1, 32}, Shape{48, 384, 2, 32}, Shape{16, 128, 8, 16},
-          Shape{32, 768, 8, 32}, Shape{32, 384, 8, 16}, Shape{32, 160, 1, 32}, Shape{24, 64, 2, 32},
-          Shape{40, 128, 8, 16}, Shape{16, 64, 8, 8}, Shape{16, 96, 8, 4}, Shape{16, 32, 1, 32}}) {
+    for (const PieceShape& shape :
+         {PieceShape{16, 512, 1, 32}, PieceShape{48, 384, 2, 32}, PieceShape{16, 128, 8, 16},
+          PieceShape{32, 768, 8, 32}, PieceShape{32, 384, 8, 16}, PieceShape{32, 160, 1, 32},
+          PieceShape{24, 64, 2, 32}, PieceShape{40, 128, 8, 16}, PieceShape{16, 64, 8, 8},
+          PieceShape{16, 96, 8, 4}, PieceShape{16, 32, 1, 32}}) {
       const TestMatrix matrix = random_matrix(format, shape.rows, shape.cols, &random);
       for (uint32_t num_inputs = 1; num_inputs <= 18; ++num_inputs) {
         const auto inputs = random_inputs(size_t{num_inputs} * shape.cols, &random);
@@ -151,7 +152,7 @@ TEST(Int8, EveryKernelHasTheBitsOfThePlainLoops) {
 }
 
 TEST(Int8, ExtremeCodesDoNotSaturate) {
-  const Shape shape{16, 64, 1, 32};
+  const PieceShape shape{16, 64, 1, 32};
   for (const float sign : {1.0F, -1.0F}) {
     std::vector<std::byte> packed(tensor::packed_bytes(WeightFormat::kFp8Block128, 16, 64),
                                   std::byte{0x7e});  // 448
@@ -222,7 +223,7 @@ TEST(Int8, QuantizedVectors) {
   fill(4, -0x1p-100F);
   fill(5, std::numeric_limits<float>::denorm_min());
   x[6 * 32 + 31] = kInfinity;
-  x[7 * 32] = kNan;
+  x[7 * 32] = kNotANumber;
   x[8 * 32 + 16] = -kInfinity;
   for (uint32_t i = 0; i < 32; ++i) x[9 * 32 + i] = static_cast<float>(i) + 0.5F;  // ties
   x[9 * 32 + 31] = 127;
@@ -258,7 +259,7 @@ TEST(Int8, ANanReachesEveryProduct) {
   std::mt19937 random(17);
   const TestMatrix matrix = random_matrix(WeightFormat::kMxfp4, 16, 64, &random);
   std::vector<float> x = random_inputs(64, &random);
-  x[40] = kNan;
+  x[40] = kNotANumber;
   const auto blocks = quantized(x);
   const Int8Block* input = blocks.data();
   std::vector<float> out(16);
