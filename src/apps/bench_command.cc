@@ -121,6 +121,10 @@ class Bench {
     model.decode_width = std::min(plan::kMaxWidth, streams * block);
     model.context = context_for(options_, report_.prompts, max_context);
     US_ASSIGN(contender.engine, model_.open_engine(model, streams, speculation));
+    if (contender.engine->device() != kProcessor) {
+      report_.processor = contender.engine->device();
+      report_.threads = 0;
+    }
     return contender;
   }
 
@@ -187,11 +191,11 @@ Status bench_decode(const BenchOptions& options) {
   US_TRY(check_drafters(options, model));
   BenchReport report{.model = model.directory(),
                      .processor = processor_name(),
-                     .threads = options.model.threads,
+                     .threads = options.model.executor.threads,
                      .max_tokens = options.max_tokens,
                      .temperature = options.temperature,
                      .acceptance = options.model.speculation.acceptance,
-                     .activations = options.model.activations,
+                     .activations = options.model.executor.activations,
                      .prompts = {},
                      .results = {}};
   if (report.threads == 0) report.threads = default_threads();

@@ -69,8 +69,8 @@ std::string bench_svg(const BenchReport& report) {
       std::max(kMinWidth, kGroupWidth * static_cast<double>(speed.groups.size())) + 2 * kMargin;
   Svg svg(width, 3 * (kPanelHeight + kMargin) + 2 * kMargin);
   svg.text(kMargin, kMargin + 2,
-           fmt::format("{}, {} prompts, greedy, on {} ({} threads)", report.model,
-                       report.prompts.size(), report.processor, report.threads));
+           fmt::format("{}, {} prompts, greedy, on {}", report.model, report.prompts.size(),
+                       bench_device(report)));
   double y = 2 * kMargin;
   for (const BarChart& chart : {speed, length, histogram(report)}) {
     draw_bars(chart, {kMargin, y, width - 2 * kMargin, kPanelHeight}, true, &svg);

@@ -106,16 +106,20 @@ ordered_json result_json(const BenchReport& report, const BenchResult& result) {
 
 }  // namespace
 
+std::string bench_device(const BenchReport& report) {
+  if (report.threads == 0) return report.processor;
+  return fmt::format("{} ({} threads)", report.processor, report.threads);
+}
+
 std::string bench_tables(const BenchReport& report, bool per_prompt) {
   const std::string sampling =
       report.temperature == 0 ? "greedy"
                               : fmt::format("temperature {}, acceptance {}", report.temperature,
                                             acceptance_name(report.acceptance));
   std::string text = fmt::format(
-      "{}, {} prompts, up to {} tokens each, {}; median of {}; {} on {} threads, {}\n\n",
-      report.model, report.prompts.size(), report.max_tokens, sampling,
-      report.results.front().passes.size(), report.processor, report.threads,
-      cpu::activations_name(report.activations));
+      "{}, {} prompts, up to {} tokens each, {}; median of {}; {}, {}\n\n", report.model,
+      report.prompts.size(), report.max_tokens, sampling, report.results.front().passes.size(),
+      bench_device(report), cpu::activations_name(report.activations));
   text += speed_table(report) + acceptance_table(report);
   if (per_prompt) text += prompt_table(report);
   return text;

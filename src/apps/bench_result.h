@@ -40,8 +40,8 @@ double median(std::vector<double> values);
 // Everything that one run of the command measured.
 struct BenchReport {
   std::string model;
-  std::string processor;
-  uint32_t threads = 0;
+  std::string processor;  // or the GPU
+  uint32_t threads = 0;   // of the processor; 0: on a GPU
   uint32_t max_tokens = 0;
   float temperature = 0;
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
@@ -52,6 +52,9 @@ struct BenchReport {
   // The first drafter's result with the same block and streams.
   const BenchResult& base_of(const BenchResult& result) const;
 };
+
+// "PROCESSOR (N threads)", or the GPU.
+std::string bench_device(const BenchReport& report);
 
 // Tables; ends with a newline. per_prompt: those of the prompts, too.
 std::string bench_tables(const BenchReport& report, bool per_prompt);

@@ -52,6 +52,7 @@ class ScriptedEngine final : public engine::Engine {
   }
   engine::DecodeTimes decode_times() const override { return times_; }
   uint32_t max_context() const override { return 100; }
+  std::string_view device() const override { return "none"; }
   const std::vector<program::Program>& programs() const override { return programs_; }
 
   size_t most_sessions = 0;

@@ -32,12 +32,12 @@ struct InspectOptions {
 };
 
 Result<program::Program> decode_program(const InspectOptions& options, const ModelFolder& folder) {
-  uint32_t workers = options.model.threads;
+  uint32_t workers = options.model.executor.threads;
   if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
-  const auto limits = cpu::cpu_limits(std::max(workers / options.model.ranks, 1U));
+  const auto limits = cpu::cpu_limits(std::max(workers / options.model.executor.ranks, 1U));
   const plan::PlanOptions plan_options{.name = "decode",
                                        .width = options.width,
-                                       .num_ranks = options.model.ranks,
+                                       .num_ranks = options.model.executor.ranks,
                                        .max_context = options.model.context};
   const auto shape_of = [&folder](const model::WeightSource& source) {
     return folder.shape(source);

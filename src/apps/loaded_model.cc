@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "apps/terminal.h"
-#include "cpu/executor.h"
 #include "engine/settings.h"
 
 namespace ultraspeed::apps {
@@ -57,6 +56,19 @@ Result<std::string> bundled_model() {
                     kBundledModel);
 }
 
+void add_executor_option(CLI::App& app, ExecutorKind* kind) {
+  const auto set = [kind](const std::string& name) {
+    *kind = name == "cpu"     ? ExecutorKind::kCpu
+            : name == "graph" ? ExecutorKind::kGraph
+                              : ExecutorKind::kAuto;
+  };
+  app.add_option_function<std::string>(
+         "--executor", set,
+         "What runs the model: cpu, graph (a GPU), or auto, a GPU if there is one (default: auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "graph"}))
+      ->envname("ULTRASPEED_EXECUTOR");
+}
+
 void add_activations_option(CLI::App& app, cpu::Activations* activations) {
   const auto set = [activations](const std::string& name) {
     const bool is_int8 = name == cpu::activations_name(cpu::Activations::kInt8);
@@ -86,23 +98,21 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
       ->envname("ULTRASPEED_MODEL");
   // After --model, so that it wins over the environment.
   app.add_option("DIR", options->directory, "The same as --model DIR");
-  app.add_option("-t,--threads", options->threads, "Worker threads (default: one per processor)")
+  ExecutorOptions& executor = options->executor;
+  add_executor_option(app, &executor.kind);
+  app.add_option("-t,--threads", executor.threads, "Worker threads (default: one per processor)")
       ->check(CLI::Range(1, 1024))
       ->envname("ULTRASPEED_THREADS");
   app.add_flag(
-         "--pin-threads", options->pin_threads,
+         "--pin-threads", executor.pin_threads,
          "Keep each worker thread on a core of its own: for a machine with nothing else to do")
       ->envname("ULTRASPEED_PIN_THREADS");
   app.add_option("-c,--context,--max-model-len", options->context,
                  "Tokens of a session, prompt and output (default: the model's, at most 8192)")
       ->check(CLI::Range(2, 1 << 30))
       ->envname("ULTRASPEED_CONTEXT");
-  add_ranks_option(app, &options->ranks);
-  add_activations_option(app, &options->activations);
-}
-
-uint32_t default_threads() {
-  return cpu::cpu_limits(0).num_workers;
+  add_ranks_option(app, &executor.ranks);
+  add_activations_option(app, &executor.activations);
 }
 
 Result<std::string> model_directory(const ModelOptions& options) {
@@ -170,27 +180,27 @@ Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
 Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
     const ModelOptions& options, uint32_t max_sessions, const Speculation& speculation) const {
   US_TRY(max_context(options));
-  uint32_t workers = options.threads;
-  if (workers == 0) workers = default_threads();
-  const program::DeviceLimits limits = cpu::cpu_limits(std::max(workers / options.ranks, 1U));
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
-                                       .num_ranks = options.ranks,
+                                       .num_ranks = options.executor.ranks,
                                        .drafter = speculation.drafter(),
                                        .block_size = speculation.block(),
                                        .dflash = speculation.dflash()};
   engine_options.decode_width =
       std::max({engine_options.decode_width, engine_options.block_size, options.decode_width});
-  Progress progress(loading_progress("Loading weights"));
-  US_ASSIGN(auto engine, engine::Engine::open(
-                             config_, checkpoint_,
-                             cpu::make_cpu_executor({.activations = options.activations,
-                                                     .pin_threads = options.pin_threads}),
-                             limits, engine_options, [&progress](uint64_t done, uint64_t total) {
-                               progress.update(done, total);
-                             }));
-  progress.finish();
-  return engine;
+  for (std::optional<ExecutorOptions> executor = options.executor;;) {
+    US_ASSIGN(ChosenExecutor chosen, choose_executor(*executor));
+    Progress progress(loading_progress("Loading weights"));
+    auto engine = engine::Engine::open(
+        config_, checkpoint_, std::move(chosen.executor), chosen.limits, engine_options,
+        [&progress](uint64_t done, uint64_t total) { progress.update(done, total); });
+    if (engine) {
+      progress.finish();
+      return engine;
+    }
+    executor = next_choice(*executor, engine.error());
+    if (!executor) return engine;
+  }
 }
 
 }  // namespace ultraspeed::apps

@@ -1,5 +1,5 @@
 // A model folder opened once for all commands: configuration, checkpoint, tokenizer, chat template,
-// and the engine on this machine's processor. The one place that chooses an executor.
+// and the engine on whatever runs it.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "apps/executor_choice.h"
 #include "apps/speculation.h"
 #include "base/result.h"
-#include "cpu/activations.h"
 #include "engine/engine.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -24,26 +24,20 @@ class App;
 namespace ultraspeed::apps {
 
 struct ModelOptions {
-  std::string directory;     // empty: the bundled model
-  uint32_t threads = 0;      // of all ranks; 0: one per processor
-  bool pin_threads = false;  // each to a processor of its own
-  uint32_t context = 0;      // tokens of a session; 0: the model's, at most 8192
-  uint32_t ranks = 1;
-  cpu::Activations activations = cpu::Activations::kF32;
+  std::string directory;  // empty: the bundled model
+  uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
+  ExecutorOptions executor;
   SpeculationOptions speculation;
   uint32_t decode_width = 0;  // columns of a decode step; at least 8 and a block
 };
 
-// --model DIR (or DIR as the first argument), --threads, --pin-threads, --context, --ranks,
-// --activations and their aliases, each with an environment variable ULTRASPEED_NAME that the flag
-// overrides.
+// --model DIR (or DIR as the first argument), --executor, --threads, --pin-threads, --context,
+// --ranks, --activations and their aliases, each with an environment variable ULTRASPEED_NAME that
+// the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
 // --ranks and its aliases alone.
 void add_ranks_option(CLI::App& command, uint32_t* ranks);
-
-// The threads where --threads is not given: one per processor.
-uint32_t default_threads();
 
 // The folder that the options mean. The bundled model is looked for in the current folder and in
 // the folders above the running binary. Errors: kNotFound.

@@ -57,7 +57,8 @@ ordered_json speculation_json(const GenerationResult& result, const std::string&
 }
 
 std::string result_json(const GenerationRequest& request, const GenerationResult& result,
-                        cpu::Activations activations, const std::string& drafter) {
+                        const std::string& drafter, std::string_view device,
+                        cpu::Activations activations) {
   ordered_json ids = ordered_json::array();
   for (const engine::Token& token : result.tokens) ids.push_back(token.id);
   const bool has_logprobs = request.params.sampling.num_logprobs > 0;
@@ -71,6 +72,7 @@ std::string result_json(const GenerationRequest& request, const GenerationResult
        {{"prefill_ms", result.times.prefill_ms},
         {"decode_ms", result.times.decode_ms},
         {"tokens_per_second", result.tokens_per_second()}}},
+      {"device", device},
       {"activations", cpu::activations_name(activations)},
       {"speculation", speculation_json(result, drafter)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
@@ -140,12 +142,13 @@ Status run(const RunOptions& options) {
                          : generate_to_output(*engine, model.tokenizer(), request, reasons));
   if (options.json) {
     const std::string drafter = speculation.session_drafter(sampling);
-    US_TRY(
-        write_all(STDOUT_FILENO, result_json(request, result, options.model.activations, drafter)));
+    US_TRY(write_all(STDOUT_FILENO, result_json(request, result, drafter, engine->device(),
+                                                options.model.executor.activations)));
   } else {
-    US_TRY(print_summary(result.text, fmt::format("{} activations: {}",
-                                                  cpu::activations_name(options.model.activations),
-                                                  describe_speed(result, request.prompt.size()))));
+    US_TRY(print_summary(result.text,
+                         fmt::format("{}, {} activations: {}", engine->device(),
+                                     cpu::activations_name(options.model.executor.activations),
+                                     describe_speed(result, request.prompt.size()))));
   }
   warn(speculation.describe_low_acceptance(sampling, result.speculation));
   return {};

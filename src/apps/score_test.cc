@@ -31,6 +31,7 @@ class ScoringEngine final : public engine::Engine {
     return logprobs;
   }
   uint32_t max_context() const override { return 100; }
+  std::string_view device() const override { return "none"; }
   const std::vector<program::Program>& programs() const override { return programs_; }
 
   bool fails = false;

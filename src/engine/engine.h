@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -192,6 +193,7 @@ class Engine {
   virtual DecodeTimes decode_times() const { return {}; }
 
   virtual uint32_t max_context() const = 0;
+  virtual std::string_view device() const = 0;  // what it runs on, DeviceLimits::name
   virtual const std::vector<program::Program>& programs() const = 0;
 };
 

@@ -123,6 +123,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   US_ASSIGN(settings.max_context, choose_max_context(options, config.max_position_embeddings));
 
   US_TRY(check_drafter(options, mtp.num_layers()));
+  settings.device = limits.name;
   settings.drafter = options.drafter;
   settings.block_size = options.block_size;
 

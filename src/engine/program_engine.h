@@ -40,6 +40,7 @@ class ProgramEngine final : public Engine {
                                    const std::function<void(uint32_t)>& progress) override;
   DecodeTimes decode_times() const override { return decode_times_; }
   uint32_t max_context() const override { return settings_.max_context; }
+  std::string_view device() const override { return settings_.device; }
   const std::vector<program::Program>& programs() const override { return programs_; }
 
   const KvPagePool& kv_pages() const { return kv_pages_; }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "base/result.h"
 #include "engine/engine.h"
@@ -16,6 +17,7 @@ inline constexpr uint32_t kDefaultMaxContext = 8192;
 
 // Every limit of a running engine.
 struct EngineSettings {
+  std::string device;
   uint32_t vocab_size = 0;
   uint32_t max_context = 0;  // positions of one session
   program::CacheLimits cache;

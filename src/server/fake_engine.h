@@ -70,6 +70,7 @@ class FakeEngine final : public engine::Engine {
     return make_error(ErrorCode::kUnsupported, "the fake engine does not score");
   }
   uint32_t max_context() const override { return context; }
+  std::string_view device() const override { return "none"; }
   const std::vector<program::Program>& programs() const override { return programs_; }
 
  private:

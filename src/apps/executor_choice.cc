@@ -1,0 +1,69 @@
+#include "apps/executor_choice.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "apps/terminal.h"
+#include "cpu/executor.h"
+#ifdef US_HAS_CUDA
+#include "cuda/executor.h"
+#endif
+
+namespace ultraspeed::apps {
+namespace {
+
+ChosenExecutor cpu_executor(const ExecutorOptions& options) {
+  const uint32_t threads = options.threads != 0 ? options.threads : default_threads();
+  return {cpu::make_cpu_executor(
+              {.activations = options.activations, .pin_threads = options.pin_threads}),
+          cpu::cpu_limits(std::max(threads / options.ranks, 1U))};
+}
+
+#ifdef US_HAS_CUDA
+constexpr bool kHasGpuCode = true;
+
+Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options) {
+  US_ASSIGN(program::DeviceLimits limits, cuda::device_limits(0));
+  limits.num_workers = std::max(limits.num_workers / options.ranks, 1U);
+  return ChosenExecutor{cuda::make_graph_executor(), std::move(limits)};
+}
+#else
+constexpr bool kHasGpuCode = false;
+
+Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
+  return make_error(ErrorCode::kUnsupported,
+                    "this program was built without CUDA; install CUDA 13 and build again, or use "
+                    "--executor cpu");
+}
+#endif
+
+}  // namespace
+
+uint32_t default_threads() {
+  return cpu::cpu_limits(0).num_workers;
+}
+
+Result<ChosenExecutor> choose_executor(const ExecutorOptions& options) {
+  const bool is_f32 = options.activations == cpu::Activations::kF32;
+  if (options.kind == ExecutorKind::kGraph) {
+    if (is_f32) return gpu_executor(options);
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--executor graph computes in f32; --activations {} needs --executor cpu",
+                      cpu::activations_name(options.activations));
+  }
+  if (options.kind == ExecutorKind::kCpu || !kHasGpuCode || !is_f32) return cpu_executor(options);
+  auto gpu = gpu_executor(options);
+  if (gpu) return gpu;
+  warn(gpu.error().message + "; running on the processor");
+  return cpu_executor(options);
+}
+
+std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, const Error& error) {
+  if (options.kind != ExecutorKind::kAuto || error.code != ErrorCode::kOutOfMemory) return {};
+  warn(error.message + "; running on the processor");
+  ExecutorOptions next = options;
+  next.kind = ExecutorKind::kCpu;
+  return next;
+}
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,47 @@
+// Which executor runs a model: --executor, and what auto means on this machine. The one place that
+// knows both of them.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "base/result.h"
+#include "cpu/activations.h"
+#include "program/executor.h"
+
+namespace ultraspeed::apps {
+
+enum class ExecutorKind {
+  kAuto,  // the GPU if there is one that can, else the processor
+  kCpu,
+  kGraph,  // one GPU, a kernel a stage
+};
+
+struct ExecutorOptions {
+  ExecutorKind kind = ExecutorKind::kAuto;
+  uint32_t threads = 0;  // of the processor, all ranks; 0: one per processor
+  bool pin_threads = false;
+  uint32_t ranks = 1;
+  cpu::Activations activations = cpu::Activations::kF32;
+};
+
+inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor
+
+// An executor and what it runs on.
+struct ChosenExecutor {
+  std::unique_ptr<program::Executor> executor;
+  program::DeviceLimits limits;
+};
+
+// The threads where --threads is not given: one per processor.
+uint32_t default_threads();
+
+// Errors: kInvalidArgument for an arithmetic mode that the executor does not have; of kGraph,
+// kNotFound or kUnsupported without a GPU that can, with what is needed and what there is.
+Result<ChosenExecutor> choose_executor(const ExecutorOptions& options);
+
+// What auto chooses when the first choice has too little memory. Nothing if it was the last.
+std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, const Error& error);
+
+}  // namespace ultraspeed::apps
