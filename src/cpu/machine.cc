@@ -49,7 +49,6 @@ void spread_over_nodes(std::span<std::byte> weights) {
 
 // Room for all weights, each matrix on cache lines of its own.
 Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
-  constexpr uint64_t kAlignment = 64;
   uint64_t size_bytes = 0;
   for (const program::WeightDecl& decl : program.weights) {
     WeightMemory weight{.bytes = {},
@@ -59,7 +58,8 @@ Status allocate_weights(const Program& program, Activations activations, RankMem
       weight.matrix_bytes =
           std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
     }
-    weight.matrix_bytes = (weight.matrix_bytes + kAlignment - 1) / kAlignment * kAlignment;
+    weight.matrix_bytes =
+        (weight.matrix_bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
     size_bytes += decl.count * weight.matrix_bytes;
     memory->weights.push_back(weight);
   }
@@ -112,8 +112,8 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
                                    : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
     const float nan = std::numeric_limits<float>::quiet_NaN();
     memory->caches.push_back(
-        {std::vector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
-         std::vector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
+        {AlignedVector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
+         AlignedVector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
   }
   return {};
 }
@@ -121,7 +121,7 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
 // Copies one ring or page, of `positions` each, over another.
 void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from, uint32_t to,
                Cache* cache) {
-  const auto copy = [&](std::vector<float>& rows, uint64_t row_size) {
+  const auto copy = [&](AlignedVector<float>& rows, uint64_t row_size) {
     const uint64_t size = positions * row_size;
     std::copy_n(&rows[from * size], size, &rows[to * size]);
   };
