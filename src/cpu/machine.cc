@@ -47,22 +47,26 @@ void spread_over_nodes(std::span<std::byte> weights) {
   if (topology && topology->num_numa_nodes() > 1) topology->interleave(weights);
 }
 
-// Room for all weights, each matrix on cache lines of its own.
-Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
-  uint64_t size_bytes = 0;
-  for (const program::WeightDecl& decl : program.weights) {
-    WeightMemory weight{.bytes = {},
-                        .matrix_bytes = decl.matrix_bytes(),
-                        .layout = planned_layout(decl, activations)};
-    if (weight.layout == WeightLayout::kInt8) {
-      weight.matrix_bytes =
-          std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
-    }
+// A matrix is on cache lines of its own and has room for its packed form, too.
+WeightMemory planned_memory(const program::WeightDecl& decl, Activations activations) {
+  WeightMemory weight{.bytes = {},
+                      .matrix_bytes = decl.matrix_bytes(),
+                      .layout = planned_layout(decl, activations)};
+  if (weight.layout == WeightLayout::kInt8) {
     weight.matrix_bytes =
-        (weight.matrix_bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
-    size_bytes += decl.count * weight.matrix_bytes;
-    memory->weights.push_back(weight);
+        std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
   }
+  weight.matrix_bytes =
+      (weight.matrix_bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
+  return weight;
+}
+
+// Room for all weights.
+Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
+  for (const program::WeightDecl& decl : program.weights) {
+    memory->weights.push_back(planned_memory(decl, activations));
+  }
+  const uint64_t size_bytes = weight_bytes(program, activations);
   US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
   spread_over_nodes(memory->weight_memory.bytes());
   std::span<std::byte> left = memory->weight_memory.bytes();
@@ -130,6 +134,14 @@ void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from
 }
 
 }  // namespace
+
+uint64_t weight_bytes(const Program& program, Activations activations) {
+  uint64_t bytes = 0;
+  for (const program::WeightDecl& decl : program.weights) {
+    bytes += decl.count * planned_memory(decl, activations).matrix_bytes;
+  }
+  return bytes;
+}
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
                      const program::WeightReader& read_weight, Activations activations) {

@@ -55,6 +55,9 @@ struct RankMemory {
   std::vector<Cache> caches;          // [CacheId]
 };
 
+// Bytes of a program's weights on a rank, in the layouts that Machine::load() gives them.
+uint64_t weight_bytes(const program::Program& program, Activations activations);
+
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
