@@ -49,6 +49,10 @@ class CpuExecutor final : public program::Executor {
     for (std::thread& thread : threads_) thread.join();
   }
 
+  uint64_t weight_bytes(const program::Program& program) const override {
+    return cpu::weight_bytes(program, options_.activations);
+  }
+
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     US_TRY(machine_.load(std::move(programs), limits, read_weight, options_.activations));

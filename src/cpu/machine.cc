@@ -32,22 +32,26 @@ void spread_over_nodes(std::span<std::byte> weights) {
   if (topology && topology->num_numa_nodes() > 1) topology->interleave(weights);
 }
 
-// Room for all weights, each matrix on cache lines of its own.
-Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
-  constexpr uint64_t kAlignment = 64;
-  uint64_t size_bytes = 0;
-  for (const program::WeightDecl& decl : program.weights) {
-    WeightMemory weight{.bytes = {},
-                        .matrix_bytes = decl.matrix_bytes(),
-                        .layout = planned_layout(decl, activations)};
-    if (weight.layout == WeightLayout::kInt8) {
-      weight.matrix_bytes =
-          std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
-    }
-    weight.matrix_bytes = (weight.matrix_bytes + kAlignment - 1) / kAlignment * kAlignment;
-    size_bytes += decl.count * weight.matrix_bytes;
-    memory->weights.push_back(weight);
+// A matrix is on cache lines of its own and has room for its packed form, too.
+WeightMemory planned_memory(const program::WeightDecl& decl, Activations activations) {
+  WeightMemory weight{.bytes = {},
+                      .matrix_bytes = decl.matrix_bytes(),
+                      .layout = planned_layout(decl, activations)};
+  if (weight.layout == WeightLayout::kInt8) {
+    weight.matrix_bytes =
+        std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
   }
+  weight.matrix_bytes =
+      (weight.matrix_bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
+  return weight;
+}
+
+// Room for all weights.
+Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
+  for (const program::WeightDecl& decl : program.weights) {
+    memory->weights.push_back(planned_memory(decl, activations));
+  }
+  const uint64_t size_bytes = weight_bytes(program, activations);
   US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
   spread_over_nodes(memory->weight_memory.bytes());
   std::span<std::byte> left = memory->weight_memory.bytes();
@@ -97,8 +101,8 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
                                    : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
     const float nan = std::numeric_limits<float>::quiet_NaN();
     memory->caches.push_back(
-        {std::vector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
-         std::vector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
+        {AlignedVector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
+         AlignedVector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
   }
   return {};
 }
@@ -106,7 +110,7 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
 // Copies one ring or page, of `positions` each, over another.
 void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from, uint32_t to,
                Cache* cache) {
-  const auto copy = [&](std::vector<float>& rows, uint64_t row_size) {
+  const auto copy = [&](AlignedVector<float>& rows, uint64_t row_size) {
     const uint64_t size = positions * row_size;
     std::copy_n(&rows[from * size], size, &rows[to * size]);
   };
@@ -115,6 +119,14 @@ void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from
 }
 
 }  // namespace
+
+uint64_t weight_bytes(const Program& program, Activations activations) {
+  uint64_t bytes = 0;
+  for (const program::WeightDecl& decl : program.weights) {
+    bytes += decl.count * planned_memory(decl, activations).matrix_bytes;
+  }
+  return bytes;
+}
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
                      const program::WeightReader& read_weight, Activations activations) {

@@ -14,6 +14,7 @@
 #include "base/large_memory.h"
 #include "base/result.h"
 #include "cpu/activations.h"
+#include "cpu/aligned.h"
 #include "cpu/int8_block.h"
 #include "program/executor.h"
 #include "program/route_table.h"
@@ -36,8 +37,8 @@ struct Matrix {
 };
 
 struct Cache {
-  std::vector<float> keys;    // [positions, num_kv_heads, head_dim]
-  std::vector<float> values;  // [positions, num_kv_heads, v_head_dim]
+  AlignedVector<float> keys;    // [positions, num_kv_heads, head_dim]
+  AlignedVector<float> values;  // [positions, num_kv_heads, v_head_dim]
 };
 
 // The matrices of a weight, alike.
@@ -48,11 +49,14 @@ struct WeightMemory {
 };
 
 struct RankMemory {
-  std::vector<float> arena;  // activations; the widest program's arena
+  AlignedVector<float> arena;  // activations; the widest program's arena
   LargeMemory weight_memory;
   std::vector<WeightMemory> weights;  // [WeightId]
   std::vector<Cache> caches;          // [CacheId]
 };
+
+// Bytes of a program's weights on a rank, in the layouts that Machine::load() gives them.
+uint64_t weight_bytes(const program::Program& program, Activations activations);
 
 class Machine {
  public:
@@ -143,15 +147,15 @@ class Scratch {
 
  private:
   template <class Element>
-  static Element* resized(size_t count, std::vector<Element>* array) {
+  static Element* resized(size_t count, AlignedVector<Element>* array) {
     if (array->size() < count) array->resize(count);
     return array->data();
   }
 
-  std::vector<std::vector<float>> arrays_;
-  std::vector<std::vector<Int8Block>> block_arrays_;
-  std::vector<const float*> pointers_;
-  std::vector<const Int8Block*> block_pointers_;
+  std::vector<AlignedVector<float>> arrays_;
+  std::vector<AlignedVector<Int8Block>> block_arrays_;
+  AlignedVector<const float*> pointers_;
+  AlignedVector<const Int8Block*> block_pointers_;
   std::vector<Rotation> rotations_;
   ptrdiff_t num_rotations_ = 0;  // those of this step
   ColumnsKey normed_, quantized_;

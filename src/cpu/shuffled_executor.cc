@@ -24,6 +24,10 @@ class ShuffledExecutor final : public program::Executor {
   ShuffledExecutor(uint64_t seed, Activations activations)
       : random_(seed), activations_(activations) {}
 
+  uint64_t weight_bytes(const program::Program& program) const override {
+    return cpu::weight_bytes(program, activations_);
+  }
+
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_));

@@ -36,9 +36,9 @@ class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
 
-  // Clears the bits of the tokens that may not follow the output so far and `drafts` after it. At
-  // least one stays. `words` is a program::TokenMask of the vocabulary, with all bits set. Only
-  // drafts that earlier masks allow are asked about.
+  // Clears the bits of the tokens that may not follow the output so far and `drafts` after it.
+  // Where none may, the session ends. `words` is a program::TokenMask of the vocabulary, with all
+  // bits set. Only drafts that earlier masks allow are asked about.
   virtual void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const = 0;
 
   virtual void advance(int32_t token_id) = 0;  // the next token of the output
@@ -69,7 +69,11 @@ struct GenerationParams {
   std::vector<int32_t> expected_output;
 };
 
-enum class FinishReason { kStop, kLength };
+enum class FinishReason {
+  kStop,
+  kLength,      // max_tokens, the context is full, or no KV page is free
+  kConstraint,  // the constraint allows no token after the output so far
+};
 
 using SessionId = uint64_t;
 
@@ -172,7 +176,8 @@ class Engine {
   // their prompt (more of them than columns take turns); the two alternate while both are wanted.
   // In a decode step the drafter proposes tokens for the columns that are left, and a session gets
   // one token more for every draft that the target agrees with.
-  // Appends what happened to `events`. A session that finds no free KV page ends with kLength.
+  // Appends what happened to `events`. A session that finds no free KV page ends with kLength, one
+  // whose constraint allows no further token with kConstraint; neither event has a token.
   // Errors: what the executor reports. All sessions have ended then, without events; the engine
   // takes new ones, except after kInternal, which start, step and score return from then on.
   virtual Status step(std::vector<StepEvent>* events) = 0;

@@ -145,7 +145,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   std::vector<program::Program> programs;
   programs.push_back(std::move(decode.program));
   programs.push_back(std::move(prefill.program));
-  US_TRY(check_memory(memory_need(programs, settings.cache), limits));
+  US_TRY(check_memory(memory_need(programs, settings.cache, *executor), limits));
   const auto read_weight = [&](uint32_t rank, program::WeightId weight, uint32_t index,
                                std::span<std::byte> out) {
     return reader.read(rank, weight, index, out);

@@ -120,15 +120,16 @@ Status ProgramEngine::decode(std::span<const uint32_t> slots, std::vector<StepEv
   return {};
 }
 
-// Makes room for a session's next `count` tokens. A session that finds no free page ends here; its
-// pages may serve the sessions after it.
-bool ProgramEngine::reserve_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events) {
+// Makes room for a session's next `count` tokens. A session that finds no free page, or that may
+// give no further token, ends here; its pages may serve the sessions after it.
+bool ProgramEngine::admit_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events) {
   Session& session = *sessions_[slot];
-  if (session.reserve(count)) return true;
+  const bool may_go_on = session.may_go_on();
+  if (may_go_on && session.reserve(count)) return true;
   StepEvent& event = events->emplace_back();
   event.session = session.id();
   event.prompt_tokens_done = session.prompt_tokens_done();
-  event.finished = FinishReason::kLength;
+  event.finished = may_go_on ? FinishReason::kLength : FinishReason::kConstraint;
   end_session(slot);
   return false;
 }
@@ -139,7 +140,7 @@ void ProgramEngine::gather_prompt(uint32_t slot, std::vector<StepEvent>* events)
   // MTP heads look at as many tokens after a chunk: a rest of fewer takes some of this one's.
   const uint32_t num_left = session.num_pending() - count;
   if (num_left > 0 && num_left < num_mtp_heads_) count -= num_mtp_heads_ - num_left;
-  if (!reserve_or_end(slot, count, events)) return;
+  if (!admit_or_end(slot, count, events)) return;
   session.append_columns(count, slot, &columns_);
   shares_.push_back({slot, count, 0});
 }
@@ -151,7 +152,7 @@ void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, LapClock* clo
   std::vector<uint32_t> served;
   std::vector<uint32_t> wanted;
   for (const uint32_t slot : slots) {
-    if (reserve_or_end(slot, 1, events)) served.push_back(slot);
+    if (admit_or_end(slot, 1, events)) served.push_back(slot);
   }
   clock->lap(&decode_times_.other_s);
   wanted.reserve(served.size());

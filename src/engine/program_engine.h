@@ -62,7 +62,7 @@ class ProgramEngine final : public Engine {
   Session& add_session(uint32_t slot, std::span<const int32_t> prompt,
                        const GenerationParams& params, KvPageTable pages);
   Status copy_caches(uint32_t from_slot, uint32_t to_slot, uint32_t num_positions);
-  bool reserve_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events);
+  bool admit_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events);
   void gather_prompt(uint32_t slot, std::vector<StepEvent>* events);
   void gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
                      std::vector<StepEvent>* events);

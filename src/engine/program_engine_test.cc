@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -164,6 +167,49 @@ TEST(ProgramEngine, ASessionWithoutPagesEndsAndTheOthersGoOn) {
       std::max(harness.transcripts[first].tokens.size(), harness.transcripts[second].tokens.size()),
       whole.tokens.size());
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 8u);
+}
+
+// Allows everything until `num_tokens` are there, and nothing then.
+class Exhausted final : public TokenConstraint {
+ public:
+  explicit Exhausted(size_t num_tokens) : num_left_(num_tokens) {}
+  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const override {
+    if (drafts.size() >= num_left_) std::ranges::fill(words, 0u);
+  }
+  void advance(int32_t) override { --num_left_; }
+  std::unique_ptr<TokenConstraint> clone() const override {
+    return std::make_unique<Exhausted>(*this);
+  }
+
+ private:
+  size_t num_left_;
+};
+
+TEST(ProgramEngine, AConstraintThatAllowsNothingEndsItsSessionAlone) {
+  for (const uint32_t tokens_per_cycle : {1u, 2u, 3u, 4u}) {
+    for (const size_t num_allowed : {0u, 1u, 4u, 5u}) {
+      HarnessOptions options;
+      options.drafter = {DrafterKind::kReplay, tokens_per_cycle};
+      options.block_size = 4;
+      Harness harness(options);
+      const std::vector<int32_t> prompt = prompt_of(9);
+      GenerationParams free;
+      free.max_tokens = 12;
+      free.expected_output = expected_transcript(prompt, free, 64).tokens;
+      const Exhausted constraint(num_allowed);
+      GenerationParams bound = free;
+      bound.sampling.constraint = &constraint;
+      const SessionId ends = harness.engine->start(prompt, bound).value();
+      const SessionId goes_on = harness.engine->start(prompt, free).value();
+      ASSERT_TRUE(harness.run_until_idle());
+      const Transcript whole = expected_transcript(prompt, free, 64);
+      EXPECT_EQ(harness.transcripts[goes_on], whole);
+      const Transcript& ended = harness.transcripts[ends];
+      EXPECT_EQ(ended.finished, FinishReason::kConstraint);
+      EXPECT_TRUE(std::ranges::equal(ended.tokens, std::span(whole.tokens).first(num_allowed)));
+      EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u);
+    }
+  }
 }
 
 TEST(ProgramEngine, AStepThatOnlyEndsSessionsRunsNothing) {

@@ -30,7 +30,7 @@ Session::Session(SessionId id, std::span<const int32_t> prompt, GenerationParams
       penalties_(params_.sampling, prompt),
       pages_(std::move(pages)),
       drafter_(std::move(drafter)),
-      num_mask_words_(program::token_mask_words(vocab_size)) {
+      vocab_size_(vocab_size) {
   const bool may_program_draft =
       session_drafter(DrafterKind::kDflash, params_.sampling) == DrafterKind::kDflash;
   US_CHECK(drafter_ != nullptr || may_program_draft,
@@ -110,11 +110,14 @@ void Session::add_column(uint32_t position, int32_t token_id, uint32_t sequence,
   num_written_ = std::max(num_written_, position + 1);
 }
 
-// A draft that may not be chosen is wrong whatever the target says.
+// A draft that may not be chosen is wrong whatever the target says. Where nothing may follow one, a
+// column could choose nothing: without it the target's own choice, if it is the same, ends the
+// text.
 void Session::cut_forbidden_drafts() {
   if (constraint_ == nullptr) return;
   for (size_t i = 0; i < drafts_.size(); ++i) {
-    if (program::contains(mask_after(i), static_cast<size_t>(drafts_[i]))) continue;
+    const bool is_allowed = program::contains(mask_after(i), static_cast<size_t>(drafts_[i]));
+    if (is_allowed && allows_after(i + 1)) continue;
     drafts_.resize(i);
   }
 }
@@ -126,10 +129,17 @@ program::TokenMask Session::mask_after(size_t num_drafts) {
   if (masks_.size() <= num_drafts) masks_.resize(num_drafts + 1);
   std::vector<uint64_t>& mask = masks_[num_drafts];
   if (mask.empty()) {
-    mask.assign(num_mask_words_, ~uint64_t{0});
+    mask.assign(program::token_mask_words(vocab_size_), ~uint64_t{0});
     constraint_->mask(std::span(drafts_).first(num_drafts), mask);
+    const uint32_t beyond = static_cast<uint32_t>(mask.size()) * 64 - vocab_size_;
+    mask.back() &= ~uint64_t{0} >> beyond;  // ids that no token has
   }
   return mask;
+}
+
+bool Session::allows_after(size_t num_drafts) {
+  const program::TokenMask mask = mask_after(num_drafts);
+  return mask.empty() || std::ranges::any_of(mask, [](uint64_t word) { return word != 0; });
 }
 
 void Session::ask_for_logits(std::span<const program::LogitAdjustment> adjustments,

@@ -46,6 +46,9 @@ class Session {
   // The caches hold the first `num_positions` of the prompt already. REQUIRES: a new session.
   void adopt(uint32_t num_positions) { num_cached_ = num_written_ = num_positions; }
 
+  // Whether the constraint, if there is one, allows any token after the output so far.
+  bool may_go_on() { return allows_after(0); }
+
   // Makes room for the next `count` tokens; false when no KV page is free.
   bool reserve(uint32_t count) { return pages_.grow(num_cached_ + count); }
 
@@ -58,8 +61,9 @@ class Session {
   void append_columns(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
   // Has the drafter propose the next block, of at most `size` columns and no more than there may
-  // be tokens, up to the first draft that a constraint forbids; returns its columns. A program that
-  // drafts proposes as many as it is asked for. REQUIRES: num_pending() == 1, size > 0.
+  // be tokens, up to the first draft that a constraint forbids or lets nothing follow; returns its
+  // columns. A program that drafts proposes as many as it is asked for. REQUIRES: num_pending() ==
+  // 1, size > 0.
   uint32_t propose_block(uint32_t size);
 
   // Appends the first `count` columns of the block: the anchor and drafts. Each wants logits and
@@ -84,6 +88,7 @@ class Session {
                       program::Column* column);
   void cut_forbidden_drafts();
   program::TokenMask mask_after(size_t num_drafts);
+  bool allows_after(size_t num_drafts);
 
   SessionId id_;
   GenerationParams params_;
@@ -97,7 +102,7 @@ class Session {
   std::unique_ptr<HostDrafter> drafter_;                 // nullptr: the program drafts
   std::unique_ptr<TokenConstraint> initial_constraint_;  // params_ points to it; may be null
   std::unique_ptr<TokenConstraint> constraint_;          // after the output so far
-  size_t num_mask_words_;                                // of a mask over the vocabulary
+  uint32_t vocab_size_;                                  // of a mask
 
   // The block at hand; what its columns point to.
   std::vector<int32_t> drafts_;  // without meaning where the program drafts

@@ -103,11 +103,11 @@ Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, u
 }
 
 MemoryNeed memory_need(std::span<const program::Program> programs,
-                       const program::CacheLimits& limits) {
+                       const program::CacheLimits& limits, const program::Executor& executor) {
   MemoryNeed need;
   if (programs.empty()) return need;
   const program::Program& first = programs.front();
-  for (const auto& weight : first.weights) need.weight_bytes += weight.size_bytes();
+  need.weight_bytes = executor.weight_bytes(first);
   for (const auto& cache : first.caches) {
     const uint64_t positions = cache.ring_positions != 0
                                    ? uint64_t{limits.num_sequences} * cache.ring_positions

@@ -53,7 +53,7 @@ struct MemoryNeed {
   uint64_t total_bytes() const { return weight_bytes + cache_bytes + activation_bytes; }
 };
 MemoryNeed memory_need(std::span<const program::Program> programs,
-                       const program::CacheLimits& limits);
+                       const program::CacheLimits& limits, const program::Executor& executor);
 
 // Errors: kOutOfMemory when the device is known to have less; the sentence lists the parts.
 Status check_memory(const MemoryNeed& need, const program::DeviceLimits& device);

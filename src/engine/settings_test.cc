@@ -85,7 +85,7 @@ TEST(Settings, MemoryIsCountedPerPart) {
   experts.count = 5;
   programs[0].arena_bytes = 100;
   programs[1].arena_bytes = 1000;
-  const auto need = memory_need(programs, {.num_sequences = 3, .num_kv_pages = 7});
+  const auto need = memory_need(programs, {.num_sequences = 3, .num_kv_pages = 7}, FakeExecutor());
   EXPECT_EQ(need.weight_bytes, 5u << 20);
   EXPECT_EQ(need.cache_bytes, 32u * (3 * FakeExecutor::kRingPositions + 7 * 10));
   EXPECT_EQ(need.activation_bytes, 1000u);

@@ -45,6 +45,14 @@ class Executor {
  public:
   virtual ~Executor() = default;
 
+  // Bytes that load() will take for a program's weights on a rank: those of the packed forms,
+  // unless an executor lays them out anew.
+  virtual uint64_t weight_bytes(const Program& program) const {
+    uint64_t bytes = 0;
+    for (const WeightDecl& weight : program.weights) bytes += weight.size_bytes();
+    return bytes;
+  }
+
   // Takes verified programs that share weights, caches and ranks (the same declarations), allocates
   // everything and reads the weights. Called once, before run().
   virtual Status load(std::vector<Program> programs, const CacheLimits& limits,

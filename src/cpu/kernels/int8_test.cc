@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "cpu/executor.h"
 #include "cpu/math.h"
 #include "hwy/targets.h"
 #include "tensor/bf16.h"
@@ -272,6 +273,20 @@ TEST(Int8, ShapesThatDoNotFit) {
   EXPECT_FALSE(fits_int8_layout(WeightFormat::kBf16, 32));
   EXPECT_FALSE(fits_int8_layout(WeightFormat::kFp8Block128, 48));
   EXPECT_TRUE(fits_int8_layout(WeightFormat::kMxfp4, 96));
+}
+
+TEST(Int8Layout, TheExecutorCountsItsBytes) {
+  program::Program program;
+  program.weights.push_back({"fp8", tensor::WeightFormat::kFp8Block128, 32, 256, 3});
+  program.weights.push_back({"norm", tensor::WeightFormat::kF32, 1, 10, 1});
+  const auto bytes = [&](Activations activations) {
+    CpuOptions options;
+    options.activations = activations;
+    return make_cpu_executor(options)->weight_bytes(program);
+  };
+  // Codes, and a scale for each row and 128 columns, or 32.
+  EXPECT_EQ(bytes(Activations::kF32), 3u * (32 * 256 + 32 * 2 * 4) + 64);
+  EXPECT_EQ(bytes(Activations::kInt8), 3u * (32 * 256 + 32 * 8 * 4) + 64);
 }
 
 }  // namespace

@@ -29,25 +29,31 @@ namespace HWY_NAMESPACE {
 template <class Row, size_t R, size_t C>
 HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step,
                               const float* const* x, float* sums) {
+  static_assert(R * C % 4 == 0);
   Lanes16 lanes[R * C];
-  for (auto& sum : lanes) sum = zero_lanes();
+  unrolled<R * C>([&](auto i) HWY_ATTR __attribute__((always_inline)) { lanes[i] = zero_lanes(); });
   for (uint32_t step = first_step; step < last_step;) {
     const uint32_t block = step / Row::kBlockSteps;
     const uint32_t block_end = std::min(last_step, (block + 1) * Row::kBlockSteps);
-    HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) rows[r].start_block(block);
+    unrolled<R>([&](auto r) HWY_ATTR
+                __attribute__((always_inline)) { rows[r].start_block(block); });
     for (; step < block_end; ++step) {
-      HWY_UNROLL(8) for (size_t r = 0; r < R; ++r) {
+      Lanes16 inputs[C];
+      unrolled<C>([&](auto c) HWY_ATTR __attribute__((always_inline)) {
+        inputs[c] = load_lanes(x[c] + size_t{step} * 16);
+      });
+      unrolled<R>([&](auto r) HWY_ATTR __attribute__((always_inline)) {
         const Lanes16 weights = rows[r].decode(step);
-        HWY_UNROLL(8) for (size_t c = 0; c < C; ++c) {
-          add_product(weights, load_lanes(x[c] + size_t{step} * 16), &lanes[c * R + r]);
-        }
-      }
+        unrolled<C>([&](auto c) HWY_ATTR __attribute__((always_inline)) {
+          add_product(weights, inputs[c], &lanes[c * R + r]);
+        });
+      });
     }
   }
-  static_assert(R * C % 4 == 0);
-  HWY_UNROLL(8) for (size_t i = 0; i < R * C; i += 4) {
-    sum_four(lanes[i], lanes[i + 1], lanes[i + 2], lanes[i + 3], sums + i);
-  }
+  unrolled<R * C / 4>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    const Lanes16* four = lanes + i * 4;
+    sum_four(four[0], four[1], four[2], four[3], sums + i * 4);
+  });
 }
 
 // All rows times C inputs from `input` on. The last tile may repeat the last row; those sums are
@@ -108,8 +114,8 @@ void multiply_vectors(const MatrixRows& rows, const float* const* x, uint32_t nu
 
 // As multiply_inputs, of float rows.
 template <size_t C>
-HWY_INLINE void dot_rows_inputs(const FloatRows& rows, const float* x, size_t x_stride, float* out,
-                                size_t out_stride) {
+HWY_NOINLINE void dot_rows_inputs(const FloatRows& rows, const float* x, size_t x_stride,
+                                  float* out, size_t out_stride) {
   const float* inputs[C];
   for (size_t c = 0; c < C; ++c) inputs[c] = x + c * x_stride;
   for (uint32_t r = 0; r < rows.num_rows; r += 4) {
@@ -119,13 +125,18 @@ HWY_INLINE void dot_rows_inputs(const FloatRows& rows, const float* x, size_t x_
     HWY_ALIGN float sums[4 * C];
     multiply_tile<F32Row, 4, C>(four, 0, rows.num_columns / 16, inputs, sums);
     for (size_t c = 0; c < C; ++c) {
-      std::copy(sums + c * 4, sums + c * 4 + count, out + c * out_stride + r);
+      float* to = out + c * out_stride + r;
+      if (count == 4) {
+        std::copy_n(sums + c * 4, 4, to);
+      } else {
+        for (uint32_t i = 0; i < count; ++i) to[i] = sums[c * 4 + i];
+      }
     }
   }
 }
 
-void dot_rows_vectors(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,
-                      float* out, size_t out_stride) {
+HWY_INLINE void dot_few_rows(const FloatRows& rows, const float* x, size_t x_stride,
+                             uint32_t num_inputs, float* out, size_t out_stride) {
   uint32_t i = 0;
   for (; kVectorLanes == 16 && num_inputs - i >= 4; i += 4) {
     dot_rows_inputs<4>(rows, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
@@ -134,6 +145,17 @@ void dot_rows_vectors(const FloatRows& rows, const float* x, size_t x_stride, ui
     dot_rows_inputs<2>(rows, x + i * x_stride, x_stride, out + i * out_stride, out_stride);
   }
   if (i < num_inputs) dot_rows_inputs<1>(rows, x + i * x_stride, x_stride, out + i * out_stride, 0);
+}
+
+// A few rows stay in the first-level cache for all inputs.
+void dot_rows_vectors(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,
+                      float* out, size_t out_stride) {
+  constexpr uint32_t kRowsAtOnce = 16;
+  for (uint32_t r = 0; r < rows.num_rows; r += kRowsAtOnce) {
+    const FloatRows few{rows.at(r), rows.stride, std::min(kRowsAtOnce, rows.num_rows - r),
+                        rows.num_columns};
+    dot_few_rows(few, x, x_stride, num_inputs, out + r, out_stride);
+  }
 }
 
 // V vectors of columns from `column` on, of I outputs: a row is loaded once for all of them, and
@@ -166,15 +188,25 @@ HWY_INLINE void add_weighted_tile(const FloatRows& rows, const float* weights, s
 }
 
 template <size_t V, size_t I>
+HWY_INLINE void add_weighted_tiles(FloatRows* rows, const float* weights, size_t weight_stride,
+                                   float** out, size_t out_stride) {
+  constexpr uint32_t kColumns = static_cast<uint32_t>(V * kVectorLanes);
+  while (rows->num_columns >= kColumns) {
+    add_weighted_tile<V, I>(*rows, weights, weight_stride, *out, out_stride);
+    rows->first += kColumns;
+    rows->num_columns -= kColumns;
+    *out += kColumns;
+  }
+}
+
+// All columns of I outputs, whose sums of a tile fit the registers.
+template <size_t I>
 HWY_INLINE void add_weighted_outputs(FloatRows rows, const float* weights, size_t weight_stride,
                                      float* out, size_t out_stride) {
-  constexpr uint32_t kColumns = static_cast<uint32_t>(V * kVectorLanes);
-  while (rows.num_columns >= kColumns) {
-    add_weighted_tile<V, I>(rows, weights, weight_stride, out, out_stride);
-    rows.first += kColumns;
-    rows.num_columns -= kColumns;
-    out += kColumns;
-  }
+  constexpr size_t kMostSums = kVectorLanes == 16 ? 16 : 8;
+  add_weighted_tiles<std::min<size_t>(4, kMostSums / I), I>(&rows, weights, weight_stride, &out,
+                                                            out_stride);
+  add_weighted_tiles<1, I>(&rows, weights, weight_stride, &out, out_stride);
   for (size_t i = 0; i < I; ++i) {
     for (uint32_t c = 0; c < rows.num_columns; ++c) {
       float& sum = out[i * out_stride + c];
@@ -189,12 +221,16 @@ void add_weighted_rows_vectors(const FloatRows& rows, const float* weights, size
                                uint32_t num_outputs, float* out, size_t out_stride) {
   uint32_t i = 0;
   for (; num_outputs - i >= 4; i += 4) {
-    add_weighted_outputs<2, 4>(rows, weights + i * weight_stride, weight_stride,
-                               out + i * out_stride, out_stride);
+    add_weighted_outputs<4>(rows, weights + i * weight_stride, weight_stride, out + i * out_stride,
+                            out_stride);
   }
-  for (; i < num_outputs; ++i) {
-    add_weighted_outputs<4, 1>(rows, weights + i * weight_stride, weight_stride,
-                               out + i * out_stride, out_stride);
+  for (; num_outputs - i >= 2; i += 2) {
+    add_weighted_outputs<2>(rows, weights + i * weight_stride, weight_stride, out + i * out_stride,
+                            out_stride);
+  }
+  if (i < num_outputs) {
+    add_weighted_outputs<1>(rows, weights + i * weight_stride, weight_stride, out + i * out_stride,
+                            out_stride);
   }
 }
 

@@ -187,23 +187,24 @@ TEST(Kernels, ShapesThatVectorsDoNotTakeAreComputedPlainly) {
 
 TEST(Kernels, DotRowsAndWeightedRows) {
   std::mt19937 random(11);
-  const auto values = random_floats(10 * 80, &random);
-  const auto x = random_floats(size_t{7} * 90, &random);
+  constexpr uint32_t kRows = 21;
+  const auto values = random_floats(size_t{kRows} * 80, &random);
+  const auto x = random_floats(size_t{9} * 90, &random);
   for_each_target([&] {
     for (const uint32_t count : {16u, 32u, 19u, 40u, 80u}) {
-      const FloatRows rows{values.data(), 80, 9, count};
-      for (const uint32_t num : {1u, 2u, 3u, 4u, 7u}) {
-        std::vector<float> products(num * 12), sums(x.begin(), x.begin() + num * 90);
-        dot_rows(rows, x.data(), 90, num, products.data(), 12);
-        add_weighted_rows(rows, x.data(), 10, num, sums.data(), 90);
+      const FloatRows rows{values.data(), 80, kRows, count};
+      for (const uint32_t num : {1u, 2u, 3u, 4u, 7u, 9u}) {
+        std::vector<float> products(num * size_t{24}), sums(x.begin(), x.begin() + num * 90);
+        dot_rows(rows, x.data(), 90, num, products.data(), 24);
+        add_weighted_rows(rows, x.data(), 22, num, sums.data(), 90);
         for (uint32_t i = 0; i < num; ++i) {
-          for (uint32_t r = 0; r < 9; ++r) {
-            ASSERT_EQ(products[i * 12 + r], dot(rows.at(r), &x[i * 90], count));
+          for (uint32_t r = 0; r < kRows; ++r) {
+            ASSERT_EQ(products[i * 24 + r], dot(rows.at(r), &x[i * 90], count));
           }
           for (uint32_t c = 0; c < count; ++c) {
             float expected = x[i * 90 + c];
-            for (uint32_t r = 0; r < 9; ++r) {
-              expected = std::fma(x[i * 10 + r], rows.at(r)[c], expected);
+            for (uint32_t r = 0; r < kRows; ++r) {
+              expected = std::fma(x[i * 22 + r], rows.at(r)[c], expected);
             }
             ASSERT_EQ(sums[i * 90 + c], expected);
           }

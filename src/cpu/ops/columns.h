@@ -11,7 +11,7 @@
 namespace ultraspeed::cpu {
 
 // Scratch slots, so that helpers and their callers do not share an array.
-enum ScratchSlot : size_t { kNormed, kJoined, kEmbedding, kResults, kScores };
+enum ScratchSlot : size_t { kNormed, kJoined, kEmbedding, kResults, kQueries, kScores };
 enum BlockSlot : size_t { kQuantizedColumns, kQuantizedRows };
 
 // Vectors of `size` one behind the other, as floats and, where the product wants them, quantised.

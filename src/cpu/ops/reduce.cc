@@ -1,24 +1,41 @@
 // Reduce: the 8 partial sums of a row in order, then the residual; to every rank.
+#include <algorithm>
+#include <array>
+
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
+namespace {
+
+// So many rows at once: the compiler makes vectors of them.
+constexpr uint32_t kRowsAtOnce = 64;
+
+// residual[i] + the sum over chunks of partials[chunk * stride + i]; the result goes to sums.
+void reduce_rows(const float* partials, size_t stride, const float* residual, uint32_t count,
+                 float* sums) {
+  std::copy_n(partials, count, sums);
+  for (uint32_t chunk = 1; chunk < program::kReductionChunks; ++chunk) {
+    const float* of_chunk = partials + chunk * stride;
+    for (uint32_t i = 0; i < count; ++i) sums[i] += of_chunk[i];
+  }
+  for (uint32_t i = 0; i < count; ++i) sums[i] = residual[i] + sums[i];
+}
+
+}  // namespace
 
 Status run_op(const OpContext& context, const program::ReduceOperands& op, uint32_t) {
-  using program::kReductionChunks;
-  const uint32_t hidden_size = context.hidden_size();
+  const uint64_t hidden_size = context.hidden_size();
   const float* residual = context.buffer(op.residual);
+  const float* partials = context.buffer(op.partials);
+  std::array<float, kRowsAtOnce> sums;
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    const float* partials =
-        context.buffer(op.partials) + uint64_t{t} * kReductionChunks * hidden_size;
-    for (uint32_t row = context.task.row_begin; row < context.row_end(); ++row) {
-      float sum = partials[row];
-      for (uint32_t chunk = 1; chunk < kReductionChunks; ++chunk) {
-        sum += partials[uint64_t{chunk} * hidden_size + row];
-      }
-      const uint64_t index = uint64_t{t} * hidden_size + row;
-      const float value = residual[index] + sum;
+    for (uint32_t row = context.task.row_begin; row < context.row_end(); row += kRowsAtOnce) {
+      const uint32_t count = std::min(kRowsAtOnce, context.row_end() - row);
+      const uint64_t index = t * hidden_size + row;
+      reduce_rows(partials + t * program::kReductionChunks * hidden_size + row, hidden_size,
+                  residual + index, count, sums.data());
       for (uint32_t rank = 0; rank < context.program.num_ranks; ++rank) {
-        context.buffer_of(rank, op.output)[index] = value;
+        std::copy_n(sums.data(), count, context.buffer_of(rank, op.output) + index);
       }
     }
   }

@@ -24,8 +24,9 @@ struct SoftmaxState {
 
   void merge(float other_m, float other_l, const float* other_o, uint32_t v_head_dim) {
     const float largest = std::max(m, other_m);
-    const float mine = std::exp(m - largest);
-    const float others = std::exp(other_m - largest);
+    // exp(0) is 1, and one of them mostly is.
+    const float mine = m == largest ? 1.0F : std::exp(m - largest);
+    const float others = other_m == largest ? 1.0F : std::exp(other_m - largest);
     for (uint32_t i = 0; i < v_head_dim; ++i) o[i] = o[i] * mine + other_o[i] * others;
     l = l * mine + other_l * others;
     m = largest;
