@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -39,7 +40,8 @@ struct Setup {
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
   cpu::Activations activations = cpu::Activations::kF32;
-  std::string directory = kModel;  // or a copy with MTP layers
+  std::string directory = kModel;                                     // or a copy with MTP layers
+  std::function<std::unique_ptr<program::Executor>()> make_executor;  // nullptr: the CPU's
 };
 
 inline std::string setup_name(const Setup& setup) {
@@ -66,9 +68,10 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
-  auto engine =
-      Engine::open(*config, *checkpoint, cpu::make_cpu_executor({.activations = setup.activations}),
-                   cpu::cpu_limits(setup.num_threads), options, {});
+  auto executor = setup.make_executor ? setup.make_executor()
+                                      : cpu::make_cpu_executor({.activations = setup.activations});
+  auto engine = Engine::open(*config, *checkpoint, std::move(executor),
+                             cpu::cpu_limits(setup.num_threads), options, {});
   EXPECT_TRUE(engine) << engine.error().message;
   return std::move(engine).value();
 }
@@ -130,10 +133,9 @@ inline std::vector<Text> generate(Engine& engine, const std::vector<Request>& re
   return result;
 }
 
-// What every setup must give: one column a step, one session at a time.
-inline std::vector<Text> reference_texts(std::vector<Request>* requests,
-                                         cpu::Activations activations = cpu::Activations::kF32) {
-  const auto engine = open({.activations = activations});
+// What every setup must give, and this one with one column a step, one session at a time.
+inline std::vector<Text> reference_texts(std::vector<Request>* requests, const Setup& setup = {}) {
+  const auto engine = open(setup);
   std::vector<Text> texts;
   SpeculationStats stats;
   for (Request& request : *requests) {

@@ -32,13 +32,30 @@ compile() {
     ninja -C "$BUILD_ROOT/$preset" -j "$jobs" "$@"
 }
 
+# The GPU's executor is built where CUDA 13 is installed.
+cuda_compiler() {
+  local nvcc
+  nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc) || return 1
+  "$nvcc" --version | grep -qE 'release (1[3-9]|[2-9][0-9])\.' && echo "$nvcc"
+}
+
+# cmake flags for build/release.
+cuda_flags() {
+  local nvcc
+  if nvcc=$(cuda_compiler); then
+    echo "-DULTRASPEED_CUDA=ON -DCMAKE_CUDA_COMPILER=$nvcc"
+  else
+    echo "-DULTRASPEED_CUDA=OFF"
+  fi
+}
+
 # Installs, configures and builds the binary; silent and quick when there is nothing to do.
 build_binary() {
   if [ ! -x "$BINARY" ] || [ -n "$(missing_packages build)" ]; then
     require_resources 1500 2000 "at most 10 minutes (mostly compiling) the first time, then nothing"
   fi
   install_packages build
-  configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF || exit 1
+  configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF $(cuda_flags) || exit 1
   case $(ninja -C "$BUILD_ROOT/release" -n ultraspeed 2>&1) in *"no work to do"*) return 0 ;; esac
   compile release ultraspeed || exit 1
 }

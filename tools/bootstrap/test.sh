@@ -17,10 +17,11 @@ add_tier() {
 # build_tier PRESET: configures and builds; if that fails, counts it and returns 1. All is compiled
 # once, from nothing: several sources at a time.
 build_tier() {
-  local name=$1 start=$SECONDS status=0
+  local name=$1 start=$SECONDS status=0 flags=()
   add_tier "$name"
+  [ "$name" != release ] || read -ra flags < <(cuda_flags)
   configure "$name" -DULTRASPEED_TESTS=ON -DULTRASPEED_JOIN_SOURCES=ON \
-    -DULTRASPEED_TIMEOUT_SCALE="$TEST_SCALE" && compile "$name" all || status=1
+    -DULTRASPEED_TIMEOUT_SCALE="$TEST_SCALE" "${flags[@]}" && compile "$name" all || status=1
   BUILD_TIME[$name]=$((SECONDS - start))
   if [ $status -ne 0 ]; then
     FAILED[$name]=1
@@ -115,8 +116,10 @@ print_summary() {
       "${PASSED[$name]}" "${FAILED[$name]}" "${SKIPPED[$name]}")"
   done
   say "Total time: $(seconds_text $SECONDS). Log: $LOG"
-  if [ ! -d src/cuda ]; then
-    say "GPU: this tree has no CUDA code yet; nothing was built for or run on a GPU."
+  if cuda_compiler >/dev/null; then
+    say "GPU: its code was built in build/release; its tests are skipped where there is no GPU."
+  else
+    say "GPU: no CUDA 13 here; nothing was built for a GPU."
   fi
   say "Skipped: ${#SKIPS[@]}"
   for line in "${SKIPS[@]}"; do say "  $line"; done

@@ -11,6 +11,7 @@
 #include "cpu/ops/candidates.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/rejection.h"
+#include "program/step_check.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -41,12 +42,6 @@ Result<double> log_sum_exp(std::span<const float> logits, uint32_t position) {
 
 // Gives -infinity to the tokens that may not be chosen.
 Status mask_logits(program::TokenMask allowed, uint32_t position, std::span<float> values) {
-  const size_t num_words = program::token_mask_words(values.size());
-  if (allowed.size() != num_words) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "sampling after position {}: a mask of {} words for {} tokens, expected {}",
-                      position, allowed.size(), values.size(), num_words);
-  }
   size_t num_allowed = 0;
   for (size_t id = 0; id < values.size(); ++id) {
     const bool is_allowed = program::contains(allowed, id);
@@ -58,18 +53,12 @@ Status mask_logits(program::TokenMask allowed, uint32_t position, std::span<floa
                     "sampling after position {}: the constraint allows no token", position);
 }
 
-// Applies adjustments and mask to a copy of the logits.
+// Applies adjustments and mask to a copy of the logits. REQUIRES: check_sampling() accepts them.
 Result<std::vector<float>> adjusted_logits(std::span<const float> logits, uint32_t position,
                                            const program::ColumnSampling& sampling) {
   std::vector<float> values(logits.begin(), logits.end());
   for (const auto& adjustment : sampling.adjustments) {
     const auto id = static_cast<size_t>(adjustment.token_id);
-    if (adjustment.token_id < 0 || id >= values.size()) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "sampling after position {}: an adjustment names token {}, expected "
-                        "0 to {}",
-                        position, adjustment.token_id, values.size() - 1);
-    }
     const float logit = values[id];
     const float scaled = logit > 0 ? logit / adjustment.repetition : logit * adjustment.repetition;
     values[id] = scaled + adjustment.bias;
@@ -119,18 +108,9 @@ uint32_t choose(std::span<const float> values, uint32_t position,
   return candidates.choose(sampling.seed, position);
 }
 
-// Errors unless `token_id` is one of the vocabulary, or none.
-Status check_token(std::string_view what, int32_t token_id, size_t vocab_size, uint32_t position) {
-  if (token_id < 0 || static_cast<size_t>(token_id) < vocab_size) return {};
-  return make_error(ErrorCode::kInvalidArgument,
-                    "sampling after position {}: the {} token is {}, expected 0 to {}", position,
-                    what, token_id, vocab_size - 1);
-}
-
 Result<uint32_t> chosen_token(std::span<const float> logits, uint32_t position,
                               const program::ColumnSampling& sampling) {
-  US_TRY(check_token("forced", sampling.forced_token_id, logits.size(), position));
-  US_TRY(check_token("proposed", sampling.proposed_token_id, logits.size(), position));
+  US_TRY(program::check_sampling(sampling, position, logits.size()));
   if (sampling.forced_token_id >= 0) return static_cast<uint32_t>(sampling.forced_token_id);
   if (sampling.adjustments.empty() && sampling.allowed.empty()) {
     return choose(logits, position, sampling);
@@ -143,6 +123,7 @@ Result<uint32_t> chosen_token(std::span<const float> logits, uint32_t position,
 
 Result<std::vector<double>> sampling_probabilities(std::span<const float> logits, uint32_t position,
                                                    const program::ColumnSampling& sampling) {
+  US_TRY(program::check_sampling(sampling, position, logits.size()));
   US_ASSIGN(const std::vector<float> values, adjusted_logits(logits, position, sampling));
   return make_candidates(values, sampling).probabilities();
 }

@@ -1,0 +1,75 @@
+// Texts of the bundled model on the GPU: bit by bit the same with every drafter, width and company.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cuda/executor.h"
+#include "cuda/gpu.h"
+#include "engine/model_texts.h"
+#include "engine/tiny_drafter.h"
+#include "support/mtp_generator.h"
+
+namespace ultraspeed::engine {
+namespace {
+
+constexpr uint32_t kWorkers = 132;
+
+Setup on_gpu(Setup setup) {
+  setup.num_threads = kWorkers;
+  setup.make_executor = [] { return cuda::make_graph_executor(); };
+  return setup;
+}
+
+class GpuTexts : public testing::Test {
+ protected:
+  void SetUp() override { US_NEEDS_GPU(); }
+};
+
+TEST_F(GpuTexts, AreTheSameWithEveryDrafterWidthAndCompany) {
+  auto requests = make_requests({0, 4, 8}, 40);
+  const auto expected = reference_texts(&requests, on_gpu({}));
+  const TinyDrafter dflash(true);
+  const test::TinyMimoWithMtp mtp(3);
+  for (const uint32_t width : {8u, 16u, 32u}) {
+    for (const DrafterOptions& drafter : all_drafters()) {
+      check(on_gpu({drafter, width}), requests, expected, width == 8);
+    }
+    check(on_gpu(dflash.setup(8, width, kWorkers)), requests, expected, width == 8);
+    check(on_gpu(mtp_setup(mtp.path(), width, kWorkers)), requests, expected, width == 8);
+  }
+}
+
+// Where the two differ by rounding alone, so do their greedy texts only at a near tie: there is
+// none in these.
+TEST_F(GpuTexts, GreedyOnesAreTheProcessors) {
+  auto requests = make_requests({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 64);
+  std::erase_if(requests, [](const Request& r) { return r.params.sampling.temperature > 0; });
+  const auto expected = reference_texts(&requests);
+  const auto seen = reference_texts(&requests, on_gpu({}));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(seen[i].tokens, expected[i].tokens) << "golden prompt " << i;
+    for (size_t k = 0; k < seen[i].logprobs.size(); ++k) {
+      EXPECT_NEAR(seen[i].logprobs[k], expected[i].logprobs[k], 1e-4F);
+    }
+  }
+}
+
+// A session that forks and ends leaves its pages and rings as a copy.
+TEST_F(GpuTexts, ForksGoOnAlike) {
+  auto requests = make_requests({1}, 24);
+  const auto expected = reference_texts(&requests, on_gpu({}));
+  const auto engine = open(on_gpu({{DrafterKind::kSuffix, 1}, 16}));
+  std::map<SessionId, Text> texts;
+  const SessionId first = engine->start(requests[0].prompt, requests[0].params).value();
+  run_prompt(*engine, requests[0].prompt.size(), &texts);
+  const auto fork = engine->fork(first, requests[0].params.sampling.seed);
+  ASSERT_TRUE(fork) << fork.error().message;
+  texts[*fork] = texts[first];
+  SpeculationStats stats;
+  run(*engine, &texts, &stats);
+  EXPECT_EQ(texts[first], expected[0]);
+  EXPECT_EQ(texts[*fork], expected[0]);
+}
+
+}  // namespace
+}  // namespace ultraspeed::engine
