@@ -51,11 +51,14 @@ cuda_flags() {
 
 # Installs, configures and builds the binary; silent and quick when there is nothing to do.
 build_binary() {
+  local flags
   if [ ! -x "$BINARY" ] || [ -n "$(missing_packages build)" ]; then
     require_resources 1500 2000 "at most 10 minutes (mostly compiling) the first time, then nothing"
   fi
   install_packages build
-  configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF $(cuda_flags) || exit 1
+  read -ra flags < <(cuda_flags)
+  configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF "${flags[@]}" ||
+    exit 1
   case $(ninja -C "$BUILD_ROOT/release" -n ultraspeed 2>&1) in *"no work to do"*) return 0 ;; esac
   compile release ultraspeed || exit 1
 }
