@@ -12,6 +12,10 @@
 namespace ultraspeed::apps {
 namespace {
 
+// A processor reads weights of this size from its caches, with no launch between two operations:
+// docs/performance.md, "Decode on a GPU".
+constexpr uint64_t kCachedBytes = uint64_t{256} << 20;
+
 ChosenExecutor cpu_executor(const ExecutorOptions& options) {
   const uint32_t threads = options.threads != 0 ? options.threads : default_threads();
   return {cpu::make_cpu_executor(
@@ -43,7 +47,7 @@ uint32_t default_threads() {
   return cpu::cpu_limits(0).num_workers;
 }
 
-Result<ChosenExecutor> choose_executor(const ExecutorOptions& options) {
+Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
   const bool is_f32 = options.activations == cpu::Activations::kF32;
   if (options.kind == ExecutorKind::kGraph) {
     if (is_f32) return gpu_executor(options);
@@ -51,7 +55,8 @@ Result<ChosenExecutor> choose_executor(const ExecutorOptions& options) {
                       "--executor graph computes in f32; --activations {} needs --executor cpu",
                       cpu::activations_name(options.activations));
   }
-  if (options.kind == ExecutorKind::kCpu || !kHasGpuCode || !is_f32) return cpu_executor(options);
+  const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;
+  if (!wants_gpu || !kHasGpuCode || !is_f32) return cpu_executor(options);
   auto gpu = gpu_executor(options);
   if (gpu) return gpu;
   warn(gpu.error().message + "; running on the processor");

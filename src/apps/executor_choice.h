@@ -2,6 +2,7 @@
 // knows both of them.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -13,7 +14,7 @@
 namespace ultraspeed::apps {
 
 enum class ExecutorKind {
-  kAuto,  // the GPU if there is one that can, else the processor
+  kAuto,  // a GPU for models that a processor's caches cannot hold, else the processor
   kCpu,
   kGraph,  // one GPU, a kernel a stage
 };
@@ -37,9 +38,11 @@ struct ChosenExecutor {
 // The threads where --threads is not given: one per processor.
 uint32_t default_threads();
 
+// For a model of so many bytes. Where auto wants a GPU and there is none, a line on standard error
+// says why the processor is used.
 // Errors: kInvalidArgument for an arithmetic mode that the executor does not have; of kGraph,
 // kNotFound or kUnsupported without a GPU that can, with what is needed and what there is.
-Result<ChosenExecutor> choose_executor(const ExecutorOptions& options);
+Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes);
 
 // What auto chooses when the first choice has too little memory. Nothing if it was the last.
 std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, const Error& error);

@@ -62,9 +62,9 @@ void add_executor_option(CLI::App& app, ExecutorKind* kind) {
             : name == "graph" ? ExecutorKind::kGraph
                               : ExecutorKind::kAuto;
   };
-  app.add_option_function<std::string>(
-         "--executor", set,
-         "What runs the model: cpu, graph (a GPU), or auto, a GPU if there is one (default: auto)")
+  app.add_option_function<std::string>("--executor", set,
+                                       "What runs the model: cpu, graph (a GPU), or auto, a GPU "
+                                       "for more than 256 MiB (default: auto)")
       ->check(CLI::IsMember({"auto", "cpu", "graph"}))
       ->envname("ULTRASPEED_EXECUTOR");
 }
@@ -189,7 +189,8 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
   engine_options.decode_width =
       std::max({engine_options.decode_width, engine_options.block_size, options.decode_width});
   for (std::optional<ExecutorOptions> executor = options.executor;;) {
-    US_ASSIGN(ChosenExecutor chosen, choose_executor(*executor));
+    US_ASSIGN(ChosenExecutor chosen,
+              choose_executor(*executor, checkpoint_.contents().backbone.bytes));
     Progress progress(loading_progress("Loading weights"));
     auto engine = engine::Engine::open(
         config_, checkpoint_, std::move(chosen.executor), chosen.limits, engine_options,

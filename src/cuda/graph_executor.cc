@@ -53,6 +53,10 @@ class GraphExecutor final : public program::Executor {
     return {};
   }
 
+  uint64_t weight_bytes(const program::Program& program) const override {
+    return cuda::weight_bytes(program);
+  }
+
   Status run(uint32_t index, const program::StepInput& input,
              program::StepOutput* output) override {
     US_CHECK(index < recorded_.size());

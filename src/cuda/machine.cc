@@ -36,6 +36,14 @@ uint64_t cache_positions(const Program& program, const program::CacheDecl& decl,
 
 }  // namespace
 
+uint64_t weight_bytes(const Program& program) {
+  uint64_t size_bytes = 0;
+  for (const program::WeightDecl& decl : program.weights) {
+    size_bytes += decl.count * aligned_matrix_bytes(decl);
+  }
+  return size_bytes;
+}
+
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
                      const program::WeightReader& read_weight) {
   US_CHECK(!programs.empty() && ranks_.empty());
@@ -71,13 +79,11 @@ Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weigh
 
 Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_weight) {
   const Program& program = programs_[0];
-  uint64_t size_bytes = 0;
   uint64_t largest_bytes = 0;
   for (const program::WeightDecl& decl : program.weights) {
-    size_bytes += decl.count * aligned_matrix_bytes(decl);
     largest_bytes = std::max(largest_bytes, decl.matrix_bytes());
   }
-  US_ASSIGN(ranks_[rank].weights, DeviceMemory::allocate(size_bytes));
+  US_ASSIGN(ranks_[rank].weights, DeviceMemory::allocate(weight_bytes(program)));
   US_ASSIGN(const PinnedMemory staging, PinnedMemory::allocate(largest_bytes));
   std::byte* next = ranks_[rank].weights.data();
   std::vector<Weight> table;

@@ -21,6 +21,9 @@ struct ProgramMemory {
   std::vector<uint32_t> first_task;  // [stages + 1]
 };
 
+// Bytes that load() allocates for the weights of one rank.
+uint64_t weight_bytes(const program::Program& program);
+
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.

@@ -17,12 +17,12 @@ inline constexpr uint32_t kDefaultMaxContext = 8192;
 
 // Every limit of a running engine.
 struct EngineSettings {
-  std::string device;
   uint32_t vocab_size = 0;
   uint32_t max_context = 0;  // positions of one session
   program::CacheLimits cache;
   DrafterOptions drafter = {};
   uint32_t block_size = 1;  // columns of a session in a decode step
+  std::string device = {};
 };
 
 // Positions of one session. Errors: kInvalidArgument when the option exceeds model_positions.

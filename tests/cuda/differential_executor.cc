@@ -98,16 +98,15 @@ class DifferentialExecutor final : public program::Executor {
     return written;
   }
 
-  std::span<float> words_of(std::vector<float>& arena, program::BufferId id) const {
+  std::span<float> words_of(std::span<float> arena, program::BufferId id) const {
     const program::BufferDecl& decl = program_->buffers[id];
-    return std::span(arena).subspan(decl.offset_bytes / sizeof(float),
-                                    decl.size_bytes / sizeof(float));
+    return arena.subspan(decl.offset_bytes / sizeof(float), decl.size_bytes / sizeof(float));
   }
 
   void copy_to_gpu() {
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
-      const std::vector<float>& arena = cpu_.rank(rank).arena;
-      check(cudaMemcpy(gpu_.view().ranks[rank].arena, arena.data(), arena.size() * sizeof(float),
+      const std::span<const float> arena = cpu_.rank(rank).arena;
+      check(cudaMemcpy(gpu_.view().ranks[rank].arena, arena.data(), arena.size_bytes(),
                        cudaMemcpyHostToDevice));
       for (program::CacheId id = 0; id < program_->caches.size(); ++id) {
         const cpu::Cache& from = cpu_.rank(rank).caches[id];
@@ -158,7 +157,7 @@ class DifferentialExecutor final : public program::Executor {
     Difference& difference = difference_of(stage);
     ++difference.num_stages;
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
-      std::vector<float>& expected = cpu_.rank(rank).arena;
+      const std::span<float> expected = cpu_.rank(rank).arena;
       std::vector<float> seen(expected.size());
       check(cudaMemcpy(seen.data(), gpu_.view().ranks[rank].arena, seen.size() * sizeof(float),
                        cudaMemcpyDeviceToHost));

@@ -41,7 +41,7 @@ struct Setup {
   const model::Drafter* dflash = nullptr;
   cpu::Activations activations = cpu::Activations::kF32;
   std::string directory = kModel;                                     // or a copy with MTP layers
-  std::function<std::unique_ptr<program::Executor>()> make_executor;  // nullptr: the CPU's
+  std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
 };
 
 inline std::string setup_name(const Setup& setup) {

@@ -31,7 +31,7 @@ GeneratorOptions tiny_mimo_options(uint32_t num_layers) {
 
 TinyMimoWithMtp::TinyMimoWithMtp(uint32_t num_layers) {
   std::string index;
-  for (const auto& entry : fs::directory_iterator(US_TINY_MIMO)) {
+  for (const auto& entry : fs::directory_iterator(fs::absolute(US_TINY_MIMO))) {
     const std::string name = entry.path().filename().string();
     if (name != kIndexName) {
       fs::create_symlink(entry.path(), path() + "/" + name);

@@ -1,0 +1,45 @@
+#include "apps/executor_choice.h"
+
+#include <gtest/gtest.h>
+
+namespace ultraspeed::apps {
+namespace {
+
+TEST(ExecutorChoice, ModelsThatCachesHoldStayOnTheProcessor) {
+  const auto chosen = choose_executor({.threads = 4, .ranks = 2}, 1 << 20);
+  ASSERT_TRUE(chosen) << chosen.error().message;
+  EXPECT_EQ(chosen->limits.name, kProcessor);
+  EXPECT_EQ(chosen->limits.num_workers, 2u);
+}
+
+TEST(ExecutorChoice, AGpuComputesInF32Alone) {
+  const auto chosen = choose_executor(
+      {.kind = ExecutorKind::kGraph, .activations = cpu::Activations::kInt8}, 1 << 20);
+  ASSERT_FALSE(chosen);
+  EXPECT_EQ(chosen.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(chosen.error().message.find("--executor cpu"), std::string::npos);
+}
+
+// With a GPU it is chosen, without one the error says what is missing.
+TEST(ExecutorChoice, AnExplicitGpuIsNotReplaced) {
+  const auto chosen = choose_executor({.kind = ExecutorKind::kGraph}, 1 << 20);
+  if (chosen) {
+    EXPECT_NE(chosen->limits.name, kProcessor);
+  } else {
+    EXPECT_TRUE(chosen.error().code == ErrorCode::kNotFound ||
+                chosen.error().code == ErrorCode::kUnsupported);
+  }
+}
+
+TEST(ExecutorChoice, AutoGoesToTheProcessorWhenMemoryIsShort) {
+  const Error too_small{ErrorCode::kOutOfMemory, "needs 600 GB"};
+  const auto next = next_choice({}, too_small);
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->kind, ExecutorKind::kCpu);
+  EXPECT_FALSE(next_choice(*next, too_small));
+  EXPECT_FALSE(next_choice({.kind = ExecutorKind::kGraph}, too_small));
+  EXPECT_FALSE(next_choice({}, {ErrorCode::kInvalidData, "a NaN scale"}));
+}
+
+}  // namespace
+}  // namespace ultraspeed::apps

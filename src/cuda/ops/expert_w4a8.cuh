@@ -1,0 +1,66 @@
+// What the gate/up and the down kernel of expert_w4a8.h share: the roles of a CTA's warps and its
+// shared memory.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/expert_w4a8.h"
+#include "cuda/ptx/bulk.cuh"
+#include "cuda/ptx/cluster.cuh"
+#include "cuda/tile/e4m3_operand.h"
+#include "cuda/tile/mxfp4_page.h"
+#include "cuda/tile/mxfp4_product.cuh"
+#include "cuda/tile/page_ring.cuh"
+#include "cuda/tile/partial_exchange.cuh"
+
+namespace ultraspeed::cuda {
+
+// Warps 0 .. 7: two consumer warpgroups; warp 8 loads, warps 9 and 10 finish sums, warp 11 idles.
+inline constexpr uint32_t kConsumerWarps = 8;
+inline constexpr uint32_t kLoaderWarp = kConsumerWarps;
+inline constexpr uint32_t kFirstFinishWarp = kLoaderWarp + 1;
+inline constexpr uint32_t kExpertThreads = 384;
+
+// Dynamic shared memory: 227 KiB a CTA (sm_90) less 1 KiB for barriers.
+inline constexpr uint32_t kExpertSharedBytes = 226 * 1024;
+
+// Buffers for partial sums: one where columns are many, so that 5 pages stay in flight.
+template <uint32_t kColumns, uint32_t kRanks>
+using ExpertExchange = PartialExchange<kColumns, kColumns <= 16 ? 2 : 1, kRanks>;
+
+// A thread's place in the cluster and in its CTA.
+struct ExpertRole {
+  __device__ ExpertRole()
+      : rank(ptx::cluster_cta_rank()),
+        cluster(ptx::cluster_index()),
+        num_clusters(ptx::num_clusters()),
+        warp(threadIdx.x / 32),
+        lane(threadIdx.x % 32),
+        warpgroup(warp / 4) {}
+
+  __device__ bool is_consumer() const { return warp < kConsumerWarps; }
+  __device__ bool is_loader() const { return warp == kLoaderWarp && lane == 0; }
+  __device__ bool is_finisher() const {
+    return warp >= kFirstFinishWarp && warp < kFirstFinishWarp + kFinishWarps;
+  }
+  __device__ uint32_t finish_warp() const { return warp - kFirstFinishWarp; }
+
+  uint32_t rank;  // which part of K
+  uint32_t cluster, num_clusters;
+  uint32_t warp, lane, warpgroup;
+};
+
+// Keeps the reads of a drain: no value of `bits` is likely, nor does a store hurt.
+__device__ __forceinline__ void keep_bits(uint32_t bits, std::byte* output) {
+  if (bits == 0x9e3779b9u) *output = std::byte{1};
+}
+
+// Blocks of columns in shared memory: the first, and from one to the next.
+template <uint32_t kColumns>
+__device__ __forceinline__ uint64_t operand_descriptor(const std::byte* codes) {
+  return ptx::wgmma_descriptor(ptx::smem_address(codes));
+}
+template <uint32_t kColumns>
+inline constexpr uint32_t kDescriptorStep = E4m3Operand<kColumns>::kBlockBytes / 16;
+
+}  // namespace ultraspeed::cuda

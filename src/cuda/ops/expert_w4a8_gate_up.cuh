@@ -1,0 +1,259 @@
+// Gate/up of the live experts with SwiGLU and quantisation (expert_w4a8.h). A unit is a tile of 32
+// neurons of a slot; cluster c has units c, c + clusters, ...
+#pragma once
+
+#include "cuda/ops/expert_w4a8.cuh"
+#include "cuda/ops/math.cuh"
+#include "program/task.h"
+#include "tensor/e4m3.h"
+
+namespace ultraspeed::cuda {
+
+// A CTA's shared memory: stages, its quarter of the input (codes, scales), partial sums.
+template <uint32_t kColumns>
+struct GateUpShared {
+  static constexpr uint32_t kMaxQuarter = 6144 / kGateUpRanks;  // the widest input that fits
+  static constexpr uint32_t kInputBytes = E4m3Operand<kColumns>::bytes(kMaxQuarter / kBlockColumns);
+  static constexpr uint32_t kInput = ExpertExchange<kColumns, kGateUpRanks>::kBytes;
+  static constexpr uint32_t kStage = kInput + kInputBytes;
+  static constexpr uint32_t kFit = (kExpertSharedBytes - kStage) / GateUpPage::kBytes;
+  static constexpr uint32_t kStages = kFit < 11 ? kFit : 11;
+  static constexpr uint32_t kBytes = kStage + kStages * GateUpPage::kBytes;
+};
+
+struct GateUpShape {
+  __device__ GateUpShape(const ExpertLaunch& launch)
+      : tiles(launch.intermediate / kTileNeurons),
+        pages(launch.hidden / kGateUpPageColumns / kGateUpRanks),
+        blocks(launch.hidden / kGateUpRanks / kBlockColumns),
+        num_units(*launch.route.num_slots * tiles) {}
+
+  uint32_t tiles;   // of a matrix
+  uint32_t pages;   // of a tile's quarter
+  uint32_t blocks;  // of a quarter
+  uint32_t num_units;
+};
+
+template <uint32_t kColumns, uint32_t kStages>
+__device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
+                             const GateUpShape& shape, const ExpertRole& role,
+                             RingBarriers<kStages>& ring, uint64_t* input_full, std::byte* shared) {
+  using Operand = E4m3Operand<kColumns>;
+  const uint32_t code_bytes = Operand::code_bytes(shape.blocks);
+  const uint32_t scale_bytes = Operand::scale_bytes(shape.blocks);
+  std::byte* input = shared + GateUpShared<kColumns>::kInput;
+  ptx::mbarrier_arrive_expect_tx(input_full, code_bytes + scale_bytes);
+  ptx::bulk_copy(input, data.input + role.rank * code_bytes, code_bytes, input_full);
+  ptx::bulk_copy(input + code_bytes,
+                 data.input + kGateUpRanks * code_bytes + role.rank * scale_bytes, scale_bytes,
+                 input_full);
+
+  const uint64_t policy = ptx::l2_evict_first();
+  const uint64_t tile_bytes = uint64_t{shape.pages} * kGateUpRanks * GateUpPage::kBytes;
+  RingPosition<kStages> at;
+  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+    const uint32_t expert = launch.route.expert[unit / shape.tiles];
+    const std::byte* page = data.weights +
+                            (uint64_t{expert} * shape.tiles + unit % shape.tiles) * tile_bytes +
+                            uint64_t{role.rank} * shape.pages * GateUpPage::kBytes;
+    for (uint32_t p = 0; p < shape.pages; ++p, page += GateUpPage::kBytes, at.advance()) {
+      claim_stage(ring, at, GateUpPage::kBytes);
+      ptx::bulk_copy(shared + GateUpShared<kColumns>::kStage + at.stage * GateUpPage::kBytes, page,
+                     GateUpPage::kBytes, &ring.full[at.stage], policy);
+    }
+  }
+}
+
+// What a consumer thread needs of a page: its bytes of the warpgroup's slab.
+struct GateUpSlab {
+  __device__ GateUpSlab(const std::byte* page, const ExpertRole& role) {
+    const uint32_t warp = role.warp % 4;
+#pragma unroll
+    for (uint32_t i = 0; i < kGateUpBlocks; ++i) {
+      codes[i] = *reinterpret_cast<const uint2*>(
+          page + GateUpPage::codes(role.warpgroup, i, warp, role.lane));
+    }
+    const uint4 words = *reinterpret_cast<const uint4*>(
+        page + GateUpPage::scales(role.warpgroup, warp, role.lane / 4));
+    scales[0] = words.x;
+    scales[1] = words.y;
+    scales[2] = words.z;
+    scales[3] = words.w;
+  }
+
+  uint2 codes[kGateUpBlocks];
+  uint32_t scales[kGateUpBlocks / 2];  // (block 2 i: row g, row g + 8; block 2 i + 1: likewise)
+};
+
+// codes: descriptor of the slab's first block of columns; column_scales: likewise.
+template <uint32_t kColumns>
+__device__ __forceinline__ void multiply_slab(const GateUpSlab& slab, uint64_t codes,
+                                              const float* column_scales,
+                                              float (&sums)[kColumns / 2]) {
+  constexpr uint32_t kBatch = kColumns <= 16 ? 8 : kColumns == 32 ? 4 : 2;
+#pragma unroll
+  for (uint32_t begin = 0; begin < kGateUpBlocks; begin += kBatch) {
+    uint2 batch[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) batch[i] = slab.codes[begin + i];
+    multiply_blocks<kColumns>(
+        batch, [&](uint32_t i) { return codes + (begin + i) * kDescriptorStep<kColumns>; },
+        [&](uint32_t i, const float(&d)[kColumns / 2]) {
+          const uint32_t block = begin + i;
+          add_scaled<kColumns>(sums, d, row_scales(slab.scales[block / 2], block % 2 * 2),
+                               column_scales + block * kColumns);
+        });
+  }
+}
+
+// The pair of a slot and a column, kNoId if it is not routed, and its weight.
+struct RoutedPair {
+  uint32_t pair = program::kNoId;
+  float weight = 0;
+};
+
+// For a whole warp.
+__device__ inline RoutedPair find_pair(const program::RouteTable& route, uint32_t slot,
+                                       uint32_t column) {
+  const uint32_t end = route.pair_begin[slot + 1];
+  for (uint32_t begin = route.pair_begin[slot]; begin < end; begin += 32) {
+    const uint32_t pair = begin + threadIdx.x % 32;
+    const bool is_it = pair < end && route.pair_column[pair] == column;
+    const float weight = pair < end ? route.pair_weight[pair] : 0.0F;
+    const uint32_t found = __ballot_sync(~0u, is_it);
+    if (found == 0) continue;
+    const int lane = __ffs(static_cast<int>(found)) - 1;
+    return {begin + static_cast<uint32_t>(lane), __shfl_sync(~0u, weight, lane)};
+  }
+  return {};
+}
+
+// Makes h of column `column` for the unit's 32 neurons, one a lane, from their sums.
+template <uint32_t kColumns>
+__device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
+                               uint32_t unit, uint32_t column, const RoutedPair& routed,
+                               typename ExpertExchange<kColumns, kGateUpRanks>::Sums sums) {
+  using Operand = E4m3Operand<kColumns>;
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t tiles = launch.intermediate / kTileNeurons;
+  const uint32_t slot = unit / tiles, tile = unit % tiles;
+  uint8_t code = 0;
+  float column_scale = 0;
+  if (routed.pair != program::kNoId) {
+    const float gate = sums.first;
+    const float sigmoid = 1.0F / (1.0F + exp_f32(fminf(88.0F, -gate)));
+    const float value = gate * sigmoid * sums.second;
+    const uint32_t largest = __reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu);
+    const E4m3Scale scale = e4m3_scale(largest);
+    code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
+    column_scale = power_of_two(scale.exponent) * kDecodedUnit * routed.weight;
+    if (data.activation != nullptr) {
+      data.activation[uint64_t{routed.pair} * launch.intermediate + tile * kTileNeurons + lane] =
+          value;
+    }
+  }
+  const uint32_t block = tile % kDownPieceBlocks;
+  std::byte* piece = data.output + (uint64_t{slot} * tiles + tile) / kDownPieceBlocks *
+                                       Operand::bytes(kDownPieceBlocks);
+  piece[Operand::code(block, column, lane)] = std::byte{code};
+  if (lane == 0) {
+    reinterpret_cast<float*>(
+        piece + Operand::code_bytes(kDownPieceBlocks))[block * kColumns + column] = column_scale;
+  }
+}
+
+// What a finishing warp does.
+template <uint32_t kColumns>
+__device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
+                                             const ExpertGateUpData& data, const GateUpShape& shape,
+                                             const ExpertRole& role,
+                                             ExpertExchange<kColumns, kGateUpRanks>& exchange,
+                                             const std::byte* shared) {
+  using Exchange = ExpertExchange<kColumns, kGateUpRanks>;
+  uint32_t index = 0;
+  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+    RoutedPair pairs[Exchange::kGroups];
+#pragma unroll
+    for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
+      pairs[i] = find_pair(launch.route, unit / shape.tiles,
+                           Exchange::column(i, role.rank, role.finish_warp()));
+    }
+    exchange.receive(index, role.finish_warp());
+    typename Exchange::Sums sums[Exchange::kGroups];
+#pragma unroll
+    for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
+      sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
+    }
+    exchange.release(index++);
+#pragma unroll
+    for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
+      finish_gate_up<kColumns>(launch, data, unit,
+                               Exchange::column(i, role.rank, role.finish_warp()), pairs[i],
+                               sums[i]);
+    }
+  }
+}
+
+template <uint32_t kColumns, ExpertLaunch::Work kWork>
+__global__ void __cluster_dims__(kGateUpRanks) __launch_bounds__(kExpertThreads, 1)
+    expert_gate_up_kernel(const __grid_constant__ ExpertLaunch launch,
+                          const __grid_constant__ ExpertGateUpData data) {
+  using Shared = GateUpShared<kColumns>;
+  using Exchange = ExpertExchange<kColumns, kGateUpRanks>;
+  constexpr uint32_t kStages = Shared::kStages;
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ RingBarriers<kStages> ring;
+  __shared__ Exchange exchange;
+  __shared__ uint64_t input_full;
+  const ExpertRole role;
+  if (threadIdx.x == 0) {
+    ring.init(kConsumerWarps);
+    exchange.init();
+    ptx::mbarrier_init(&input_full, 1);
+    ptx::fence_mbarrier_init();
+  }
+  ptx::cluster_arrive();
+  const GateUpShape shape(launch);
+  ptx::cluster_wait();
+
+  if (role.is_loader()) {
+    load_gate_up<kColumns, kStages>(launch, data, shape, role, ring, &input_full, shared);
+  } else if (role.is_consumer()) {
+    const std::byte* input = shared + Shared::kInput;
+    const auto* column_scales =
+        reinterpret_cast<const float*>(input + E4m3Operand<kColumns>::code_bytes(shape.blocks));
+    const uint64_t codes = operand_descriptor<kColumns>(input);
+    ptx::mbarrier_wait(&input_full, 0);
+    RingPosition<kStages> at;
+    uint32_t index = 0;
+    uint32_t bits = 0;
+    for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+      float sums[kColumns / 2] = {};
+      for (uint32_t p = 0; p < shape.pages; ++p, at.advance()) {
+        ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
+        const GateUpSlab slab(shared + Shared::kStage + at.stage * GateUpPage::kBytes, role);
+        leave_stage(ring, at.stage);
+        if constexpr (kWork == ExpertLaunch::Work::kDrain) {
+          for (const uint2 word : slab.codes) bits ^= word.x ^ word.y;
+          for (const uint32_t word : slab.scales) bits ^= word;
+        } else {
+          const uint32_t block = (p * kPageSlabs + role.warpgroup) * kGateUpBlocks;
+          multiply_slab<kColumns>(slab, codes + block * kDescriptorStep<kColumns>,
+                                  column_scales + block * kColumns, sums);
+        }
+      }
+      if constexpr (kWork == ExpertLaunch::Work::kProducts) {
+        exchange.send(shared, index++, role.rank, role.warpgroup, sums);
+      }
+    }
+    if constexpr (kWork == ExpertLaunch::Work::kDrain) keep_bits(bits, data.output);
+  } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
+    finish_units<kColumns>(launch, data, shape, role, exchange, shared);
+  }
+  // Nobody exits while others may still write to its memory.
+  __syncwarp();
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,470 @@
+// The w4a8 expert products against the same quantised arithmetic in binary64.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "cuda/ops/expert_w4a8.h"
+#include "cuda/tile/e4m3_operand.h"
+#include "cuda/tile/pack_mxfp4.h"
+#include "program/operand_ids.h"
+#include "tensor/e4m3.h"
+#include "tensor/weight_format.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+using program::kReductionChunks;
+using program::RouteTable;
+
+constexpr uint32_t kPoison = 0xffffffff;  // a NaN as f32, as e4m3 and as E8M0
+constexpr uint64_t kGuardWords = 64;
+
+// A k = 32 product of wgmma cuts off its terms and its sum 13 bits below the leading one
+// (wgmma_gpu_test has the model, bit by bit): 32 terms and a sum of at most 32 of the largest.
+constexpr double kProductError = 64 * 0x1p-13;
+
+void check(cudaError_t error) {
+  ASSERT_EQ(error, cudaSuccess) << cudaGetErrorString(error);
+}
+
+// Device memory between guard words, poisoned.
+template <class T>
+class Device {
+ public:
+  explicit Device(uint64_t count) : words_((count * sizeof(T) + 3) / 4) {
+    check(cudaMalloc(&memory_, (words_ + 2 * kGuardWords) * 4));
+    check(cudaMemset(memory_, 0xff, (words_ + 2 * kGuardWords) * 4));
+  }
+  explicit Device(const std::vector<T>& values) : Device(values.size()) {
+    check(cudaMemcpy(data(), values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
+  }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  ~Device() { cudaFree(memory_); }
+
+  T* data() { return reinterpret_cast<T*>(memory_ + kGuardWords); }
+  std::vector<T> read() {
+    std::vector<uint32_t> all(words_ + 2 * kGuardWords);
+    check(cudaDeviceSynchronize());
+    check(cudaMemcpy(all.data(), memory_, all.size() * 4, cudaMemcpyDefault));
+    for (uint64_t i = 0; i < kGuardWords; ++i) {
+      EXPECT_EQ(all[i], kPoison);
+      EXPECT_EQ(all[kGuardWords + words_ + i], kPoison);
+    }
+    std::vector<T> values(words_ * 4 / sizeof(T));
+    std::memcpy(values.data(), all.data() + kGuardWords, words_ * 4);
+    return values;
+  }
+
+ private:
+  uint64_t words_;
+  uint32_t* memory_ = nullptr;
+};
+
+// Experts' matrices [rows, cols] in canonical form.
+struct Experts {
+  Experts(uint32_t experts, uint32_t num_rows, uint32_t num_cols, std::mt19937& random)
+      : rows(num_rows),
+        cols(num_cols),
+        matrix_bytes(packed_bytes(tensor::WeightFormat::kMxfp4, rows, cols)),
+        bytes(experts * matrix_bytes) {
+    for (uint64_t i = 0; i < bytes.size(); ++i) {
+      const bool is_code = i % matrix_bytes < uint64_t{rows} * cols / 2;
+      bytes[i] = static_cast<std::byte>(is_code ? random() % 256 : 114 + random() % 8);
+    }
+  }
+  double at(uint32_t expert, uint32_t row, uint32_t col) const {
+    const auto* matrix = reinterpret_cast<const uint8_t*>(bytes.data() + expert * matrix_bytes);
+    const uint8_t code = tensor::mxfp4_code(matrix + uint64_t{row} * cols / 2, col);
+    const uint8_t scale = matrix[uint64_t{rows} * cols / 2 + (uint64_t{row} * cols + col) / 32];
+    return double{tensor::kE2m1Values[code]} * std::ldexp(1.0, scale - 127);
+  }
+  std::vector<std::byte> pages(bool is_gate_up) const {
+    std::vector<std::byte> packed(bytes.size());
+    for (uint64_t at = 0; at < bytes.size(); at += matrix_bytes) {
+      const std::span from(bytes.data() + at, matrix_bytes);
+      const std::span to(packed.data() + at, matrix_bytes);
+      const Status status =
+          is_gate_up ? pack_gate_up(from, rows / 2, cols, to) : pack_down(from, rows, cols, to);
+      EXPECT_TRUE(status);
+    }
+    return packed;
+  }
+
+  uint32_t rows, cols;
+  uint64_t matrix_bytes;
+  std::vector<std::byte> bytes;
+};
+
+struct Routes {
+  std::vector<uint32_t> experts, begin = {0}, columns;
+  std::vector<float> weights;
+
+  void add_slot(uint32_t expert, const std::set<uint32_t>& of_slot, std::mt19937& random) {
+    experts.push_back(expert);
+    for (const uint32_t column : of_slot) {
+      columns.push_back(column);
+      weights.push_back(std::uniform_real_distribution<float>(0.01F, 1)(random));
+    }
+    begin.push_back(static_cast<uint32_t>(columns.size()));
+  }
+  uint32_t slots() const { return static_cast<uint32_t>(experts.size()); }
+  uint32_t pairs() const { return static_cast<uint32_t>(columns.size()); }
+  std::vector<uint32_t> words() const {
+    std::vector<uint32_t> all(RouteTable::words(slots(), pairs()));
+    RouteTable table = RouteTable::at(all.data(), slots(), pairs());
+    *table.num_slots = slots();
+    std::copy(experts.begin(), experts.end(), table.expert);
+    std::copy(begin.begin(), begin.end(), table.pair_begin);
+    std::copy(columns.begin(), columns.end(), table.pair_column);
+    std::copy(weights.begin(), weights.end(), table.pair_weight);
+    return all;
+  }
+};
+
+// An operand in host memory: any width, any number of pieces.
+struct Operand {
+  double value(uint64_t piece, uint32_t column, uint32_t k) const {
+    return tensor::e4m3_to_float(code(piece, column, k)) * double{scale(piece, column, k / 32)};
+  }
+  uint8_t code(uint64_t piece, uint32_t column, uint32_t k) const {
+    return bytes[piece * piece_bytes() + k / 32 * width * 32 + column / 8 * 256 +
+                 k % 32 / 16 * 128 + column % 8 * 16 + k % 16];
+  }
+  float scale(uint64_t piece, uint32_t column, uint32_t block) const {
+    float value = 0;
+    std::memcpy(&value,
+                &bytes[piece * piece_bytes() + uint64_t{piece_k} * width +
+                       (uint64_t{block} * width + column) * 4],
+                4);
+    return value / kDecodedUnit;
+  }
+  uint64_t piece_bytes() const { return uint64_t{piece_k} / 32 * width * 36; }
+
+  std::vector<uint8_t> bytes;
+  uint32_t width, piece_k;
+};
+
+// The definition of e4m3_operand.h, by search.
+void expect_quantised(const float* values, const Operand& operand, uint64_t piece, uint32_t column,
+                      uint32_t block, float factor) {
+  double largest = 0;
+  for (uint32_t k = 0; k < 32; ++k) largest = std::max(largest, std::fabs(double{values[k]}));
+  int exponent = -126;
+  while (largest > std::ldexp(448.0, exponent)) ++exponent;
+  const float scale = static_cast<float>(std::ldexp(1.0, exponent)) * factor;
+  ASSERT_EQ(operand.scale(piece, column, block), scale);
+  for (uint32_t k = 0; k < 32; ++k) {
+    const float scaled = static_cast<float>(std::ldexp(double{values[k]}, -exponent));
+    ASSERT_EQ(operand.code(piece, column, block * 32 + k), tensor::e4m3_from_float(scaled))
+        << values[k] << " of column " << column;
+  }
+}
+
+struct Case {
+  uint32_t width, num_columns, hidden, intermediate, slots;
+};
+
+// What a run of both kernels gives.
+struct Output {
+  Operand x, h;
+  std::vector<float> activation, partials;
+};
+
+class ExpertW4a8 : public testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no GPU";
+  }
+
+  // x: [num_columns, hidden]
+  static Output run(const Case& c, const Routes& routes, const std::vector<float>& x,
+                    const Experts& gate_up, const Experts& down) {
+    Device<float> rows(x);
+    Device<uint8_t> input(gate_up_input_bytes(c.width, c.hidden));
+    Device<uint8_t> h(down_input_bytes(c.width, c.intermediate, routes.slots()));
+    Device<float> activation(uint64_t{routes.pairs()} * c.intermediate);
+    Device<float> partials(uint64_t{c.num_columns} * kReductionChunks * c.hidden);
+    Device<std::byte> gate_up_pages(gate_up.pages(true)), down_pages(down.pages(false));
+    Device<uint32_t> words(routes.words());
+    ExpertLaunch launch;
+    launch.route = RouteTable::at(words.data(), routes.slots(), routes.pairs());
+    launch.columns = c.width;
+    launch.hidden = c.hidden;
+    launch.intermediate = c.intermediate;
+    check(set_clusters(&launch));
+    check(launch_quantize({rows.data(), c.num_columns, reinterpret_cast<std::byte*>(input.data())},
+                          c.width, c.hidden, nullptr));
+    auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
+    check(launch_expert_gate_up(launch,
+                                {gate_up_pages.data(), reinterpret_cast<std::byte*>(input.data()),
+                                 h_bytes, activation.data()},
+                                nullptr));
+    check(launch_expert_down(
+        launch, {down_pages.data(), h_bytes, partials.data(), c.num_columns, 0}, nullptr));
+    return {{input.read(), c.width, c.hidden},
+            {h.read(), c.width, 128},
+            activation.read(),
+            partials.read()};
+  }
+
+  static std::vector<float> random_rows(const Case& c, std::mt19937& random) {
+    std::normal_distribution<float> normal;
+    std::vector<float> x(uint64_t{c.num_columns} * c.hidden);
+    for (uint64_t i = 0; i < x.size(); ++i) {
+      x[i] = std::ldexp(normal(random), static_cast<int>(i / 32 * 7 % 9) - 4);
+    }
+    std::fill_n(x.begin(), 32, 0.0F);
+    return x;
+  }
+
+  static Routes random_routes(const Case& c, std::mt19937& random) {
+    Routes routes;
+    for (uint32_t slot = 0; slot < c.slots; ++slot) {
+      std::set<uint32_t> columns = {slot % c.num_columns};
+      for (uint32_t i = 0; i < c.num_columns / 3; ++i)
+        columns.insert(static_cast<uint32_t>(random() % c.num_columns));
+      routes.add_slot(2 * slot + 1, columns, random);
+    }
+    return routes;
+  }
+};
+
+// A sum of products in binary64 and how far the kernel's may be from it.
+struct Bounded {
+  double value = 0, bound = 0;
+};
+
+// weight(k) and x(k) of K terms; f32 sums of K / 32 blocks round by up to 2^-24 of the running sum.
+template <class Weight, class X>
+Bounded dot(uint32_t size, const Weight& weight, const X& x) {
+  Bounded sum;
+  double magnitude = 0;
+  for (uint32_t block = 0; block < size; block += 32) {
+    double largest = 0;
+    for (uint32_t k = block; k < block + 32; ++k) {
+      const double product = weight(k) * x(k);
+      sum.value += product;
+      largest = std::max(largest, std::fabs(product));
+      magnitude += std::fabs(product);
+    }
+    sum.bound += kProductError * largest;
+  }
+  sum.bound += magnitude * (size / 32 + 8) * 0x1p-24;
+  return sum;
+}
+
+// |error| as a share of its bound, and both sums of squares.
+struct Errors {
+  double worst = 0, error2 = 0, value2 = 0;
+  void add(double got, double want, double bound) {
+    const double error = std::fabs(got - want);
+    worst = std::isfinite(error) ? std::max(worst, error / bound)
+                                 : std::numeric_limits<double>::infinity();
+    error2 += error * error;
+    value2 += want * want;
+  }
+  void report(const char* what) const {
+    std::printf("  %s: rms error %.2e, worst %.3f of the bound\n", what, std::sqrt(error2 / value2),
+                worst);
+    EXPECT_LE(worst, 1);
+  }
+};
+
+double sigmoid(double x) {
+  return 1 / (1 + std::exp(-x));
+}
+
+void check_down(const Case& c, const Routes& routes, const Experts& down, const Output& out) {
+  const uint32_t pieces = c.intermediate / 128;
+  Errors down_errors;
+  for (uint32_t t = 0; t < c.num_columns; ++t) {
+    for (uint32_t chunk = 0; chunk < c.intermediate / 256; ++chunk) {
+      for (uint32_t row = t % 3; row < c.hidden; row += 7) {
+        Bounded sum = {0, 1e-30};
+        for (uint32_t slot = 0; slot < c.slots; ++slot) {
+          const Bounded of_slot = dot(
+              256, [&](uint32_t k) { return down.at(routes.experts[slot], row, 256 * chunk + k); },
+              [&](uint32_t k) {
+                return out.h.value(uint64_t{slot} * pieces + chunk * 2 + k / 128, t, k % 128);
+              });
+          sum.value += of_slot.value;
+          sum.bound += of_slot.bound * 2;
+        }
+        down_errors.add(out.partials[(uint64_t{t} * kReductionChunks + chunk) * c.hidden + row],
+                        sum.value, sum.bound);
+      }
+    }
+    for (uint32_t chunk = c.intermediate / 256; chunk < kReductionChunks; ++chunk) {
+      for (uint32_t row = 0; row < c.hidden; ++row) {
+        const float value = out.partials[(uint64_t{t} * kReductionChunks + chunk) * c.hidden + row];
+        ASSERT_EQ(std::bit_cast<uint32_t>(value), kPoison);
+      }
+    }
+  }
+  down_errors.report("down");
+}
+
+TEST_F(ExpertW4a8, AgreesWithBinary64) {
+  for (const Case& c :
+       {Case{8, 8, 6144, 256, 5}, Case{8, 1, 6144, 512, 2}, Case{16, 13, 6144, 256, 4},
+        Case{32, 32, 6144, 256, 3}, Case{64, 50, 6144, 256, 3}}) {
+    std::printf("width %u, %u columns, %u slots\n", c.width, c.num_columns, c.slots);
+    std::mt19937 random(c.width + c.num_columns);
+    const Experts gate_up(2 * c.slots, 2 * c.intermediate, c.hidden, random);
+    const Experts down(2 * c.slots, c.hidden, c.intermediate, random);
+    const Routes routes = random_routes(c, random);
+    const std::vector<float> rows = random_rows(c, random);
+    const Output out = run(c, routes, rows, gate_up, down);
+
+    for (uint32_t t = 0; t < c.num_columns; ++t) {
+      for (uint32_t block = 0; block < c.hidden / 32; ++block) {
+        expect_quantised(&rows[uint64_t{t} * c.hidden + block * 32], out.x, 0, t, block, 1);
+      }
+    }
+    Errors errors;
+    const uint32_t pieces = c.intermediate / 128;
+    for (uint32_t slot = 0; slot < c.slots; ++slot) {
+      std::set<uint32_t> unrouted;
+      for (uint32_t t = 0; t < c.width; ++t) unrouted.insert(t);
+      for (uint32_t p = routes.begin[slot]; p < routes.begin[slot + 1]; ++p) {
+        const uint32_t t = routes.columns[p], expert = routes.experts[slot];
+        unrouted.erase(t);
+        const float* activation = &out.activation[uint64_t{p} * c.intermediate];
+        for (uint32_t i = 0; i < c.intermediate; i += 5) {
+          const auto x = [&](uint32_t k) { return out.x.value(0, t, k); };
+          const Bounded gate = dot(
+              c.hidden, [&](uint32_t k) { return gate_up.at(expert, i, k); }, x);
+          const Bounded up = dot(
+              c.hidden, [&](uint32_t k) { return gate_up.at(expert, c.intermediate + i, k); }, x);
+          const double silu = gate.value * sigmoid(gate.value);
+          // |silu'| < 1.1
+          const double bound = 1.1 * gate.bound * (std::fabs(up.value) + up.bound) +
+                               std::fabs(silu) * up.bound + std::fabs(silu * up.value) * 0x1p-21;
+          errors.add(activation[i], silu * up.value, bound);
+        }
+        for (uint32_t block = 0; block < c.intermediate / 32; ++block) {
+          expect_quantised(activation + block * 32, out.h, uint64_t{slot} * pieces + block / 4, t,
+                           block % 4, routes.weights[p]);
+        }
+      }
+      for (const uint32_t t : unrouted) {
+        for (uint32_t k = 0; k < c.intermediate; ++k) {
+          ASSERT_EQ(out.h.value(uint64_t{slot} * pieces + k / 128, t, k % 128), 0);
+        }
+      }
+    }
+    errors.report("h");
+
+    check_down(c, routes, down, out);
+  }
+}
+
+// The same columns in other company, at another width, have the same bits.
+TEST_F(ExpertW4a8, BitsDoNotDependOnTheCompany) {
+  const Case small{8, 3, 6144, 256, 4}, large{64, 40, 6144, 256, 9};
+  std::mt19937 random(3);
+  const Experts gate_up(20, 512, 6144, random), down(20, 6144, 256, random);
+  const Routes few = random_routes(small, random);
+  std::vector<float> x = random_rows(large, random);
+  Routes many;
+  for (uint32_t slot = 0; slot < large.slots; ++slot) {
+    std::set<uint32_t> columns = {20, 30 + slot};
+    const bool is_shared = slot % 2 == 1 && slot / 2 < small.slots;
+    const uint32_t first = is_shared ? few.begin[slot / 2] : 0;
+    const uint32_t end = is_shared ? few.begin[slot / 2 + 1] : 0;
+    for (uint32_t p = first; p < end; ++p) columns.insert(5 + few.columns[p]);
+    many.add_slot(slot, columns, random);
+    for (uint32_t p = first; p < end; ++p) {
+      many.weights[many.begin[slot] + p - first] = few.weights[p];  // theirs are the lowest columns
+    }
+  }
+  const std::vector<float> x_few(x.begin() + 5 * 6144, x.begin() + 8 * 6144);
+  // Slot i of `few` has expert 2 i + 1, as has slot 2 i + 1 of `many`.
+  const Output a = run(small, few, x_few, gate_up, down);
+  const Output b = run(large, many, x, gate_up, down);
+  for (uint32_t t = 0; t < small.num_columns; ++t) {
+    for (uint32_t row = 0; row < 6144; ++row) {
+      ASSERT_EQ(a.partials[uint64_t{t} * kReductionChunks * 6144 + row],
+                b.partials[uint64_t{t + 5} * kReductionChunks * 6144 + row]);
+    }
+  }
+}
+
+// A NaN and an infinity stay in their columns.
+TEST_F(ExpertW4a8, NanStaysInItsColumn) {
+  const Case c{8, 8, 6144, 256, 8};
+  std::mt19937 random(4);
+  const Experts gate_up(16, 512, 6144, random), down(16, 6144, 256, random);
+  const Routes routes = random_routes(c, random);
+  std::vector<float> x = random_rows(c, random);
+  x[2 * 6144 + 1000] = std::numeric_limits<float>::quiet_NaN();
+  x[5 * 6144 + 77] = std::numeric_limits<float>::infinity();
+  const Output out = run(c, routes, x, gate_up, down);
+  for (uint32_t t = 0; t < 8; ++t) {
+    for (uint32_t row = 0; row < 6144; ++row) {
+      ASSERT_EQ(std::isnan(out.partials[uint64_t{t} * kReductionChunks * 6144 + row]),
+                t == 2 || t == 5);
+    }
+  }
+}
+
+// All 16 codes with all 254 scales, exactly: each column sees one element of each row.
+TEST_F(ExpertW4a8, CodesAndScalesAreExact) {
+  const uint32_t slots = 64, width = 64, rows = 128;
+  std::mt19937 random(5);
+  Experts down(slots, rows, 256, random);
+  std::vector<uint8_t> h(down_input_bytes(width, 256, slots), 0);
+  Routes routes;
+  const auto code_of = [&](uint32_t e, uint32_t row) { return (e * rows + row) % 16; };
+  const auto scale_of = [&](uint32_t e, uint32_t row) { return 1 + (e * rows + row) / 16 % 254; };
+  for (uint32_t e = 0; e < slots; ++e) {
+    routes.add_slot(e, {e}, random);
+    const uint32_t k = e * 37 % 256;
+    for (uint32_t row = 0; row < rows; ++row) {
+      std::byte* matrix = down.bytes.data() + e * down.matrix_bytes;
+      std::byte& pair = matrix[(row * 256 + k) / 2];
+      const uint32_t code = code_of(e, row);
+      pair = k % 2 == 0 ? (pair & std::byte{0xf0}) | std::byte(code)
+                        : (pair & std::byte{0x0f}) | std::byte(code << 4);
+      matrix[uint64_t{rows} * 128 + row * 8 + k / 32] = std::byte(scale_of(e, row));
+    }
+    uint8_t* piece = h.data() + (e * 2 + k / 128) * (4 * width * 36);
+    piece[k % 128 / 32 * width * 32 + e / 8 * 256 + k % 32 / 16 * 128 + e % 8 * 16 + k % 16] = 0x38;
+    const float scale = kDecodedUnit / 8;  // 1/8: 6 * 2^127 / 8 is finite
+    std::memcpy(piece + 4 * width * 32 + (k % 128 / 32 * width + e) * 4, &scale, 4);
+  }
+  Device<std::byte> pages(down.pages(false));
+  Device<uint8_t> input(h);
+  Device<float> partials(uint64_t{width} * kReductionChunks * rows);
+  Device<uint32_t> words(routes.words());
+  ExpertLaunch launch;
+  launch.route = RouteTable::at(words.data(), slots, slots);
+  launch.columns = width;
+  launch.hidden = rows;
+  launch.intermediate = 256;
+  launch.down_clusters = 1;
+  check(launch_expert_down(
+      launch, {pages.data(), reinterpret_cast<std::byte*>(input.data()), partials.data(), width, 0},
+      nullptr));
+  const std::vector<float> out = partials.read();
+  for (uint32_t e = 0; e < slots; ++e) {
+    for (uint32_t row = 0; row < rows; ++row) {
+      const double want = tensor::kE2m1Values[code_of(e, row)] *
+                          std::ldexp(0.125, static_cast<int>(scale_of(e, row)) - 127);
+      ASSERT_EQ(double{out[uint64_t{e} * kReductionChunks * rows + row]}, want);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,73 @@
+// Activations as operand B of the expert products: e4m3 codes with a power-of-two scale for each
+// column (token) and 32 of its elements. Host and device; the definition that other executors
+// follow.
+//
+// Of 32 elements v with m = max |v|, the scale is 2^s for the least s >= -126 with m <= 448 * 2^s,
+// so that nothing saturates; codes are e4m3(v * 2^-s), rounded to nearest, ties to even. An
+// infinity or a NaN among them makes all 32 codes NaN and s = 0. Zeros have codes 0.
+//
+// Layout for n columns (8, 16, 32 or 64) and a piece of K that is a multiple of 32, in bytes:
+//   codes   [K / 32][n / 8][2 halves of 16 k][8 columns][16 k]
+//   scales  f32 [K / 32][n]: 2^s * kDecodedUnit, times a routing weight where there is one
+// Columns that take no part have codes 0 and scale 0, and so add exact zeros.
+//
+// The input of gate/up is one piece, K = hidden. The input of down is, for each live slot, a piece
+// of 128 for each half of each K-chunk: [slots][intermediate / 128] pieces.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include "cuda/tile/mxfp4_page.h"
+#include "tensor/host_device.h"
+
+namespace ultraspeed::cuda {
+
+inline constexpr uint8_t kE4m3Nan = 0x7f;
+
+struct E4m3Scale {
+  int32_t exponent;  // s
+  bool is_nan;
+};
+
+// m as bits: those of infinity and NaN are larger than all others.
+US_HOST_DEVICE constexpr E4m3Scale e4m3_scale(uint32_t largest_magnitude_bits) {
+  if (largest_magnitude_bits >= 0x7f800000u) return {0, true};
+  // 448 = 1.75 * 2^8: a fraction above .75 carries into the exponent.
+  const int32_t exponent = static_cast<int32_t>((largest_magnitude_bits + 0x1fffffu) >> 23) - 135;
+  return {exponent < -126 ? -126 : exponent, false};
+}
+
+// 2^exponent for exponents of normal floats.
+US_HOST_DEVICE constexpr float power_of_two(int32_t exponent) {
+  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
+template <uint32_t kColumns>
+struct E4m3Operand {
+  static constexpr uint32_t kBlockBytes = kColumns * kBlockColumns;
+
+  US_HOST_DEVICE static constexpr uint32_t code(uint32_t block, uint32_t column, uint32_t k) {
+    return block * kBlockBytes + column / 8 * 256 + k / 16 * 128 + column % 8 * 16 + k % 16;
+  }
+  // Of a piece of `blocks` blocks.
+  US_HOST_DEVICE static constexpr uint32_t code_bytes(uint32_t blocks) {
+    return blocks * kBlockBytes;
+  }
+  US_HOST_DEVICE static constexpr uint32_t scale_bytes(uint32_t blocks) {
+    return blocks * kColumns * static_cast<uint32_t>(sizeof(float));
+  }
+  US_HOST_DEVICE static constexpr uint32_t bytes(uint32_t blocks) {
+    return code_bytes(blocks) + scale_bytes(blocks);
+  }
+};
+
+// Bytes of the input of gate/up, and of that of down with `slots` slots.
+constexpr uint64_t gate_up_input_bytes(uint32_t columns, uint32_t hidden) {
+  return uint64_t{hidden / kBlockColumns} * columns * (kBlockColumns + sizeof(float));
+}
+constexpr uint64_t down_input_bytes(uint32_t columns, uint32_t intermediate, uint32_t slots) {
+  return slots * gate_up_input_bytes(columns, intermediate);
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,109 @@
+// The packed form of MXFP4 expert weights on the GPU, in the order in which wgmma wants them in
+// registers (ptx/wgmma.cuh), with their scales in the same page. Host and device.
+//
+// A *block* is 64 rows x 32 k: 1024 bytes of codes, 64 scales. Two warpgroups share a page, each
+// takes a *slab* of kBlocks blocks. A page is, in bytes:
+//   codes   [2 slabs][kBlocks][4 warps][32 lanes][8]
+//   scales  [2 slabs][4 warps][8 g][kBlocks][2]
+// With g = lane / 4 and t = lane % 4, byte i of a lane's first word (bytes 0 .. 3) has two codes of
+// row 16 warp + g: a for k = 4 t + i and b for k = 16 + 4 t + i; the second word has those of row
+// 16 warp + g + 8. Scale bytes are E8M0, of rows 16 warp + g and 16 warp + g + 8.
+//
+// In a code byte: a.sign @7, a.exponent and mantissa @4:2, b.sign @5, b.exponent @6 and @1,
+// b.mantissa @0, so that five instructions make eight e4m3 codes out of a word (decode_word); an
+// E2M1 value becomes its 2^-6th as e4m3, exactly.
+//
+// Gate/up: slabs of 8 blocks, 17,408 bytes: one tile of 32 neurons, k 512 p .. 512 p + 511 of the
+//   tile's page p; block j of slab s has k = 512 p + 32 (8 s + j). Row 16 w + g of a tile is the
+//   gate of neuron 8 w + g, row 16 w + g + 8 its up row: a thread has both.
+//   A matrix is [intermediate / 32 tiles][hidden / 512] pages.
+// Down: slabs of 4 blocks, 8,704 bytes: two tiles of 64 rows, a half (128 columns) of a K-chunk of
+//   256. Block j of slab s is tile j / 2, k = 256 chunk + 128 half + 64 s + 32 (j % 2).
+//   A matrix is [hidden / 128][chunks][2 halves] pages.
+// A matrix has as many bytes as in canonical form (tensor/weight_format.h).
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/host_device.h"
+#include "tensor/mxfp4.h"
+
+namespace ultraspeed::cuda {
+
+inline constexpr uint32_t kBlockRows = 64;
+inline constexpr uint32_t kBlockColumns = tensor::kMxBlockColumns;
+inline constexpr uint32_t kBlockCodeBytes = kBlockRows * kBlockColumns / 2;
+inline constexpr uint32_t kPageSlabs = 2;
+// CTAs of a cluster: each has a quarter of K in gate/up, a half of a K-chunk in down.
+inline constexpr uint32_t kGateUpRanks = 4;
+inline constexpr uint32_t kDownRanks = 2;
+
+// Decoded weights times this are the weights.
+inline constexpr float kDecodedUnit = 64.0F;
+
+template <uint32_t kBlocks>
+struct Mxfp4Page {
+  static constexpr uint32_t kCodeBytes = kPageSlabs * kBlocks * kBlockCodeBytes;
+  static constexpr uint32_t kBytes = kCodeBytes + kPageSlabs * kBlocks * kBlockRows;
+
+  // The 8 bytes of a lane.
+  US_HOST_DEVICE static constexpr uint32_t codes(uint32_t slab, uint32_t block, uint32_t warp,
+                                                 uint32_t lane) {
+    return ((slab * kBlocks + block) * 4 + warp) * 256 + lane * 8;
+  }
+  // [kBlocks][2]
+  US_HOST_DEVICE static constexpr uint32_t scales(uint32_t slab, uint32_t warp, uint32_t g) {
+    return kCodeBytes + ((slab * 4 + warp) * 8 + g) * kBlocks * 2;
+  }
+};
+
+inline constexpr uint32_t kGateUpBlocks = 8;
+inline constexpr uint32_t kDownTiles = 2;
+inline constexpr uint32_t kDownBlocks = 4;
+using GateUpPage = Mxfp4Page<kGateUpBlocks>;
+using DownPage = Mxfp4Page<kDownBlocks>;
+static_assert(GateUpPage::kBytes == 17408 && DownPage::kBytes == 8704);
+
+inline constexpr uint32_t kGateUpPageColumns = kPageSlabs * kGateUpBlocks * kBlockColumns;  // 512
+inline constexpr uint32_t kTileNeurons = kBlockRows / 2;
+inline constexpr uint32_t kDownPageRows = kDownTiles * kBlockRows;  // 128
+inline constexpr uint32_t kDownPieceBlocks = kPageSlabs * kDownBlocks / kDownTiles;
+inline constexpr uint32_t kDownPageColumns = kDownPieceBlocks * kBlockColumns;  // 128
+inline constexpr uint32_t kDownChunkColumns = kDownRanks * kDownPageColumns;    // 256
+
+// Where element (row, k) of a block lies: a byte of the block's code bytes, and which code of it.
+struct CodePlace {
+  uint32_t byte;
+  bool is_b;
+};
+US_HOST_DEVICE constexpr CodePlace code_place(uint32_t row, uint32_t k) {
+  const uint32_t lane = row % 8 * 4 + k % 16 / 4;
+  return {row / 16 * 256 + lane * 8 + row % 16 / 8 * 4 + k % 4, k >= 16};
+}
+
+// E2M1 codes a and b as a code byte.
+US_HOST_DEVICE constexpr uint8_t code_byte(uint8_t a, uint8_t b) {
+  return static_cast<uint8_t>((a & 8) << 4 | (a & 7) << 2 | (b & 8) << 2 | (b & 4) << 4 | (b & 3));
+}
+US_HOST_DEVICE constexpr uint8_t code_a(uint8_t byte) {
+  return static_cast<uint8_t>((byte >> 4 & 8) | (byte >> 2 & 7));
+}
+US_HOST_DEVICE constexpr uint8_t code_b(uint8_t byte) {
+  return static_cast<uint8_t>((byte >> 2 & 8) | (byte >> 4 & 4) | (byte & 3));
+}
+
+// Four code bytes as e4m3 codes of value / kDecodedUnit: the a codes, the b codes.
+struct DecodedWord {
+  uint32_t a, b;
+};
+US_HOST_DEVICE constexpr DecodedWord decode_word(uint32_t word) {
+  return {word & 0x9c9c9c9cu, (word << 2 & 0x8c8c8c8cu) | (word >> 2 & 0x10101010u)};
+}
+
+// Byte `index` of four E8M0 bytes as the bits of a float. REQUIRES: it is in 1 .. 254.
+US_HOST_DEVICE constexpr uint32_t scale_bits(uint32_t word, uint32_t index) {
+  const uint32_t shifted = index == 3 ? word >> 1 : word << (23 - 8 * index);
+  return shifted & 0x7f800000u;
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,54 @@
+// A ring of stages in shared memory that one thread fills with bulk copies and warps empty. Both
+// sides walk the same sequence of stages, each with a position of its own.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ptx/mbarrier.cuh"
+
+namespace ultraspeed::cuda {
+
+template <uint32_t kStages>
+struct RingBarriers {
+  uint64_t full[kStages];   // completes when a stage's bytes are there
+  uint64_t empty[kStages];  // completes when all consumer warps have left a stage
+
+  // Called by one thread; a CTA barrier and fence_mbarrier_init() follow.
+  __device__ void init(uint32_t num_consumer_warps) {
+    for (uint32_t i = 0; i < kStages; ++i) {
+      ptx::mbarrier_init(&full[i], 1);
+      ptx::mbarrier_init(&empty[i], num_consumer_warps);
+    }
+  }
+};
+
+template <uint32_t kStages>
+struct RingPosition {
+  uint32_t stage = 0;
+  uint32_t parity = 0;  // of the stage's current use
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// For the thread that fills: waits for the stage at `at` to be free and announces its bytes.
+// Partner: leave_stage() of the previous use; the first use waits for nothing.
+template <uint32_t kStages>
+__device__ __forceinline__ void claim_stage(RingBarriers<kStages>& ring,
+                                            const RingPosition<kStages>& at, uint32_t bytes) {
+  ptx::mbarrier_wait(&ring.empty[at.stage], at.parity ^ 1);
+  ptx::mbarrier_arrive_expect_tx(&ring.full[at.stage], bytes);
+}
+
+// For every consumer warp: its reads of the stage are done.
+template <uint32_t kStages>
+__device__ __forceinline__ void leave_stage(RingBarriers<kStages>& ring, uint32_t stage) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(&ring.empty[stage]);
+}
+
+}  // namespace ultraspeed::cuda
