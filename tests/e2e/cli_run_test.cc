@@ -73,7 +73,8 @@ TEST(Run, Int8ActivationsAreNamedAndGiveTheGoldenIds) {
 
 TEST(Run, JsonHasTheDocumentedForm) {
   const json& result = math_answer();
-  EXPECT_EQ(result.size(), 8u);
+  EXPECT_EQ(result.size(), 9u);
+  EXPECT_EQ(result["device"], "cpu");
   EXPECT_EQ(result["activations"], "f32");
   EXPECT_TRUE(result["prompt_ids"].is_array());
   EXPECT_TRUE(result["ids"].is_array());

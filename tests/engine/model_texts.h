@@ -40,7 +40,7 @@ struct Setup {
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
   cpu::Activations activations = cpu::Activations::kF32;
-  std::string directory = kModel;                                     // or a copy with MTP layers
+  std::string directory = kModel;  // or a copy with MTP layers
   std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
 };
 

@@ -32,11 +32,10 @@ compile() {
     ninja -C "$BUILD_ROOT/$preset" -j "$jobs" "$@"
 }
 
-# The GPU's executor is built where CUDA 13 is installed.
+# The GPU's executor is built where CUDA 13 is installed: NVCC, or where it usually is.
 cuda_compiler() {
-  local nvcc
-  nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc) || return 1
-  "$nvcc" --version | grep -qE 'release (1[3-9]|[2-9][0-9])\.' && echo "$nvcc"
+  local nvcc=${NVCC:-$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc)}
+  [ -x "$nvcc" ] && "$nvcc" --version | grep -qE 'release (1[3-9]|[2-9][0-9])\.' && echo "$nvcc"
 }
 
 # cmake flags for build/release.
