@@ -36,8 +36,9 @@ class ProcessLock {
 
 // Runs `cmake -E tar xf ARCHIVE` in a folder: CMake brings its own tar and xz.
 Status unpack(const std::string& archive, const std::string& directory) {
-  std::vector<std::string> words = {
-      US_CMAKE_COMMAND, "-E", "chdir", directory, US_CMAKE_COMMAND, "-E", "tar", "xf", archive};
+  std::vector<std::string> words = {US_CMAKE_COMMAND,     "-E", "chdir", directory,
+                                    US_CMAKE_COMMAND,     "-E", "tar",   "xf",
+                                    fs::absolute(archive)};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
