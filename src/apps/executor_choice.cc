@@ -28,7 +28,9 @@ constexpr bool kHasGpuCode = true;
 
 Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options) {
   US_ASSIGN(program::DeviceLimits limits, cuda::device_limits(0));
+  // All ranks share it.
   limits.num_workers = std::max(limits.num_workers / options.ranks, 1U);
+  limits.memory_bytes /= options.ranks;
   return ChosenExecutor{cuda::make_graph_executor(), std::move(limits)};
 }
 #else
@@ -63,8 +65,10 @@ Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t 
   return cpu_executor(options);
 }
 
-std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, const Error& error) {
-  if (options.kind != ExecutorKind::kAuto || error.code != ErrorCode::kOutOfMemory) return {};
+std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, std::string_view device,
+                                           const Error& error) {
+  if (options.kind != ExecutorKind::kAuto || device == kProcessor) return {};
+  if (error.code != ErrorCode::kOutOfMemory && error.code != ErrorCode::kUnsupported) return {};
   warn(error.message + "; running on the processor");
   ExecutorOptions next = options;
   next.kind = ExecutorKind::kCpu;

@@ -44,7 +44,9 @@ uint32_t default_threads();
 // kNotFound or kUnsupported without a GPU that can, with what is needed and what there is.
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes);
 
-// What auto chooses when the first choice has too little memory. Nothing if it was the last.
-std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, const Error& error);
+// What auto chooses when the GPU that it chose has too little memory, or no kernel for the model.
+// Nothing if `device` was the processor, or was asked for.
+std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, std::string_view device,
+                                           const Error& error);
 
 }  // namespace ultraspeed::apps

@@ -31,14 +31,15 @@ TEST(ExecutorChoice, AnExplicitGpuIsNotReplaced) {
   }
 }
 
-TEST(ExecutorChoice, AutoGoesToTheProcessorWhenMemoryIsShort) {
+TEST(ExecutorChoice, AutoGoesToTheProcessorWhenTheGpuCannot) {
   const Error too_small{ErrorCode::kOutOfMemory, "needs 600 GB"};
-  const auto next = next_choice({}, too_small);
+  const auto next = next_choice({}, "NVIDIA H100", too_small);
   ASSERT_TRUE(next);
   EXPECT_EQ(next->kind, ExecutorKind::kCpu);
-  EXPECT_FALSE(next_choice(*next, too_small));
-  EXPECT_FALSE(next_choice({.kind = ExecutorKind::kGraph}, too_small));
-  EXPECT_FALSE(next_choice({}, {ErrorCode::kInvalidData, "a NaN scale"}));
+  EXPECT_TRUE(next_choice({}, "NVIDIA H100", {ErrorCode::kUnsupported, "heads of 1024"}));
+  EXPECT_FALSE(next_choice({}, kProcessor, too_small)) << "it was the last";
+  EXPECT_FALSE(next_choice({.kind = ExecutorKind::kGraph}, "NVIDIA H100", too_small));
+  EXPECT_FALSE(next_choice({}, "NVIDIA H100", {ErrorCode::kInvalidData, "a NaN scale"}));
 }
 
 }  // namespace

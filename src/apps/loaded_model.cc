@@ -199,7 +199,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
       progress.finish();
       return engine;
     }
-    executor = next_choice(*executor, engine.error());
+    executor = next_choice(*executor, chosen.limits.name, engine.error());
     if (!executor) return engine;
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 #include <utility>
+#include <variant>
 
 #include "base/check.h"
 #include "program/step_check.h"
@@ -25,6 +26,19 @@ Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what)
 
 uint64_t aligned_matrix_bytes(const program::WeightDecl& decl) {
   return (decl.matrix_bytes() + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
+}
+
+// Errors: kUnsupported for a stage that the kernels have no room for.
+Status check_limits(const Program& program) {
+  for (const program::Stage& stage : program.stages) {
+    const char* limit = std::visit(
+        [&](const auto& operands) { return stage_limit(operands, program.width); }, stage.operands);
+    if (limit == nullptr) continue;
+    return make_error(ErrorCode::kUnsupported,
+                      "the GPU cannot run '{}' of program '{}': {}; run this model on the CPU",
+                      stage.name, program.name, limit);
+  }
+  return {};
 }
 
 // Rings of all sequences, or all pages.
@@ -54,6 +68,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   for (const Program& program : programs_) {
     US_CHECK(program::share_memory(program, first), "program '{}' does not fit '{}'", program.name,
              first.name);
+    US_TRY(check_limits(program));
   }
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;

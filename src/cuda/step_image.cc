@@ -75,8 +75,9 @@ Result<StepImage> StepImage::make() {
 Status StepImage::reserve(size_t size_bytes) {
   if (size_bytes <= device_.size_bytes()) return {};
   const size_t room = size_bytes + size_bytes / 2;
-  US_ASSIGN(device_, DeviceMemory::allocate(room));
+  US_ASSIGN(DeviceMemory device, DeviceMemory::allocate(room));
   US_ASSIGN(host_, PinnedMemory::allocate(room + sizeof(StepView)));
+  device_ = std::move(device);
   return {};
 }
 

@@ -174,7 +174,11 @@ class Exhausted final : public TokenConstraint {
  public:
   explicit Exhausted(size_t num_tokens) : num_left_(num_tokens) {}
   void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const override {
-    if (drafts.size() >= num_left_) std::ranges::fill(words, 0u);
+    if (drafts.size() < num_left_) return;
+    // Of the ids that there are: a mask's last word has bits beyond them.
+    for (size_t id = 0; id < FakeExecutor::kVocabSize; ++id) {
+      words[id / 64] &= ~(uint64_t{1} << id % 64);
+    }
   }
   void advance(int32_t) override { --num_left_; }
   std::unique_ptr<TokenConstraint> clone() const override {

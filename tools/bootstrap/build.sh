@@ -32,10 +32,16 @@ compile() {
     ninja -C "$BUILD_ROOT/$preset" -j "$jobs" "$@"
 }
 
-# The GPU's executor is built where CUDA 13 is installed: NVCC, or where it usually is.
+# The GPU's executor is built where CUDA 13 is installed: NVCC, or where its compiler usually is.
 cuda_compiler() {
-  local nvcc=${NVCC:-$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc)}
-  [ -x "$nvcc" ] && "$nvcc" --version | grep -qE 'release (1[3-9]|[2-9][0-9])\.' && echo "$nvcc"
+  local nvcc
+  for nvcc in ${NVCC:-nvcc /usr/local/cuda/bin/nvcc}; do
+    nvcc=$(command -v "$nvcc") || continue
+    "$nvcc" --version | grep -qE 'release (1[3-9]|[2-9][0-9])\.' || continue
+    echo "$nvcc"
+    return 0
+  done
+  return 1
 }
 
 # cmake flags for build/release.
@@ -44,8 +50,18 @@ cuda_flags() {
   if nvcc=$(cuda_compiler); then
     echo "-DULTRASPEED_CUDA=ON -DCMAKE_CUDA_COMPILER=$nvcc"
   else
+    [ -z "${NVCC:-}" ] || warn "NVCC=$NVCC: not a compiler of CUDA 13; building without GPU code"
     echo "-DULTRASPEED_CUDA=OFF"
   fi
+}
+
+# configured_with FLAGS...: whether build/release has them; CMake adds the types of the values.
+configured_with() {
+  local flag
+  for flag in "$@"; do
+    flag=${flag#-D}
+    grep -qE "^${flag%%=*}:[A-Z]+=${flag#*=}\$" "$BUILD_ROOT/release/CMakeCache.txt" || return 1
+  done
 }
 
 # Installs, configures and builds the binary; silent and quick when there is nothing to do.
@@ -56,8 +72,11 @@ build_binary() {
   fi
   install_packages build
   read -ra flags < <(cuda_flags)
-  configured "$BUILD_ROOT/release" || configure release -DULTRASPEED_TESTS=OFF "${flags[@]}" ||
-    exit 1
+  if ! configured "$BUILD_ROOT/release"; then
+    configure release -DULTRASPEED_TESTS=OFF "${flags[@]}" || exit 1
+  elif ! configured_with "${flags[@]}"; then  # CUDA came or went
+    configure release "${flags[@]}" || exit 1
+  fi
   case $(ninja -C "$BUILD_ROOT/release" -n ultraspeed 2>&1) in *"no work to do"*) return 0 ;; esac
   compile release ultraspeed || exit 1
 }

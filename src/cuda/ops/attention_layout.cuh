@@ -39,14 +39,17 @@ struct AttentionLayout {
   float* scores = nullptr;       // [chunk_positions, score_stride]
   float* sums = nullptr;         // [max_queries, v_head_dim]
 
-  // For rounds of `queries`; returns whether they fit.
-  __device__ bool set(const program::AttentionOperands& op, uint32_t queries_in,
-                      std::byte* shared) {
-    const auto up = [](uint32_t a, uint32_t b) { return (a + b - 1) / b * b; };
+  static US_HOST_DEVICE constexpr uint32_t up(uint32_t a, uint32_t b) {
+    return (a + b - 1) / b * b;
+  }
+
+  // For rounds of `queries`; returns whether they fit. On the host, `shared` is nullptr.
+  US_HOST_DEVICE bool set(const program::AttentionOperands& op, uint32_t queries_in,
+                          std::byte* shared) {
     max_queries = queries_in;
     tile_positions = kTileScores / max_queries;
     query_stride = up(op.head_dim, kWarpThreads) + kDotLanes;
-    row_stride = up(max(op.head_dim, op.v_head_dim), 4);
+    row_stride = up(op.head_dim > op.v_head_dim ? op.head_dim : op.v_head_dim, 4);
     score_stride = max_queries + 4;
     states = reinterpret_cast<QueryState*>(shared);
     rows = reinterpret_cast<uint32_t*>(states + kMaxQueries);
@@ -59,7 +62,7 @@ struct AttentionLayout {
            kSharedBytes<program::AttentionOperands>;
   }
 
-  // Rounds that hold num_queries, or as many of them as fit.
+  // Rounds that hold num_queries, or as many of them as fit. REQUIRES: limit_of() is nullptr.
   __device__ void choose(const program::AttentionOperands& op, uint32_t num_queries,
                          std::byte* shared) {
     uint32_t fitting = 0;
@@ -71,6 +74,14 @@ struct AttentionLayout {
     set(op, fitting, shared);
   }
 };
+
+inline const char* limit_of(const program::AttentionOperands& op, uint32_t) {
+  AttentionLayout layout;
+  for (uint32_t size = kScoreSide; size <= kMaxQueries; size *= 2) {
+    if (layout.set(op, size, nullptr)) return nullptr;
+  }
+  return "heads of more dimensions than shared memory holds";
+}
 
 static_assert(sizeof(QueryState) * kMaxQueries % 16 == 0);
 

@@ -15,6 +15,8 @@ inline constexpr uint32_t kTaskThreads = 256;
 inline constexpr uint32_t kWarpThreads = 32;
 inline constexpr uint32_t kTaskWarps = kTaskThreads / kWarpThreads;
 
+inline constexpr uint32_t kMaxColumns = 512;  // of a step: plan::kMaxWidth
+
 // A matrix [rows, cols].
 struct Matrix {
   tensor::WeightFormat format;

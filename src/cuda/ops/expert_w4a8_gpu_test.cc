@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "cuda/gpu.h"
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/tile/e4m3_operand.h"
 #include "cuda/tile/pack_mxfp4.h"
@@ -181,10 +182,7 @@ struct Output {
 
 class ExpertW4a8 : public testing::Test {
  protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no GPU";
-  }
+  void SetUp() override { US_NEEDS_GPU(); }
 
   // x: [num_columns, hidden]
   static Output run(const Case& c, const Routes& routes, const std::vector<float>& x,

@@ -14,8 +14,7 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kInputGroup = 8;    // inputs that share a load of a weight
-inline constexpr uint32_t kMaxColumns = 512;  // plan::kMaxWidth
+inline constexpr uint32_t kInputGroup = 8;  // inputs that share a load of a weight
 
 // An E2M1 code: its magnitude bits in the place of a binary32's, whose exponents begin 2^126 lower.
 inline __device__ float e2m1_to_float(uint32_t code) {

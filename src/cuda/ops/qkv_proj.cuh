@@ -18,6 +18,12 @@ struct QkvShared {
 template <>
 inline constexpr uint32_t kSharedBytes<program::QkvProjOperands> = sizeof(QkvShared);
 
+constexpr const char* limit_of(const program::QkvProjOperands& op, uint32_t) {
+  const bool fits = op.head_dim / op.head_parts <= kMaxHeadDim &&
+                    op.v_head_dim / op.head_parts <= kMaxHeadDim && op.rotary_dim <= kMaxHeadDim;
+  return fits ? nullptr : "parts of heads, or rotary dimensions, of more than 512";
+}
+
 // One head of the stage's output axis and this task's part of it.
 class QkvHead {
  public:

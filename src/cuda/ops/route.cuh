@@ -12,9 +12,21 @@ namespace ultraspeed::cuda {
 template <>
 inline constexpr uint32_t kSharedBytes<program::RouteOperands> = 160 * 1024;
 
+// What a step needs of shared memory.
+constexpr uint64_t route_shared_bytes(uint64_t num_experts, uint64_t num_columns) {
+  const uint64_t mask_words = (num_columns + kWarpThreads - 1) / kWarpThreads;
+  return num_experts * (kTaskWarps * sizeof(uint64_t) + (mask_words + 1) * sizeof(uint32_t)) +
+         num_columns * sizeof(float);
+}
+
+constexpr const char* limit_of(const program::RouteOperands& op, uint32_t width) {
+  const bool fits =
+      route_shared_bytes(op.num_experts, width) <= kSharedBytes<program::RouteOperands>;
+  return fits ? nullptr : "more experts than shared memory holds for so many columns";
+}
+
 class RouteBlock {
  public:
-  // REQUIRES: route_shared_bytes() of kSharedBytes.
   __device__ RouteBlock(const OpContext& context, const program::RouteOperands& op)
       : context_(context),
         op_(op),
@@ -148,13 +160,6 @@ class RouteBlock {
   uint32_t* first_pairs_;  // shared, [num_experts]
   float* divisors_;        // shared, [num_columns]
 };
-
-// What a step needs of shared memory.
-constexpr uint64_t route_shared_bytes(uint64_t num_experts, uint64_t num_columns) {
-  const uint64_t mask_words = (num_columns + kWarpThreads - 1) / kWarpThreads;
-  return num_experts * (kTaskWarps * sizeof(uint64_t) + (mask_words + 1) * sizeof(uint32_t)) +
-         num_columns * sizeof(float);
-}
 
 inline __device__ void run_op(const OpContext& context, const program::RouteOperands& op) {
   RouteBlock(context, op).run();

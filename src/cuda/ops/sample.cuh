@@ -18,6 +18,10 @@ struct SampleShared {
 template <>
 inline constexpr uint32_t kSharedBytes<program::SampleOperands> = sizeof(SampleShared);
 
+constexpr const char* limit_of(const program::SampleOperands& op, uint32_t) {
+  return op.vocab_size <= kMaxAdjustedVocabulary ? nullptr : "a vocabulary of more than 524288";
+}
+
 // One column. All threads of the block call its functions together and get the same results.
 // REQUIRES: adjustments, mask, forced and proposed token fit the vocabulary.
 class ColumnSampler {

@@ -28,8 +28,10 @@ struct StageLaunch {
   cudaStream_t stream = nullptr;
 };
 
-// Launches a stage with these operands; an opcode without its twin here does not link.
-#define US_DECLARE_LAUNCH(name) \
+// stage_limit() says what of a stage with `width` columns the kernels have no room for, nullptr if
+// they have; launch_stage() launches it. An opcode without its twin here does not link.
+#define US_DECLARE_LAUNCH(name)                                               \
+  const char* stage_limit(const program::name##Operands& op, uint32_t width); \
   cudaError_t launch_stage(const program::name##Operands& op, const StageLaunch& launch);
 US_OPCODES(US_DECLARE_LAUNCH)
 #undef US_DECLARE_LAUNCH

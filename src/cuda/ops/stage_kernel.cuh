@@ -41,7 +41,16 @@ cudaError_t launch_tasks(const Op& op, const StageLaunch& launch) {
   return cudaLaunchKernelEx(&config, stage_kernel<Op>, launch, op);
 }
 
+// Operations with limits of their own have an overload beside their run_op().
+template <class Op>
+constexpr const char* limit_of(const Op&, uint32_t width) {
+  return width > kMaxColumns ? "more than 512 columns" : nullptr;
+}
+
 #define US_DEFINE_LAUNCH(name)                                                             \
+  const char* stage_limit(const program::name##Operands& op, uint32_t width) {             \
+    return limit_of(op, width);                                                            \
+  }                                                                                        \
   cudaError_t launch_stage(const program::name##Operands& op, const StageLaunch& launch) { \
     return launch_tasks(op, launch);                                                       \
   }

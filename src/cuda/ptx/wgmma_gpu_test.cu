@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "cuda/gpu.h"
 #include "cuda/ptx/bulk.cuh"
 #include "cuda/ptx/wgmma.cuh"
 #include "cuda/tile/e4m3_operand.h"
@@ -82,8 +83,7 @@ double model_product(const uint8_t* a, const uint8_t* b) {
 }
 
 TEST(WgmmaProduct, RoundsAsModelled) {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no GPU";
+  US_NEEDS_GPU();
   std::mt19937 random(6);
   double worst = 0, error2 = 0, value2 = 0;
   for (int round = 0; round < 200; ++round) {
