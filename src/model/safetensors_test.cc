@@ -19,12 +19,12 @@ constexpr std::string_view kGood =
         "empty": {"dtype": "U8", "shape": [0, 7], "data_offsets": [32, 32]},
         "scalar": {"dtype": "F8_E4M3", "shape": [], "data_offsets": [32, 33]}}  )";
 
-Result<SafetensorsHeader> parse(std::string_view header, uint64_t data_bytes = 33) {
+Result<SafetensorsHeader> parse_header(std::string_view header, uint64_t data_bytes = 33) {
   return SafetensorsHeader::parse("f.safetensors", header, 100, data_bytes);
 }
 
 TEST(SafetensorsHeader, ReadsTensorsAndMetadata) {
-  const auto header = parse(kGood);
+  const auto header = parse_header(kGood);
   ASSERT_TRUE(header.has_value()) << header.error().message;
   ASSERT_EQ(header->tensors.size(), 4U);
   const TensorInfo& a = header->tensors.at("a");
@@ -44,10 +44,10 @@ TEST(SafetensorsHeader, KnowsEveryDtype) {
       {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},     {"I32", 4},
       {"F32", 4},  {"U64", 8}, {"I64", 8}, {"F64", 8}};
   for (const auto& [name, bytes] : dtypes) {
-    const auto header =
-        parse(fmt::format(R"({{"t": {{"dtype": "{}", "shape": [3], "data_offsets": [0, {}]}}}})",
-                          name, 3 * bytes),
-              3 * bytes);
+    const auto header = parse_header(
+        fmt::format(R"({{"t": {{"dtype": "{}", "shape": [3], "data_offsets": [0, {}]}}}})", name,
+                    3 * bytes),
+        3 * bytes);
     ASSERT_TRUE(header.has_value()) << header.error().message;
     EXPECT_EQ(dtype_name(header->tensors.at("t").dtype), name);
     EXPECT_EQ(dtype_bytes(header->tensors.at("t").dtype), bytes);
@@ -115,7 +115,7 @@ TEST(SafetensorsHeader, RejectsWhatIsMalformed) {
       {"{}", "end at byte 0"},
   };
   for (const Case& test_case : cases) {
-    const auto header = parse(test_case.json);
+    const auto header = parse_header(test_case.json);
     ASSERT_FALSE(header.has_value()) << test_case.json;
     EXPECT_EQ(header.error().code, ErrorCode::kInvalidData);
     EXPECT_EQ(header.error().message.find("f.safetensors: "), 0U) << header.error().message;
