@@ -17,10 +17,9 @@ namespace {
 constexpr uint64_t kCachedBytes = uint64_t{256} << 20;
 
 ChosenExecutor cpu_executor(const ExecutorOptions& options) {
-  const uint32_t threads = options.threads != 0 ? options.threads : default_threads();
   return {cpu::make_cpu_executor(
               {.activations = options.activations, .pin_threads = options.pin_threads}),
-          cpu::cpu_limits(std::max(threads / options.ranks, 1U))};
+          processor_limits(options)};
 }
 
 #ifdef US_HAS_CUDA
@@ -47,6 +46,11 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
 
 uint32_t default_threads() {
   return cpu::cpu_limits(0).num_workers;
+}
+
+program::DeviceLimits processor_limits(const ExecutorOptions& options) {
+  const uint32_t threads = options.threads != 0 ? options.threads : default_threads();
+  return cpu::cpu_limits(std::max(threads / options.ranks, 1U));
 }
 
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {

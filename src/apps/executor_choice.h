@@ -38,6 +38,9 @@ struct ChosenExecutor {
 // The threads where --threads is not given: one per processor.
 uint32_t default_threads();
 
+// The processor's limits for these threads and ranks.
+program::DeviceLimits processor_limits(const ExecutorOptions& options);
+
 // For a model of so many bytes. Where auto wants a GPU and there is none, a line on standard error
 // says why the processor is used.
 // Errors: kInvalidArgument for an arithmetic mode that the executor does not have; of kGraph,

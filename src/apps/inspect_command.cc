@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <charconv>
 #include <memory>
 
@@ -13,7 +12,6 @@
 #include "apps/loaded_model.h"
 #include "apps/model_table.h"
 #include "apps/terminal.h"
-#include "cpu/executor.h"
 #include "plan/plan.h"
 #include "program/print.h"
 #include "program/verify.h"
@@ -32,9 +30,7 @@ struct InspectOptions {
 };
 
 Result<program::Program> decode_program(const InspectOptions& options, const ModelFolder& folder) {
-  uint32_t workers = options.model.executor.threads;
-  if (workers == 0) workers = cpu::cpu_limits(0).num_workers;
-  const auto limits = cpu::cpu_limits(std::max(workers / options.model.executor.ranks, 1U));
+  const program::DeviceLimits limits = processor_limits(options.model.executor);
   const plan::PlanOptions plan_options{.name = "decode",
                                        .width = options.width,
                                        .num_ranks = options.model.executor.ranks,

@@ -96,9 +96,7 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
     rearrange(decl, &weight);
   }
   for (const program::CacheDecl& decl : program.caches) {
-    const uint64_t positions = decl.ring_positions != 0
-                                   ? uint64_t{limits.num_sequences} * decl.ring_positions
-                                   : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+    const uint64_t positions = program::cache_positions(program, decl, limits);
     const float nan = std::numeric_limits<float>::quiet_NaN();
     memory->caches.push_back(
         {AlignedVector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
@@ -161,13 +159,7 @@ Status Machine::check_step(uint32_t index, const program::StepInput& input) cons
 
 void Machine::copy_cache(const program::CacheCopy& copy) {
   const Program& program = programs_[0];
-  US_CHECK(std::max(copy.from_sequence, copy.to_sequence) < limits_.num_sequences,
-           "sequences {} to {}, of {}", copy.from_sequence, copy.to_sequence,
-           limits_.num_sequences);
-  for (const auto& [from, to] : copy.pages) {
-    US_CHECK(std::max(from, to) < limits_.num_kv_pages, "pages {} to {}, of {}", from, to,
-             limits_.num_kv_pages);
-  }
+  program::check_copy(limits_, copy);
   for (RankMemory& rank : ranks_) {
     for (program::CacheId id = 0; id < program.caches.size(); ++id) {
       const program::CacheDecl& decl = program.caches[id];

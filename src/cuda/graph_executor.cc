@@ -19,6 +19,7 @@ struct Recorded {
   GraphExec graph;
   Event begin, draft_end, heads_begin, end;
   bool has_draft = false, has_heads = false;
+  uint32_t vocab_size = 0;
 };
 
 bool ends_draft(const program::Stage& stage) {
@@ -62,9 +63,10 @@ class GraphExecutor final : public program::Executor {
     US_CHECK(index < recorded_.size());
     const program::Program& program = machine_.programs()[index];
     US_TRY(program::check_step(program, machine_.limits(), input));
+    const uint32_t vocab_size = recorded_[index].vocab_size;
     for (const program::Column& column : input.columns) {
       if (!column.wants_logits) continue;
-      US_TRY(program::check_sampling(column.sampling, column.position, vocab_size_of(program)));
+      US_TRY(program::check_sampling(column.sampling, column.position, vocab_size));
     }
     US_TRY(step_->upload(input, program.num_mtp_heads(), stream_.get()));
     US_TRY(cuda_status(cudaGraphLaunch(recorded_[index].graph.get(), stream_.get()),
@@ -84,6 +86,7 @@ class GraphExecutor final : public program::Executor {
   Result<Recorded> record(uint32_t index) {
     const program::Program& program = machine_.programs()[index];
     Recorded recorded;
+    recorded.vocab_size = vocab_size_of(program);
     for (Event* event :
          {&recorded.begin, &recorded.draft_end, &recorded.heads_begin, &recorded.end}) {
       US_ASSIGN(*event, make_event());

@@ -41,13 +41,6 @@ Status check_limits(const Program& program) {
   return {};
 }
 
-// Rings of all sequences, or all pages.
-uint64_t cache_positions(const Program& program, const program::CacheDecl& decl,
-                         const program::CacheLimits& limits) {
-  return decl.ring_positions != 0 ? uint64_t{limits.num_sequences} * decl.ring_positions
-                                  : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
-}
-
 }  // namespace
 
 uint64_t weight_bytes(const Program& program) {
@@ -122,7 +115,7 @@ Status Machine::make_caches(uint32_t rank) {
   RankMemory& memory = ranks_[rank];
   std::vector<Cache> table;
   for (const program::CacheDecl& decl : program.caches) {
-    const uint64_t rows = cache_positions(program, decl, limits_) * decl.num_kv_heads;
+    const uint64_t rows = program::cache_positions(program, decl, limits_) * decl.num_kv_heads;
     for (auto& [size, list] :
          {std::pair(decl.head_dim, &memory.keys), std::pair(decl.v_head_dim, &memory.values)}) {
       const uint64_t size_bytes = rows * size * sizeof(float);
@@ -130,8 +123,7 @@ Status Machine::make_caches(uint32_t rank) {
       US_TRY(cuda_status(cudaMemset(cache.data(), 0xff, size_bytes), "clearing a KV cache"));
       list->push_back(std::move(cache));
     }
-    table.push_back(
-        {memory.keys.back().as<float>(), memory.values.back().as<float>(), decl.ring_positions});
+    table.push_back(cache(rank, static_cast<program::CacheId>(table.size())));
   }
   US_ASSIGN(memory.cache_table, to_device(std::span<const Cache>(table), "KV caches"));
   return {};
@@ -163,13 +155,7 @@ Status Machine::load_program(const Program& program) {
 
 Status Machine::copy_cache(const program::CacheCopy& copy, cudaStream_t stream) {
   const Program& program = programs_[0];
-  US_CHECK(std::max(copy.from_sequence, copy.to_sequence) < limits_.num_sequences,
-           "sequences {} to {}, of {}", copy.from_sequence, copy.to_sequence,
-           limits_.num_sequences);
-  for (const auto& [from, to] : copy.pages) {
-    US_CHECK(std::max(from, to) < limits_.num_kv_pages, "pages {} to {}, of {}", from, to,
-             limits_.num_kv_pages);
-  }
+  program::check_copy(limits_, copy);
   // Rows [to, to + 1) * size over [from, from + 1) * size.
   const auto copy_rows = [&](const DeviceMemory& cache, uint64_t size_bytes, uint64_t from,
                              uint64_t to) {

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "engine/kv_pages.h"
+#include "program/step_check.h"
 
 namespace ultraspeed::engine {
 
@@ -109,10 +110,7 @@ MemoryNeed memory_need(std::span<const program::Program> programs,
   const program::Program& first = programs.front();
   need.weight_bytes = executor.weight_bytes(first);
   for (const auto& cache : first.caches) {
-    const uint64_t positions = cache.ring_positions != 0
-                                   ? uint64_t{limits.num_sequences} * cache.ring_positions
-                                   : uint64_t{limits.num_kv_pages} * first.kv_page_positions;
-    need.cache_bytes += positions * cache.position_bytes();
+    need.cache_bytes += program::cache_positions(first, cache, limits) * cache.position_bytes();
   }
   for (const auto& program : programs) {
     need.activation_bytes = std::max(need.activation_bytes, program.arena_bytes);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/check.h"
+
 namespace ultraspeed::program {
 namespace {
 
@@ -96,6 +98,21 @@ Status check_sampling(const ColumnSampling& sampling, uint32_t position, size_t 
   return make_error(ErrorCode::kInvalidArgument,
                     "sampling after position {}: a mask of {} words for {} tokens, expected {}",
                     position, sampling.allowed.size(), vocab_size, num_words);
+}
+
+uint64_t cache_positions(const Program& program, const CacheDecl& cache,
+                         const CacheLimits& limits) {
+  return cache.ring_positions != 0 ? uint64_t{limits.num_sequences} * cache.ring_positions
+                                   : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+}
+
+void check_copy(const CacheLimits& limits, const CacheCopy& copy) {
+  US_CHECK(std::max(copy.from_sequence, copy.to_sequence) < limits.num_sequences,
+           "sequences {} to {}, of {}", copy.from_sequence, copy.to_sequence, limits.num_sequences);
+  for (const auto& [from, to] : copy.pages) {
+    US_CHECK(std::max(from, to) < limits.num_kv_pages, "pages {} to {}, of {}", from, to,
+             limits.num_kv_pages);
+  }
 }
 
 bool share_memory(const Program& a, const Program& b) {

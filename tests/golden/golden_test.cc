@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "cpu/executor.h"
 #include "engine/engine.h"
-#include "golden/golden_case.h"
+#include "golden/expect_golden.h"
 #include "model/checkpoint.h"
 #include "support/reference_checkpoint.h"
 #include "tensor/mxfp4.h"
@@ -20,25 +20,12 @@ namespace {
 
 const char kTinyMimo[] = US_SOURCE_DIR "/models/tiny-mimo";
 
-// docs/numerics.md section 4 derives it from the depth and width of the models.
-constexpr float kTolerance = 2e-4F;
-
-void expect_equal(ModelRunner* runner, const GoldenCase& golden) {
-  const auto result = compare(runner, golden);
-  ASSERT_TRUE(result) << result.error().message;
-  EXPECT_EQ(result->wrong_tokens, 0u) << golden.name;
-  EXPECT_LT(result->largest_difference, kTolerance) << golden.name;
-  std::printf("%s: largest logit difference %.2g, smallest gap %.2g\n", golden.name.c_str(),
-              static_cast<double>(result->largest_difference),
-              static_cast<double>(result->smallest_gap));
-}
-
 TEST(Golden, TinyMimoEqualsTransformers) {
   RunnerOptions options;
   options.width = 64;
   auto runner = ModelRunner::open(kTinyMimo, options);
   ASSERT_TRUE(runner) << runner.error().message;
-  for (const GoldenCase& golden : tiny_mimo_cases()) expect_equal(&*runner, golden);
+  for (const GoldenCase& golden : tiny_mimo_cases()) expect_golden(&*runner, golden);
 }
 
 // The cases' greedy texts from one engine, free-running, all in company: prefill chunks and packed
@@ -116,7 +103,7 @@ TEST_P(FusedReference, EqualsTransformers) {
   options.width = 16;
   auto runner = ModelRunner::open(*directory, options);
   ASSERT_TRUE(runner) << runner.error().message;
-  for (const GoldenCase& golden : reference_cases(*directory)) expect_equal(&*runner, golden);
+  for (const GoldenCase& golden : reference_cases(*directory)) expect_golden(&*runner, golden);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, FusedReference,
@@ -169,7 +156,7 @@ class GoldenDamage : public testing::TestWithParam<DamagedModel> {
 TEST_P(GoldenDamage, OneFlippedNibbleShows) {
   const auto flip = [](std::span<std::byte> packed) { packed[100] ^= std::byte{0x80}; };
   const Damage damage = to_expert(GetParam().layer, GetParam().expert, flip);
-  EXPECT_GT(damaged_difference(directory_, golden_, damage), kTolerance);
+  EXPECT_GT(damaged_difference(directory_, golden_, damage), kGoldenTolerance);
 }
 
 TEST_P(GoldenDamage, OneScaleOffByOneShows) {
@@ -179,7 +166,7 @@ TEST_P(GoldenDamage, OneScaleOffByOneShows) {
     packed[scales] = static_cast<std::byte>(static_cast<uint8_t>(packed[scales]) + 1);
   };
   const Damage damage = to_expert(GetParam().layer, GetParam().expert, shift);
-  EXPECT_GT(damaged_difference(directory_, golden_, damage), kTolerance);
+  EXPECT_GT(damaged_difference(directory_, golden_, damage), kGoldenTolerance);
 }
 
 TEST_P(GoldenDamage, OneSwappedRowShows) {
@@ -188,7 +175,7 @@ TEST_P(GoldenDamage, OneSwappedRowShows) {
     if (source.role != TensorRole::kOProj || source.layer != 2) return;
     std::swap_ranges(packed.begin(), packed.begin() + row, packed.begin() + row);
   };
-  EXPECT_GT(damaged_difference(directory_, golden_, damage), kTolerance);
+  EXPECT_GT(damaged_difference(directory_, golden_, damage), kGoldenTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenDamage,

@@ -140,9 +140,7 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
   uint8_t code = 0;
   float column_scale = 0;
   if (routed.pair != program::kNoId) {
-    const float gate = sums.first;
-    const float sigmoid = 1.0F / (1.0F + exp_f32(fminf(88.0F, -gate)));
-    const float value = gate * sigmoid * sums.second;
+    const float value = silu_multiply(sums.first, sums.second);
     const uint32_t largest = __reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu);
     const E4m3Scale scale = e4m3_scale(largest);
     code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));

@@ -12,4 +12,10 @@ inline __device__ float sigmoid(float x) {
   return 1.0F / (1.0F + exp_f32(-x));
 }
 
+// gate * sigmoid(gate) * up, the order of cpu::silu_multiply().
+inline __device__ float silu_multiply(float gate, float up) {
+  const float sigmoid = 1.0F / (1.0F + exp_f32(fminf(88.0F, -gate)));
+  return gate * sigmoid * up;
+}
+
 }  // namespace ultraspeed::cuda

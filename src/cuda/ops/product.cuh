@@ -130,10 +130,4 @@ struct RowRange {
   }
 };
 
-// gate * sigmoid(gate) * up, the order of cpu::silu_multiply().
-inline __device__ float silu_multiply(float gate, float up) {
-  const float sigmoid = 1.0F / (1.0F + exp_f32(fminf(88.0F, -gate)));
-  return gate * sigmoid * up;
-}
-
 }  // namespace ultraspeed::cuda
