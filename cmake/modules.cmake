@@ -64,6 +64,7 @@ function(add_unit_test name)
   target_compile_definitions(${name} PRIVATE US_SOURCE_DIR="${ULTRASPEED_TEST_ROOT}")
   if(ULTRASPEED_SANITIZE)
     target_compile_options(${name} PRIVATE -O0)
+    target_compile_definitions(${name} PRIVATE ULTRASPEED_SANITIZED)
     if(ARG_LABELS MATCHES "slow|npm|gpu" OR
        (ULTRASPEED_SANITIZE MATCHES "thread" AND NOT ARG_LABELS MATCHES "threads"))
       set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)

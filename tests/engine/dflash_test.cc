@@ -33,7 +33,7 @@ std::vector<Request> make_dflash_requests(uint32_t max_tokens) {
 }
 
 TEST(Dflash, NoTextChanges) {
-  auto requests = make_dflash_requests(static_cast<uint32_t>(test::scaled(9)));
+  auto requests = make_dflash_requests(static_cast<uint32_t>(9 * test::test_scale()));
   const auto expected = reference_texts(&requests);
   const TinyDrafter mimo(true);
   check(mimo.setup(8, 8, 2), requests, expected, true);

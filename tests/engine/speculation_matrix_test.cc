@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kMaxSessions = 8;  // of an engine that open() opens
 
 bool is_full() {
-  return test::scaled(1) > 1;
+  return test::test_scale() > 1;
 }
 
 // Of the golden prompts, which are code, mathematics or an agent's.
@@ -130,7 +130,7 @@ TEST(SpeculationMatrix, GeneratedPrompts) {
   const TinyDrafter dflash(true);
   const test::TinyMimoWithMtp mtp(3);
   const auto setups = all_setups(dflash, mtp);
-  const auto setups_each = std::min(setups.size(), static_cast<size_t>(test::scaled(1)));
+  const auto setups_each = std::min(setups.size(), static_cast<size_t>(test::test_scale()));
   for (size_t s = 0; s < setups.size(); ++s) {
     SCOPED_TRACE(setup_name(setups[s]));
     std::vector<Request> some;
