@@ -224,14 +224,14 @@ class Bench {
     launch.hidden = kHidden;
     launch.intermediate = kIntermediate;
     check(set_clusters(&launch), "clusters");
-    check(launch_quantize({rows_, rows, input_}, width, kHidden, stream_), "quantize");
+    check(launch_quantize(launch, {rows_, nullptr, 0, input_}, stream_), "quantize");
     const auto gate_up = [&](ExpertLaunch node, uint32_t i) {
       node.route = route(i);
       return launch_expert_gate_up(node, {gate_up_, input_, h_, nullptr}, stream_);
     };
     const auto down = [&](ExpertLaunch node, uint32_t i) {
       node.route = route(i);
-      return launch_expert_down(node, {down_, h_, partials_, rows, 0}, stream_);
+      return launch_expert_down(node, {down_, h_, partials_, 0}, stream_);
     };
     const double down_bytes = static_cast<double>(live_ * kMatrixBytes);
     table.push_back(compare("gate/up", rows, launch, 2 * down_bytes, gate_up));

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/result.h"
+#include "cuda/arithmetic.h"
 #include "program/executor.h"
 
 namespace ultraspeed::cuda {
@@ -14,6 +15,6 @@ namespace ultraspeed::cuda {
 // is not of compute capability 9.0; both say what is needed and what there is.
 Result<program::DeviceLimits> device_limits(int index);
 
-std::unique_ptr<program::Executor> make_graph_executor();
+std::unique_ptr<program::Executor> make_graph_executor(Arithmetic arithmetic = Arithmetic::kF32);
 
 }  // namespace ultraspeed::cuda

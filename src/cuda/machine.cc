@@ -14,8 +14,6 @@ using program::Program;
 
 namespace {
 
-constexpr uint64_t kMatrixAlignment = 256;
-
 template <class T>
 Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what) {
   US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(values.size_bytes()));
@@ -24,8 +22,12 @@ Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what)
   return memory;
 }
 
-uint64_t aligned_matrix_bytes(const program::WeightDecl& decl) {
-  return (decl.matrix_bytes() + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
+uint64_t weight_bytes(const Program& program, std::span<const WeightForm> forms) {
+  uint64_t size_bytes = 0;
+  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
+    size_bytes += program.weights[id].count * form_bytes(program, id, forms[id]);
+  }
+  return size_bytes;
 }
 
 // Errors: kUnsupported for a stage that the kernels have no room for.
@@ -43,16 +45,13 @@ Status check_limits(const Program& program) {
 
 }  // namespace
 
-uint64_t weight_bytes(const Program& program) {
-  uint64_t size_bytes = 0;
-  for (const program::WeightDecl& decl : program.weights) {
-    size_bytes += decl.count * aligned_matrix_bytes(decl);
-  }
-  return size_bytes;
+uint64_t weight_bytes(const Program& program, Arithmetic arithmetic) {
+  const auto forms = weight_forms(program, arithmetic);
+  return weight_bytes(program, forms ? *forms : *weight_forms(program, Arithmetic::kF32));
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight) {
+                     const program::WeightReader& read_weight, Arithmetic arithmetic) {
   US_CHECK(!programs.empty() && ranks_.empty());
   programs_ = std::move(programs);
   limits_ = limits;
@@ -63,6 +62,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
              first.name);
     US_TRY(check_limits(program));
   }
+  US_ASSIGN(forms_, weight_forms(first, arithmetic));
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;
   view_.kv_page_positions = first.kv_page_positions;
@@ -88,25 +88,28 @@ Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weigh
 Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_weight) {
   const Program& program = programs_[0];
   uint64_t largest_bytes = 0;
-  for (const program::WeightDecl& decl : program.weights) {
-    largest_bytes = std::max(largest_bytes, decl.matrix_bytes());
+  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
+    largest_bytes = std::max(largest_bytes, form_bytes(program, id, forms_[id]));
   }
-  US_ASSIGN(ranks_[rank].weights, DeviceMemory::allocate(weight_bytes(program)));
+  RankMemory& memory = ranks_[rank];
+  US_ASSIGN(memory.weights, DeviceMemory::allocate(weight_bytes(program, forms_)));
   US_ASSIGN(const PinnedMemory staging, PinnedMemory::allocate(largest_bytes));
-  std::byte* next = ranks_[rank].weights.data();
-  std::vector<Weight> table;
+  std::vector<std::byte> canonical;
+  std::byte* next = memory.weights.data();
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
-    table.push_back({next, aligned_matrix_bytes(decl), decl.rows, decl.cols, decl.format});
+    const uint64_t size_bytes = form_bytes(program, id, forms_[id]);
+    memory.weight_list.push_back({next, size_bytes, decl.rows, decl.cols, decl.format});
+    canonical.resize(decl.matrix_bytes());
     for (uint32_t index = 0; index < decl.count; ++index) {
-      US_TRY(read_weight(rank, id, index, {staging.data(), decl.matrix_bytes()}));
-      US_TRY(
-          cuda_status(cudaMemcpy(next, staging.data(), decl.matrix_bytes(), cudaMemcpyHostToDevice),
-                      fmt::format("copying {} to the device", decl.name)));
-      next += aligned_matrix_bytes(decl);
+      US_TRY(read_weight(rank, id, index, canonical));
+      US_TRY(to_form(program, id, forms_[id], canonical, {staging.data(), size_bytes}));
+      US_TRY(cuda_status(cudaMemcpy(next, staging.data(), size_bytes, cudaMemcpyHostToDevice),
+                         fmt::format("copying {} to the device", decl.name)));
+      next += size_bytes;
     }
   }
-  US_ASSIGN(ranks_[rank].weight_table, to_device(std::span<const Weight>(table), "weights"));
+  US_ASSIGN(memory.weight_table, to_device(std::span<const Weight>(memory.weight_list), "weights"));
   return {};
 }
 

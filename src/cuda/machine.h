@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "cuda/device.h"
 #include "cuda/ops/stage.h"
 #include "cuda/view.h"
+#include "cuda/weight_form.h"
 #include "program/executor.h"
 
 namespace ultraspeed::cuda {
@@ -21,19 +23,23 @@ struct ProgramMemory {
   std::vector<uint32_t> first_task;  // [stages + 1]
 };
 
-// Bytes that load() allocates for the weights of one rank.
-uint64_t weight_bytes(const program::Program& program);
+// Bytes that load() allocates for the weights of one rank. Arithmetic that has no kernels for them
+// counts as kF32: load() refuses it.
+uint64_t weight_bytes(const program::Program& program, Arithmetic arithmetic);
 
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
+  // Errors: kUnsupported for what the kernels have no room or no form for, before any allocation.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight);
+              const program::WeightReader& read_weight, Arithmetic arithmetic);
 
   const std::vector<program::Program>& programs() const { return programs_; }
   const program::CacheLimits& limits() const { return limits_; }
   const ProgramMemory& memory(uint32_t program) const { return program_memory_[program]; }
   const MachineView& view() const { return view_; }
+  // The table of a rank, with device pointers.
+  std::span<const Weight> weights(uint32_t rank) const { return ranks_[rank].weight_list; }
   // Device pointers.
   Cache cache(uint32_t rank, program::CacheId id) const {
     const RankMemory& memory = ranks_[rank];
@@ -48,6 +54,7 @@ class Machine {
   struct RankMemory {
     DeviceMemory arena;
     DeviceMemory weights;                    // all matrices
+    std::vector<Weight> weight_list;         // [WeightId]
     std::vector<DeviceMemory> keys, values;  // [CacheId]
     DeviceMemory weight_table;               // Weight [WeightId]
     DeviceMemory cache_table;                // Cache [CacheId]
@@ -60,6 +67,7 @@ class Machine {
 
   std::vector<program::Program> programs_;
   program::CacheLimits limits_;
+  std::vector<WeightForm> forms_;  // [WeightId]
   std::vector<RankMemory> ranks_;
   std::vector<ProgramMemory> program_memory_;
   MachineView view_;

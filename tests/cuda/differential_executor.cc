@@ -43,7 +43,7 @@ class DifferentialExecutor final : public program::Executor {
     US_ASSIGN(stream_, cuda::make_stream());
     US_ASSIGN(cuda::StepImage step, cuda::StepImage::make());
     step_ = std::make_unique<cuda::StepImage>(std::move(step));
-    US_TRY(gpu_.load(programs, limits, read_weight));
+    US_TRY(gpu_.load(programs, limits, read_weight, cuda::Arithmetic::kF32));
     return cpu_.load(std::move(programs), limits, read_weight);
   }
 

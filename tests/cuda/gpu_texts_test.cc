@@ -14,9 +14,9 @@ namespace {
 
 constexpr uint32_t kWorkers = 132;
 
-Setup on_gpu(Setup setup) {
+Setup on_gpu(Setup setup, cuda::Arithmetic arithmetic = cuda::Arithmetic::kF32) {
   setup.num_threads = kWorkers;
-  setup.make_executor = [] { return cuda::make_graph_executor(); };
+  setup.make_executor = [arithmetic] { return cuda::make_graph_executor(arithmetic); };
   return setup;
 }
 
@@ -25,17 +25,23 @@ class GpuTexts : public testing::Test {
   void SetUp() override { US_NEEDS_GPU(); }
 };
 
-TEST_F(GpuTexts, AreTheSameWithEveryDrafterWidthAndCompany) {
+class GpuTextsIn : public GpuTexts, public testing::WithParamInterface<cuda::Arithmetic> {};
+
+INSTANTIATE_TEST_SUITE_P(Arithmetic, GpuTextsIn,
+                         testing::Values(cuda::Arithmetic::kF32, cuda::Arithmetic::kW4a8));
+
+TEST_P(GpuTextsIn, AreTheSameWithEveryDrafterWidthAndCompany) {
   auto requests = make_requests({0, 4, 8}, 40);
-  const auto expected = reference_texts(&requests, on_gpu({}));
+  const auto expected = reference_texts(&requests, on_gpu({}, GetParam()));
   const TinyDrafter dflash(true);
   const test::TinyMimoWithMtp mtp(3);
   for (const uint32_t width : {8u, 16u, 32u}) {
     for (const DrafterOptions& drafter : all_drafters()) {
-      check(on_gpu({drafter, width}), requests, expected, width == 8);
+      check(on_gpu({drafter, width}, GetParam()), requests, expected, width == 8);
     }
-    check(on_gpu(dflash.setup(8, width, kWorkers)), requests, expected, width == 8);
-    check(on_gpu(mtp_setup(mtp.path(), width, kWorkers)), requests, expected, width == 8);
+    check(on_gpu(dflash.setup(8, width, kWorkers), GetParam()), requests, expected, width == 8);
+    check(on_gpu(mtp_setup(mtp.path(), width, kWorkers), GetParam()), requests, expected,
+          width == 8);
   }
 }
 
@@ -55,10 +61,10 @@ TEST_F(GpuTexts, GreedyOnesAreTheProcessors) {
 }
 
 // A fork has the prompt's pages and a copy of its rings, and gives the same text.
-TEST_F(GpuTexts, ForksGoOnAlike) {
+TEST_P(GpuTextsIn, ForksGoOnAlike) {
   auto requests = make_requests({1}, 24);
-  const auto expected = reference_texts(&requests, on_gpu({}));
-  const auto engine = open(on_gpu({{DrafterKind::kSuffix, 1}, 16}));
+  const auto expected = reference_texts(&requests, on_gpu({}, GetParam()));
+  const auto engine = open(on_gpu({{DrafterKind::kSuffix, 1}, 16}, GetParam()));
   std::map<SessionId, Text> texts;
   const SessionId first = engine->start(requests[0].prompt, requests[0].params).value();
   run_prompt(*engine, requests[0].prompt.size(), &texts);

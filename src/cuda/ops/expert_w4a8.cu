@@ -1,6 +1,7 @@
 // Launches of expert_w4a8.h.
 #include <algorithm>
 
+#include "cuda/ops/columns.cuh"
 #include "cuda/ops/expert_w4a8_down.cuh"
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
 
@@ -26,6 +27,24 @@ cudaError_t for_width(uint32_t columns, const Call& call) {
   }
 }
 
+// A launch that may start while the grid before it runs.
+template <class Data>
+cudaError_t launch_early(void (*kernel)(ExpertLaunch, Data), dim3 grid, uint32_t threads,
+                         uint32_t shared_bytes, const ExpertLaunch& launch, const Data& data,
+                         cudaStream_t stream) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, launch, data);
+}
+
 template <class Data>
 cudaError_t launch_clusters(void (*kernel)(ExpertLaunch, Data), uint32_t num_ctas,
                             uint32_t shared_bytes, const ExpertLaunch& launch, const Data& data,
@@ -33,8 +52,7 @@ cudaError_t launch_clusters(void (*kernel)(ExpertLaunch, Data), uint32_t num_cta
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   if (error != cudaSuccess) return error;
-  kernel<<<num_ctas, kExpertThreads, shared_bytes, stream>>>(launch, data);
-  return cudaGetLastError();
+  return launch_early(kernel, dim3(num_ctas), kExpertThreads, shared_bytes, launch, data, stream);
 }
 
 template <class Kernel>
@@ -58,60 +76,99 @@ cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t shared_bytes
   return status;
 }
 
-constexpr uint32_t kQuantizeWarps = 8;
+constexpr uint32_t kQuantizeParts = 4;  // CTAs of a column
 
-// One warp a column and 32 elements.
+// Column blockIdx.x, each warp 32 elements at a time.
 template <uint32_t kColumns>
-__global__ void __launch_bounds__(kQuantizeWarps * 32)
-    quantize_kernel(QuantizeData data, uint32_t hidden) {
+__global__ void __launch_bounds__(kTaskThreads)
+    quantize_kernel(const __grid_constant__ ExpertLaunch launch,
+                    const __grid_constant__ QuantizeData data) {
   using Operand = E4m3Operand<kColumns>;
-  const uint32_t index = blockIdx.x * kQuantizeWarps + threadIdx.x / 32;
-  const uint32_t lane = threadIdx.x % 32;
-  const uint32_t blocks = hidden / kBlockColumns;
-  const uint32_t block = index / kColumns, column = index % kColumns;
-  if (block >= blocks) return;
-  uint8_t code = 0;
-  float column_scale = 0;
-  if (column < data.num_columns) {
-    const float value = data.rows[uint64_t{column} * hidden + block * kBlockColumns + lane];
-    const E4m3Scale scale =
-        e4m3_scale(__reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu));
-    code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
-    column_scale = power_of_two(scale.exponent) * kDecodedUnit;
+  await_grid_before();
+  const uint32_t column = blockIdx.x, lane = threadIdx.x % kWarpThreads;
+  const uint32_t hidden = launch.hidden, blocks = hidden / kBlockColumns;
+  const bool is_present = column < present_columns(launch);
+  const float* x = data.rows + uint64_t{launch.first_column + column} * hidden;
+  __shared__ float row[kGateUpMaxRanks * kMaxPart];  // the sum of squares reads it with less delay
+  float factor = 1;
+  if (is_present && data.norm_weight != nullptr) {
+    for (uint32_t k = threadIdx.x; k < hidden; k += kTaskThreads) row[k] = x[k];
+    __syncthreads();
+    factor = rms_factor(dot(row, row, hidden), hidden, data.norm_epsilon);
   }
-  data.output[Operand::code(block, column, lane)] = std::byte{code};
-  if (lane == 0) {
-    reinterpret_cast<float*>(data.output + Operand::code_bytes(blocks))[block * kColumns + column] =
-        column_scale;
+  for (uint32_t block = blockIdx.y * kTaskWarps + threadIdx.x / kWarpThreads; block < blocks;
+       block += kQuantizeParts * kTaskWarps) {
+    uint8_t code = 0;
+    float column_scale = 0;
+    if (is_present) {
+      const uint32_t k = block * kBlockColumns + lane;
+      const float value =
+          data.norm_weight == nullptr ? x[k] : data.norm_weight[k] * (x[k] * factor);
+      const E4m3Scale scale =
+          e4m3_scale(__reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu));
+      code =
+          scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
+      column_scale = power_of_two(scale.exponent) * kDecodedUnit;
+    }
+    data.output[Operand::code(block, column, lane)] = std::byte{code};
+    if (lane == 0) {
+      reinterpret_cast<float*>(
+          data.output + Operand::code_bytes(blocks))[block * kColumns + column] = column_scale;
+    }
   }
+}
+
+// Calls call(integral constant of gate_up_ranks()).
+template <class Call>
+cudaError_t for_ranks(uint32_t hidden, const Call& call) {
+  if (gate_up_ranks(hidden) == kGateUpMaxRanks) {
+    return call(std::integral_constant<uint32_t, kGateUpMaxRanks>());
+  }
+  return call(std::integral_constant<uint32_t, 1>());
 }
 
 }  // namespace
 
+const char* expert_limit(uint32_t hidden, uint32_t intermediate, uint32_t chunk_columns) {
+  const uint32_t ranks = gate_up_ranks(hidden);
+  if (hidden % (ranks * kGateUpPageColumns) != 0 || hidden > ranks * kMaxPart) {
+    return "w4a8 takes a hidden_size that is a multiple of 2048 up to 6144, or of 512 up to 1536";
+  }
+  if (intermediate % kTileNeurons != 0) {
+    return "w4a8 takes a moe_intermediate_size of which a rank has a multiple of 32";
+  }
+  const bool is_filled = chunk_columns % kBlockColumns == 0 || kBlockColumns % chunk_columns == 0;
+  if (chunk_columns == 0 || chunk_columns > kDownChunkColumns || !is_filled) {
+    return "w4a8 takes a moe_intermediate_size whose eighth is a divisor or a multiple of 32, at "
+           "most 256";
+  }
+  return nullptr;
+}
+
 cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
                                   cudaStream_t stream) {
+  if (expert_limit(launch.hidden, launch.intermediate, launch.chunk_columns) != nullptr) {
+    return cudaErrorInvalidValue;
+  }
   return for_width(launch.columns, [&](auto width) {
-    using Shared = GateUpShared<width>;
-    if (launch.hidden % (kGateUpRanks * kGateUpPageColumns) != 0 ||
-        launch.hidden > kGateUpRanks * Shared::kMaxQuarter ||
-        launch.intermediate % kDownPageColumns != 0) {
-      return cudaErrorInvalidValue;
-    }
-    auto* kernel = launch.work == Work::kDrain ? expert_gate_up_kernel<width, Work::kDrain>
-                                               : expert_gate_up_kernel<width, Work::kProducts>;
-    return launch_clusters(kernel, launch.gate_up_clusters * kGateUpRanks, Shared::kBytes, launch,
-                           data, stream);
+    return for_ranks(launch.hidden, [&](auto ranks) {
+      auto* kernel = launch.work == Work::kDrain
+                         ? expert_gate_up_kernel<width, ranks, Work::kDrain>
+                         : expert_gate_up_kernel<width, ranks, Work::kProducts>;
+      return launch_clusters(kernel, launch.gate_up_clusters * ranks,
+                             GateUpShared<width, ranks>::kBytes, launch, data, stream);
+    });
   });
 }
 
 cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData& data,
                                cudaStream_t stream) {
   return for_width(launch.columns, [&](auto width) {
-    if (launch.hidden % kDownPageRows != 0 || launch.intermediate % kDownChunkColumns != 0) {
+    if (launch.hidden % kDownPageRows != 0 || launch.intermediate % launch.chunk_columns != 0) {
       return cudaErrorInvalidValue;
     }
     const uint32_t units =
-        launch.hidden / kDownPageRows * (launch.intermediate / kDownChunkColumns);
+        launch.hidden / kDownPageRows * (launch.intermediate / launch.chunk_columns);
     const uint32_t clusters = std::min(launch.down_clusters, units);
     auto* kernel = launch.work == Work::kDrain ? expert_down_kernel<width, Work::kDrain>
                                                : expert_down_kernel<width, Work::kProducts>;
@@ -122,23 +179,21 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
 
 cudaError_t set_clusters(ExpertLaunch* launch) {
   return for_width(launch->columns, [&](auto width) {
-    const cudaError_t error =
-        count_clusters(expert_gate_up_kernel<width, Work::kProducts>, kGateUpRanks,
-                       GateUpShared<width>::kBytes, &launch->gate_up_clusters);
+    const cudaError_t error = for_ranks(launch->hidden, [&](auto ranks) {
+      return count_clusters(expert_gate_up_kernel<width, ranks, Work::kProducts>, ranks,
+                            GateUpShared<width, ranks>::kBytes, &launch->gate_up_clusters);
+    });
     if (error != cudaSuccess) return error;
     return count_clusters(expert_down_kernel<width, Work::kProducts>, kDownRanks,
                           DownShared<width>::kBytes, &launch->down_clusters);
   });
 }
 
-cudaError_t launch_quantize(const QuantizeData& data, uint32_t columns, uint32_t hidden,
+cudaError_t launch_quantize(const ExpertLaunch& launch, const QuantizeData& data,
                             cudaStream_t stream) {
-  return for_width(columns, [&](auto width) {
-    const uint32_t warps = hidden / kBlockColumns * width;
-    quantize_kernel<width>
-        <<<(warps + kQuantizeWarps - 1) / kQuantizeWarps, kQuantizeWarps * 32, 0, stream>>>(data,
-                                                                                            hidden);
-    return cudaGetLastError();
+  return for_width(launch.columns, [&](auto width) {
+    return launch_early(quantize_kernel<width>, dim3(width, kQuantizeParts), kTaskThreads, 0,
+                        launch, data, stream);
   });
 }
 

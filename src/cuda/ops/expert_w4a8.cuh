@@ -39,7 +39,8 @@ struct ExpertRole {
         warpgroup(warp / 4) {}
 
   __device__ bool is_consumer() const { return warp < kConsumerWarps; }
-  __device__ bool is_loader() const { return warp == kLoaderWarp && lane == 0; }
+  __device__ bool is_loader_warp() const { return warp == kLoaderWarp; }
+  __device__ bool is_loader() const { return is_loader_warp() && lane == 0; }
   __device__ bool is_finisher() const {
     return warp >= kFirstFinishWarp && warp < kFirstFinishWarp + kFinishWarps;
   }
@@ -49,6 +50,26 @@ struct ExpertRole {
   uint32_t cluster, num_clusters;
   uint32_t warp, lane, warpgroup;
 };
+
+// Of num_units, that the cluster of `role` has.
+__device__ inline uint32_t units_of_cluster(uint32_t num_units, const ExpertRole& role) {
+  return role.cluster < num_units ? (num_units - role.cluster - 1) / role.num_clusters + 1 : 0;
+}
+
+// For the loader: what the grid before wrote may be read from here on, and the next grid may start.
+// It starts no earlier, so that what a grid reads before this call was written two grids before it.
+// The other warps write only what depends on pages loaded later.
+__device__ inline void await_grid_before() {
+  cudaGridDependencySynchronize();
+  cudaTriggerProgrammaticLaunchCompletion();
+}
+
+// How many of the operands' columns the step has.
+__device__ inline uint32_t present_columns(const ExpertLaunch& launch) {
+  if (launch.num_columns == nullptr) return launch.columns;
+  const uint32_t all = *launch.num_columns;
+  return all > launch.first_column ? min(all - launch.first_column, launch.columns) : 0;
+}
 
 // Keeps the reads of a drain: no value of `bits` is likely, nor does a store hurt.
 __device__ __forceinline__ void keep_bits(uint32_t bits, std::byte* output) {

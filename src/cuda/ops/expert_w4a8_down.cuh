@@ -21,13 +21,42 @@ struct DownShared {
 struct DownShape {
   __device__ DownShape(const ExpertLaunch& launch)
       : row_groups(launch.hidden / kDownPageRows),
-        chunks(launch.intermediate / kDownChunkColumns),
+        chunks(launch.intermediate / launch.chunk_columns),
         num_units(row_groups * chunks),
         num_slots(*launch.route.num_slots) {}
 
   uint32_t row_groups, chunks;
   uint32_t num_units;
   uint32_t num_slots;
+};
+
+// The stages of a CTA's ring in order: all live slots of each of its units.
+struct DownWalk {
+  __device__ DownWalk(const DownShape& shape_in, const ExpertRole& role_in)
+      : shape(shape_in), role(role_in) {
+    begin_unit(role.cluster);
+  }
+
+  __device__ bool is_done() const { return unit >= shape.num_units || shape.num_slots == 0; }
+  __device__ void advance() {
+    if (++slot == shape.num_slots) begin_unit(unit + role.num_clusters);
+  }
+
+  const DownShape& shape;
+  const ExpertRole& role;
+  uint32_t slot;
+  uint32_t piece;  // of a slot's columns
+  uint32_t page;   // of an expert's matrix
+
+ private:
+  __device__ void begin_unit(uint32_t next) {
+    unit = next;
+    slot = 0;
+    piece = unit / shape.row_groups * kDownRanks + role.rank;
+    page = unit % shape.row_groups * shape.chunks * kDownRanks + piece;
+  }
+
+  uint32_t unit;
 };
 
 template <uint32_t kColumns, uint32_t kStages>
@@ -38,22 +67,35 @@ __device__ void load_down(const ExpertLaunch& launch, const ExpertDownData& data
   const uint64_t policy = ptx::l2_evict_first();
   const uint32_t pieces = shape.chunks * kDownRanks;  // of a row group, and of a slot's columns
   const uint64_t matrix_bytes = uint64_t{shape.row_groups} * pieces * DownPage::kBytes;
+  const auto stage_of = [&](const RingPosition<kStages>& at) {
+    return shared + Shared::kStage + at.stage * Shared::kStageBytes;
+  };
+  const auto load_page = [&](const DownWalk& walk, const RingPosition<kStages>& at) {
+    claim_stage(ring, at, Shared::kStageBytes);
+    ptx::bulk_copy(stage_of(at),
+                   data.weights + launch.route.expert[walk.slot] * matrix_bytes +
+                       uint64_t{walk.page} * DownPage::kBytes,
+                   DownPage::kBytes, &ring.full[at.stage], policy);
+  };
+  const auto load_columns = [&](const DownWalk& walk, const RingPosition<kStages>& at) {
+    const uint64_t piece = uint64_t{walk.slot} * pieces + walk.piece;
+    ptx::bulk_copy(stage_of(at) + DownPage::kBytes, data.input + piece * Shared::kPieceBytes,
+                   Shared::kPieceBytes, &ring.full[at.stage]);
+  };
+  DownWalk walk(shape, role);
   RingPosition<kStages> at;
-  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-    const uint32_t piece = unit / shape.row_groups * kDownRanks + role.rank;
-    const std::byte* page =
-        data.weights + (uint64_t{unit % shape.row_groups} * pieces + piece) * DownPage::kBytes;
-    const std::byte* columns = data.input + uint64_t{piece} * Shared::kPieceBytes;
-    for (uint32_t slot = 0; slot < shape.num_slots; ++slot, at.advance()) {
-      const uint32_t expert = launch.route.expert[slot];
-      std::byte* stage = shared + Shared::kStage + at.stage * Shared::kStageBytes;
-      claim_stage(ring, at, Shared::kStageBytes);
-      ptx::bulk_copy(stage, page + expert * matrix_bytes, DownPage::kBytes, &ring.full[at.stage],
-                     policy);
-      ptx::bulk_copy(stage + DownPage::kBytes,
-                     columns + uint64_t{slot} * pieces * Shared::kPieceBytes, Shared::kPieceBytes,
-                     &ring.full[at.stage]);
-    }
+  for (; !walk.is_done() && at.parity == 0; walk.advance(), at.advance()) load_page(walk, at);
+  await_grid_before();
+  DownWalk columns(shape, role);
+  RingPosition<kStages> columns_at;
+  for (uint32_t i = 0; i < kStages && !columns.is_done(); ++i) {
+    load_columns(columns, columns_at);
+    columns.advance();
+    columns_at.advance();
+  }
+  for (; !walk.is_done(); walk.advance(), at.advance()) {
+    load_page(walk, at);
+    load_columns(walk, at);
   }
 }
 
@@ -137,9 +179,10 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(kExpertThreads, 1
     exchange.init();
     ptx::fence_mbarrier_init();
   }
+  __syncthreads();
   ptx::cluster_arrive();
   const DownShape shape(launch);
-  ptx::cluster_wait();
+  if (!role.is_loader_warp()) ptx::cluster_wait();  // before anything is written to other CTAs
 
   if (role.is_loader()) {
     load_down<kColumns, kStages>(launch, data, shape, role, ring, shared);
@@ -164,9 +207,11 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(kExpertThreads, 1
       keep_bits(bits, reinterpret_cast<std::byte*>(data.partials));
     }
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
+    const uint32_t num_tiles = units_of_cluster(shape.num_units, role) * kDownTiles;
     uint32_t index = 0;
     for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
       const uint32_t chunk = data.first_chunk + unit / shape.row_groups;
+      const uint32_t present = present_columns(launch);
       for (uint32_t tile = 0; tile < kDownTiles; ++tile, ++index) {
         exchange.receive(index, role.finish_warp());
         const uint32_t row = unit % shape.row_groups * kDownPageRows + tile * kBlockRows +
@@ -176,23 +221,24 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(kExpertThreads, 1
         for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
           sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
         }
-        exchange.release(index);
+        exchange.release(index, num_tiles);
 #pragma unroll
         for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
           const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
-          if (column >= data.num_columns) continue;
-          float* out = data.partials +
-                       (uint64_t{column} * program::kReductionChunks + chunk) * launch.hidden + row;
+          if (column >= present) continue;
+          const uint64_t t = launch.first_column + column;
+          float* out =
+              data.partials + (t * program::kReductionChunks + chunk) * launch.hidden + row;
           out[0] = sums[i].first;
           out[8] = sums[i].second;
         }
       }
     }
   }
-  // Nobody exits while others may still write to its memory.
-  __syncwarp();
-  ptx::cluster_arrive();
-  ptx::cluster_wait();
+  if (role.is_loader_warp()) {
+    __syncwarp();
+    ptx::cluster_wait();
+  }
 }
 
 }  // namespace ultraspeed::cuda

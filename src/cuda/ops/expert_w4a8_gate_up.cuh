@@ -9,12 +9,13 @@
 
 namespace ultraspeed::cuda {
 
-// A CTA's shared memory: stages, its quarter of the input (codes, scales), partial sums.
-template <uint32_t kColumns>
+inline constexpr uint32_t kMaxPart = 1536;  // of hidden, that fits into a CTA
+
+// A CTA's shared memory: stages, its part of the input (codes, scales), partial sums.
+template <uint32_t kColumns, uint32_t kRanks>
 struct GateUpShared {
-  static constexpr uint32_t kMaxQuarter = 6144 / kGateUpRanks;  // the widest input that fits
-  static constexpr uint32_t kInputBytes = E4m3Operand<kColumns>::bytes(kMaxQuarter / kBlockColumns);
-  static constexpr uint32_t kInput = ExpertExchange<kColumns, kGateUpRanks>::kBytes;
+  static constexpr uint32_t kInputBytes = E4m3Operand<kColumns>::bytes(kMaxPart / kBlockColumns);
+  static constexpr uint32_t kInput = ExpertExchange<kColumns, kRanks>::kBytes;
   static constexpr uint32_t kStage = kInput + kInputBytes;
   static constexpr uint32_t kFit = (kExpertSharedBytes - kStage) / GateUpPage::kBytes;
   static constexpr uint32_t kStages = kFit < 11 ? kFit : 11;
@@ -22,46 +23,60 @@ struct GateUpShared {
 };
 
 struct GateUpShape {
-  __device__ GateUpShape(const ExpertLaunch& launch)
+  __device__ GateUpShape(const ExpertLaunch& launch, uint32_t ranks)
       : tiles(launch.intermediate / kTileNeurons),
-        pages(launch.hidden / kGateUpPageColumns / kGateUpRanks),
-        blocks(launch.hidden / kGateUpRanks / kBlockColumns),
+        pages(launch.hidden / kGateUpPageColumns / ranks),
+        blocks(launch.hidden / ranks / kBlockColumns),
         num_units(*launch.route.num_slots * tiles) {}
 
   uint32_t tiles;   // of a matrix
-  uint32_t pages;   // of a tile's quarter
-  uint32_t blocks;  // of a quarter
+  uint32_t pages;   // of a tile's part
+  uint32_t blocks;  // of a part
   uint32_t num_units;
 };
 
-template <uint32_t kColumns, uint32_t kStages>
-__device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
-                             const GateUpShape& shape, const ExpertRole& role,
-                             RingBarriers<kStages>& ring, uint64_t* input_full, std::byte* shared) {
+// This CTA's part of the input.
+template <uint32_t kColumns, uint32_t kRanks>
+__device__ void load_input(const ExpertGateUpData& data, const GateUpShape& shape, uint32_t rank,
+                           uint64_t* input_full, std::byte* input) {
   using Operand = E4m3Operand<kColumns>;
   const uint32_t code_bytes = Operand::code_bytes(shape.blocks);
   const uint32_t scale_bytes = Operand::scale_bytes(shape.blocks);
-  std::byte* input = shared + GateUpShared<kColumns>::kInput;
   ptx::mbarrier_arrive_expect_tx(input_full, code_bytes + scale_bytes);
-  ptx::bulk_copy(input, data.input + role.rank * code_bytes, code_bytes, input_full);
-  ptx::bulk_copy(input + code_bytes,
-                 data.input + kGateUpRanks * code_bytes + role.rank * scale_bytes, scale_bytes,
-                 input_full);
+  ptx::bulk_copy(input, data.input + rank * code_bytes, code_bytes, input_full);
+  ptx::bulk_copy(input + code_bytes, data.input + kRanks * code_bytes + rank * scale_bytes,
+                 scale_bytes, input_full);
+}
 
+template <uint32_t kColumns, uint32_t kRanks, uint32_t kStages>
+__device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
+                             const GateUpShape& shape, const ExpertRole& role,
+                             RingBarriers<kStages>& ring, uint64_t* input_full, std::byte* shared) {
+  using Shared = GateUpShared<kColumns, kRanks>;
   const uint64_t policy = ptx::l2_evict_first();
-  const uint64_t tile_bytes = uint64_t{shape.pages} * kGateUpRanks * GateUpPage::kBytes;
+  const uint64_t tile_bytes = uint64_t{shape.pages} * kRanks * GateUpPage::kBytes;
   RingPosition<kStages> at;
+  Throttle < kStages, kStages<8 ? kStages : 8> throttle;
+  bool is_input_known = false;
+  const auto await_input = [&] {
+    await_grid_before();
+    load_input<kColumns, kRanks>(data, shape, role.rank, input_full, shared + Shared::kInput);
+    is_input_known = true;
+  };
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
     const uint32_t expert = launch.route.expert[unit / shape.tiles];
     const std::byte* page = data.weights +
                             (uint64_t{expert} * shape.tiles + unit % shape.tiles) * tile_bytes +
                             uint64_t{role.rank} * shape.pages * GateUpPage::kBytes;
     for (uint32_t p = 0; p < shape.pages; ++p, page += GateUpPage::kBytes, at.advance()) {
+      if (!is_input_known && at.parity == 1) await_input();  // the ring is full
+      throttle.wait(ring);
       claim_stage(ring, at, GateUpPage::kBytes);
-      ptx::bulk_copy(shared + GateUpShared<kColumns>::kStage + at.stage * GateUpPage::kBytes, page,
+      ptx::bulk_copy(shared + Shared::kStage + at.stage * GateUpPage::kBytes, page,
                      GateUpPage::kBytes, &ring.full[at.stage], policy);
     }
   }
+  if (!is_input_known) await_input();
 }
 
 // What a consumer thread needs of a page: its bytes of the warpgroup's slab.
@@ -128,11 +143,11 @@ __device__ inline RoutedPair find_pair(const program::RouteTable& route, uint32_
   return {};
 }
 
-// Makes h of column `column` for the unit's 32 neurons, one a lane, from their sums.
+// Makes h of column `column` for the unit's 32 neurons, one a lane, from their gate and up.
 template <uint32_t kColumns>
 __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
-                               uint32_t unit, uint32_t column, const RoutedPair& routed,
-                               typename ExpertExchange<kColumns, kGateUpRanks>::Sums sums) {
+                               uint32_t unit, uint32_t column, const RoutedPair& routed, float gate,
+                               float up) {
   using Operand = E4m3Operand<kColumns>;
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t tiles = launch.intermediate / kTileNeurons;
@@ -140,7 +155,7 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
   uint8_t code = 0;
   float column_scale = 0;
   if (routed.pair != program::kNoId) {
-    const float value = silu_multiply(sums.first, sums.second);
+    const float value = silu_multiply(gate, up);
     const uint32_t largest = __reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu);
     const E4m3Scale scale = e4m3_scale(largest);
     code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
@@ -150,31 +165,36 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
           value;
     }
   }
-  const uint32_t block = tile % kDownPieceBlocks;
-  std::byte* piece = data.output + (uint64_t{slot} * tiles + tile) / kDownPieceBlocks *
+  const uint32_t k = down_column(tile * kTileNeurons + lane, launch.chunk_columns);
+  const uint32_t pieces =
+      padded_down_columns(launch.intermediate, launch.chunk_columns) / kDownPageColumns;
+  const uint32_t block = k % kDownPageColumns / kBlockColumns;
+  std::byte* piece = data.output + (uint64_t{slot} * pieces + k / kDownPageColumns) *
                                        Operand::bytes(kDownPieceBlocks);
-  piece[Operand::code(block, column, lane)] = std::byte{code};
-  if (lane == 0) {
+  piece[Operand::code(block, column, k % kBlockColumns)] = std::byte{code};
+  if (k % kBlockColumns == 0) {
     reinterpret_cast<float*>(
         piece + Operand::code_bytes(kDownPieceBlocks))[block * kColumns + column] = column_scale;
   }
 }
 
 // What a finishing warp does.
-template <uint32_t kColumns>
+template <uint32_t kColumns, uint32_t kRanks>
 __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
                                              const ExpertGateUpData& data, const GateUpShape& shape,
                                              const ExpertRole& role,
-                                             ExpertExchange<kColumns, kGateUpRanks>& exchange,
+                                             ExpertExchange<kColumns, kRanks>& exchange,
                                              const std::byte* shared) {
-  using Exchange = ExpertExchange<kColumns, kGateUpRanks>;
+  using Exchange = ExpertExchange<kColumns, kRanks>;
+  const uint32_t num_units = units_of_cluster(shape.num_units, role);
   uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
     RoutedPair pairs[Exchange::kGroups];
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-      pairs[i] = find_pair(launch.route, unit / shape.tiles,
-                           Exchange::column(i, role.rank, role.finish_warp()));
+      pairs[i] =
+          find_pair(launch.route, unit / shape.tiles,
+                    launch.first_column + Exchange::column(i, role.rank, role.finish_warp()));
     }
     exchange.receive(index, role.finish_warp());
     typename Exchange::Sums sums[Exchange::kGroups];
@@ -182,22 +202,22 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
     }
-    exchange.release(index++);
+    exchange.release(index++, num_units);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       finish_gate_up<kColumns>(launch, data, unit,
                                Exchange::column(i, role.rank, role.finish_warp()), pairs[i],
-                               sums[i]);
+                               sums[i].first, sums[i].second);
     }
   }
 }
 
-template <uint32_t kColumns, ExpertLaunch::Work kWork>
-__global__ void __cluster_dims__(kGateUpRanks) __launch_bounds__(kExpertThreads, 1)
+template <uint32_t kColumns, uint32_t kRanks, ExpertLaunch::Work kWork>
+__global__ void __cluster_dims__(kRanks) __launch_bounds__(kExpertThreads, 1)
     expert_gate_up_kernel(const __grid_constant__ ExpertLaunch launch,
                           const __grid_constant__ ExpertGateUpData data) {
-  using Shared = GateUpShared<kColumns>;
-  using Exchange = ExpertExchange<kColumns, kGateUpRanks>;
+  using Shared = GateUpShared<kColumns, kRanks>;
+  using Exchange = ExpertExchange<kColumns, kRanks>;
   constexpr uint32_t kStages = Shared::kStages;
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ RingBarriers<kStages> ring;
@@ -210,12 +230,13 @@ __global__ void __cluster_dims__(kGateUpRanks) __launch_bounds__(kExpertThreads,
     ptx::mbarrier_init(&input_full, 1);
     ptx::fence_mbarrier_init();
   }
+  __syncthreads();
   ptx::cluster_arrive();
-  const GateUpShape shape(launch);
-  ptx::cluster_wait();
+  const GateUpShape shape(launch, kRanks);
+  if (!role.is_loader_warp()) ptx::cluster_wait();  // before anything is written to other CTAs
 
   if (role.is_loader()) {
-    load_gate_up<kColumns, kStages>(launch, data, shape, role, ring, &input_full, shared);
+    load_gate_up<kColumns, kRanks, kStages>(launch, data, shape, role, ring, &input_full, shared);
   } else if (role.is_consumer()) {
     const std::byte* input = shared + Shared::kInput;
     const auto* column_scales =
@@ -246,12 +267,12 @@ __global__ void __cluster_dims__(kGateUpRanks) __launch_bounds__(kExpertThreads,
     }
     if constexpr (kWork == ExpertLaunch::Work::kDrain) keep_bits(bits, data.output);
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
-    finish_units<kColumns>(launch, data, shape, role, exchange, shared);
+    finish_units<kColumns, kRanks>(launch, data, shape, role, exchange, shared);
   }
-  // Nobody exits while others may still write to its memory.
-  __syncwarp();
-  ptx::cluster_arrive();
-  ptx::cluster_wait();
+  if (role.is_loader_warp()) {
+    __syncwarp();
+    ptx::cluster_wait();
+  }
 }
 
 }  // namespace ultraspeed::cuda

@@ -52,6 +52,7 @@ class Device {
   ~Device() { cudaFree(memory_); }
 
   T* data() { return reinterpret_cast<T*>(memory_ + kGuardWords); }
+  void clear() { check(cudaMemset(data(), 0, words_ * 4)); }
   std::vector<T> read() {
     std::vector<uint32_t> all(words_ + 2 * kGuardWords);
     check(cudaDeviceSynchronize());
@@ -88,21 +89,35 @@ struct Experts {
     const uint8_t scale = matrix[uint64_t{rows} * cols / 2 + (uint64_t{row} * cols + col) / 32];
     return double{tensor::kE2m1Values[code]} * std::ldexp(1.0, scale - 127);
   }
-  std::vector<std::byte> pages(bool is_gate_up) const {
-    std::vector<std::byte> packed(bytes.size());
-    for (uint64_t at = 0; at < bytes.size(); at += matrix_bytes) {
-      const std::span from(bytes.data() + at, matrix_bytes);
-      const std::span to(packed.data() + at, matrix_bytes);
-      const Status status =
-          is_gate_up ? pack_gate_up(from, rows / 2, cols, to) : pack_down(from, rows, cols, to);
-      EXPECT_TRUE(status);
-    }
-    return packed;
+  std::vector<std::byte> gate_up_pages() const {
+    return pages(matrix_bytes, [&](std::span<const std::byte> from, std::span<std::byte> to) {
+      return pack_gate_up(from, rows / 2, cols, to);
+    });
+  }
+  std::vector<std::byte> down_pages(uint32_t chunk_columns) const {
+    const uint32_t columns = padded_down_columns(cols, chunk_columns);
+    return pages(packed_bytes(tensor::WeightFormat::kMxfp4, rows, columns),
+                 [&](std::span<const std::byte> from, std::span<std::byte> to) {
+                   return pack_down(fill_up_down(from, rows, cols, chunk_columns), rows, columns,
+                                    to);
+                 });
   }
 
   uint32_t rows, cols;
   uint64_t matrix_bytes;
   std::vector<std::byte> bytes;
+
+ private:
+  template <class Pack>
+  std::vector<std::byte> pages(uint64_t page_bytes, const Pack& pack) const {
+    const uint64_t experts = bytes.size() / matrix_bytes;
+    std::vector<std::byte> packed(experts * page_bytes);
+    for (uint64_t i = 0; i < experts; ++i) {
+      EXPECT_TRUE(pack(std::span(bytes).subspan(i * matrix_bytes, matrix_bytes),
+                       std::span(packed).subspan(i * page_bytes, page_bytes)));
+    }
+    return packed;
+  }
 };
 
 struct Routes {
@@ -154,24 +169,31 @@ struct Operand {
   uint32_t width, piece_k;
 };
 
-// The definition of e4m3_operand.h, by search.
+// The definition of e4m3_operand.h, by search. place(k): where value k lies in `piece` and those
+// behind it.
+template <class PlaceOf>
 void expect_quantised(const float* values, const Operand& operand, uint64_t piece, uint32_t column,
-                      uint32_t block, float factor) {
+                      float factor, const PlaceOf& place) {
   double largest = 0;
   for (uint32_t k = 0; k < 32; ++k) largest = std::max(largest, std::fabs(double{values[k]}));
   int exponent = -126;
   while (largest > std::ldexp(448.0, exponent)) ++exponent;
   const float scale = static_cast<float>(std::ldexp(1.0, exponent)) * factor;
-  ASSERT_EQ(operand.scale(piece, column, block), scale);
   for (uint32_t k = 0; k < 32; ++k) {
+    const uint64_t piece_of = piece + place(k) / operand.piece_k;
+    const uint32_t at = place(k) % operand.piece_k;
     const float scaled = static_cast<float>(std::ldexp(double{values[k]}, -exponent));
-    ASSERT_EQ(operand.code(piece, column, block * 32 + k), tensor::e4m3_from_float(scaled))
+    ASSERT_EQ(operand.scale(piece_of, column, at / 32), scale);
+    ASSERT_EQ(operand.code(piece_of, column, at), tensor::e4m3_from_float(scaled))
         << values[k] << " of column " << column;
   }
 }
 
 struct Case {
   uint32_t width, num_columns, hidden, intermediate, slots;
+  uint32_t chunk_columns = 256;
+
+  uint32_t padded() const { return padded_down_columns(intermediate, chunk_columns); }
 };
 
 // What a run of both kernels gives.
@@ -189,26 +211,30 @@ class ExpertW4a8 : public testing::Test {
                     const Experts& gate_up, const Experts& down) {
     Device<float> rows(x);
     Device<uint8_t> input(gate_up_input_bytes(c.width, c.hidden));
-    Device<uint8_t> h(down_input_bytes(c.width, c.intermediate, routes.slots()));
+    Device<uint8_t> h(down_input_bytes(c.width, c.padded(), routes.slots()));
+    if (c.padded() != c.intermediate) h.clear();
     Device<float> activation(uint64_t{routes.pairs()} * c.intermediate);
     Device<float> partials(uint64_t{c.num_columns} * kReductionChunks * c.hidden);
-    Device<std::byte> gate_up_pages(gate_up.pages(true)), down_pages(down.pages(false));
+    Device<std::byte> gate_up_pages(gate_up.gate_up_pages());
+    Device<std::byte> down_pages(down.down_pages(c.chunk_columns));
     Device<uint32_t> words(routes.words());
+    Device<uint32_t> num_columns(std::vector<uint32_t>{c.num_columns});
     ExpertLaunch launch;
     launch.route = RouteTable::at(words.data(), routes.slots(), routes.pairs());
     launch.columns = c.width;
+    launch.num_columns = num_columns.data();
     launch.hidden = c.hidden;
     launch.intermediate = c.intermediate;
+    launch.chunk_columns = c.chunk_columns;
     check(set_clusters(&launch));
-    check(launch_quantize({rows.data(), c.num_columns, reinterpret_cast<std::byte*>(input.data())},
-                          c.width, c.hidden, nullptr));
+    check(launch_quantize(
+        launch, {rows.data(), nullptr, 0, reinterpret_cast<std::byte*>(input.data())}, nullptr));
     auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
     check(launch_expert_gate_up(launch,
                                 {gate_up_pages.data(), reinterpret_cast<std::byte*>(input.data()),
                                  h_bytes, activation.data()},
                                 nullptr));
-    check(launch_expert_down(
-        launch, {down_pages.data(), h_bytes, partials.data(), c.num_columns, 0}, nullptr));
+    check(launch_expert_down(launch, {down_pages.data(), h_bytes, partials.data(), 0}, nullptr));
     return {{input.read(), c.width, c.hidden},
             {h.read(), c.width, 128},
             activation.read(),
@@ -249,7 +275,7 @@ Bounded dot(uint32_t size, const Weight& weight, const X& x) {
   double magnitude = 0;
   for (uint32_t block = 0; block < size; block += 32) {
     double largest = 0;
-    for (uint32_t k = block; k < block + 32; ++k) {
+    for (uint32_t k = block; k < std::min(block + 32, size); ++k) {
       const double product = weight(k) * x(k);
       sum.value += product;
       largest = std::max(largest, std::fabs(product));
@@ -283,15 +309,19 @@ double sigmoid(double x) {
 }
 
 void check_down(const Case& c, const Routes& routes, const Experts& down, const Output& out) {
-  const uint32_t pieces = c.intermediate / 128;
+  const uint32_t pieces = c.padded() / 128;
+  const uint32_t chunks = c.intermediate / c.chunk_columns;
   Errors down_errors;
   for (uint32_t t = 0; t < c.num_columns; ++t) {
-    for (uint32_t chunk = 0; chunk < c.intermediate / 256; ++chunk) {
+    for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
       for (uint32_t row = t % 3; row < c.hidden; row += 7) {
         Bounded sum = {0, 1e-30};
         for (uint32_t slot = 0; slot < c.slots; ++slot) {
           const Bounded of_slot = dot(
-              256, [&](uint32_t k) { return down.at(routes.experts[slot], row, 256 * chunk + k); },
+              c.chunk_columns,
+              [&](uint32_t k) {
+                return down.at(routes.experts[slot], row, c.chunk_columns * chunk + k);
+              },
               [&](uint32_t k) {
                 return out.h.value(uint64_t{slot} * pieces + chunk * 2 + k / 128, t, k % 128);
               });
@@ -302,7 +332,7 @@ void check_down(const Case& c, const Routes& routes, const Experts& down, const 
                         sum.value, sum.bound);
       }
     }
-    for (uint32_t chunk = c.intermediate / 256; chunk < kReductionChunks; ++chunk) {
+    for (uint32_t chunk = chunks; chunk < kReductionChunks; ++chunk) {
       for (uint32_t row = 0; row < c.hidden; ++row) {
         const float value = out.partials[(uint64_t{t} * kReductionChunks + chunk) * c.hidden + row];
         ASSERT_EQ(std::bit_cast<uint32_t>(value), kPoison);
@@ -315,7 +345,9 @@ void check_down(const Case& c, const Routes& routes, const Experts& down, const 
 TEST_F(ExpertW4a8, AgreesWithBinary64) {
   for (const Case& c :
        {Case{8, 8, 6144, 256, 5}, Case{8, 1, 6144, 512, 2}, Case{16, 13, 6144, 256, 4},
-        Case{32, 32, 6144, 256, 3}, Case{64, 50, 6144, 256, 3}}) {
+        Case{32, 32, 6144, 256, 3}, Case{64, 50, 6144, 256, 3}, Case{8, 7, 4096, 512, 2},
+        Case{8, 8, 512, 128, 6, 16}, Case{16, 9, 1024, 64, 3, 64},
+        Case{64, 64, 1536, 256, 3, 128}}) {
     std::printf("width %u, %u columns, %u slots\n", c.width, c.num_columns, c.slots);
     std::mt19937 random(c.width + c.num_columns);
     const Experts gate_up(2 * c.slots, 2 * c.intermediate, c.hidden, random);
@@ -326,11 +358,12 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
 
     for (uint32_t t = 0; t < c.num_columns; ++t) {
       for (uint32_t block = 0; block < c.hidden / 32; ++block) {
-        expect_quantised(&rows[uint64_t{t} * c.hidden + block * 32], out.x, 0, t, block, 1);
+        expect_quantised(&rows[uint64_t{t} * c.hidden + block * 32], out.x, 0, t, 1,
+                         [&](uint32_t k) { return block * 32 + k; });
       }
     }
     Errors errors;
-    const uint32_t pieces = c.intermediate / 128;
+    const uint32_t pieces = c.padded() / 128;
     for (uint32_t slot = 0; slot < c.slots; ++slot) {
       std::set<uint32_t> unrouted;
       for (uint32_t t = 0; t < c.width; ++t) unrouted.insert(t);
@@ -351,12 +384,13 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
           errors.add(activation[i], silu * up.value, bound);
         }
         for (uint32_t block = 0; block < c.intermediate / 32; ++block) {
-          expect_quantised(activation + block * 32, out.h, uint64_t{slot} * pieces + block / 4, t,
-                           block % 4, routes.weights[p]);
+          expect_quantised(
+              activation + block * 32, out.h, uint64_t{slot} * pieces, t, routes.weights[p],
+              [&](uint32_t k) { return down_column(block * 32 + k, c.chunk_columns); });
         }
       }
       for (const uint32_t t : unrouted) {
-        for (uint32_t k = 0; k < c.intermediate; ++k) {
+        for (uint32_t k = 0; k < c.padded(); ++k) {
           ASSERT_EQ(out.h.value(uint64_t{slot} * pieces + k / 128, t, k % 128), 0);
         }
       }
@@ -441,7 +475,7 @@ TEST_F(ExpertW4a8, CodesAndScalesAreExact) {
     const float scale = kDecodedUnit / 8;  // 1/8: 6 * 2^127 / 8 is finite
     std::memcpy(piece + 4 * width * 32 + (k % 128 / 32 * width + e) * 4, &scale, 4);
   }
-  Device<std::byte> pages(down.pages(false));
+  Device<std::byte> pages(down.down_pages(256));
   Device<uint8_t> input(h);
   Device<float> partials(uint64_t{width} * kReductionChunks * rows);
   Device<uint32_t> words(routes.words());
@@ -452,7 +486,7 @@ TEST_F(ExpertW4a8, CodesAndScalesAreExact) {
   launch.intermediate = 256;
   launch.down_clusters = 1;
   check(launch_expert_down(
-      launch, {pages.data(), reinterpret_cast<std::byte*>(input.data()), partials.data(), width, 0},
+      launch, {pages.data(), reinterpret_cast<std::byte*>(input.data()), partials.data(), 0},
       nullptr));
   const std::vector<float> out = partials.read();
   for (uint32_t e = 0; e < slots; ++e) {

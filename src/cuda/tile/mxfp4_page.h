@@ -19,8 +19,9 @@
 //   A matrix is [intermediate / 32 tiles][hidden / 512] pages.
 // Down: slabs of 4 blocks, 8,704 bytes: two tiles of 64 rows, a half (128 columns) of a K-chunk of
 //   256. Block j of slab s is tile j / 2, k = 256 chunk + 128 half + 64 s + 32 (j % 2).
-//   A matrix is [hidden / 128][chunks][2 halves] pages.
-// A matrix has as many bytes as in canonical form (tensor/weight_format.h).
+//   A matrix is [hidden / 128][chunks][2 halves] pages. A K-chunk of fewer than 256 columns is
+//   filled up with zeros (down_column()).
+// A matrix that is not filled up has as many bytes as in canonical form (tensor/weight_format.h).
 #pragma once
 
 #include <cstdint>
@@ -34,8 +35,7 @@ inline constexpr uint32_t kBlockRows = 64;
 inline constexpr uint32_t kBlockColumns = tensor::kMxBlockColumns;
 inline constexpr uint32_t kBlockCodeBytes = kBlockRows * kBlockColumns / 2;
 inline constexpr uint32_t kPageSlabs = 2;
-// CTAs of a cluster: each has a quarter of K in gate/up, a half of a K-chunk in down.
-inline constexpr uint32_t kGateUpRanks = 4;
+// CTAs of a cluster: each has a half of a K-chunk in down.
 inline constexpr uint32_t kDownRanks = 2;
 
 // Decoded weights times this are the weights.
@@ -70,6 +70,20 @@ inline constexpr uint32_t kDownPageRows = kDownTiles * kBlockRows;  // 128
 inline constexpr uint32_t kDownPieceBlocks = kPageSlabs * kDownBlocks / kDownTiles;
 inline constexpr uint32_t kDownPageColumns = kDownPieceBlocks * kBlockColumns;  // 128
 inline constexpr uint32_t kDownChunkColumns = kDownRanks * kDownPageColumns;    // 256
+
+// CTAs of a gate/up cluster: each has as many of the pages of a tile.
+inline constexpr uint32_t kGateUpMaxRanks = 4;
+constexpr uint32_t gate_up_ranks(uint32_t hidden) {
+  return hidden % (kGateUpMaxRanks * kGateUpPageColumns) == 0 ? kGateUpMaxRanks : 1;
+}
+
+// The columns of down where chunks of chunk_columns are filled up, and where column i lies then.
+constexpr uint32_t padded_down_columns(uint32_t intermediate, uint32_t chunk_columns) {
+  return intermediate / chunk_columns * kDownChunkColumns;
+}
+US_HOST_DEVICE constexpr uint32_t down_column(uint32_t i, uint32_t chunk_columns) {
+  return i / chunk_columns * kDownChunkColumns + i % chunk_columns;
+}
 
 // Where element (row, k) of a block lies: a byte of the block's code bytes, and which code of it.
 struct CodePlace {

@@ -10,6 +10,7 @@ namespace ultraspeed::cuda {
 namespace {
 
 constexpr uint32_t kCanonicalBlockBytes = kBlockColumns / 2;
+constexpr std::byte kFillScale{127};  // 1, of blocks of zeros
 
 // A canonical matrix, const or not.
 template <class Byte>
@@ -174,6 +175,27 @@ void unpack_down(std::span<const std::byte> pages, uint32_t hidden, uint32_t int
   check_down(hidden, intermediate);
   unpack<DownPage>(pages, Canonical<std::byte>(canonical, hidden, intermediate),
                    [&](uint32_t row, uint32_t k) { return down_place(intermediate, row, k); });
+}
+
+std::vector<std::byte> fill_up_down(std::span<const std::byte> canonical, uint32_t hidden,
+                                    uint32_t intermediate, uint32_t chunk_columns) {
+  US_CHECK(intermediate % chunk_columns == 0 && chunk_columns <= kDownChunkColumns &&
+               (chunk_columns % kBlockColumns == 0 || kBlockColumns % chunk_columns == 0),
+           "{} columns in chunks of {}", intermediate, chunk_columns);
+  const Canonical<const std::byte> from(canonical, hidden, intermediate);
+  const uint32_t columns = padded_down_columns(intermediate, chunk_columns);
+  std::vector<std::byte> filled(packed_bytes(tensor::WeightFormat::kMxfp4, hidden, columns));
+  const Canonical<std::byte> to(filled, hidden, columns);
+  for (uint32_t row = 0; row < hidden; ++row) {
+    std::fill_n(&to.scale(row, 0), columns / kBlockColumns, kFillScale);
+    for (uint32_t k = 0; k < intermediate; ++k) {
+      const uint32_t at = down_column(k, chunk_columns);
+      const std::byte code{code_at(from.block_codes(row, 0), k)};
+      to.block_codes(row, 0)[at / 2] |= at % 2 == 0 ? code : code << 4;
+      to.scale(row, at / kBlockColumns) = from.scale(row, k / kBlockColumns);
+    }
+  }
+  return filled;
 }
 
 }  // namespace ultraspeed::cuda

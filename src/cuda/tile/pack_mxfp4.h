@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 
@@ -25,5 +26,11 @@ Status pack_down(std::span<const std::byte> canonical, uint32_t hidden, uint32_t
                  std::span<std::byte> pages);
 void unpack_down(std::span<const std::byte> pages, uint32_t hidden, uint32_t intermediate,
                  std::span<std::byte> canonical);
+
+// canonical [hidden, intermediate] with K-chunks of chunk_columns columns, these filled up with
+// zeros to 256: canonical [hidden, padded_down_columns()].
+// REQUIRES: chunk_columns divides intermediate, is at most 256 and a multiple or a divisor of 32.
+std::vector<std::byte> fill_up_down(std::span<const std::byte> canonical, uint32_t hidden,
+                                    uint32_t intermediate, uint32_t chunk_columns);
 
 }  // namespace ultraspeed::cuda

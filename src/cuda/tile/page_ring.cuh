@@ -44,6 +44,24 @@ __device__ __forceinline__ void claim_stage(RingBarriers<kStages>& ring,
   ptx::mbarrier_arrive_expect_tx(&ring.full[at.stage], bytes);
 }
 
+// For the thread that fills, before it claims a stage: waits until fewer than kLimit stages are
+// requested that have not arrived. More only lengthen the memory's queue (docs/performance.md).
+template <uint32_t kStages, uint32_t kLimit>
+class Throttle {
+ public:
+  static_assert(kLimit <= kStages);  // the stage waited for is not filled anew by then
+
+  __device__ void wait(RingBarriers<kStages>& ring) {
+    if (requested_++ < kLimit) return;
+    ptx::mbarrier_wait(&ring.full[oldest_.stage], oldest_.parity);
+    oldest_.advance();
+  }
+
+ private:
+  uint32_t requested_ = 0;
+  RingPosition<kStages> oldest_;
+};
+
 // For every consumer warp: its reads of the stage are done.
 template <uint32_t kStages>
 __device__ __forceinline__ void leave_stage(RingBarriers<kStages>& ring, uint32_t stage) {

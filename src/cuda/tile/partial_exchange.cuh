@@ -92,11 +92,13 @@ struct PartialExchange {
     return sums;
   }
 
-  // For a finishing warp: its reads of tile number `index` are done. Partner: send().
-  __device__ __forceinline__ void release(uint32_t index) {
+  // For a finishing warp: its reads of tile number `index` of `count` are done. Partner: send();
+  // for the last tiles nobody waits, and nobody is told: when a CTA has received and finished its
+  // last tile, no other CTA writes to its memory, and it may exit.
+  __device__ __forceinline__ void release(uint32_t index, uint32_t count) {
     __syncwarp();
     const uint32_t lane = threadIdx.x % 32;
-    if (lane < kRanks) {
+    if (lane < kRanks && index + kBuffers < count) {
       ptx::mbarrier_arrive_cluster(
           ptx::map_shared_rank(ptx::smem_address(&empty[index % kBuffers]), lane));
     }

@@ -1,0 +1,109 @@
+#include "cuda/expert_stages.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "cuda/tile/e4m3_operand.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+constexpr uint32_t kMaxGroup = 64;  // columns
+
+// The narrowest operand that has room for `columns`.
+uint32_t operand_columns(uint32_t columns) {
+  uint32_t width = 8;
+  while (width < std::min(columns, kMaxGroup)) width *= 2;
+  return width;
+}
+
+Result<DeviceMemory> zeros(uint64_t size_bytes) {
+  US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(size_bytes));
+  US_TRY(cuda_status(cudaMemset(memory.data(), 0, size_bytes), "clearing expert activations"));
+  return memory;
+}
+
+}  // namespace
+
+Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program,
+                                        const StepView* step) {
+  ExpertStages stages(machine, program);
+  const program::Program& of = machine.programs()[program];
+  // All layers have experts of one shape, and one layer's operands at a time are alive.
+  const program::ExpertGateUpOperands* gate_up = nullptr;
+  for (const program::Stage& stage : of.stages) {
+    gate_up = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
+    if (gate_up != nullptr) break;
+  }
+  if (gate_up == nullptr) return stages;
+  for (uint32_t first = 0; first < of.width; first += kMaxGroup) {
+    US_TRY(stages.add_group(first, *gate_up, step));
+  }
+  return stages;
+}
+
+Status ExpertStages::add_group(uint32_t first_column, const program::ExpertGateUpOperands& op,
+                               const StepView* step) {
+  const program::Program& program = machine_->programs()[program_];
+  Group group;
+  ExpertLaunch& launch = group.launch;
+  launch.columns = operand_columns(program.width - first_column);
+  launch.first_column = first_column;
+  launch.num_columns = &step->num_columns;
+  launch.hidden = program.hidden_size;
+  launch.intermediate = op.intermediate_size;
+  launch.chunk_columns = down_chunk_columns(program, op.intermediate_size);
+  US_TRY(cuda_status(set_clusters(&launch), "asking how many expert kernels run at once"));
+  US_ASSIGN(group.input, zeros(gate_up_input_bytes(launch.columns, launch.hidden)));
+  const uint32_t columns = padded_down_columns(launch.intermediate, launch.chunk_columns);
+  US_ASSIGN(group.activation, zeros(down_input_bytes(launch.columns, columns, op.max_slots)));
+  groups_.push_back(std::move(group));
+  return {};
+}
+
+float* ExpertStages::buffer(program::BufferId id) const {
+  return machine_->view().ranks[0].arena +
+         machine_->programs()[program_].buffers[id].offset_bytes / sizeof(float);
+}
+
+ExpertLaunch ExpertStages::with_route(const Group& group, program::BufferId route,
+                                      uint32_t max_slots, uint32_t max_pairs) const {
+  ExpertLaunch launch = group.launch;
+  launch.route =
+      program::RouteTable::at(reinterpret_cast<uint32_t*>(buffer(route)), max_slots, max_pairs);
+  return launch;
+}
+
+cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
+                                 cudaStream_t stream) const {
+  for (const Group& group : groups_) {
+    const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
+    const std::span<const Weight> weights = machine_->weights(0);
+    const auto* norm = op.norm.weight == program::kNoId
+                           ? nullptr
+                           : reinterpret_cast<const float*>(weights[op.norm.weight].data);
+    cudaError_t error = launch_quantize(
+        launch, {buffer(op.hidden), norm, op.norm.epsilon, group.input.data()}, stream);
+    if (error != cudaSuccess) return error;
+    error = launch_expert_gate_up(launch,
+                                  {weights[op.weight].data, group.input.data(),
+                                   group.activation.data(), buffer(op.activation)},
+                                  stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, cudaStream_t stream) const {
+  for (const Group& group : groups_) {
+    const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
+    const cudaError_t error = launch_expert_down(
+        launch,
+        {machine_->weights(0)[op.weight].data, group.activation.data(), buffer(op.partials), 0},
+        stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace ultraspeed::cuda

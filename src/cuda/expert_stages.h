@@ -1,0 +1,48 @@
+// The expert stages of a program in w4a8: what stands in for launch_stage() there. Steps of more
+// than 64 columns are taken 64 columns at a time.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "base/result.h"
+#include "cuda/machine.h"
+#include "cuda/ops/expert_w4a8.h"
+#include "cuda/view.h"
+#include "program/operands.h"
+
+namespace ultraspeed::cuda {
+
+class ExpertStages {
+ public:
+  // Allocates the operands that lie between the stages. step: device. REQUIRES: machine, loaded in
+  // w4a8, and step stay where they are.
+  static Result<ExpertStages> make(const Machine& machine, uint32_t program, const StepView* step);
+
+  // Each group of columns a node. Activations are written in f32 too.
+  cudaError_t launch(const program::ExpertGateUpOperands& op, cudaStream_t stream) const;
+  cudaError_t launch(const program::ExpertDownOperands& op, cudaStream_t stream) const;
+
+ private:
+  // Some columns of the step.
+  struct Group {
+    ExpertLaunch launch;
+    DeviceMemory input, activation;  // of gate/up and of down
+  };
+
+  ExpertStages(const Machine& machine, uint32_t program) : machine_(&machine), program_(program) {}
+
+  Status add_group(uint32_t first_column, const program::ExpertGateUpOperands& op,
+                   const StepView* step);
+  float* buffer(program::BufferId id) const;
+  ExpertLaunch with_route(const Group& group, program::BufferId route, uint32_t max_slots,
+                          uint32_t max_pairs) const;
+
+  const Machine* machine_;
+  uint32_t program_;
+  std::vector<Group> groups_;
+};
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,38 @@
+// In which form each weight of a program lies in device memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "cuda/arithmetic.h"
+#include "program/program.h"
+
+namespace ultraspeed::cuda {
+
+enum class WeightForm : uint8_t {
+  kCanonical,    // docs/weights_format.md
+  kGateUpPages,  // tile/mxfp4_page.h
+  kDownPages,
+};
+
+// [WeightId]. Errors: kUnsupported for experts that the arithmetic has no kernels for, by name.
+Result<std::vector<WeightForm>> weight_forms(const program::Program& program,
+                                             Arithmetic arithmetic);
+
+// Columns of a K-chunk of this rank's down.
+inline uint32_t down_chunk_columns(const program::Program& program, uint32_t intermediate) {
+  return intermediate / (program::kReductionChunks / program.num_ranks);
+}
+
+// A matrix in its form, and from it to the next.
+uint64_t form_bytes(const program::Program& program, program::WeightId id, WeightForm form);
+inline constexpr uint64_t kMatrixAlignment = 256;
+
+// Fills `out`, of form_bytes(). Errors: kUnsupported for values that the form cannot hold.
+Status to_form(const program::Program& program, program::WeightId id, WeightForm form,
+               std::span<const std::byte> canonical, std::span<std::byte> out);
+
+}  // namespace ultraspeed::cuda
