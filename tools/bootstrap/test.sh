@@ -14,8 +14,7 @@ add_tier() {
   PASSED[$1]=0 FAILED[$1]=0 SKIPPED[$1]=0 BUILD_TIME[$1]=0 TEST_TIME[$1]=0
 }
 
-# build_tier PRESET: configures and builds; if that fails, counts it and returns 1. All is compiled
-# once, from nothing: several sources at a time.
+# build_tier PRESET: configures and builds; if that fails, counts it and returns 1.
 build_tier() {
   local name=$1 start=$SECONDS status=0 flags=()
   add_tier "$name"
