@@ -11,6 +11,7 @@
 namespace ultraspeed::tensor {
 
 inline constexpr float kE4m3Max = 448.0F;
+inline constexpr uint8_t kE4m3Nan = 0x7f;
 
 US_HOST_DEVICE constexpr float e4m3_to_float(uint8_t code) {
   const uint32_t sign = static_cast<uint32_t>(code & 0x80u) << 24;

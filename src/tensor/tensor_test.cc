@@ -1,11 +1,15 @@
 // Exhaustive checks of the number formats against their definitions, written as plain arithmetic.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
 #include "tensor/bf16.h"
+#include "tensor/block_scale.h"
 #include "tensor/e4m3.h"
+#include "tensor/f16.h"
 #include "tensor/mxfp4.h"
 
 namespace ultraspeed::tensor {
@@ -62,6 +66,69 @@ TEST(E4m3, RoundsToNearestEvenEverywhere) {
   }
   EXPECT_EQ(e4m3_from_float(1e9F), 0x7e);
   EXPECT_EQ(e4m3_from_float(-std::numeric_limits<float>::infinity()), 0xfe);
+}
+
+double f16_by_definition(uint32_t code) {
+  const double sign = (code & 0x8000) != 0 ? -1 : 1;
+  const int exponent = static_cast<int>((code >> 10) & 31);
+  const double mantissa = code & 0x3ff;
+  if (exponent == 0) return sign * std::ldexp(mantissa, -24);
+  return sign * std::ldexp(1024 + mantissa, exponent - 25);
+}
+
+TEST(F16, AllCodesMatchTheDefinitionAndRoundTrip) {
+  for (uint32_t code = 0; code < 65536; ++code) {
+    const float value = f16_to_float(static_cast<uint16_t>(code));
+    if ((code & 0x7fff) > 0x7c00) {
+      EXPECT_TRUE(std::isnan(value)) << code;
+      EXPECT_TRUE(std::isnan(f16_to_float(f16_from_float(value))));
+      continue;
+    }
+    if ((code & 0x7fff) == 0x7c00) {
+      EXPECT_TRUE(std::isinf(value)) << code;
+    } else {
+      EXPECT_EQ(static_cast<double>(value), f16_by_definition(code)) << code;
+    }
+    EXPECT_EQ(f16_from_float(value), code);
+  }
+}
+
+TEST(F16, RoundsToNearestEvenEverywhere) {
+  for (uint32_t code = 0; code < 0x7c00; ++code) {  // the last neighbour would be 2^16: infinity
+    const double low = f16_by_definition(code);
+    const double high = f16_by_definition(code + 1);
+    const auto middle = static_cast<float>((low + high) / 2);
+    const auto rounded = [](float value) { return f16_from_float(value); };
+    EXPECT_EQ(rounded(middle), code % 2 == 0 ? code : code + 1) << code;
+    EXPECT_EQ(rounded(std::nextafter(middle, 0.0F)), code);
+    EXPECT_EQ(rounded(std::nextafter(middle, 1e9F)), code + 1);
+    EXPECT_EQ(rounded(-std::nextafter(middle, 1e9F)), (code + 1) | 0x8000);
+  }
+  EXPECT_EQ(f16_from_float(std::numeric_limits<float>::max()), 0x7c00);
+  EXPECT_EQ(f16_from_float(std::numeric_limits<float>::denorm_min()), 0);
+}
+
+// Of the first and the last value and of each side of .75 in every binade, by their definitions.
+TEST(BlockScale, IsTheLeastThatFitsAndBringsTheLargestIntoTheBinade) {
+  for (uint32_t exponent = 0; exponent < 255; ++exponent) {
+    for (const uint32_t fraction : {0u, 1u, 0x5fffffu, 0x600000u, 0x600001u, 0x7fffffu}) {
+      const uint32_t bits = exponent << 23 | fraction;
+      const double most = std::bit_cast<float>(bits);
+      int least = -126;
+      while (most > std::ldexp(448.0, least)) ++least;
+      EXPECT_EQ(e4m3_scale(bits).exponent, least) << most;
+      const int binade = most == 0 ? -200 : std::ilogb(most);
+      EXPECT_EQ(f16_scale(bits).exponent, std::max(binade - 14, -126)) << most;
+      EXPECT_FALSE(e4m3_scale(bits).is_nan || f16_scale(bits).is_nan);
+    }
+  }
+  for (const float value : {INFINITY, -INFINITY, NAN, -NAN}) {
+    EXPECT_TRUE(e4m3_scale(magnitude_bits(value)).is_nan);
+    EXPECT_TRUE(f16_scale(magnitude_bits(value)).is_nan);
+  }
+  for (int exponent = -126; exponent < 128; ++exponent) {
+    EXPECT_EQ(static_cast<double>(power_of_two(exponent)), std::ldexp(1.0, exponent));
+  }
 }
 
 TEST(Mxfp4, AllCodesTimesAllScalesAreExact) {

@@ -1,10 +1,5 @@
 // Activations as operand B of the expert products: e4m3 codes with a power-of-two scale for each
-// column (token) and 32 of its elements. Host and device; the definition that other executors
-// follow.
-//
-// Of 32 elements v with m = max |v|, the scale is 2^s for the least s >= -126 with m <= 448 * 2^s,
-// so that nothing saturates; codes are e4m3(v * 2^-s), rounded to nearest, ties to even. An
-// infinity or a NaN among them makes all 32 codes NaN and s = 0. Zeros have codes 0.
+// column (token) and 32 of its elements (tensor/block_scale.h). Host and device.
 //
 // Layout for n columns (8, 16, 32 or 64) and a piece of K that is a multiple of 32, in bytes:
 //   codes   [K / 32][n / 8][2 halves of 16 k][8 columns][16 k]
@@ -15,33 +10,20 @@
 // of 128 for each half of each K-chunk: [slots][intermediate / 128] pieces.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include "cuda/tile/mxfp4_page.h"
+#include "tensor/block_scale.h"
+#include "tensor/e4m3.h"
 #include "tensor/host_device.h"
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint8_t kE4m3Nan = 0x7f;
-
-struct E4m3Scale {
-  int32_t exponent;  // s
-  bool is_nan;
-};
-
-// m as bits: those of infinity and NaN are larger than all others.
-US_HOST_DEVICE constexpr E4m3Scale e4m3_scale(uint32_t largest_magnitude_bits) {
-  if (largest_magnitude_bits >= 0x7f800000u) return {0, true};
-  // 448 = 1.75 * 2^8: a fraction above .75 carries into the exponent.
-  const int32_t exponent = static_cast<int32_t>((largest_magnitude_bits + 0x1fffffu) >> 23) - 135;
-  return {exponent < -126 ? -126 : exponent, false};
-}
-
-// 2^exponent for exponents of normal floats.
-US_HOST_DEVICE constexpr float power_of_two(int32_t exponent) {
-  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
-}
+using tensor::e4m3_scale;
+using tensor::kE4m3Nan;
+using tensor::power_of_two;
+using E4m3Scale = tensor::BlockScale;
+static_assert(tensor::kE4m3BlockColumns == kBlockColumns);
 
 template <uint32_t kColumns>
 struct E4m3Operand {
