@@ -55,7 +55,8 @@ class CpuExecutor final : public program::Executor {
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    US_TRY(machine_.load(std::move(programs), limits, read_weight, options_.activations));
+    US_TRY(machine_.load(std::move(programs), limits, read_weight, options_.activations,
+                         options_.kv_cache));
     num_threads_ = static_cast<uint32_t>(machine_.programs()[0].lists.size());
     for (const program::Program& program : machine_.programs()) {
       US_CHECK(program.lists.size() == num_threads_);

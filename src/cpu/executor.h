@@ -14,6 +14,7 @@ struct CpuOptions {
   // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
   uint32_t wait_deadline_ms = 60'000;
   Activations activations = Activations::kF32;
+  KvCacheType kv_cache = KvCacheType::kF32;
   // Every thread stays on a processor of its own. The one that calls run() is not ours to bind: a
   // processor is left for it. For machines that run nothing else; load() refuses more threads than
   // processors.
@@ -28,6 +29,7 @@ program::DeviceLimits cpu_limits(uint32_t num_workers);
 // Runs every step on one thread in a random legal order of tasks and units, with arenas poisoned by
 // NaN, and must give the same results. For tests and `inspect`.
 std::unique_ptr<program::Executor> make_shuffled_executor(
-    uint64_t seed, Activations activations = Activations::kF32);
+    uint64_t seed, Activations activations = Activations::kF32,
+    KvCacheType kv_cache = KvCacheType::kF32);
 
 }  // namespace ultraspeed::cpu

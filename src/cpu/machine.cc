@@ -36,7 +36,8 @@ void spread_over_nodes(std::span<std::byte> weights) {
 WeightMemory planned_memory(const program::WeightDecl& decl, Activations activations) {
   WeightMemory weight{.bytes = {},
                       .matrix_bytes = decl.matrix_bytes(),
-                      .layout = planned_layout(decl, activations)};
+                      .layout = planned_layout(decl, activations),
+                      .rounding = input_rounding(activations, decl.format)};
   if (weight.layout == WeightLayout::kInt8) {
     weight.matrix_bytes =
         std::max(weight.matrix_bytes, int8_layout_bytes(decl.format, decl.rows, decl.cols));
@@ -127,7 +128,8 @@ uint64_t weight_bytes(const Program& program, Activations activations) {
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight, Activations activations) {
+                     const program::WeightReader& read_weight, Activations activations,
+                     KvCacheType kv_cache) {
   US_CHECK(!programs.empty() && ranks_.empty());
   for (const Program& program : programs) {
     US_CHECK(program::share_memory(program, programs[0]), "program '{}' does not fit '{}'",
@@ -149,6 +151,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   }
   programs_ = std::move(programs);
   limits_ = limits;
+  kv_cache_ = kv_cache;
   return {};
 }
 

@@ -16,6 +16,7 @@
 #include "cpu/activations.h"
 #include "cpu/aligned.h"
 #include "cpu/int8_block.h"
+#include "cpu/rounding.h"
 #include "program/executor.h"
 #include "program/route_table.h"
 
@@ -34,6 +35,7 @@ struct Matrix {
   uint32_t rows = 0, cols = 0;
   const std::byte* data = nullptr;
   WeightLayout layout = WeightLayout::kPacked;
+  Rounding rounding = Rounding::kNone;  // of its inputs
 };
 
 struct Cache {
@@ -46,6 +48,7 @@ struct WeightMemory {
   std::span<std::byte> bytes;  // [count][matrix_bytes]
   uint64_t matrix_bytes = 0;
   WeightLayout layout = WeightLayout::kPacked;
+  Rounding rounding = Rounding::kNone;
 };
 
 struct RankMemory {
@@ -62,11 +65,12 @@ class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight,
-              Activations activations = Activations::kF32);
+              const program::WeightReader& read_weight, Activations activations = Activations::kF32,
+              KvCacheType kv_cache = KvCacheType::kF32);
 
   const std::vector<program::Program>& programs() const { return programs_; }
   const program::CacheLimits& limits() const { return limits_; }
+  KvCacheType kv_cache() const { return kv_cache_; }
   RankMemory& rank(uint32_t index) { return ranks_[index]; }
   uint32_t num_ranks() const { return static_cast<uint32_t>(ranks_.size()); }
 
@@ -82,6 +86,7 @@ class Machine {
  private:
   std::vector<program::Program> programs_;
   program::CacheLimits limits_;
+  KvCacheType kv_cache_ = KvCacheType::kF32;
   std::vector<RankMemory> ranks_;
 };
 
@@ -96,25 +101,26 @@ struct Rotation {
 // what several of its tasks in one step would compute again.
 class Scratch {
  public:
-  // A buffer's columns, normalised with a weight or (kNoId) as they are.
+  // A buffer's columns, normalised with a weight or (kNoId) as they are, and rounded.
   struct ColumnsKey {
     uint32_t rank = program::kNoId;
     program::BufferId buffer = program::kNoId;
     program::WeightId norm_weight = program::kNoId;
+    Rounding rounding = Rounding::kNone;
     bool operator==(const ColumnsKey&) const = default;
   };
 
   // What was kept is of another step.
   void begin_step() {
     normed_ = {};
-    quantized_ = {};
+    rounded_ = {};
     num_rotations_ = 0;
   }
 
-  // Whether the array of normed, or of quantised, columns has to be filled for this value;
+  // Whether the array of normed, or of rounded, columns has to be filled for this value;
   // afterwards it counts as filled.
   bool replace_normed(const ColumnsKey& key) { return std::exchange(normed_, key) != key; }
-  bool replace_quantized(const ColumnsKey& key) { return std::exchange(quantized_, key) != key; }
+  bool replace_rounded(const ColumnsKey& key) { return std::exchange(rounded_, key) != key; }
 
   // The rotation of this step's columns; *is_new when it has to be filled.
   Rotation& rotation(float theta, uint32_t rotary_dim, bool* is_new) {
@@ -158,7 +164,7 @@ class Scratch {
   AlignedVector<const Int8Block*> block_pointers_;
   std::vector<Rotation> rotations_;
   ptrdiff_t num_rotations_ = 0;  // those of this step
-  ColumnsKey normed_, quantized_;
+  ColumnsKey normed_, rounded_;
 };
 
 // Everything one operation sees. Cheap to make; one a task.
@@ -198,14 +204,16 @@ class OpContext {
   Matrix matrix(program::WeightId id, uint32_t index = 0) const {
     const program::WeightDecl& decl = program.weights[id];
     const WeightMemory& memory = machine_->rank(rank_).weights[id];
-    return {decl.format, decl.rows, decl.cols, memory.bytes.data() + index * memory.matrix_bytes,
-            memory.layout};
+    return {decl.format,   decl.rows,
+            decl.cols,     memory.bytes.data() + index * memory.matrix_bytes,
+            memory.layout, memory.rounding};
   }
   // An f32 vector; nullptr for kNoId.
   const float* vector(program::WeightId id) const {
     return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id).data);
   }
   Cache& cache(program::CacheId id) const { return machine_->rank(rank_).caches[id]; }
+  KvCacheType kv_cache() const { return machine_->kv_cache(); }
 
   // The columns [first, end) of column t's sequence.
   struct SequenceColumns {

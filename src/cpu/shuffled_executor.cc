@@ -21,8 +21,8 @@ struct Position {
 
 class ShuffledExecutor final : public program::Executor {
  public:
-  ShuffledExecutor(uint64_t seed, Activations activations)
-      : random_(seed), activations_(activations) {}
+  ShuffledExecutor(uint64_t seed, Activations activations, KvCacheType kv_cache)
+      : random_(seed), activations_(activations), kv_cache_(kv_cache) {}
 
   uint64_t weight_bytes(const program::Program& program) const override {
     return cpu::weight_bytes(program, activations_);
@@ -30,7 +30,7 @@ class ShuffledExecutor final : public program::Executor {
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_));
+    US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_, kv_cache_));
     for (const auto& program : machine_.programs()) sync_.emplace_back(program);
     return {};
   }
@@ -114,12 +114,14 @@ class ShuffledExecutor final : public program::Executor {
   Scratch scratch_;
   std::mt19937_64 random_;
   Activations activations_;
+  KvCacheType kv_cache_;
 };
 
 }  // namespace
 
-std::unique_ptr<program::Executor> make_shuffled_executor(uint64_t seed, Activations activations) {
-  return std::make_unique<ShuffledExecutor>(seed, activations);
+std::unique_ptr<program::Executor> make_shuffled_executor(uint64_t seed, Activations activations,
+                                                          KvCacheType kv_cache) {
+  return std::make_unique<ShuffledExecutor>(seed, activations, kv_cache);
 }
 
 }  // namespace ultraspeed::cpu

@@ -11,10 +11,19 @@
 namespace ultraspeed::cpu {
 
 // Scratch slots, so that helpers and their callers do not share an array.
-enum ScratchSlot : size_t { kNormed, kJoined, kEmbedding, kResults, kQueries, kScores };
-enum BlockSlot : size_t { kQuantizedColumns, kQuantizedRows };
+enum ScratchSlot : size_t {
+  kNormed,
+  kJoined,
+  kEmbedding,
+  kResults,
+  kQueries,
+  kScores,
+  kHeads,
+  kRoundedColumns,
+  kRoundedRows,
+};
 
-// Vectors of `size` one behind the other, as floats and, where the product wants them, quantised.
+// Vectors of `size` one behind the other, as floats and, where the product wants them, in int8.
 struct InputRows {
   const float* floats = nullptr;
   const Int8Block* int8 = nullptr;
@@ -37,14 +46,33 @@ inline Inputs all_inputs(const OpContext& context, const InputRows& rows, uint32
   return inputs_at(context, rows, count, [](uint32_t i) { return i; });
 }
 
-// Rows of floats for products with `weight`, quantised now if it wants that.
+// Whether products with `weight` take something else than the floats.
+inline bool rounds_inputs(const Matrix& weight) {
+  return weight.layout == WeightLayout::kInt8 || weight.rounding != Rounding::kNone;
+}
+
+// Rows of floats as products with `weight` take them. is_new: false where the slot has them
+// already.
+inline InputRows rounded_rows(const OpContext& context, const Matrix& weight, const float* rows,
+                              uint32_t count, ScratchSlot slot, bool is_new) {
+  const uint32_t size = count * weight.cols;
+  if (weight.layout == WeightLayout::kInt8) {
+    Int8Block* blocks = context.scratch->blocks(slot, size / kInt8BlockColumns);
+    if (is_new) quantize(rows, size, blocks);
+    return {rows, blocks, weight.cols};
+  }
+  float* rounded = context.scratch->floats(slot, size);
+  for (uint32_t begin = 0; is_new && begin < size; begin += weight.cols) {
+    round_input(weight.rounding, rows + begin, weight.cols, rounded + begin);
+  }
+  return {rounded, nullptr, weight.cols};
+}
+
+// The same, now.
 inline InputRows rows_for(const OpContext& context, const Matrix& weight, const float* rows,
                           uint32_t count) {
-  if (weight.layout != WeightLayout::kInt8) return {rows, nullptr, weight.cols};
-  const uint32_t size = count * weight.cols;
-  Int8Block* blocks = context.scratch->blocks(kQuantizedRows, size / kInt8BlockColumns);
-  quantize(rows, size, blocks);
-  return {rows, blocks, weight.cols};
+  if (!rounds_inputs(weight)) return {rows, nullptr, weight.cols};
+  return rounded_rows(context, weight, rows, count, kRoundedRows, true);
 }
 
 // norm(hidden[t]) of all columns of the step: [num_columns, H]. The tasks of a worker that follow
@@ -67,13 +95,10 @@ inline const float* normed_columns(const OpContext& context, const program::Norm
 inline InputRows normed_rows(const OpContext& context, const Matrix& weight,
                              const program::NormRef& norm, program::BufferId buffer) {
   const float* floats = normed_columns(context, norm, buffer);
-  if (weight.layout != WeightLayout::kInt8) return {floats, nullptr, weight.cols};
-  const uint32_t size = context.num_columns() * weight.cols;
-  Int8Block* blocks = context.scratch->blocks(kQuantizedColumns, size / kInt8BlockColumns);
-  if (context.scratch->replace_quantized({context.rank(), buffer, norm.weight})) {
-    quantize(floats, size, blocks);
-  }
-  return {floats, blocks, weight.cols};
+  if (!rounds_inputs(weight)) return {floats, nullptr, weight.cols};
+  const bool is_new =
+      context.scratch->replace_rounded({context.rank(), buffer, norm.weight, weight.rounding});
+  return rounded_rows(context, weight, floats, context.num_columns(), kRoundedColumns, is_new);
 }
 
 // All columns of the step as inputs of products with `weight`.

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstring>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "cpu/machine.h"
@@ -27,9 +30,15 @@ class OpHarness {
     contents_.push_back(std::move(values));
     return static_cast<program::BufferId>(contents_.size() - 1);
   }
-  program::WeightId weight(uint32_t rows, uint32_t cols, std::vector<float> values) {
-    program_.weights.push_back({"", tensor::WeightFormat::kF32, rows, cols});
-    weights_.push_back(std::move(values));
+  program::WeightId weight(uint32_t rows, uint32_t cols, const std::vector<float>& values) {
+    const auto bytes = std::as_bytes(std::span(values));
+    return packed_weight(tensor::WeightFormat::kF32, rows, cols, {bytes.begin(), bytes.end()});
+  }
+  // `count` matrices in their packed form.
+  program::WeightId packed_weight(tensor::WeightFormat format, uint32_t rows, uint32_t cols,
+                                  std::vector<std::byte> bytes, uint32_t count = 1) {
+    program_.weights.push_back({"", format, rows, cols, count});
+    weights_.push_back(std::move(bytes));
     return static_cast<program::WeightId>(weights_.size() - 1);
   }
   program::CacheId cache(program::CacheDecl decl) {
@@ -46,17 +55,24 @@ class OpHarness {
 
   program::Column& column_at(size_t index) { return columns_[index]; }
 
+  // Before load().
+  void set_mode(Activations activations, KvCacheType kv_cache) {
+    activations_ = activations;
+    kv_cache_ = kv_cache;
+  }
+
   // Allocates everything; afterwards machine() may be changed before run().
   void load() {
     program_.arena_bytes = offset_;
     program::CacheLimits limits;
     limits.num_sequences = 4;
     limits.num_kv_pages = 64;
-    const auto read = [this](uint32_t, program::WeightId id, uint32_t, std::span<std::byte> out) {
-      std::memcpy(out.data(), weights_[id].data(), out.size());
+    const auto read = [this](uint32_t, program::WeightId id, uint32_t index,
+                             std::span<std::byte> out) {
+      std::memcpy(out.data(), weights_[id].data() + index * out.size(), out.size());
       return Status{};
     };
-    ASSERT_TRUE(machine_.load({program_}, limits, read));
+    ASSERT_TRUE(machine_.load({program_}, limits, read, activations_, kv_cache_));
     for (program::BufferId id = 0; id < contents_.size(); ++id) {
       std::copy(contents_[id].begin(), contents_[id].end(), values(id));
     }
@@ -72,8 +88,14 @@ class OpHarness {
   // Runs all units of one task with this tile.
   Status run(const program::Operands& operands, uint32_t row_begin, uint32_t row_count,
              uint32_t part = 0) {
-    program_.stages = {{"stage", 0, operands}};
     scratch_.begin_step();
+    return run_next(operands, row_begin, row_count, part);
+  }
+
+  // In the step of the run before.
+  Status run_next(const program::Operands& operands, uint32_t row_begin, uint32_t row_count,
+                  uint32_t part = 0) {
+    program_.stages = {{"stage", 0, operands}};
     program::Task task;
     task.row_begin = row_begin;
     task.row_count = row_count;
@@ -94,7 +116,10 @@ class OpHarness {
   Scratch scratch_;
   std::vector<program::Column> columns_;
   std::vector<uint32_t> pages_;
-  std::vector<std::vector<float>> contents_, weights_;
+  std::vector<std::vector<float>> contents_;
+  std::vector<std::vector<std::byte>> weights_;
+  Activations activations_ = Activations::kF32;
+  KvCacheType kv_cache_ = KvCacheType::kF32;
   uint64_t offset_ = 0;
 };
 

@@ -85,22 +85,28 @@ void normalise_head(const OpContext& context, const program::NormRef& norm, uint
   }
 }
 
-// A part of a q or k head: its share of the rotation pairs (i, i + half), low sides then high
-// sides, and of the dimensions after them. All of a head lies together.
+// A share of a head's dimensions: of the rotation pairs (i, i + half) and of the dimensions after
+// them, or of all that are not rotated.
+struct HeadPart {
+  uint32_t index = 0, count = 1;
+};
+
+// A part of a q or k head to to(t), where dimension 0 of column t goes. Its products lie low sides
+// first, then high sides, then the rest.
+template <class To>
 void rotated_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
-                  const Inputs& x) {
+                  const HeadPart& part, const Inputs& x, To to) {
   const Matrix weight = context.matrix(op.weight);
   const uint32_t columns = context.num_columns();
-  const uint32_t part = context.task.part;
   const uint32_t half = op.rotary_dim / 2;
-  const uint32_t pairs = half / op.head_parts;
-  const uint32_t rest = (op.head_dim - op.rotary_dim) / op.head_parts;
-  const uint32_t first_pair = part * pairs;
-  const uint32_t first_rest = op.rotary_dim + part * rest;
+  const uint32_t pairs = half / part.count;
+  const uint32_t rest = (op.head_dim - op.rotary_dim) / part.count;
+  const uint32_t first_pair = part.index * pairs;
+  const uint32_t first_rest = op.rotary_dim + part.index * rest;
   const uint32_t stride = 2 * pairs + rest;
   float* results = context.scratch->floats(kResults, uint64_t{columns} * stride);
   const uint32_t row = head.first_row();
-  if (op.head_parts == 1) {
+  if (part.count == 1) {
     multiply({weight, row, op.head_dim}, x, columns, {results, stride});
   } else {
     multiply({weight, row + first_pair, pairs}, x, columns, {results, stride});
@@ -114,7 +120,7 @@ void rotated_head(const OpContext& context, const QkvProjOperands& op, const Hea
     const float* high = low + pairs;
     const float* cosines = &rotation.cosines[size_t{t} * half + first_pair];
     const float* sines = &rotation.sines[size_t{t} * half + first_pair];
-    float* out = head.column(t);
+    float* out = to(t);
     for (uint32_t i = 0; i < pairs; ++i) {
       out[first_pair + i] = low[i] * cosines[i] - high[i] * sines[i];
       out[first_pair + half + i] = high[i] * cosines[i] + low[i] * sines[i];
@@ -123,18 +129,56 @@ void rotated_head(const OpContext& context, const QkvProjOperands& op, const Hea
   }
 }
 
-// A part of a v head.
+// A part of a v head, likewise.
+template <class To>
 void value_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
-                const Inputs& x) {
+                const HeadPart& part, const Inputs& x, To to) {
   const uint32_t columns = context.num_columns();
-  const uint32_t rows = op.v_head_dim / op.head_parts;
-  const uint32_t first = context.task.part * rows;
+  const uint32_t rows = op.v_head_dim / part.count;
+  const uint32_t first = part.index * rows;
   float* results = context.scratch->floats(kResults, uint64_t{columns} * rows);
   multiply({context.matrix(op.weight), head.first_row() + first, rows}, x, columns,
            {results, rows});
   for (uint32_t t = 0; t < columns; ++t) {
-    float* out = head.column(t) + first;
+    float* out = to(t) + first;
     for (uint32_t i = 0; i < rows; ++i) out[i] = results[uint64_t{t} * rows + i] * op.value_scale;
+  }
+}
+
+template <class To>
+void project_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
+                  const HeadPart& part, const Inputs& x, To to) {
+  head.is_value() ? value_head(context, op, head, part, x, to)
+                  : rotated_head(context, op, head, part, x, to);
+}
+
+// Copies a part's dimensions of a row of the head.
+void copy_part(const QkvProjOperands& op, bool is_value, const HeadPart& part, const float* from,
+               float* to) {
+  const auto copy = [&](uint32_t begin, uint32_t size) {
+    const uint32_t share = size / part.count;
+    const uint32_t first = begin + part.index * share;
+    std::copy_n(from + first, share, to + first);
+  };
+  if (is_value) return copy(0, op.v_head_dim);
+  const uint32_t half = op.rotary_dim / 2;
+  copy(0, half);
+  copy(half, half);
+  copy(op.rotary_dim, op.head_dim - op.rotary_dim);
+}
+
+// A part of a k or v head, rounded as the cache keeps it. The scale of a row is that of the whole
+// head, so each part computes all of it.
+void rounded_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
+                  const HeadPart& part, const Inputs& x) {
+  const uint32_t dim = head.is_value() ? op.v_head_dim : op.head_dim;
+  const uint32_t columns = context.num_columns();
+  float* heads = context.scratch->floats(kHeads, uint64_t{columns} * dim);
+  const auto row = [&](uint32_t t) { return heads + uint64_t{t} * dim; };
+  project_head(context, op, head, {}, x, row);
+  for (uint32_t t = 0; t < columns; ++t) {
+    round_cache_row(context.kv_cache(), dim, row(t));
+    copy_part(op, head.is_value(), part, row(t), head.column(t));
   }
 }
 
@@ -142,9 +186,14 @@ void value_head(const OpContext& context, const QkvProjOperands& op, const HeadO
 
 Status run_op(const OpContext& context, const QkvProjOperands& op, uint32_t) {
   const Inputs x = normed_inputs(context, context.matrix(op.weight), op.norm, op.hidden);
+  const HeadPart part{context.task.part, op.head_parts};
   for (uint32_t index = context.task.row_begin; index < context.row_end(); ++index) {
     const HeadOutput head(context, op, index);
-    head.is_value() ? value_head(context, op, head, x) : rotated_head(context, op, head, x);
+    if (head.is_query() || context.kv_cache() == KvCacheType::kF32) {
+      project_head(context, op, head, part, x, [&](uint32_t t) { return head.column(t); });
+    } else {
+      rounded_head(context, op, head, part, x);
+    }
   }
   return {};
 }
