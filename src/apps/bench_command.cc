@@ -196,6 +196,7 @@ Status bench_decode(const BenchOptions& options) {
                      .temperature = options.temperature,
                      .acceptance = options.model.speculation.acceptance,
                      .activations = options.model.executor.activations,
+                     .kv_cache = options.model.executor.kv_cache,
                      .prompts = {},
                      .results = {}};
   if (report.threads == 0) report.threads = default_threads();

@@ -6,6 +6,7 @@
 
 #include "apps/bench_result.h"
 #include "apps/drafter_option.h"
+#include "apps/executor_choice.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -119,7 +120,7 @@ std::string bench_tables(const BenchReport& report, bool per_prompt) {
   std::string text = fmt::format(
       "{}, {} prompts, up to {} tokens each, {}; median of {}; {}, {}\n\n", report.model,
       report.prompts.size(), report.max_tokens, sampling, report.results.front().passes.size(),
-      bench_device(report), cpu::activations_name(report.activations));
+      bench_device(report), mode_text(report.activations, report.kv_cache));
   text += speed_table(report) + acceptance_table(report);
   if (per_prompt) text += prompt_table(report);
   return text;
@@ -136,6 +137,7 @@ std::string bench_json(const BenchReport& report) {
                              {"temperature", report.temperature},
                              {"acceptance", acceptance_name(report.acceptance)},
                              {"activations", cpu::activations_name(report.activations)},
+                             {"kv_cache", cpu::kv_cache_type_name(report.kv_cache)},
                              {"repeat", report.results.front().passes.size()},
                              {"results", std::move(results)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";

@@ -46,6 +46,7 @@ struct BenchReport {
   float temperature = 0;
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
   cpu::Activations activations = cpu::Activations::kF32;
+  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
   std::vector<BenchPrompt> prompts;
   std::vector<BenchResult> results;  // by streams, then block, then drafter
 

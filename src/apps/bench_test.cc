@@ -187,6 +187,7 @@ BenchReport report_of_two() {
                      .temperature = 0,
                      .acceptance = engine::Acceptance::kKeyed,
                      .activations = cpu::Activations::kF32,
+                     .kv_cache = cpu::KvCacheType::kF32,
                      .prompts = prompts_of(1),
                      .results = {}};
   // The machine was half as fast in the second repeat.

@@ -1,5 +1,7 @@
 #include "apps/executor_choice.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -17,8 +19,9 @@ namespace {
 constexpr uint64_t kCachedBytes = uint64_t{256} << 20;
 
 ChosenExecutor cpu_executor(const ExecutorOptions& options) {
-  return {cpu::make_cpu_executor(
-              {.activations = options.activations, .pin_threads = options.pin_threads}),
+  return {cpu::make_cpu_executor({.activations = options.activations,
+                                  .kv_cache = options.kv_cache,
+                                  .pin_threads = options.pin_threads}),
           processor_limits(options)};
 }
 
@@ -44,6 +47,12 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
 
 }  // namespace
 
+std::string mode_text(cpu::Activations activations, cpu::KvCacheType kv_cache) {
+  const std::string text = fmt::format("{} activations", cpu::activations_name(activations));
+  if (kv_cache == cpu::KvCacheType::kF32) return text;
+  return text + fmt::format(", {} KV cache", cpu::kv_cache_type_name(kv_cache));
+}
+
 uint32_t default_threads() {
   return cpu::cpu_limits(0).num_workers;
 }
@@ -54,12 +63,15 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options) {
 }
 
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
-  const bool is_f32 = options.activations == cpu::Activations::kF32;
+  const bool is_f32 =
+      options.activations == cpu::Activations::kF32 && options.kv_cache == cpu::KvCacheType::kF32;
   if (options.kind == ExecutorKind::kGraph) {
     if (is_f32) return gpu_executor(options);
     return make_error(ErrorCode::kInvalidArgument,
-                      "--executor graph computes in f32; --activations {} needs --executor cpu",
-                      cpu::activations_name(options.activations));
+                      "--executor graph computes in f32; --activations {} --kv-cache {} needs "
+                      "--executor cpu",
+                      cpu::activations_name(options.activations),
+                      cpu::kv_cache_type_name(options.kv_cache));
   }
   const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;
   if (!wants_gpu || !kHasGpuCode || !is_f32) return cpu_executor(options);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -25,7 +26,11 @@ struct ExecutorOptions {
   bool pin_threads = false;
   uint32_t ranks = 1;
   cpu::Activations activations = cpu::Activations::kF32;
+  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
 };
+
+// "f32 activations", "w4a8 activations, fp8 KV cache".
+std::string mode_text(cpu::Activations activations, cpu::KvCacheType kv_cache);
 
 inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <utility>
 
@@ -69,16 +70,31 @@ void add_executor_option(CLI::App& app, ExecutorKind* kind) {
       ->envname("ULTRASPEED_EXECUTOR");
 }
 
-void add_activations_option(CLI::App& app, cpu::Activations* activations) {
-  const auto set = [activations](const std::string& name) {
-    const bool is_int8 = name == cpu::activations_name(cpu::Activations::kInt8);
-    *activations = is_int8 ? cpu::Activations::kInt8 : cpu::Activations::kF32;
+// An option whose value is the name of one of `choices`.
+template <class Choice, size_t kCount>
+CLI::Option* add_named_option(CLI::App& app, const std::string& flag, const std::string& help,
+                              const std::array<Choice, kCount>& choices,
+                              std::string_view (*name_of)(Choice), Choice* chosen) {
+  std::vector<std::string> names;
+  for (const Choice choice : choices) names.emplace_back(name_of(choice));
+  const auto set = [&choices, name_of, chosen](const std::string& name) {
+    for (const Choice choice : choices) {
+      if (name_of(choice) == name) *chosen = choice;
+    }
   };
-  app.add_option_function<std::string>(
-         "--activations", set,
-         "Inputs of matrix products: f32, exact, or int8, faster and approximate (default: f32)")
-      ->check(CLI::IsMember({"f32", "int8"}))
+  return app.add_option_function<std::string>(flag, set, help)->check(CLI::IsMember(names));
+}
+
+void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
+  add_named_option(app, "--activations",
+                   "Inputs of matrix products: f32, exact; int8, faster and approximate; w4a16 or "
+                   "w4a8, as a GPU rounds them (default: f32)",
+                   cpu::kAllActivations, cpu::activations_name, &executor->activations)
       ->envname("ULTRASPEED_ACTIVATIONS");
+  add_named_option(app, "--kv-cache",
+                   "Keys and values: f32, or rounded to bf16 or fp8 (default: f32)",
+                   cpu::kAllKvCacheTypes, cpu::kv_cache_type_name, &executor->kv_cache)
+      ->envname("ULTRASPEED_KV_CACHE");
 }
 
 }  // namespace
@@ -112,7 +128,7 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
       ->check(CLI::Range(2, 1 << 30))
       ->envname("ULTRASPEED_CONTEXT");
   add_ranks_option(app, &executor.ranks);
-  add_activations_option(app, &executor.activations);
+  add_mode_options(app, &executor);
 }
 
 Result<std::string> model_directory(const ModelOptions& options) {
