@@ -13,11 +13,27 @@ TEST(ExecutorChoice, ModelsThatCachesHoldStayOnTheProcessor) {
 }
 
 TEST(ExecutorChoice, AGpuComputesInF32Alone) {
-  const auto chosen = choose_executor(
-      {.kind = ExecutorKind::kGraph, .activations = cpu::Activations::kInt8}, 1 << 20);
-  ASSERT_FALSE(chosen);
-  EXPECT_EQ(chosen.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_NE(chosen.error().message.find("--executor cpu"), std::string::npos);
+  for (const auto& options :
+       {ExecutorOptions{.kind = ExecutorKind::kGraph, .activations = cpu::Activations::kW4a8},
+        ExecutorOptions{.kind = ExecutorKind::kGraph, .kv_cache = cpu::KvCacheType::kFp8}}) {
+    const auto chosen = choose_executor(options, 1 << 20);
+    ASSERT_FALSE(chosen);
+    EXPECT_EQ(chosen.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(chosen.error().message.find("--executor cpu"), std::string::npos);
+  }
+}
+
+// Where auto would want a GPU, too.
+TEST(ExecutorChoice, OtherModesRunOnTheProcessor) {
+  const auto chosen = choose_executor({.kv_cache = cpu::KvCacheType::kBf16}, uint64_t{1} << 40);
+  ASSERT_TRUE(chosen) << chosen.error().message;
+  EXPECT_EQ(chosen->limits.name, kProcessor);
+}
+
+TEST(ModeText, NamesACacheThatIsRounded) {
+  EXPECT_EQ(mode_text(cpu::Activations::kF32, cpu::KvCacheType::kF32), "f32 activations");
+  EXPECT_EQ(mode_text(cpu::Activations::kW4a8, cpu::KvCacheType::kFp8),
+            "w4a8 activations, fp8 KV cache");
 }
 
 // With a GPU it is chosen, without one the error says what is missing.

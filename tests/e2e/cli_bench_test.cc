@@ -90,12 +90,13 @@ TEST(Bench, PinsTheThreadsOfEngineAfterEngine) {
     EXPECT_NE(refused.errors.find("2 pinned threads"), std::string::npos) << refused.errors;
     return;
   }
-  const json report =
-      run_cli_json({"bench", "decode", "--prompts", "-", "--repeat", "1", "--max-tokens", "8",
-                    "--block", "2,4", "-t", "2", "--pin-threads", "--activations", "int8"},
-                   "[\"for (int i = 0; i < 10; ++i)\"]");
+  const json report = run_cli_json(
+      {"bench", "decode", "--prompts", "-", "--repeat", "1", "--max-tokens", "8", "--block", "2,4",
+       "-t", "2", "--pin-threads", "--activations", "int8", "--kv-cache", "bf16"},
+      "[\"for (int i = 0; i < 10; ++i)\"]");
   EXPECT_EQ(report["results"].size(), 4u);
   EXPECT_EQ(report["activations"], "int8");
+  EXPECT_EQ(report["kv_cache"], "bf16");
 }
 
 TEST(Bench, PrintsTables) {

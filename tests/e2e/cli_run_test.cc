@@ -3,6 +3,9 @@
 
 #include <cmath>
 #include <fstream>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "e2e/cli.h"
 #include "golden/golden_case.h"
@@ -71,11 +74,31 @@ TEST(Run, Int8ActivationsAreNamedAndGiveTheGoldenIds) {
   EXPECT_EQ(result["ids"].get<Ids>(), golden.greedy_ids);
 }
 
+TEST(Run, RoundedModesAreNamedAndDifferFromF32) {
+  const std::vector<std::string> arguments = {"--prompt", "for (", "-n", "1", "--logprobs", "1"};
+  const auto logprob = [&](const std::string& activations, const std::string& kv_cache) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"--activations", activations, "--kv-cache", kv_cache});
+    const json result = run_json(all);
+    EXPECT_EQ(result["activations"], activations);
+    EXPECT_EQ(result["kv_cache"], kv_cache);
+    return result["logprobs"][0]["values"][0].get<float>();
+  };
+  std::set<float> logprobs;
+  for (const char* activations : {"f32", "w4a16", "w4a8"}) {
+    for (const char* kv_cache : {"f32", "bf16", "fp8"}) {
+      logprobs.insert(logprob(activations, kv_cache));
+    }
+  }
+  EXPECT_EQ(logprobs.size(), 9u);
+}
+
 TEST(Run, JsonHasTheDocumentedForm) {
   const json& result = math_answer();
-  EXPECT_EQ(result.size(), 9u);
+  EXPECT_EQ(result.size(), 10u);
   EXPECT_EQ(result["device"], "cpu");
   EXPECT_EQ(result["activations"], "f32");
+  EXPECT_EQ(result["kv_cache"], "f32");
   EXPECT_TRUE(result["prompt_ids"].is_array());
   EXPECT_TRUE(result["ids"].is_array());
   EXPECT_NE(result["text"].get<std::string>().find("331"), std::string::npos);

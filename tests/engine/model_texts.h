@@ -40,15 +40,17 @@ struct Setup {
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
   cpu::Activations activations = cpu::Activations::kF32;
+  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
   std::string directory = kModel;  // or a copy with MTP layers
   std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
 };
 
 inline std::string setup_name(const Setup& setup) {
-  return fmt::format("drafter {}:{}, width {}, threads {}, block {}, {}",
+  return fmt::format("drafter {}:{}, width {}, threads {}, block {}, {}, KV cache {}",
                      static_cast<int>(setup.drafter.kind), setup.drafter.tokens_per_cycle,
                      setup.decode_width, setup.num_threads, setup.block_size,
-                     cpu::activations_name(setup.activations));
+                     cpu::activations_name(setup.activations),
+                     cpu::kv_cache_type_name(setup.kv_cache));
 }
 
 // Of a model with three MTP layers.
@@ -68,8 +70,10 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
-  auto executor = setup.make_executor ? setup.make_executor()
-                                      : cpu::make_cpu_executor({.activations = setup.activations});
+  auto executor =
+      setup.make_executor
+          ? setup.make_executor()
+          : cpu::make_cpu_executor({.activations = setup.activations, .kv_cache = setup.kv_cache});
   auto engine = Engine::open(*config, *checkpoint, std::move(executor),
                              cpu::cpu_limits(setup.num_threads), options, {});
   EXPECT_TRUE(engine) << engine.error().message;

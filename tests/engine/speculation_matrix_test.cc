@@ -7,6 +7,7 @@
 #include <iterator>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "engine/model_texts.h"
@@ -162,6 +163,27 @@ TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
   for (auto setup : {dflash.setup(8, 8, 2), mtp_setup(mtp.path(), 16, 1)}) {
     setup.activations = kInt8;
     check(setup, requests, expected, true);
+  }
+}
+
+TEST(SpeculationMatrix, RoundedTextsDependOnNothingElseEither) {
+  auto requests = make_requests({9}, 10);  // longer than an attention chunk
+  const TinyDrafter dflash(true);
+  const test::TinyMimoWithMtp mtp(3);
+  for (const auto& [activations, kv_cache] :
+       {std::pair(cpu::Activations::kW4a16, cpu::KvCacheType::kBf16),
+        std::pair(cpu::Activations::kW4a8, cpu::KvCacheType::kFp8)}) {
+    const auto expected =
+        reference_texts(&requests, {.activations = activations, .kv_cache = kv_cache});
+    EXPECT_NE(expected, reference_texts(&requests));
+    for (auto setup : {engine::Setup{{DrafterKind::kNone, 1}, 8, 2},
+                       engine::Setup{{DrafterKind::kSuffix, 1}, 16},
+                       engine::Setup{{DrafterKind::kReplay, 3}, 32, 2}, dflash.setup(8, 8, 2),
+                       mtp_setup(mtp.path(), 16, 1)}) {
+      setup.activations = activations;
+      setup.kv_cache = kv_cache;
+      check(setup, requests, expected, false);
+    }
   }
 }
 
