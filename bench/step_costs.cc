@@ -57,7 +57,7 @@ using OpTimes = std::array<double, program::kNumOpcodes>;
 // Runs the one task list of a program for one worker, and times each task.
 class TimingExecutor final : public program::Executor {
  public:
-  TimingExecutor(cpu::Activations activations, OpTimes* times)
+  TimingExecutor(program::Activations activations, OpTimes* times)
       : activations_(activations), times_(times) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
@@ -87,7 +87,7 @@ class TimingExecutor final : public program::Executor {
 
  private:
   cpu::Machine machine_;
-  cpu::Activations activations_;
+  program::Activations activations_;
   OpTimes* times_;
   cpu::Scratch scratch_;
 };
@@ -180,7 +180,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   const bool is_int8 = argc > 2 && std::string_view(argv[2]) == "int8";
-  const auto activations = is_int8 ? cpu::Activations::kInt8 : cpu::Activations::kF32;
+  const auto activations = is_int8 ? program::Activations::kInt8 : program::Activations::kF32;
   const auto position = static_cast<uint32_t>(argc > 3 ? std::atoi(argv[3]) : 256);
   const auto num_threads = static_cast<uint32_t>(argc > 4 ? std::atoi(argv[4]) : 1);
   apps::ModelOptions options;

@@ -40,9 +40,10 @@ Result<Mode> parse_mode(const std::string& text) {
   const size_t colon = std::min(text.find(':'), text.size());
   const std::string activations = text.substr(0, colon);
   const std::string kv_cache = colon == text.size() ? "f32" : text.substr(colon + 1);
-  for (const auto a : cpu::kAllActivations) {
-    for (const auto k : cpu::kAllKvCacheTypes) {
-      if (cpu::activations_name(a) != activations || cpu::kv_cache_type_name(k) != kv_cache) {
+  for (const auto a : program::kAllActivations) {
+    for (const auto k : program::kAllKvCacheTypes) {
+      if (program::activations_name(a) != activations ||
+          program::kv_cache_type_name(k) != kv_cache) {
         continue;
       }
       return Mode{a, k};
@@ -186,9 +187,9 @@ void print_table(const std::vector<Mode>& modes, const std::vector<Statistics>& 
     const Statistics& s = all[i];
     fmt::print(
         "{:<7} {:<5} {:>10.3e} {:>10.3e} {:>10.3e} {:>7.3f} % {:>10.6f} {:>10.2e} +-{:>8.1e}\n",
-        cpu::activations_name(modes[i].activations), cpu::kv_cache_type_name(modes[i].kv_cache),
-        s.kl_mean, s.kl_999, s.kl_max, 100 * s.agreement, s.nll_mean, s.nll_change,
-        s.nll_change_error);
+        program::activations_name(modes[i].activations),
+        program::kv_cache_type_name(modes[i].kv_cache), s.kl_mean, s.kl_999, s.kl_max,
+        100 * s.agreement, s.nll_mean, s.nll_change, s.nll_change_error);
   }
 }
 
@@ -197,8 +198,8 @@ ordered_json result_json(const Options& options, const std::vector<Mode>& modes,
   ordered_json results = ordered_json::array();
   for (size_t i = 0; i < modes.size(); ++i) {
     const Statistics& s = all[i];
-    results.push_back({{"activations", cpu::activations_name(modes[i].activations)},
-                       {"kv_cache", cpu::kv_cache_type_name(modes[i].kv_cache)},
+    results.push_back({{"activations", program::activations_name(modes[i].activations)},
+                       {"kv_cache", program::kv_cache_type_name(modes[i].kv_cache)},
                        {"kl_mean", s.kl_mean},
                        {"kl_999", s.kl_999},
                        {"kl_max", s.kl_max},

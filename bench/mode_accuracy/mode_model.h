@@ -9,14 +9,14 @@
 
 #include "apps/loaded_model.h"
 #include "base/result.h"
-#include "cpu/activations.h"
 #include "engine/engine.h"
+#include "program/arithmetic.h"
 
 namespace ultraspeed {
 
 struct Mode {
-  cpu::Activations activations = cpu::Activations::kF32;
-  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
+  program::Activations activations = program::Activations::kF32;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
 };
 
 class LogitsExecutor;

@@ -136,8 +136,8 @@ std::string bench_json(const BenchReport& report) {
                              {"max_tokens", report.max_tokens},
                              {"temperature", report.temperature},
                              {"acceptance", acceptance_name(report.acceptance)},
-                             {"activations", cpu::activations_name(report.activations)},
-                             {"kv_cache", cpu::kv_cache_type_name(report.kv_cache)},
+                             {"activations", program::activations_name(report.activations)},
+                             {"kv_cache", program::kv_cache_type_name(report.kv_cache)},
                              {"repeat", report.results.front().passes.size()},
                              {"results", std::move(results)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/bench_decode.h"
-#include "cpu/activations.h"
+#include "program/arithmetic.h"
 
 namespace ultraspeed::apps {
 
@@ -45,8 +45,8 @@ struct BenchReport {
   uint32_t max_tokens = 0;
   float temperature = 0;
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
-  cpu::Activations activations = cpu::Activations::kF32;
-  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
+  program::Activations activations = program::Activations::kF32;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
   std::vector<BenchPrompt> prompts;
   std::vector<BenchResult> results;  // by streams, then block, then drafter
 

@@ -186,8 +186,8 @@ BenchReport report_of_two() {
                      .max_tokens = 64,
                      .temperature = 0,
                      .acceptance = engine::Acceptance::kKeyed,
-                     .activations = cpu::Activations::kF32,
-                     .kv_cache = cpu::KvCacheType::kF32,
+                     .activations = program::Activations::kF32,
+                     .kv_cache = program::KvCacheType::kF32,
                      .prompts = prompts_of(1),
                      .results = {}};
   // The machine was half as fast in the second repeat.

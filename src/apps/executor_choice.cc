@@ -33,7 +33,7 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options) {
   // All ranks share it.
   limits.num_workers = std::max(limits.num_workers / options.ranks, 1U);
   limits.memory_bytes /= options.ranks;
-  return ChosenExecutor{cuda::make_graph_executor(), std::move(limits)};
+  return ChosenExecutor{cuda::make_graph_executor(options.activations), std::move(limits)};
 }
 #else
 constexpr bool kHasGpuCode = false;
@@ -47,10 +47,10 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
 
 }  // namespace
 
-std::string mode_text(cpu::Activations activations, cpu::KvCacheType kv_cache) {
-  const std::string text = fmt::format("{} activations", cpu::activations_name(activations));
-  if (kv_cache == cpu::KvCacheType::kF32) return text;
-  return text + fmt::format(", {} KV cache", cpu::kv_cache_type_name(kv_cache));
+std::string mode_text(program::Activations activations, program::KvCacheType kv_cache) {
+  const std::string text = fmt::format("{} activations", program::activations_name(activations));
+  if (kv_cache == program::KvCacheType::kF32) return text;
+  return text + fmt::format(", {} KV cache", program::kv_cache_type_name(kv_cache));
 }
 
 uint32_t default_threads() {
@@ -63,18 +63,18 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options) {
 }
 
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
-  const bool is_f32 =
-      options.activations == cpu::Activations::kF32 && options.kv_cache == cpu::KvCacheType::kF32;
+  const bool gpu_has_mode = options.activations != program::Activations::kInt8 &&
+                            options.kv_cache == program::KvCacheType::kF32;
   if (options.kind == ExecutorKind::kGraph) {
-    if (is_f32) return gpu_executor(options);
+    if (gpu_has_mode) return gpu_executor(options);
     return make_error(ErrorCode::kInvalidArgument,
-                      "--executor graph computes in f32; --activations {} --kv-cache {} needs "
-                      "--executor cpu",
-                      cpu::activations_name(options.activations),
-                      cpu::kv_cache_type_name(options.kv_cache));
+                      "--executor graph has f32, w4a16 and w4a8 activations and an f32 KV cache; "
+                      "--activations {} --kv-cache {} needs --executor cpu",
+                      program::activations_name(options.activations),
+                      program::kv_cache_type_name(options.kv_cache));
   }
   const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;
-  if (!wants_gpu || !kHasGpuCode || !is_f32) return cpu_executor(options);
+  if (!wants_gpu || !kHasGpuCode || !gpu_has_mode) return cpu_executor(options);
   auto gpu = gpu_executor(options);
   if (gpu) return gpu;
   warn(gpu.error().message + "; running on the processor");

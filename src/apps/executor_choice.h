@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "cpu/activations.h"
+#include "program/arithmetic.h"
 #include "program/executor.h"
 
 namespace ultraspeed::apps {
@@ -25,12 +25,12 @@ struct ExecutorOptions {
   uint32_t threads = 0;  // of the processor, all ranks; 0: one per processor
   bool pin_threads = false;
   uint32_t ranks = 1;
-  cpu::Activations activations = cpu::Activations::kF32;
-  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
+  program::Activations activations = program::Activations::kF32;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
 };
 
 // "f32 activations", "w4a8 activations, fp8 KV cache".
-std::string mode_text(cpu::Activations activations, cpu::KvCacheType kv_cache);
+std::string mode_text(program::Activations activations, program::KvCacheType kv_cache);
 
 inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor
 

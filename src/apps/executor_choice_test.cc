@@ -12,10 +12,10 @@ TEST(ExecutorChoice, ModelsThatCachesHoldStayOnTheProcessor) {
   EXPECT_EQ(chosen->limits.num_workers, 2u);
 }
 
-TEST(ExecutorChoice, AGpuComputesInF32Alone) {
+TEST(ExecutorChoice, AGpuRefusesModesThatItDoesNotHave) {
   for (const auto& options :
-       {ExecutorOptions{.kind = ExecutorKind::kGraph, .activations = cpu::Activations::kW4a8},
-        ExecutorOptions{.kind = ExecutorKind::kGraph, .kv_cache = cpu::KvCacheType::kFp8}}) {
+       {ExecutorOptions{.kind = ExecutorKind::kGraph, .activations = program::Activations::kInt8},
+        ExecutorOptions{.kind = ExecutorKind::kGraph, .kv_cache = program::KvCacheType::kFp8}}) {
     const auto chosen = choose_executor(options, 1 << 20);
     ASSERT_FALSE(chosen);
     EXPECT_EQ(chosen.error().code, ErrorCode::kInvalidArgument);
@@ -25,14 +25,14 @@ TEST(ExecutorChoice, AGpuComputesInF32Alone) {
 
 // Where auto would want a GPU, too.
 TEST(ExecutorChoice, OtherModesRunOnTheProcessor) {
-  const auto chosen = choose_executor({.kv_cache = cpu::KvCacheType::kBf16}, uint64_t{1} << 40);
+  const auto chosen = choose_executor({.kv_cache = program::KvCacheType::kBf16}, uint64_t{1} << 40);
   ASSERT_TRUE(chosen) << chosen.error().message;
   EXPECT_EQ(chosen->limits.name, kProcessor);
 }
 
 TEST(ModeText, NamesACacheThatIsRounded) {
-  EXPECT_EQ(mode_text(cpu::Activations::kF32, cpu::KvCacheType::kF32), "f32 activations");
-  EXPECT_EQ(mode_text(cpu::Activations::kW4a8, cpu::KvCacheType::kFp8),
+  EXPECT_EQ(mode_text(program::Activations::kF32, program::KvCacheType::kF32), "f32 activations");
+  EXPECT_EQ(mode_text(program::Activations::kW4a8, program::KvCacheType::kFp8),
             "w4a8 activations, fp8 KV cache");
 }
 

@@ -89,11 +89,11 @@ void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
   add_named_option(app, "--activations",
                    "Inputs of matrix products: f32, exact; int8, faster and approximate; w4a16 or "
                    "w4a8, as a GPU rounds them (default: f32)",
-                   cpu::kAllActivations, cpu::activations_name, &executor->activations)
+                   program::kAllActivations, program::activations_name, &executor->activations)
       ->envname("ULTRASPEED_ACTIVATIONS");
   add_named_option(app, "--kv-cache",
                    "Keys and values: f32, or rounded to bf16 or fp8 (default: f32)",
-                   cpu::kAllKvCacheTypes, cpu::kv_cache_type_name, &executor->kv_cache)
+                   program::kAllKvCacheTypes, program::kv_cache_type_name, &executor->kv_cache)
       ->envname("ULTRASPEED_KV_CACHE");
 }
 

@@ -73,8 +73,8 @@ std::string result_json(const GenerationRequest& request, const GenerationResult
         {"decode_ms", result.times.decode_ms},
         {"tokens_per_second", result.tokens_per_second()}}},
       {"device", device},
-      {"activations", cpu::activations_name(executor.activations)},
-      {"kv_cache", cpu::kv_cache_type_name(executor.kv_cache)},
+      {"activations", program::activations_name(executor.activations)},
+      {"kv_cache", program::kv_cache_type_name(executor.kv_cache)},
       {"speculation", speculation_json(result, drafter)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }

@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <memory>
 
-#include "cpu/activations.h"
+#include "program/arithmetic.h"
 #include "program/executor.h"
 
 namespace ultraspeed::cpu {
+
+using program::Activations;
+using program::KvCacheType;
 
 struct CpuOptions {
   // A wait that lasts longer is a fault: the step fails with a record of who waited for what.

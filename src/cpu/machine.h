@@ -13,10 +13,10 @@
 
 #include "base/large_memory.h"
 #include "base/result.h"
-#include "cpu/activations.h"
 #include "cpu/aligned.h"
 #include "cpu/int8_block.h"
 #include "cpu/rounding.h"
+#include "program/arithmetic.h"
 #include "program/executor.h"
 #include "program/route_table.h"
 

@@ -48,22 +48,6 @@ float round_to_bf16(float value) {
 
 }  // namespace
 
-Rounding input_rounding(Activations activations, tensor::WeightFormat format) {
-  const bool is_w4a8 = activations == Activations::kW4a8;
-  if (!is_w4a8 && activations != Activations::kW4a16) return Rounding::kNone;
-  switch (format) {
-    case tensor::WeightFormat::kF32:
-      return Rounding::kNone;
-    case tensor::WeightFormat::kBf16:
-      return Rounding::kBf16Pair;
-    case tensor::WeightFormat::kFp8Block128:
-      return Rounding::kF16;
-    case tensor::WeightFormat::kMxfp4:
-      return is_w4a8 ? Rounding::kE4m3 : Rounding::kF16;
-  }
-  return Rounding::kNone;
-}
-
 void round_input(Rounding rounding, const float* x, uint32_t count, float* out) {
   switch (rounding) {
     case Rounding::kNone:

@@ -4,21 +4,13 @@
 
 #include <cstdint>
 
-#include "cpu/activations.h"
-#include "tensor/weight_format.h"
+#include "program/arithmetic.h"
 
 namespace ultraspeed::cpu {
 
-// What the input of a product is rounded to.
-enum class Rounding : uint8_t {
-  kNone,
-  kE4m3,      // e4m3, a power-of-two scale for each 32 columns
-  kF16,       // binary16, a power-of-two scale for each 128 columns
-  kBf16Pair,  // bf16(v) + bf16(v - bf16(v))
-};
-
-// The rounding of inputs of matrices with this format.
-Rounding input_rounding(Activations activations, tensor::WeightFormat format);
+using program::Activations;
+using program::KvCacheType;
+using program::Rounding;
 
 // out[i] = x[i] rounded, for one input of `count` columns; its last block may be shorter. A block
 // with a NaN or an infinity becomes NaN. out may be x.

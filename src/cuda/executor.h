@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "base/result.h"
-#include "cuda/arithmetic.h"
+#include "program/arithmetic.h"
 #include "program/executor.h"
 
 namespace ultraspeed::cuda {
@@ -15,6 +15,7 @@ namespace ultraspeed::cuda {
 // is not of compute capability 9.0; both say what is needed and what there is.
 Result<program::DeviceLimits> device_limits(int index);
 
-std::unique_ptr<program::Executor> make_graph_executor(Arithmetic arithmetic = Arithmetic::kF32);
+std::unique_ptr<program::Executor> make_graph_executor(
+    program::Activations activations = program::Activations::kF32);
 
 }  // namespace ultraspeed::cuda

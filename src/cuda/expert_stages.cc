@@ -35,7 +35,9 @@ Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program
     gate_up = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
     if (gate_up != nullptr) break;
   }
-  if (gate_up == nullptr) return stages;
+  if (gate_up == nullptr || machine.form(gate_up->weight) != WeightForm::kGateUpPages) {
+    return stages;
+  }
   for (uint32_t first = 0; first < of.width; first += kMaxGroup) {
     US_TRY(stages.add_group(first, *gate_up, step));
   }
@@ -62,8 +64,7 @@ Status ExpertStages::add_group(uint32_t first_column, const program::ExpertGateU
 }
 
 float* ExpertStages::buffer(program::BufferId id) const {
-  return machine_->view().ranks[0].arena +
-         machine_->programs()[program_].buffers[id].offset_bytes / sizeof(float);
+  return machine_->buffer(0, program_, id);
 }
 
 ExpertLaunch ExpertStages::with_route(const Group& group, program::BufferId route,
@@ -78,15 +79,13 @@ cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
                                  cudaStream_t stream) const {
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
-    const std::span<const Weight> weights = machine_->weights(0);
-    const auto* norm = op.norm.weight == program::kNoId
-                           ? nullptr
-                           : reinterpret_cast<const float*>(weights[op.norm.weight].data);
-    cudaError_t error = launch_quantize(
-        launch, {buffer(op.hidden), norm, op.norm.epsilon, group.input.data()}, stream);
+    cudaError_t error = launch_quantize(launch,
+                                        {buffer(op.hidden), machine_->vector(0, op.norm.weight),
+                                         op.norm.epsilon, group.input.data()},
+                                        stream);
     if (error != cudaSuccess) return error;
     error = launch_expert_gate_up(launch,
-                                  {weights[op.weight].data, group.input.data(),
+                                  {machine_->weight(0, op.weight).data, group.input.data(),
                                    group.activation.data(), buffer(op.activation)},
                                   stream);
     if (error != cudaSuccess) return error;
@@ -99,7 +98,7 @@ cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, cudaStre
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
     const cudaError_t error = launch_expert_down(
         launch,
-        {machine_->weights(0)[op.weight].data, group.activation.data(), buffer(op.partials), 0},
+        {machine_->weight(0, op.weight).data, group.activation.data(), buffer(op.partials), 0},
         stream);
     if (error != cudaSuccess) return error;
   }

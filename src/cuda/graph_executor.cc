@@ -6,9 +6,8 @@
 #include "base/check.h"
 #include "cuda/device.h"
 #include "cuda/executor.h"
-#include "cuda/expert_stages.h"
 #include "cuda/machine.h"
-#include "cuda/ops/stage.h"
+#include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
 #include "program/step_check.h"
 
@@ -19,7 +18,7 @@ namespace {
 struct Recorded {
   GraphExec graph;
   Event begin, draft_end, heads_begin, end;
-  std::optional<ExpertStages> experts;  // in w4a8
+  std::optional<StageLauncher> launcher;
   bool has_draft = false, has_heads = false;
   uint32_t vocab_size = 0;
 };
@@ -44,13 +43,13 @@ uint32_t vocab_size_of(const program::Program& program) {
 
 class GraphExecutor final : public program::Executor {
  public:
-  explicit GraphExecutor(Arithmetic arithmetic) : arithmetic_(arithmetic) {}
+  explicit GraphExecutor(program::Activations activations) : activations_(activations) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     US_ASSIGN(stream_, make_stream());
     US_ASSIGN(step_, StepImage::make());
-    US_TRY(machine_.load(std::move(programs), limits, read_weight, arithmetic_));
+    US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_));
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
       US_ASSIGN(Recorded recorded, record(i));
       recorded_.push_back(std::move(recorded));
@@ -59,7 +58,7 @@ class GraphExecutor final : public program::Executor {
   }
 
   uint64_t weight_bytes(const program::Program& program) const override {
-    return cuda::weight_bytes(program, arithmetic_);
+    return cuda::weight_bytes(program, activations_);
   }
 
   Status run(uint32_t index, const program::StepInput& input,
@@ -91,9 +90,8 @@ class GraphExecutor final : public program::Executor {
     const program::Program& program = machine_.programs()[index];
     Recorded recorded;
     recorded.vocab_size = vocab_size_of(program);
-    if (arithmetic_ == Arithmetic::kW4a8) {
-      US_ASSIGN(recorded.experts, ExpertStages::make(machine_, index, step_->device_view()));
-    }
+    US_ASSIGN(recorded.launcher,
+              StageLauncher::make(machine_, index, activations_, step_->device_view()));
     for (Event* event :
          {&recorded.begin, &recorded.draft_end, &recorded.heads_begin, &recorded.end}) {
       US_ASSIGN(*event, make_event());
@@ -132,24 +130,12 @@ class GraphExecutor final : public program::Executor {
       launch.num_tasks = memory.first_task[i + 1] - memory.first_task[i];
       launch.follows_stage = i > 0 && !begins_heads(stage) && !ends_draft(program.stages[i - 1]);
       if (begins_heads(stage)) US_TRY(mark(recorded.heads_begin));
-      const cudaError_t error = launch_one(stage.operands, launch, recorded.experts);
+      const cudaError_t error = recorded.launcher->launch(stage.operands, launch);
       US_TRY(cuda_status(error, fmt::format("recording stage '{}'", stage.name)));
       if (ends_draft(stage)) US_TRY(mark(recorded.draft_end));
     }
     if (recorded.has_heads) US_TRY(mark(recorded.end));
     return {};
-  }
-
-  static cudaError_t launch_one(const program::Operands& operands, const StageLaunch& launch,
-                                const std::optional<ExpertStages>& experts) {
-    return std::visit(
-        [&](const auto& op) {
-          if constexpr (requires { experts->launch(op, launch.stream); }) {
-            if (experts) return experts->launch(op, launch.stream);
-          }
-          return launch_stage(op, launch);
-        },
-        operands);
   }
 
   // A node of the graph that records the time.
@@ -172,7 +158,7 @@ class GraphExecutor final : public program::Executor {
     return milliseconds / 1000;
   }
 
-  Arithmetic arithmetic_;
+  program::Activations activations_;
   Machine machine_;
   Stream stream_;
   std::optional<StepImage> step_;
@@ -181,8 +167,8 @@ class GraphExecutor final : public program::Executor {
 
 }  // namespace
 
-std::unique_ptr<program::Executor> make_graph_executor(Arithmetic arithmetic) {
-  return std::make_unique<GraphExecutor>(arithmetic);
+std::unique_ptr<program::Executor> make_graph_executor(program::Activations activations) {
+  return std::make_unique<GraphExecutor>(activations);
 }
 
 Result<program::DeviceLimits> device_limits(int index) {

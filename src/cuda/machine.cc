@@ -1,11 +1,13 @@
 #include "cuda/machine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <variant>
 
 #include "base/check.h"
+#include "cuda/scratch.h"
 #include "program/step_check.h"
 
 namespace ultraspeed::cuda {
@@ -45,13 +47,12 @@ Status check_limits(const Program& program) {
 
 }  // namespace
 
-uint64_t weight_bytes(const Program& program, Arithmetic arithmetic) {
-  const auto forms = weight_forms(program, arithmetic);
-  return weight_bytes(program, forms ? *forms : *weight_forms(program, Arithmetic::kF32));
+uint64_t weight_bytes(const Program& program, program::Activations activations) {
+  return weight_bytes(program, weight_forms(program, activations));
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight, Arithmetic arithmetic) {
+                     const program::WeightReader& read_weight, program::Activations activations) {
   US_CHECK(!programs.empty() && ranks_.empty());
   programs_ = std::move(programs);
   limits_ = limits;
@@ -62,7 +63,8 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
              first.name);
     US_TRY(check_limits(program));
   }
-  US_ASSIGN(forms_, weight_forms(first, arithmetic));
+  activations_ = activations;
+  forms_ = weight_forms(first, activations);
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;
   view_.kv_page_positions = first.kv_page_positions;
@@ -75,7 +77,11 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
 Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weight) {
   RankMemory& memory = ranks_[rank];
   uint64_t arena_bytes = 0;
-  for (const Program& program : programs_) arena_bytes = std::max(arena_bytes, program.arena_bytes);
+  for (const Program& program : programs_) {
+    const auto scratch = scratch_floats(program, activations_);
+    const uint64_t floats = std::accumulate(scratch.begin(), scratch.end(), uint64_t{0});
+    arena_bytes = std::max(arena_bytes, program.arena_bytes + floats * sizeof(float));
+  }
   US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes));
   US_TRY(load_weights(rank, read_weight));
   US_TRY(make_caches(rank));
@@ -134,9 +140,13 @@ Status Machine::make_caches(uint32_t rank) {
 
 Status Machine::load_program(const Program& program) {
   ProgramMemory memory;
-  std::vector<uint64_t> offsets;
   for (const program::BufferDecl& buffer : program.buffers) {
-    offsets.push_back(buffer.offset_bytes / sizeof(float));
+    memory.offsets.push_back(buffer.offset_bytes / sizeof(float));
+  }
+  uint64_t scratch = program.arena_bytes / sizeof(float);
+  for (const uint64_t floats : scratch_floats(program, activations_)) {
+    memory.offsets.push_back(scratch);
+    scratch += floats;
   }
   std::vector<std::vector<RankTask>> by_stage(program.stages.size());
   for (uint32_t list = 0; list < program.lists.size(); ++list) {
@@ -150,7 +160,7 @@ Status Machine::load_program(const Program& program) {
     tasks.insert(tasks.end(), of_stage.begin(), of_stage.end());
   }
   memory.first_task.push_back(static_cast<uint32_t>(tasks.size()));
-  US_ASSIGN(memory.buffer_offsets, to_device(std::span<const uint64_t>(offsets), "buffers"));
+  US_ASSIGN(memory.buffer_offsets, to_device(std::span<const uint64_t>(memory.offsets), "buffers"));
   US_ASSIGN(memory.tasks, to_device(std::span<const RankTask>(tasks), "tasks"));
   program_memory_.push_back(std::move(memory));
   return {};

@@ -18,28 +18,37 @@ namespace ultraspeed::cuda {
 
 // What of a program lies in device memory.
 struct ProgramMemory {
-  DeviceMemory buffer_offsets;       // u64 [buffers], in floats
+  std::vector<uint64_t> offsets;     // [BufferId], in floats, scratch (scratch.h) included
+  DeviceMemory buffer_offsets;       // the same
   DeviceMemory tasks;                // RankTask, stage after stage
   std::vector<uint32_t> first_task;  // [stages + 1]
 };
 
-// Bytes that load() allocates for the weights of one rank. Arithmetic that has no kernels for them
-// counts as kF32: load() refuses it.
-uint64_t weight_bytes(const program::Program& program, Arithmetic arithmetic);
+// Bytes that load() allocates for the weights of one rank.
+uint64_t weight_bytes(const program::Program& program, program::Activations activations);
 
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
-  // Errors: kUnsupported for what the kernels have no room or no form for, before any allocation.
+  // Errors: kUnsupported for what the kernels have no room for, before any allocation.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight, Arithmetic arithmetic);
+              const program::WeightReader& read_weight, program::Activations activations);
 
   const std::vector<program::Program>& programs() const { return programs_; }
   const program::CacheLimits& limits() const { return limits_; }
   const ProgramMemory& memory(uint32_t program) const { return program_memory_[program]; }
   const MachineView& view() const { return view_; }
-  // The table of a rank, with device pointers.
-  std::span<const Weight> weights(uint32_t rank) const { return ranks_[rank].weight_list; }
+  // A matrix, a vector (nullptr for kNoId) and a buffer of a program in device memory.
+  const Weight& weight(uint32_t rank, program::WeightId id) const {
+    return ranks_[rank].weight_list[id];
+  }
+  WeightForm form(program::WeightId id) const { return forms_[id]; }
+  const float* vector(uint32_t rank, program::WeightId id) const {
+    return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(weight(rank, id).data);
+  }
+  float* buffer(uint32_t rank, uint32_t program, program::BufferId id) const {
+    return view_.ranks[rank].arena + program_memory_[program].offsets[id];
+  }
   // Device pointers.
   Cache cache(uint32_t rank, program::CacheId id) const {
     const RankMemory& memory = ranks_[rank];
@@ -67,6 +76,7 @@ class Machine {
 
   std::vector<program::Program> programs_;
   program::CacheLimits limits_;
+  program::Activations activations_ = program::Activations::kF32;
   std::vector<WeightForm> forms_;  // [WeightId]
   std::vector<RankMemory> ranks_;
   std::vector<ProgramMemory> program_memory_;

@@ -7,41 +7,25 @@
 #include "cuda/tile/pack_mxfp4.h"
 
 namespace ultraspeed::cuda {
-namespace {
 
 using program::Program;
-using tensor::WeightFormat;
 
-Status check_expert(const Program& program, const program::Stage& stage, program::WeightId id,
-                    uint32_t intermediate) {
-  const program::WeightDecl& decl = program.weights[id];
-  const char* limit = decl.format == WeightFormat::kMxfp4
-                          ? expert_limit(program.hidden_size, intermediate,
-                                         down_chunk_columns(program, intermediate))
-                          : "w4a8 takes MXFP4 experts";
-  if (limit == nullptr) return {};
-  return make_error(ErrorCode::kUnsupported,
-                    "the GPU cannot run '{}' of program '{}' in w4a8: {} ({} is {}, [{}, {}]); "
-                    "run it in f32",
-                    stage.name, program.name, limit, decl.name,
-                    tensor::weight_format_name(decl.format), decl.rows, decl.cols);
-}
-
-}  // namespace
-
-Result<std::vector<WeightForm>> weight_forms(const Program& program, Arithmetic arithmetic) {
+std::vector<WeightForm> weight_forms(const Program& program, program::Activations activations) {
   std::vector<WeightForm> forms(program.weights.size(), WeightForm::kCanonical);
-  if (arithmetic == Arithmetic::kF32) return forms;
-  if (program.num_ranks != 1) {
-    return make_error(ErrorCode::kUnsupported, "w4a8 runs on one rank; got {}", program.num_ranks);
-  }
+  if (activations != program::Activations::kW4a8 || program.num_ranks != 1) return forms;
+  const auto choose = [&](program::WeightId id, uint32_t intermediate, WeightForm pages) {
+    ExpertLaunch launch;
+    launch.hidden = program.hidden_size;
+    launch.intermediate = intermediate;
+    launch.chunk_columns = down_chunk_columns(program, intermediate);
+    const bool is_mxfp4 = program.weights[id].format == tensor::WeightFormat::kMxfp4;
+    if (is_mxfp4 && expert_limit(launch) == nullptr) forms[id] = pages;
+  };
   for (const program::Stage& stage : program.stages) {
     if (const auto* gate_up = std::get_if<program::ExpertGateUpOperands>(&stage.operands)) {
-      US_TRY(check_expert(program, stage, gate_up->weight, gate_up->intermediate_size));
-      forms[gate_up->weight] = WeightForm::kGateUpPages;
+      choose(gate_up->weight, gate_up->intermediate_size, WeightForm::kGateUpPages);
     } else if (const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands)) {
-      US_TRY(check_expert(program, stage, down->weight, down->intermediate_size));
-      forms[down->weight] = WeightForm::kDownPages;
+      choose(down->weight, down->intermediate_size, WeightForm::kDownPages);
     }
   }
   return forms;

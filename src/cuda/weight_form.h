@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "cuda/arithmetic.h"
+#include "program/arithmetic.h"
 #include "program/program.h"
 
 namespace ultraspeed::cuda {
@@ -18,9 +18,10 @@ enum class WeightForm : uint8_t {
   kDownPages,
 };
 
-// [WeightId]. Errors: kUnsupported for experts that the arithmetic has no kernels for, by name.
-Result<std::vector<WeightForm>> weight_forms(const program::Program& program,
-                                             Arithmetic arithmetic);
+// [WeightId]. Pages where a mode has kernels that take codes of this shape; what has none is
+// rounded and multiplied in binary32 (rounded_stages.h).
+std::vector<WeightForm> weight_forms(const program::Program& program,
+                                     program::Activations activations);
 
 // Columns of a K-chunk of this rank's down.
 inline uint32_t down_chunk_columns(const program::Program& program, uint32_t intermediate) {

@@ -13,6 +13,7 @@
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
 #include "cuda/machine.h"
+#include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
 #include "program/access.h"
 #include "program/route_table.h"
@@ -36,15 +37,21 @@ struct Region {
 
 class DifferentialExecutor final : public program::Executor {
  public:
-  explicit DifferentialExecutor(DifferenceReport* report) : report_(report) {}
+  DifferentialExecutor(DifferenceReport* report, program::Activations activations)
+      : report_(report), activations_(activations) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     US_ASSIGN(stream_, cuda::make_stream());
     US_ASSIGN(cuda::StepImage step, cuda::StepImage::make());
     step_ = std::make_unique<cuda::StepImage>(std::move(step));
-    US_TRY(gpu_.load(programs, limits, read_weight, cuda::Arithmetic::kF32));
-    return cpu_.load(std::move(programs), limits, read_weight);
+    US_TRY(gpu_.load(programs, limits, read_weight, activations_));
+    for (uint32_t i = 0; i < programs.size(); ++i) {
+      US_ASSIGN(cuda::StageLauncher launcher,
+                cuda::StageLauncher::make(gpu_, i, activations_, step_->device_view()));
+      launchers_.push_back(std::move(launcher));
+    }
+    return cpu_.load(std::move(programs), limits, read_weight, activations_);
   }
 
   Status run(uint32_t index, const program::StepInput& input,
@@ -142,9 +149,9 @@ class DifferentialExecutor final : public program::Executor {
     launch.tasks = memory.tasks.as<const cuda::RankTask>() + memory.first_task[stage];
     launch.num_tasks = memory.first_task[stage + 1] - memory.first_task[stage];
     launch.stream = stream_.get();
-    const auto start = [&](const auto& operands) { return cuda::launch_stage(operands, launch); };
     const std::string& name = program_->stages[stage].name;
-    US_TRY(cuda::cuda_status(std::visit(start, program_->stages[stage].operands), name));
+    US_TRY(cuda::cuda_status(launchers_[index].launch(program_->stages[stage].operands, launch),
+                             name));
     return cuda::cuda_status(cudaStreamSynchronize(stream_.get()), name);
   }
 
@@ -247,6 +254,8 @@ class DifferentialExecutor final : public program::Executor {
   }
 
   DifferenceReport* report_;
+  program::Activations activations_;
+  std::vector<cuda::StageLauncher> launchers_;  // [program]
   cpu::Machine cpu_;
   cpu::Scratch scratch_;
   cuda::Machine gpu_;
@@ -271,8 +280,9 @@ std::string DifferenceReport::table() const {
   return text;
 }
 
-std::unique_ptr<program::Executor> make_differential_executor(DifferenceReport* report) {
-  return std::make_unique<DifferentialExecutor>(report);
+std::unique_ptr<program::Executor> make_differential_executor(DifferenceReport* report,
+                                                              program::Activations activations) {
+  return std::make_unique<DifferentialExecutor>(report, activations);
 }
 
 }  // namespace ultraspeed::test

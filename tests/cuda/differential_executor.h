@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "program/arithmetic.h"
 #include "program/executor.h"
 #include "program/opcode.h"
 
@@ -29,7 +30,8 @@ struct DifferenceReport {
   std::string table() const;
 };
 
-// `report` outlives the executor, whose outputs are the CPU's.
-std::unique_ptr<program::Executor> make_differential_executor(DifferenceReport* report);
+// Both in one mode. `report` outlives the executor, whose outputs are the CPU's.
+std::unique_ptr<program::Executor> make_differential_executor(
+    DifferenceReport* report, program::Activations activations = program::Activations::kF32);
 
 }  // namespace ultraspeed::test

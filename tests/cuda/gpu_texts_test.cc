@@ -14,9 +14,9 @@ namespace {
 
 constexpr uint32_t kWorkers = 132;
 
-Setup on_gpu(Setup setup, cuda::Arithmetic arithmetic = cuda::Arithmetic::kF32) {
+Setup on_gpu(Setup setup, program::Activations activations = program::Activations::kF32) {
   setup.num_threads = kWorkers;
-  setup.make_executor = [arithmetic] { return cuda::make_graph_executor(arithmetic); };
+  setup.make_executor = [activations] { return cuda::make_graph_executor(activations); };
   return setup;
 }
 
@@ -25,10 +25,14 @@ class GpuTexts : public testing::Test {
   void SetUp() override { US_NEEDS_GPU(); }
 };
 
-class GpuTextsIn : public GpuTexts, public testing::WithParamInterface<cuda::Arithmetic> {};
+class GpuTextsIn : public GpuTexts, public testing::WithParamInterface<program::Activations> {};
 
-INSTANTIATE_TEST_SUITE_P(Arithmetic, GpuTextsIn,
-                         testing::Values(cuda::Arithmetic::kF32, cuda::Arithmetic::kW4a8));
+INSTANTIATE_TEST_SUITE_P(Modes, GpuTextsIn,
+                         testing::Values(program::Activations::kF32, program::Activations::kW4a16,
+                                         program::Activations::kW4a8),
+                         [](const auto& mode) {
+                           return std::string(program::activations_name(mode.param));
+                         });
 
 TEST_P(GpuTextsIn, AreTheSameWithEveryDrafterWidthAndCompany) {
   auto requests = make_requests({0, 4, 8}, 40);

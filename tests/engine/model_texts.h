@@ -39,8 +39,8 @@ struct Setup {
   uint32_t num_threads = 1;
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;
-  cpu::Activations activations = cpu::Activations::kF32;
-  cpu::KvCacheType kv_cache = cpu::KvCacheType::kF32;
+  program::Activations activations = program::Activations::kF32;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
   std::string directory = kModel;  // or a copy with MTP layers
   std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
 };
@@ -49,8 +49,8 @@ inline std::string setup_name(const Setup& setup) {
   return fmt::format("drafter {}:{}, width {}, threads {}, block {}, {}, KV cache {}",
                      static_cast<int>(setup.drafter.kind), setup.drafter.tokens_per_cycle,
                      setup.decode_width, setup.num_threads, setup.block_size,
-                     cpu::activations_name(setup.activations),
-                     cpu::kv_cache_type_name(setup.kv_cache));
+                     program::activations_name(setup.activations),
+                     program::kv_cache_type_name(setup.kv_cache));
 }
 
 // Of a model with three MTP layers.

@@ -147,7 +147,7 @@ TEST(SpeculationMatrix, GeneratedPrompts) {
 
 TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
   auto requests = make_requests({0, 4}, 10);
-  constexpr auto kInt8 = cpu::Activations::kInt8;
+  constexpr auto kInt8 = program::Activations::kInt8;
   const auto expected = reference_texts(&requests, {.activations = kInt8});
   for (const DrafterOptions& drafter : all_drafters()) {
     const uint32_t length = drafter.tokens_per_cycle;  // 1 of all but replay
@@ -171,8 +171,8 @@ TEST(SpeculationMatrix, RoundedTextsDependOnNothingElseEither) {
   const TinyDrafter dflash(true);
   const test::TinyMimoWithMtp mtp(3);
   for (const auto& [activations, kv_cache] :
-       {std::pair(cpu::Activations::kW4a16, cpu::KvCacheType::kBf16),
-        std::pair(cpu::Activations::kW4a8, cpu::KvCacheType::kFp8)}) {
+       {std::pair(program::Activations::kW4a16, program::KvCacheType::kBf16),
+        std::pair(program::Activations::kW4a8, program::KvCacheType::kFp8)}) {
     const auto expected =
         reference_texts(&requests, {.activations = activations, .kv_cache = kv_cache});
     EXPECT_NE(expected, reference_texts(&requests));

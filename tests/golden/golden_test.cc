@@ -31,7 +31,7 @@ TEST(Golden, TinyMimoEqualsTransformers) {
 // The cases' greedy texts from one engine, free-running, all in company: prefill chunks and packed
 // decode steps take turns.
 std::map<std::string, std::vector<int32_t>> engine_texts(const std::vector<GoldenCase>& cases,
-                                                         cpu::Activations activations) {
+                                                         program::Activations activations) {
   const auto config = model::ModelConfig::load(kTinyMimo);
   const auto checkpoint = model::Checkpoint::open(kTinyMimo);
   US_CHECK(config && checkpoint);
@@ -66,7 +66,7 @@ std::map<std::string, std::vector<int32_t>> engine_texts(const std::vector<Golde
 
 TEST(Golden, TheEngineWritesTheGoldenTexts) {
   const std::vector<GoldenCase> cases = tiny_mimo_cases();
-  const auto texts = engine_texts(cases, cpu::Activations::kF32);
+  const auto texts = engine_texts(cases, program::Activations::kF32);
   ASSERT_EQ(texts.size(), cases.size());
   for (const GoldenCase& golden : cases) {
     EXPECT_EQ(texts.at(golden.name), golden.greedy_ids) << golden.name;
@@ -78,7 +78,7 @@ TEST(Golden, TheEngineWritesTheGoldenTexts) {
 TEST(Golden, Int8TextsAreGoldenUpToANearTie) {
   constexpr float kNearTie = 0.005F;
   const std::vector<GoldenCase> cases = tiny_mimo_cases();
-  const auto texts = engine_texts(cases, cpu::Activations::kInt8);
+  const auto texts = engine_texts(cases, program::Activations::kInt8);
   size_t num_near_ties = 0;
   for (const GoldenCase& golden : cases) {
     const auto tie = std::find_if(golden.top.begin(), golden.top.end(), [](const TopLogits& top) {

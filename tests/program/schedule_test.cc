@@ -65,8 +65,8 @@ TEST_F(ScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
 }
 
 struct RoundedMode {
-  cpu::Activations activations;
-  cpu::KvCacheType kv_cache;
+  program::Activations activations;
+  program::KvCacheType kv_cache;
 };
 
 class RoundedModeTest : public ScheduleTest, public testing::WithParamInterface<RoundedMode> {
@@ -105,9 +105,9 @@ TEST_P(RoundedModeTest, GivesTheSameBitsForWidthsWorkersRanksAndOrders) {
 
 INSTANTIATE_TEST_SUITE_P(
     Modes, RoundedModeTest,
-    testing::Values(RoundedMode{cpu::Activations::kInt8, cpu::KvCacheType::kF32},
-                    RoundedMode{cpu::Activations::kW4a16, cpu::KvCacheType::kBf16},
-                    RoundedMode{cpu::Activations::kW4a8, cpu::KvCacheType::kFp8}));
+    testing::Values(RoundedMode{program::Activations::kInt8, program::KvCacheType::kF32},
+                    RoundedMode{program::Activations::kW4a16, program::KvCacheType::kBf16},
+                    RoundedMode{program::Activations::kW4a8, program::KvCacheType::kFp8}));
 
 // Ranks x workers of the shuffled runs; 5 workers split full attention and merge.
 struct Shape {

@@ -129,27 +129,29 @@ cudaError_t for_ranks(uint32_t hidden, const Call& call) {
 
 }  // namespace
 
-const char* expert_limit(uint32_t hidden, uint32_t intermediate, uint32_t chunk_columns) {
-  const uint32_t ranks = gate_up_ranks(hidden);
-  if (hidden % (ranks * kGateUpPageColumns) != 0 || hidden > ranks * kMaxPart) {
-    return "w4a8 takes a hidden_size that is a multiple of 2048 up to 6144, or of 512 up to 1536";
+const char* expert_limit(const ExpertLaunch& launch) {
+  const uint32_t ranks = gate_up_ranks(launch.hidden), chunk = launch.chunk_columns;
+  static_assert(kGateUpMaxRanks * kGateUpPageColumns == 2048 && kMaxPart == 1536);
+  if (for_width(launch.columns, [](auto) { return cudaSuccess; }) != cudaSuccess) {
+    return "the kernels have widths of 8, 16, 32 and 64 columns";
   }
-  if (intermediate % kTileNeurons != 0) {
-    return "w4a8 takes a moe_intermediate_size of which a rank has a multiple of 32";
+  if (launch.hidden == 0 || launch.hidden % (ranks * kGateUpPageColumns) != 0 ||
+      launch.hidden > ranks * kMaxPart) {
+    return "the kernels take a hidden size of 512, 1024, 1536, 2048, 4096 or 6144";
   }
-  const bool is_filled = chunk_columns % kBlockColumns == 0 || kBlockColumns % chunk_columns == 0;
-  if (chunk_columns == 0 || chunk_columns > kDownChunkColumns || !is_filled) {
-    return "w4a8 takes a moe_intermediate_size whose eighth is a divisor or a multiple of 32, at "
-           "most 256";
+  if (launch.intermediate == 0 || launch.intermediate % kTileNeurons != 0) {
+    return "the kernels take a multiple of 32 of the intermediate size on each rank";
+  }
+  if (chunk == 0 || chunk > kDownChunkColumns || launch.intermediate % chunk != 0 ||
+      (chunk % kBlockColumns != 0 && kBlockColumns % chunk != 0)) {
+    return "the kernels take K-chunks of at most 256 columns, a multiple or a divisor of 32";
   }
   return nullptr;
 }
 
 cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
                                   cudaStream_t stream) {
-  if (expert_limit(launch.hidden, launch.intermediate, launch.chunk_columns) != nullptr) {
-    return cudaErrorInvalidValue;
-  }
+  if (expert_limit(launch) != nullptr) return cudaErrorInvalidValue;
   return for_width(launch.columns, [&](auto width) {
     return for_ranks(launch.hidden, [&](auto ranks) {
       auto* kernel = launch.work == Work::kDrain
@@ -163,10 +165,8 @@ cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUp
 
 cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData& data,
                                cudaStream_t stream) {
+  if (expert_limit(launch) != nullptr) return cudaErrorInvalidValue;
   return for_width(launch.columns, [&](auto width) {
-    if (launch.hidden % kDownPageRows != 0 || launch.intermediate % launch.chunk_columns != 0) {
-      return cudaErrorInvalidValue;
-    }
     const uint32_t units =
         launch.hidden / kDownPageRows * (launch.intermediate / launch.chunk_columns);
     const uint32_t clusters = std::min(launch.down_clusters, units);

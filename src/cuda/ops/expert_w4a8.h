@@ -44,8 +44,9 @@ struct ExpertLaunch {
   Work work = Work::kProducts;
 };
 
-// What the kernels have no room for, nullptr if they have.
-const char* expert_limit(uint32_t hidden, uint32_t intermediate, uint32_t chunk_columns);
+// What of launch.columns, hidden, intermediate and chunk_columns the kernels cannot take, nullptr
+// if they can; the launches below then return cudaErrorInvalidValue.
+const char* expert_limit(const ExpertLaunch& launch);
 
 // h[slot, c] = silu(gate * x[c]) * (up * x[c]) for the columns c routed to the slot, quantised to
 // e4m3 by the CTA that has the 32 neurons of a block; other columns are zeros.

@@ -452,7 +452,7 @@ TEST_F(ExpertW4a8, NanStaysInItsColumn) {
 
 // All 16 codes with all 254 scales, exactly: each column sees one element of each row.
 TEST_F(ExpertW4a8, CodesAndScalesAreExact) {
-  const uint32_t slots = 64, width = 64, rows = 128;
+  const uint32_t slots = 64, width = 64, rows = 512;
   std::mt19937 random(5);
   Experts down(slots, rows, 256, random);
   std::vector<uint8_t> h(down_input_bytes(width, 256, slots), 0);

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <string_view>
 
-namespace ultraspeed::cpu {
+#include "tensor/weight_format.h"
+
+namespace ultraspeed::program {
 
 enum class Activations : uint8_t {
   kF32,   // binary32, weights as stored: the exact mode
@@ -55,4 +57,31 @@ constexpr std::string_view kv_cache_type_name(KvCacheType type) {
   return "?";
 }
 
-}  // namespace ultraspeed::cpu
+// What the input of a product is rounded to, each value to the nearest, ties to even
+// (tensor/block_scale.h). Blocks of columns are absolute; a row's last one may be shorter.
+enum class Rounding : uint8_t {
+  kNone,
+  kE4m3,      // e4m3, a power-of-two scale for each 32 columns
+  kF16,       // binary16, a power-of-two scale for each 128 columns
+  kBf16Pair,  // bf16(v) + bf16(v - bf16(v))
+};
+
+// The rounding of inputs of matrices with this format. kInt8, which changes weights too, is not
+// one.
+constexpr Rounding input_rounding(Activations activations, tensor::WeightFormat format) {
+  const bool is_w4a8 = activations == Activations::kW4a8;
+  if (!is_w4a8 && activations != Activations::kW4a16) return Rounding::kNone;
+  switch (format) {
+    case tensor::WeightFormat::kF32:
+      return Rounding::kNone;
+    case tensor::WeightFormat::kBf16:
+      return Rounding::kBf16Pair;
+    case tensor::WeightFormat::kFp8Block128:
+      return Rounding::kF16;
+    case tensor::WeightFormat::kMxfp4:
+      return is_w4a8 ? Rounding::kE4m3 : Rounding::kF16;
+  }
+  return Rounding::kNone;
+}
+
+}  // namespace ultraspeed::program

@@ -1,0 +1,100 @@
+#include "cuda/ops/round_rows.h"
+
+#include "cuda/ops/columns.cuh"
+#include "tensor/block_scale.h"
+#include "tensor/f16.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+using program::Rounding;
+
+__device__ float round_to_bf16(float value) {
+  return tensor::bf16_to_float(tensor::bf16_from_float(value));
+}
+
+// A code's value, given one that its block's scale has been taken out of.
+template <Rounding kRounding>
+__device__ float round_code(float value) {
+  if constexpr (kRounding == Rounding::kE4m3) {
+    return tensor::e4m3_to_float(tensor::e4m3_from_float(value));
+  } else {
+    return tensor::f16_to_float(tensor::f16_from_float(value));
+  }
+}
+
+// A warp's block of at most kBlock values; value(k) and store(k, rounded) for k below `count`.
+template <Rounding kRounding, uint32_t kBlock, class Value, class Store>
+__device__ void round_block(uint32_t count, const Value& value, const Store& store) {
+  constexpr uint32_t kOfLane = kBlock / kWarpThreads;
+  const uint32_t lane = threadIdx.x % kWarpThreads;
+  float values[kOfLane];
+  uint32_t largest = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < kOfLane; ++i) {
+    const uint32_t k = i * kWarpThreads + lane;
+    values[i] = k < count ? value(k) : 0;
+    largest = max(largest, tensor::magnitude_bits(values[i]));
+  }
+  largest = __reduce_max_sync(~0u, largest);
+  const tensor::BlockScale scale =
+      kRounding == Rounding::kE4m3 ? tensor::e4m3_scale(largest) : tensor::f16_scale(largest);
+  const float factor = tensor::power_of_two(scale.exponent);
+  const float inverse = tensor::power_of_two(-scale.exponent);
+#pragma unroll
+  for (uint32_t i = 0; i < kOfLane; ++i) {
+    const uint32_t k = i * kWarpThreads + lane;
+    if (k >= count) continue;
+    store(k, scale.is_nan ? __uint_as_float(0x7fc00000u)
+                          : round_code<kRounding>(values[i] * inverse) * factor);
+  }
+}
+
+template <Rounding kRounding, uint32_t kBlock, class Value, class Store>
+__device__ void round_blocks(uint32_t size, const Value& value, const Store& store) {
+  for (uint32_t begin = threadIdx.x / kWarpThreads * kBlock; begin < size;
+       begin += kTaskWarps * kBlock) {
+    round_block<kRounding, kBlock>(
+        min(kBlock, size - begin), [&](uint32_t k) { return value(begin + k); },
+        [&](uint32_t k, float rounded) { store(begin + k, rounded); });
+  }
+}
+
+// Row blockIdx.x.
+__global__ void __launch_bounds__(kTaskThreads)
+    round_rows_kernel(const __grid_constant__ RoundRows data) {
+  const float* x = data.rows + uint64_t{blockIdx.x} * data.size;
+  float* out = data.output + uint64_t{blockIdx.x} * data.size;
+  const float factor = data.norm_weight == nullptr
+                           ? 1
+                           : rms_factor(dot(x, x, data.size), data.size, data.norm_epsilon);
+  const auto value = [&](uint32_t k) {
+    return data.norm_weight == nullptr ? x[k] : data.norm_weight[k] * (x[k] * factor);
+  };
+  const auto store = [&](uint32_t k, float rounded) { out[k] = rounded; };
+  switch (data.rounding) {
+    case Rounding::kE4m3:
+      return round_blocks<Rounding::kE4m3, tensor::kE4m3BlockColumns>(data.size, value, store);
+    case Rounding::kF16:
+      return round_blocks<Rounding::kF16, tensor::kF16BlockColumns>(data.size, value, store);
+    case Rounding::kBf16Pair:
+      for (uint32_t k = threadIdx.x; k < data.size; k += kTaskThreads) {
+        const float high = round_to_bf16(value(k));
+        store(k, high + round_to_bf16(value(k) - high));
+      }
+      return;
+    case Rounding::kNone:
+      for (uint32_t k = threadIdx.x; k < data.size; k += kTaskThreads) store(k, value(k));
+      return;
+  }
+}
+
+}  // namespace
+
+cudaError_t launch_round_rows(const RoundRows& data, cudaStream_t stream) {
+  if (data.num_rows == 0) return cudaSuccess;
+  round_rows_kernel<<<data.num_rows, kTaskThreads, 0, stream>>>(data);
+  return cudaGetLastError();
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,148 @@
+#include "cuda/rounded_stages.h"
+
+#include <algorithm>
+#include <variant>
+#include <vector>
+
+#include "cuda/scratch.h"
+
+namespace ultraspeed::cuda {
+
+using program::BufferId;
+using program::Rounding;
+
+std::array<uint64_t, kScratchBuffers> scratch_floats(const program::Program& program,
+                                                     program::Activations activations) {
+  std::array<uint64_t, kScratchBuffers> floats = {};
+  if (program::input_rounding(activations, tensor::WeightFormat::kMxfp4) == Rounding::kNone) {
+    return floats;
+  }
+  const uint64_t hidden = uint64_t{program.width} * program.hidden_size;
+  floats[0] = hidden;
+  for (const program::Stage& stage : program.stages) {
+    if (const auto* out_proj = std::get_if<program::OutProjOperands>(&stage.operands)) {
+      floats[0] = std::max(floats[0], uint64_t{program.width} * out_proj->input_size);
+    } else if (const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands)) {
+      floats[0] = std::max(floats[0], uint64_t{down->max_pairs} * down->intermediate_size);
+    } else if (const auto* linear = std::get_if<program::LinearOperands>(&stage.operands)) {
+      for (uint32_t i = 1; i < kScratchBuffers; ++i) {
+        if (linear->more_inputs[i - 1] != program::kNoId) floats[i] = hidden;
+      }
+    }
+  }
+  return floats;
+}
+
+RoundedStages::RoundedStages(const Machine& machine, uint32_t program,
+                             program::Activations activations)
+    : machine_(&machine),
+      index_(program),
+      program_(&machine.programs()[program]),
+      activations_(activations) {}
+
+Rounding RoundedStages::rounding_of(program::WeightId weight) const {
+  return program::input_rounding(activations_, program_->weights[weight].format);
+}
+
+BufferId RoundedStages::scratch(uint32_t i) const {
+  return static_cast<BufferId>(program_->buffers.size()) + i;
+}
+
+cudaError_t RoundedStages::round(std::span<const Input> inputs, Rounding rounding,
+                                 cudaStream_t stream) const {
+  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+    for (uint32_t i = 0; i < inputs.size(); ++i) {
+      const Input& input = inputs[i];
+      RoundRows data;
+      data.rows = machine_->buffer(rank, index_, input.buffer);
+      data.num_rows = input.num_rows;
+      data.size = input.size;
+      data.norm_weight = machine_->vector(rank, input.norm.weight);
+      data.norm_epsilon = input.norm.epsilon;
+      data.rounding = rounding;
+      data.output = machine_->buffer(rank, index_, scratch(i));
+      const cudaError_t error = launch_round_rows(data, stream);
+      if (error != cudaSuccess) return error;
+    }
+  }
+  return cudaSuccess;
+}
+
+template <class Op, class Replace>
+cudaError_t RoundedStages::launch_rounded(const Op& op, const Input& input, const Replace& replace,
+                                          const StageLaunch& launch) const {
+  const Rounding rounding = rounding_of(op.weight);
+  if (rounding == Rounding::kNone) return launch_stage(op, launch);
+  const cudaError_t error = round({&input, 1}, rounding, launch.stream);
+  if (error != cudaSuccess) return error;
+  Op rounded = op;
+  replace(rounded, scratch(0));
+  return launch_stage(rounded, launch);
+}
+
+cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
+                                  const StageLaunch& launch) const {
+  return launch_rounded(
+      op, {op.hidden, op.norm, program_->width, program_->hidden_size},
+      [](program::QkvProjOperands& rounded, BufferId input) {
+        rounded.hidden = input;
+        rounded.norm = {};
+      },
+      launch);
+}
+
+cudaError_t RoundedStages::launch(const program::OutProjOperands& op,
+                                  const StageLaunch& launch) const {
+  return launch_rounded(
+      op, {op.input, {}, program_->width, op.input_size},
+      [](program::OutProjOperands& rounded, BufferId input) { rounded.input = input; }, launch);
+}
+
+cudaError_t RoundedStages::launch(const program::GateUpOperands& op,
+                                  const StageLaunch& launch) const {
+  return launch_rounded(
+      op, {op.hidden, op.norm, program_->width, program_->hidden_size},
+      [](program::GateUpOperands& rounded, BufferId input) {
+        rounded.hidden = input;
+        rounded.norm = {};
+      },
+      launch);
+}
+
+cudaError_t RoundedStages::launch(const program::ExpertGateUpOperands& op,
+                                  const StageLaunch& launch) const {
+  return launch_rounded(
+      op, {op.hidden, op.norm, program_->width, program_->hidden_size},
+      [](program::ExpertGateUpOperands& rounded, BufferId input) {
+        rounded.hidden = input;
+        rounded.norm = {};
+      },
+      launch);
+}
+
+cudaError_t RoundedStages::launch(const program::ExpertDownOperands& op,
+                                  const StageLaunch& launch) const {
+  return launch_rounded(
+      op, {op.activation, {}, op.max_pairs, op.intermediate_size},
+      [](program::ExpertDownOperands& rounded, BufferId input) { rounded.activation = input; },
+      launch);
+}
+
+cudaError_t RoundedStages::launch(const program::LinearOperands& op,
+                                  const StageLaunch& launch) const {
+  const Rounding rounding = rounding_of(op.weight);
+  if (rounding == Rounding::kNone) return launch_stage(op, launch);
+  program::LinearOperands rounded = op;
+  rounded.input = scratch(0);
+  rounded.norm = rounded.second_norm = {};
+  std::vector<Input> inputs = {{op.input, op.norm, program_->width, program_->hidden_size}};
+  for (uint32_t i = 0; i < op.more_inputs.size() && op.more_inputs[i] != program::kNoId; ++i) {
+    rounded.more_inputs[i] = scratch(i + 1);
+    inputs.push_back({op.more_inputs[i], i == 0 ? op.second_norm : program::NormRef(),
+                      program_->width, program_->hidden_size});
+  }
+  const cudaError_t error = round(inputs, rounding, launch.stream);
+  return error == cudaSuccess ? launch_stage(rounded, launch) : error;
+}
+
+}  // namespace ultraspeed::cuda
