@@ -1,0 +1,242 @@
+// The expert products of decoding (ops/expert_w4a8.h): gate/up, down, and both as a step has them.
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <tuple>
+#include <variant>
+
+#include "cuda/bench/kernel_group.h"
+#include "cuda/bench/synthetic.h"
+#include "cuda/device.h"
+#include "cuda/ops/expert_w4a8.h"
+#include "cuda/tile/e4m3_operand.h"
+#include "cuda/tile/mxfp4_page.h"
+#include "program/operand_ids.h"
+#include "program/route_table.h"
+#include "tensor/weight_format.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+using program::RouteTable;
+using tensor::WeightFormat;
+
+// A layer's experts, as one rank has them.
+struct ExpertShape {
+  WeightFormat format = WeightFormat::kMxfp4;
+  uint32_t hidden = 0, intermediate = 0;
+  uint32_t top_k = 0;      // experts that a column chooses
+  uint32_t num_ranks = 1;  // that share the intermediate size
+
+  auto operator<=>(const ExpertShape&) const = default;
+};
+
+ExpertLaunch launch_of(const ExpertShape& shape, uint32_t width) {
+  ExpertLaunch launch;
+  launch.columns = width;
+  launch.hidden = shape.hidden;
+  launch.intermediate = shape.intermediate;
+  return launch;
+}
+
+std::string refusal_of(const ExpertShape& shape, uint32_t width) {
+  if (shape.format != WeightFormat::kMxfp4) {
+    return fmt::format("the weights are {}; the kernels take MXFP4",
+                       tensor::weight_format_name(shape.format));
+  }
+  const ExpertLaunch launch = launch_of(shape, width);
+  for (const char* limit : {expert_gate_up_limit(launch), expert_down_limit(launch)}) {
+    if (limit == nullptr) continue;
+    return fmt::format("{}; these are {} columns, {} and {}", limit, width, shape.hidden,
+                       shape.intermediate);
+  }
+  const uint32_t all = shape.intermediate * shape.num_ranks;
+  if (all == program::kReductionChunks * kDownChunkColumns) return "";
+  return fmt::format("down sums chunks of {} columns; the {} of all ranks make {} chunks of {}",
+                     kDownChunkColumns, all, program::kReductionChunks,
+                     all / program::kReductionChunks);
+}
+
+// Words of a table in which each of `rows` columns chooses equally many of the experts; each expert
+// has a column at least.
+std::vector<uint32_t> route_words(std::vector<uint32_t> experts, uint32_t rows, uint32_t pairs) {
+  const auto live = static_cast<uint32_t>(experts.size());
+  std::ranges::sort(experts);
+  std::vector<uint32_t> words(RouteTable::words(live, pairs), 0);
+  RouteTable table = RouteTable::at(words.data(), live, pairs);
+  *table.num_slots = live;
+  uint32_t pair = 0;
+  for (uint32_t slot = 0; slot < live; ++slot) {
+    table.expert[slot] = experts[slot];
+    table.pair_begin[slot] = pair;
+    std::vector<uint32_t> columns;
+    for (uint32_t p = slot; p < pairs; p += live) columns.push_back(p % rows);
+    std::ranges::sort(columns);
+    columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
+    for (const uint32_t column : columns) {
+      table.pair_column[pair] = column;
+      table.pair_weight[pair++] = 1.0F / static_cast<float>(live);
+    }
+  }
+  table.pair_begin[live] = pair;
+  return words;
+}
+
+class ExpertGroup final : public KernelGroup {
+ public:
+  ExpertGroup(const ExpertShape& shape, uint32_t width, const KernelBenchOptions& options)
+      : shape_(shape), options_(options), launch_(launch_of(shape, width)) {
+    const uint32_t live = options.live_experts;
+    const uint64_t down_bytes =
+        tensor::packed_bytes(shape.format, shape.hidden, shape.intermediate);
+    matrix_bytes_ = down_bytes;
+    const std::string gate_up = fmt::format("{} x {}", 2 * shape.intermediate, shape.hidden);
+    const std::string down = fmt::format("{} x {}", shape.hidden, shape.intermediate);
+    const auto add = [&](const char* name, const std::string& sizes, uint64_t bytes) {
+      kernels.push_back({.name = name,
+                         .shape = fmt::format("{} live of {}", live, sizes),
+                         .bytes = bytes * live,
+                         .work = {},
+                         .drain = {}});
+    };
+    add("expert gate/up", gate_up, 2 * down_bytes);
+    add("expert down", down, down_bytes);
+    add("expert gate/up, down", gate_up + ", " + down, 3 * down_bytes);
+    refusal = refusal_of(shape, width);
+    if (!refusal.empty()) return;
+    num_sets = sets_to_rotate(down_bytes * live);
+    num_pairs_ = std::max(live, shape.top_k * options.rows);
+    data = fmt::format("{} experts in {} sets", num_sets * live, num_sets);
+    for (const uint64_t bytes : sizes()) memory_bytes += bytes;
+  }
+
+  Status prepare(cudaStream_t stream) override {
+    const auto bytes = sizes();
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      US_ASSIGN(memory_[i], DeviceMemory::allocate(bytes[i]));
+    }
+    US_TRY(cuda_status(set_clusters(&launch_), "asking how many clusters run at once"));
+    US_TRY(upload_routes());
+    US_TRY(cuda_status(fill(stream), "making synthetic weights"));
+    kernels[0].work = [this](uint32_t node, cudaStream_t s) { return gate_up(node, false, s); };
+    kernels[0].drain = [this](uint32_t node, cudaStream_t s) { return gate_up(node, true, s); };
+    kernels[1].work = [this](uint32_t node, cudaStream_t s) { return down(node, false, s); };
+    kernels[1].drain = [this](uint32_t node, cudaStream_t s) { return down(node, true, s); };
+    kernels[2].work = [this](uint32_t node, cudaStream_t s) { return both(node, false, s); };
+    kernels[2].drain = [this](uint32_t node, cudaStream_t s) { return both(node, true, s); };
+    // So that down measured alone has the activations of a step.
+    US_TRY(cuda_status(gate_up(0, false, stream), "running expert gate/up"));
+    return cuda_status(cudaStreamSynchronize(stream), "making synthetic weights");
+  }
+
+ private:
+  enum Part : uint8_t { kGateUp, kDown, kRoutes, kRows, kInput, kActivation, kPartials, kNumParts };
+
+  // Bytes of each part of memory_.
+  std::array<uint64_t, kNumParts> sizes() const {
+    const uint64_t experts = uint64_t{num_sets} * options_.live_experts;
+    std::array<uint64_t, kNumParts> bytes = {};
+    bytes[kGateUp] = 2 * experts * matrix_bytes_;
+    bytes[kDown] = experts * matrix_bytes_;
+    bytes[kRoutes] = num_sets * route_bytes();
+    bytes[kRows] = uint64_t{options_.rows} * shape_.hidden * sizeof(float);
+    bytes[kInput] = gate_up_input_bytes(launch_.columns, shape_.hidden);
+    bytes[kActivation] =
+        down_input_bytes(launch_.columns, shape_.intermediate, options_.live_experts);
+    bytes[kPartials] = bytes[kRows] * program::kReductionChunks;
+    return bytes;
+  }
+
+  uint64_t route_bytes() const {
+    return RouteTable::words(options_.live_experts, num_pairs_) * sizeof(uint32_t);
+  }
+
+  Status upload_routes() {
+    const uint32_t live = options_.live_experts;
+    std::vector<uint32_t> experts(uint64_t{num_sets} * live);
+    std::iota(experts.begin(), experts.end(), 0);
+    std::shuffle(experts.begin(), experts.end(), std::mt19937(7));
+    for (uint32_t i = 0; i < num_sets; ++i) {
+      const auto begin = experts.begin() + i * live;
+      const auto words = route_words({begin, begin + live}, options_.rows, num_pairs_);
+      US_TRY(cuda_status(cudaMemcpy(memory_[kRoutes].data() + i * route_bytes(), words.data(),
+                                    route_bytes(), cudaMemcpyHostToDevice),
+                         "copying route tables"));
+    }
+    return {};
+  }
+
+  cudaError_t fill(cudaStream_t stream) {
+    cudaError_t error = fill_mxfp4({memory_[kGateUp].data(), memory_[kGateUp].size_bytes(),
+                                    GateUpPage::kBytes, GateUpPage::kCodeBytes},
+                                   stream);
+    if (error != cudaSuccess) return error;
+    error = fill_mxfp4({memory_[kDown].data(), memory_[kDown].size_bytes(), DownPage::kBytes,
+                        DownPage::kCodeBytes},
+                       stream);
+    if (error != cudaSuccess) return error;
+    error =
+        fill_values(memory_[kRows].as<float>(), uint64_t{options_.rows} * shape_.hidden, stream);
+    if (error != cudaSuccess) return error;
+    return launch_quantize({memory_[kRows].as<float>(), options_.rows, memory_[kInput].data()},
+                           launch_.columns, shape_.hidden, stream);
+  }
+
+  ExpertLaunch launch(uint32_t node, bool is_drain) const {
+    ExpertLaunch launch = launch_;
+    auto* words =
+        reinterpret_cast<uint32_t*>(memory_[kRoutes].data() + node % num_sets * route_bytes());
+    launch.route = RouteTable::at(words, options_.live_experts, num_pairs_);
+    launch.work = is_drain ? ExpertLaunch::Work::kDrain : ExpertLaunch::Work::kProducts;
+    return launch;
+  }
+
+  cudaError_t gate_up(uint32_t node, bool is_drain, cudaStream_t stream) const {
+    return launch_expert_gate_up(
+        launch(node, is_drain),
+        {memory_[kGateUp].data(), memory_[kInput].data(), memory_[kActivation].data(), nullptr},
+        stream);
+  }
+
+  cudaError_t down(uint32_t node, bool is_drain, cudaStream_t stream) const {
+    const uint32_t chunks = shape_.intermediate / kDownChunkColumns;
+    return launch_expert_down(
+        launch(node, is_drain),
+        {memory_[kDown].data(), memory_[kActivation].data(), memory_[kPartials].as<float>(),
+         options_.rows, options_.rank * chunks},
+        stream);
+  }
+
+  cudaError_t both(uint32_t node, bool is_drain, cudaStream_t stream) const {
+    const cudaError_t error = gate_up(node, is_drain, stream);
+    return error == cudaSuccess ? down(node, is_drain, stream) : error;
+  }
+
+  ExpertShape shape_;
+  KernelBenchOptions options_;
+  ExpertLaunch launch_;
+  uint64_t matrix_bytes_ = 0;  // of down; gate/up has twice as many
+  uint32_t num_pairs_ = 0;
+  std::array<DeviceMemory, kNumParts> memory_;
+};
+
+}  // namespace
+
+KernelGroups find_expert_w4a8(const program::Program& program, const KernelBenchOptions& options) {
+  std::vector<ExpertShape> shapes;
+  for (const program::Stage& stage : program.stages) {
+    const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
+    if (op == nullptr) continue;
+    const program::WeightDecl& weight = program.weights[op->weight];
+    const ExpertShape shape{weight.format, weight.cols, op->intermediate_size,
+                            op->max_pairs / program.width, program.num_ranks};
+    if (std::ranges::find(shapes, shape) == shapes.end()) shapes.push_back(shape);
+  }
+  KernelGroups groups;
+  for (const ExpertShape& shape : shapes) {
+    groups.push_back(std::make_unique<ExpertGroup>(shape, program.width, options));
+  }
+  return groups;
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,67 @@
+// Measures the kernels of this GPU at the shapes of a program, beside what its memory can do: what
+// `ultraspeed bench kernels` prints. For the host: no types of CUDA. A kernel is added in
+// kernel_group.h's way.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "program/program.h"
+
+namespace ultraspeed::cuda {
+
+struct KernelBenchOptions {
+  uint32_t rank = 0;
+  uint32_t rows = 8;          // columns that carry tokens, at most Program::width
+  uint32_t live_experts = 1;  // of a layer of experts, in one step
+  std::function<void(std::string_view)> progress;  // told what is going on; may be empty
+};
+
+struct GpuClocks {
+  uint32_t sm_mhz = 0, memory_mhz = 0;  // while the ceiling is measured
+  uint32_t max_sm_mhz = 0, max_memory_mhz = 0;
+};
+
+struct GpuFacts {
+  std::string name;
+  uint32_t num_multiprocessors = 0;
+  uint64_t memory_bytes = 0;
+  uint64_t l2_bytes = 0;
+  uint32_t cuda_driver = 0, cuda_runtime = 0;  // 1000 major + 10 minor, as CUDA gives them
+  std::string driver;                          // of NVIDIA; "": not readable
+  std::optional<GpuClocks> clocks;             // none: not readable
+};
+
+// A kernel and the drain of the same bytes in the same launch form, in turns.
+struct KernelSamples {
+  std::string name;   // "expert gate/up"
+  std::string shape;  // "60 live x 512 x 6144"
+  // Why it was not measured: a shape that the kernel cannot take. All below is empty then.
+  std::string refusal;
+  std::string data;              // what lies in memory: "420 experts in 7 sets"
+  uint64_t bytes = 0;            // read by one launch
+  uint32_t num_nodes = 0;        // launches in a graph, one behind the other
+  std::vector<double> us;        // [repetition], of one launch: a graph's time / num_nodes
+  std::vector<double> drain_us;  // [repetition]
+};
+
+struct KernelBench {
+  GpuFacts gpu;
+  uint64_t ceiling_bytes = 0;      // read and dropped by one launch
+  std::vector<double> ceiling_us;  // [repetition]
+  std::vector<KernelSamples> kernels;
+};
+
+// On GPU 0, with synthetic weights made there. Errors: those of device_limits(); kOutOfMemory, with
+// what is needed and what is free, before anything is allocated.
+// REQUIRES: options.rank < program.num_ranks, options.rows in 1 .. program.width, and as many live
+// experts as the program's route tables have slots, or fewer.
+Result<KernelBench> measure_kernels(const program::Program& program,
+                                    const KernelBenchOptions& options);
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,211 @@
+// Runs what the registry found: nodes of CUDA graphs, a kernel and its drain in turns.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/progress.h"
+#include "cuda/bench/drain.h"
+#include "cuda/bench/kernel_bench.h"
+#include "cuda/bench/kernel_group.h"
+#include "cuda/bench/nvml.h"
+#include "cuda/bench/synthetic.h"
+#include "cuda/device.h"
+#include "cuda/executor.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+constexpr uint32_t kLeastNodes = 24;  // a graph's own launch costs little beside so many
+constexpr uint32_t kRepetitions = 31;
+constexpr uint32_t kWarmUps = 2;
+constexpr uint32_t kCeilingRepetitions = 15;
+constexpr uint64_t kCeilingPages = (uint64_t{8} << 30) / kDrainPageBytes;
+constexpr uint64_t kSpareBytes = uint64_t{256} << 20;  // for CUDA's own needs
+
+// Times what a stream does between two events.
+class Timer {
+ public:
+  static Result<Timer> make(cudaStream_t stream) {
+    Timer timer;
+    timer.stream_ = stream;
+    US_ASSIGN(timer.begin_, make_event());
+    US_ASSIGN(timer.end_, make_event());
+    return timer;
+  }
+
+  template <class Work>
+  Result<double> microseconds(const Work& work) {
+    US_TRY(cuda_status(cudaEventRecord(begin_.get(), stream_), "timing"));
+    US_TRY(cuda_status(work(), "starting a kernel"));
+    US_TRY(cuda_status(cudaEventRecord(end_.get(), stream_), "timing"));
+    US_TRY(cuda_status(cudaEventSynchronize(end_.get()), "running a kernel"));
+    float milliseconds = 0;
+    US_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "timing"));
+    return 1000.0 * static_cast<double>(milliseconds);
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  Event begin_, end_;
+};
+
+Result<GpuFacts> gpu_facts(const Nvml& nvml) {
+  cudaDeviceProp properties;
+  US_TRY(cuda_status(cudaGetDeviceProperties(&properties, 0), "asking for the GPU's properties"));
+  int driver = 0;
+  int runtime = 0;
+  US_TRY(cuda_status(cudaDriverGetVersion(&driver), "asking for CUDA's version"));
+  US_TRY(cuda_status(cudaRuntimeGetVersion(&runtime), "asking for CUDA's version"));
+  GpuFacts facts;
+  facts.name = properties.name;
+  facts.num_multiprocessors = static_cast<uint32_t>(properties.multiProcessorCount);
+  facts.memory_bytes = properties.totalGlobalMem;
+  facts.l2_bytes = static_cast<uint64_t>(properties.l2CacheSize);
+  facts.cuda_driver = static_cast<uint32_t>(driver);
+  facts.cuda_runtime = static_cast<uint32_t>(runtime);
+  facts.driver = nvml.driver_version();
+  return facts;
+}
+
+class Measurement {
+ public:
+  static Result<Measurement> begin(const KernelBenchOptions& options) {
+    Measurement measurement;
+    measurement.progress_ = options.progress;
+    US_ASSIGN(measurement.stream_, make_stream());
+    US_ASSIGN(measurement.timer_, Timer::make(measurement.stream_.get()));
+    return measurement;
+  }
+
+  Status measure_ceiling(const Nvml& nvml, KernelBench* bench) {
+    show("making 8 GB of synthetic weights");
+    bench->ceiling_bytes = kCeilingPages * kDrainPageBytes;
+    US_ASSIGN(const DeviceMemory pages, DeviceMemory::allocate(bench->ceiling_bytes));
+    US_ASSIGN(const DeviceMemory output, DeviceMemory::allocate(sizeof(uint32_t)));
+    cudaStream_t stream = stream_.get();
+    US_TRY(cuda_status(
+        fill_mxfp4({pages.data(), pages.size_bytes(), kDrainPageBytes, kDrainPageBytes}, stream),
+        "making synthetic weights"));
+    const Drain drain{pages.data(), static_cast<uint32_t>(kCeilingPages), output.as<uint32_t>()};
+    const auto launch = [&] { return launch_drain(drain, bench->gpu.num_multiprocessors, stream); };
+    show("draining 8 GB");
+    // The clocks under load: they are read while these run.
+    for (uint32_t i = 0; i < 8; ++i) US_TRY(cuda_status(launch(), "draining 8 GB"));
+    bench->gpu.clocks = nvml.clocks();
+    for (uint32_t i = 0; i < kCeilingRepetitions; ++i) {
+      US_ASSIGN(const double us, timer_.microseconds(launch));
+      bench->ceiling_us.push_back(us);
+    }
+    return {};
+  }
+
+  Status measure_group(KernelGroup* group, std::vector<KernelSamples>* table) {
+    if (group->refusal.empty()) {
+      show(fmt::format("making {} of synthetic weights: {}",
+                       format_bytes(static_cast<double>(group->memory_bytes)), group->data));
+      US_TRY(group->prepare(stream_.get()));
+    }
+    for (const BenchKernel& kernel : group->kernels) {
+      KernelSamples samples;
+      samples.name = kernel.name;
+      samples.shape = kernel.shape;
+      samples.refusal = group->refusal;
+      if (group->refusal.empty()) {
+        samples.data = group->data;
+        samples.bytes = kernel.bytes;
+        samples.num_nodes = (kLeastNodes + group->num_sets - 1) / group->num_sets * group->num_sets;
+        US_TRY(measure(kernel, &samples));
+      }
+      table->push_back(std::move(samples));
+    }
+    return {};
+  }
+
+ private:
+  void show(const std::string& what) const {
+    if (progress_) progress_(what);
+  }
+
+  Result<GraphExec> record(const NodeLaunch& launch, uint32_t num_nodes) {
+    US_TRY(cuda_status(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal),
+                       "recording"));
+    cudaError_t launched = cudaSuccess;
+    for (uint32_t i = 0; i < num_nodes && launched == cudaSuccess; ++i) {
+      launched = launch(i, stream_.get());
+    }
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_.get(), &graph);
+    const Graph owner(graph);
+    US_TRY(cuda_status(launched, "recording a kernel"));
+    US_TRY(cuda_status(ended, "recording a graph"));
+    cudaGraphExec_t exec = nullptr;
+    US_TRY(cuda_status(cudaGraphInstantiate(&exec, graph, 0), "preparing a graph"));
+    return GraphExec(exec);
+  }
+
+  // In turns, so that both see the same clocks.
+  Status measure(const BenchKernel& kernel, KernelSamples* samples) {
+    US_CHECK(kernel.work && kernel.drain, "{} is not prepared", kernel.name);
+    US_ASSIGN(const GraphExec work, record(kernel.work, samples->num_nodes));
+    US_ASSIGN(const GraphExec drain, record(kernel.drain, samples->num_nodes));
+    const auto run = [&](const GraphExec& graph) {
+      return timer_.microseconds([&] { return cudaGraphLaunch(graph.get(), stream_.get()); });
+    };
+    for (uint32_t i = 0; i < kWarmUps + kRepetitions; ++i) {
+      show(fmt::format("{}, {}: {} of {}", kernel.name, kernel.shape, i, kWarmUps + kRepetitions));
+      US_ASSIGN(const double us, run(work));
+      US_ASSIGN(const double drain_us, run(drain));
+      if (i < kWarmUps) continue;
+      samples->us.push_back(us / samples->num_nodes);
+      samples->drain_us.push_back(drain_us / samples->num_nodes);
+    }
+    return {};
+  }
+
+  std::function<void(std::string_view)> progress_;
+  Stream stream_;
+  Timer timer_;
+};
+
+// Groups have their memory one after the other.
+Status check_memory(const KernelGroups& groups, uint64_t free_bytes) {
+  uint64_t most = kCeilingPages * kDrainPageBytes;
+  std::string what = "the drain of 8 GB";
+  for (const auto& group : groups) {
+    if (group->memory_bytes <= most) continue;
+    most = group->memory_bytes;
+    what = fmt::format("{} ({}, {})", group->kernels.front().name, group->kernels.front().shape,
+                       group->data);
+  }
+  if (most + kSpareBytes <= free_bytes) return {};
+  return make_error(ErrorCode::kOutOfMemory,
+                    "{} needs {} of GPU memory, and {} to spare; {} are free; end other programs "
+                    "on the GPU, or take more ranks or fewer live experts",
+                    what, format_bytes(static_cast<double>(most)),
+                    format_bytes(static_cast<double>(kSpareBytes)),
+                    format_bytes(static_cast<double>(free_bytes)));
+}
+
+}  // namespace
+
+Result<KernelBench> measure_kernels(const program::Program& program,
+                                    const KernelBenchOptions& options) {
+  US_CHECK(options.rank < program.num_ranks && options.rows > 0 && options.rows <= program.width,
+           "rank {} of {}, {} rows of {}", options.rank, program.num_ranks, options.rows,
+           program.width);
+  US_ASSIGN(const program::DeviceLimits limits, device_limits(0));
+  KernelGroups groups = find_kernel_groups(program, options);
+  US_TRY(check_memory(groups, limits.memory_bytes));
+  const Nvml nvml;
+  KernelBench bench;
+  US_ASSIGN(bench.gpu, gpu_facts(nvml));
+  US_ASSIGN(Measurement measurement, Measurement::begin(options));
+  US_TRY(measurement.measure_ceiling(nvml, &bench));
+  for (auto& group : groups) {
+    US_TRY(measurement.measure_group(group.get(), &bench.kernels));
+    group.reset();  // its memory is for the next
+  }
+  return bench;
+}
+
+}  // namespace ultraspeed::cuda
