@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "apps/bench_kernels.h"
 #include "apps/bench_prompts.h"
 #include "apps/bench_result.h"
 #include "apps/files.h"
@@ -189,7 +190,8 @@ Status check_drafters(const BenchOptions& options, const LoadedModel& model) {
 Status bench_decode(const BenchOptions& options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(check_drafters(options, model));
-  BenchReport report{.model = model.directory(),
+  BenchReport report{.made_by = provenance(),
+                     .model = model.directory(),
                      .processor = processor_name(),
                      .threads = options.model.executor.threads,
                      .max_tokens = options.max_tokens,
@@ -253,13 +255,15 @@ void add_decode_options(CLI::App& command, BenchOptions* options) {
 void add_bench_command(CLI::App& app, int* exit_code) {
   const auto options = std::make_shared<BenchOptions>();
   options->model.speculation.drafter = DrafterChoice{.options = {}, .folder = {}};  // --drafters
-  CLI::App& bench = *app.add_subcommand("bench", "Measure the speed of decoding");
+  CLI::App& bench =
+      *app.add_subcommand("bench", "Measure the speed of decoding, or of the GPU's kernels");
   bench.require_subcommand(1);
   CLI::App& decode =
       *bench.add_subcommand("decode", "Compare drafters: speed, accepted length, time of a cycle");
   add_model_options(decode, &options->model);
   add_decode_options(decode, options.get());
   add_acceptance_option(decode, &options->model.speculation);
+  add_bench_kernels_command(bench, exit_code);
   decode.callback([options, exit_code] {
     const Status status = bench_decode(*options);
     *exit_code = status ? 0 : report_error(status.error());

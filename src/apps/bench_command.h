@@ -1,4 +1,4 @@
-// `ultraspeed bench decode`: how fast each drafter makes decoding.
+// `ultraspeed bench`: how fast each drafter makes decoding (decode), and what bench_kernels.h adds.
 #pragma once
 
 namespace CLI {

@@ -129,7 +129,11 @@ std::string bench_tables(const BenchReport& report, bool per_prompt) {
 std::string bench_json(const BenchReport& report) {
   ordered_json results = ordered_json::array();
   for (const BenchResult& result : report.results) results.push_back(result_json(report, result));
-  const ordered_json json = {{"model", report.model},
+  const ordered_json json = {{"schema", kDecodeRunSchema},
+                             {"version", report.made_by.version},
+                             {"commit", report.made_by.commit},
+                             {"command", report.made_by.command},
+                             {"model", report.model},
                              {"processor", report.processor},
                              {"threads", report.threads},
                              {"num_prompts", report.prompts.size()},

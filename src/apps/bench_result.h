@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/bench_decode.h"
+#include "apps/provenance.h"
 #include "program/arithmetic.h"
 
 namespace ultraspeed::apps {
@@ -37,8 +38,11 @@ double prompt_speedup(const BenchResult& result, const BenchResult& base, size_t
 // Of an even number the mean of the two in the middle. REQUIRES: not empty.
 double median(std::vector<double> values);
 
+inline constexpr char kDecodeRunSchema[] = "ultraspeed-bench-decode/1";  // docs/benchmarks.md
+
 // Everything that one run of the command measured.
 struct BenchReport {
+  Provenance made_by;
   std::string model;
   std::string processor;  // or the GPU
   uint32_t threads = 0;   // of the processor; 0: on a GPU

@@ -11,6 +11,8 @@
 #include "apps/doctor_command.h"
 #include "apps/inspect_command.h"
 #include "apps/plan_command.h"
+#include "apps/provenance.h"
+#include "apps/report_command.h"
 #include "apps/run_command.h"
 #include "apps/score_command.h"
 #include "apps/serve_command.h"
@@ -24,7 +26,7 @@ constexpr int kUsageError = 2;
 int parse_and_run(int argc, char** argv) {
   int exit_code = 0;
   CLI::App app("Decodes language models of the MiMo-V2 family.", "ultraspeed");
-  app.set_version_flag("--version", "ultraspeed " US_VERSION);
+  app.set_version_flag("--version", fmt::format("ultraspeed {}", version()));
   app.require_subcommand(0, 1);  // none is said below: an unknown word comes first
   app.get_formatter()->column_width(36);
   add_run_command(app, &exit_code);
@@ -32,6 +34,7 @@ int parse_and_run(int argc, char** argv) {
   add_serve_command(app, &exit_code);
   add_score_command(app, &exit_code);
   add_bench_command(app, &exit_code);
+  add_report_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);

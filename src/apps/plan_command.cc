@@ -3,37 +3,15 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <memory>
-#include <optional>
 
-#include "apps/files.h"
+#include "apps/config_file.h"
 #include "apps/loaded_model.h"
 #include "apps/plan_output.h"
 #include "apps/terminal.h"
 
 namespace ultraspeed::apps {
 namespace {
-
-struct Models {
-  model::ModelConfig config;
-  std::optional<model::DrafterConfig> drafter;
-};
-
-// `path` is a config.json or its directory; a drafter's stands in dflash/ beside it.
-Result<Models> load_models(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  fs::path file = path;
-  if (fs::is_directory(file, ignored)) file /= "config.json";
-  US_ASSIGN(const std::string text, read_file(file.string()));
-  Models models;
-  US_ASSIGN(models.config, model::ModelConfig::parse(file.string(), text));
-  const fs::path drafter = file.parent_path() / "dflash";
-  if (path == "-" || !fs::exists(drafter / "config.json", ignored)) return models;
-  US_ASSIGN(models.drafter, model::DrafterConfig::load(drafter.string()));
-  return models;
-}
 
 struct PlanCommandOptions {
   std::string config;
@@ -50,7 +28,7 @@ Status plan_model(PlanCommandOptions options) {
   options.report.dense_format =
       options.dense_dtype == "fp8" ? plan::DenseFormat::kFp8 : plan::DenseFormat::kCheckpoint;
   US_ASSIGN(const plan::Device device, plan::find_device(options.device));
-  US_ASSIGN(const Models models, load_models(options.config));
+  US_ASSIGN(const ConfigFile models, read_config_file(options.config));
   const model::DrafterConfig* drafter = models.drafter ? &*models.drafter : nullptr;
   US_ASSIGN(const plan::PlanReport report,
             plan::make_report(models.config, drafter, device, options.report));

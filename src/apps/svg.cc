@@ -17,6 +17,7 @@ constexpr std::array<std::string_view, 7> kColors = {"#999999", "#0072b2", "#e69
 constexpr double kTitleHeight = 26;
 constexpr double kNamesHeight = 22;
 constexpr double kAxisWidth = 52;
+constexpr double kValueWidth = 34;  // a number after a lying bar
 
 std::string escaped(std::string_view text) {
   std::string result;
@@ -51,8 +52,8 @@ double axis_step(double most) {
   return 10 * power;
 }
 
-double largest_value(const BarChart& chart) {
-  double most = 0;
+double largest_value(const BarChart& chart, double least = 0) {
+  double most = least;
   for (const auto& of_series : chart.values) {
     for (const double value : of_series) most = std::max(most, value);
   }
@@ -66,6 +67,29 @@ std::string_view color_of(size_t series) {
 std::string short_number(double value) {
   return value >= 100 ? fmt::format("{:.0f}", value) : fmt::format("{:.3g}", value);
 }
+
+void draw_title(const BarChart& chart, const SvgArea& area, bool with_legend, Svg* svg) {
+  svg->text(area.x, area.y + 15, chart.title, Svg::Anchor::kStart, 14);
+  if (!with_legend) return;
+  double x = area.x + area.width;
+  for (size_t i = chart.series.size(); i-- > 0;) {
+    x -= 30 + 7.0 * static_cast<double>(chart.series[i].size());
+    svg->rect(x, area.y + 5, 11, 11, color_of(i));
+    svg->text(x + 16, area.y + 15, chart.series[i]);
+  }
+}
+
+// Values from 0 to `most` or more at equal distances; with room beyond it, where asked.
+struct Axis {
+  Axis(double most, double length, bool has_room)
+      : step(axis_step(most)),
+        num_steps(static_cast<int>(has_room ? most / step + 1 : std::ceil(most / step))),
+        scale(length / (step * num_steps)) {}
+
+  double step;
+  int num_steps;
+  double scale;  // length of 1
+};
 
 }  // namespace
 
@@ -101,23 +125,13 @@ std::string Svg::str() const {
 }
 
 void draw_bars(const BarChart& chart, const SvgArea& area, bool with_legend, Svg* svg) {
-  svg->text(area.x, area.y + 15, chart.title, Svg::Anchor::kStart, 14);
-  if (with_legend) {
-    double x = area.x + area.width;
-    for (size_t i = chart.series.size(); i-- > 0;) {
-      x -= 30 + 7.0 * static_cast<double>(chart.series[i].size());
-      svg->rect(x, area.y + 5, 11, 11, color_of(i));
-      svg->text(x + 16, area.y + 15, chart.series[i]);
-    }
-  }
+  draw_title(chart, area, with_legend, svg);
   const double left = area.x + kAxisWidth;
   const double bottom = area.y + area.height - kNamesHeight;
-  const double step = axis_step(largest_value(chart));
-  const auto num_steps = static_cast<int>(largest_value(chart) / step) + 1;
-  const double scale = (bottom - area.y - kTitleHeight) / (step * num_steps);
-  for (int i = 0; i <= num_steps; ++i) {
-    const double value = step * i;
-    const double y = bottom - scale * value;
+  const Axis axis(largest_value(chart), bottom - area.y - kTitleHeight, true);
+  for (int i = 0; i <= axis.num_steps; ++i) {
+    const double value = axis.step * i;
+    const double y = bottom - axis.scale * value;
     svg->line(left, y, area.x + area.width, y, value == 0 ? kInk : kGrid);
     svg->text(left - 6, y + 4, short_number(value), Svg::Anchor::kEnd, 11);
   }
@@ -131,10 +145,40 @@ void draw_bars(const BarChart& chart, const SvgArea& area, bool with_legend, Svg
     double x = middle - bar_width * static_cast<double>(chart.series.size()) / 2;
     for (size_t i = 0; i < chart.series.size(); ++i, x += bar_width) {
       const double value = chart.values[i][group];
-      svg->rect(x, bottom - scale * value, bar_width - 1, scale * value, color_of(i));
+      const double height = axis.scale * value;
+      svg->rect(x, bottom - height, bar_width - 1, height, color_of(i));
       if (bar_width < 18) continue;  // too narrow for a number
-      svg->text(x + bar_width / 2, bottom - scale * value - 3, short_number(value),
-                Svg::Anchor::kMiddle, 10);
+      svg->text(x + bar_width / 2, bottom - height - 3, short_number(value), Svg::Anchor::kMiddle,
+                10);
+    }
+  }
+}
+
+void draw_horizontal_bars(const BarChart& chart, const SvgArea& area, double least, Svg* svg) {
+  draw_title(chart, area, true, svg);
+  size_t longest = 0;
+  for (const std::string& group : chart.groups) longest = std::max(longest, group.size());
+  const double left = area.x + 12 + 7.0 * static_cast<double>(longest);
+  const double top = area.y + kTitleHeight;
+  const double bottom = area.y + area.height - kNamesHeight;
+  const Axis axis(largest_value(chart, least), area.x + area.width - left - kValueWidth, false);
+  for (int i = 0; i <= axis.num_steps; ++i) {
+    const double value = axis.step * i;
+    const double x = left + axis.scale * value;
+    svg->line(x, top, x, bottom, value == 0 ? kInk : kGrid);
+    svg->text(x, bottom + 16, short_number(value), Svg::Anchor::kMiddle, 11);
+  }
+  const double group_height = (bottom - top) / static_cast<double>(chart.groups.size());
+  const double bar_height = 0.8 * group_height / static_cast<double>(chart.series.size());
+  for (size_t group = 0; group < chart.groups.size(); ++group) {
+    const double middle = top + group_height * (static_cast<double>(group) + 0.5);
+    svg->text(left - 6, middle + 4, chart.groups[group], Svg::Anchor::kEnd);
+    double y = middle - bar_height * static_cast<double>(chart.series.size()) / 2;
+    for (size_t i = 0; i < chart.series.size(); ++i, y += bar_height) {
+      const double width = axis.scale * chart.values[i][group];
+      svg->rect(left, y, width, bar_height - 1, color_of(i));
+      svg->text(left + width + 4, y + bar_height / 2 + 4, short_number(chart.values[i][group]),
+                Svg::Anchor::kStart, 11);
     }
   }
 }

@@ -43,4 +43,8 @@ struct SvgArea {
 // Draws title, axis, bars with their values, the groups' names and, if asked, the series' names.
 void draw_bars(const BarChart& chart, const SvgArea& area, bool with_legend, Svg* svg);
 
+// The same lying down, with the series' names; groups one below the other. The axis reaches `least`
+// at least.
+void draw_horizontal_bars(const BarChart& chart, const SvgArea& area, double least, Svg* svg);
+
 }  // namespace ultraspeed::apps

@@ -1,0 +1,71 @@
+// A run of `bench kernels`: what was measured, and every figure that follows from it. The figures
+// are computed here alone, for the tables, the JSON and `report check`.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "apps/provenance.h"
+#include "apps/text_table.h"
+#include "base/result.h"
+#include "cuda/bench/kernel_bench.h"
+
+namespace ultraspeed::apps {
+
+struct KernelRun {
+  Provenance made_by;
+  std::string config;
+  uint32_t num_ranks = 1, rank = 0;
+  uint32_t width = 8, rows = 8;
+  uint32_t live_experts = 0;  // 0: the model has none
+  cuda::KernelBench bench;
+};
+
+struct Spread {
+  double median = 0;
+  double p10 = 0, p90 = 0;  // linear between the samples beside them
+};
+// REQUIRES: not empty.
+Spread spread_of(const std::vector<double>& values);
+
+struct CeilingFigures {
+  Spread us;
+  double gb_s = 0;        // 10^9 bytes a second, of the median
+  double least_gb_s = 0;  // what such a card reads if nothing is in its way; 0: not known
+  bool counts = false;    // at least that
+};
+CeilingFigures ceiling_figures(const cuda::KernelBench& bench);
+
+struct KernelFigures {
+  Spread us, drain_us;
+  double gb_s = 0;
+  double of_drain = 0;    // speed as a fraction of the drain's
+  double of_ceiling = 0;  // of the drain of 8 GB
+};
+// REQUIRES: no refusal.
+KernelFigures kernel_figures(const cuda::KernelSamples& kernel, const cuda::KernelBench& bench);
+
+// Whether the run counts, as a sentence.
+std::string verdict(const cuda::KernelBench& bench);
+
+// "NVIDIA H100 80GB HBM3, driver 580.65.06, CUDA 13.0, ...": one line.
+std::string describe_gpu(const cuda::GpuFacts& gpu);
+// The configuration and what of it: one line.
+std::string describe_run(const KernelRun& run);
+
+TextTable kernel_table(const cuda::KernelBench& bench);
+// Lines that a table needs beside it: what rotates, and what was not found.
+std::vector<std::string> kernel_notes(const cuda::KernelBench& bench);
+
+// All of it for a terminal; ends with a newline.
+std::string kernel_text(const KernelRun& run);
+// Bars of the fraction of the ceiling.
+std::string kernel_svg(const KernelRun& run);
+
+inline constexpr char kKernelRunSchema[] = "ultraspeed-bench-kernels/1";  // docs/benchmarks.md
+nlohmann::ordered_json kernel_json(const KernelRun& run);
+// The raw numbers of kernel_json(). Errors: kInvalidData, naming `label` and the path.
+Result<KernelRun> read_kernel_run(const nlohmann::ordered_json& json, const std::string& label);
+
+}  // namespace ultraspeed::apps
