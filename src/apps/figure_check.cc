@@ -51,7 +51,7 @@ void compare(const ordered_json& given, const ordered_json& computed, const std:
       compare(given[i], computed[i], fmt::format("{}[{}]", path, i), check);
     }
   } else if (agree(given, computed)) {
-    ++check->num_figures;
+    ++check->num_values;
   } else {
     check->difference =
         fmt::format("{} is {}; from the raw numbers it is {}", path, shown(given), shown(computed));

@@ -7,7 +7,7 @@
 namespace ultraspeed::apps {
 
 struct FigureCheck {
-  size_t num_figures = 0;  // values that agree
+  size_t num_values = 0;   // values that agree
   std::string difference;  // the first that does not, as a sentence that names it; "": none
 };
 

@@ -12,14 +12,14 @@ std::string kernel_svg(const KernelRun& run) {
   constexpr double kRowHeight = 46;
   BarChart chart{.title = "Per cent of the ceiling, a drain of 8 GB",
                  .groups = {},
-                 .series = {"kernel", "drain of the same bytes"},
+                 .series = {"drain of the same bytes", "kernel"},
                  .values = {{}, {}}};
   for (const cuda::KernelSamples& kernel : run.bench.kernels) {
     const bool is_measured = kernel.refusal.empty();
     const KernelFigures figures = is_measured ? kernel_figures(kernel, run.bench) : KernelFigures();
     chart.groups.push_back(kernel.name + (is_measured ? "" : ": not measured"));
-    chart.values[0].push_back(100 * figures.of_ceiling);
-    chart.values[1].push_back(is_measured ? 100 * figures.of_ceiling / figures.of_drain : 0);
+    chart.values[1].push_back(100 * figures.of_ceiling);
+    chart.values[0].push_back(is_measured ? 100 * figures.of_ceiling / figures.of_drain : 0);
   }
   const double height = 60 + kRowHeight * static_cast<double>(chart.groups.size());
   Svg svg(kWidth, height + 5 * kMargin);

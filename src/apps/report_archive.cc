@@ -194,7 +194,7 @@ std::string run_schema(const std::string& text) {
 Result<ReportCheck> check_run(const std::string& text, const std::string& label) {
   US_ASSIGN(const Run run, read_run(text, label));
   FigureCheck figures = check_figures(run.given, run.computed);
-  ReportCheck check{.num_runs = 1, .num_figures = figures.num_figures, .difference = {}};
+  ReportCheck check{.num_runs = 1, .num_values = figures.num_values, .difference = {}};
   if (!figures.difference.empty()) {
     check.difference = fmt::format("{}: {}", label, figures.difference);
   }
@@ -221,14 +221,14 @@ Result<ReportCheck> check_report(std::string_view archive, const std::string& la
     US_ASSIGN(const ReportCheck run, check_run(file.contents, file.name));
     if (!run.difference.empty()) return run;
     ++check.num_runs;
-    check.num_figures += run.num_figures;
+    check.num_values += run.num_values;
     runs.push_back(file);
   }
   if (runs.empty()) return make_error(ErrorCode::kInvalidData, "{}: no runs in it", label);
   US_ASSIGN(const std::vector<TarFile> computed, report_files(runs, made_by));
   const FigureCheck in_manifest =
       check_figures(manifest, ordered_json::parse(computed[0].contents));
-  check.num_figures += in_manifest.num_figures;
+  check.num_values += in_manifest.num_values;
   if (!in_manifest.difference.empty()) {
     check.difference = fmt::format("{}: {}", kManifest, in_manifest.difference);
     return check;

@@ -15,7 +15,7 @@ namespace ultraspeed::apps {
 // What checking a run or an archive found.
 struct ReportCheck {
   size_t num_runs = 0;
-  size_t num_figures = 0;  // values that follow from the raw numbers, those included
+  size_t num_values = 0;   // figures that follow, and raw numbers
   std::string difference;  // the first that does not, as a sentence; "": none
 };
 

@@ -72,12 +72,12 @@ Result<ReportCheck> pack(const Options& options) {
   for (const TarFile& run : runs) {
     US_ASSIGN(const ReportCheck check, check_run(run.contents, options.folder + "/" + run.name));
     if (!check.difference.empty()) return check;
-    all.num_figures += check.num_figures;
+    all.num_values += check.num_values;
   }
   US_ASSIGN(const std::string archive, make_report(runs, provenance()));
   US_TRY(write_file(options.out, archive));
-  US_TRY(write_all(STDOUT_FILENO, fmt::format("{}: {} runs, {} figures\n", options.out, runs.size(),
-                                              all.num_figures)));
+  US_TRY(write_all(STDOUT_FILENO, fmt::format("{}: {} runs, {} values\n", options.out, runs.size(),
+                                              all.num_values)));
   return all;
 }
 
@@ -86,8 +86,8 @@ Result<ReportCheck> check(const Options& options) {
   US_ASSIGN(const ReportCheck result, check_report(archive, file_label(options.archive)));
   if (!result.difference.empty()) return result;
   US_TRY(write_all(STDOUT_FILENO,
-                   fmt::format("{}: {} runs, {} figures follow from the raw numbers\n",
-                               file_label(options.archive), result.num_runs, result.num_figures)));
+                   fmt::format("{}: {} runs, all {} values follow from the raw numbers\n",
+                               file_label(options.archive), result.num_runs, result.num_values)));
   return result;
 }
 

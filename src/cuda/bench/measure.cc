@@ -15,38 +15,25 @@
 namespace ultraspeed::cuda {
 namespace {
 
-constexpr uint32_t kLeastNodes = 24;  // a graph's own launch costs little beside so many
+constexpr uint32_t kLeastNodes = 24;  // its first launch costs little beside so many
 constexpr uint32_t kRepetitions = 31;
-constexpr uint32_t kWarmUps = 2;
+// After a pause, as while weights are made, the first 10 ms were up to 15 % slower on an H100.
+constexpr double kWarmUpUs = 40'000;
 constexpr uint32_t kCeilingRepetitions = 15;
 constexpr uint64_t kCeilingPages = (uint64_t{8} << 30) / kDrainPageBytes;
 constexpr uint64_t kSpareBytes = uint64_t{256} << 20;  // for CUDA's own needs
 
-// Times what a stream does between two events.
-class Timer {
- public:
-  static Result<Timer> make(cudaStream_t stream) {
-    Timer timer;
-    timer.stream_ = stream;
-    US_ASSIGN(timer.begin_, make_event());
-    US_ASSIGN(timer.end_, make_event());
-    return timer;
-  }
+Result<double> microseconds_between(const Event& begin, const Event& end) {
+  float milliseconds = 0;
+  US_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "timing"));
+  return 1000.0 * static_cast<double>(milliseconds);
+}
 
-  template <class Work>
-  Result<double> microseconds(const Work& work) {
-    US_TRY(cuda_status(cudaEventRecord(begin_.get(), stream_), "timing"));
-    US_TRY(cuda_status(work(), "starting a kernel"));
-    US_TRY(cuda_status(cudaEventRecord(end_.get(), stream_), "timing"));
-    US_TRY(cuda_status(cudaEventSynchronize(end_.get()), "running a kernel"));
-    float milliseconds = 0;
-    US_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "timing"));
-    return 1000.0 * static_cast<double>(milliseconds);
-  }
-
- private:
-  cudaStream_t stream_ = nullptr;
-  Event begin_, end_;
+// A graph of launches between two nodes that record the time, so that the host's work to start it
+// is not counted.
+struct TimedGraph {
+  GraphExec graph;
+  Event begin, end;
 };
 
 Result<GpuFacts> gpu_facts(const Nvml& nvml) {
@@ -73,7 +60,6 @@ class Measurement {
     Measurement measurement;
     measurement.progress_ = options.progress;
     US_ASSIGN(measurement.stream_, make_stream());
-    US_ASSIGN(measurement.timer_, Timer::make(measurement.stream_.get()));
     return measurement;
   }
 
@@ -92,8 +78,14 @@ class Measurement {
     // The clocks under load: they are read while these run.
     for (uint32_t i = 0; i < 8; ++i) US_TRY(cuda_status(launch(), "draining 8 GB"));
     bench->gpu.clocks = nvml.clocks();
+    US_ASSIGN(const Event begin, make_event());
+    US_ASSIGN(const Event end, make_event());
     for (uint32_t i = 0; i < kCeilingRepetitions; ++i) {
-      US_ASSIGN(const double us, timer_.microseconds(launch));
+      US_TRY(cuda_status(cudaEventRecord(begin.get(), stream), "timing"));
+      US_TRY(cuda_status(launch(), "draining 8 GB"));
+      US_TRY(cuda_status(cudaEventRecord(end.get(), stream), "timing"));
+      US_TRY(cuda_status(cudaEventSynchronize(end.get()), "draining 8 GB"));
+      US_ASSIGN(const double us, microseconds_between(begin, end));
       bench->ceiling_us.push_back(us);
     }
     return {};
@@ -126,13 +118,20 @@ class Measurement {
     if (progress_) progress_(what);
   }
 
-  Result<GraphExec> record(const NodeLaunch& launch, uint32_t num_nodes) {
+  Result<TimedGraph> record(const NodeLaunch& launch, uint32_t num_nodes) {
+    TimedGraph timed;
+    US_ASSIGN(timed.begin, make_event());
+    US_ASSIGN(timed.end, make_event());
     US_TRY(cuda_status(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal),
                        "recording"));
-    cudaError_t launched = cudaSuccess;
+    const auto mark = [this](const Event& event) {
+      return cudaEventRecordWithFlags(event.get(), stream_.get(), cudaEventRecordExternal);
+    };
+    cudaError_t launched = mark(timed.begin);
     for (uint32_t i = 0; i < num_nodes && launched == cudaSuccess; ++i) {
       launched = launch(i, stream_.get());
     }
+    if (launched == cudaSuccess) launched = mark(timed.end);
     cudaGraph_t graph = nullptr;
     const cudaError_t ended = cudaStreamEndCapture(stream_.get(), &graph);
     const Graph owner(graph);
@@ -140,22 +139,31 @@ class Measurement {
     US_TRY(cuda_status(ended, "recording a graph"));
     cudaGraphExec_t exec = nullptr;
     US_TRY(cuda_status(cudaGraphInstantiate(&exec, graph, 0), "preparing a graph"));
-    return GraphExec(exec);
+    timed.graph = GraphExec(exec);
+    return timed;
+  }
+
+  Result<double> run(const TimedGraph& timed) {
+    US_TRY(cuda_status(cudaGraphLaunch(timed.graph.get(), stream_.get()), "starting a graph"));
+    US_TRY(cuda_status(cudaStreamSynchronize(stream_.get()), "running a graph"));
+    return microseconds_between(timed.begin, timed.end);
   }
 
   // In turns, so that both see the same clocks.
   Status measure(const BenchKernel& kernel, KernelSamples* samples) {
     US_CHECK(kernel.work && kernel.drain, "{} is not prepared", kernel.name);
-    US_ASSIGN(const GraphExec work, record(kernel.work, samples->num_nodes));
-    US_ASSIGN(const GraphExec drain, record(kernel.drain, samples->num_nodes));
-    const auto run = [&](const GraphExec& graph) {
-      return timer_.microseconds([&] { return cudaGraphLaunch(graph.get(), stream_.get()); });
-    };
-    for (uint32_t i = 0; i < kWarmUps + kRepetitions; ++i) {
-      show(fmt::format("{}, {}: {} of {}", kernel.name, kernel.shape, i, kWarmUps + kRepetitions));
+    US_ASSIGN(const TimedGraph work, record(kernel.work, samples->num_nodes));
+    US_ASSIGN(const TimedGraph drain, record(kernel.drain, samples->num_nodes));
+    for (double warm_us = 0; warm_us < kWarmUpUs;) {
+      for (const TimedGraph* graph : {&work, &drain}) {
+        US_ASSIGN(const double us, run(*graph));
+        warm_us += us;
+      }
+    }
+    for (uint32_t i = 0; i < kRepetitions; ++i) {
+      show(fmt::format("{}, {}: {} of {}", kernel.name, kernel.shape, i + 1, kRepetitions));
       US_ASSIGN(const double us, run(work));
       US_ASSIGN(const double drain_us, run(drain));
-      if (i < kWarmUps) continue;
       samples->us.push_back(us / samples->num_nodes);
       samples->drain_us.push_back(drain_us / samples->num_nodes);
     }
@@ -164,7 +172,6 @@ class Measurement {
 
   std::function<void(std::string_view)> progress_;
   Stream stream_;
-  Timer timer_;
 };
 
 // Groups have their memory one after the other.
