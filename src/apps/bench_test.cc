@@ -180,7 +180,8 @@ DecodePass pass_of(uint64_t num_tokens, double seconds) {
 }
 
 BenchReport report_of_two() {
-  BenchReport report{.model = "tiny",
+  BenchReport report{.made_by = {},
+                     .model = "tiny",
                      .processor = "A & B",
                      .threads = 2,
                      .max_tokens = 64,

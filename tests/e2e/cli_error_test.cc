@@ -252,7 +252,8 @@ TEST(Cli, HelpAndVersion) {
   EXPECT_TRUE(version.output.starts_with("ultraspeed 0."));
   const Finished help = run_cli({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* name : {"run", "chat", "serve", "score", "inspect", "plan", "doctor"}) {
+  for (const char* name :
+       {"run", "chat", "serve", "score", "inspect", "plan", "doctor", "bench", "report"}) {
     EXPECT_NE(help.output.find(name), std::string::npos) << name;
     EXPECT_EQ(run_cli({name, "--help"}).exit_code, 0);
   }

@@ -178,19 +178,21 @@ class Measurement {
 Status check_memory(const KernelGroups& groups, uint64_t free_bytes) {
   uint64_t most = kCeilingPages * kDrainPageBytes;
   std::string what = "the drain of 8 GB";
+  std::string hint;
   for (const auto& group : groups) {
     if (group->memory_bytes <= most) continue;
     most = group->memory_bytes;
     what = fmt::format("{} ({}, {})", group->kernels.front().name, group->kernels.front().shape,
                        group->data);
+    hint = ", or take more ranks or fewer live experts";
   }
   if (most + kSpareBytes <= free_bytes) return {};
   return make_error(ErrorCode::kOutOfMemory,
                     "{} needs {} of GPU memory, and {} to spare; {} are free; end other programs "
-                    "on the GPU, or take more ranks or fewer live experts",
+                    "on the GPU{}",
                     what, format_bytes(static_cast<double>(most)),
                     format_bytes(static_cast<double>(kSpareBytes)),
-                    format_bytes(static_cast<double>(free_bytes)));
+                    format_bytes(static_cast<double>(free_bytes)), hint);
 }
 
 }  // namespace
