@@ -153,10 +153,9 @@ TEST(Report, NamesWhatTheSummaryHasWrong) {
   EXPECT_EQ(difference("report.json", "/runs/0/device", "a faster one"),
             "report.json: runs[0].device is \"a faster one\"; from the raw numbers it is \"a "
             "processor\"");
-  EXPECT_EQ(difference("summary.md",
-                       [](std::string* text) { text->replace(text->find("2400"), 4, "2500"); })
-                .substr(0, 40),
-            "summary.md, line 27 is \"| expert down");
+  EXPECT_TRUE(difference("summary.md", [](std::string* text) {
+                text->replace(text->find("2400"), 4, "2500");
+              }).starts_with("summary.md, line 27 is \"| expert down |"));
   EXPECT_EQ(difference("summary.txt", [](std::string* text) { *text += "more\n"; }),
             "summary.txt, line 23 is \"more\"; from the raw numbers it is \"\"");
   std::vector<TarFile> files = report_files();
