@@ -9,7 +9,8 @@ endif()
 if("${commit}" STREQUAL "")
   set(commit unknown)  # an unpacked archive
 else()
-  execute_process(COMMAND ${git} -C "${SOURCE}" diff --quiet HEAD RESULT_VARIABLE differs ERROR_QUIET)
+  execute_process(COMMAND ${git} -C "${SOURCE}" diff --quiet HEAD
+    RESULT_VARIABLE differs ERROR_QUIET)
   if(differs)
     string(APPEND commit "+")
   endif()

@@ -32,7 +32,8 @@ function(add_module name)
     if(ULTRASPEED_JOIN_SOURCES)
       set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
     endif()
-    if(ULTRASPEED_FUZZ AND name MATCHES "^(apps|base|model|text|server)$")  # what fuzz targets explore
+    # What fuzz targets explore.
+    if(ULTRASPEED_FUZZ AND name MATCHES "^(apps|base|model|text|server)$")
       target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
     endif()
     target_link_libraries(${target} PUBLIC ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})

@@ -16,7 +16,8 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr char kDecodeRun[] = R"({
-  "schema": "ultraspeed-bench-decode/1", "version": "0.1.0", "commit": "c", "command": ["u", "it's"],
+  "schema": "ultraspeed-bench-decode/1", "version": "0.1.0", "commit": "c",
+  "command": ["u", "it's"],
   "model": "models/x", "processor": "a processor", "threads": 2,
   "results": [
     {"drafter": "none", "block": 8, "streams": 2, "tokens_per_second": 100,
