@@ -30,7 +30,7 @@ Result<Row> read_row(const JsonObject& json) {
   US_ASSIGN(row.num_cycles, json.number("cycles"));
   US_ASSIGN(row.cycles_by_length, json.counts("cycles_by_length"));
   if (row.streams > 0) return row;
-  return make_error(ErrorCode::kInvalidData, "{}: expected 1 or more", json.path_of("streams"));
+  return json.error("streams", "expected 1 or more");
 }
 
 double accepted_length(const Row& row) {
@@ -69,9 +69,9 @@ Result<ordered_json> compute_decode_figures(const ordered_json& json, const std:
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& base = base_of(rows, rows[i]);
     if (base.rates.size() != rows[i].rates.size()) {
-      return make_error(ErrorCode::kInvalidData, "{}: {}: {} repeats, the first drafter has {}",
-                        label, results[i].path_of("tokens_per_second_of_repeats"),
-                        rows[i].rates.size(), base.rates.size());
+      return results[i].error("tokens_per_second_of_repeats",
+                              fmt::format("{} repeats, the first drafter has {}",
+                                          rows[i].rates.size(), base.rates.size()));
     }
     ordered_json& result = computed["results"][i];
     const double rate = median(rows[i].rates);

@@ -33,6 +33,10 @@ std::string JsonObject::path_of(std::string_view key) const {
   return path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key);
 }
 
+tl::unexpected<Error> JsonObject::error(std::string_view key, std::string_view what) const {
+  return make_error(ErrorCode::kInvalidData, "{}: {}: {}", label_, path_of(key), what);
+}
+
 Result<const ordered_json*> JsonObject::find(std::string_view key, Type type,
                                              std::string_view expected) const {
   const auto found = value_->find(key);
@@ -41,39 +45,34 @@ Result<const ordered_json*> JsonObject::find(std::string_view key, Type type,
                       expected);
   }
   if (found->type() == type) return &*found;
-  return make_error(ErrorCode::kInvalidData, "{}: {}: expected {}, found {}", label_, path_of(key),
-                    expected, found->type_name());
+  return error(key, fmt::format("expected {}, found {}", expected, found->type_name()));
 }
 
 Result<std::string> JsonObject::text(std::string_view key) const {
   US_ASSIGN(const ordered_json* value, find(key, Type::string, "a string"));
   auto text = value->get<std::string>();
   if (!has_control_character(text)) return text;
-  return make_error(ErrorCode::kInvalidData, "{}: {}: has control characters", label_,
-                    path_of(key));
+  return error(key, "has control characters");
 }
 
 Result<uint64_t> JsonObject::number(std::string_view key) const {
   US_ASSIGN(const ordered_json* value, find(key, Type::number_unsigned, "a whole number from 0"));
   const auto number = value->get<uint64_t>();
   if (number < kMaxNumber) return number;
-  return make_error(ErrorCode::kInvalidData, "{}: {}: {} is too large", label_, path_of(key),
-                    number);
+  return error(key, fmt::format("{} is too large", number));
 }
 
 Result<uint32_t> JsonObject::small_number(std::string_view key) const {
   US_ASSIGN(const uint64_t value, number(key));
   if (value <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(value);
-  return make_error(ErrorCode::kInvalidData, "{}: {}: {} is too large", label_, path_of(key),
-                    value);
+  return error(key, fmt::format("{} is too large", value));
 }
 
 Result<std::vector<double>> JsonObject::samples(std::string_view key) const {
   constexpr std::string_view kExpected = "an array of numbers from 0.001 to 10^12";
   US_ASSIGN(const ordered_json* value, find(key, Type::array, kExpected));
   if (value->empty() || !std::ranges::all_of(*value, is_sample)) {
-    return make_error(ErrorCode::kInvalidData, "{}: {}: expected {}", label_, path_of(key),
-                      kExpected);
+    return error(key, fmt::format("expected {}", kExpected));
   }
   return value->get<std::vector<double>>();
 }
@@ -85,8 +84,7 @@ Result<std::vector<uint64_t>> JsonObject::counts(std::string_view key) const {
     return item.is_number_unsigned() && item.get<uint64_t>() < kMaxNumber;
   };
   if (std::ranges::all_of(*value, is_count)) return value->get<std::vector<uint64_t>>();
-  return make_error(ErrorCode::kInvalidData, "{}: {}: expected {}", label_, path_of(key),
-                    kExpected);
+  return error(key, fmt::format("expected {}", kExpected));
 }
 
 Result<std::vector<std::string>> JsonObject::texts(std::string_view key) const {

@@ -30,6 +30,8 @@ class JsonObject {
   Result<std::vector<JsonObject>> objects(std::string_view key) const;
 
   std::string path_of(std::string_view key) const;
+  // kInvalidData: "LABEL: PATH: what".
+  tl::unexpected<Error> error(std::string_view key, std::string_view what) const;
 
  private:
   JsonObject(const nlohmann::ordered_json& value, std::string label, std::string path)

@@ -138,7 +138,7 @@ Result<KernelRun> read_kernel_run(const ordered_json& json, const std::string& l
   US_ASSIGN(const JsonObject ceiling, top.object("ceiling"));
   US_ASSIGN(run.bench.ceiling_bytes, ceiling.number("bytes"));
   if (run.bench.ceiling_bytes == 0) {
-    return make_error(ErrorCode::kInvalidData, "{}: ceiling.bytes: expected more than 0", label);
+    return ceiling.error("bytes", "expected more than 0");
   }
   US_ASSIGN(run.bench.ceiling_us, ceiling.samples("us"));
   US_ASSIGN(const auto kernels, top.objects("kernels"));

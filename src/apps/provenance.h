@@ -12,7 +12,7 @@ namespace ultraspeed::apps {
 
 struct Provenance {
   std::string version;               // "0.1.0"
-  std::string commit;                // 40 digits, with "+" if files differed from it; "unknown"
+  std::string commit;                // 40 digits, "+" if sources differed from it; or "unknown"
   std::vector<std::string> command;  // the arguments of this process, as they were given
 };
 

@@ -188,7 +188,7 @@ TEST(Report, RefusesWhatIsNone) {
             "error: runs/decode.json: schema 'y'; expected ultraspeed-bench-kernels/1 or "
             "ultraspeed-bench-decode/1");
   EXPECT_EQ(difference("runs/decode.json", "/results/0/streams", 0),
-            "error: results[0].streams: expected 1 or more");
+            "error: runs/decode.json: results[0].streams: expected 1 or more");
   EXPECT_EQ(
       difference("runs/decode.json", "/results/1/tokens_per_second_of_repeats", {1, 2}),
       "error: runs/decode.json: results[1].tokens_per_second_of_repeats: 2 repeats, the first "

@@ -1,5 +1,6 @@
 // The expert products of decoding (ops/expert_w4a8.h): gate/up, down, and both as a step has them.
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <random>
 #include <tuple>
