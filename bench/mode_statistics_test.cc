@@ -1,4 +1,4 @@
-#include "mode_accuracy/statistics.h"
+#include "mode_statistics.h"
 
 #include <gtest/gtest.h>
 

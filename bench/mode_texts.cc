@@ -1,4 +1,4 @@
-#include "mode_accuracy/texts.h"
+#include "mode_texts.h"
 
 #include <algorithm>
 #include <iterator>

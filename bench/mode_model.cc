@@ -1,4 +1,4 @@
-#include "mode_accuracy/mode_model.h"
+#include "mode_model.h"
 
 #include <algorithm>
 #include <numeric>

@@ -19,9 +19,9 @@
 #include "apps/loaded_model.h"
 #include "apps/terminal.h"
 #include "golden/golden_case.h"
-#include "mode_accuracy/mode_model.h"
-#include "mode_accuracy/statistics.h"
-#include "mode_accuracy/texts.h"
+#include "mode_model.h"
+#include "mode_statistics.h"
+#include "mode_texts.h"
 
 namespace ultraspeed {
 namespace {
