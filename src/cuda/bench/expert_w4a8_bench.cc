@@ -37,6 +37,7 @@ ExpertLaunch launch_of(const ExpertShape& shape, uint32_t width) {
   launch.columns = width;
   launch.hidden = shape.hidden;
   launch.intermediate = shape.intermediate;
+  launch.chunk_columns = shape.intermediate * shape.num_ranks / program::kReductionChunks;
   return launch;
 }
 
@@ -46,16 +47,10 @@ std::string refusal_of(const ExpertShape& shape, uint32_t width) {
                        tensor::weight_format_name(shape.format));
   }
   const ExpertLaunch launch = launch_of(shape, width);
-  for (const char* limit : {expert_gate_up_limit(launch), expert_down_limit(launch)}) {
-    if (limit == nullptr) continue;
-    return fmt::format("{}; these are {} columns, {} and {}", limit, width, shape.hidden,
-                       shape.intermediate);
-  }
-  const uint32_t all = shape.intermediate * shape.num_ranks;
-  if (all == program::kReductionChunks * kDownChunkColumns) return "";
-  return fmt::format("down sums chunks of {} columns; the {} of all ranks make {} chunks of {}",
-                     kDownChunkColumns, all, program::kReductionChunks,
-                     all / program::kReductionChunks);
+  const char* limit = expert_limit(launch);
+  if (limit == nullptr) return "";
+  return fmt::format("{}; these are {} columns, {} and {}, in chunks of {}", limit, width,
+                     shape.hidden, shape.intermediate, launch.chunk_columns);
 }
 
 // Words of a table in which each of `rows` columns chooses equally many of the experts; each expert
@@ -88,9 +83,10 @@ class ExpertGroup final : public KernelGroup {
   ExpertGroup(const ExpertShape& shape, uint32_t width, const KernelBenchOptions& options)
       : shape_(shape), options_(options), launch_(launch_of(shape, width)) {
     const uint32_t live = options.live_experts;
-    const uint64_t down_bytes =
-        tensor::packed_bytes(shape.format, shape.hidden, shape.intermediate);
-    matrix_bytes_ = down_bytes;
+    refusal = refusal_of(shape, width);
+    const uint32_t columns = refusal.empty() ? padded() : shape.intermediate;
+    gate_up_bytes_ = 2 * tensor::packed_bytes(shape.format, shape.hidden, shape.intermediate);
+    down_bytes_ = tensor::packed_bytes(shape.format, shape.hidden, columns);
     const std::string gate_up = fmt::format("{} x {}", 2 * shape.intermediate, shape.hidden);
     const std::string down = fmt::format("{} x {}", shape.hidden, shape.intermediate);
     const auto add = [&](const char* name, const std::string& sizes, uint64_t bytes) {
@@ -100,12 +96,11 @@ class ExpertGroup final : public KernelGroup {
                          .work = {},
                          .drain = {}});
     };
-    add("expert gate/up", gate_up, 2 * down_bytes);
-    add("expert down", down, down_bytes);
-    add("expert gate/up, down", gate_up + ", " + down, 3 * down_bytes);
-    refusal = refusal_of(shape, width);
+    add("expert gate/up", gate_up, gate_up_bytes_);
+    add("expert down", down, down_bytes_);
+    add("expert gate/up, down", gate_up + ", " + down, gate_up_bytes_ + down_bytes_);
     if (!refusal.empty()) return;
-    num_sets = sets_to_rotate(down_bytes * live);
+    num_sets = sets_to_rotate(down_bytes_ * live);
     num_pairs_ = std::max(live, shape.top_k * options.rows);
     data = fmt::format("{} experts in {} sets", num_sets * live, num_sets);
     for (const uint64_t bytes : sizes()) memory_bytes += bytes;
@@ -131,21 +126,36 @@ class ExpertGroup final : public KernelGroup {
   }
 
  private:
-  enum Part : uint8_t { kGateUp, kDown, kRoutes, kRows, kInput, kActivation, kPartials, kNumParts };
+  enum Part : uint8_t {
+    kGateUp,
+    kDown,
+    kRoutes,
+    kNumColumns,
+    kRows,
+    kInput,
+    kActivation,
+    kPartials,
+    kNumParts
+  };
 
   // Bytes of each part of memory_.
   std::array<uint64_t, kNumParts> sizes() const {
     const uint64_t experts = uint64_t{num_sets} * options_.live_experts;
     std::array<uint64_t, kNumParts> bytes = {};
-    bytes[kGateUp] = 2 * experts * matrix_bytes_;
-    bytes[kDown] = experts * matrix_bytes_;
+    bytes[kGateUp] = experts * gate_up_bytes_;
+    bytes[kDown] = experts * down_bytes_;
     bytes[kRoutes] = num_sets * route_bytes();
+    bytes[kNumColumns] = sizeof(uint32_t);
     bytes[kRows] = uint64_t{options_.rows} * shape_.hidden * sizeof(float);
     bytes[kInput] = gate_up_input_bytes(launch_.columns, shape_.hidden);
-    bytes[kActivation] =
-        down_input_bytes(launch_.columns, shape_.intermediate, options_.live_experts);
+    bytes[kActivation] = down_input_bytes(launch_.columns, padded(), options_.live_experts);
     bytes[kPartials] = bytes[kRows] * program::kReductionChunks;
     return bytes;
+  }
+
+  // Columns of down in its pages.
+  uint32_t padded() const {
+    return padded_down_columns(shape_.intermediate, launch_.chunk_columns);
   }
 
   uint64_t route_bytes() const {
@@ -179,8 +189,15 @@ class ExpertGroup final : public KernelGroup {
     error =
         fill_values(memory_[kRows].as<float>(), uint64_t{options_.rows} * shape_.hidden, stream);
     if (error != cudaSuccess) return error;
-    return launch_quantize({memory_[kRows].as<float>(), options_.rows, memory_[kInput].data()},
-                           launch_.columns, shape_.hidden, stream);
+    error = cudaMemcpyAsync(memory_[kNumColumns].data(), &options_.rows, sizeof(options_.rows),
+                            cudaMemcpyHostToDevice, stream);
+    if (error != cudaSuccess) return error;
+    // The pages of chunks that are filled up read zeros.
+    error =
+        cudaMemsetAsync(memory_[kActivation].data(), 0, memory_[kActivation].size_bytes(), stream);
+    if (error != cudaSuccess) return error;
+    return launch_quantize(
+        launch(0, false), {memory_[kRows].as<float>(), nullptr, 0, memory_[kInput].data()}, stream);
   }
 
   ExpertLaunch launch(uint32_t node, bool is_drain) const {
@@ -188,6 +205,7 @@ class ExpertGroup final : public KernelGroup {
     auto* words =
         reinterpret_cast<uint32_t*>(memory_[kRoutes].data() + node % num_sets * route_bytes());
     launch.route = RouteTable::at(words, options_.live_experts, num_pairs_);
+    launch.num_columns = memory_[kNumColumns].as<const uint32_t>();
     launch.work = is_drain ? ExpertLaunch::Work::kDrain : ExpertLaunch::Work::kProducts;
     return launch;
   }
@@ -200,12 +218,11 @@ class ExpertGroup final : public KernelGroup {
   }
 
   cudaError_t down(uint32_t node, bool is_drain, cudaStream_t stream) const {
-    const uint32_t chunks = shape_.intermediate / kDownChunkColumns;
-    return launch_expert_down(
-        launch(node, is_drain),
-        {memory_[kDown].data(), memory_[kActivation].data(), memory_[kPartials].as<float>(),
-         options_.rows, options_.rank * chunks},
-        stream);
+    const uint32_t chunks = shape_.intermediate / launch_.chunk_columns;
+    return launch_expert_down(launch(node, is_drain),
+                              {memory_[kDown].data(), memory_[kActivation].data(),
+                               memory_[kPartials].as<float>(), options_.rank * chunks},
+                              stream);
   }
 
   cudaError_t both(uint32_t node, bool is_drain, cudaStream_t stream) const {
@@ -216,7 +233,7 @@ class ExpertGroup final : public KernelGroup {
   ExpertShape shape_;
   KernelBenchOptions options_;
   ExpertLaunch launch_;
-  uint64_t matrix_bytes_ = 0;  // of down; gate/up has twice as many
+  uint64_t gate_up_bytes_ = 0, down_bytes_ = 0;  // of a matrix in memory
   uint32_t num_pairs_ = 0;
   std::array<DeviceMemory, kNumParts> memory_;
 };
