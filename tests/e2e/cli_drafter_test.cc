@@ -19,7 +19,8 @@ class DrafterFolder : public testing::Test {
  protected:
   void SetUp() override {
     for (const auto& entry : fs::directory_iterator(kTinyMimo)) {
-      fs::create_symlink(entry.path(), model_ + "/" + entry.path().filename().string());
+      fs::create_symlink(fs::absolute(entry.path()),
+                         model_ + "/" + entry.path().filename().string());
     }
     fs::create_directory(model_ + "/dflash");
     write_tiny_drafter(model_ + "/dflash");

@@ -46,24 +46,24 @@ cudaError_t launch_early(void (*kernel)(ExpertLaunch, Data), dim3 grid, uint32_t
 }
 
 template <class Data>
-cudaError_t launch_clusters(void (*kernel)(ExpertLaunch, Data), uint32_t num_ctas,
+cudaError_t launch_clusters(void (*kernel)(ExpertLaunch, Data), uint32_t num_ctas, uint32_t threads,
                             uint32_t shared_bytes, const ExpertLaunch& launch, const Data& data,
                             cudaStream_t stream) {
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   if (error != cudaSuccess) return error;
-  return launch_early(kernel, dim3(num_ctas), kExpertThreads, shared_bytes, launch, data, stream);
+  return launch_early(kernel, dim3(num_ctas), threads, shared_bytes, launch, data, stream);
 }
 
 template <class Kernel>
-cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t shared_bytes,
+cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t threads, uint32_t shared_bytes,
                            uint32_t* clusters) {
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(ranks);
-  config.blockDim = dim3(kExpertThreads);
+  config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   cudaLaunchAttribute cluster = {};
   cluster.id = cudaLaunchAttributeClusterDimension;
@@ -158,6 +158,7 @@ cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUp
                          ? expert_gate_up_kernel<width, ranks, Work::kDrain>
                          : expert_gate_up_kernel<width, ranks, Work::kProducts>;
       return launch_clusters(kernel, launch.gate_up_clusters * ranks,
+                             expert_threads(kGateUpTeams<width>),
                              GateUpShared<width, ranks>::kBytes, launch, data, stream);
     });
   });
@@ -172,8 +173,8 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
     const uint32_t clusters = std::min(launch.down_clusters, units);
     auto* kernel = launch.work == Work::kDrain ? expert_down_kernel<width, Work::kDrain>
                                                : expert_down_kernel<width, Work::kProducts>;
-    return launch_clusters(kernel, clusters * kDownRanks, DownShared<width>::kBytes, launch, data,
-                           stream);
+    return launch_clusters(kernel, clusters * kDownRanks, expert_threads(kDownTeams),
+                           DownShared<width>::kBytes, launch, data, stream);
   });
 }
 
@@ -181,11 +182,13 @@ cudaError_t set_clusters(ExpertLaunch* launch) {
   return for_width(launch->columns, [&](auto width) {
     const cudaError_t error = for_ranks(launch->hidden, [&](auto ranks) {
       return count_clusters(expert_gate_up_kernel<width, ranks, Work::kProducts>, ranks,
-                            GateUpShared<width, ranks>::kBytes, &launch->gate_up_clusters);
+                            expert_threads(kGateUpTeams<width>), GateUpShared<width, ranks>::kBytes,
+                            &launch->gate_up_clusters);
     });
     if (error != cudaSuccess) return error;
     return count_clusters(expert_down_kernel<width, Work::kProducts>, kDownRanks,
-                          DownShared<width>::kBytes, &launch->down_clusters);
+                          expert_threads(kDownTeams), DownShared<width>::kBytes,
+                          &launch->down_clusters);
   });
 }
 

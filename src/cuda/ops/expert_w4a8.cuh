@@ -15,11 +15,12 @@
 
 namespace ultraspeed::cuda {
 
-// Warps 0 .. 7: two consumer warpgroups; warp 8 loads, warps 9 and 10 finish sums, warp 11 idles.
-inline constexpr uint32_t kConsumerWarps = 8;
-inline constexpr uint32_t kLoaderWarp = kConsumerWarps;
-inline constexpr uint32_t kFirstFinishWarp = kLoaderWarp + 1;
-inline constexpr uint32_t kExpertThreads = 384;
+// Warps: teams of two consumer warpgroups, one that loads, two that finish sums, an idle one.
+inline constexpr uint32_t kTeamWarps = 8;
+inline constexpr uint32_t kTeamWarpgroups = 2;
+constexpr uint32_t expert_threads(uint32_t num_teams) {
+  return (num_teams * kTeamWarps + 4) * 32;
+}
 
 // Dynamic shared memory: 227 KiB a CTA (sm_90) less 1 KiB for barriers.
 inline constexpr uint32_t kExpertSharedBytes = 226 * 1024;
@@ -30,25 +31,29 @@ using ExpertExchange = PartialExchange<kColumns, kColumns <= 16 ? 2 : 1, kRanks>
 
 // A thread's place in the cluster and in its CTA.
 struct ExpertRole {
-  __device__ ExpertRole()
+  __device__ explicit ExpertRole(uint32_t num_teams)
       : rank(ptx::cluster_cta_rank()),
         cluster(ptx::cluster_index()),
         num_clusters(ptx::num_clusters()),
         warp(threadIdx.x / 32),
         lane(threadIdx.x % 32),
-        warpgroup(warp / 4) {}
+        team(warp / kTeamWarps),
+        warpgroup(warp / 4 % kTeamWarpgroups),
+        loader_warp(num_teams * kTeamWarps) {}
 
-  __device__ bool is_consumer() const { return warp < kConsumerWarps; }
-  __device__ bool is_loader_warp() const { return warp == kLoaderWarp; }
+  __device__ bool is_consumer() const { return warp < loader_warp; }
+  __device__ bool is_loader_warp() const { return warp == loader_warp; }
   __device__ bool is_loader() const { return is_loader_warp() && lane == 0; }
   __device__ bool is_finisher() const {
-    return warp >= kFirstFinishWarp && warp < kFirstFinishWarp + kFinishWarps;
+    return warp > loader_warp && warp <= loader_warp + kFinishWarps;
   }
-  __device__ uint32_t finish_warp() const { return warp - kFirstFinishWarp; }
+  __device__ uint32_t finish_warp() const { return warp - loader_warp - 1; }
 
   uint32_t rank;  // which part of K
   uint32_t cluster, num_clusters;
-  uint32_t warp, lane, warpgroup;
+  uint32_t warp, lane;
+  uint32_t team, warpgroup;  // of a consumer; its warpgroup in the team
+  uint32_t loader_warp;
 };
 
 // Of num_units, that the cluster of `role` has.
