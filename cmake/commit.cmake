@@ -1,5 +1,5 @@
-# cmake -D SOURCE=DIR -D OUTPUT=FILE -D GIT=PROGRAM -P commit.cmake: writes the commit of DIR's sources
-# as C++, if it is another than before, so that nothing else is compiled again.
+# cmake -D SOURCE=DIR -D OUTPUT=FILE -D GIT=PROGRAM -P commit.cmake: writes the commit of DIR's
+# sources as C++, if it is another than before, so that nothing else is compiled again.
 set(commit "")
 if(GIT AND EXISTS "${SOURCE}/.git")
   execute_process(COMMAND ${GIT} -C "${SOURCE}" rev-parse HEAD
