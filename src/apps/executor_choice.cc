@@ -33,7 +33,8 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options) {
   // All ranks share it.
   limits.num_workers = std::max(limits.num_workers / options.ranks, 1U);
   limits.memory_bytes /= options.ranks;
-  return ChosenExecutor{cuda::make_graph_executor(options.activations), std::move(limits)};
+  return ChosenExecutor{cuda::make_graph_executor(options.activations, options.kv_cache),
+                        std::move(limits)};
 }
 #else
 constexpr bool kHasGpuCode = false;
@@ -63,15 +64,13 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options) {
 }
 
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
-  const bool gpu_has_mode = options.activations != program::Activations::kInt8 &&
-                            options.kv_cache == program::KvCacheType::kF32;
+  const bool gpu_has_mode = options.activations != program::Activations::kInt8;
   if (options.kind == ExecutorKind::kGraph) {
     if (gpu_has_mode) return gpu_executor(options);
     return make_error(ErrorCode::kInvalidArgument,
-                      "--executor graph has f32, w4a16 and w4a8 activations and an f32 KV cache; "
-                      "--activations {} --kv-cache {} needs --executor cpu",
-                      program::activations_name(options.activations),
-                      program::kv_cache_type_name(options.kv_cache));
+                      "--executor graph has f32, w4a16 and w4a8 activations; --activations {} "
+                      "needs --executor cpu",
+                      program::activations_name(options.activations));
   }
   const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;
   if (!wants_gpu || !kHasGpuCode || !gpu_has_mode) return cpu_executor(options);

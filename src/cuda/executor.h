@@ -15,7 +15,9 @@ namespace ultraspeed::cuda {
 // is not of compute capability 9.0; both say what is needed and what there is.
 Result<program::DeviceLimits> device_limits(int index);
 
+// REQUIRES: activations are not kInt8.
 std::unique_ptr<program::Executor> make_graph_executor(
-    program::Activations activations = program::Activations::kF32);
+    program::Activations activations = program::Activations::kF32,
+    program::KvCacheType kv_cache = program::KvCacheType::kF32);
 
 }  // namespace ultraspeed::cuda

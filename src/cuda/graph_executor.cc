@@ -43,7 +43,8 @@ uint32_t vocab_size_of(const program::Program& program) {
 
 class GraphExecutor final : public program::Executor {
  public:
-  explicit GraphExecutor(program::Activations activations) : activations_(activations) {}
+  GraphExecutor(program::Activations activations, program::KvCacheType kv_cache)
+      : activations_(activations), kv_cache_(kv_cache) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
@@ -91,7 +92,7 @@ class GraphExecutor final : public program::Executor {
     Recorded recorded;
     recorded.vocab_size = vocab_size_of(program);
     US_ASSIGN(recorded.launcher,
-              StageLauncher::make(machine_, index, activations_, step_->device_view()));
+              StageLauncher::make(machine_, index, activations_, kv_cache_, step_->device_view()));
     for (Event* event :
          {&recorded.begin, &recorded.draft_end, &recorded.heads_begin, &recorded.end}) {
       US_ASSIGN(*event, make_event());
@@ -159,6 +160,7 @@ class GraphExecutor final : public program::Executor {
   }
 
   program::Activations activations_;
+  program::KvCacheType kv_cache_;
   Machine machine_;
   Stream stream_;
   std::optional<StepImage> step_;
@@ -167,8 +169,10 @@ class GraphExecutor final : public program::Executor {
 
 }  // namespace
 
-std::unique_ptr<program::Executor> make_graph_executor(program::Activations activations) {
-  return std::make_unique<GraphExecutor>(activations);
+std::unique_ptr<program::Executor> make_graph_executor(program::Activations activations,
+                                                       program::KvCacheType kv_cache) {
+  US_CHECK(activations != program::Activations::kInt8);
+  return std::make_unique<GraphExecutor>(activations, kv_cache);
 }
 
 Result<program::DeviceLimits> device_limits(int index) {

@@ -4,6 +4,7 @@
 #include <variant>
 #include <vector>
 
+#include "cuda/ops/round_cache.h"
 #include "cuda/scratch.h"
 
 namespace ultraspeed::cuda {
@@ -34,11 +35,12 @@ std::array<uint64_t, kScratchBuffers> scratch_floats(const program::Program& pro
 }
 
 RoundedStages::RoundedStages(const Machine& machine, uint32_t program,
-                             program::Activations activations)
+                             program::Activations activations, program::KvCacheType kv_cache)
     : machine_(&machine),
       index_(program),
       program_(&machine.programs()[program]),
-      activations_(activations) {}
+      activations_(activations),
+      kv_cache_(kv_cache) {}
 
 Rounding RoundedStages::rounding_of(program::WeightId weight) const {
   return program::input_rounding(activations_, program_->weights[weight].format);
@@ -82,13 +84,16 @@ cudaError_t RoundedStages::launch_rounded(const Op& op, const Input& input, cons
 
 cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
                                   const StageLaunch& launch) const {
-  return launch_rounded(
+  const cudaError_t error = launch_rounded(
       op, {op.hidden, op.norm, program_->width, program_->hidden_size},
       [](program::QkvProjOperands& rounded, BufferId input) {
         rounded.hidden = input;
         rounded.norm = {};
       },
       launch);
+  const bool is_rounded = kv_cache_ != program::KvCacheType::kF32 && op.num_kv_heads > 0;
+  if (error != cudaSuccess || !is_rounded) return error;
+  return launch_round_cache(op, kv_cache_, program_->width, launch);
 }
 
 cudaError_t RoundedStages::launch(const program::OutProjOperands& op,

@@ -18,9 +18,10 @@ namespace ultraspeed::cuda {
 class RoundedStages {
  public:
   // REQUIRES: machine, loaded with these activations, stays where it is.
-  RoundedStages(const Machine& machine, uint32_t program, program::Activations activations);
+  RoundedStages(const Machine& machine, uint32_t program, program::Activations activations,
+                program::KvCacheType kv_cache);
 
-  // A kernel for each input and rank, then the stage's.
+  // A kernel for each input and rank, then the stage's, and one that rounds keys and values.
   cudaError_t launch(const program::QkvProjOperands& op, const StageLaunch& launch) const;
   cudaError_t launch(const program::OutProjOperands& op, const StageLaunch& launch) const;
   cudaError_t launch(const program::GateUpOperands& op, const StageLaunch& launch) const;
@@ -49,6 +50,7 @@ class RoundedStages {
   uint32_t index_;
   const program::Program* program_;
   program::Activations activations_;
+  program::KvCacheType kv_cache_;
 };
 
 }  // namespace ultraspeed::cuda

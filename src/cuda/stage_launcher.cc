@@ -6,9 +6,11 @@
 namespace ultraspeed::cuda {
 
 Result<StageLauncher> StageLauncher::make(const Machine& machine, uint32_t program,
-                                          program::Activations activations, const StepView* step) {
+                                          program::Activations activations,
+                                          program::KvCacheType kv_cache, const StepView* step) {
   US_ASSIGN(ExpertStages experts, ExpertStages::make(machine, program, step));
-  return StageLauncher(machine, std::move(experts), RoundedStages(machine, program, activations));
+  return StageLauncher(machine, std::move(experts),
+                       RoundedStages(machine, program, activations, kv_cache));
 }
 
 cudaError_t StageLauncher::launch(const program::Operands& operands,

@@ -15,7 +15,8 @@ class StageLauncher {
  public:
   // step: device. REQUIRES: machine, loaded with these activations, and step stay where they are.
   static Result<StageLauncher> make(const Machine& machine, uint32_t program,
-                                    program::Activations activations, const StepView* step);
+                                    program::Activations activations, program::KvCacheType kv_cache,
+                                    const StepView* step);
 
   cudaError_t launch(const program::Operands& operands, const StageLaunch& launch) const;
 

@@ -37,8 +37,9 @@ struct Region {
 
 class DifferentialExecutor final : public program::Executor {
  public:
-  DifferentialExecutor(DifferenceReport* report, program::Activations activations)
-      : report_(report), activations_(activations) {}
+  DifferentialExecutor(DifferenceReport* report, program::Activations activations,
+                       program::KvCacheType kv_cache)
+      : report_(report), activations_(activations), kv_cache_(kv_cache) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
@@ -48,10 +49,10 @@ class DifferentialExecutor final : public program::Executor {
     US_TRY(gpu_.load(programs, limits, read_weight, activations_));
     for (uint32_t i = 0; i < programs.size(); ++i) {
       US_ASSIGN(cuda::StageLauncher launcher,
-                cuda::StageLauncher::make(gpu_, i, activations_, step_->device_view()));
+                cuda::StageLauncher::make(gpu_, i, activations_, kv_cache_, step_->device_view()));
       launchers_.push_back(std::move(launcher));
     }
-    return cpu_.load(std::move(programs), limits, read_weight, activations_);
+    return cpu_.load(std::move(programs), limits, read_weight, activations_, kv_cache_);
   }
 
   Status run(uint32_t index, const program::StepInput& input,
@@ -255,6 +256,7 @@ class DifferentialExecutor final : public program::Executor {
 
   DifferenceReport* report_;
   program::Activations activations_;
+  program::KvCacheType kv_cache_;
   std::vector<cuda::StageLauncher> launchers_;  // [program]
   cpu::Machine cpu_;
   cpu::Scratch scratch_;
@@ -281,8 +283,9 @@ std::string DifferenceReport::table() const {
 }
 
 std::unique_ptr<program::Executor> make_differential_executor(DifferenceReport* report,
-                                                              program::Activations activations) {
-  return std::make_unique<DifferentialExecutor>(report, activations);
+                                                              program::Activations activations,
+                                                              program::KvCacheType kv_cache) {
+  return std::make_unique<DifferentialExecutor>(report, activations, kv_cache);
 }
 
 }  // namespace ultraspeed::test

@@ -32,6 +32,7 @@ struct DifferenceReport {
 
 // Both in one mode. `report` outlives the executor, whose outputs are the CPU's.
 std::unique_ptr<program::Executor> make_differential_executor(
-    DifferenceReport* report, program::Activations activations = program::Activations::kF32);
+    DifferenceReport* report, program::Activations activations = program::Activations::kF32,
+    program::KvCacheType kv_cache = program::KvCacheType::kF32);
 
 }  // namespace ultraspeed::test

@@ -59,7 +59,9 @@ class DifferentialTest : public testing::Test {
   }
 
   ModelRunner open(const std::string& directory, RunnerOptions options) {
-    options.make_executor = [this] { return make_differential_executor(&report_, activations_); };
+    options.make_executor = [this] {
+      return make_differential_executor(&report_, activations_, kv_cache_);
+    };
     auto runner = ModelRunner::open(directory, options);
     US_CHECK(runner.has_value(), "{}", runner.error().message);
     return std::move(*runner);
@@ -75,6 +77,7 @@ class DifferentialTest : public testing::Test {
 
   DifferenceReport report_;
   program::Activations activations_ = program::Activations::kF32;
+  program::KvCacheType kv_cache_ = program::KvCacheType::kF32;
 };
 
 class RoundedTest : public DifferentialTest,
@@ -117,6 +120,7 @@ TEST_P(RoundedTest, FormatsOfWeights) {
 }
 
 TEST_P(RoundedTest, DraftersAndHeads) {
+  kv_cache_ = program::KvCacheType::kBf16;
   GeneratorOptions generator;
   generator.num_mtp_layers = 3;
   RunnerOptions options;
@@ -132,6 +136,29 @@ TEST_P(RoundedTest, DraftersAndHeads) {
   ASSERT_TRUE(runner.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
   const auto output = runner.step(runner.draft_block(kPrompt.back(), 8));
   ASSERT_TRUE(output) << output.error().message;
+}
+
+// 2 and 4 kv heads, rings that wrap, the rows of draft blocks.
+TEST_F(DifferentialTest, KvCacheTypes) {
+  for (const program::KvCacheType type :
+       {program::KvCacheType::kBf16, program::KvCacheType::kFp8}) {
+    kv_cache_ = type;
+    RunnerOptions options;
+    options.width = 64;
+    options.num_workers = 132;
+    ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
+    ASSERT_TRUE(runner.feed(kPrompt, 4, 20));
+    const TemporaryDirectory target, drafter;
+    US_CHECK(write_checkpoint(target.path(), {}).has_value());
+    US_CHECK(write_drafter(drafter.path(), {}).has_value());
+    options = {};
+    options.drafter = drafter.path();
+    options.width = 16;
+    ModelRunner drafting = open(target.path(), options);
+    ASSERT_TRUE(drafting.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
+    const auto output = drafting.step(drafting.draft_block(kPrompt.back(), 8));
+    ASSERT_TRUE(output) << output.error().message;
+  }
 }
 
 TEST_F(DifferentialTest, BundledModel) {

@@ -1,27 +1,12 @@
 #include "cuda/ops/round_rows.h"
 
 #include "cuda/ops/columns.cuh"
-#include "tensor/block_scale.h"
-#include "tensor/f16.h"
+#include "cuda/ops/rounding.cuh"
 
 namespace ultraspeed::cuda {
 namespace {
 
 using program::Rounding;
-
-__device__ float round_to_bf16(float value) {
-  return tensor::bf16_to_float(tensor::bf16_from_float(value));
-}
-
-// A code's value, given one that its block's scale has been taken out of.
-template <Rounding kRounding>
-__device__ float round_code(float value) {
-  if constexpr (kRounding == Rounding::kE4m3) {
-    return tensor::e4m3_to_float(tensor::e4m3_from_float(value));
-  } else {
-    return tensor::f16_to_float(tensor::f16_from_float(value));
-  }
-}
 
 // A warp's block of at most kBlock values; value(k) and store(k, rounded) for k below `count`.
 template <Rounding kRounding, uint32_t kBlock, class Value, class Store>
@@ -37,16 +22,11 @@ __device__ void round_block(uint32_t count, const Value& value, const Store& sto
     largest = max(largest, tensor::magnitude_bits(values[i]));
   }
   largest = __reduce_max_sync(~0u, largest);
-  const tensor::BlockScale scale =
-      kRounding == Rounding::kE4m3 ? tensor::e4m3_scale(largest) : tensor::f16_scale(largest);
-  const float factor = tensor::power_of_two(scale.exponent);
-  const float inverse = tensor::power_of_two(-scale.exponent);
+  const BlockRounding<kRounding> rounding(largest);
 #pragma unroll
   for (uint32_t i = 0; i < kOfLane; ++i) {
     const uint32_t k = i * kWarpThreads + lane;
-    if (k >= count) continue;
-    store(k, scale.is_nan ? __uint_as_float(0x7fc00000u)
-                          : round_code<kRounding>(values[i] * inverse) * factor);
+    if (k < count) store(k, rounding(values[i]));
   }
 }
 
