@@ -165,6 +165,41 @@ __device__ __forceinline__ void add_slot(const ExpertRole& role, RingBarriers<kS
   leave_stage(ring, at.stage);
 }
 
+// What a finishing warp does.
+template <uint32_t kColumns>
+__device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const ExpertDownData& data,
+                                            const DownShape& shape, const ExpertRole& role,
+                                            ExpertExchange<kColumns, kDownRanks>& exchange,
+                                            const std::byte* shared) {
+  using Exchange = ExpertExchange<kColumns, kDownRanks>;
+  const uint32_t num_tiles = units_of_cluster(shape.num_units, role) * kDownTiles;
+  const uint32_t present = present_columns(launch);
+  uint32_t index = 0;
+  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+    const uint32_t chunk = data.first_chunk + unit / shape.row_groups;
+    for (uint32_t tile = 0; tile < kDownTiles; ++tile, ++index) {
+      exchange.receive(index, role.finish_warp());
+      const uint32_t row = unit % shape.row_groups * kDownPageRows + tile * kBlockRows +
+                           role.lane / 8 * 16 + role.lane % 8;
+      typename Exchange::Sums sums[Exchange::kGroups];
+#pragma unroll
+      for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
+        sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
+      }
+      exchange.release(index, num_tiles);
+#pragma unroll
+      for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
+        const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
+        if (column >= present) continue;
+        const uint64_t t = launch.first_column + column;
+        float* out = data.partials + (t * program::kReductionChunks + chunk) * launch.hidden + row;
+        out[0] = sums[i].first;
+        out[8] = sums[i].second;
+      }
+    }
+  }
+}
+
 template <uint32_t kColumns, ExpertLaunch::Work kWork>
 __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(expert_threads(kDownTeams), 1)
     expert_down_kernel(const __grid_constant__ ExpertLaunch launch,
@@ -209,33 +244,7 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(expert_threads(kD
       keep_bits(bits, reinterpret_cast<std::byte*>(data.partials));
     }
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
-    const uint32_t num_tiles = units_of_cluster(shape.num_units, role) * kDownTiles;
-    uint32_t index = 0;
-    for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-      const uint32_t chunk = data.first_chunk + unit / shape.row_groups;
-      const uint32_t present = present_columns(launch);
-      for (uint32_t tile = 0; tile < kDownTiles; ++tile, ++index) {
-        exchange.receive(index, role.finish_warp());
-        const uint32_t row = unit % shape.row_groups * kDownPageRows + tile * kBlockRows +
-                             role.lane / 8 * 16 + role.lane % 8;
-        typename Exchange::Sums sums[Exchange::kGroups];
-#pragma unroll
-        for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-          sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
-        }
-        exchange.release(index, num_tiles);
-#pragma unroll
-        for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-          const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
-          if (column >= present) continue;
-          const uint64_t t = launch.first_column + column;
-          float* out =
-              data.partials + (t * program::kReductionChunks + chunk) * launch.hidden + row;
-          out[0] = sums[i].first;
-          out[8] = sums[i].second;
-        }
-      }
-    }
+    finish_down<kColumns>(launch, data, shape, role, exchange, shared);
   }
   if (role.is_loader_warp()) {
     __syncwarp();
