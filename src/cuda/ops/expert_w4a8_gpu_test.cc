@@ -90,16 +90,15 @@ struct Experts {
     return double{tensor::kE2m1Values[code]} * std::ldexp(1.0, scale - 127);
   }
   std::vector<std::byte> gate_up_pages() const {
-    return pages(matrix_bytes, [&](std::span<const std::byte> from, std::span<std::byte> to) {
-      return pack_gate_up(from, rows / 2, cols, to);
-    });
+    return pages(matrix_bytes,
+                 [&](auto from, auto to) { return pack_gate_up(from, rows / 2, cols, to); });
   }
   std::vector<std::byte> down_pages(uint32_t chunk_columns) const {
     const uint32_t columns = padded_down_columns(cols, chunk_columns);
     return pages(packed_bytes(tensor::WeightFormat::kMxfp4, rows, columns),
-                 [&](std::span<const std::byte> from, std::span<std::byte> to) {
-                   return pack_down(fill_up_down(from, rows, cols, chunk_columns), rows, columns,
-                                    to);
+                 [&](auto from, auto to) {
+                   const auto filled = fill_up_down(from, rows, cols, chunk_columns);
+                   return pack_down(filled, rows, columns, to);
                  });
   }
 
@@ -215,8 +214,7 @@ class ExpertW4a8 : public testing::Test {
     if (c.padded() != c.intermediate) h.clear();
     Device<float> activation(uint64_t{routes.pairs()} * c.intermediate);
     Device<float> partials(uint64_t{c.num_columns} * kReductionChunks * c.hidden);
-    Device<std::byte> gate_up_pages(gate_up.gate_up_pages());
-    Device<std::byte> down_pages(down.down_pages(c.chunk_columns));
+    Device gate_up_pages(gate_up.gate_up_pages()), down_pages(down.down_pages(c.chunk_columns));
     Device<uint32_t> words(routes.words());
     Device<uint32_t> num_columns(std::vector<uint32_t>{c.num_columns});
     ExpertLaunch launch;
