@@ -158,7 +158,7 @@ __device__ __forceinline__ void add_slot(const ExpertRole& role, RingBarriers<kS
             const uint32_t block = begin + i;
             add_scaled<kColumns>(sums.tiles[block / 2], d,
                                  row_scales(slab.scales[block / 2], block % 2 * 2),
-                                 column_scales + block % 2 * kColumns);
+                                 ColumnScales<kColumns>(column_scales + block % 2 * kColumns));
           });
     }
   }

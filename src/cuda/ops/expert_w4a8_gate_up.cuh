@@ -120,7 +120,7 @@ __device__ __forceinline__ void multiply_slab(const GateUpSlab& slab, uint64_t c
         [&](uint32_t i, const float(&d)[kColumns / 2]) {
           const uint32_t block = begin + i;
           add_scaled<kColumns>(sums, d, row_scales(slab.scales[block / 2], block % 2 * 2),
-                               column_scales + block * kColumns);
+                               ColumnScales<kColumns>(column_scales + block * kColumns));
         });
   }
 }

@@ -10,6 +10,10 @@ __device__ __forceinline__ void pin(uint32_t& value) {
   asm volatile("" : "+r"(value));
 }
 
+__device__ __forceinline__ void pin(float& value) {
+  asm volatile("" : "+f"(value));
+}
+
 // Memory that it was read from has been read, too.
 __device__ __forceinline__ void pin_read(float& value) {
   asm volatile("" : "+f"(value)::"memory");

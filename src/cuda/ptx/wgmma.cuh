@@ -48,17 +48,20 @@ template <uint32_t kColumns>
 __device__ __forceinline__ void wgmma_m64k32(float (&d)[kColumns / 2], const uint32_t (&a)[4],
                                              uint64_t b) = delete;
 
-// Registers of d, as outputs, and their names in the instruction.
-#define US_D4(i) "=f"(d[i]), "=f"(d[i + 1]), "=f"(d[i + 2]), "=f"(d[i + 3])
+// Registers of d and their names in the instruction. They are inputs, too, although d starts at
+// zero: otherwise ptxas gives each product in flight registers of its own.
+#define US_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define US_D8(i) US_D4(i), US_D4(i + 4)
 #define US_D16(i) US_D8(i), US_D8(i + 8)
 #define US_D32(i) US_D16(i), US_D16(i + 16)
 #define US_NAMES4 "%0, %1, %2, %3"
 #define US_NAMES8 US_NAMES4 ", %4, %5, %6, %7"
-#define US_NAMES16 US_NAMES8 ", %8, %9, %10, %11, %12, %13, %14, %15"
-#define US_NAMES32 \
-  US_NAMES16       \
-  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define US_NAMES12 US_NAMES8 ", %8, %9, %10, %11"
+#define US_NAMES16 US_NAMES12 ", %12, %13, %14, %15"
+#define US_NAMES20 US_NAMES16 ", %16, %17, %18, %19"
+#define US_NAMES24 US_NAMES20 ", %20, %21, %22, %23"
+#define US_NAMES28 US_NAMES24 ", %24, %25, %26, %27"
+#define US_NAMES32 US_NAMES28 ", %28, %29, %30, %31"
 
 // The zero before the two ones (signs) means: d starts at zero.
 #define US_DEFINE_WGMMA(n, names, inputs, ...)                                                   \
@@ -72,11 +75,19 @@ __device__ __forceinline__ void wgmma_m64k32(float (&d)[kColumns / 2], const uin
   }
 US_DEFINE_WGMMA(8, US_NAMES4, "{%4, %5, %6, %7}, %8", US_D4(0))
 US_DEFINE_WGMMA(16, US_NAMES8, "{%8, %9, %10, %11}, %12", US_D8(0))
+US_DEFINE_WGMMA(24, US_NAMES12, "{%12, %13, %14, %15}, %16", US_D8(0), US_D4(8))
 US_DEFINE_WGMMA(32, US_NAMES16, "{%16, %17, %18, %19}, %20", US_D16(0))
+US_DEFINE_WGMMA(40, US_NAMES20, "{%20, %21, %22, %23}, %24", US_D16(0), US_D4(16))
+US_DEFINE_WGMMA(48, US_NAMES24, "{%24, %25, %26, %27}, %28", US_D16(0), US_D8(16))
+US_DEFINE_WGMMA(56, US_NAMES28, "{%28, %29, %30, %31}, %32", US_D16(0), US_D8(16), US_D4(24))
 US_DEFINE_WGMMA(64, US_NAMES32, "{%32, %33, %34, %35}, %36", US_D32(0))
 #undef US_DEFINE_WGMMA
 #undef US_NAMES32
+#undef US_NAMES28
+#undef US_NAMES24
+#undef US_NAMES20
 #undef US_NAMES16
+#undef US_NAMES12
 #undef US_NAMES8
 #undef US_NAMES4
 #undef US_D32

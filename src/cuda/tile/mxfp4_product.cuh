@@ -22,15 +22,24 @@ __device__ __forceinline__ RowScales row_scales(uint32_t word, uint32_t index) {
   return {__uint_as_float(scale_bits(word, index)), __uint_as_float(scale_bits(word, index + 1))};
 }
 
-// column_scales: [kColumns] of the block, in shared memory.
+// The scales of the columns that a thread has in a block. scales: [kColumns], in shared memory.
+template <uint32_t kColumns>
+struct ColumnScales {
+  __device__ __forceinline__ explicit ColumnScales(const float* scales) {
+    const auto* of_thread = reinterpret_cast<const float2*>(scales) + threadIdx.x % 4;
+#pragma unroll
+    for (uint32_t j = 0; j < kColumns / 8; ++j) pairs[j] = of_thread[4 * j];
+  }
+  float2 pairs[kColumns / 8];
+};
+
 template <uint32_t kColumns>
 __device__ __forceinline__ void add_scaled(float (&sums)[kColumns / 2],
                                            const float (&d)[kColumns / 2], RowScales rows,
-                                           const float* column_scales) {
-  const auto* pairs = reinterpret_cast<const float2*>(column_scales) + threadIdx.x % 4;
+                                           const ColumnScales<kColumns>& scales) {
 #pragma unroll
   for (uint32_t j = 0; j < kColumns / 8; ++j) {
-    const float2 columns = pairs[4 * j];
+    const float2 columns = scales.pairs[j];
     sums[4 * j] = __fmaf_rn(d[4 * j] * columns.x, rows.first, sums[4 * j]);
     sums[4 * j + 1] = __fmaf_rn(d[4 * j + 1] * columns.y, rows.first, sums[4 * j + 1]);
     sums[4 * j + 2] = __fmaf_rn(d[4 * j + 2] * columns.x, rows.second, sums[4 * j + 2]);

@@ -13,10 +13,11 @@ struct RingBarriers {
   uint64_t full[kStages];   // completes when a stage's bytes are there
   uint64_t empty[kStages];  // completes when all consumer warps have left a stage
 
-  // Called by one thread; a CTA barrier and fence_mbarrier_init() follow.
-  __device__ void init(uint32_t num_consumer_warps) {
+  // Called by one thread; a CTA barrier and fence_mbarrier_init() follow. A stage is full when its
+  // announced bytes and num_fillers arrivals, that of claim_stage() among them, are in.
+  __device__ void init(uint32_t num_consumer_warps, uint32_t num_fillers = 1) {
     for (uint32_t i = 0; i < kStages; ++i) {
-      ptx::mbarrier_init(&full[i], 1);
+      ptx::mbarrier_init(&full[i], num_fillers);
       ptx::mbarrier_init(&empty[i], num_consumer_warps);
     }
   }

@@ -1,0 +1,39 @@
+// Counters in global memory with which CTAs of a grid wait for each other.
+#pragma once
+
+#include <cstdint>
+
+namespace ultraspeed::cuda::ptx {
+
+// Publishes this thread's writes, and those that a barrier put before it, with the count.
+// Partner: load_acquire().
+__device__ __forceinline__ void add_release(uint32_t* counter, uint32_t value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ uint32_t load_acquire(const uint32_t* counter) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+
+// Without ordering memory: what was read before must be in registers, and nothing written is
+// published.
+__device__ __forceinline__ void add_relaxed(uint32_t* counter, uint32_t value) {
+  asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(value) : "memory");
+}
+
+// For a whole warp: whether the counter has reached `value`; what was published is visible then.
+__device__ __forceinline__ bool has_reached(const uint32_t* counter, uint32_t value) {
+  bool is_reached = false;
+  if (threadIdx.x % 32 == 0) is_reached = load_acquire(counter) >= value;
+  is_reached = __any_sync(~0u, is_reached);
+  __syncwarp();
+  return is_reached;
+}
+
+__device__ __forceinline__ void wait_counter(const uint32_t* counter, uint32_t value) {
+  while (!has_reached(counter, value)) __nanosleep(50);
+}
+
+}  // namespace ultraspeed::cuda::ptx

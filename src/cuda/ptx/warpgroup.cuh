@@ -1,0 +1,26 @@
+// Warpgroups of a CTA (sm_90a): how many registers their threads have, and barriers among them.
+#pragma once
+
+#include <cstdint>
+
+namespace ultraspeed::cuda::ptx {
+
+// Gives registers back to the CTA; for all warps of a warpgroup.
+template <uint32_t kRegisters>
+__device__ __forceinline__ void release_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Waits for registers that another warpgroup gives back.
+template <uint32_t kRegisters>
+__device__ __forceinline__ void claim_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// A barrier of `threads` threads of the CTA (whole warps); orders their memory accesses. Barrier 0
+// is __syncthreads().
+__device__ __forceinline__ void named_barrier(uint32_t barrier, uint32_t threads) {
+  asm volatile("barrier.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+}  // namespace ultraspeed::cuda::ptx
