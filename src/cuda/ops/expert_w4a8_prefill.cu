@@ -151,7 +151,7 @@ cudaError_t launch_prefill_quantize(const ExpertPrefill& launch, const float* ro
 
 cudaError_t launch_prefill_gate_up(const ExpertPrefill& launch, const PrefillGateUpData& data,
                                    cudaStream_t stream) {
-  if (launch.hidden % (kGateUpRanks * kGateUpPageColumns) != 0 ||
+  if (launch.hidden % (kGateUpMaxRanks * kGateUpPageColumns) != 0 ||
       launch.intermediate % kDownChunkColumns != 0) {
     return cudaErrorInvalidValue;
   }

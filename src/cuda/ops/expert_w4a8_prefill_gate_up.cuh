@@ -34,7 +34,7 @@ struct PrefillGateUpShape {
   __device__ PrefillGateUpShape(const ExpertPrefill& launch)
       : groups(launch.intermediate / (2 * kTileNeurons)),
         pages(launch.hidden / kGateUpPageColumns),
-        sum_stages(pages / kGateUpRanks),
+        sum_stages(pages / kGateUpMaxRanks),
         num_items(*launch.tiles.num_tiles * groups) {}
 
   uint32_t groups;      // of 64 neurons
@@ -331,7 +331,7 @@ __device__ __forceinline__ void multiply_gate_up_item(const PrefillGateUpShape& 
                                                       uint64_t* buffer_empty, uint32_t parity,
                                                       float* buffer) {
   float total[kColumns / 2];
-  for (uint32_t sum = 0; sum < kGateUpRanks * kPageSlabs; ++sum) {
+  for (uint32_t sum = 0; sum < kGateUpMaxRanks * kPageSlabs; ++sum) {
     float sums[kColumns / 2] = {};
     for (uint32_t i = 0; i < shape.sum_stages; ++i, at.advance()) {
       const std::byte* stage = shared + at.stage * kPrefillStageBytes;

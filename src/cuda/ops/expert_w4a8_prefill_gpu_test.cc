@@ -126,7 +126,7 @@ class ExpertPrefillTest : public testing::Test {
     Device<float> products(prefill_product_bytes(launch, section_groups) / 4);
     Device<SectionCounters> counters(c.hidden / 128);
     Device<float> partials(uint64_t{c.num_tokens} * kReductionChunks * c.hidden);
-    Device<std::byte> gate_up_pages(gate_up.pages(true)), down_pages(down.pages(false));
+    Device<std::byte> gate_up_pages(gate_up.gate_up_pages()), down_pages(down.down_pages(256));
     const PrefillInput input = {reinterpret_cast<std::byte*>(codes.data()),
                                 reinterpret_cast<std::byte*>(scales.data())};
     auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
@@ -192,7 +192,7 @@ struct DecodeBatch {
 void expect_decode_bits(const PrefillCase& c, const Routes& routes, const std::vector<float>& x,
                         const Experts& gate_up, const PrefillOutput& out) {
   constexpr uint32_t kWidth = 64;
-  Device<std::byte> pages(gate_up.pages(true));
+  Device<std::byte> pages(gate_up.gate_up_pages());
   uint32_t compared = 0;
   for (uint32_t first = 0; first < c.num_tokens; first += kWidth) {
     const uint32_t tokens = std::min(kWidth, c.num_tokens - first);
@@ -205,13 +205,15 @@ void expect_decode_bits(const PrefillCase& c, const Routes& routes, const std::v
     Device<uint8_t> h(down_input_bytes(kWidth, c.intermediate, slots));
     Device<float> activation(batch.pairs.size() * c.intermediate);
     Device<uint32_t> words(batch.of_batch.words());
+    Device<uint32_t> num_columns(std::vector<uint32_t>{tokens});
     ExpertLaunch launch;
+    launch.num_columns = num_columns.data();
     launch.route = RouteTable::at(words.data(), slots, batch.of_batch.pairs());
     launch.columns = kWidth;
     launch.hidden = c.hidden;
     launch.intermediate = c.intermediate;
     check(set_clusters(&launch));
-    check(launch_quantize({rows.data(), tokens, input.data()}, kWidth, c.hidden, nullptr));
+    check(launch_quantize(launch, {rows.data(), nullptr, 0, input.data()}, nullptr));
     check(launch_expert_gate_up(
         launch,
         {pages.data(), input.data(), reinterpret_cast<std::byte*>(h.data()), activation.data()},
@@ -445,8 +447,11 @@ TEST_F(ExpertPrefillTest, QuantisesAsDecodeDoes) {
       launch, rows.data(),
       {reinterpret_cast<std::byte*>(codes.data()), reinterpret_cast<std::byte*>(scales.data())},
       nullptr));
-  check(launch_quantize({rows.data(), 64, reinterpret_cast<std::byte*>(operand.data())}, 64, 2048,
-                        nullptr));
+  ExpertLaunch decode;
+  decode.columns = 64;
+  decode.hidden = 2048;
+  check(launch_quantize(
+      decode, {rows.data(), nullptr, 0, reinterpret_cast<std::byte*>(operand.data())}, nullptr));
   const std::vector<uint8_t> got = codes.read(), got_scales = scales.read(), want = operand.read();
   for (uint32_t t = 0; t < 64; ++t) {
     for (uint32_t k = 0; k < 2048; ++k) {
