@@ -1,0 +1,83 @@
+// Writes a query as operand A of its products with keys (tile/kv_tile.h), split into terms whose
+// sum it is.
+//
+// For each column (token) and KV head, in bytes: [terms][group / 8][head_dim / E][8 heads][E], for
+// the `group` query heads of the KV head. In bf16 the first term is the value rounded to nearest,
+// the second what is left, rounded likewise. In e4m3 a query is scaled by the power of two of
+// tile/e4m3_operand.h and rounded to f16 before; its scale stands apart.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ptx/convert.cuh"
+#include "cuda/tile/e4m3_operand.h"
+#include "cuda/tile/kv_tile.h"
+
+namespace ultraspeed::cuda {
+
+// Terms of queries, and of the weights of values. One gives errors of 2.7e-2 (e4m3) and 1.9e-3
+// (bf16) of a row's largest output where two give 9e-4 and 2.4e-6 (rms; docs/numerics.md).
+inline constexpr uint32_t kFlashTerms = 2;
+
+// Terms of a pair of values as codes of e4m3: x = terms[0] + terms[1], after rounding to f16.
+__device__ __forceinline__ void split_e4m3(float low, float high, uint16_t (&terms)[kFlashTerms]) {
+  const uint32_t values = ptx::f16x2(low, high);
+  terms[0] = ptx::e4m3x2(values);
+  terms[1] = ptx::e4m3x2(ptx::subtract_f16x2(values, ptx::f16x2_of_e4m3x2(terms[0])));
+}
+
+// The same in bf16.
+__device__ __forceinline__ void split_bf16(float low, float high, uint32_t (&terms)[kFlashTerms]) {
+  terms[0] = ptx::bf16x2(low, high);
+  terms[1] = ptx::bf16x2(low - __uint_as_float(terms[0] << 16),
+                         high - __uint_as_float(terms[0] & 0xffff0000u));
+}
+
+// For all lanes of a warp. of_column: the terms of the column and KV head; row: the head's number
+// in its group; query [head_dim] f32, rotated; factor: to be multiplied with, attention's scale
+// times log2(e); scale: the place of the query's scale, 1 in bf16. A NaN makes the scale a NaN.
+template <class Tile>
+__device__ void store_query_row(std::byte* of_column, uint32_t group, uint32_t row,
+                                const float* query, float factor, float* scale) {
+  constexpr uint32_t kLanes = Tile::kHeadDim / 8;  // each has 8 dimensions
+  static_assert(kLanes <= 32);
+  const uint32_t lane = threadIdx.x % 32, term_bytes = group / 8 * Tile::kKeyStride;
+  float values[8] = {};
+  uint32_t largest = 0;
+#pragma unroll
+  for (uint32_t d = 0; d < 8; ++d) {
+    if (lane < kLanes) values[d] = query[lane * 8 + d] * factor;
+    largest = max(largest, __float_as_uint(values[d]) & 0x7fffffffu);
+  }
+  const E4m3Scale power = e4m3_scale(__reduce_max_sync(~0u, largest));
+  const float unit = Tile::kIsE4m3 ? power_of_two(-power.exponent) : 1.0F;
+  if (lane == 0) *scale = power.is_nan ? __int_as_float(0x7fc00000) : 1 / unit;
+  if (lane >= kLanes) return;
+  std::byte* to = of_column + Tile::key(row, lane * 8);
+  if constexpr (Tile::kIsE4m3) {
+    uint16_t pairs[4][kFlashTerms];
+#pragma unroll
+    for (uint32_t d = 0; d < 4; ++d) {
+      split_e4m3(values[2 * d] * unit, values[2 * d + 1] * unit, pairs[d]);
+    }
+#pragma unroll
+    for (uint32_t term = 0; term < kFlashTerms; ++term) {
+      *reinterpret_cast<uint2*>(to + term * term_bytes) = {
+          pairs[0][term] | uint32_t{pairs[1][term]} << 16,
+          pairs[2][term] | uint32_t{pairs[3][term]} << 16};
+    }
+  } else {
+    uint32_t pairs[4][kFlashTerms];
+#pragma unroll
+    for (uint32_t d = 0; d < 4; ++d) {
+      split_bf16(values[2 * d], values[2 * d + 1], pairs[d]);
+    }
+#pragma unroll
+    for (uint32_t term = 0; term < kFlashTerms; ++term) {
+      *reinterpret_cast<uint4*>(to + term * term_bytes) = {pairs[0][term], pairs[1][term],
+                                                           pairs[2][term], pairs[3][term]};
+    }
+  }
+}
+
+}  // namespace ultraspeed::cuda
