@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "cuda/tile/mxfp4_page.h"
 #include "cuda/tile/pack_mxfp4.h"
 #include "program/route_table.h"
 #include "tensor/mxfp4.h"

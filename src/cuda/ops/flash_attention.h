@@ -1,0 +1,102 @@
+// Attention of a decode step on tensor cores (sm_90a), from caches of tiles (tile/kv_tile.h).
+//
+// A block is up to 128 rows: `group` query heads of a KV head times 128 / group neighbouring
+// columns of a sequence. Full attention cuts a sequence's positions into chunks, absolute positions
+// [chunk * c, chunk * c + chunk): a unit is a block and a chunk, whose partial result a CTA makes;
+// then rows are merged, each by a CTA. With a window a unit is a block and all that it sees.
+//
+// Arithmetic and order (docs/numerics.md, section 8) depend on a row's query, what it sees, and the
+// chunk, on nothing else: not on the width, the grid, or other columns.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/tile/kv_tile.h"
+#include "cuda/view.h"
+
+namespace ultraspeed::cuda {
+
+inline constexpr uint32_t kFlashRows = 128;
+inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;
+inline constexpr uint32_t kMaxFlashColumns = 64;  // of a step
+
+// Work space of full attention: one partial result a unit.
+struct FlashPartials {
+  float* sums = nullptr;         // [units, 128, v_head_dim]
+  float2* states = nullptr;      // [units, 128]: the largest logit m, and the sum l
+  uint32_t* arrivals = nullptr;  // [2], zeros before the first launch; a launch leaves zeros
+};
+
+struct FlashAttention {
+  enum class Work : uint8_t {
+    kAttention,
+    kDrain,  // reads the same tiles in the same way and computes nothing
+  };
+
+  const StepView* step = nullptr;  // device; the columns of a sequence are neighbouring positions
+  KvTiles cache;                   // holds the step's own keys and values, too
+  KvFormat format = KvFormat::kE4m3;
+  const std::byte* query = nullptr;     // operands (tile/query_store.cuh), aligned to 16:
+                                        // [T, num_kv_heads, 2 terms, num_q_heads / num_kv_heads
+                                        // * head_dim]; launch_store_queries()
+  const float* query_scales = nullptr;  // [T, num_q_heads]
+  float* output = nullptr;              // [T, num_q_heads * v_head_dim]
+  const float* sinks = nullptr;         // [num_q_heads]; nullptr: none
+  uint32_t num_q_heads = 0;             // num_kv_heads * group; group is 8, 16, 32 or 64
+  uint32_t window = 0;                  // 0: full attention; else as in program::AttentionOperands
+  bool is_causal = true;
+  bool is_window_before_step = false;
+  uint32_t chunk_positions = 512;  // 64 divides it
+  FlashPartials partials;          // of full attention
+  uint32_t num_ctas = 0;           // at most as many as run at the same time
+  bool follows_grid = false;       // may start before the grid in front of it has ended
+  Work work = Work::kAttention;
+};
+
+// output[t, h] = softmax of the visible logits, with the sink where there is one, times values;
+// zeros for a row that sees nothing and has no sink. REQUIRES: at most kMaxFlashColumns columns,
+// and 3000 chunks a sequence; with a window, rings as KvTiles says.
+cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t stream);
+
+// Units of a step of full attention, which FlashPartials has to have room for: a sequence of
+// `columns` columns ending at position `end` (one past the last).
+constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t group,
+                               uint32_t num_kv_heads, uint32_t chunk_positions) {
+  const uint32_t width = kFlashRows / group;
+  return uint64_t{(columns + width - 1) / width} * num_kv_heads *
+         ((end + chunk_positions - 1) / chunk_positions);
+}
+
+// Writes rows of a step's columns to their cache: keys [T, num_kv_heads * head_dim] and values
+// [T, num_kv_heads * v_head_dim], of any number of columns.
+struct KvRows {
+  const StepView* step = nullptr;  // device
+  uint32_t num_columns = 0;
+  KvTiles cache;
+  KvFormat format = KvFormat::kE4m3;
+  const float* keys = nullptr;
+  const float* values = nullptr;
+};
+cudaError_t launch_store_kv(const KvRows& rows, cudaStream_t stream);
+
+// Writes query operands and their scales of all columns. queries [T, num_q_heads * head_dim].
+struct QueryRows {
+  const float* queries = nullptr;
+  uint32_t num_columns = 0, num_q_heads = 0, num_kv_heads = 0;
+  float scale = 1;  // of logits
+  KvFormat format = KvFormat::kE4m3;
+  std::byte* operands = nullptr;
+  float* scales = nullptr;
+};
+cudaError_t launch_store_queries(const QueryRows& rows, cudaStream_t stream);
+constexpr uint64_t query_operand_bytes(KvFormat format, uint32_t columns, uint32_t num_q_heads) {
+  return uint64_t{columns} * num_q_heads * kFlashHeadDim * 2 * (format == KvFormat::kE4m3 ? 1 : 2);
+}
+
+// Bytes of a tile.
+uint32_t kv_tile_bytes(KvFormat format);
+
+}  // namespace ultraspeed::cuda

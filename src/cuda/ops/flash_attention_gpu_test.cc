@@ -1,0 +1,405 @@
+// Attention on tensor cores against the same cache contents in binary64.
+#include "cuda/ops/flash_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "cuda/gpu.h"
+#include "cuda/ops/flash_attention_harness.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+struct Attention {
+  uint32_t num_q_heads = 16;
+  uint32_t window = 0;
+  bool is_causal = true, is_window_before_step = false;
+  bool has_sinks = false;
+  uint32_t chunk_positions = 512;
+  uint32_t num_ctas = 132;
+};
+
+std::vector<float> random_queries(uint32_t rows, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> queries(uint64_t{rows} * kHeadDim);
+  for (uint64_t i = 0; i < queries.size(); ++i) {
+    queries[i] = std::ldexp(normal(random), static_cast<int>(i / kHeadDim % 4) - 2);
+  }
+  return queries;
+}
+
+constexpr float sink_of(uint32_t head) {
+  return static_cast<float>(head % 7) - 2;
+}
+
+std::vector<float> run(Caches& caches, const Attention& attention, const std::vector<Piece>& pieces,
+                       const std::vector<float>& queries) {
+  DeviceStep step(pieces, caches.pages);
+  GuardedMemory<float> query(queries);
+  GuardedMemory<float> output(uint64_t{step.num_columns()} * attention.num_q_heads * kValueDim);
+  std::vector<float> sink_values;
+  for (uint32_t head = 0; head < attention.num_q_heads; ++head)
+    sink_values.push_back(sink_of(head));
+  GuardedMemory<float> sinks(sink_values);
+  uint64_t units = 0;
+  for (const Piece& piece : pieces) {
+    units += flash_units(piece.columns, piece.context + piece.columns,
+                         attention.num_q_heads / caches.num_kv_heads(), caches.num_kv_heads(),
+                         attention.chunk_positions);
+  }
+  if (attention.window != 0) units = 1;
+  GuardedMemory<float> sums(units * kFlashRows * kValueDim);
+  GuardedMemory<float2> states(units * kFlashRows);
+  GuardedMemory<uint32_t> arrivals(std::vector<uint32_t>{0, 0});
+  FlashAttention launch;
+  launch.step = step.data();
+  launch.cache = caches.tiles();
+  launch.format = caches.format();
+  GuardedMemory<uint8_t> operands(
+      query_operand_bytes(caches.format(), step.num_columns(), attention.num_q_heads));
+  GuardedMemory<float> query_scales(uint64_t{step.num_columns()} * attention.num_q_heads);
+  QueryRows rows;
+  rows.queries = query.data();
+  rows.num_columns = step.num_columns();
+  rows.num_q_heads = attention.num_q_heads;
+  rows.num_kv_heads = caches.num_kv_heads();
+  rows.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
+  rows.format = caches.format();
+  rows.operands = reinterpret_cast<std::byte*>(operands.data());
+  rows.scales = query_scales.data();
+  check_cuda(launch_store_queries(rows, nullptr));
+  launch.query = rows.operands;
+  launch.query_scales = rows.scales;
+  launch.output = output.data();
+  launch.sinks = attention.has_sinks ? sinks.data() : nullptr;
+  launch.num_q_heads = attention.num_q_heads;
+  launch.window = attention.window;
+  launch.is_causal = attention.is_causal;
+  launch.is_window_before_step = attention.is_window_before_step;
+  launch.chunk_positions = attention.chunk_positions;
+  launch.partials = {sums.data(), states.data(), arrivals.data()};
+  launch.num_ctas = attention.num_ctas;
+  check_cuda(launch_flash_attention(launch, nullptr));
+  const std::vector<float> result = output.read();
+  sums.read();
+  states.read();
+  operands.read();
+  query_scales.read();
+  EXPECT_EQ(arrivals.read(), (std::vector<uint32_t>{0, 0}));
+  return result;
+}
+
+// A k = 32 product of e4m3 codes cuts off its terms and its sum 13 bits below the leading one
+// (wgmma_gpu_test has the model), what it adds to included; bf16 products keep 22 bits or more.
+struct FlashRounding {
+  double split;    // of a query element or a weight, relative
+  double floor;    // and absolute, as a share of the row's largest
+  double product;  // of one product, as a share of its largest term and of what it adds to
+};
+FlashRounding rounding_of(KvFormat format) {
+  if (format == KvFormat::kE4m3) {
+    return {0x1p-8 + 0x1p-12, 0x1p-10 / 224, 66 * 0x1p-13};
+  }
+  return {0x1p-17, 0, 34 * 0x1p-22};
+}
+
+// |error| as a share of its bound, and relative to the row's largest output.
+struct FlashErrors {
+  double worst = 0, error2 = 0, count = 0, worst_relative = 0;
+  void add(double error, double bound, double largest) {
+    error = std::isfinite(error) ? std::fabs(error) : std::numeric_limits<double>::infinity();
+    worst = std::max(worst, error / bound);
+    worst_relative = std::max(worst_relative, error / largest);
+    error2 += error * error / (largest * largest);
+    count += 1;
+  }
+  double rms() const { return std::sqrt(error2 / count); }
+};
+
+// The row of one query, in binary64, and what of it may differ.
+void compare_row(const std::vector<Cached>& seen, const float* query, double scale,
+                 const double* sink, KvFormat format, const float* got, FlashErrors& errors) {
+  const FlashRounding rounding = rounding_of(format);
+  double largest_query = 0;
+  for (uint32_t d = 0; d < kHeadDim; ++d) {
+    largest_query = std::max(largest_query, std::fabs(double{query[d]}));
+  }
+  std::vector<double> logits, deltas;
+  double most_seen = -INFINITY;
+  for (const Cached& row : seen) {
+    double logit = 0, magnitude = 0, largest = 0, keys = 0;
+    for (uint32_t d = 0; d < kHeadDim; ++d) {
+      const double term = query[d] * row.key[d] * scale;
+      logit += term;
+      magnitude += std::fabs(term);
+      largest = std::max(largest, std::fabs(term));
+      keys += std::fabs(row.key[d]) * scale;
+    }
+    const double products = 2 * kHeadDim / (format == KvFormat::kE4m3 ? 32 : 16);
+    logits.push_back(logit);
+    deltas.push_back(magnitude * (rounding.split + 0x1p-21) +
+                     keys * largest_query * rounding.floor +
+                     products * rounding.product * std::max(largest, std::fabs(logit)) +
+                     std::fabs(logit) * 0x1p-21 + 0x1p-20);
+    most_seen = std::max(most_seen, logit);
+  }
+  const double most = sink == nullptr ? most_seen : std::max(most_seen, *sink);
+  double sum = sink == nullptr ? 0 : std::exp(*sink - most), sum_error = 0;
+  std::vector<double> value(kValueDim), value_error(kValueDim), term_most(kValueDim);
+  const double floor = rounding.floor * std::exp(most_seen - most);
+  for (uint32_t i = 0; i < seen.size(); ++i) {
+    const double weight = std::exp(logits[i] - most);
+    const double grown = std::expm1(deltas[i]);
+    sum += weight;
+    sum_error += weight * (grown + 0x1p-16);
+    for (uint32_t d = 0; d < kValueDim; ++d) {
+      const double term = weight * seen[i].value[d];
+      value[d] += term;
+      value_error[d] += std::fabs(term) * (grown + rounding.split + 0x1p-16) +
+                        floor * std::fabs(seen[i].value[d]);
+      term_most[d] = std::max(term_most[d], std::fabs(term));
+    }
+  }
+  const double tiles = static_cast<double>(seen.size()) / 64 + 2;
+  double largest_output = 0;
+  for (uint32_t d = 0; d < kValueDim; ++d) {
+    if (sum > 0) value[d] /= sum;
+    largest_output = std::max(largest_output, std::fabs(value[d]));
+  }
+  for (uint32_t d = 0; d < kValueDim; ++d) {
+    const double products = 2 * (format == KvFormat::kE4m3 ? 2 : 4) * tiles;
+    const double error = value_error[d] + products * rounding.product * term_most[d] +
+                         std::fabs(value[d]) * sum_error;
+    const double bound = sum > 0 ? 1.5 * error / sum + 1e-30 : 1e-30;
+    errors.add(got[d] - value[d], bound, std::max(largest_output, 1e-30));
+  }
+}
+
+void compare(Caches& caches, const Attention& attention, const std::vector<Piece>& pieces,
+             const std::vector<float>& queries, const std::vector<float>& output,
+             FlashErrors& errors) {
+  const std::vector<uint8_t> bytes = caches.read();
+  const uint32_t group = attention.num_q_heads / caches.num_kv_heads();
+  uint32_t t = 0;
+  for (const Piece& piece : pieces) {
+    const uint32_t end = piece.context + piece.columns;
+    for (uint32_t kv_head = 0; kv_head < caches.num_kv_heads(); ++kv_head) {
+      std::vector<Cached> all;
+      const uint32_t low = attention.window == 0 || piece.context < attention.window
+                               ? 0
+                               : piece.context - attention.window;
+      for (uint32_t position = low; position < end; ++position) {
+        all.push_back(caches.at(bytes, piece.sequence, position, kv_head));
+      }
+      // Of many rows, some.
+      const uint32_t step = all.size() > 4000 ? 5 : 1;
+      for (uint32_t i = 0; i < piece.columns * group; i += step) {
+        const uint32_t column = i / group, head = kv_head * group + i % group;
+        const uint32_t position = piece.context + column;
+        uint32_t row_begin = 0, row_end = attention.is_causal ? position + 1 : end;
+        if (attention.window != 0) {
+          const uint32_t from = attention.is_window_before_step ? piece.context : position + 1;
+          row_begin = from > attention.window ? from - attention.window : 0;
+          if (!attention.is_causal && !attention.is_window_before_step) {
+            row_end = std::min(row_end, position + attention.window);
+          }
+        }
+        const std::vector<Cached> seen(all.begin() + (row_begin - low),
+                                       all.begin() + (row_end - low));
+        const double sink = sink_of(head);
+        const uint64_t row = uint64_t{t + column} * attention.num_q_heads + head;
+        compare_row(seen, &queries[row * kHeadDim], 1 / std::sqrt(double{kHeadDim}),
+                    attention.has_sinks ? &sink : nullptr, caches.format(),
+                    &output[row * kValueDim], errors);
+      }
+    }
+    t += piece.columns;
+  }
+}
+
+uint32_t columns_of(const std::vector<Piece>& pieces) {
+  uint32_t count = 0;
+  for (const Piece& piece : pieces) count += piece.columns;
+  return count;
+}
+
+const char* name_of(KvFormat format) {
+  return format == KvFormat::kE4m3 ? "e4m3" : "bf16";
+}
+
+// Twice and more of what was measured (1.2e-3 and 3.5e-6 of the row's largest output); one term
+// instead of two gives 2.7e-2 and 1.9e-3.
+double rms_limit(KvFormat format) {
+  return format == KvFormat::kE4m3 ? 2.5e-3 : 1e-5;
+}
+
+class FlashAttentionTest : public testing::Test {
+ protected:
+  void SetUp() override { US_NEEDS_GPU(); }
+
+  static void expect_agreement(const CacheShape& shape, const Attention& attention,
+                               const std::vector<Piece>& pieces, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::vector<Sequence> sequences;
+    for (const Piece& piece : pieces) {
+      sequences.push_back({piece.context + piece.columns});
+      ASSERT_EQ(piece.sequence, sequences.size() - 1);
+    }
+    Caches caches(shape, sequences, random);
+    const std::vector<float> queries =
+        random_queries(columns_of(pieces) * attention.num_q_heads, random);
+    const std::vector<float> output = run(caches, attention, pieces, queries);
+    FlashErrors errors;
+    compare(caches, attention, pieces, queries, output, errors);
+    std::printf(
+        "  %s, %zu sequences, context %u, window %u: rms error %.2e, worst %.2e of "
+        "the "
+        "row's largest, %.3f of the bound\n",
+        name_of(shape.format), pieces.size(), pieces[0].context, attention.window, errors.rms(),
+        errors.worst_relative, errors.worst);
+    EXPECT_LE(errors.worst, 1);
+    EXPECT_LE(errors.rms(), rms_limit(shape.format));
+  }
+};
+
+constexpr KvFormat kFormats[] = {KvFormat::kE4m3, KvFormat::kBf16};
+
+TEST_F(FlashAttentionTest, AgreesWithBinary64AtManyContexts) {
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t context : {0u, 1u, 504u, 511u, 512u, 513u, 10000u}) {
+      Attention attention;
+      attention.has_sinks = context % 2 == 1;
+      expect_agreement({format}, attention, {{0, context, 8}}, context);
+    }
+  }
+}
+
+// Sequences of different lengths in a step, other groups of heads, columns that fill no block.
+TEST_F(FlashAttentionTest, AgreesWithBinary64InPackedSteps) {
+  const std::vector<Piece> pieces = {
+      {0, 3000, 9}, {1, 0, 1}, {2, 511, 8}, {3, 40, 3}, {4, 1023, 17}};
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t window : {0u, 128u}) {
+      Attention attention;
+      attention.has_sinks = true;
+      attention.window = window;
+      expect_agreement({format, 1, window == 0 ? 0u : 512u}, attention, pieces, 1);
+      attention.num_q_heads = 16;
+      attention.chunk_positions = 256;
+      expect_agreement({format, 2, window == 0 ? 0u : 512u}, attention, pieces, 2);
+    }
+  }
+}
+
+// Each row has its own window, wherever the ring's end is.
+TEST_F(FlashAttentionTest, AgreesWithBinary64InWindows) {
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t context : {0u, 1u, 60u, 127u, 128u, 250u, 255u, 256u, 511u, 700u, 5000u}) {
+      Attention attention;
+      attention.window = 128;
+      attention.has_sinks = context % 3 != 0;
+      expect_agreement({format, 1, 256}, attention, {{0, context, 8}}, context);
+    }
+    Attention attention;
+    attention.window = 128;
+    attention.is_window_before_step = true;
+    attention.is_causal = false;
+    expect_agreement({format, 1, 256}, attention, {{0, 700, 8}}, 4);
+    attention.is_window_before_step = false;
+    expect_agreement({format, 1, 512}, attention, {{0, 700, 40}}, 5);
+  }
+}
+
+// Bits of a row do not depend on the grid, nor on other columns and sequences.
+TEST_F(FlashAttentionTest, BitsDoNotDependOnTheCompany) {
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t window : {0u, 128u}) {
+      std::mt19937 random(9);
+      Caches caches({format, 1, window == 0 ? 0u : 1024u}, {{10030}, {600}, {9}}, random);
+      Attention attention;
+      attention.window = window;
+      attention.has_sinks = true;
+      const std::vector<Piece> pieces = {{2, 0, 5}, {0, 10000, 30}, {1, 580, 20}};
+      const std::vector<float> queries = random_queries(55 * 16, random);
+      const std::vector<float> want = run(caches, attention, pieces, queries);
+      for (const uint32_t ctas : {1u, 7u, 131u}) {
+        Attention other = attention;
+        other.num_ctas = ctas;
+        EXPECT_EQ(run(caches, other, pieces, queries), want) << ctas << " CTAs";
+      }
+      // Pieces of the same columns alone: {sequence, first column of the step, of the sequence}.
+      const auto expect_same = [&](const std::vector<Piece>& alone, uint32_t first) {
+        const uint32_t columns = columns_of(alone);
+        const std::vector<float> of_alone(
+            queries.begin() + uint64_t{first} * 16 * kHeadDim,
+            queries.begin() + uint64_t{first + columns} * 16 * kHeadDim);
+        const std::vector<float> got = run(caches, attention, alone, of_alone);
+        EXPECT_TRUE(
+            std::equal(got.begin(), got.end(), want.begin() + uint64_t{first} * 16 * kValueDim))
+            << "columns from " << first;
+      };
+      expect_same({{2, 0, 5}}, 0);
+      expect_same({{0, 10000, 8}}, 5);
+      expect_same({{0, 10003, 8}}, 8);
+      expect_same({{0, 10017, 1}}, 22);
+      expect_same({{0, 10000, 30}}, 5);
+      expect_same({{1, 580, 20}}, 35);
+      expect_same({{1, 583, 3}}, 38);
+    }
+  }
+}
+
+// A NaN in a position's keys reaches those that see it, and nobody else.
+TEST_F(FlashAttentionTest, NanReachesThoseThatSeeIt) {
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t window : {0u, 128u}) {
+      std::mt19937 random(11);
+      Caches caches({format, 1, window == 0 ? 0u : 256u}, {{708}}, random);
+      caches.write({0, 700, 8}, random, 703);
+      Attention attention;
+      attention.window = window;
+      const std::vector<float> queries = random_queries(8 * 16, random);
+      const std::vector<float> output = run(caches, attention, {{0, 700, 8}}, queries);
+      for (uint32_t i = 0; i < output.size(); ++i) {
+        ASSERT_EQ(std::isnan(output[i]), i / (16 * kValueDim) >= 3) << "element " << i;
+      }
+    }
+  }
+}
+
+// The definition of tile/kv_tile.h.
+TEST_F(FlashAttentionTest, RowsAreRoundedAsDefined) {
+  for (const KvFormat format : kFormats) {
+    std::mt19937 random(12);
+    Caches caches({format, 2, 0}, {{0}, {130}}, random);
+    const std::vector<uint8_t> bytes = caches.read();
+    const auto rounded = [&](float x, float scale) {
+      if (format == KvFormat::kBf16)
+        return double{tensor::bf16_to_float(tensor::bf16_from_float(x))};
+      return double{tensor::e4m3_to_float(tensor::e4m3_from_float(x / scale))} * scale;
+    };
+    for (uint32_t position = 0; position < 130; ++position) {
+      for (uint32_t head = 0; head < 2; ++head) {
+        const Cached cached = caches.at(bytes, 1, position, head);
+        const float* key = &caches.last_keys[(position * 2 + head) * kHeadDim];
+        const float* value = &caches.last_values[(position * 2 + head) * kValueDim];
+        for (uint32_t d = 0; d < kHeadDim; ++d) {
+          ASSERT_EQ(cached.key[d], rounded(key[d], scales_of(format, head).key));
+        }
+        for (uint32_t d = 0; d < kValueDim; ++d) {
+          ASSERT_EQ(cached.value[d], rounded(value[d], scales_of(format, head).value));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ultraspeed::cuda

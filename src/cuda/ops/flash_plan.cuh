@@ -1,0 +1,141 @@
+// The units of a step of flash_attention.h: every CTA makes the same table of sequences and takes
+// units blockIdx.x, blockIdx.x + gridDim.x, ...
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/flash_attention.h"
+
+namespace ultraspeed::cuda {
+
+// Positions [begin, end).
+struct FlashRange {
+  uint32_t begin, end;
+};
+
+struct FlashSequence {
+  uint32_t first_column, num_columns;
+  uint32_t position, end;  // of its first column, and one past its last
+  uint32_t sequence;
+  const uint32_t* pages;
+  uint32_t first_unit;  // units: [chunks][blocks][num_kv_heads]
+
+  // What column `index` of the sequence sees.
+  __device__ FlashRange visible(const FlashAttention& launch, uint32_t index) const {
+    const auto minus = [](uint32_t a, uint32_t b) { return a > b ? a - b : 0; };
+    const uint32_t at = position + index;
+    FlashRange range{0, launch.is_causal ? at + 1 : end};
+    if (launch.window == 0) return range;
+    range.begin = launch.is_window_before_step ? minus(position, launch.window)
+                                               : minus(at + 1, launch.window);
+    if (!launch.is_causal && !launch.is_window_before_step) {
+      range.end = min(end, at + launch.window);
+    }
+    return range;
+  }
+};
+
+inline constexpr uint32_t kLogFlashRows = 7;
+static_assert(1 << kLogFlashRows == kFlashRows);
+
+struct FlashShape {
+  __device__ explicit FlashShape(const FlashAttention& launch) {
+    num_kv_heads = launch.cache.num_kv_heads;
+    group = launch.num_q_heads / num_kv_heads;
+    log_group = __popc(group - 1);
+    block_columns = kFlashRows >> log_group;
+  }
+
+  __device__ uint32_t blocks(uint32_t num_columns) const {
+    return (num_columns + block_columns - 1) >> (kLogFlashRows - log_group);
+  }
+  __device__ static uint32_t chunks(const FlashAttention& launch, uint32_t end) {
+    return launch.window != 0 ? 1 : (end + launch.chunk_positions - 1) / launch.chunk_positions;
+  }
+
+  uint32_t group;  // query heads of a KV head: a power of two
+  uint32_t log_group;
+  uint32_t block_columns, num_kv_heads;
+};
+
+struct FlashUnit {
+  const FlashSequence* sequence;
+  uint32_t first_column, num_columns;  // within the sequence
+  uint32_t kv_head;
+  uint32_t begin_tile, end_tile;
+};
+
+struct FlashPlan {
+  FlashSequence sequences[kMaxFlashColumns];
+  uint32_t num_sequences, num_units;
+
+  // For one whole warp; a CTA barrier follows.
+  __device__ void make(const FlashAttention& launch) {
+    const FlashShape shape(launch);
+    const StepView& step = *launch.step;
+    const uint32_t lane = threadIdx.x % 32;
+    uint32_t sequences_before = 0, units_before = 0;
+    for (uint32_t base = 0; base < step.num_columns; base += 32) {
+      const uint32_t t = base + lane;
+      FlashSequence sequence = {};
+      uint32_t units = 0;
+      bool is_first = false;
+      if (t < step.num_columns) {
+        const StepColumn& column = step.columns[t];
+        is_first = column.first_column == t;
+        sequence = {t,
+                    column.end_column - t,
+                    column.position,
+                    column.position + column.end_column - t,
+                    column.sequence,
+                    step.pages + column.first_page,
+                    0};
+        units = is_first ? shape.blocks(sequence.num_columns) * shape.num_kv_heads *
+                               FlashShape::chunks(launch, sequence.end)
+                         : 0;
+      }
+      uint32_t sum = units;
+#pragma unroll
+      for (uint32_t offset = 1; offset < 32; offset *= 2) {
+        const uint32_t other = __shfl_up_sync(~0u, sum, offset);
+        if (lane >= offset) sum += other;
+      }
+      const uint32_t firsts = __ballot_sync(~0u, is_first);
+      if (is_first) {
+        sequence.first_unit = units_before + sum - units;
+        this->sequences[sequences_before + __popc(firsts & ((1u << lane) - 1))] = sequence;
+      }
+      sequences_before += __popc(firsts);
+      units_before += __shfl_sync(~0u, sum, 31);
+    }
+    if (lane != 0) return;
+    num_sequences = sequences_before;
+    num_units = units_before;
+  }
+
+  __device__ FlashUnit unit(const FlashAttention& launch, uint32_t index) const {
+    const FlashShape shape(launch);
+    uint32_t i = 0;
+    while (i + 1 < num_sequences && sequences[i + 1].first_unit <= index) ++i;
+    const FlashSequence& sequence = sequences[i];
+    const uint32_t blocks = shape.blocks(sequence.num_columns);
+    const uint32_t block_unit = (index - sequence.first_unit) / shape.num_kv_heads;
+    FlashUnit unit;
+    unit.sequence = &sequence;
+    unit.kv_head = (index - sequence.first_unit) % shape.num_kv_heads;
+    unit.first_column = block_unit % blocks * shape.block_columns;
+    unit.num_columns = min(shape.block_columns, sequence.num_columns - unit.first_column);
+    FlashRange range = {sequence.visible(launch, unit.first_column).begin,
+                        sequence.visible(launch, unit.first_column + unit.num_columns - 1).end};
+    if (launch.window == 0) {
+      const uint32_t chunk = block_unit / blocks;
+      range.begin = max(range.begin, chunk * launch.chunk_positions);
+      range.end = min(range.end, (chunk + 1) * launch.chunk_positions);
+    }
+    unit.begin_tile = range.begin / kKvTilePositions;
+    unit.end_tile = max(unit.begin_tile, (range.end + kKvTilePositions - 1) / kKvTilePositions);
+    return unit;
+  }
+};
+
+}  // namespace ultraspeed::cuda
