@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "cuda/device_memory.h"
 #include "cuda/tile/mxfp4_page.h"
 #include "cuda/tile/pack_mxfp4.h"
 #include "program/route_table.h"
@@ -20,47 +21,9 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kPoison = 0xffffffff;  // a NaN as f32, as e4m3 and as E8M0
-inline constexpr uint64_t kGuardWords = 64;
-
-inline void check(cudaError_t error) {
-  ASSERT_EQ(error, cudaSuccess) << cudaGetErrorString(error);
-}
-
-// Device memory between guard words, poisoned.
-template <class T>
-class Device {
- public:
-  explicit Device(uint64_t count) : words_((count * sizeof(T) + 3) / 4) {
-    check(cudaMalloc(&memory_, (words_ + 2 * kGuardWords) * 4));
-    check(cudaMemset(memory_, 0xff, (words_ + 2 * kGuardWords) * 4));
-  }
-  explicit Device(const std::vector<T>& values) : Device(values.size()) {
-    check(cudaMemcpy(data(), values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
-  }
-  Device(const Device&) = delete;
-  Device& operator=(const Device&) = delete;
-  ~Device() { cudaFree(memory_); }
-
-  T* data() { return reinterpret_cast<T*>(memory_ + kGuardWords); }
-  void clear() { check(cudaMemset(data(), 0, words_ * 4)); }
-  std::vector<T> read() {
-    std::vector<uint32_t> all(words_ + 2 * kGuardWords);
-    check(cudaDeviceSynchronize());
-    check(cudaMemcpy(all.data(), memory_, all.size() * 4, cudaMemcpyDefault));
-    for (uint64_t i = 0; i < kGuardWords; ++i) {
-      EXPECT_EQ(all[i], kPoison);
-      EXPECT_EQ(all[kGuardWords + words_ + i], kPoison);
-    }
-    std::vector<T> values(words_ * 4 / sizeof(T));
-    std::memcpy(values.data(), all.data() + kGuardWords, words_ * 4);
-    return values;
-  }
-
- private:
-  uint64_t words_;
-  uint32_t* memory_ = nullptr;
-};
+using test::check;
+using test::Device;
+using test::kPoison;
 
 // Experts' matrices [rows, cols] in canonical form.
 struct Experts {

@@ -4,77 +4,12 @@
 #include "cuda/ops/columns.cuh"
 #include "cuda/ops/expert_w4a8_down.cuh"
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
+#include "cuda/ops/launch.cuh"
 
 namespace ultraspeed::cuda {
 namespace {
 
 using Work = ExpertLaunch::Work;
-
-// Calls call(integral constant of the width); an error for widths that there are no kernels for.
-template <class Call>
-cudaError_t for_width(uint32_t columns, const Call& call) {
-  switch (columns) {
-    case 8:
-      return call(std::integral_constant<uint32_t, 8>());
-    case 16:
-      return call(std::integral_constant<uint32_t, 16>());
-    case 32:
-      return call(std::integral_constant<uint32_t, 32>());
-    case 64:
-      return call(std::integral_constant<uint32_t, 64>());
-    default:
-      return cudaErrorInvalidValue;
-  }
-}
-
-// A launch that may start while the grid before it runs.
-template <class Data>
-cudaError_t launch_early(void (*kernel)(ExpertLaunch, Data), dim3 grid, uint32_t threads,
-                         uint32_t shared_bytes, const ExpertLaunch& launch, const Data& data,
-                         cudaStream_t stream) {
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, launch, data);
-}
-
-template <class Data>
-cudaError_t launch_clusters(void (*kernel)(ExpertLaunch, Data), uint32_t num_ctas, uint32_t threads,
-                            uint32_t shared_bytes, const ExpertLaunch& launch, const Data& data,
-                            cudaStream_t stream) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-  if (error != cudaSuccess) return error;
-  return launch_early(kernel, dim3(num_ctas), threads, shared_bytes, launch, data, stream);
-}
-
-template <class Kernel>
-cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t threads, uint32_t shared_bytes,
-                           uint32_t* clusters) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-  if (error != cudaSuccess) return error;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(ranks);
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {ranks, 1, 1};
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  int count = 0;
-  const cudaError_t status = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
-  *clusters = static_cast<uint32_t>(count);
-  return status;
-}
 
 constexpr uint32_t kQuantizeParts = 4;  // CTAs of a column
 
@@ -157,9 +92,10 @@ cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUp
       auto* kernel = launch.work == Work::kDrain
                          ? expert_gate_up_kernel<width, ranks, Work::kDrain>
                          : expert_gate_up_kernel<width, ranks, Work::kProducts>;
-      return launch_clusters(kernel, launch.gate_up_clusters * ranks,
-                             expert_threads(kGateUpTeams<width>),
-                             GateUpShared<width, ranks>::kBytes, launch, data, stream);
+      const LaunchSize size = {dim3(launch.gate_up_clusters * ranks),
+                               stream_threads(kGateUpTeams<width>),
+                               GateUpShared<width, ranks>::kBytes};
+      return launch_dependent(kernel, size, stream, launch, data);
     });
   });
 }
@@ -173,8 +109,9 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
     const uint32_t clusters = std::min(launch.down_clusters, units);
     auto* kernel = launch.work == Work::kDrain ? expert_down_kernel<width, Work::kDrain>
                                                : expert_down_kernel<width, Work::kProducts>;
-    return launch_clusters(kernel, clusters * kDownRanks, expert_threads(kDownTeams),
-                           DownShared<width>::kBytes, launch, data, stream);
+    const LaunchSize size = {dim3(clusters * kDownRanks), stream_threads(kDownTeams),
+                             DownShared<width>::kBytes};
+    return launch_dependent(kernel, size, stream, launch, data);
   });
 }
 
@@ -182,12 +119,12 @@ cudaError_t set_clusters(ExpertLaunch* launch) {
   return for_width(launch->columns, [&](auto width) {
     const cudaError_t error = for_ranks(launch->hidden, [&](auto ranks) {
       return count_clusters(expert_gate_up_kernel<width, ranks, Work::kProducts>, ranks,
-                            expert_threads(kGateUpTeams<width>), GateUpShared<width, ranks>::kBytes,
+                            stream_threads(kGateUpTeams<width>), GateUpShared<width, ranks>::kBytes,
                             &launch->gate_up_clusters);
     });
     if (error != cudaSuccess) return error;
     return count_clusters(expert_down_kernel<width, Work::kProducts>, kDownRanks,
-                          expert_threads(kDownTeams), DownShared<width>::kBytes,
+                          stream_threads(kDownTeams), DownShared<width>::kBytes,
                           &launch->down_clusters);
   });
 }
@@ -195,8 +132,8 @@ cudaError_t set_clusters(ExpertLaunch* launch) {
 cudaError_t launch_quantize(const ExpertLaunch& launch, const QuantizeData& data,
                             cudaStream_t stream) {
   return for_width(launch.columns, [&](auto width) {
-    return launch_early(quantize_kernel<width>, dim3(width, kQuantizeParts), kTaskThreads, 0,
-                        launch, data, stream);
+    const LaunchSize size = {dim3(width, kQuantizeParts), kTaskThreads, 0};
+    return launch_dependent(quantize_kernel<width>, size, stream, launch, data);
   });
 }
 

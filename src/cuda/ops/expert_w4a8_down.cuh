@@ -15,7 +15,7 @@ struct DownShared {
   static constexpr uint32_t kPieceBytes = E4m3Operand<kColumns>::bytes(kDownPieceBlocks);
   static constexpr uint32_t kStageBytes = DownPage::kBytes + kPieceBytes;
   static constexpr uint32_t kStage = ExpertExchange<kColumns, kDownRanks>::kBytes;
-  static constexpr uint32_t kFit = (kExpertSharedBytes - kStage) / kStageBytes;
+  static constexpr uint32_t kFit = (kStreamSharedBytes - kStage) / kStageBytes;
   static constexpr uint32_t kStages = kFit < 20 ? kFit : 20;
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
@@ -34,7 +34,7 @@ struct DownShape {
 
 // The stages of a CTA's ring in order: all live slots of each of its units.
 struct DownWalk {
-  __device__ DownWalk(const DownShape& shape_in, const ExpertRole& role_in)
+  __device__ DownWalk(const DownShape& shape_in, const StreamRole& role_in)
       : shape(shape_in), role(role_in) {
     begin_unit(role.cluster);
   }
@@ -45,7 +45,7 @@ struct DownWalk {
   }
 
   const DownShape& shape;
-  const ExpertRole& role;
+  const StreamRole& role;
   uint32_t slot;
   uint32_t piece;  // of a slot's columns
   uint32_t page;   // of an expert's matrix
@@ -63,7 +63,7 @@ struct DownWalk {
 
 template <uint32_t kColumns, uint32_t kStages>
 __device__ void load_down(const ExpertLaunch& launch, const ExpertDownData& data,
-                          const DownShape& shape, const ExpertRole& role,
+                          const DownShape& shape, const StreamRole& role,
                           RingBarriers<kStages>& ring, std::byte* shared) {
   using Shared = DownShared<kColumns>;
   const uint64_t policy = ptx::l2_evict_first();
@@ -103,7 +103,7 @@ __device__ void load_down(const ExpertLaunch& launch, const ExpertDownData& data
 
 // What a consumer thread needs of a page: its bytes of the warpgroup's slab.
 struct DownSlab {
-  __device__ DownSlab(const std::byte* page, const ExpertRole& role) {
+  __device__ DownSlab(const std::byte* page, const StreamRole& role) {
     const uint32_t warp = role.warp % 4;
     const uint2 words = *reinterpret_cast<const uint2*>(
         page + DownPage::scales(role.warpgroup, warp, role.lane / 4));
@@ -129,7 +129,7 @@ struct DownSums {
 // Adds the products of the stage at `at`. One at a time: taking several before leaving any was
 // slower (28 us instead of 23 for three, H100).
 template <uint32_t kColumns, uint32_t kStages, ExpertLaunch::Work kWork>
-__device__ __forceinline__ void add_slot(const ExpertRole& role, RingBarriers<kStages>& ring,
+__device__ __forceinline__ void add_slot(const StreamRole& role, RingBarriers<kStages>& ring,
                                          const std::byte* stages, const RingPosition<kStages>& at,
                                          DownSums<kColumns>& sums, uint32_t& bits) {
   using Shared = DownShared<kColumns>;
@@ -168,11 +168,11 @@ __device__ __forceinline__ void add_slot(const ExpertRole& role, RingBarriers<kS
 // What a finishing warp does.
 template <uint32_t kColumns>
 __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const ExpertDownData& data,
-                                            const DownShape& shape, const ExpertRole& role,
+                                            const DownShape& shape, const StreamRole& role,
                                             ExpertExchange<kColumns, kDownRanks>& exchange,
                                             const std::byte* shared) {
   using Exchange = ExpertExchange<kColumns, kDownRanks>;
-  const uint32_t num_tiles = units_of_cluster(shape.num_units, role) * kDownTiles;
+  const uint32_t num_tiles = role.units(shape.num_units) * kDownTiles;
   const uint32_t present = present_columns(launch);
   uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
@@ -201,7 +201,7 @@ __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const Ex
 }
 
 template <uint32_t kColumns, ExpertLaunch::Work kWork>
-__global__ void __cluster_dims__(kDownRanks) __launch_bounds__(expert_threads(kDownTeams), 1)
+__global__ void __cluster_dims__(kDownRanks) __launch_bounds__(stream_threads(kDownTeams), 1)
     expert_down_kernel(const __grid_constant__ ExpertLaunch launch,
                        const __grid_constant__ ExpertDownData data) {
   using Shared = DownShared<kColumns>;
@@ -210,7 +210,7 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(expert_threads(kD
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ RingBarriers<kStages> ring;
   __shared__ Exchange exchange;
-  const ExpertRole role(kDownTeams);
+  const StreamRole role(kDownTeams);
   if (threadIdx.x == 0) {
     ring.init(kDownTeams * kTeamWarps);
     exchange.init();

@@ -21,7 +21,7 @@ struct GateUpShared {
   static constexpr uint32_t kInputBytes = E4m3Operand<kColumns>::bytes(kMaxPart / kBlockColumns);
   static constexpr uint32_t kInput = ExpertExchange<kColumns, kRanks>::kBytes;
   static constexpr uint32_t kStage = kInput + kInputBytes;
-  static constexpr uint32_t kFit = (kExpertSharedBytes - kStage) / GateUpPage::kBytes;
+  static constexpr uint32_t kFit = (kStreamSharedBytes - kStage) / GateUpPage::kBytes;
   static constexpr uint32_t kStages = kFit < 11 ? kFit : 11;
   static constexpr uint32_t kBytes = kStage + kStages * GateUpPage::kBytes;
 };
@@ -54,7 +54,7 @@ __device__ void load_input(const ExpertGateUpData& data, const GateUpShape& shap
 
 template <uint32_t kColumns, uint32_t kRanks, uint32_t kStages>
 __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
-                             const GateUpShape& shape, const ExpertRole& role,
+                             const GateUpShape& shape, const StreamRole& role,
                              RingBarriers<kStages>& ring, uint64_t* input_full, std::byte* shared) {
   using Shared = GateUpShared<kColumns, kRanks>;
   const uint64_t policy = ptx::l2_evict_first();
@@ -85,7 +85,7 @@ __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData&
 
 // What a consumer thread needs of a page: its bytes of the warpgroup's slab.
 struct GateUpSlab {
-  __device__ GateUpSlab(const std::byte* page, const ExpertRole& role) {
+  __device__ GateUpSlab(const std::byte* page, const StreamRole& role) {
     const uint32_t warp = role.warp % 4;
 #pragma unroll
     for (uint32_t i = 0; i < kGateUpBlocks; ++i) {
@@ -186,11 +186,11 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
 template <uint32_t kColumns, uint32_t kRanks>
 __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
                                              const ExpertGateUpData& data, const GateUpShape& shape,
-                                             const ExpertRole& role,
+                                             const StreamRole& role,
                                              ExpertExchange<kColumns, kRanks>& exchange,
                                              const std::byte* shared) {
   using Exchange = ExpertExchange<kColumns, kRanks>;
-  const uint32_t num_units = units_of_cluster(shape.num_units, role);
+  const uint32_t num_units = role.units(shape.num_units);
   uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
     RoutedPair pairs[Exchange::kGroups];
@@ -218,7 +218,7 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
 
 template <uint32_t kColumns, uint32_t kRanks, ExpertLaunch::Work kWork>
 __global__ void __cluster_dims__(kRanks)
-    __launch_bounds__(expert_threads(kGateUpTeams<kColumns>), 1)
+    __launch_bounds__(stream_threads(kGateUpTeams<kColumns>), 1)
         expert_gate_up_kernel(const __grid_constant__ ExpertLaunch launch,
                               const __grid_constant__ ExpertGateUpData data) {
   using Shared = GateUpShared<kColumns, kRanks>;
@@ -228,7 +228,7 @@ __global__ void __cluster_dims__(kRanks)
   __shared__ RingBarriers<kStages> ring;
   __shared__ Exchange exchange;
   __shared__ uint64_t input_full;
-  const ExpertRole role(kGateUpTeams<kColumns>);
+  const StreamRole role(kGateUpTeams<kColumns>);
   if (threadIdx.x == 0) {
     ring.init(kTeamWarps);
     exchange.init();

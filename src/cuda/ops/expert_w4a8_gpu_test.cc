@@ -25,6 +25,7 @@ namespace {
 
 using program::kReductionChunks;
 using program::RouteTable;
+using test::Errors;
 
 // A k = 32 product of wgmma cuts off its terms and its sum 13 bits below the leading one
 // (wgmma_gpu_test has the model, bit by bit): 32 terms and a sum of at most 32 of the largest.
@@ -169,23 +170,6 @@ Bounded dot(uint32_t size, const Weight& weight, const X& x) {
   sum.bound += magnitude * (size / 32 + 8) * 0x1p-24;
   return sum;
 }
-
-// |error| as a share of its bound, and both sums of squares.
-struct Errors {
-  double worst = 0, error2 = 0, value2 = 0;
-  void add(double got, double want, double bound) {
-    const double error = std::fabs(got - want);
-    worst = std::isfinite(error) ? std::max(worst, error / bound)
-                                 : std::numeric_limits<double>::infinity();
-    error2 += error * error;
-    value2 += want * want;
-  }
-  void report(const char* what) const {
-    std::printf("  %s: rms error %.2e, worst %.3f of the bound\n", what, std::sqrt(error2 / value2),
-                worst);
-    EXPECT_LE(worst, 1);
-  }
-};
 
 double sigmoid(double x) {
   return 1 / (1 + std::exp(-x));

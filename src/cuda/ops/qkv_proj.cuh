@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/ops/columns.cuh"
+#include "cuda/ops/rope.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -78,21 +79,17 @@ class QkvHead {
   uint32_t head_;
 };
 
-// cos and sin of the angles position * theta^(-2i / rotary_dim) of columns [first, first + count).
-// Frequencies and angles are binary32, as the reference's; each function is rounded once.
+// cos and sin of the angles of columns [first, first + count).
 inline __device__ void make_rotations(const OpContext& context, const program::QkvProjOperands& op,
                                       uint32_t first, uint32_t count, QkvShared* shared) {
   const uint32_t half = op.rotary_dim / 2;
   for (uint32_t index = threadIdx.x; index < half * count; index += kTaskThreads) {
     const uint32_t t = index / half;
     const uint32_t i = index % half;
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
-    const float power =
-        static_cast<float>(pow(static_cast<double>(op.rope_theta), static_cast<double>(exponent)));
-    const float frequency = 1.0F / power;
-    const float angle = static_cast<float>(context.column(first + t).position) * frequency;
-    shared->cosines[t][i] = static_cast<float>(cos(static_cast<double>(angle)));
-    shared->sines[t][i] = static_cast<float>(sin(static_cast<double>(angle)));
+    const RopeAngle angle =
+        rope_angle(context.column(first + t).position, i, op.rotary_dim, op.rope_theta);
+    shared->cosines[t][i] = angle.cosine;
+    shared->sines[t][i] = angle.sine;
   }
 }
 

@@ -1,0 +1,84 @@
+// How launches of the fast operations are made.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "cuda/tile/stream_role.cuh"
+
+namespace ultraspeed::cuda {
+
+// Calls call(integral constant of the width); an error for widths that there are no kernels for.
+template <class Call>
+cudaError_t for_width(uint32_t columns, const Call& call) {
+  switch (columns) {
+    case 8:
+      return call(std::integral_constant<uint32_t, 8>());
+    case 16:
+      return call(std::integral_constant<uint32_t, 16>());
+    case 32:
+      return call(std::integral_constant<uint32_t, 32>());
+    case 64:
+      return call(std::integral_constant<uint32_t, 64>());
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+inline cudaError_t allow_shared_bytes(const void* kernel, uint32_t shared_bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(shared_bytes));
+}
+
+// The most clusters of `ranks` CTAs that the current device runs at the same time.
+template <class Kernel>
+cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t threads, uint32_t shared_bytes,
+                           uint32_t* clusters) {
+  const cudaError_t error = allow_shared_bytes(reinterpret_cast<const void*>(kernel), shared_bytes);
+  if (error != cudaSuccess) return error;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(ranks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {ranks, 1, 1};
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int count = 0;
+  const cudaError_t status = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
+  *clusters = static_cast<uint32_t>(count);
+  return status;
+}
+
+// Launches a kernel that may start before the one ahead of it in the stream has ended: it calls
+// ptx::wait_for_grids() before it reads what that one wrote, or writes anything.
+struct LaunchSize {
+  dim3 ctas;
+  uint32_t threads = 0, shared_bytes = 0;
+  bool is_clustered = false;  // then clusters are spread over all multiprocessors
+};
+template <class... Parameters, class... Arguments>
+cudaError_t launch_dependent(void (*kernel)(Parameters...), const LaunchSize& size,
+                             cudaStream_t stream, const Arguments&... arguments) {
+  const cudaError_t error =
+      allow_shared_bytes(reinterpret_cast<const void*>(kernel), size.shared_bytes);
+  if (error != cudaSuccess) return error;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = size.ctas;
+  config.blockDim = dim3(size.threads);
+  config.dynamicSmemBytes = size.shared_bytes;
+  config.stream = stream;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
+  attributes[1].val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
+  config.attrs = attributes;
+  config.numAttrs = size.is_clustered ? 2 : 1;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+}  // namespace ultraspeed::cuda
