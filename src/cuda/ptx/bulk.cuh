@@ -34,6 +34,11 @@ __device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint
       : "memory");
 }
 
+// Fetches `bytes`, a multiple of 16, from an address that is one into L2.
+__device__ __forceinline__ void bulk_prefetch_l2(const void* global, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
+}
+
 // Orders this thread's ordinary writes to shared memory before reads of the asynchronous proxy
 // (wgmma operands, bulk copies) that a barrier puts behind it.
 __device__ __forceinline__ void fence_proxy_async() {

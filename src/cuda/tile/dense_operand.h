@@ -21,17 +21,6 @@
 
 namespace ultraspeed::cuda {
 
-// m as bits: those of infinity and NaN are larger than all others, and give no scale.
-struct F16Scale {
-  int32_t exponent;  // s
-  bool is_nan;
-};
-US_HOST_DEVICE constexpr F16Scale f16_scale(uint32_t largest_magnitude_bits) {
-  if (largest_magnitude_bits >= 0x7f800000u) return {0, true};
-  const int32_t exponent = static_cast<int32_t>(largest_magnitude_bits >> 23) - 127 - 14;
-  return {exponent < -126 ? -126 : exponent, false};
-}
-
 // Of a piece; Page says for which weights.
 template <class Page>
 struct DenseOperand {

@@ -1,0 +1,137 @@
+// What the finishing warps of dense.cuh do with sums (dense.h). Each is two functions, for pair
+// `pair` of rows and column `column`: load() before the sums are there, store() of both rows' sums.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/dense.h"
+#include "cuda/ops/math.cuh"
+#include "program/operand_ids.h"
+#include "tensor/bf16.h"
+
+namespace ultraspeed::cuda {
+
+struct NothingLoaded {};
+
+inline __device__ void store_pair(float* at, float first, float second) {
+  *reinterpret_cast<float2*>(at) = make_float2(first, second);
+}
+inline __device__ void store_pair(uint16_t* at, float first, float second) {
+  *reinterpret_cast<ushort2*>(at) =
+      make_ushort2(tensor::bf16_from_float(first), tensor::bf16_from_float(second));
+}
+inline __device__ void store_one(float* at, float value) {
+  *at = value;
+}
+inline __device__ void store_one(uint16_t* at, float value) {
+  *at = tensor::bf16_from_float(value);
+}
+
+template <class Epilogue>
+struct DenseFinish;
+
+template <>
+struct DenseFinish<DenseStore> {
+  __device__ static NothingLoaded load(const DenseStore&, uint32_t, uint32_t) { return {}; }
+  __device__ static void store(const DenseStore& data, const DenseLaunch&, const NothingLoaded&,
+                               uint32_t pair, uint32_t, uint32_t column, float first,
+                               float second) {
+    store_pair(data.output + uint64_t{column} * data.total_rows + data.first_row + 2 * pair, first,
+               second);
+  }
+};
+
+template <>
+struct DenseFinish<DensePartials> {
+  __device__ static NothingLoaded load(const DensePartials&, uint32_t, uint32_t) { return {}; }
+  __device__ static void store(const DensePartials& data, const DenseLaunch& launch,
+                               const NothingLoaded&, uint32_t pair, uint32_t chunk, uint32_t column,
+                               float first, float second) {
+    const uint64_t row = uint64_t{column} * program::kReductionChunks + data.first_chunk + chunk;
+    store_pair(data.partials + row * launch.rows + 2 * pair, first, second);
+  }
+};
+
+template <>
+struct DenseFinish<DenseSwiglu> {
+  __device__ static NothingLoaded load(const DenseSwiglu&, uint32_t, uint32_t) { return {}; }
+  __device__ static void store(const DenseSwiglu& data, const DenseLaunch& launch,
+                               const NothingLoaded&, uint32_t pair, uint32_t, uint32_t column,
+                               float first, float second) {
+    data.output[uint64_t{column} * (launch.rows / 2) + pair] = silu_multiply(first, second);
+  }
+};
+
+template <class Element>
+struct DenseFinish<DenseQkv<Element>> {
+  using Data = DenseQkv<Element>;
+
+  // Where a pair of rows stands: the second row is dimension `first + distance` of the head.
+  struct Place {
+    uint32_t head;   // of q and k together, or of v
+    uint32_t first;  // dimension
+    uint32_t distance;
+    bool is_value;
+  };
+  struct Loaded {
+    Place place;
+    float2 rotation;
+    uint32_t cache_row;
+  };
+
+  __device__ static Place place_of(const Data& data, uint32_t pair) {
+    const uint32_t key_pairs = (data.num_q_heads + data.num_kv_heads) * (data.head_dim / 2);
+    if (pair >= key_pairs) {
+      const uint32_t in_values = pair - key_pairs;
+      return {in_values / (data.v_head_dim / 2), in_values % (data.v_head_dim / 2) * 2, 1, true};
+    }
+    const uint32_t in_head = pair % (data.head_dim / 2);
+    const bool is_rotated = in_head < data.rotary_dim / 2;
+    return {pair / (data.head_dim / 2), is_rotated ? in_head : in_head * 2,
+            is_rotated ? data.rotary_dim / 2 : 1, false};
+  }
+
+  __device__ static Loaded load(const Data& data, uint32_t pair, uint32_t column) {
+    Loaded loaded = {place_of(data, pair), make_float2(1, 0), data.cache_rows[column]};
+    const uint32_t half = data.rotary_dim / 2;
+    if (!loaded.place.is_value && loaded.place.first < half) {
+      loaded.rotation = data.rotations[uint64_t{column} * half + loaded.place.first];
+    }
+    return loaded;
+  }
+
+  template <class T>
+  __device__ static void store_at(T* head, const Place& place, float first, float second) {
+    if (place.distance == 1) {
+      store_pair(head + place.first, first, second);
+    } else {
+      store_one(head + place.first, first);
+      store_one(head + place.first + place.distance, second);
+    }
+  }
+
+  __device__ static void store(const Data& data, const DenseLaunch&, const Loaded& loaded, uint32_t,
+                               uint32_t, uint32_t column, float first, float second) {
+    const Place& place = loaded.place;
+    const uint64_t cache_row = uint64_t{loaded.cache_row} * data.num_kv_heads;
+    if (place.is_value) {
+      store_at(data.values + (cache_row + place.head) * data.v_head_dim, place,
+               first * data.value_scale, second * data.value_scale);
+      return;
+    }
+    if (place.first < data.rotary_dim / 2) {
+      const float low = first, high = second;
+      first = low * loaded.rotation.x - high * loaded.rotation.y;
+      second = high * loaded.rotation.x + low * loaded.rotation.y;
+    }
+    if (place.head < data.num_q_heads) {
+      store_at(data.query + (uint64_t{column} * data.num_q_heads + place.head) * data.head_dim,
+               place, first, second);
+    } else {
+      store_at(data.keys + (cache_row + place.head - data.num_q_heads) * data.head_dim, place,
+               first, second);
+    }
+  }
+};
+
+}  // namespace ultraspeed::cuda

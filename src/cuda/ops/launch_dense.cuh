@@ -1,0 +1,70 @@
+// Launches of dense.h for one format of weights. Sources dense_fp8.cu and dense_bf16.cu have the
+// kernels of one each, because there are many; dense.cu chooses.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/ops/dense.cuh"
+#include "cuda/ops/dense_pages.h"
+#include "cuda/ops/launch.cuh"
+
+namespace ultraspeed::cuda {
+
+// For a drain, which finishes nothing.
+struct DenseNothing {};
+
+template <class Page>
+cudaError_t set_dense_clusters(DenseLaunch* launch) {
+  return for_width(launch->columns, [&](auto width) {
+    using Shared = DenseShared<Page, width>;
+    int device = 0, multiprocessors = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error != cudaSuccess) return error;
+    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    if (error != cudaSuccess) return error;
+    error = count_clusters(dense_kernel<Page, width, DenseStore, DenseLaunch::Work::kProducts>,
+                           kDenseRanks, stream_threads(1), Shared::kBytes, &launch->clusters);
+    launch->clusters =
+        std::min(launch->clusters, static_cast<uint32_t>(multiprocessors) / kDenseRanks);
+    return error;
+  });
+}
+
+template <class Page, class Epilogue>
+cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilogue,
+                               cudaStream_t stream) {
+  return for_width(launch.columns, [&](auto width) {
+    using Shared = DenseShared<Page, width>;
+    using Work = DenseLaunch::Work;
+    const uint64_t unit = uint64_t{launch.num_chunks} * kDenseRanks * Page::kColumns;
+    if (launch.rows == 0 || launch.rows % 2 != 0 || unit == 0 || launch.k == 0 ||
+        launch.k % unit != 0 || launch.clusters == 0 || launch.num_columns > width) {
+      return cudaErrorInvalidValue;
+    }
+    const uint32_t units = (launch.rows + kDenseTileRows - 1) / kDenseTileRows * launch.num_chunks;
+    const LaunchSize size = {dim3(std::min(launch.clusters, units) * kDenseRanks),
+                             stream_threads(1), Shared::kBytes, true};
+    if (launch.work == Work::kDrain) {
+      return launch_dependent(dense_kernel<Page, width, DenseNothing, Work::kDrain>, size, stream,
+                              launch, DenseNothing());
+    }
+    return launch_dependent(dense_kernel<Page, width, Epilogue, Work::kProducts>, size, stream,
+                            launch, epilogue);
+  });
+}
+
+// What a source defines for its format.
+#define US_DENSE_KERNELS(Page)                                                                 \
+  template cudaError_t set_dense_clusters<Page>(DenseLaunch*);                                 \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseStore&,         \
+                                                cudaStream_t);                                 \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DensePartials&,      \
+                                                cudaStream_t);                                 \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseSwiglu&,        \
+                                                cudaStream_t);                                 \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseQkv<float>&,    \
+                                                cudaStream_t);                                 \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseQkv<uint16_t>&, \
+                                                cudaStream_t)
+
+}  // namespace ultraspeed::cuda

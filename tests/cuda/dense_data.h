@@ -1,0 +1,211 @@
+// What the GPU tests of dense products share: weights and operands in host memory, and launches.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "cuda/device_memory.h"
+#include "cuda/gpu.h"
+#include "cuda/ops/dense.h"
+#include "cuda/tile/dense_operand.h"
+#include "cuda/tile/pack_dense.h"
+#include "tensor/bf16.h"
+#include "tensor/e4m3.h"
+
+namespace ultraspeed::test {
+
+using cuda::DenseLaunch;
+using cuda::DensePrepare;
+using tensor::WeightFormat;
+
+inline constexpr auto kFp8 = WeightFormat::kFp8Block128;
+inline constexpr auto kBf16 = WeightFormat::kBf16;
+
+inline bool is_poison(float value) {
+  return std::bit_cast<uint32_t>(value) == kPoison;
+}
+
+struct DenseWeights {
+  DenseWeights(WeightFormat format, uint32_t rows, uint32_t columns)
+      : shape{format, rows, columns}, bytes(packed_bytes(format, rows, columns)) {}
+
+  // Any finite codes; scales, or values, over some octaves.
+  static DenseWeights random(WeightFormat format, uint32_t rows, uint32_t columns,
+                             std::mt19937& from) {
+    DenseWeights weights(format, rows, columns);
+    std::normal_distribution<float> normal;
+    for (uint32_t row = 0; row < rows; ++row) {
+      for (uint32_t k = 0; k < columns; ++k) {
+        if (format == kFp8) {
+          const auto code = static_cast<uint8_t>(from() % 256);
+          weights.set_code(row, k, (code & 0x7f) == 0x7f ? uint8_t{0} : code);
+          if (k % 128 == 0) weights.set_scale(row, k, std::ldexp(1 + normal(from) / 8, -9));
+        } else {
+          weights.set_code(row, k, tensor::bf16_from_float(normal(from)));
+        }
+      }
+    }
+    return weights;
+  }
+
+  void set_code(uint32_t row, uint32_t k, uint16_t code) {
+    const uint64_t at = uint64_t{row} * shape.columns + k;
+    if (shape.format == kFp8) {
+      bytes[at] = static_cast<std::byte>(code);
+    } else {
+      std::memcpy(&bytes[2 * at], &code, 2);
+    }
+  }
+  uint64_t scale_at(uint32_t row, uint32_t k) const {
+    return uint64_t{shape.rows} * shape.columns +
+           (uint64_t{row} * shape.columns / 128 + k / 128) * 4;
+  }
+  void set_scale(uint32_t row, uint32_t k, float scale) {
+    std::memcpy(&bytes[scale_at(row, k)], &scale, 4);
+  }
+  float scale(uint32_t row, uint32_t k) const {
+    if (shape.format != kFp8) return 1;
+    float value = 0;
+    std::memcpy(&value, &bytes[scale_at(row, k)], 4);
+    return value;
+  }
+  double code(uint32_t row, uint32_t k) const {
+    const uint64_t at = uint64_t{row} * shape.columns + k;
+    if (shape.format == kFp8) return tensor::e4m3_to_float(static_cast<uint8_t>(bytes[at]));
+    uint16_t bits = 0;
+    std::memcpy(&bits, &bytes[2 * at], 2);
+    return tensor::bf16_to_float(bits);
+  }
+  // Columns [begin, begin + count).
+  DenseWeights chunk(uint32_t begin, uint32_t count) const {
+    DenseWeights part(shape.format, shape.rows, count);
+    const uint64_t size = shape.format == kFp8 ? 1 : 2;
+    for (uint32_t row = 0; row < shape.rows; ++row) {
+      std::memcpy(&part.bytes[row * count * size],
+                  &bytes[(uint64_t{row} * shape.columns + begin) * size], count * size);
+      for (uint32_t k = 0; shape.format == kFp8 && k < count; k += 128) {
+        part.set_scale(row, k, scale(row, begin + k));
+      }
+    }
+    return part;
+  }
+
+  cuda::DenseMatrix shape;
+  std::vector<std::byte> bytes;
+};
+
+// An operand in host memory; f16 or bf16 codes.
+struct DenseOperandBytes {
+  uint32_t piece_columns() const { return format == kFp8 ? 256 : 128; }
+  const uint8_t* piece(uint32_t k) const {
+    const uint32_t piece_bytes =
+        format == kFp8 ? width * 256 * 2 + 2 * width * 4 : width * 128 * 2 * 2;
+    return &bytes[uint64_t{k / piece_columns()} * piece_bytes];
+  }
+  double code(uint32_t term, uint32_t column, uint32_t k) const {
+    const uint32_t in_piece = k % piece_columns();
+    uint16_t bits = 0;
+    std::memcpy(&bits,
+                piece(k) + (term * 8 + in_piece / 16) * width * 32 + column / 8 * 256 +
+                    in_piece % 16 / 8 * 128 + column % 8 * 16 + in_piece % 8 * 2,
+                2);
+    if (format == kBf16) return tensor::bf16_to_float(bits);
+    const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    EXPECT_NE(exponent, 31);
+    const double magnitude =
+        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    return bits >> 15 != 0 ? -magnitude : magnitude;
+  }
+  float scale(uint32_t column, uint32_t k) const {
+    if (format != kFp8) return 1;
+    float value = 0;
+    std::memcpy(&value, piece(k) + width * 512 + (k % 256 / 128 * width + column) * 4, 4);
+    return value;
+  }
+
+  WeightFormat format;
+  uint32_t width;
+  std::vector<uint8_t> bytes;
+};
+
+inline uint64_t operand_bytes(WeightFormat format, uint32_t width, uint32_t k) {
+  return format == kFp8 ? cuda::dense_operand_bytes<cuda::Fp8Page>(width, k)
+                        : cuda::dense_operand_bytes<cuda::Bf16Page>(width, k);
+}
+
+struct DenseCase {
+  WeightFormat format;
+  uint32_t width, num_columns, rows, k;
+};
+
+// Rows [num_columns, k] over some octaves; the first block is zeros.
+inline std::vector<float> random_rows(uint32_t num_columns, uint32_t k, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> rows(uint64_t{num_columns} * k);
+  for (uint64_t i = 0; i < rows.size(); ++i) {
+    rows[i] = std::ldexp(normal(random), static_cast<int>(i / 128 * 7 % 9) - 4);
+  }
+  std::fill_n(rows.begin(), 128, 0.0F);
+  return rows;
+}
+
+class DenseTest : public testing::Test {
+ protected:
+  void SetUp() override { US_NEEDS_GPU(); }
+
+  static DenseLaunch launch_of(const DenseCase& c, std::byte* pages, uint8_t* operand,
+                               uint32_t clusters = 0) {
+    DenseLaunch launch;
+    launch.format = c.format;
+    launch.columns = c.width;
+    launch.num_columns = c.num_columns;
+    launch.rows = c.rows;
+    launch.k = c.k;
+    launch.weights = pages;
+    launch.operand = reinterpret_cast<const std::byte*>(operand);
+    check(cuda::set_clusters(&launch));
+    if (clusters != 0) launch.clusters = clusters;
+    return launch;
+  }
+  static std::vector<std::byte> pack(const DenseWeights& weights, const cuda::RowOrder& order) {
+    EXPECT_TRUE(cuda::check_dense(weights.shape, 1));
+    std::vector<std::byte> pages(cuda::dense_page_bytes(weights.shape));
+    cuda::pack_dense(weights.shape, order, weights.bytes, pages);
+    return pages;
+  }
+  static void prepare(const DenseCase& c, Device<float>& rows, Device<uint8_t>& operand) {
+    DensePrepare data;
+    data.format = c.format;
+    data.columns = c.width;
+    data.num_columns = c.num_columns;
+    data.k = c.k;
+    data.rows = rows.data();
+    data.operand = reinterpret_cast<std::byte*>(operand.data());
+    check(cuda::launch_dense_prepare(data, nullptr));
+  }
+
+  struct Output {
+    DenseOperandBytes operand;
+    std::vector<float> values;  // [num_columns, rows]
+  };
+  // DenseOperandBytes and plain store.
+  static Output run(const DenseCase& c, const DenseWeights& weights, const std::vector<float>& rows,
+                    uint32_t clusters = 0) {
+    Device<float> device_rows(rows);
+    Device<uint8_t> operand(operand_bytes(c.format, c.width, c.k));
+    Device<std::byte> pages(pack(weights, cuda::neighbour_order(c.rows)));
+    Device<float> output(uint64_t{c.num_columns} * c.rows);
+    prepare(c, device_rows, operand);
+    check(cuda::launch_dense(launch_of(c, pages.data(), operand.data(), clusters),
+                             cuda::DenseStore{output.data(), c.rows, 0}, nullptr));
+    return {{c.format, c.width, operand.read()}, output.read()};
+  }
+};
+
+}  // namespace ultraspeed::test
