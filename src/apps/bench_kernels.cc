@@ -108,7 +108,11 @@ Status bench_kernels(const Options& options) {
   if (!bench) return tl::unexpected(std::move(bench).error());
   run.bench = std::move(*bench);
   if (options.svg_file) US_TRY(write_file(*options.svg_file, kernel_svg(run)));
-  if (options.json_file) US_TRY(write_file(*options.json_file, kernel_json(run).dump(1) + "\n"));
+  if (options.json_file)
+    US_TRY(write_file(
+        *options.json_file,
+        kernel_json(run).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+            "\n"));
   return write_all(STDOUT_FILENO, kernel_text(run));
 }
 

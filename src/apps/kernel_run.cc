@@ -14,7 +14,7 @@ struct Expectation {
   double least_gb_s;
 };
 // A little less than the drains of docs/decode_bound.md, section 2.
-constexpr Expectation kExpectations[] = {{"H100", 3050}, {"H200", 4300}};
+constexpr Expectation kExpectations[] = {{"H100 80GB HBM3", 3050}, {"NVIDIA H200", 4300}};
 
 double quantile(const std::vector<double>& sorted, double share) {
   const double at = share * static_cast<double>(sorted.size() - 1);

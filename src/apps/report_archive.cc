@@ -135,9 +135,10 @@ Result<std::vector<TarFile>> report_files(const std::vector<TarFile>& runs,
     plain += plain_summary(file.name, run);
     markdown += markdown_summary(file.name, run);
   }
-  return std::vector<TarFile>{{kManifest, manifest.dump(1) + "\n"},
-                              {"summary.txt", std::move(plain)},
-                              {"summary.md", std::move(markdown)}};
+  return std::vector<TarFile>{
+      {kManifest, manifest.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n"},
+      {"summary.txt", std::move(plain)},
+      {"summary.md", std::move(markdown)}};
 }
 
 // The first line that differs, as a sentence.

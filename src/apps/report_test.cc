@@ -31,7 +31,7 @@ ordered_json kernel_run_json() {
   KernelRun run;
   run.made_by = {"0.1.0", "c", {"ultraspeed", "bench"}};
   run.config = "configs/x";
-  run.bench.gpu.name = "NVIDIA H100";
+  run.bench.gpu.name = "NVIDIA H100 80GB HBM3";
   run.bench.ceiling_bytes = 8'000'000'000;
   run.bench.ceiling_us = {2600, 2500, 2400};
   cuda::KernelSamples kernel;

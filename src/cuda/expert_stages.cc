@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "base/check.h"
 #include "cuda/tile/e4m3_operand.h"
 
 namespace ultraspeed::cuda {
@@ -29,17 +30,19 @@ Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program
                                         const StepView* step) {
   ExpertStages stages(machine, program);
   const program::Program& of = machine.programs()[program];
-  // All layers have experts of one shape, and one layer's operands at a time are alive.
-  const program::ExpertGateUpOperands* gate_up = nullptr;
+  // Layers whose experts have pages have one shape; one layer's operands at a time are alive.
+  const program::ExpertGateUpOperands* first_op = nullptr;
   for (const program::Stage& stage : of.stages) {
-    gate_up = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
-    if (gate_up != nullptr) break;
+    const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
+    if (op == nullptr || machine.form(op->weight) != WeightForm::kGateUpPages) continue;
+    if (first_op == nullptr) first_op = op;
+    US_CHECK(op->intermediate_size == first_op->intermediate_size &&
+                 op->max_slots == first_op->max_slots,
+             "'{}' has experts of another shape", stage.name);
   }
-  if (gate_up == nullptr || machine.form(gate_up->weight) != WeightForm::kGateUpPages) {
-    return stages;
-  }
+  if (first_op == nullptr) return stages;
   for (uint32_t first = 0; first < of.width; first += kMaxGroup) {
-    US_TRY(stages.add_group(first, *gate_up, step));
+    US_TRY(stages.add_group(first, *first_op, step));
   }
   return stages;
 }

@@ -6,6 +6,7 @@
 
 #include "cuda/ops/round_cache.h"
 #include "cuda/scratch.h"
+#include "tensor/block_scale.h"
 
 namespace ultraspeed::cuda {
 
@@ -137,6 +138,11 @@ cudaError_t RoundedStages::launch(const program::LinearOperands& op,
                                   const StageLaunch& launch) const {
   const Rounding rounding = rounding_of(op.weight);
   if (rounding == Rounding::kNone) return launch_stage(op, launch);
+  // Blocks of columns are those of the joined row.
+  const bool is_joined = op.more_inputs[0] != program::kNoId;
+  if (is_joined && program_->hidden_size % tensor::kF16BlockColumns != 0) {
+    return cudaErrorNotSupported;
+  }
   program::LinearOperands rounded = op;
   rounded.input = scratch(0);
   rounded.norm = rounded.second_norm = {};

@@ -13,20 +13,22 @@ using program::Program;
 std::vector<WeightForm> weight_forms(const Program& program, program::Activations activations) {
   std::vector<WeightForm> forms(program.weights.size(), WeightForm::kCanonical);
   if (activations != program::Activations::kW4a8 || program.num_ranks != 1) return forms;
-  const auto choose = [&](program::WeightId id, uint32_t intermediate, WeightForm pages) {
+  // Down reads what gate/up of its layer hands on, so both have pages or none.
+  const program::ExpertGateUpOperands* gate_up = nullptr;
+  for (const program::Stage& stage : program.stages) {
+    if (const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands)) gate_up = op;
+    const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands);
+    if (down == nullptr || gate_up == nullptr) continue;
     ExpertLaunch launch;
     launch.hidden = program.hidden_size;
-    launch.intermediate = intermediate;
-    launch.chunk_columns = down_chunk_columns(program, intermediate);
-    const bool is_mxfp4 = program.weights[id].format == tensor::WeightFormat::kMxfp4;
-    if (is_mxfp4 && expert_limit(launch) == nullptr) forms[id] = pages;
-  };
-  for (const program::Stage& stage : program.stages) {
-    if (const auto* gate_up = std::get_if<program::ExpertGateUpOperands>(&stage.operands)) {
-      choose(gate_up->weight, gate_up->intermediate_size, WeightForm::kGateUpPages);
-    } else if (const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands)) {
-      choose(down->weight, down->intermediate_size, WeightForm::kDownPages);
-    }
+    launch.intermediate = down->intermediate_size;
+    launch.chunk_columns = down_chunk_columns(program, down->intermediate_size);
+    const auto is_mxfp4 = [&](program::WeightId id) {
+      return program.weights[id].format == tensor::WeightFormat::kMxfp4;
+    };
+    if (!is_mxfp4(gate_up->weight) || !is_mxfp4(down->weight) || expert_limit(launch)) continue;
+    forms[gate_up->weight] = WeightForm::kGateUpPages;
+    forms[down->weight] = WeightForm::kDownPages;
   }
   return forms;
 }
@@ -56,6 +58,7 @@ Status to_form(const Program& program, program::WeightId id, WeightForm form,
       return named(pack_gate_up(canonical, decl.rows / 2, decl.cols, out));
     case WeightForm::kDownPages: {
       const uint32_t chunk = down_chunk_columns(program, decl.cols);
+      if (chunk == kDownChunkColumns) return named(pack_down(canonical, decl.rows, decl.cols, out));
       const auto filled = fill_up_down(canonical, decl.rows, decl.cols, chunk);
       return named(pack_down(filled, decl.rows, padded_down_columns(decl.cols, chunk), out));
     }

@@ -95,13 +95,16 @@ INSTANTIATE_TEST_SUITE_P(Modes, RoundedTest,
                            return std::string(program::activations_name(mode.param));
                          });
 
+// Steps of one and of two groups of 64 columns.
 TEST_P(RoundedTest, BundledModel) {
   for (const uint32_t width : {8u, 64u, 128u}) {
     RunnerOptions options;
     options.width = width;
     options.num_workers = 132;
     ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
-    ASSERT_TRUE(runner.feed(kPrompt, 4, 20)) << width;
+    std::vector<int32_t> tokens = kPrompt;
+    while (tokens.size() < width * 3 / 4) tokens.push_back(tokens.back() * 7 % 1000 + 20);
+    ASSERT_TRUE(runner.feed(tokens, 4, 20)) << width;
   }
 }
 

@@ -80,16 +80,25 @@ std::string refusal(const KernelGroups& groups) {
 TEST(KernelGroups, SayWhatTheyCannotTake) {
   EXPECT_EQ(refusal(find_kernel_groups(plan_of("configs/mimo-v2.5-pro-fp8", 8, 8), live(60))),
             "the weights are FP8 (e4m3, 128 columns a scale); the kernels take MXFP4");
-  EXPECT_EQ(refusal(find_kernel_groups(plan_of("models/tiny-mimo", 1, 8), live(20))),
-            "gate/up needs a hidden size of 2048, 4096 or 6144; these are 8 columns, 512 and 128");
   EXPECT_EQ(refusal(find_kernel_groups(plan_of("configs/mimo-v2.5-pro", 8, 4), live(20, 4))),
             "the kernels have widths of 8, 16, 32 and 64 columns; these are 4 columns, 6144 and "
-            "256");
-  // Two K-chunks of 128 columns would fall into one of 256.
+            "256, in chunks of 256");
   program::Program program = plan_of("configs/mimo-v2.5-pro", 4, 8);
-  program.num_ranks = 2;
+  program.num_ranks = 3;
   EXPECT_EQ(refusal(find_kernel_groups(program, live(20))),
-            "down sums chunks of 256 columns; the 1024 of all ranks make 8 chunks of 128");
+            "the kernels take K-chunks of at most 256 columns, a multiple or a divisor of 32; "
+            "these are 8 columns, 6144 and 512, in chunks of 192")
+      << "512 columns are not whole chunks";
+}
+
+// Filled up, down is the larger of the two.
+TEST(KernelGroups, RotateByTheSmallerMatrix) {
+  const auto groups = find_kernel_groups(plan_of("models/tiny-mimo", 1, 8), live(20));
+  ASSERT_EQ(groups.size(), 1u);
+  EXPECT_EQ(groups.front()->refusal, "");
+  const auto& kernels = groups.front()->kernels;
+  EXPECT_LT(kernels[0].bytes, kernels[1].bytes);
+  EXPECT_EQ(groups.front()->num_sets, cuda::sets_to_rotate(kernels[0].bytes));
 }
 
 TEST(KernelGroups, FindNothingInAProgramWithoutExperts) {

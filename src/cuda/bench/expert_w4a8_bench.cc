@@ -66,7 +66,7 @@ std::vector<uint32_t> route_words(std::vector<uint32_t> experts, uint32_t rows, 
     table.expert[slot] = experts[slot];
     table.pair_begin[slot] = pair;
     std::vector<uint32_t> columns;
-    for (uint32_t p = slot; p < pairs; p += live) columns.push_back(p % rows);
+    for (uint32_t p = slot; p < pairs; p += live) columns.push_back((p + p / live) % rows);
     std::ranges::sort(columns);
     columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
     for (const uint32_t column : columns) {
@@ -100,7 +100,7 @@ class ExpertGroup final : public KernelGroup {
     add("expert down", down, down_bytes_);
     add("expert gate/up, down", gate_up + ", " + down, gate_up_bytes_ + down_bytes_);
     if (!refusal.empty()) return;
-    num_sets = sets_to_rotate(down_bytes_ * live);
+    num_sets = sets_to_rotate(std::min(gate_up_bytes_, down_bytes_) * live);
     num_pairs_ = std::max(live, shape.top_k * options.rows);
     data = fmt::format("{} experts in {} sets", num_sets * live, num_sets);
     for (const uint64_t bytes : sizes()) memory_bytes += bytes;

@@ -40,7 +40,7 @@ struct GpuFacts {
 // A kernel and the drain of the same bytes in the same launch form, in turns.
 struct KernelSamples {
   std::string name;   // "expert gate/up"
-  std::string shape;  // "60 live x 512 x 6144"
+  std::string shape;  // "60 live of 512 x 6144"
   // Why it was not measured: a shape that the kernel cannot take. All below is empty then.
   std::string refusal;
   std::string data;              // what lies in memory: "420 experts in 7 sets"

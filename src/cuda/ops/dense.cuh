@@ -92,7 +92,7 @@ struct DenseRing {
   uint64_t piece_full[kStages];
 
   __device__ void init() {
-    pages.init(kTeamWarps);
+    pages.init(kConsumerWarps);
     for (uint64_t& barrier : piece_full) ptx::mbarrier_init(&barrier, 1);
   }
 };
@@ -230,7 +230,7 @@ __device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Ep
 // barriers, its finishing warps for all sums.
 template <class Page, uint32_t kColumns, class Epilogue, DenseLaunch::Work kWork>
 __global__ void __cluster_dims__(kDenseRanks)
-    __launch_bounds__(stream_threads(1), kDenseCtas<kColumns>)
+    __launch_bounds__(kStreamThreads, kDenseCtas<kColumns>)
         dense_kernel(const __grid_constant__ DenseLaunch launch,
                      const __grid_constant__ Epilogue epilogue) {
   using Shared = DenseShared<Page, kColumns>;

@@ -92,8 +92,7 @@ cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUp
       auto* kernel = launch.work == Work::kDrain
                          ? expert_gate_up_kernel<width, ranks, Work::kDrain>
                          : expert_gate_up_kernel<width, ranks, Work::kProducts>;
-      const LaunchSize size = {dim3(launch.gate_up_clusters * ranks),
-                               stream_threads(kGateUpTeams<width>),
+      const LaunchSize size = {dim3(launch.gate_up_clusters * ranks), kStreamThreads,
                                GateUpShared<width, ranks>::kBytes};
       return launch_dependent(kernel, size, stream, launch, data);
     });
@@ -109,7 +108,7 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
     const uint32_t clusters = std::min(launch.down_clusters, units);
     auto* kernel = launch.work == Work::kDrain ? expert_down_kernel<width, Work::kDrain>
                                                : expert_down_kernel<width, Work::kProducts>;
-    const LaunchSize size = {dim3(clusters * kDownRanks), stream_threads(kDownTeams),
+    const LaunchSize size = {dim3(clusters * kDownRanks), kStreamThreads,
                              DownShared<width>::kBytes};
     return launch_dependent(kernel, size, stream, launch, data);
   });
@@ -119,13 +118,12 @@ cudaError_t set_clusters(ExpertLaunch* launch) {
   return for_width(launch->columns, [&](auto width) {
     const cudaError_t error = for_ranks(launch->hidden, [&](auto ranks) {
       return count_clusters(expert_gate_up_kernel<width, ranks, Work::kProducts>, ranks,
-                            stream_threads(kGateUpTeams<width>), GateUpShared<width, ranks>::kBytes,
+                            kStreamThreads, GateUpShared<width, ranks>::kBytes,
                             &launch->gate_up_clusters);
     });
     if (error != cudaSuccess) return error;
-    return count_clusters(expert_down_kernel<width, Work::kProducts>, kDownRanks,
-                          stream_threads(kDownTeams), DownShared<width>::kBytes,
-                          &launch->down_clusters);
+    return count_clusters(expert_down_kernel<width, Work::kProducts>, kDownRanks, kStreamThreads,
+                          DownShared<width>::kBytes, &launch->down_clusters);
   });
 }
 

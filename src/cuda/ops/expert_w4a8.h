@@ -25,8 +25,9 @@
 namespace ultraspeed::cuda {
 
 // Launches begin while the grid before them runs, and fetch weights of the live experts until it is
-// done: the route table must have been written by an earlier grid than that, and what is before
-// these three in a stream must be a kernel.
+// done. What they read that early, the route table, must have been written by a grid before that
+// one, which the one between has waited for before it let them begin: gate/up stands behind
+// launch_quantize(), down behind gate/up.
 struct ExpertLaunch {
   enum class Work : uint8_t {
     kProducts,
@@ -74,7 +75,8 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
 // launch.hidden.
 cudaError_t set_clusters(ExpertLaunch* launch);
 
-// The input of gate/up: rows [columns of the step, hidden] f32, normalised and quantised.
+// The input of gate/up: rows [columns of the step, hidden] f32, normalised and quantised. REQUIRES:
+// 32 divides hidden, which is at most 6144.
 struct QuantizeData {
   const float* rows = nullptr;
   const float* norm_weight = nullptr;  // [hidden]; nullptr: no RMSNorm

@@ -8,8 +8,6 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kDownTeams = 1;  // two, a tile each, were slower (25 us instead of 23)
-
 template <uint32_t kColumns>
 struct DownShared {
   static constexpr uint32_t kPieceBytes = E4m3Operand<kColumns>::bytes(kDownPieceBlocks);
@@ -24,7 +22,7 @@ struct DownShape {
   __device__ DownShape(const ExpertLaunch& launch)
       : row_groups(launch.hidden / kDownPageRows),
         chunks(launch.intermediate / launch.chunk_columns),
-        num_units(row_groups * chunks),
+        num_units(present_columns(launch) == 0 ? 0 : row_groups * chunks),
         num_slots(*launch.route.num_slots) {}
 
   uint32_t row_groups, chunks;
@@ -201,7 +199,7 @@ __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const Ex
 }
 
 template <uint32_t kColumns, ExpertLaunch::Work kWork>
-__global__ void __cluster_dims__(kDownRanks) __launch_bounds__(stream_threads(kDownTeams), 1)
+__global__ void __cluster_dims__(kDownRanks) __launch_bounds__(kStreamThreads, 1)
     expert_down_kernel(const __grid_constant__ ExpertLaunch launch,
                        const __grid_constant__ ExpertDownData data) {
   using Shared = DownShared<kColumns>;
@@ -210,9 +208,9 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(stream_threads(kD
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ RingBarriers<kStages> ring;
   __shared__ Exchange exchange;
-  const StreamRole role(kDownTeams);
+  const StreamRole role;
   if (threadIdx.x == 0) {
-    ring.init(kDownTeams * kTeamWarps);
+    ring.init(kConsumerWarps);
     exchange.init();
     ptx::fence_mbarrier_init();
   }

@@ -1,5 +1,5 @@
 // Gate/up of the live experts with SwiGLU and quantisation (expert_w4a8.h). A unit is a tile of 32
-// neurons of a slot; cluster c has units c, c + clusters, ..., which its teams take in turn.
+// neurons of a slot; cluster c has units c, c + clusters, ....
 #pragma once
 
 #include "cuda/ops/expert_w4a8.cuh"
@@ -8,10 +8,6 @@
 #include "tensor/e4m3.h"
 
 namespace ultraspeed::cuda {
-
-// Two where their registers fit: while one waits for its products the other computes.
-template <uint32_t kColumns>
-inline constexpr uint32_t kGateUpTeams = kColumns == 8 ? 2 : 1;
 
 inline constexpr uint32_t kMaxPart = 1536;  // of hidden, that fits into a CTA
 
@@ -31,7 +27,7 @@ struct GateUpShape {
       : tiles(launch.intermediate / kTileNeurons),
         pages(launch.hidden / kGateUpPageColumns / ranks),
         blocks(launch.hidden / ranks / kBlockColumns),
-        num_units(*launch.route.num_slots * tiles) {}
+        num_units(present_columns(launch) == 0 ? 0 : *launch.route.num_slots * tiles) {}
 
   uint32_t tiles;   // of a matrix
   uint32_t pages;   // of a tile's part
@@ -217,10 +213,9 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
 }
 
 template <uint32_t kColumns, uint32_t kRanks, ExpertLaunch::Work kWork>
-__global__ void __cluster_dims__(kRanks)
-    __launch_bounds__(stream_threads(kGateUpTeams<kColumns>), 1)
-        expert_gate_up_kernel(const __grid_constant__ ExpertLaunch launch,
-                              const __grid_constant__ ExpertGateUpData data) {
+__global__ void __cluster_dims__(kRanks) __launch_bounds__(kStreamThreads, 1)
+    expert_gate_up_kernel(const __grid_constant__ ExpertLaunch launch,
+                          const __grid_constant__ ExpertGateUpData data) {
   using Shared = GateUpShared<kColumns, kRanks>;
   using Exchange = ExpertExchange<kColumns, kRanks>;
   constexpr uint32_t kStages = Shared::kStages;
@@ -228,9 +223,9 @@ __global__ void __cluster_dims__(kRanks)
   __shared__ RingBarriers<kStages> ring;
   __shared__ Exchange exchange;
   __shared__ uint64_t input_full;
-  const StreamRole role(kGateUpTeams<kColumns>);
+  const StreamRole role;
   if (threadIdx.x == 0) {
-    ring.init(kTeamWarps);
+    ring.init(kConsumerWarps);
     exchange.init();
     ptx::mbarrier_init(&input_full, 1);
     ptx::fence_mbarrier_init();
@@ -251,11 +246,7 @@ __global__ void __cluster_dims__(kRanks)
     RingPosition<kStages> at;
     uint32_t index = 0;
     uint32_t bits = 0;
-    for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters, ++index) {
-      if (index % kGateUpTeams<kColumns> != role.team) {
-        for (uint32_t p = 0; p < shape.pages; ++p) at.advance();
-        continue;
-      }
+    for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
       float sums[kColumns / 2] = {};
       for (uint32_t p = 0; p < shape.pages; ++p, at.advance()) {
         ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
@@ -271,7 +262,7 @@ __global__ void __cluster_dims__(kRanks)
         }
       }
       if constexpr (kWork == ExpertLaunch::Work::kProducts) {
-        exchange.send(shared, index, role.rank, role.warpgroup, sums);
+        exchange.send(shared, index++, role.rank, role.warpgroup, sums);
       }
     }
     if constexpr (kWork == ExpertLaunch::Work::kDrain) keep_bits(bits, data.output);

@@ -77,6 +77,7 @@ void expect_quantised(const float* values, const Operand& operand, uint64_t piec
 struct Case {
   uint32_t width, num_columns, hidden, intermediate, slots;
   uint32_t chunk_columns = 256;
+  uint32_t clusters = 0;  // 0: as many as run at once
 
   uint32_t padded() const { return padded_down_columns(intermediate, chunk_columns); }
 };
@@ -111,6 +112,7 @@ class ExpertW4a8 : public testing::Test {
     launch.intermediate = c.intermediate;
     launch.chunk_columns = c.chunk_columns;
     check(set_clusters(&launch));
+    if (c.clusters != 0) launch.gate_up_clusters = launch.down_clusters = c.clusters;
     check(launch_quantize(
         launch, {rows.data(), nullptr, 0, reinterpret_cast<std::byte*>(input.data())}, nullptr));
     auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
@@ -295,6 +297,28 @@ TEST_F(ExpertW4a8, BitsDoNotDependOnTheCompany) {
     for (uint32_t row = 0; row < 6144; ++row) {
       ASSERT_EQ(a.partials[uint64_t{t} * kReductionChunks * 6144 + row],
                 b.partials[uint64_t{t + 5} * kReductionChunks * 6144 + row]);
+    }
+  }
+}
+
+// A cluster that takes many units, one behind the other, has each from the same ring and buffers.
+TEST_F(ExpertW4a8, OneClusterGivesTheBitsOfMany) {
+  for (Case c : {Case{8, 8, 6144, 256, 13}, Case{16, 9, 6144, 256, 7}, Case{32, 20, 6144, 256, 5},
+                 Case{64, 64, 6144, 256, 5}, Case{8, 3, 4096, 512, 5}, Case{8, 8, 2048, 256, 29},
+                 Case{8, 8, 512, 128, 29, 16}, Case{64, 33, 1536, 256, 7, 128},
+                 Case{16, 16, 1024, 64, 13, 64}}) {
+    std::mt19937 random(c.hidden + c.width);
+    const Experts gate_up(2 * c.slots, 2 * c.intermediate, c.hidden, random);
+    const Experts down(2 * c.slots, c.hidden, c.intermediate, random);
+    const Routes routes = random_routes(c, random);
+    const std::vector<float> rows = random_rows(c, random);
+    const Output many = run(c, routes, rows, gate_up, down);
+    for (const uint32_t clusters : {1u, 2u, 3u}) {
+      c.clusters = clusters;
+      const Output few = run(c, routes, rows, gate_up, down);
+      EXPECT_EQ(few.h.bytes, many.h.bytes) << c.hidden << ", " << clusters << " clusters";
+      EXPECT_EQ(std::memcmp(few.partials.data(), many.partials.data(), few.partials.size() * 4), 0)
+          << c.hidden << ", " << clusters << " clusters";
     }
   }
 }

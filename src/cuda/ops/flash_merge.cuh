@@ -11,7 +11,7 @@
 namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kMergeSegment = 16;
-inline constexpr uint32_t kConsumerWarps = kFlashConsumers / 32;
+inline constexpr uint32_t kFlashConsumerWarps = kFlashConsumers / 32;
 
 template <class Tile>
 class FlashMerge {
@@ -37,7 +37,7 @@ class FlashMerge {
     const uint32_t num_rows = num_columns_ * launch_.num_q_heads;
     if (most_chunks <= kMergeSegment) {
       for (uint32_t row = blockIdx.x + warp_ * gridDim.x; row < num_rows;
-           row += gridDim.x * kConsumerWarps) {
+           row += gridDim.x * kFlashConsumerWarps) {
         merge_in_warp(row);
       }
     } else {
@@ -153,8 +153,8 @@ class FlashMerge {
     most = warp_max(most);
     if (lane_ == 0) most_of_warps[warp_] = most;
     ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
-    for (uint32_t i = 0; i < kConsumerWarps; ++i) most = fmaxf(most, most_of_warps[i]);
-    for (uint32_t i = warp_; i < segments; i += kConsumerWarps) {
+    for (uint32_t i = 0; i < kFlashConsumerWarps; ++i) most = fmaxf(most, most_of_warps[i]);
+    for (uint32_t i = warp_; i < segments; i += kFlashConsumerWarps) {
       const uint32_t begin = i * kMergeSegment;
       if (i != warp_) segment = load(of, begin);
       const Sums sums = add(segment, min(kMergeSegment, of.count - begin), most,

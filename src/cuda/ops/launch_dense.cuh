@@ -23,7 +23,7 @@ cudaError_t set_dense_clusters(DenseLaunch* launch) {
     error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess) return error;
     error = count_clusters(dense_kernel<Page, width, DenseStore, DenseLaunch::Work::kProducts>,
-                           kDenseRanks, stream_threads(1), Shared::kBytes, &launch->clusters);
+                           kDenseRanks, kStreamThreads, Shared::kBytes, &launch->clusters);
     launch->clusters =
         std::min(launch->clusters, static_cast<uint32_t>(multiprocessors) / kDenseRanks);
     return error;
@@ -42,8 +42,8 @@ cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilog
       return cudaErrorInvalidValue;
     }
     const uint32_t units = (launch.rows + kDenseTileRows - 1) / kDenseTileRows * launch.num_chunks;
-    const LaunchSize size = {dim3(std::min(launch.clusters, units) * kDenseRanks),
-                             stream_threads(1), Shared::kBytes, true};
+    const LaunchSize size = {dim3(std::min(launch.clusters, units) * kDenseRanks), kStreamThreads,
+                             Shared::kBytes, true};
     if (launch.work == Work::kDrain) {
       return launch_dependent(dense_kernel<Page, width, DenseNothing, Work::kDrain>, size, stream,
                               launch, DenseNothing());

@@ -1,5 +1,5 @@
 // Adds the partial sums of a tile [64 rows, n columns] that the consumer warpgroups of a cluster of
-// kRanks (2 or 4) CTAs hold, always in the order of (CTA rank, warpgroup). CTA r finishes the
+// kRanks (1, 2 or 4) CTAs hold, always in the order of (CTA rank, warpgroup). CTA r finishes the
 // columns that lanes with lane % 4 / kShares == r hold (ptx/wgmma.cuh): nobody but the finishing
 // warps waits for another CTA.
 //

@@ -9,39 +9,35 @@
 
 namespace ultraspeed::cuda {
 
-// Warps: teams of two consumer warpgroups, one that loads, two that finish sums, one that loads
+// Warps 0 .. 7: two consumer warpgroups; warp 8 loads, warps 9 and 10 finish sums, warp 11 loads
 // operands that come apart from weights, or idles.
-inline constexpr uint32_t kTeamWarps = 8;
-inline constexpr uint32_t kTeamWarpgroups = 2;
-constexpr uint32_t stream_threads(uint32_t num_teams) {
-  return (num_teams * kTeamWarps + 2 + kFinishWarps) * 32;
-}
+inline constexpr uint32_t kConsumerWarps = 8;
+inline constexpr uint32_t kLoaderWarp = kConsumerWarps;
+inline constexpr uint32_t kFirstFinishWarp = kLoaderWarp + 1;
+inline constexpr uint32_t kOperandWarp = kFirstFinishWarp + kFinishWarps;
+inline constexpr uint32_t kStreamThreads = 384;
 
 // Dynamic shared memory: 227 KiB a CTA (sm_90) less 1 KiB for barriers.
 inline constexpr uint32_t kStreamSharedBytes = 226 * 1024;
 
 // A thread's place in the cluster and in its CTA.
 struct StreamRole {
-  __device__ explicit StreamRole(uint32_t num_teams = 1)
+  __device__ StreamRole()
       : rank(ptx::cluster_cta_rank()),
         cluster(ptx::cluster_index()),
         num_clusters(ptx::num_clusters()),
         warp(threadIdx.x / 32),
         lane(threadIdx.x % 32),
-        team(warp / kTeamWarps),
-        warpgroup(warp / 4 % kTeamWarpgroups),
-        loader_warp(num_teams * kTeamWarps) {}
+        warpgroup(warp / 4) {}
 
-  __device__ bool is_consumer() const { return warp < loader_warp; }
-  __device__ bool is_loader_warp() const { return warp == loader_warp; }
+  __device__ bool is_consumer() const { return warp < kConsumerWarps; }
+  __device__ bool is_loader_warp() const { return warp == kLoaderWarp; }
   __device__ bool is_loader() const { return is_loader_warp() && lane == 0; }
   __device__ bool is_finisher() const {
-    return warp > loader_warp && warp <= loader_warp + kFinishWarps;
+    return warp >= kFirstFinishWarp && warp < kFirstFinishWarp + kFinishWarps;
   }
-  __device__ bool is_operand_loader() const {
-    return warp == loader_warp + 1 + kFinishWarps && lane == 0;
-  }
-  __device__ uint32_t finish_warp() const { return warp - loader_warp - 1; }
+  __device__ bool is_operand_loader() const { return warp == kOperandWarp && lane == 0; }
+  __device__ uint32_t finish_warp() const { return warp - kFirstFinishWarp; }
 
   // How many of num_units this cluster has: its number and every num_clusters behind it.
   __device__ uint32_t units(uint32_t num_units) const {
@@ -50,9 +46,7 @@ struct StreamRole {
 
   uint32_t rank;  // which part of K
   uint32_t cluster, num_clusters;
-  uint32_t warp, lane;
-  uint32_t team, warpgroup;  // of a consumer; its warpgroup in the team
-  uint32_t loader_warp;
+  uint32_t warp, lane, warpgroup;
 };
 
 // Keeps the reads of a drain: no value of `bits` is likely, nor does a store hurt.
