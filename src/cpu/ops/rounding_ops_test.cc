@@ -283,14 +283,24 @@ TEST(RoundedProductsOf, OneBufferDoNotMix) {
   EXPECT_EQ(together[4], run_all({WeightFormat::kBf16})[0]);
 }
 
-// Two kv heads of different sizes for k and v, in a number of parts; the rows [kColumns, 2 * (dim +
-// v_dim)] that went to the cache, or to a buffer.
+// Random weights of kv heads, but for one large row of each: dimension 16 of a key, 0 of a value,
+// which the first part computes.
+Rows kv_weights(uint32_t dim, uint32_t value_dim) {
+  Rows weights = random_values(size_t{2} * (dim + value_dim) * kHidden, 5);
+  for (const uint32_t row : {16u, dim + 16, 2 * dim, 2 * dim + value_dim}) {
+    for (uint32_t c = 0; c < kHidden; ++c) weights[size_t{row} * kHidden + c] *= 100;
+  }
+  return weights;
+}
+
+// Two kv heads of different sizes for k and v, in a number of parts, the last one first; the rows
+// [kColumns, 2 * (dim + v_dim)] that went to the cache, or to a buffer.
 Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache) {
   constexpr uint32_t kDim = 48, kValueDim = 32, kRow = 2 * (kDim + kValueDim);
   Products products({Activations::kF32, kv_cache}, WeightFormat::kF32);
   OpHarness& harness = products.harness;
   program::QkvProjOperands op;
-  op.weight = products.weight(kRow, kHidden);
+  op.weight = harness.weight(kRow, kHidden, kv_weights(kDim, kValueDim));
   op.hidden = harness.buffer(random_values(size_t{kColumns} * kHidden, 4));
   op.cache_rows = products.output(size_t{kColumns} * kRow);
   if (to_cache) op.cache = harness.cache({2, kDim, kValueDim, 64});
@@ -303,7 +313,7 @@ Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache) {
   op.value_scale = 0.7F;
   harness.load();
   Rows rows;
-  for (uint32_t part = 0; part < parts; ++part) rows = products.run(op, 4, part);
+  for (uint32_t part = parts; part-- > 0;) rows = products.run(op, 4, part);
   if (!to_cache) return rows;
   rows.clear();
   const Cache& cache = harness.machine().rank(0).caches[op.cache];
