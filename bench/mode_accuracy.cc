@@ -1,4 +1,4 @@
-// mode_accuracy: what the arithmetic modes cost on the bundled model (docs/numerics.md section 8).
+// mode_accuracy: what the arithmetic modes cost on the bundled model (docs/numerics.md section 11).
 // The model writes texts by sampling in f32; then every mode reads them and f32 with it, and the
 // distributions of each next token over the whole vocabulary are compared.
 #include <fmt/format.h>
