@@ -184,7 +184,7 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
       return cudaErrorInvalidValue;
     }
     return for_width(data.columns, [&](auto width) {
-      const LaunchSize size = {width, kPrepareThreads, static_cast<uint32_t>(shared_bytes)};
+      const LaunchSize size = {dim3(width), kPrepareThreads, static_cast<uint32_t>(shared_bytes)};
       return launch_dependent(dense_prepare_kernel<Page>, size, stream, data);
     });
   });
@@ -193,7 +193,8 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
 cudaError_t launch_dense_rotations(const DenseRotations& data, cudaStream_t stream) {
   const uint32_t count = data.rotary_dim / 2 * data.num_columns;
   if (count == 0) return cudaSuccess;
-  const LaunchSize size = {(count + kRotationThreads - 1) / kRotationThreads, kRotationThreads};
+  const LaunchSize size = {dim3((count + kRotationThreads - 1) / kRotationThreads),
+                           kRotationThreads};
   return launch_dependent(dense_rotations_kernel, size, stream, data);
 }
 

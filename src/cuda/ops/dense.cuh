@@ -194,6 +194,7 @@ __device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Ep
                                              Exchange& exchange, const std::byte* shared) {
   using Finish = DenseFinish<Epilogue>;
   ptx::wait_for_grids();
+  const uint32_t num_units = role.units(shape.num_units);
   uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters, ++index) {
     const uint32_t pair = unit % shape.tiles * kDenseTilePairs + role.lane;
@@ -212,10 +213,7 @@ __device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Ep
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
     }
-    // What nobody waits for is not said: it could reach a CTA that has exited.
-    if (unit + uint64_t{Exchange::kNumBuffers} * role.num_clusters < shape.num_units) {
-      exchange.release(index);
-    }
+    exchange.release(index, num_units);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());

@@ -65,20 +65,6 @@ TEST(PackDense, PlacesOfAnOperandAreAPermutation) {
   count(DenseOperand<Bf16Page>());
 }
 
-TEST(PackDense, F16ScaleBringsTheLargestTo2To14) {
-  const auto exponent = [](float m) { return f16_scale(std::bit_cast<uint32_t>(m)).exponent; };
-  EXPECT_EQ(exponent(1.0F), -14);
-  EXPECT_EQ(exponent(1.999F), -14);
-  EXPECT_EQ(exponent(2.0F), -13);
-  EXPECT_EQ(exponent(0x1.8p127F), 113);
-  EXPECT_EQ(exponent(0x1p-112F), -126);
-  EXPECT_EQ(exponent(0x1p-140F), -126);
-  EXPECT_EQ(exponent(0.0F), -126);
-  EXPECT_TRUE(f16_scale(0x7f800000u).is_nan);
-  EXPECT_TRUE(f16_scale(0x7fc00000u).is_nan);
-  EXPECT_FALSE(f16_scale(0x7f7fffffu).is_nan);
-}
-
 TEST(PackDense, OrdersArePermutations) {
   expect_permutation(neighbour_order(130), 130);
   expect_permutation(gate_up_order(96), 192);

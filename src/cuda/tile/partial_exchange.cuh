@@ -21,7 +21,6 @@ inline constexpr uint32_t kFinishWarps = 2;  // warp f has the f-th of two colum
 
 template <uint32_t kColumns, uint32_t kBuffers, uint32_t kRanks>
 struct PartialExchange {
-  static constexpr uint32_t kNumBuffers = kBuffers;
   static constexpr uint32_t kSources = kRanks * 2;
   static constexpr uint32_t kShares = 4 / kRanks;
   static constexpr uint32_t kGroups = kColumns / 8 * kShares;  // pairs of columns
