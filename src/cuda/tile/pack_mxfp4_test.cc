@@ -83,6 +83,34 @@ TEST(PackMxfp4, DownComesBack) {
   EXPECT_EQ(back, canonical);
 }
 
+// Every value stands where down_column() says, and all others are zeros.
+TEST(PackMxfp4, FilledUpChunksHaveTheirValuesAndZeros) {
+  constexpr uint32_t kRows = 3;
+  for (const auto& [columns, chunk] :
+       {std::pair(128u, 16u), std::pair(64u, 64u), std::pair(192u, 96u), std::pair(256u, 256u)}) {
+    const Bytes canonical = random_matrix(kRows, columns, columns);
+    const uint32_t filled_columns = padded_down_columns(columns, chunk);
+    const Bytes filled = fill_up_down(canonical, kRows, columns, chunk);
+    ASSERT_EQ(filled.size(), packed_bytes(kFormat, kRows, filled_columns));
+    const auto value = [](const Bytes& matrix, uint32_t width, uint32_t row, uint32_t k) {
+      const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.data());
+      const uint8_t code = tensor::mxfp4_code(bytes + row * width / 2, k);
+      const uint8_t scale = bytes[code_bytes(kFormat, kRows, width) + (row * width + k) / 32];
+      return tensor::kE2m1Values[code] * tensor::e8m0_to_float(scale);
+    };
+    std::vector<float> expected(filled_columns);
+    for (uint32_t row = 0; row < kRows; ++row) {
+      std::fill(expected.begin(), expected.end(), 0.0F);
+      for (uint32_t k = 0; k < columns; ++k) {
+        expected[down_column(k, chunk)] = value(canonical, columns, row, k);
+      }
+      for (uint32_t k = 0; k < filled_columns; ++k) {
+        ASSERT_EQ(value(filled, filled_columns, row, k), expected[k]) << row << ", " << k;
+      }
+    }
+  }
+}
+
 // One code and one scale, found where mxfp4_page.h says that they are.
 TEST(PackMxfp4, PlacesAreThoseOfTheDescription) {
   const uint32_t intermediate = 64, hidden = 1024;
