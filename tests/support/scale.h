@@ -20,9 +20,17 @@ inline int test_scale() {
   return scale == nullptr ? 1 : std::max(1, std::atoi(scale));
 }
 
+inline constexpr int kTrialDivisor = kIsSanitized ? 4 : 1;
+
 // The number of trials, of `base` in an ordinary run.
 inline int scaled(int base) {
-  return std::max(1, base * test_scale() / (kIsSanitized ? 4 : 1));
+  return std::max(1, base * test_scale() / kTrialDivisor);
+}
+
+// How often something has to come up in that many trials, of `base` in an ordinary run.
+template <class Count>
+constexpr Count at_least(Count base) {
+  return base / kTrialDivisor;
 }
 
 }  // namespace ultraspeed::test
