@@ -83,15 +83,20 @@ cudaError_t RoundedStages::launch_rounded(const Op& op, const Input& input, cons
   return launch_stage(rounded, launch);
 }
 
-cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
-                                  const StageLaunch& launch) const {
-  const cudaError_t error = launch_rounded(
+template <class Op>
+cudaError_t RoundedStages::launch_normed(const Op& op, const StageLaunch& launch) const {
+  return launch_rounded(
       op, {op.hidden, op.norm, program_->width, program_->hidden_size},
-      [](program::QkvProjOperands& rounded, BufferId input) {
+      [](Op& rounded, BufferId input) {
         rounded.hidden = input;
         rounded.norm = {};
       },
       launch);
+}
+
+cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
+                                  const StageLaunch& launch) const {
+  const cudaError_t error = launch_normed(op, launch);
   const bool is_rounded = kv_cache_ != program::KvCacheType::kF32 && op.num_kv_heads > 0;
   if (error != cudaSuccess || !is_rounded) return error;
   return launch_round_cache(op, kv_cache_, program_->width, launch);
@@ -106,24 +111,12 @@ cudaError_t RoundedStages::launch(const program::OutProjOperands& op,
 
 cudaError_t RoundedStages::launch(const program::GateUpOperands& op,
                                   const StageLaunch& launch) const {
-  return launch_rounded(
-      op, {op.hidden, op.norm, program_->width, program_->hidden_size},
-      [](program::GateUpOperands& rounded, BufferId input) {
-        rounded.hidden = input;
-        rounded.norm = {};
-      },
-      launch);
+  return launch_normed(op, launch);
 }
 
 cudaError_t RoundedStages::launch(const program::ExpertGateUpOperands& op,
                                   const StageLaunch& launch) const {
-  return launch_rounded(
-      op, {op.hidden, op.norm, program_->width, program_->hidden_size},
-      [](program::ExpertGateUpOperands& rounded, BufferId input) {
-        rounded.hidden = input;
-        rounded.norm = {};
-      },
-      launch);
+  return launch_normed(op, launch);
 }
 
 cudaError_t RoundedStages::launch(const program::ExpertDownOperands& op,

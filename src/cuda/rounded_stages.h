@@ -46,6 +46,10 @@ class RoundedStages {
   cudaError_t launch_rounded(const Op& op, const Input& input, const Replace& replace,
                              const StageLaunch& launch) const;
 
+  // Of the columns of `hidden`, normalised.
+  template <class Op>
+  cudaError_t launch_normed(const Op& op, const StageLaunch& launch) const;
+
   const Machine* machine_;
   uint32_t index_;
   const program::Program* program_;
