@@ -106,10 +106,14 @@ Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_we
     const program::WeightDecl& decl = program.weights[id];
     const uint64_t size_bytes = form_bytes(program, id, forms_[id]);
     memory.weight_list.push_back({next, size_bytes, decl.rows, decl.cols, decl.format});
-    canonical.resize(decl.matrix_bytes());
     for (uint32_t index = 0; index < decl.count; ++index) {
-      US_TRY(read_weight(rank, id, index, canonical));
-      US_TRY(to_form(program, id, forms_[id], canonical, {staging.data(), size_bytes}));
+      if (forms_[id] == WeightForm::kCanonical) {
+        US_TRY(read_weight(rank, id, index, {staging.data(), decl.matrix_bytes()}));
+      } else {
+        canonical.resize(decl.matrix_bytes());
+        US_TRY(read_weight(rank, id, index, canonical));
+        US_TRY(to_pages(program, id, forms_[id], canonical, {staging.data(), size_bytes}));
+      }
       US_TRY(cuda_status(cudaMemcpy(next, staging.data(), size_bytes, cudaMemcpyHostToDevice),
                          fmt::format("copying {} to the device", decl.name)));
       next += size_bytes;

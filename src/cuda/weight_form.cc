@@ -1,8 +1,8 @@
 #include "cuda/weight_form.h"
 
-#include <algorithm>
 #include <variant>
 
+#include "base/check.h"
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/tile/pack_mxfp4.h"
 
@@ -43,27 +43,22 @@ uint64_t form_bytes(const Program& program, program::WeightId id, WeightForm for
   return (bytes + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
 }
 
-Status to_form(const Program& program, program::WeightId id, WeightForm form,
-               std::span<const std::byte> canonical, std::span<std::byte> out) {
+Status to_pages(const Program& program, program::WeightId id, WeightForm form,
+                std::span<const std::byte> canonical, std::span<std::byte> pages) {
+  US_CHECK(form != WeightForm::kCanonical);
   const program::WeightDecl& decl = program.weights[id];
-  const auto named = [&](const Status& status) -> Status {
-    if (status) return {};
-    return make_error(status.error().code, "{}: {}", decl.name, status.error().message);
-  };
-  switch (form) {
-    case WeightForm::kCanonical:
-      std::ranges::copy(canonical, out.begin());
-      return {};
-    case WeightForm::kGateUpPages:
-      return named(pack_gate_up(canonical, decl.rows / 2, decl.cols, out));
-    case WeightForm::kDownPages: {
-      const uint32_t chunk = down_chunk_columns(program, decl.cols);
-      if (chunk == kDownChunkColumns) return named(pack_down(canonical, decl.rows, decl.cols, out));
-      const auto filled = fill_up_down(canonical, decl.rows, decl.cols, chunk);
-      return named(pack_down(filled, decl.rows, padded_down_columns(decl.cols, chunk), out));
+  const auto pack = [&]() -> Status {
+    if (form == WeightForm::kGateUpPages) {
+      return pack_gate_up(canonical, decl.rows / 2, decl.cols, pages);
     }
-  }
-  return {};
+    const uint32_t chunk = down_chunk_columns(program, decl.cols);
+    if (chunk == kDownChunkColumns) return pack_down(canonical, decl.rows, decl.cols, pages);
+    const auto filled = fill_up_down(canonical, decl.rows, decl.cols, chunk);
+    return pack_down(filled, decl.rows, padded_down_columns(decl.cols, chunk), pages);
+  };
+  const Status packed = pack();
+  if (packed) return {};
+  return make_error(packed.error().code, "{}: {}", decl.name, packed.error().message);
 }
 
 }  // namespace ultraspeed::cuda

@@ -32,8 +32,9 @@ inline uint32_t down_chunk_columns(const program::Program& program, uint32_t int
 uint64_t form_bytes(const program::Program& program, program::WeightId id, WeightForm form);
 inline constexpr uint64_t kMatrixAlignment = 256;
 
-// Fills `out`, of form_bytes(). Errors: kUnsupported for values that the form cannot hold.
-Status to_form(const program::Program& program, program::WeightId id, WeightForm form,
-               std::span<const std::byte> canonical, std::span<std::byte> out);
+// Fills `pages`, of form_bytes(). Errors: kUnsupported for values that pages cannot hold.
+// REQUIRES: form is not kCanonical.
+Status to_pages(const program::Program& program, program::WeightId id, WeightForm form,
+                std::span<const std::byte> canonical, std::span<std::byte> pages);
 
 }  // namespace ultraspeed::cuda
