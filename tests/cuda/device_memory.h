@@ -27,7 +27,7 @@ class Device {
  public:
   explicit Device(uint64_t count) : words_((count * sizeof(T) + 3) / 4) {
     check(cudaMalloc(&memory_, (words_ + 2 * kGuardWords) * 4));
-    check(cudaMemset(memory_, 0xff, (words_ + 2 * kGuardWords) * 4));
+    poison();
   }
   explicit Device(const std::vector<T>& values) : Device(values.size()) {
     check(cudaMemcpy(data(), values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
@@ -37,6 +37,7 @@ class Device {
   ~Device() { cudaFree(memory_); }
 
   T* data() { return reinterpret_cast<T*>(memory_ + kGuardWords); }
+  void poison() { check(cudaMemset(memory_, 0xff, (words_ + 2 * kGuardWords) * 4)); }
   void clear() { check(cudaMemset(data(), 0, words_ * 4)); }
   std::vector<T> read() {
     std::vector<uint32_t> all(words_ + 2 * kGuardWords);

@@ -75,6 +75,35 @@ class DifferentialTest : public testing::Test {
     ASSERT_TRUE(result) << result.error().message;
   }
 
+  // All weights, and the experts, in each format.
+  void run_formats() {
+    for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBf16,
+                                      WeightFormat::kFp8Block128, WeightFormat::kMxfp4}) {
+      GeneratorOptions generator;
+      if (format != WeightFormat::kMxfp4) {
+        generator.linear_format = format;
+        generator.output_projection_format = format;
+        generator.embedding_format = format;
+      }
+      generator.expert_format = format;
+      run(generator, {});
+    }
+  }
+
+  // A block of a drafter's.
+  void run_draft_block() {
+    const TemporaryDirectory target, drafter;
+    US_CHECK(write_checkpoint(target.path(), {}).has_value());
+    US_CHECK(write_drafter(drafter.path(), {}).has_value());
+    RunnerOptions options;
+    options.drafter = drafter.path();
+    options.width = 16;
+    ModelRunner drafting = open(target.path(), options);
+    ASSERT_TRUE(drafting.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
+    const auto output = drafting.step(drafting.draft_block(kPrompt.back(), 8));
+    ASSERT_TRUE(output) << output.error().message;
+  }
+
   DifferenceReport report_;
   program::Activations activations_ = program::Activations::kF32;
   program::KvCacheType kv_cache_ = program::KvCacheType::kF32;
@@ -109,17 +138,7 @@ TEST_P(RoundedTest, BundledModel) {
 }
 
 TEST_P(RoundedTest, FormatsOfWeights) {
-  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBf16,
-                                    WeightFormat::kFp8Block128, WeightFormat::kMxfp4}) {
-    GeneratorOptions generator;
-    if (format != WeightFormat::kMxfp4) {
-      generator.linear_format = format;
-      generator.output_projection_format = format;
-      generator.embedding_format = format;
-    }
-    generator.expert_format = format;
-    run(generator, {});
-  }
+  run_formats();
 }
 
 TEST_P(RoundedTest, DraftersAndHeads) {
@@ -129,16 +148,7 @@ TEST_P(RoundedTest, DraftersAndHeads) {
   RunnerOptions options;
   options.has_mtp = true;
   run(generator, options);
-  const TemporaryDirectory target, drafter;
-  US_CHECK(write_checkpoint(target.path(), {}).has_value());
-  US_CHECK(write_drafter(drafter.path(), {}).has_value());
-  options = {};
-  options.drafter = drafter.path();
-  options.width = 16;
-  ModelRunner runner = open(target.path(), options);
-  ASSERT_TRUE(runner.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
-  const auto output = runner.step(runner.draft_block(kPrompt.back(), 8));
-  ASSERT_TRUE(output) << output.error().message;
+  run_draft_block();
 }
 
 // 2 and 4 kv heads, rings that wrap, the rows of draft blocks.
@@ -151,16 +161,7 @@ TEST_F(DifferentialTest, KvCacheTypes) {
     options.num_workers = 132;
     ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
     ASSERT_TRUE(runner.feed(kPrompt, 4, 20));
-    const TemporaryDirectory target, drafter;
-    US_CHECK(write_checkpoint(target.path(), {}).has_value());
-    US_CHECK(write_drafter(drafter.path(), {}).has_value());
-    options = {};
-    options.drafter = drafter.path();
-    options.width = 16;
-    ModelRunner drafting = open(target.path(), options);
-    ASSERT_TRUE(drafting.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
-    const auto output = drafting.step(drafting.draft_block(kPrompt.back(), 8));
-    ASSERT_TRUE(output) << output.error().message;
+    run_draft_block();
   }
 }
 
@@ -175,17 +176,7 @@ TEST_F(DifferentialTest, BundledModel) {
 }
 
 TEST_F(DifferentialTest, FormatsOfWeights) {
-  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kBf16,
-                                    WeightFormat::kFp8Block128, WeightFormat::kMxfp4}) {
-    GeneratorOptions generator;
-    if (format != WeightFormat::kMxfp4) {
-      generator.linear_format = format;
-      generator.output_projection_format = format;
-      generator.embedding_format = format;
-    }
-    generator.expert_format = format;
-    run(generator, {});
-  }
+  run_formats();
 }
 
 TEST_F(DifferentialTest, RanksAndTiles) {

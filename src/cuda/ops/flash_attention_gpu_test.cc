@@ -42,12 +42,12 @@ constexpr float sink_of(uint32_t head) {
 std::vector<float> run(Caches& caches, const Attention& attention, const std::vector<Piece>& pieces,
                        const std::vector<float>& queries) {
   DeviceStep step(pieces, caches.pages);
-  GuardedMemory<float> query(queries);
-  GuardedMemory<float> output(uint64_t{step.num_columns()} * attention.num_q_heads * kValueDim);
+  Device<float> query(queries);
+  Device<float> output(uint64_t{step.num_columns()} * attention.num_q_heads * kValueDim);
   std::vector<float> sink_values;
   for (uint32_t head = 0; head < attention.num_q_heads; ++head)
     sink_values.push_back(sink_of(head));
-  GuardedMemory<float> sinks(sink_values);
+  Device<float> sinks(sink_values);
   uint64_t units = 0;
   for (const Piece& piece : pieces) {
     units += flash_units(piece.columns, piece.context + piece.columns,
@@ -55,16 +55,16 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
                          attention.chunk_positions);
   }
   if (attention.window != 0) units = 1;
-  GuardedMemory<float> sums(units * kFlashRows * kValueDim);
-  GuardedMemory<float2> states(units * kFlashRows);
-  GuardedMemory<uint32_t> arrivals(std::vector<uint32_t>{0, 0});
+  Device<float> sums(units * kFlashRows * kValueDim);
+  Device<float2> states(units * kFlashRows);
+  Device<uint32_t> arrivals(std::vector<uint32_t>{0, 0});
   FlashAttention launch;
   launch.step = step.data();
   launch.cache = caches.tiles();
   launch.format = caches.format();
-  GuardedMemory<uint8_t> operands(
+  Device<uint8_t> operands(
       query_operand_bytes(caches.format(), step.num_columns(), attention.num_q_heads));
-  GuardedMemory<float> query_scales(uint64_t{step.num_columns()} * attention.num_q_heads);
+  Device<float> query_scales(uint64_t{step.num_columns()} * attention.num_q_heads);
   QueryRows rows;
   rows.queries = query.data();
   rows.num_columns = step.num_columns();
@@ -74,7 +74,7 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   rows.format = caches.format();
   rows.operands = reinterpret_cast<std::byte*>(operands.data());
   rows.scales = query_scales.data();
-  check_cuda(launch_store_queries(rows, nullptr));
+  check(launch_store_queries(rows, nullptr));
   launch.query = rows.operands;
   launch.query_scales = rows.scales;
   launch.output = output.data();
@@ -86,7 +86,7 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   launch.chunk_positions = attention.chunk_positions;
   launch.partials = {sums.data(), states.data(), arrivals.data()};
   launch.num_ctas = attention.num_ctas;
-  check_cuda(launch_flash_attention(launch, nullptr));
+  check(launch_flash_attention(launch, nullptr));
   const std::vector<float> result = output.read();
   sums.read();
   states.read();

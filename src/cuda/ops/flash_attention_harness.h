@@ -12,55 +12,18 @@
 #include <random>
 #include <vector>
 
+#include "cuda/device_memory.h"
 #include "cuda/ops/flash_attention.h"
 #include "tensor/bf16.h"
 #include "tensor/e4m3.h"
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kPoisonWord = 0xffffffff;  // a NaN as f32, as bf16 and as e4m3
-inline constexpr uint64_t kWordsOfGuard = 64;
 inline constexpr uint32_t kHeadDim = kFlashHeadDim, kValueDim = kFlashValueDim;
 inline constexpr uint32_t kPagePositions = 64;
 
-inline void check_cuda(cudaError_t error) {
-  ASSERT_EQ(error, cudaSuccess) << cudaGetErrorString(error);
-}
-
-// Device memory between guard words, poisoned.
-template <class T>
-class GuardedMemory {
- public:
-  explicit GuardedMemory(uint64_t count) : words_((count * sizeof(T) + 3) / 4) {
-    check_cuda(cudaMalloc(&memory_, (words_ + 2 * kWordsOfGuard) * 4));
-    poison();
-  }
-  explicit GuardedMemory(const std::vector<T>& values) : GuardedMemory(values.size()) {
-    check_cuda(cudaMemcpy(data(), values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
-  }
-  GuardedMemory(const GuardedMemory&) = delete;
-  GuardedMemory& operator=(const GuardedMemory&) = delete;
-  ~GuardedMemory() { cudaFree(memory_); }
-
-  void poison() { check_cuda(cudaMemset(memory_, 0xff, (words_ + 2 * kWordsOfGuard) * 4)); }
-  T* data() { return reinterpret_cast<T*>(memory_ + kWordsOfGuard); }
-  std::vector<T> read() {
-    std::vector<uint32_t> all(words_ + 2 * kWordsOfGuard);
-    check_cuda(cudaDeviceSynchronize());
-    check_cuda(cudaMemcpy(all.data(), memory_, all.size() * 4, cudaMemcpyDefault));
-    for (uint64_t i = 0; i < kWordsOfGuard; ++i) {
-      EXPECT_EQ(all[i], kPoisonWord);
-      EXPECT_EQ(all[kWordsOfGuard + words_ + i], kPoisonWord);
-    }
-    std::vector<T> values(words_ * 4 / sizeof(T));
-    std::memcpy(values.data(), all.data() + kWordsOfGuard, words_ * 4);
-    return values;
-  }
-
- private:
-  uint64_t words_;
-  uint32_t* memory_ = nullptr;
-};
+using test::check;
+using test::Device;
 
 // What a sequence has in a step: columns at context, context + 1, ...
 struct Piece {
@@ -112,9 +75,9 @@ class DeviceStep {
   }
 
   uint64_t num_columns_ = 0;
-  GuardedMemory<StepColumn> columns_;
-  GuardedMemory<uint32_t> pages_;
-  GuardedMemory<StepView> view_;
+  Device<StepColumn> columns_;
+  Device<uint32_t> pages_;
+  Device<StepView> view_;
 };
 
 // Keys and values of a position as the cache has them, decoded by the words of tile/kv_tile.h.
@@ -158,8 +121,7 @@ class Caches {
     }
     const uint64_t positions = shape.ring_positions != 0 ? sequences.size() * shape.ring_positions
                                                          : uint64_t{num_pages} * kPagePositions;
-    memory_ =
-        std::make_unique<GuardedMemory<uint8_t>>(positions / 64 * shape.num_kv_heads * tile_bytes_);
+    memory_ = std::make_unique<Device<uint8_t>>(positions / 64 * shape.num_kv_heads * tile_bytes_);
     for (uint32_t i = 0; i < sequences.size(); ++i) {
       // A ring in two goes, so that no two rows of a launch are for one slot.
       const uint32_t length = sequences[i].length, ring = shape.ring_positions;
@@ -198,11 +160,11 @@ class Caches {
       keys[(nan_position - piece.context) * shape_.num_kv_heads * kHeadDim + 17] = NAN;
     }
     DeviceStep step({piece}, pages);
-    GuardedMemory<float> device_keys(keys), device_values(values);
-    check_cuda(launch_store_kv({step.data(), piece.columns, tiles(), shape_.format,
-                                device_keys.data(), device_values.data()},
-                               nullptr));
-    check_cuda(cudaDeviceSynchronize());
+    Device<float> device_keys(keys), device_values(values);
+    check(launch_store_kv({step.data(), piece.columns, tiles(), shape_.format, device_keys.data(),
+                           device_values.data()},
+                          nullptr));
+    check(cudaDeviceSynchronize());
     last_keys = keys;
     last_values = values;
   }
@@ -253,8 +215,8 @@ class Caches {
  private:
   CacheShape shape_;
   uint32_t tile_bytes_;
-  GuardedMemory<KvScales> scales_;
-  std::unique_ptr<GuardedMemory<uint8_t>> memory_;
+  Device<KvScales> scales_;
+  std::unique_ptr<Device<uint8_t>> memory_;
 };
 
 }  // namespace ultraspeed::cuda
