@@ -207,13 +207,8 @@ __device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Ep
       const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
       if (is_written(column)) loaded[i] = Finish::load(epilogue, pair, column);
     }
-    exchange.receive(index, role.finish_warp());
     typename Exchange::Sums sums[Exchange::kGroups];
-#pragma unroll
-    for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-      sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
-    }
-    exchange.release(index, num_units);
+    exchange.take(shared, index, num_units, role.finish_warp(), sums);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());

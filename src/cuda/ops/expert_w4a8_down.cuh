@@ -176,15 +176,10 @@ __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const Ex
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
     const uint32_t chunk = data.first_chunk + unit / shape.row_groups;
     for (uint32_t tile = 0; tile < kDownTiles; ++tile, ++index) {
-      exchange.receive(index, role.finish_warp());
       const uint32_t row = unit % shape.row_groups * kDownPageRows + tile * kBlockRows +
                            role.lane / 8 * 16 + role.lane % 8;
       typename Exchange::Sums sums[Exchange::kGroups];
-#pragma unroll
-      for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-        sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
-      }
-      exchange.release(index, num_tiles);
+      exchange.take(shared, index, num_tiles, role.finish_warp(), sums);
 #pragma unroll
       for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
         const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());

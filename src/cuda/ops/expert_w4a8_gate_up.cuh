@@ -196,13 +196,8 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
           find_pair(launch.route, unit / shape.tiles,
                     launch.first_column + Exchange::column(i, role.rank, role.finish_warp()));
     }
-    exchange.receive(index, role.finish_warp());
     typename Exchange::Sums sums[Exchange::kGroups];
-#pragma unroll
-    for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-      sums[i] = Exchange::sum(shared, index, i, role.finish_warp());
-    }
-    exchange.release(index++, num_units);
+    exchange.take(shared, index++, num_units, role.finish_warp(), sums);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       finish_gate_up<kColumns>(launch, data, unit,

@@ -103,6 +103,15 @@ struct PartialExchange {
           ptx::map_shared_rank(ptx::smem_address(&empty[index % kBuffers]), lane));
     }
   }
+
+  // For a finishing warp: its columns of tile number `index` of `count`, group by group.
+  __device__ __forceinline__ void take(const std::byte* buffers, uint32_t index, uint32_t count,
+                                       uint32_t finish_warp, Sums (&sums)[kGroups]) {
+    receive(index, finish_warp);
+#pragma unroll
+    for (uint32_t i = 0; i < kGroups; ++i) sums[i] = sum(buffers, index, i, finish_warp);
+    release(index, count);
+  }
 };
 
 }  // namespace ultraspeed::cuda
