@@ -185,7 +185,7 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
     }
     return for_width(data.columns, [&](auto width) {
       const LaunchSize size = {dim3(width), kPrepareThreads, static_cast<uint32_t>(shared_bytes)};
-      return launch_dependent(dense_prepare_kernel<Page>, size, stream, data);
+      return launch_with(dense_prepare_kernel<Page>, size, {starts_early()}, stream, data);
     });
   });
 }
@@ -195,7 +195,7 @@ cudaError_t launch_dense_rotations(const DenseRotations& data, cudaStream_t stre
   if (count == 0) return cudaSuccess;
   const LaunchSize size = {dim3((count + kRotationThreads - 1) / kRotationThreads),
                            kRotationThreads};
-  return launch_dependent(dense_rotations_kernel, size, stream, data);
+  return launch_with(dense_rotations_kernel, size, {starts_early()}, stream, data);
 }
 
 }  // namespace ultraspeed::cuda

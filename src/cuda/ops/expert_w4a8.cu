@@ -94,7 +94,7 @@ cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUp
                          : expert_gate_up_kernel<width, ranks, Work::kProducts>;
       const LaunchSize size = {dim3(launch.gate_up_clusters * ranks), kStreamThreads,
                                GateUpShared<width, ranks>::kBytes};
-      return launch_dependent(kernel, size, stream, launch, data);
+      return launch_with(kernel, size, {starts_early()}, stream, launch, data);
     });
   });
 }
@@ -110,7 +110,7 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
                                                : expert_down_kernel<width, Work::kProducts>;
     const LaunchSize size = {dim3(clusters * kDownRanks), kStreamThreads,
                              DownShared<width>::kBytes};
-    return launch_dependent(kernel, size, stream, launch, data);
+    return launch_with(kernel, size, {starts_early()}, stream, launch, data);
   });
 }
 
@@ -131,7 +131,7 @@ cudaError_t launch_quantize(const ExpertLaunch& launch, const QuantizeData& data
                             cudaStream_t stream) {
   return for_width(launch.columns, [&](auto width) {
     const LaunchSize size = {dim3(width, kQuantizeParts), kTaskThreads, 0};
-    return launch_dependent(quantize_kernel<width>, size, stream, launch, data);
+    return launch_with(quantize_kernel<width>, size, {starts_early()}, stream, launch, data);
   });
 }
 

@@ -1,6 +1,7 @@
 // Launches of expert_w4a8_prefill.h.
 #include "cuda/ops/expert_w4a8_prefill_down.cuh"
 #include "cuda/ops/expert_w4a8_prefill_gate_up.cuh"
+#include "cuda/ops/launch.cuh"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -155,9 +156,10 @@ cudaError_t launch_prefill_gate_up(const ExpertPrefill& launch, const PrefillGat
       launch.intermediate % kDownChunkColumns != 0) {
     return cudaErrorInvalidValue;
   }
-  return launch_prefill(launch.work == Work::kDrain ? prefill_gate_up_kernel<Work::kDrain>
-                                                    : prefill_gate_up_kernel<Work::kProducts>,
-                        kGateUpThreads, PrefillGateUpShared::kBytes, launch, data, stream);
+  auto* kernel = launch.work == Work::kDrain ? prefill_gate_up_kernel<Work::kDrain>
+                                             : prefill_gate_up_kernel<Work::kProducts>;
+  const LaunchSize size = {dim3(launch.num_ctas), kGateUpThreads, PrefillGateUpShared::kBytes};
+  return launch_with(kernel, size, {is_cooperative()}, stream, launch, data);
 }
 
 cudaError_t launch_prefill_down(const ExpertPrefill& launch, const PrefillDownData& data,
@@ -170,9 +172,10 @@ cudaError_t launch_prefill_down(const ExpertPrefill& launch, const PrefillDownDa
   const cudaError_t error = cudaMemsetAsync(
       data.counters, 0, groups / data.section_groups * sizeof(SectionCounters), stream);
   if (error != cudaSuccess) return error;
-  return launch_prefill(launch.work == Work::kDrain ? prefill_down_kernel<Work::kDrain>
-                                                    : prefill_down_kernel<Work::kProducts>,
-                        kDownThreads, PrefillDownShared::kBytes, launch, data, stream);
+  auto* kernel = launch.work == Work::kDrain ? prefill_down_kernel<Work::kDrain>
+                                             : prefill_down_kernel<Work::kProducts>;
+  const LaunchSize size = {dim3(launch.num_ctas), kDownThreads, PrefillDownShared::kBytes};
+  return launch_with(kernel, size, {is_cooperative()}, stream, launch, data);
 }
 
 }  // namespace ultraspeed::cuda

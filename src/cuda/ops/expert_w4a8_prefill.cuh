@@ -149,25 +149,4 @@ __device__ __forceinline__ void keep_drained(uint32_t bits, void* output) {
   if (bits == 0x9e3779b9u) *static_cast<std::byte*>(output) = std::byte{1};
 }
 
-// Allocates shared memory and launches one CTA a multiprocessor, all at the same time.
-template <class Data>
-cudaError_t launch_prefill(void (*kernel)(ExpertPrefill, Data), uint32_t threads,
-                           uint32_t shared_bytes, const ExpertPrefill& launch, const Data& data,
-                           cudaStream_t stream) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-  if (error != cudaSuccess) return error;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(launch.num_ctas);
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  cudaLaunchAttribute cooperative = {};
-  cooperative.id = cudaLaunchAttributeCooperative;
-  cooperative.val.cooperative = 1;
-  config.attrs = &cooperative;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, launch, data);
-}
-
 }  // namespace ultraspeed::cuda

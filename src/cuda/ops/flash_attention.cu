@@ -1,5 +1,6 @@
 // Launches of flash_attention.h.
 #include "cuda/ops/flash_attention.cuh"
+#include "cuda/ops/launch.cuh"
 #include "cuda/tile/kv_store.cuh"
 #include "cuda/tile/query_store.cuh"
 
@@ -10,30 +11,14 @@ using Work = FlashAttention::Work;
 template <KvFormat kFormat>
 using FlashTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
 
-cudaError_t launch_with(void (*kernel)(FlashAttention), uint32_t shared_bytes,
-                        const FlashAttention& launch, cudaStream_t stream) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-  if (error != cudaSuccess) return error;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(launch.num_ctas);
-  config.blockDim = dim3(kFlashThreads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  cudaLaunchAttribute follows = {};
-  follows.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  follows.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &follows;
-  config.numAttrs = launch.follows_grid ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, launch);
-}
-
 template <KvFormat kFormat>
 cudaError_t launch_format(const FlashAttention& launch, cudaStream_t stream) {
   using Tile = FlashTile<kFormat>;
   auto* kernel = launch.work == Work::kDrain ? flash_attention_kernel<Tile, Work::kDrain>
                                              : flash_attention_kernel<Tile, Work::kAttention>;
-  return launch_with(kernel, FlashShared<Tile>::kBytes, launch, stream);
+  const LaunchSize size = {dim3(launch.num_ctas), kFlashThreads, FlashShared<Tile>::kBytes};
+  return launch.follows_grid ? launch_with(kernel, size, {starts_early()}, stream, launch)
+                             : launch_with(kernel, size, {}, stream, launch);
 }
 
 constexpr uint32_t kStoreWarps = 4;

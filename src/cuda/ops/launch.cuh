@@ -4,7 +4,9 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <type_traits>
+#include <vector>
 
 #include "cuda/tile/stream_role.cuh"
 
@@ -53,32 +55,52 @@ cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t threads, uin
   return status;
 }
 
-// Launches a kernel that may start before the one ahead of it in the stream has ended: it calls
-// ptx::wait_for_grids() before it reads what that one wrote, or writes anything.
 struct LaunchSize {
   dim3 ctas;
   uint32_t threads = 0, shared_bytes = 0;
-  bool is_clustered = false;  // then clusters are spread over all multiprocessors
 };
+
 template <class... Parameters, class... Arguments>
-cudaError_t launch_dependent(void (*kernel)(Parameters...), const LaunchSize& size,
-                             cudaStream_t stream, const Arguments&... arguments) {
+cudaError_t launch_with(void (*kernel)(Parameters...), const LaunchSize& size,
+                        std::initializer_list<cudaLaunchAttribute> attributes, cudaStream_t stream,
+                        const Arguments&... arguments) {
   const cudaError_t error =
       allow_shared_bytes(reinterpret_cast<const void*>(kernel), size.shared_bytes);
   if (error != cudaSuccess) return error;
+  std::vector<cudaLaunchAttribute> list(attributes);
   cudaLaunchConfig_t config = {};
   config.gridDim = size.ctas;
   config.blockDim = dim3(size.threads);
   config.dynamicSmemBytes = size.shared_bytes;
   config.stream = stream;
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
-  attributes[1].val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
-  config.attrs = attributes;
-  config.numAttrs = size.is_clustered ? 2 : 1;
+  config.attrs = list.data();
+  config.numAttrs = static_cast<uint32_t>(list.size());
   return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// The kernel may start before the one ahead of it in the stream has ended: it calls
+// ptx::wait_for_grids() before it reads what that one wrote, or writes anything.
+inline cudaLaunchAttribute starts_early() {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  return attribute;
+}
+
+// Clusters are spread over all multiprocessors.
+inline cudaLaunchAttribute spreads_clusters() {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
+  attribute.val.clusterSchedulingPolicyPreference = cudaClusterSchedulingPolicyLoadBalancing;
+  return attribute;
+}
+
+// All CTAs run at the same time, or the launch fails.
+inline cudaLaunchAttribute is_cooperative() {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = 1;
+  return attribute;
 }
 
 }  // namespace ultraspeed::cuda

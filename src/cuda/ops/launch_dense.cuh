@@ -43,13 +43,13 @@ cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilog
     }
     const uint32_t units = (launch.rows + kDenseTileRows - 1) / kDenseTileRows * launch.num_chunks;
     const LaunchSize size = {dim3(std::min(launch.clusters, units) * kDenseRanks), kStreamThreads,
-                             Shared::kBytes, true};
+                             Shared::kBytes};
     if (launch.work == Work::kDrain) {
-      return launch_dependent(dense_kernel<Page, width, DenseNothing, Work::kDrain>, size, stream,
-                              launch, DenseNothing());
+      return launch_with(dense_kernel<Page, width, DenseNothing, Work::kDrain>, size,
+                         {starts_early(), spreads_clusters()}, stream, launch, DenseNothing());
     }
-    return launch_dependent(dense_kernel<Page, width, Epilogue, Work::kProducts>, size, stream,
-                            launch, epilogue);
+    return launch_with(dense_kernel<Page, width, Epilogue, Work::kProducts>, size,
+                       {starts_early(), spreads_clusters()}, stream, launch, epilogue);
   });
 }
 
