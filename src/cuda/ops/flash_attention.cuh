@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cuda/ops/flash_merge.cuh"
-#include "cuda/ptx/registers.cuh"
+#include "cuda/ptx/warpgroup.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -153,10 +153,10 @@ __device__ uint32_t drain_unit(const FlashUnit& unit, const std::byte* stages,
 __device__ __forceinline__ void meet_all_ctas(uint32_t* arrivals) {
   ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
   if (threadIdx.x == kFlashThreads - kFlashConsumers) {
-    ptx::add_release(&arrivals[0], 1);
+    ptx::fetch_add(&arrivals[0], 1);
     while (ptx::load_acquire(&arrivals[0]) < gridDim.x) {
     }
-    if (ptx::add_release(&arrivals[1], 1) == gridDim.x - 1) {  // nobody looks any more
+    if (ptx::fetch_add(&arrivals[1], 1) == gridDim.x - 1) {  // nobody looks any more
       arrivals[0] = 0;
       arrivals[1] = 0;
     }
@@ -228,12 +228,12 @@ __global__ void __launch_bounds__(kFlashThreads, 1)
   if (threadIdx.x < 32) plan.make(launch);
   __syncthreads();
   if (threadIdx.x < 128) {
-    ptx::give_registers<24>();
+    ptx::release_registers<24>();
     if (threadIdx.x == 0)
       load_tiles<Tile, !kIsDrain, Shared::kStages>(launch, plan, shared, query_ring,
                                                    shared + Shared::kRing, ring);
   } else {
-    ptx::take_registers<240>();
+    ptx::claim_registers<240>();
     consume<Tile, kWork>(launch, plan, shared, query_ring, ring);
   }
 }

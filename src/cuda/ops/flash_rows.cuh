@@ -6,7 +6,9 @@
 #include "cuda/ops/flash_plan.cuh"
 #include "cuda/ops/flash_products.cuh"
 #include "cuda/ptx/bulk.cuh"
-#include "cuda/ptx/sync.cuh"
+#include "cuda/ptx/counter.cuh"
+#include "cuda/ptx/grid.cuh"
+#include "cuda/ptx/warpgroup.cuh"
 #include "cuda/tile/page_ring.cuh"
 
 namespace ultraspeed::cuda {

@@ -23,4 +23,9 @@ __device__ __forceinline__ void named_barrier(uint32_t barrier, uint32_t threads
   asm volatile("barrier.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+// Counts this warp in at that barrier, for others that wait there.
+__device__ __forceinline__ void named_barrier_arrive(uint32_t barrier, uint32_t threads) {
+  asm volatile("barrier.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 }  // namespace ultraspeed::cuda::ptx
