@@ -296,17 +296,18 @@ Rows kv_weights(uint32_t dim, uint32_t value_dim) {
 // Two kv heads of different sizes for k and v, in a number of parts, the last one first; the rows
 // [kColumns, 2 * (dim + v_dim)] that went to the cache, or to a buffer.
 Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache) {
-  constexpr uint32_t kDim = 48, kValueDim = 32, kRow = 2 * (kDim + kValueDim);
+  constexpr uint32_t kCacheDim = 48, kCacheValueDim = 32,
+                     kCacheRow = 2 * (kCacheDim + kCacheValueDim);
   Products products({Activations::kF32, kv_cache}, WeightFormat::kF32);
   OpHarness& harness = products.harness;
   program::QkvProjOperands op;
-  op.weight = harness.weight(kRow, kHidden, kv_weights(kDim, kValueDim));
+  op.weight = harness.weight(kCacheRow, kHidden, kv_weights(kCacheDim, kCacheValueDim));
   op.hidden = harness.buffer(random_values(size_t{kColumns} * kHidden, 4));
-  op.cache_rows = products.output(size_t{kColumns} * kRow);
-  if (to_cache) op.cache = harness.cache({2, kDim, kValueDim, 64});
+  op.cache_rows = products.output(size_t{kColumns} * kCacheRow);
+  if (to_cache) op.cache = harness.cache({2, kCacheDim, kCacheValueDim, 64});
   op.num_kv_heads = 2;
-  op.head_dim = kDim;
-  op.v_head_dim = kValueDim;
+  op.head_dim = kCacheDim;
+  op.v_head_dim = kCacheValueDim;
   op.rotary_dim = 16;
   op.head_parts = parts;
   op.rope_theta = 100;
@@ -318,10 +319,10 @@ Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache) {
   rows.clear();
   const Cache& cache = harness.machine().rank(0).caches[op.cache];
   for (uint32_t t = 0; t < kColumns; ++t) {
-    const float* keys = &cache.keys[size_t{t} * 2 * kDim];
-    const float* values = &cache.values[size_t{t} * 2 * kValueDim];
-    rows.insert(rows.end(), keys, keys + size_t{2} * kDim);
-    rows.insert(rows.end(), values, values + size_t{2} * kValueDim);
+    const float* keys = &cache.keys[size_t{t} * 2 * kCacheDim];
+    const float* values = &cache.values[size_t{t} * 2 * kCacheValueDim];
+    rows.insert(rows.end(), keys, keys + size_t{2} * kCacheDim);
+    rows.insert(rows.end(), values, values + size_t{2} * kCacheValueDim);
   }
   return rows;
 }
