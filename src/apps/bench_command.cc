@@ -199,6 +199,7 @@ Status bench_decode(const BenchOptions& options) {
                      .acceptance = options.model.speculation.acceptance,
                      .activations = options.model.executor.activations,
                      .kv_cache = options.model.executor.kv_cache,
+                     .dense_dtype = options.model.executor.dense_dtype,
                      .prompts = {},
                      .results = {}};
   if (report.threads == 0) report.threads = default_threads();

@@ -51,6 +51,7 @@ struct BenchReport {
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
   program::Activations activations = program::Activations::kF32;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
+  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
   std::vector<BenchPrompt> prompts;
   std::vector<BenchResult> results;  // by streams, then block, then drafter
 

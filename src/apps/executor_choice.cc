@@ -48,10 +48,16 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
 
 }  // namespace
 
-std::string mode_text(program::Activations activations, program::KvCacheType kv_cache) {
-  const std::string text = fmt::format("{} activations", program::activations_name(activations));
-  if (kv_cache == program::KvCacheType::kF32) return text;
-  return text + fmt::format(", {} KV cache", program::kv_cache_type_name(kv_cache));
+std::string mode_text(program::Activations activations, program::KvCacheType kv_cache,
+                      model::DenseDtype dense_dtype) {
+  std::string text = fmt::format("{} activations", program::activations_name(activations));
+  if (kv_cache != program::KvCacheType::kF32) {
+    text += fmt::format(", {} KV cache", program::kv_cache_type_name(kv_cache));
+  }
+  if (dense_dtype != model::DenseDtype::kCheckpoint) {
+    text += fmt::format(", {} dense weights", model::dense_dtype_name(dense_dtype));
+  }
+  return text;
 }
 
 uint32_t default_threads() {

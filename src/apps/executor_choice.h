@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "model/dense_dtype.h"
 #include "program/arithmetic.h"
 #include "program/executor.h"
 
@@ -27,10 +28,12 @@ struct ExecutorOptions {
   uint32_t ranks = 1;
   program::Activations activations = program::Activations::kF32;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
+  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
 
-// "f32 activations", "w4a8 activations, fp8 KV cache".
-std::string mode_text(program::Activations activations, program::KvCacheType kv_cache);
+// "f32 activations", "w4a8 activations, fp8 KV cache, fp8 dense weights".
+std::string mode_text(program::Activations activations, program::KvCacheType kv_cache,
+                      model::DenseDtype dense_dtype);
 
 inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor
 

@@ -28,10 +28,15 @@ TEST(ExecutorChoice, ThatModeRunsOnTheProcessor) {
   EXPECT_EQ(chosen->limits.name, kProcessor);
 }
 
-TEST(ModeText, NamesACacheThatIsRounded) {
-  EXPECT_EQ(mode_text(program::Activations::kF32, program::KvCacheType::kF32), "f32 activations");
-  EXPECT_EQ(mode_text(program::Activations::kW4a8, program::KvCacheType::kFp8),
+TEST(ModeText, NamesWhatIsRounded) {
+  using program::Activations;
+  using program::KvCacheType;
+  EXPECT_EQ(mode_text(Activations::kF32, KvCacheType::kF32, model::DenseDtype::kCheckpoint),
+            "f32 activations");
+  EXPECT_EQ(mode_text(Activations::kW4a8, KvCacheType::kFp8, model::DenseDtype::kCheckpoint),
             "w4a8 activations, fp8 KV cache");
+  EXPECT_EQ(mode_text(Activations::kF32, KvCacheType::kF32, model::DenseDtype::kFp8),
+            "f32 activations, fp8 dense weights");
 }
 
 // With a GPU it is chosen, without one the error says what is missing.

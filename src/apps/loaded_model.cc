@@ -95,6 +95,22 @@ void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
                    "Keys and values: f32, or rounded to bf16 or fp8 (default: f32)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &executor->kv_cache)
       ->envname("ULTRASPEED_KV_CACHE");
+  add_named_option(
+      app, "--dense-dtype",
+      "Projections, dense layers and head that the checkpoint keeps in BF16 or F32: as "
+      "they are, or rounded to fp8 when loaded (default: checkpoint)",
+      model::kAllDenseDtypes, model::dense_dtype_name, &executor->dense_dtype)
+      ->envname("ULTRASPEED_DENSE_DTYPE");
+}
+
+// One line: what --dense-dtype fp8 cost.
+void report_dense_error(const model::DenseError& error) {
+  write_to_stderr(
+      fmt::format("{} matrices rounded to FP8, {:.1f} to {:.1f} MB: rms error {:.2f} %, {:.2f} % "
+                  "at most ({})\n",
+                  error.num_matrices, static_cast<double>(error.stored_bytes) / 1e6,
+                  static_cast<double>(error.loaded_bytes) / 1e6, 100 * error.relative_rms,
+                  100 * error.worst_rms, error.worst));
 }
 
 }  // namespace
@@ -201,7 +217,11 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .num_ranks = options.executor.ranks,
                                        .drafter = speculation.drafter(),
                                        .block_size = speculation.block(),
-                                       .dflash = speculation.dflash()};
+                                       .dflash = speculation.dflash(),
+                                       .dense_dtype = options.executor.dense_dtype,
+                                       .on_dense_error = {}};
+  std::optional<model::DenseError> dense_error;
+  engine_options.on_dense_error = [&](const model::DenseError& error) { dense_error = error; };
   engine_options.decode_width =
       std::max({engine_options.decode_width, engine_options.block_size, options.decode_width});
   for (std::optional<ExecutorOptions> executor = options.executor;;) {
@@ -213,6 +233,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
         [&progress](uint64_t done, uint64_t total) { progress.update(done, total); });
     if (engine) {
       progress.finish();
+      if (dense_error) report_dense_error(*dense_error);
       return engine;
     }
     executor = next_choice(*executor, chosen.limits.name, engine.error());

@@ -32,8 +32,8 @@ struct ModelOptions {
 };
 
 // --model DIR (or DIR as the first argument), --executor, --threads, --pin-threads, --context,
-// --ranks, --activations, --kv-cache and their aliases, each with an environment variable
-// ULTRASPEED_NAME that the flag overrides.
+// --ranks, --activations, --kv-cache, --dense-dtype and their aliases, each with an environment
+// variable ULTRASPEED_NAME that the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
 // --ranks and its aliases alone.

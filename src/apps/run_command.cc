@@ -75,6 +75,7 @@ std::string result_json(const GenerationRequest& request, const GenerationResult
       {"device", device},
       {"activations", program::activations_name(executor.activations)},
       {"kv_cache", program::kv_cache_type_name(executor.kv_cache)},
+      {"dense_dtype", model::dense_dtype_name(executor.dense_dtype)},
       {"speculation", speculation_json(result, drafter)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
@@ -147,10 +148,10 @@ Status run(const RunOptions& options) {
     US_TRY(write_all(STDOUT_FILENO,
                      result_json(request, result, drafter, engine->device(), executor)));
   } else {
-    US_TRY(
-        print_summary(result.text, fmt::format("{}, {}: {}", engine->device(),
-                                               mode_text(executor.activations, executor.kv_cache),
-                                               describe_speed(result, request.prompt.size()))));
+    US_TRY(print_summary(result.text, fmt::format("{}, {}: {}", engine->device(),
+                                                  mode_text(executor.activations, executor.kv_cache,
+                                                            executor.dense_dtype),
+                                                  describe_speed(result, request.prompt.size()))));
   }
   warn(speculation.describe_low_acceptance(sampling, result.speculation));
   return {};

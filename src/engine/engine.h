@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/dense_dtype.h"
 #include "model/drafter.h"
 #include "program/executor.h"
 
@@ -141,6 +142,9 @@ struct EngineOptions {
   // than the checkpoint has MTP layers.
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;  // of kDflash; must outlive Engine::open alone
+  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;  // of the target
+  // Told what dense_dtype cost once all weights are loaded, if it changed any; may be empty.
+  std::function<void(const model::DenseError&)> on_dense_error = {};
 };
 
 // bytes_done of bytes_total weights are loaded.

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/program_engine.h"
 #include "engine/settings.h"
+#include "model/dense_dtype.h"
 #include "model/weights.h"
 #include "plan/plan.h"
 #include "program/verify.h"
@@ -18,27 +19,26 @@ namespace {
 
 // The weights of a target and of what drafts for it, if there is something.
 struct WeightFiles {
-  model::WeightLoader target;
-  const model::Drafter* drafter = nullptr;
-  std::optional<model::WeightLoader> mtp = {};
+  WeightFiles(const model::ModelConfig& config, const model::Checkpoint& checkpoint,
+              const EngineOptions& options)
+      : target({checkpoint, config}, config, options.dense_dtype), drafter(options.dflash) {}
+
+  model::DenseLoader target;
+  const model::Drafter* drafter;
+  std::optional<model::WeightLoader> mtp;
 
   Result<model::WeightShape> shape(const model::WeightSource& source) const {
     if (source.stack == model::Stack::kDflash) return drafter->shape(source);
-    return loader(source).shape(source);
+    return source.stack == model::Stack::kMtp ? mtp->shape(source) : target.shape(source);
   }
   Status load(const model::WeightSource& source, std::span<std::byte> out) const {
     if (source.stack == model::Stack::kDflash) return drafter->load(source, out);
-    return loader(source).load(source, out);
+    return source.stack == model::Stack::kMtp ? mtp->load(source, out) : target.load(source, out);
   }
   Status check_complete() const {
     US_TRY(target.check_complete());
     if (drafter != nullptr) US_TRY(drafter->check_complete());
     return mtp ? mtp->check_complete() : Status();
-  }
-
- private:
-  const model::WeightLoader& loader(const model::WeightSource& source) const {
-    return source.stack == model::Stack::kMtp ? *mtp : target;
   }
 };
 
@@ -110,7 +110,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                              const LoadProgress& progress) {
   US_CHECK((options.dflash != nullptr) == (options.drafter.kind == DrafterKind::kDflash),
            "drafter kind {}", static_cast<int>(options.drafter.kind));
-  WeightFiles files{{checkpoint, config}, options.dflash};
+  WeightFiles files(config, checkpoint, options);
   model::ModelConfig mtp;  // of kMtp
   const bool has_mtp = options.drafter.kind == DrafterKind::kMtp;
   if (has_mtp) {
@@ -150,7 +150,11 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                std::span<std::byte> out) {
     return reader.read(rank, weight, index, out);
   };
-  return ProgramEngine::make(std::move(programs), std::move(executor), settings, read_weight);
+  US_ASSIGN(auto engine,
+            ProgramEngine::make(std::move(programs), std::move(executor), settings, read_weight));
+  const model::DenseError dense_error = files.target.error();
+  if (dense_error.num_matrices > 0 && options.on_dense_error) options.on_dense_error(dense_error);
+  return engine;
 }
 
 }  // namespace ultraspeed::engine

@@ -191,6 +191,7 @@ TEST(CliErrors, FlagsGiveExitCodeTwo) {
   expect_error(run_cli({"run", "--ranks", "3"}), 2, {"--ranks"});
   expect_error(run_cli({"run", "--activations", "int4"}), 2, {"--activations", "int8", "w4a8"});
   expect_error(run_cli({"run", "--kv-cache", "int8"}), 2, {"--kv-cache", "bf16", "fp8"});
+  expect_error(run_cli({"run", "--dense-dtype", "bf16"}), 2, {"--dense-dtype", "checkpoint"});
   expect_error(run_cli({"run", "--executor", "gpu"}), 2, {"--executor", "graph"});
   expect_error(run_cli({"score"}), 2, {"--help"});
   expect_error(run_cli({"inspect", "--svg", "x.svg"}), 2, {"--graph"});

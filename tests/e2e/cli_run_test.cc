@@ -9,7 +9,9 @@
 
 #include "e2e/cli.h"
 #include "golden/golden_case.h"
+#include "support/checkpoint_generator.h"
 #include "support/reference_checkpoint.h"
+#include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
 namespace {
@@ -90,12 +92,31 @@ TEST(Run, RoundedModesAreNamedAndDifferFromF32) {
   EXPECT_EQ(logprobs.size(), 6u);
 }
 
+TEST(Run, DenseWeightsInFp8AreNamedWithTheirError) {
+  const TemporaryDirectory directory;  // its projections and head are BF16
+  ASSERT_TRUE(write_checkpoint(directory.path(), {}));
+  const auto run = [&](const std::string& dense_dtype) {
+    return run_cli({"run", directory.path(), "--prompt-ids", "1,2,3", "-n", "1", "--greedy",
+                    "--json", "--logprobs", "4", "--dense-dtype", dense_dtype});
+  };
+  const Finished stored = run("checkpoint"), rounded = run("fp8");
+  ASSERT_EQ(rounded.exit_code, 0) << rounded.errors;
+  EXPECT_EQ(stored.errors.find("rounded to FP8"), std::string::npos) << stored.errors;
+  EXPECT_NE(rounded.errors.find("5 matrices rounded to FP8"), std::string::npos) << rounded.errors;
+  EXPECT_NE(rounded.errors.find("rms error 2."), std::string::npos) << rounded.errors;
+  const json stored_result = json::parse(stored.output), result = json::parse(rounded.output);
+  EXPECT_EQ(stored_result["dense_dtype"], "checkpoint");
+  EXPECT_EQ(result["dense_dtype"], "fp8");
+  EXPECT_NE(result["logprobs"], stored_result["logprobs"]);
+}
+
 TEST(Run, JsonHasTheDocumentedForm) {
   const json& result = math_answer();
-  EXPECT_EQ(result.size(), 10u);
+  EXPECT_EQ(result.size(), 11u);
   EXPECT_EQ(result["device"], "cpu");
   EXPECT_EQ(result["activations"], "f32");
   EXPECT_EQ(result["kv_cache"], "f32");
+  EXPECT_EQ(result["dense_dtype"], "checkpoint");
   EXPECT_TRUE(result["prompt_ids"].is_array());
   EXPECT_TRUE(result["ids"].is_array());
   EXPECT_NE(result["text"].get<std::string>().find("331"), std::string::npos);
