@@ -30,6 +30,9 @@ struct Options {
   uint32_t rank = 0;
   uint32_t width = 8;
   std::optional<uint32_t> rows, live_experts;
+  std::vector<std::string> kinds;
+  std::vector<uint32_t> positions = cuda::KernelBenchOptions().positions;
+  std::vector<uint32_t> prefill_tokens = cuda::KernelBenchOptions().prefill_tokens;
   std::optional<std::string> json_file, svg_file;
 };
 
@@ -102,6 +105,9 @@ Status bench_kernels(const Options& options) {
   how.rank = run.rank;
   how.rows = run.rows;
   how.live_experts = run.live_experts;
+  how.kinds = options.kinds;
+  how.positions = options.positions;
+  how.prefill_tokens = options.prefill_tokens;
   how.progress = [&progress](std::string_view text) { progress.show(text); };
   auto bench = measure(program, how);
   progress.clear();
@@ -140,6 +146,28 @@ void add_bench_kernels_command(CLI::App& bench, int* exit_code) {
       .add_option("--live-experts", options->live_experts,
                   "Experts that a step chooses (default: what random routing of the rows expects)")
       ->check(CLI::Range(1U, 1U << 16));
+  const std::vector<std::string> kinds(std::begin(cuda::kKernelKinds),
+                                       std::end(cuda::kKernelKinds));
+  command
+      .add_option("--kernels", options->kinds,
+                  "Kinds of kernels: experts, dense, attention, prefill (default: all)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(kinds))
+      ->type_name("KIND,...");
+  command
+      .add_option("--positions", options->positions,
+                  "Of the sequences that full attention reads, to a step's last")
+      ->delimiter(',')
+      ->check(CLI::Range(plan::kMaxWidth, 1U << 19))
+      ->capture_default_str()
+      ->type_name("N,...");
+  command
+      .add_option("--prefill-tokens", options->prefill_tokens,
+                  "Tokens of a step of the prefill kernels")
+      ->delimiter(',')
+      ->check(CLI::Range(1U, 2048U))
+      ->capture_default_str()
+      ->type_name("N,...");
   command.add_option("--json", options->json_file,
                      "Write every sample and figure into this file, too (docs/benchmarks.md)");
   command.add_option("--svg", options->svg_file,

@@ -35,6 +35,29 @@ std::string percent(double share) {
   return fmt::format("{:.1f} %", 100 * share);
 }
 
+double tera_rate(uint64_t flop, double us) {
+  return static_cast<double>(flop) / us / 1e6;
+}
+
+FloorFigures floor_figures(const cuda::KernelSamples& kernel, double us,
+                           const cuda::KernelBench& bench) {
+  FloorFigures figures;
+  figures.tflop_s = tera_rate(kernel.flop, us);
+  figures.floor_us = static_cast<double>(kernel.bytes) / ceiling_figures(bench).gb_s / 1e3;
+  if (bench.peak && bench.peak->refusal.empty()) {
+    const double peak = peak_figures(*bench.peak).tflop_s;
+    figures.of_peak = figures.tflop_s / peak;
+    figures.floor_us = std::max(figures.floor_us, static_cast<double>(kernel.flop) / peak / 1e6);
+  }
+  figures.of_floor = figures.floor_us / us;
+  return figures;
+}
+
+bool has_floors(const cuda::KernelBench& bench) {
+  return std::ranges::any_of(bench.kernels,
+                             [](const cuda::KernelSamples& kernel) { return kernel.flop > 0; });
+}
+
 std::vector<std::string> measured_row(const cuda::KernelSamples& kernel,
                                       const KernelFigures& figures) {
   return {kernel.name,
@@ -70,6 +93,12 @@ CeilingFigures ceiling_figures(const cuda::KernelBench& bench) {
   return figures;
 }
 
+PeakFigures peak_figures(const cuda::MatrixPeak& peak) {
+  US_CHECK(peak.refusal.empty());
+  const Spread us = spread_of(peak.us);
+  return {us, tera_rate(peak.flop, us.median)};
+}
+
 KernelFigures kernel_figures(const cuda::KernelSamples& kernel, const cuda::KernelBench& bench) {
   US_CHECK(kernel.refusal.empty());
   KernelFigures figures;
@@ -78,6 +107,7 @@ KernelFigures kernel_figures(const cuda::KernelSamples& kernel, const cuda::Kern
   figures.gb_s = rate(kernel.bytes, figures.us.median);
   figures.of_drain = figures.drain_us.median / figures.us.median;
   figures.of_ceiling = figures.gb_s / ceiling_figures(bench).gb_s;
+  if (kernel.flop > 0) figures.floor = floor_figures(kernel, figures.us.median, bench);
   return figures;
 }
 
@@ -122,15 +152,25 @@ TextTable kernel_table(const cuda::KernelBench& bench) {
   table.head = {"kernel",   "shape", "us",   "p10",      "p90",
                 "drain us", "MB",    "GB/s", "of drain", "of ceiling"};
   table.num_names = 2;
+  if (has_floors(bench)) table.head.insert(table.head.end(), {"TFLOP/s", "floor us", "of floor"});
   const CeilingFigures ceiling = ceiling_figures(bench);
   table.rows.push_back({"ceiling", "drain, one launch", fmt::format("{:.2f}", ceiling.us.median),
                         fmt::format("{:.2f}", ceiling.us.p10),
                         fmt::format("{:.2f}", ceiling.us.p90), "",
                         fmt::format("{:.1f}", static_cast<double>(bench.ceiling_bytes) / 1e6),
                         fmt::format("{:.0f}", ceiling.gb_s), "", percent(1)});
+  table.rows.back().resize(table.head.size());
   for (const cuda::KernelSamples& kernel : bench.kernels) {
     if (kernel.refusal.empty()) {
-      table.rows.push_back(measured_row(kernel, kernel_figures(kernel, bench)));
+      const KernelFigures figures = kernel_figures(kernel, bench);
+      table.rows.push_back(measured_row(kernel, figures));
+      if (figures.floor) {
+        table.rows.back().insert(
+            table.rows.back().end(),
+            {fmt::format("{:.1f}", figures.floor->tflop_s),
+             fmt::format("{:.1f}", figures.floor->floor_us), percent(figures.floor->of_floor)});
+      }
+      table.rows.back().resize(table.head.size());
     } else {
       table.rows.push_back({kernel.name, kernel.shape, "not measured: " + kernel.refusal});
     }
@@ -146,6 +186,14 @@ std::vector<std::string> kernel_notes(const cuda::KernelBench& bench) {
         fmt::format("{} launches a graph, medians of {} graphs; in memory {}, one set a launch",
                     kernel.num_nodes, kernel.us.size(), kernel.data);
     if (std::ranges::find(notes, note) == notes.end()) notes.push_back(note);
+  }
+  if (bench.peak && bench.peak->refusal.empty()) {
+    notes.push_back(
+        fmt::format("floor: the larger of bytes by the ceiling and FLOP by the {:.0f} TFLOP/s that "
+                    "cuBLASLt reaches with large e4m3 matrices",
+                    peak_figures(*bench.peak).tflop_s));
+  } else if (bench.peak) {
+    notes.push_back(fmt::format("floor: bytes by the ceiling alone, as {}", bench.peak->refusal));
   }
   if (bench.kernels.empty()) notes.push_back("no kernel of this program fits this model");
   return notes;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,11 +38,28 @@ struct CeilingFigures {
 };
 CeilingFigures ceiling_figures(const cuda::KernelBench& bench);
 
+// Of the product of large matrices.
+struct PeakFigures {
+  Spread us;
+  double tflop_s = 0;  // 10^12 a second, of the median
+};
+// REQUIRES: no refusal.
+PeakFigures peak_figures(const cuda::MatrixPeak& peak);
+
+// Of a kernel whose products count beside its bytes.
+struct FloorFigures {
+  double tflop_s = 0;
+  double of_peak = 0;   // 0: no peak is known
+  double floor_us = 0;  // the larger of bytes / ceiling and, if it is known, flop / peak
+  double of_floor = 0;  // the floor / the median
+};
+
 struct KernelFigures {
   Spread us, drain_us;
   double gb_s = 0;
-  double of_drain = 0;    // speed as a fraction of the drain's
-  double of_ceiling = 0;  // of the drain of 8 GB
+  double of_drain = 0;                // speed as a fraction of the drain's
+  double of_ceiling = 0;              // of the drain of 8 GB
+  std::optional<FloorFigures> floor;  // where there is flop
 };
 // REQUIRES: no refusal.
 KernelFigures kernel_figures(const cuda::KernelSamples& kernel, const cuda::KernelBench& bench);

@@ -11,6 +11,7 @@ namespace {
 using cuda::GpuFacts;
 using cuda::KernelBench;
 using cuda::KernelSamples;
+using cuda::MatrixPeak;
 using nlohmann::ordered_json;
 
 ordered_json gpu_json(const GpuFacts& gpu) {
@@ -46,6 +47,15 @@ ordered_json ceiling_json(const KernelBench& bench) {
   return json;
 }
 
+ordered_json peak_json(const MatrixPeak& peak) {
+  if (!peak.refusal.empty()) return {{"refusal", peak.refusal}};
+  const PeakFigures figures = peak_figures(peak);
+  ordered_json json = {{"flop", peak.flop}, {"us", peak.us}};
+  add_spread("", figures.us, &json);
+  json["tflop_s"] = figures.tflop_s;
+  return json;
+}
+
 ordered_json one_kernel_json(const KernelSamples& kernel, const KernelBench& bench) {
   ordered_json json = {{"name", kernel.name}, {"shape", kernel.shape}};
   if (!kernel.refusal.empty()) {
@@ -55,6 +65,7 @@ ordered_json one_kernel_json(const KernelSamples& kernel, const KernelBench& ben
   const KernelFigures figures = kernel_figures(kernel, bench);
   json["data"] = kernel.data;
   json["bytes"] = kernel.bytes;
+  if (kernel.flop > 0) json["flop"] = kernel.flop;
   json["nodes"] = kernel.num_nodes;
   json["us"] = kernel.us;
   json["drain_us"] = kernel.drain_us;
@@ -63,6 +74,11 @@ ordered_json one_kernel_json(const KernelSamples& kernel, const KernelBench& ben
   json["gb_s"] = figures.gb_s;
   json["of_drain"] = figures.of_drain;
   json["of_ceiling"] = figures.of_ceiling;
+  if (!figures.floor) return json;
+  json["tflop_s"] = figures.floor->tflop_s;
+  json["of_peak"] = figures.floor->of_peak;
+  json["floor_us"] = figures.floor->floor_us;
+  json["of_floor"] = figures.floor->of_floor;
   return json;
 }
 
@@ -85,6 +101,18 @@ Result<GpuFacts> read_gpu(const JsonObject& json) {
   return gpu;
 }
 
+Result<MatrixPeak> read_peak(const JsonObject& json) {
+  MatrixPeak peak;
+  if (json.has("refusal")) {
+    US_ASSIGN(peak.refusal, json.text("refusal"));
+    if (!peak.refusal.empty()) return peak;
+  }
+  US_ASSIGN(peak.flop, json.number("flop"));
+  if (peak.flop == 0) return json.error("flop", "expected more than 0");
+  US_ASSIGN(peak.us, json.samples("us"));
+  return peak;
+}
+
 Result<KernelSamples> read_kernel(const JsonObject& json) {
   KernelSamples kernel;
   US_ASSIGN(kernel.name, json.text("name"));
@@ -95,6 +123,10 @@ Result<KernelSamples> read_kernel(const JsonObject& json) {
   }
   US_ASSIGN(kernel.data, json.text("data"));
   US_ASSIGN(kernel.bytes, json.number("bytes"));
+  if (json.has("flop")) {
+    US_ASSIGN(kernel.flop, json.number("flop"));
+    if (kernel.flop == 0) return json.error("flop", "expected more than 0");
+  }
   US_ASSIGN(kernel.num_nodes, json.small_number("nodes"));
   US_ASSIGN(kernel.us, json.samples("us"));
   US_ASSIGN(kernel.drain_us, json.samples("drain_us"));
@@ -108,19 +140,21 @@ ordered_json kernel_json(const KernelRun& run) {
   for (const KernelSamples& kernel : run.bench.kernels) {
     kernels.push_back(one_kernel_json(kernel, run.bench));
   }
-  return {{"schema", kKernelRunSchema},
-          {"version", run.made_by.version},
-          {"commit", run.made_by.commit},
-          {"command", run.made_by.command},
-          {"config", run.config},
-          {"ranks", run.num_ranks},
-          {"rank", run.rank},
-          {"width", run.width},
-          {"rows", run.rows},
-          {"live_experts", run.live_experts},
-          {"gpu", gpu_json(run.bench.gpu)},
-          {"ceiling", ceiling_json(run.bench)},
-          {"kernels", std::move(kernels)}};
+  ordered_json json = {{"schema", kKernelRunSchema},
+                       {"version", run.made_by.version},
+                       {"commit", run.made_by.commit},
+                       {"command", run.made_by.command},
+                       {"config", run.config},
+                       {"ranks", run.num_ranks},
+                       {"rank", run.rank},
+                       {"width", run.width},
+                       {"rows", run.rows},
+                       {"live_experts", run.live_experts},
+                       {"gpu", gpu_json(run.bench.gpu)},
+                       {"ceiling", ceiling_json(run.bench)}};
+  if (run.bench.peak) json["peak"] = peak_json(*run.bench.peak);
+  json["kernels"] = std::move(kernels);
+  return json;
 }
 
 Result<KernelRun> read_kernel_run(const ordered_json& json, const std::string& label) {
@@ -141,6 +175,10 @@ Result<KernelRun> read_kernel_run(const ordered_json& json, const std::string& l
     return ceiling.error("bytes", "expected more than 0");
   }
   US_ASSIGN(run.bench.ceiling_us, ceiling.samples("us"));
+  if (top.has("peak")) {
+    US_ASSIGN(const JsonObject peak, top.object("peak"));
+    US_ASSIGN(run.bench.peak, read_peak(peak));
+  }
   US_ASSIGN(const auto kernels, top.objects("kernels"));
   for (const JsonObject& kernel : kernels) {
     US_ASSIGN(KernelSamples samples, read_kernel(kernel));

@@ -63,6 +63,43 @@ TEST(KernelFigures, FollowFromTheSamples) {
   EXPECT_DOUBLE_EQ(spread_of({7}).p90, 7);
 }
 
+// A prefill kernel beside the others: 4.8 GB by 3,200 GB/s are 1,500 us, 3 TFLOP by 1,500 are
+// 2,000.
+KernelRun run_with_floor(uint64_t flop) {
+  KernelRun run = sample_run();
+  run.bench.peak =
+      cuda::MatrixPeak{.refusal = "", .flop = 3'000'000'000'000, .us = {2100, 2000, 1900}};
+  cuda::KernelSamples kernel = run.bench.kernels[0];
+  kernel.name = "prefill down";
+  kernel.bytes = 4'800'000'000;
+  kernel.flop = flop;
+  kernel.us = {4000, 4000, 4000};
+  run.bench.kernels.push_back(kernel);
+  return run;
+}
+
+TEST(KernelFigures, AFloorIsOfBytesOrOfFlop) {
+  const KernelRun by_flop = run_with_floor(3'000'000'000'000);
+  EXPECT_DOUBLE_EQ(peak_figures(*by_flop.bench.peak).tflop_s, 1500);
+  EXPECT_FALSE(kernel_figures(by_flop.bench.kernels[0], by_flop.bench).floor);
+  auto floor = kernel_figures(by_flop.bench.kernels[2], by_flop.bench).floor;
+  ASSERT_TRUE(floor);
+  EXPECT_DOUBLE_EQ(floor->tflop_s, 750);
+  EXPECT_DOUBLE_EQ(floor->of_peak, 0.5);
+  EXPECT_DOUBLE_EQ(floor->floor_us, 2000);
+  EXPECT_DOUBLE_EQ(floor->of_floor, 0.5);
+  const KernelRun by_bytes = run_with_floor(1'500'000'000'000);
+  floor = kernel_figures(by_bytes.bench.kernels[2], by_bytes.bench).floor;
+  EXPECT_DOUBLE_EQ(floor->floor_us, 1500);
+  EXPECT_DOUBLE_EQ(floor->of_peak, 0.25);
+  KernelRun without = by_flop;
+  without.bench.peak = cuda::MatrixPeak{.refusal = "nothing multiplies", .flop = 0, .us = {}};
+  floor = kernel_figures(without.bench.kernels[2], without.bench).floor;
+  EXPECT_DOUBLE_EQ(floor->floor_us, 1500);
+  EXPECT_DOUBLE_EQ(floor->of_peak, 0);
+  EXPECT_DOUBLE_EQ(floor->of_floor, 0.375);
+}
+
 TEST(KernelFigures, ARunCountsIfTheCeilingIsTheCards) {
   KernelRun run = sample_run();
   EXPECT_EQ(verdict(run.bench),
@@ -107,6 +144,17 @@ TEST(KernelText, SaysWhatWasMeasuredAndWhatWasNot) {
             std::string::npos);
 }
 
+TEST(KernelText, HasFloorsWhereThereIsFlop) {
+  KernelRun run = run_with_floor(3'000'000'000'000);
+  const std::string text = kernel_text(run);
+  EXPECT_NE(text.find("of ceiling  TFLOP/s  floor us  of floor\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("37.5 %    750.0    2000.0    50.0 %\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("FLOP by the 1500 TFLOP/s that cuBLASLt reaches"), std::string::npos) << text;
+  run.bench.peak->refusal = "nothing multiplies";
+  EXPECT_NE(kernel_text(run).find("\nfloor: bytes by the ceiling alone, as nothing multiplies\n"),
+            std::string::npos);
+}
+
 TEST(KernelText, IsATableInMarkdown) {
   TextTable table = kernel_table(sample_run().bench);
   table.rows[1][0] = "a|b";
@@ -131,6 +179,29 @@ TEST(KernelJson, IsReadBack) {
     EXPECT_EQ(kernel_json(*again), json);
     EXPECT_EQ(kernel_text(*again), kernel_text(run));
   }
+}
+
+TEST(KernelJson, PeakAndFlopAreReadBack) {
+  for (const char* refusal : {"", "nothing multiplies"}) {
+    KernelRun run = run_with_floor(3'000'000'000'000);
+    run.bench.peak->refusal = refusal;
+    const ordered_json json = kernel_json(run);
+    EXPECT_EQ(json["peak"].contains("tflop_s"), run.bench.peak->refusal.empty());
+    EXPECT_EQ(json["kernels"][2]["of_floor"], run.bench.peak->refusal.empty() ? 0.5 : 0.375);
+    EXPECT_FALSE(json["kernels"][0].contains("flop"));
+    const auto again = read_kernel_run(json, "a.json");
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(kernel_json(*again), json);
+    EXPECT_EQ(kernel_text(*again), kernel_text(run));
+  }
+  ordered_json json = kernel_json(run_with_floor(1));
+  json["peak"]["flop"] = 0U;
+  EXPECT_EQ(read_kernel_run(json, "a.json").error().message,
+            "a.json: peak.flop: expected more than 0");
+  json = kernel_json(run_with_floor(1));
+  json["kernels"][2]["flop"] = 0U;
+  EXPECT_EQ(read_kernel_run(json, "a.json").error().message,
+            "a.json: kernels[2].flop: expected more than 0");
 }
 
 // Where and how each kind of value is refused.

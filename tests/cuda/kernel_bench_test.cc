@@ -1,6 +1,7 @@
 // What `bench kernels` finds in planned programs, on any machine; and on a GPU that it measures it.
 #include "cuda/bench/kernel_bench.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -34,6 +35,7 @@ program::Program plan_of(const std::string& folder, uint32_t num_ranks, uint32_t
 
 KernelBenchOptions live(uint32_t experts, uint32_t rows = 8) {
   KernelBenchOptions options;
+  options.kinds = {"experts"};
   options.live_experts = experts;
   options.rows = rows;
   return options;
@@ -101,10 +103,150 @@ TEST(KernelGroups, RotateByTheSmallerMatrix) {
   EXPECT_EQ(groups.front()->num_sets, cuda::sets_to_rotate(kernels[0].bytes));
 }
 
-TEST(KernelGroups, FindNothingInAProgramWithoutExperts) {
+KernelBenchOptions kind(const std::string& name) {
+  KernelBenchOptions options;
+  options.kinds = {name};
+  options.prefill_tokens = {256};
+  return options;
+}
+
+// "name | shape | bytes" of the first kernels.
+std::vector<std::string> listing(const KernelGroups& groups) {
+  std::vector<std::string> lines;
+  for (const auto& group : groups) {
+    EXPECT_EQ(group->refusal, "");
+    const cuda::BenchKernel& kernel = group->kernels.front();
+    lines.push_back(fmt::format("{} | {} | {}", kernel.name, kernel.shape, kernel.bytes));
+  }
+  return lines;
+}
+
+TEST(KernelGroups, FindEachDenseShapeOnce) {
+  const auto program = plan_of("configs/mimo-v2.5-pro", 8, 8);
+  const auto groups = find_kernel_groups(program, kind("dense"));
+  // 16.5 KiB for 64 x 256 in FP8 (53 tiles of 24 pages in qkv), 16 KiB for 64 x 128 in BF16.
+  EXPECT_EQ(
+      listing(groups),
+      (std::vector<std::string>{
+          "qkv_proj | 3392 x 6144 FP8 | 21491712", "o_proj | 6144 x 2048 BF16 | 25165824",
+          "gate_up_proj | 4096 x 6144 FP8 | 25952256", "down_proj | 6144 x 2048 FP8 | 12976128",
+          "router | 384 x 6144 BF16, F32 in the program | 4718592",
+          "lm_head | 19072 x 6144 BF16 | 234356736"}));
+  for (const auto& group : groups) {
+    ASSERT_EQ(group->kernels.size(), 2u);
+    EXPECT_EQ(group->kernels[1].name, group->kernels[0].name + ", operand");
+    EXPECT_EQ(group->kernels[1].bytes, group->kernels[0].bytes);
+    EXPECT_EQ(group->num_sets, cuda::sets_to_rotate(group->kernels[0].bytes));
+    EXPECT_GT(group->memory_bytes, group->num_sets * group->kernels[0].bytes);
+  }
+}
+
+TEST(KernelGroups, FindAttentionOfEachKind) {
+  const auto program = plan_of("configs/mimo-v2.5-pro", 8, 8);
+  const auto groups = find_kernel_groups(program, kind("attention"));
+  EXPECT_EQ(listing(groups),
+            (std::vector<std::string>{
+                "attention, chunks of 256 | 16 q, 1 kv heads, 131072 positions, FP8 | 41943040",
+                "attention, chunks of 256 | 16 q, 1 kv heads, 131072 positions, BF16 | 83886080",
+                "attention, window of 128 | 16 q, 1 kv heads, 135 positions, FP8 | 61440",
+                "attention, window of 128 | 16 q, 1 kv heads, 135 positions, BF16 | 122880"}));
+  ASSERT_EQ(groups.size(), 4u);
+  EXPECT_EQ(groups[0]->kernels.size(), 3u);
+  EXPECT_EQ(groups[0]->kernels[2].name, "attention, chunks of 1024");
+  EXPECT_EQ(groups[2]->kernels.size(), 2u);
+  EXPECT_EQ(groups[2]->kernels[1].name, "attention, window of 128, early");
+  EXPECT_EQ(groups[2]->num_sets, 5120u);
+  KernelBenchOptions fewer = kind("attention");
+  fewer.positions = {1025, 64};  // 17 tiles
+  const auto short_ones = find_kernel_groups(program, fewer);
+  ASSERT_EQ(short_ones.size(), 6u);
+  EXPECT_EQ(short_ones[0]->kernels[0].bytes, 17u * 20480);
+  EXPECT_EQ(short_ones[2]->kernels[0].bytes, 20480u);
+}
+
+TEST(KernelGroups, CountWhatPrefillReadsAndMultiplies) {
+  const auto program = plan_of("configs/mimo-v2.5-pro", 8, 8);
+  const auto groups = find_kernel_groups(program, kind("prefill"));
+  ASSERT_EQ(groups.size(), 2u);  // experts chosen alike, and some of them often
+  constexpr uint64_t kGateUpBytes = uint64_t{512} * 6144 / 32 * 17;  // of an expert
+  for (const auto& group : groups) {
+    EXPECT_EQ(group->refusal, "");
+    ASSERT_EQ(group->kernels.size(), 4u);
+    const auto& kernels = group->kernels;
+    EXPECT_EQ(kernels[0].flop, uint64_t{4} * 256 * 6144 * 256 * 8);  // 8 experts a token
+    EXPECT_EQ(kernels[1].flop, kernels[0].flop / 2);
+    EXPECT_EQ(kernels[2].flop, kernels[0].flop + kernels[1].flop);
+    EXPECT_EQ(kernels[3].flop, kernels[2].flop);
+    EXPECT_EQ(kernels[2].bytes, kernels[0].bytes + kernels[1].bytes);
+    EXPECT_EQ(kernels[0].bytes % kGateUpBytes, 0u);
+    const uint64_t live = kernels[0].bytes / kGateUpBytes;
+    EXPECT_GT(live, 300u);
+    EXPECT_LE(live, 384u);
+    EXPECT_TRUE(kernels[1].shape.starts_with("256 tokens, ")) << kernels[1].shape;
+    EXPECT_TRUE(kernels[1].shape.ends_with(fmt::format("{} live of 6144 x 256", live)));
+  }
+  EXPECT_TRUE(groups[1]->kernels[0].shape.starts_with("256 tokens, skewed, "));
+  EXPECT_LT(groups[1]->kernels[0].bytes, groups[0]->kernels[0].bytes);
+}
+
+TEST(KernelGroups, SayWhatDenseAttentionAndPrefillCannotTake) {
+  const auto refusal_of = [](const program::Program& program, const std::string& name) {
+    const auto groups = find_kernel_groups(program, kind(name));
+    EXPECT_FALSE(groups.empty()) << name;
+    if (groups.empty()) return std::string();
+    EXPECT_EQ(groups.front()->memory_bytes, 0u);
+    return groups.front()->refusal;
+  };
+  const auto tiny = plan_of("models/tiny-mimo", 1, 8);
+  EXPECT_NE(refusal_of(tiny, "dense").find("512"), std::string::npos);
+  EXPECT_EQ(refusal_of(tiny, "attention"),
+            "the kernels take heads of 192 and 128 dimensions; these have 96 and 64");
+  EXPECT_EQ(refusal_of(tiny, "prefill"),
+            "the kernels take a multiple of 2048 columns, and K-chunks of 256; these are 512, in "
+            "chunks of 16");
+  EXPECT_EQ(refusal_of(plan_of("configs/mimo-v2.5-pro", 8, 4), "dense"),
+            "the kernels have widths of 8, 16, 32 and 64 columns; these are 4");
+  EXPECT_EQ(refusal_of(plan_of("configs/mimo-v2.5-pro-fp8", 8, 8), "prefill"),
+            "the weights are FP8 (e4m3, 128 columns a scale); the kernels take MXFP4");
+}
+
+TEST(KernelGroups, FindAllKindsUnlessSomeAreNamed) {
+  const auto program = plan_of("configs/mimo-v2.5-pro", 8, 8);
+  size_t sum = 0;
+  for (const std::string_view name : cuda::kKernelKinds) {
+    const auto groups = find_kernel_groups(program, kind(std::string(name)));
+    EXPECT_FALSE(groups.empty()) << name;
+    sum += groups.size();
+  }
+  KernelBenchOptions all = kind("");
+  all.kinds.clear();
+  EXPECT_EQ(find_kernel_groups(program, all).size(), sum);
+  all.kinds = {"prefill", "experts"};
+  EXPECT_EQ(find_kernel_groups(program, all).size(), 3u);
+}
+
+TEST(KernelGroups, FindNothingInAnEmptyProgram) {
   program::Program program;
   program.width = 8;
-  EXPECT_TRUE(find_kernel_groups(program, live(1)).empty());
+  EXPECT_TRUE(find_kernel_groups(program, KernelBenchOptions()).empty());
+}
+
+double middle(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+// Nothing reads faster than the ceiling, and no drain takes longer than its kernel.
+void expect_plausible(const cuda::KernelBench& bench) {
+  const double ceiling = static_cast<double>(bench.ceiling_bytes) / middle(bench.ceiling_us);
+  for (const cuda::KernelSamples& kernel : bench.kernels) {
+    SCOPED_TRACE(kernel.name + ", " + kernel.shape);
+    ASSERT_EQ(kernel.refusal, "");
+    ASSERT_EQ(kernel.us.size(), 31u);
+    ASSERT_EQ(kernel.drain_us.size(), 31u);
+    EXPECT_LT(static_cast<double>(kernel.bytes) / middle(kernel.us), 1.02 * ceiling);
+    EXPECT_LT(*std::ranges::min_element(kernel.drain_us), middle(kernel.us));
+  }
 }
 
 TEST(KernelBench, MeasuresKernelsAndDrains) {
@@ -120,23 +262,35 @@ TEST(KernelBench, MeasuresKernelsAndDrains) {
   EXPECT_GT(bench->ceiling_bytes, uint64_t{8'500'000'000});
   ASSERT_EQ(bench->ceiling_us.size(), 15u);
   EXPECT_GT(bench->ceiling_us[7], 1000);
+  EXPECT_FALSE(bench->peak) << "experts of a decode step are bound by bytes";
   ASSERT_EQ(bench->kernels.size(), 3u);
+  expect_plausible(*bench);
   std::vector<double> medians;
   for (const cuda::KernelSamples& kernel : bench->kernels) {
-    ASSERT_EQ(kernel.us.size(), 31u);
-    ASSERT_EQ(kernel.drain_us.size(), 31u);
     EXPECT_EQ(kernel.num_nodes % 16, 0u) << kernel.data;
-    std::vector<double> sorted = kernel.us;
-    std::ranges::sort(sorted);
-    medians.push_back(sorted[15]);
-    // Nothing reads faster than the ceiling.
-    const double ceiling = static_cast<double>(bench->ceiling_bytes) / bench->ceiling_us[7];
-    EXPECT_LT(static_cast<double>(kernel.bytes) / sorted[15], 1.02 * ceiling) << kernel.name;
-    EXPECT_LT(*std::ranges::min_element(kernel.drain_us), sorted[15]) << kernel.name;
+    medians.push_back(middle(kernel.us));
   }
   EXPECT_NEAR(medians[2], medians[0] + medians[1], 0.2 * medians[2]);
   EXPECT_GT(progress.size(), 93u);
   EXPECT_EQ(progress[0], "making 8 GB of synthetic weights");
+}
+
+TEST(KernelBench, MeasuresDenseAttentionAndPrefill) {
+  US_NEEDS_GPU();
+  KernelBenchOptions options;
+  options.kinds = {"dense", "attention", "prefill"};
+  options.rank = 7;
+  options.rows = 5;
+  options.positions = {8192};
+  options.prefill_tokens = {256};
+  const auto bench = measure_kernels(plan_of("configs/mimo-v2.5-pro", 8, 8), options);
+  ASSERT_TRUE(bench) << bench.error().message;
+  ASSERT_EQ(bench->kernels.size(), 6u * 2 + 2 * 3 + 2 * 2 + 2 * 4);
+  expect_plausible(*bench);
+  ASSERT_TRUE(bench->peak);
+  if (!bench->peak->refusal.empty()) return;  // without the library
+  EXPECT_EQ(bench->peak->flop, uint64_t{2} << 39);
+  EXPECT_EQ(bench->peak->us.size(), 31u);
 }
 
 }  // namespace

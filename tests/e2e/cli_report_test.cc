@@ -141,6 +141,10 @@ TEST(BenchKernels, ChecksFlagsFirst) {
   expect_error(run({"--live-experts", "65"}), 1,
                "--live-experts 65: 8 columns of " + kPro + "/config.json have at most 64");
   expect_error(run({"--width", "9"}), 2, "--width: 9 not in {8,16,32,64}; see --help");
+  expect_error(run({"--kernels", "dense,more"}), 2,
+               "--kernels: more not in {experts,dense,attention,prefill}; see --help");
+  expect_error(run({"--positions", "131072,511"}), 2,
+               "--positions: Value 511 not in range 512 to 524288; see --help");
   expect_error(run_cli({"bench", "kernels"}), 2, "--config is required; see --help");
   expect_error(run_cli({"bench", "kernels", "--config", "/nowhere"}), 1,
                "/nowhere: cannot open: No such file or directory");

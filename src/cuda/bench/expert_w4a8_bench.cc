@@ -3,9 +3,8 @@
 #include <array>
 #include <numeric>
 #include <random>
-#include <tuple>
-#include <variant>
 
+#include "cuda/bench/expert_shape.h"
 #include "cuda/bench/kernel_group.h"
 #include "cuda/bench/synthetic.h"
 #include "cuda/device.h"
@@ -21,16 +20,6 @@ namespace {
 
 using program::RouteTable;
 using tensor::WeightFormat;
-
-// A layer's experts, as one rank has them.
-struct ExpertShape {
-  WeightFormat format = WeightFormat::kMxfp4;
-  uint32_t hidden = 0, intermediate = 0;
-  uint32_t top_k = 0;      // experts that a column chooses
-  uint32_t num_ranks = 1;  // that share the intermediate size
-
-  auto operator<=>(const ExpertShape&) const = default;
-};
 
 ExpertLaunch launch_of(const ExpertShape& shape, uint32_t width) {
   ExpertLaunch launch;
@@ -93,6 +82,7 @@ class ExpertGroup final : public KernelGroup {
       kernels.push_back({.name = name,
                          .shape = fmt::format("{} live of {}", live, sizes),
                          .bytes = bytes * live,
+                         .flop = 0,
                          .work = {},
                          .drain = {}});
     };
@@ -178,11 +168,11 @@ class ExpertGroup final : public KernelGroup {
   }
 
   cudaError_t fill(cudaStream_t stream) {
-    cudaError_t error = fill_mxfp4({memory_[kGateUp].data(), memory_[kGateUp].size_bytes(),
+    cudaError_t error = fill_pages({memory_[kGateUp].data(), memory_[kGateUp].size_bytes(),
                                     GateUpPage::kBytes, GateUpPage::kCodeBytes},
                                    stream);
     if (error != cudaSuccess) return error;
-    error = fill_mxfp4({memory_[kDown].data(), memory_[kDown].size_bytes(), DownPage::kBytes,
+    error = fill_pages({memory_[kDown].data(), memory_[kDown].size_bytes(), DownPage::kBytes,
                         DownPage::kCodeBytes},
                        stream);
     if (error != cudaSuccess) return error;
@@ -241,17 +231,8 @@ class ExpertGroup final : public KernelGroup {
 }  // namespace
 
 KernelGroups find_expert_w4a8(const program::Program& program, const KernelBenchOptions& options) {
-  std::vector<ExpertShape> shapes;
-  for (const program::Stage& stage : program.stages) {
-    const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
-    if (op == nullptr) continue;
-    const program::WeightDecl& weight = program.weights[op->weight];
-    const ExpertShape shape{weight.format, weight.cols, op->intermediate_size,
-                            op->max_pairs / program.width, program.num_ranks};
-    if (std::ranges::find(shapes, shape) == shapes.end()) shapes.push_back(shape);
-  }
   KernelGroups groups;
-  for (const ExpertShape& shape : shapes) {
+  for (const ExpertShape& shape : find_expert_shapes(program)) {
     groups.push_back(std::make_unique<ExpertGroup>(shape, program.width, options));
   }
   return groups;

@@ -23,6 +23,7 @@ using NodeLaunch = std::function<cudaError_t(uint32_t node, cudaStream_t stream)
 struct BenchKernel {
   std::string name, shape;
   uint64_t bytes = 0;  // of weights or caches that one launch reads
+  uint64_t flop = 0;   // that one launch has to do; 0: few beside the bytes
   NodeLaunch work;     // set by prepare(), as drain
   NodeLaunch drain;    // reads the same bytes in the same launch form and drops them
 };
@@ -53,5 +54,9 @@ uint32_t sets_to_rotate(uint64_t set_bytes);
 
 // The finders.
 KernelGroups find_expert_w4a8(const program::Program& program, const KernelBenchOptions& options);
+KernelGroups find_dense(const program::Program& program, const KernelBenchOptions& options);
+KernelGroups find_attention(const program::Program& program, const KernelBenchOptions& options);
+KernelGroups find_expert_prefill(const program::Program& program,
+                                 const KernelBenchOptions& options);
 
 }  // namespace ultraspeed::cuda

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "cuda/bench/kernel_group.h"
@@ -10,15 +11,21 @@ constexpr uint64_t kL2Bytes = uint64_t{50} << 20;
 constexpr uint64_t kCachesBetween = 6;
 
 using Finder = KernelGroups (*)(const program::Program&, const KernelBenchOptions&);
-constexpr Finder kFinders[] = {find_expert_w4a8};
+// Of kKernelKinds.
+constexpr Finder kFinders[] = {find_expert_w4a8, find_dense, find_attention, find_expert_prefill};
+static_assert(std::size(kFinders) == std::size(kKernelKinds));
 
 }  // namespace
 
 KernelGroups find_kernel_groups(const program::Program& program,
                                 const KernelBenchOptions& options) {
   KernelGroups all;
-  for (const Finder find : kFinders) {
-    for (auto& group : find(program, options)) all.push_back(std::move(group));
+  for (size_t kind = 0; kind < std::size(kFinders); ++kind) {
+    const bool is_wanted =
+        options.kinds.empty() ||
+        std::ranges::find(options.kinds, kKernelKinds[kind]) != options.kinds.end();
+    if (!is_wanted) continue;
+    for (auto& group : kFinders[kind](program, options)) all.push_back(std::move(group));
   }
   return all;
 }

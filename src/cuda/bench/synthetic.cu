@@ -16,37 +16,56 @@ __device__ uint32_t mixed(uint64_t index) {
   return x;
 }
 
-__global__ void __launch_bounds__(kThreads) fill_mxfp4_kernel(PageFill fill) {
+__device__ float bell(uint32_t bits) {
+  uint32_t sum = 0;
+  for (uint32_t byte = 0; byte < 4; ++byte) sum += bits >> (8 * byte) & 0xffu;
+  return static_cast<float>(sum) / 255.0F - 2.0F;
+}
+
+__device__ uint32_t word_of(WordKind kind, uint32_t bits) {
+  switch (kind) {
+    case WordKind::kE2m1:
+      return bits;
+    case WordKind::kE8m0:
+      return (bits & 0x07070707u) | 0x70707070u;
+    case WordKind::kE4m3: {
+      // Bytes of magnitude 0x7f, the NaNs, lose their lowest bit.
+      const uint32_t is_nan = ((bits & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u;
+      return bits ^ is_nan >> 7;
+    }
+    case WordKind::kF32Unit:
+      return (bits & 0x007fffffu) | (111u + (bits >> 23 & 3u)) << 23;
+    case WordKind::kBf16:
+      return (bits & 0x81ff81ffu) | 0x3a003a00u;
+    case WordKind::kF32:
+      return __float_as_uint(bell(bits));
+  }
+  return 0;
+}
+
+__global__ void __launch_bounds__(kThreads) fill_pages_kernel(PageFill fill) {
   auto* words = reinterpret_cast<uint32_t*>(fill.pages);
   const uint64_t stride = uint64_t{gridDim.x} * blockDim.x;
   for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < fill.size_bytes / 4;
        i += stride) {
-    const uint32_t bits = mixed(i);
     const bool is_code = i * 4 % fill.page_bytes < fill.code_bytes;
-    words[i] = is_code ? bits : (bits & 0x07070707u) | 0x70707070u;
-  }
-}
-
-__global__ void __launch_bounds__(kThreads) fill_values_kernel(float* values, uint64_t count) {
-  const uint64_t stride = uint64_t{gridDim.x} * blockDim.x;
-  for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
-    const uint32_t bits = mixed(i);
-    uint32_t sum = 0;
-    for (uint32_t byte = 0; byte < 4; ++byte) sum += bits >> (8 * byte) & 0xffu;
-    values[i] = static_cast<float>(sum) / 255.0F - 2.0F;
+    words[i] = word_of(is_code ? fill.codes : fill.scales, mixed(i));
   }
 }
 
 }  // namespace
 
-cudaError_t fill_mxfp4(const PageFill& fill, cudaStream_t stream) {
-  fill_mxfp4_kernel<<<kBlocks, kThreads, 0, stream>>>(fill);
+cudaError_t fill_pages(const PageFill& fill, cudaStream_t stream) {
+  if (fill.size_bytes == 0) return cudaSuccess;
+  fill_pages_kernel<<<kBlocks, kThreads, 0, stream>>>(fill);
   return cudaGetLastError();
 }
 
 cudaError_t fill_values(float* values, uint64_t count, cudaStream_t stream) {
-  fill_values_kernel<<<kBlocks, kThreads, 0, stream>>>(values, count);
-  return cudaGetLastError();
+  const uint64_t size_bytes = count * sizeof(float);
+  return fill_pages({reinterpret_cast<std::byte*>(values), size_bytes, size_bytes, size_bytes,
+                     WordKind::kF32, WordKind::kF32},
+                    stream);
 }
 
 }  // namespace ultraspeed::cuda
