@@ -1,6 +1,5 @@
 #include "cuda/expert_stages.h"
 
-#include <algorithm>
 #include <variant>
 
 #include "base/check.h"
@@ -8,15 +7,6 @@
 
 namespace ultraspeed::cuda {
 namespace {
-
-constexpr uint32_t kMaxGroup = 64;  // columns
-
-// The narrowest operand that has room for `columns`.
-uint32_t operand_columns(uint32_t columns) {
-  uint32_t width = 8;
-  while (width < std::min(columns, kMaxGroup)) width *= 2;
-  return width;
-}
 
 Result<DeviceMemory> zeros(uint64_t size_bytes) {
   US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(size_bytes));
@@ -41,27 +31,25 @@ Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program
              "'{}' has experts of another shape", stage.name);
   }
   if (first_op == nullptr) return stages;
-  for (uint32_t first = 0; first < of.width; first += kMaxGroup) {
-    US_TRY(stages.add_group(first, *first_op, step));
+  for (const ColumnGroup& columns : column_groups(of.width, step)) {
+    US_TRY(stages.add_group(columns, *first_op));
   }
   return stages;
 }
 
-Status ExpertStages::add_group(uint32_t first_column, const program::ExpertGateUpOperands& op,
-                               const StepView* step) {
+Status ExpertStages::add_group(const ColumnGroup& columns,
+                               const program::ExpertGateUpOperands& op) {
   const program::Program& program = machine_->programs()[program_];
   Group group;
   ExpertLaunch& launch = group.launch;
-  launch.columns = operand_columns(program.width - first_column);
-  launch.first_column = first_column;
-  launch.num_columns = &step->num_columns;
+  static_cast<ColumnGroup&>(launch) = columns;
   launch.hidden = program.hidden_size;
   launch.intermediate = op.intermediate_size;
   launch.chunk_columns = down_chunk_columns(program, op.intermediate_size);
   US_TRY(cuda_status(set_clusters(&launch), "asking how many expert kernels run at once"));
   US_ASSIGN(group.input, zeros(gate_up_input_bytes(launch.columns, launch.hidden)));
-  const uint32_t columns = padded_down_columns(launch.intermediate, launch.chunk_columns);
-  US_ASSIGN(group.activation, zeros(down_input_bytes(launch.columns, columns, op.max_slots)));
+  const uint32_t padded = padded_down_columns(launch.intermediate, launch.chunk_columns);
+  US_ASSIGN(group.activation, zeros(down_input_bytes(launch.columns, padded, op.max_slots)));
   groups_.push_back(std::move(group));
   return {};
 }

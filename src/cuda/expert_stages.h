@@ -34,8 +34,7 @@ class ExpertStages {
 
   ExpertStages(const Machine& machine, uint32_t program) : machine_(&machine), program_(program) {}
 
-  Status add_group(uint32_t first_column, const program::ExpertGateUpOperands& op,
-                   const StepView* step);
+  Status add_group(const ColumnGroup& columns, const program::ExpertGateUpOperands& op);
   float* buffer(program::BufferId id) const;
   ExpertLaunch with_route(const Group& group, program::BufferId route, uint32_t max_slots,
                           uint32_t max_pairs) const;

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -159,12 +160,21 @@ class DenseTest : public testing::Test {
  protected:
   void SetUp() override { US_NEEDS_GPU(); }
 
+  // A number of columns in device memory.
+  static const uint32_t* on_device(uint32_t num_columns) {
+    static Device<uint32_t> numbers([] {
+      std::vector<uint32_t> all(65);
+      std::iota(all.begin(), all.end(), 0);
+      return all;
+    }());
+    return numbers.data() + num_columns;
+  }
   static DenseLaunch launch_of(const DenseCase& c, std::byte* pages, uint8_t* operand,
                                uint32_t clusters = 0) {
     DenseLaunch launch;
     launch.format = c.format;
     launch.columns = c.width;
-    launch.num_columns = c.num_columns;
+    launch.num_columns = on_device(c.num_columns);
     launch.rows = c.rows;
     launch.k = c.k;
     launch.weights = pages;
@@ -183,7 +193,7 @@ class DenseTest : public testing::Test {
     DensePrepare data;
     data.format = c.format;
     data.columns = c.width;
-    data.num_columns = c.num_columns;
+    data.num_columns = on_device(c.num_columns);
     data.k = c.k;
     data.rows = rows.data();
     data.operand = reinterpret_cast<std::byte*>(operand.data());

@@ -23,7 +23,6 @@ namespace {
 using tensor::WeightFormat;
 
 constexpr float kDenseEpsilon = 1e-5F;
-constexpr uint32_t kMostColumns = 57'856;  // of an operand; half of that with a norm (ops/dense.h)
 
 // What becomes of the sums.
 enum class DenseOutput : uint8_t { kQkv, kPartials, kSwiglu, kStore };
@@ -93,7 +92,7 @@ std::string dense_refusal(const DenseShape& shape, uint32_t width) {
   }
   const Status status = check_dense(shape.matrix, shape.num_chunks);
   if (!status) return status.error().message;
-  const uint32_t most = shape.has_norm ? kMostColumns / 2 : kMostColumns;
+  const uint32_t most = shape.has_norm ? kMaxDenseInput / 2 : kMaxDenseInput;
   if (shape.matrix.columns <= most) return "";
   return fmt::format("the kernels take at most {} columns; these are {}", most,
                      shape.matrix.columns);
@@ -137,7 +136,7 @@ class DenseGroup final : public KernelGroup {
     US_TRY(cuda_status(fill(stream), "making synthetic weights"));
     launch_.format = shape_.matrix.format;
     launch_.columns = width_;
-    launch_.num_columns = options_.rows;
+    launch_.num_columns = num_columns();
     launch_.rows = shape_.matrix.rows;
     launch_.k = shape_.matrix.columns;
     launch_.num_chunks = shape_.num_chunks;
@@ -188,14 +187,19 @@ class DenseGroup final : public KernelGroup {
                      (shape_.output == DenseOutput::kPartials ? program::kReductionChunks : 1);
     bytes[kKeys] = uint64_t{width_} * heads.num_kv_heads * heads.head_dim * sizeof(float);
     bytes[kValues] = uint64_t{width_} * heads.num_kv_heads * heads.v_head_dim * sizeof(float);
-    bytes[kCacheRows] = uint64_t{width_} * sizeof(uint32_t);
+    bytes[kCacheRows] = uint64_t{width_ + 1} * sizeof(uint32_t);
     bytes[kRotations] = uint64_t{width_} * heads.rotary_dim / 2 * sizeof(float2);
     return bytes;
   }
 
-  // Cache rows 0, 1, .. and rotations, all alike.
+  // Device: how many columns carry tokens, one of the cache rows 0, 1, .., width.
+  const uint32_t* num_columns() const {
+    return memory_[kCacheRows].as<const uint32_t>() + options_.rows;
+  }
+
+  // Cache rows and rotations, all alike.
   Status upload() {
-    std::vector<uint32_t> rows(width_);
+    std::vector<uint32_t> rows(width_ + 1);
     std::iota(rows.begin(), rows.end(), 0);
     US_TRY(cuda_status(cudaMemcpy(memory_[kCacheRows].data(), rows.data(),
                                   rows.size() * sizeof(uint32_t), cudaMemcpyHostToDevice),
@@ -231,7 +235,7 @@ class DenseGroup final : public KernelGroup {
     DensePrepare prepare;
     prepare.format = shape_.matrix.format;
     prepare.columns = width_;
-    prepare.num_columns = options_.rows;
+    prepare.num_columns = num_columns();
     prepare.k = shape_.matrix.columns;
     prepare.rows = memory_[kRows].as<float>();
     if (shape_.has_norm) prepare.norm_weight = memory_[kNorm].as<float>();
@@ -254,7 +258,7 @@ class DenseGroup final : public KernelGroup {
       case DenseOutput::kSwiglu:
         return launch_dense(launch, DenseSwiglu{output}, stream);
       case DenseOutput::kStore:
-        return launch_dense(launch, DenseStore{output, launch.rows, 0}, stream);
+        return launch_dense(launch, DenseStore{output, launch.rows, 0, {}}, stream);
     }
     return cudaErrorInvalidValue;
   }
@@ -270,7 +274,9 @@ class DenseGroup final : public KernelGroup {
             .cache_rows = memory_[kCacheRows].as<uint32_t>(),
             .query = query,
             .keys = memory_[kKeys].as<float>(),
-            .values = memory_[kValues].as<float>()};
+            .values = memory_[kValues].as<float>(),
+            .key_stride = shape_.heads.num_kv_heads * shape_.heads.head_dim,
+            .value_stride = shape_.heads.num_kv_heads * shape_.heads.v_head_dim};
   }
 
   DenseShape shape_;

@@ -1,9 +1,10 @@
 // Where a sequence's text goes on in a step: program/operands.h, FollowOperands. All threads of a
-// warp call these together.
+// warp call these together, if nothing else is said.
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/ops/column_filter.h"
 #include "cuda/ops/dot.cuh"
 
 namespace ultraspeed::cuda {
@@ -40,12 +41,20 @@ inline __device__ AcceptedColumn accepted_column(const OpContext& context, const
 }
 
 // Whether column t is an accepted one that wants logits; each thread asks for itself.
-inline __device__ bool is_accepted(const OpContext& context, program::BufferId accepted,
-                                   uint32_t t) {
-  const StepColumn& of = context.column(t);
+inline __device__ bool is_accepted(const StepView& step, const uint32_t* accepted, uint32_t t) {
+  const StepColumn& of = step.columns[t];
   uint32_t first = of.first_column;
-  while (first < of.end_column && context.column(first).wants_logits == 0) ++first;
-  return first < of.end_column && first + context.words(accepted)[first] == t;
+  while (first < of.end_column && step.columns[first].wants_logits == 0) ++first;
+  return first < of.end_column && first + accepted[first] == t;
+}
+
+// Each thread asks for itself.
+inline __device__ bool is_wanted(const ColumnFilter& filter, uint32_t t) {
+  if (filter.step == nullptr) return true;
+  const StepColumn& column = filter.step->columns[t];
+  return (!filter.logits_only || column.wants_logits != 0) &&
+         (!filter.drafted_only || column.is_drafted != 0) &&
+         (filter.accepted == nullptr || is_accepted(*filter.step, filter.accepted, t));
 }
 
 }  // namespace ultraspeed::cuda

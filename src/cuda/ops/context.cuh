@@ -24,6 +24,22 @@ struct Matrix {
   const std::byte* data;
 };
 
+// How positions lie in a cache.
+struct CachePlaces {
+  uint32_t ring_positions;  // 0: paged
+  uint32_t page_positions;  // of a page
+};
+
+// Where position `position` of column t's sequence lies in a cache.
+inline __device__ uint64_t cache_index(const StepView& step, const CachePlaces& places, uint32_t t,
+                                       uint32_t position) {
+  const StepColumn& of = step.columns[t];
+  const uint64_t ring = places.ring_positions;
+  if (ring != 0) return of.sequence * ring + position % ring;
+  const uint64_t page = step.pages[of.first_page + position / places.page_positions];
+  return page * places.page_positions + position % places.page_positions;
+}
+
 class OpContext {
  public:
   // buffer_offsets: [BufferId], in floats. shared: kSharedBytes<Op> bytes of shared memory, aligned
@@ -70,14 +86,9 @@ class OpContext {
     return machine_.ranks[rank_].caches[id];
   }
 
-  // Where position `position` of column t's sequence lies in a cache.
   __device__ uint64_t cache_index(const Cache& cache, uint32_t t, uint32_t position) const {
-    const StepColumn& of = column(t);
-    const uint64_t ring = cache.ring_positions;
-    if (ring != 0) return of.sequence * ring + position % ring;
-    const uint32_t page_positions = machine_.kv_page_positions;
-    const uint64_t page = step_.pages[of.first_page + position / page_positions];
-    return page * page_positions + position % page_positions;
+    return cuda::cache_index(step_, {cache.ring_positions, machine_.kv_page_positions}, t,
+                             position);
   }
 
  private:

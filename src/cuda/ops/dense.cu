@@ -1,10 +1,9 @@
-// Launches of dense.h: products by format, operands, rotations.
+// Launches of dense.h: products by format, operands.
 #include <cuda_fp16.h>
 
 #include "cuda/ops/columns.cuh"
 #include "cuda/ops/dense_pages.h"
 #include "cuda/ops/launch.cuh"
-#include "cuda/ops/rope.cuh"
 #include "cuda/ptx/grid.cuh"
 #include "cuda/tile/dense_operand.h"
 #include "tensor/bf16.h"
@@ -30,6 +29,7 @@ cudaError_t launch_format(const DenseLaunch& launch, const Epilogue& epilogue,
 }
 
 constexpr uint32_t kPrepareThreads = 512;
+static_assert(kMaxDenseInput * sizeof(float) == kStreamSharedBytes);
 constexpr uint32_t kWarpElements = 128;  // a block of FP8's operand: four elements a lane
 
 // The sum of squares of a row in shared memory, in the order of docs/numerics.md section 2, by the
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
   __shared__ float shared_factor;
   float* weight = row + data.k;
   const uint32_t column = blockIdx.x, warp = threadIdx.x / kWarpThreads;
-  const bool takes_part = column < data.num_columns;
+  const bool takes_part = column < present_columns(data);
   const bool is_normed = takes_part && data.norm_weight != nullptr;
   const auto copy = [&](float* to, const float* from) {
     for (uint32_t i = threadIdx.x; i < data.k / 4; i += kPrepareThreads) {
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
   ptx::launch_dependents();
   if (is_normed) copy(weight, data.norm_weight);
   ptx::wait_for_grids();
-  if (takes_part) copy(row, data.rows + uint64_t{column} * data.k);
+  if (takes_part) copy(row, data.rows + uint64_t{data.first_column + column} * data.k);
   __syncthreads();
   if (is_normed && warp == 0) {
     const float squares = sum_of_squares(row, data.k);
@@ -117,19 +117,6 @@ __global__ void __launch_bounds__(kPrepareThreads)
         data.operand + uint64_t{k / Page::kColumns} * DenseOperand<Page>::piece_bytes(data.columns);
     write_operand<Page>(piece, data.columns, column, k % Page::kColumns, v, takes_part);
   }
-}
-
-constexpr uint32_t kRotationThreads = 128;
-
-__global__ void __launch_bounds__(kRotationThreads) dense_rotations_kernel(DenseRotations data) {
-  const uint32_t half = data.rotary_dim / 2;
-  ptx::launch_dependents();
-  ptx::wait_for_grids();
-  const uint32_t index = blockIdx.x * kRotationThreads + threadIdx.x;
-  if (index >= half * data.num_columns) return;
-  const RopeAngle angle =
-      rope_angle(data.positions[index / half], index % half, data.rotary_dim, data.theta);
-  data.rotations[index] = make_float2(angle.cosine, angle.sine);
 }
 
 }  // namespace
@@ -166,7 +153,8 @@ cudaError_t launch_dense(const DenseLaunch& launch, const DenseQkv<Element>& qkv
   const uint32_t rows =
       (qkv.num_q_heads + qkv.num_kv_heads) * qkv.head_dim + qkv.num_kv_heads * qkv.v_head_dim;
   if (rows != launch.rows || qkv.head_dim % 2 != 0 || qkv.v_head_dim % 2 != 0 ||
-      qkv.rotary_dim % 2 != 0 || qkv.rotary_dim > qkv.head_dim || launch.num_chunks != 1) {
+      qkv.rotary_dim % 2 != 0 || qkv.rotary_dim > qkv.head_dim || launch.num_chunks != 1 ||
+      qkv.key_stride % 2 != 0 || qkv.value_stride % 2 != 0) {
     return cudaErrorInvalidValue;
   }
   return launch_format(launch, qkv, stream);
@@ -180,7 +168,7 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
     const uint64_t shared_bytes =
         uint64_t{data.k} * sizeof(float) * (data.norm_weight == nullptr ? 1 : 2);
     if (data.k == 0 || data.k % (kDenseRanks * Page::kColumns) != 0 ||
-        shared_bytes > kStreamSharedBytes || data.num_columns > data.columns) {
+        shared_bytes > kStreamSharedBytes) {
       return cudaErrorInvalidValue;
     }
     return for_width(data.columns, [&](auto width) {
@@ -188,14 +176,6 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
       return launch_with(dense_prepare_kernel<Page>, size, {starts_early()}, stream, data);
     });
   });
-}
-
-cudaError_t launch_dense_rotations(const DenseRotations& data, cudaStream_t stream) {
-  const uint32_t count = data.rotary_dim / 2 * data.num_columns;
-  if (count == 0) return cudaSuccess;
-  const LaunchSize size = {dim3((count + kRotationThreads - 1) / kRotationThreads),
-                           kRotationThreads};
-  return launch_with(dense_rotations_kernel, size, {starts_early()}, stream, data);
 }
 
 }  // namespace ultraspeed::cuda

@@ -44,7 +44,12 @@ struct DenseShape {
         row_pages(launch.k / Page::kColumns),
         chunk_pages(row_pages / launch.num_chunks),
         pages(chunk_pages / kDenseRanks),
-        num_units(tiles * launch.num_chunks) {}
+        num_units(has_columns(launch) ? tiles * launch.num_chunks : 0) {}
+
+  // The first group of a step always has some: nothing waits for the number.
+  __device__ static bool has_columns(const DenseLaunch& launch) {
+    return launch.first_column == 0 || present_columns(launch) != 0;
+  }
 
   uint32_t tiles;
   uint32_t row_pages;    // of a tile
@@ -193,19 +198,22 @@ __device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Ep
                                              const DenseShape& shape, const StreamRole& role,
                                              Exchange& exchange, const std::byte* shared) {
   using Finish = DenseFinish<Epilogue>;
+  const uint32_t present = present_columns(launch);
   ptx::wait_for_grids();
   const uint32_t num_units = role.units(shape.num_units);
   uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters, ++index) {
     const uint32_t pair = unit % shape.tiles * kDenseTilePairs + role.lane;
     const auto is_written = [&](uint32_t column) {
-      return column < launch.num_columns && 2 * pair < launch.rows;
+      return column < present && 2 * pair < launch.rows;
     };
     decltype(Finish::load(epilogue, 0, 0)) loaded[Exchange::kGroups];
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
-      if (is_written(column)) loaded[i] = Finish::load(epilogue, pair, column);
+      if (is_written(column)) {
+        loaded[i] = Finish::load(epilogue, pair, launch.first_column + column);
+      }
     }
     typename Exchange::Sums sums[Exchange::kGroups];
     exchange.take(shared, index, num_units, role.finish_warp(), sums);
@@ -213,8 +221,8 @@ __device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Ep
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
       if (!is_written(column)) continue;
-      Finish::store(epilogue, launch, loaded[i], pair, unit / shape.tiles, column, sums[i].first,
-                    sums[i].second);
+      Finish::store(epilogue, launch, loaded[i], pair, unit / shape.tiles,
+                    launch.first_column + column, sums[i].first, sums[i].second);
     }
   }
 }

@@ -1,9 +1,11 @@
 // What the finishing warps of dense.cuh do with sums (dense.h). Each is two functions, for pair
-// `pair` of rows and column `column`: load() before the sums are there, store() of both rows' sums.
+// `pair` of rows and column `column` of the step: load() before the sums are there, store() of both
+// rows' sums.
 #pragma once
 
 #include <cstdint>
 
+#include "cuda/ops/accepted.cuh"
 #include "cuda/ops/dense.h"
 #include "cuda/ops/math.cuh"
 #include "program/operand_ids.h"
@@ -32,10 +34,17 @@ struct DenseFinish;
 
 template <>
 struct DenseFinish<DenseStore> {
-  __device__ static NothingLoaded load(const DenseStore&, uint32_t, uint32_t) { return {}; }
-  __device__ static void store(const DenseStore& data, const DenseLaunch&, const NothingLoaded&,
+  struct Loaded {
+    bool is_wanted;
+  };
+
+  __device__ static Loaded load(const DenseStore& data, uint32_t, uint32_t column) {
+    return {is_wanted(data.filter, column)};
+  }
+  __device__ static void store(const DenseStore& data, const DenseLaunch&, const Loaded& loaded,
                                uint32_t pair, uint32_t, uint32_t column, float first,
                                float second) {
+    if (!loaded.is_wanted) return;
     store_pair(data.output + uint64_t{column} * data.total_rows + data.first_row + 2 * pair, first,
                second);
   }
@@ -92,7 +101,8 @@ struct DenseFinish<DenseQkv<Element>> {
   }
 
   __device__ static Loaded load(const Data& data, uint32_t pair, uint32_t column) {
-    Loaded loaded = {place_of(data, pair), make_float2(1, 0), data.cache_rows[column]};
+    Loaded loaded = {place_of(data, pair), make_float2(1, 0),
+                     data.cache_rows == nullptr ? column : data.cache_rows[column]};
     const uint32_t half = data.rotary_dim / 2;
     if (!loaded.place.is_value && loaded.place.first < half) {
       loaded.rotation = data.rotations[uint64_t{column} * half + loaded.place.first];
@@ -113,9 +123,9 @@ struct DenseFinish<DenseQkv<Element>> {
   __device__ static void store(const Data& data, const DenseLaunch&, const Loaded& loaded, uint32_t,
                                uint32_t, uint32_t column, float first, float second) {
     const Place& place = loaded.place;
-    const uint64_t cache_row = uint64_t{loaded.cache_row} * data.num_kv_heads;
+    const uint64_t cache_row = loaded.cache_row;
     if (place.is_value) {
-      store_at(data.values + (cache_row + place.head) * data.v_head_dim, place,
+      store_at(data.values + cache_row * data.value_stride + place.head * data.v_head_dim, place,
                first * data.value_scale, second * data.value_scale);
       return;
     }
@@ -128,8 +138,9 @@ struct DenseFinish<DenseQkv<Element>> {
       store_at(data.query + (uint64_t{column} * data.num_q_heads + place.head) * data.head_dim,
                place, first, second);
     } else {
-      store_at(data.keys + (cache_row + place.head - data.num_q_heads) * data.head_dim, place,
-               first, second);
+      store_at(
+          data.keys + cache_row * data.key_stride + (place.head - data.num_q_heads) * data.head_dim,
+          place, first, second);
     }
   }
 };

@@ -181,6 +181,46 @@ TEST_F(Dense, BitsDoNotDependOnTheCompany) {
   }
 }
 
+// Columns 64 and up of a step, as a group of their own; a group that the step does not have.
+TEST_F(Dense, GroupsReadAndWriteTheirColumns) {
+  for (const WeightFormat format : {kFp8, kBf16}) {
+    const uint32_t rows = 128, k = 1024, num_columns = 77;
+    std::mt19937 random(12);
+    const DenseWeights weights = DenseWeights::random(format, rows, k, random);
+    const std::vector<float> inputs = random_rows(num_columns, k, random);
+    const std::vector<float> some(inputs.begin() + 64 * k, inputs.end());
+    const Output want = run({format, 16, num_columns - 64, rows, k}, weights, some);
+    Device<float> device_rows(inputs), output(uint64_t{num_columns} * rows);
+    Device<uint8_t> operand(operand_bytes(format, 16, k));
+    Device<std::byte> pages(pack(weights, neighbour_order(rows)));
+    Device<uint32_t> count(std::vector<uint32_t>{num_columns});
+    DensePrepare data;
+    data.format = format;
+    data.k = k;
+    data.rows = device_rows.data();
+    data.operand = reinterpret_cast<std::byte*>(operand.data());
+    DenseLaunch launch = launch_of({format, 16, 16, rows, k}, pages.data(), operand.data());
+    for (const uint32_t first : {80u, 64u}) {
+      ColumnGroup group;
+      group.columns = 16;
+      group.first_column = first;
+      group.num_columns = count.data();
+      static_cast<ColumnGroup&>(data) = group;
+      static_cast<ColumnGroup&>(launch) = group;
+      check(launch_dense_prepare(data, nullptr));
+      check(launch_dense(launch, DenseStore{output.data(), rows, 0}, nullptr));
+      const std::vector<float> out = output.read();
+      for (uint32_t i = 0; i < num_columns * rows; ++i) {
+        if (first == 80 || i < 64 * rows) {
+          ASSERT_TRUE(is_poison(out[i])) << i;
+        } else {
+          ASSERT_EQ(out[i], want.values[i - 64 * rows]);
+        }
+      }
+    }
+  }
+}
+
 TEST_F(Dense, InfinitiesSpoilTheirColumnAlone) {
   for (const WeightFormat format : {kFp8, kBf16}) {
     const DenseCase c{format, 8, 6, 64, 1024};
@@ -216,7 +256,7 @@ TEST_F(Dense, PrepareNormalises) {
     Device<uint8_t> operand(operand_bytes(format, 8, k));
     DensePrepare data;
     data.format = format;
-    data.num_columns = num_columns;
+    data.num_columns = on_device(num_columns);
     data.k = k;
     data.rows = device_rows.data();
     data.norm_weight = device_weight.data();
@@ -265,7 +305,6 @@ TEST_F(Dense, RefusesWhatItHasNoKernelsFor) {
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.num_chunks = 2; }));
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.format = WeightFormat::kF32; }));
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.clusters = 0; }));
-  EXPECT_TRUE(refused([](DenseLaunch& l) { l.num_columns = 9; }));
   EXPECT_EQ(launch_dense(launch, DensePartials{output.data(), 8}, nullptr), cudaErrorInvalidValue);
   for (const float value : output.read()) ASSERT_TRUE(is_poison(value));
 }

@@ -27,13 +27,6 @@ __device__ inline void await_grid_before() {
   ptx::launch_dependents();
 }
 
-// How many of the operands' columns the step has.
-__device__ inline uint32_t present_columns(const ExpertLaunch& launch) {
-  if (launch.num_columns == nullptr) return launch.columns;
-  const uint32_t all = *launch.num_columns;
-  return all > launch.first_column ? min(all - launch.first_column, launch.columns) : 0;
-}
-
 // Blocks of columns in shared memory: the first, and from one to the next.
 template <uint32_t kColumns>
 __device__ __forceinline__ uint64_t operand_descriptor(const std::byte* codes) {

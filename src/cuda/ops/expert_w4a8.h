@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/ops/column_group.h"
 #include "cuda/tile/mxfp4_page.h"
 #include "program/route_table.h"
 
@@ -28,16 +29,13 @@ namespace ultraspeed::cuda {
 // done. What they read that early, the route table, must have been written by a grid before that
 // one, which the one between has waited for before it let them begin: gate/up stands behind
 // launch_quantize(), down behind gate/up.
-struct ExpertLaunch {
+struct ExpertLaunch : ColumnGroup {
   enum class Work : uint8_t {
     kProducts,
     kDrain,  // reads the same bytes in the same way and computes nothing: what products cost
   };
 
-  program::RouteTable route;              // device
-  uint32_t columns = 8;                   // of the operands: 8, 16, 32 or 64
-  uint32_t first_column = 0;              // of the step: the operands' column 0
-  const uint32_t* num_columns = nullptr;  // device, of the step; nullptr: all of the operands exist
+  program::RouteTable route;  // device
   uint32_t hidden = 0;
   uint32_t intermediate = 0;                         // of this rank
   uint32_t chunk_columns = kDownChunkColumns;        // of intermediate, in a K-chunk

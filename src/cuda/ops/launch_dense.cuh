@@ -38,7 +38,7 @@ cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilog
     using Work = DenseLaunch::Work;
     const uint64_t unit = uint64_t{launch.num_chunks} * kDenseRanks * Page::kColumns;
     if (launch.rows == 0 || launch.rows % 2 != 0 || unit == 0 || launch.k == 0 ||
-        launch.k % unit != 0 || launch.clusters == 0 || launch.num_columns > width) {
+        launch.k % unit != 0 || launch.clusters == 0) {
       return cudaErrorInvalidValue;
     }
     const uint32_t units = (launch.rows + kDenseTileRows - 1) / kDenseTileRows * launch.num_chunks;

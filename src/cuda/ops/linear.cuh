@@ -42,10 +42,8 @@ class JoinedColumns {
 
 inline __device__ bool is_wanted(const OpContext& context, const program::LinearOperands& op,
                                  uint32_t t) {
-  const StepColumn& column = context.column(t);
-  return (op.logits_only == 0 || column.wants_logits != 0) &&
-         (op.drafted_only == 0 || column.is_drafted != 0) &&
-         (op.accepted == kNoId || is_accepted(context, op.accepted, t));
+  const uint32_t* accepted = op.accepted == kNoId ? nullptr : context.words(op.accepted);
+  return is_wanted({&context.step(), accepted, op.logits_only != 0, op.drafted_only != 0}, t);
 }
 
 // Products of the wanted columns with inputs x(t, k), to where the operands send them.
