@@ -124,6 +124,7 @@ class GraphExecutor final : public program::Executor {
     launch.buffer_offsets = memory.buffer_offsets.as<const uint64_t>();
     launch.step = step_->device_view();
     launch.stream = stream_.get();
+    US_TRY(cuda_status(recorded.launcher->begin_step(launch.stream), "recording a step's columns"));
     if (recorded.has_draft) US_TRY(mark(recorded.begin));
     for (uint32_t i = 0; i < program.stages.size(); ++i) {
       const program::Stage& stage = program.stages[i];

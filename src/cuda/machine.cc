@@ -48,7 +48,7 @@ Status check_limits(const Program& program) {
 }  // namespace
 
 uint64_t weight_bytes(const Program& program, program::Activations activations) {
-  return weight_bytes(program, weight_forms(program, activations));
+  return weight_bytes(program, weight_forms({&program, 1}, activations));
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
@@ -64,7 +64,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
     US_TRY(check_limits(program));
   }
   activations_ = activations;
-  forms_ = weight_forms(first, activations);
+  forms_ = weight_forms(programs_, activations);
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;
   view_.kv_page_positions = first.kv_page_positions;
@@ -112,7 +112,7 @@ Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_we
       } else {
         canonical.resize(decl.matrix_bytes());
         US_TRY(read_weight(rank, id, index, canonical));
-        US_TRY(to_pages(program, id, forms_[id], canonical, {staging.data(), size_bytes}));
+        US_TRY(to_pages(programs_, id, forms_[id], canonical, {staging.data(), size_bytes}));
       }
       US_TRY(cuda_status(cudaMemcpy(next, staging.data(), size_bytes, cudaMemcpyHostToDevice),
                          fmt::format("copying {} to the device", decl.name)));

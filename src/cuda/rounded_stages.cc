@@ -97,8 +97,12 @@ cudaError_t RoundedStages::launch_normed(const Op& op, const StageLaunch& launch
 cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
                                   const StageLaunch& launch) const {
   const cudaError_t error = launch_normed(op, launch);
-  const bool is_rounded = kv_cache_ != program::KvCacheType::kF32 && op.num_kv_heads > 0;
-  if (error != cudaSuccess || !is_rounded) return error;
+  return error == cudaSuccess ? round_cache(op, launch) : error;
+}
+
+cudaError_t RoundedStages::round_cache(const program::QkvProjOperands& op,
+                                       const StageLaunch& launch) const {
+  if (kv_cache_ == program::KvCacheType::kF32 || op.num_kv_heads == 0) return cudaSuccess;
   return launch_round_cache(op, kv_cache_, program_->width, launch);
 }
 

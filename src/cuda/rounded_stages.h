@@ -29,6 +29,9 @@ class RoundedStages {
   cudaError_t launch(const program::ExpertGateUpOperands& op, const StageLaunch& launch) const;
   cudaError_t launch(const program::ExpertDownOperands& op, const StageLaunch& launch) const;
 
+  // Keys and values that the stage of `op` has just written, if the mode rounds them.
+  cudaError_t round_cache(const program::QkvProjOperands& op, const StageLaunch& launch) const;
+
  private:
   struct Input {
     program::BufferId buffer;

@@ -1,18 +1,115 @@
 #include "cuda/weight_form.h"
 
+#include <optional>
 #include <variant>
 
 #include "base/check.h"
+#include "cuda/ops/dense.h"
 #include "cuda/ops/expert_w4a8.h"
+#include "cuda/tile/pack_dense.h"
 #include "cuda/tile/pack_mxfp4.h"
 
 namespace ultraspeed::cuda {
 
 using program::Program;
+using program::WeightId;
 
-std::vector<WeightForm> weight_forms(const Program& program, program::Activations activations) {
-  std::vector<WeightForm> forms(program.weights.size(), WeightForm::kCanonical);
-  if (activations != program::Activations::kW4a8 || program.num_ranks != 1) return forms;
+namespace {
+
+DenseMatrix dense_matrix(const Program& program, WeightId id) {
+  const program::WeightDecl& decl = program.weights[id];
+  return {decl.format, decl.rows, decl.cols};
+}
+
+QkvShape qkv_shape(const program::QkvProjOperands& op) {
+  return {op.num_q_heads, op.num_kv_heads, op.head_dim, op.v_head_dim, op.rotary_dim};
+}
+
+// The first stage that makes heads of this weight; nullptr if there is none.
+const program::QkvProjOperands* qkv_stage(std::span<const Program> programs, WeightId id) {
+  for (const Program& program : programs) {
+    for (const program::Stage& stage : program.stages) {
+      const auto* op = std::get_if<program::QkvProjOperands>(&stage.operands);
+      if (op != nullptr && op->weight == id) return op;
+    }
+  }
+  return nullptr;
+}
+
+// Finds the forms of dense weights.
+class DenseForms {
+ public:
+  explicit DenseForms(std::span<const Program> programs)
+      : programs_(programs), wanted_(programs[0].weights.size()) {
+    for (const Program& program : programs) {
+      for (const program::Stage& stage : program.stages) {
+        std::visit([&](const auto& op) { add(program, op); }, stage.operands);
+      }
+    }
+  }
+
+  // Those with pages, to `forms`.
+  void write(std::vector<WeightForm>& forms) const {
+    for (WeightId id = 0; id < wanted_.size(); ++id) {
+      if (wanted_[id] && is_dense(*wanted_[id])) forms[id] = *wanted_[id];
+    }
+  }
+
+ private:
+  void want(WeightId id, WeightForm form) {
+    if (id == program::kNoId) return;
+    if (wanted_[id] && *wanted_[id] != form) form = WeightForm::kCanonical;
+    wanted_[id] = form;
+  }
+
+  // What a product takes its weight in, if nothing else of the stage stands against pages.
+  WeightForm form_of(const Program& program, WeightId id, const program::NormRef& norm,
+                     uint32_t num_chunks, WeightForm pages) const {
+    const uint32_t limit = norm.weight == program::kNoId ? kMaxDenseInput : kMaxDenseInput / 2;
+    const DenseMatrix matrix = dense_matrix(program, id);
+    const bool has_kernels = program.weights[id].count == 1 && matrix.columns <= limit &&
+                             check_dense(matrix, num_chunks).has_value();
+    return has_kernels ? pages : WeightForm::kCanonical;
+  }
+
+  void add(const Program& program, const program::QkvProjOperands& op) {
+    const bool has_head_norms =
+        op.q_norm.weight != program::kNoId || op.k_norm.weight != program::kNoId;
+    const bool is_even = op.head_dim % 2 == 0 && op.v_head_dim % 2 == 0 && op.rotary_dim % 2 == 0;
+    const bool fits =
+        !has_head_norms && is_even && qkv_shape(op) == qkv_shape(*qkv_stage(programs_, op.weight));
+    want(op.weight, fits ? form_of(program, op.weight, op.norm, 1, WeightForm::kDenseQkvPages)
+                         : WeightForm::kCanonical);
+  }
+
+  void add(const Program& program, const program::OutProjOperands& op) {
+    want(op.weight, form_of(program, op.weight, {}, rank_chunks(program), WeightForm::kDensePages));
+  }
+
+  void add(const Program& program, const program::GateUpOperands& op) {
+    want(op.weight, form_of(program, op.weight, op.norm, 1, WeightForm::kDenseGateUpPages));
+  }
+
+  void add(const Program& program, const program::LinearOperands& op) {
+    const bool fits = op.more_inputs[0] == program::kNoId && op.total_rows % 2 == 0;
+    want(op.weight, fits ? form_of(program, op.weight, op.norm, 1, WeightForm::kDensePages)
+                         : WeightForm::kCanonical);
+  }
+
+  void add(const Program&, const program::EmbedOperands& op) {
+    want(op.table, WeightForm::kCanonical);
+    want(op.mask, WeightForm::kCanonical);
+  }
+
+  // Others have no dense weights.
+  template <class Op>
+  void add(const Program&, const Op&) {}
+
+  std::span<const Program> programs_;
+  std::vector<std::optional<WeightForm>> wanted_;  // [WeightId]; nullopt: no stage reads it
+};
+
+void find_expert_forms(const Program& program, std::vector<WeightForm>& forms) {
   // Down reads what gate/up of its layer hands on, so both have pages or none.
   const program::ExpertGateUpOperands* gate_up = nullptr;
   for (const program::Stage& stage : program.stages) {
@@ -23,29 +120,26 @@ std::vector<WeightForm> weight_forms(const Program& program, program::Activation
     launch.hidden = program.hidden_size;
     launch.intermediate = down->intermediate_size;
     launch.chunk_columns = down_chunk_columns(program, down->intermediate_size);
-    const auto is_mxfp4 = [&](program::WeightId id) {
+    const auto is_mxfp4 = [&](WeightId id) {
       return program.weights[id].format == tensor::WeightFormat::kMxfp4;
     };
     if (!is_mxfp4(gate_up->weight) || !is_mxfp4(down->weight) || expert_limit(launch)) continue;
     forms[gate_up->weight] = WeightForm::kGateUpPages;
     forms[down->weight] = WeightForm::kDownPages;
   }
-  return forms;
 }
 
-uint64_t form_bytes(const Program& program, program::WeightId id, WeightForm form) {
-  const program::WeightDecl& decl = program.weights[id];
-  const uint64_t bytes =
-      form == WeightForm::kDownPages
-          ? packed_bytes(decl.format, decl.rows,
-                         padded_down_columns(decl.cols, down_chunk_columns(program, decl.cols)))
-          : decl.matrix_bytes();
-  return (bytes + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
+RowOrder order_of(std::span<const Program> programs, WeightId id, WeightForm form) {
+  const uint32_t rows = programs[0].weights[id].rows;
+  if (form == WeightForm::kDensePages) return neighbour_order(rows);
+  if (form == WeightForm::kDenseGateUpPages) return gate_up_order(rows / 2);
+  const program::QkvProjOperands* op = qkv_stage(programs, id);
+  US_CHECK(op != nullptr, "no stage makes heads of weight {}", id);
+  return qkv_order(qkv_shape(*op));
 }
 
-Status to_pages(const Program& program, program::WeightId id, WeightForm form,
-                std::span<const std::byte> canonical, std::span<std::byte> pages) {
-  US_CHECK(form != WeightForm::kCanonical);
+Status to_expert_pages(const Program& program, WeightId id, WeightForm form,
+                       std::span<const std::byte> canonical, std::span<std::byte> pages) {
   const program::WeightDecl& decl = program.weights[id];
   const auto pack = [&]() -> Status {
     if (form == WeightForm::kGateUpPages) {
@@ -59,6 +153,40 @@ Status to_pages(const Program& program, program::WeightId id, WeightForm form,
   const Status packed = pack();
   if (packed) return {};
   return make_error(packed.error().code, "{}: {}", decl.name, packed.error().message);
+}
+
+}  // namespace
+
+std::vector<WeightForm> weight_forms(std::span<const Program> programs,
+                                     program::Activations activations) {
+  const Program& first = programs[0];
+  std::vector<WeightForm> forms(first.weights.size(), WeightForm::kCanonical);
+  if (activations != program::Activations::kW4a8 || first.num_ranks != 1) return forms;
+  find_expert_forms(first, forms);
+  DenseForms(programs).write(forms);
+  return forms;
+}
+
+uint64_t form_bytes(const Program& program, WeightId id, WeightForm form) {
+  const program::WeightDecl& decl = program.weights[id];
+  uint64_t bytes = decl.matrix_bytes();
+  if (form == WeightForm::kDownPages) {
+    const uint32_t chunk = down_chunk_columns(program, decl.cols);
+    bytes = packed_bytes(decl.format, decl.rows, padded_down_columns(decl.cols, chunk));
+  } else if (is_dense(form)) {
+    bytes = dense_page_bytes(dense_matrix(program, id));
+  }
+  return (bytes + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
+}
+
+Status to_pages(std::span<const Program> programs, WeightId id, WeightForm form,
+                std::span<const std::byte> canonical, std::span<std::byte> pages) {
+  US_CHECK(form != WeightForm::kCanonical);
+  if (!is_dense(form)) return to_expert_pages(programs[0], id, form, canonical, pages);
+  const DenseMatrix matrix = dense_matrix(programs[0], id);
+  pack_dense(matrix, order_of(programs, id, form), canonical,
+             pages.first(dense_page_bytes(matrix)));
+  return {};
 }
 
 }  // namespace ultraspeed::cuda

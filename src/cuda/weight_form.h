@@ -13,28 +13,43 @@
 namespace ultraspeed::cuda {
 
 enum class WeightForm : uint8_t {
-  kCanonical,    // docs/weights_format.md
-  kGateUpPages,  // tile/mxfp4_page.h
+  kCanonical,  // docs/weights_format.md
+  // tile/mxfp4_page.h
+  kGateUpPages,
   kDownPages,
+  // tile/dense_page.h, by the order of the rows (tile/pack_dense.h)
+  kDensePages,        // neighbour_order()
+  kDenseGateUpPages,  // gate_up_order()
+  kDenseQkvPages,     // qkv_order()
 };
 
+constexpr bool is_dense(WeightForm form) {
+  return form >= WeightForm::kDensePages;
+}
+
 // [WeightId]. Pages where a mode has kernels that take codes of this shape; what has none is
-// rounded and multiplied in binary32 (rounded_stages.h).
-std::vector<WeightForm> weight_forms(const program::Program& program,
+// rounded and multiplied in binary32 (rounded_stages.h). A dense weight has pages if all stages of
+// all programs that read it want the same. REQUIRES: programs are alike in weights.
+std::vector<WeightForm> weight_forms(std::span<const program::Program> programs,
                                      program::Activations activations);
+
+// K-chunks of this rank's columns where they are summed apart.
+inline uint32_t rank_chunks(const program::Program& program) {
+  return program::kReductionChunks / program.num_ranks;
+}
 
 // Columns of a K-chunk of this rank's down.
 inline uint32_t down_chunk_columns(const program::Program& program, uint32_t intermediate) {
-  return intermediate / (program::kReductionChunks / program.num_ranks);
+  return intermediate / rank_chunks(program);
 }
 
 // A matrix in its form, and from it to the next.
 uint64_t form_bytes(const program::Program& program, program::WeightId id, WeightForm form);
 inline constexpr uint64_t kMatrixAlignment = 256;
 
-// Fills `pages`, of form_bytes(). Errors: kUnsupported for values that pages cannot hold.
-// REQUIRES: form is not kCanonical.
-Status to_pages(const program::Program& program, program::WeightId id, WeightForm form,
+// Fills `pages`, of form_bytes(). Errors: kUnsupported for values that pages cannot hold, which
+// dense ones do not have. REQUIRES: the form is that of weight_forms() and not kCanonical.
+Status to_pages(std::span<const program::Program> programs, program::WeightId id, WeightForm form,
                 std::span<const std::byte> canonical, std::span<std::byte> pages);
 
 }  // namespace ultraspeed::cuda

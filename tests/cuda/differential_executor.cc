@@ -63,6 +63,7 @@ class DifferentialExecutor final : public program::Executor {
     cpu_.poison_arenas();
     scratch_.begin_step();
     US_TRY(step_->upload(input, program_->num_mtp_heads(), stream_.get()));
+    check(launchers_[index].begin_step(stream_.get()));
     std::vector<size_t> next(program_->lists.size(), 0);
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
       const std::set<Region> written = poison_outputs(stage);
@@ -164,6 +165,7 @@ class DifferentialExecutor final : public program::Executor {
   void compare_arenas(uint32_t stage, const std::set<Region>& written) {
     Difference& difference = difference_of(stage);
     ++difference.num_stages;
+    if (has_pages(stage)) ++difference.num_paged;
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const std::span<float> expected = cpu_.rank(rank).arena;
       std::vector<float> seen(expected.size());
@@ -248,6 +250,18 @@ class DifferentialExecutor final : public program::Executor {
                       t, a.token_id, a.logprob, a.accepted, a.drafted_id, b.token_id, b.logprob,
                       b.accepted, b.drafted_id));
     }
+  }
+
+  bool has_pages(uint32_t stage) const {
+    return std::visit(
+        [&](const auto& op) {
+          if constexpr (requires { op.weight; }) {
+            return gpu_.form(op.weight) != cuda::WeightForm::kCanonical;
+          } else {
+            return false;
+          }
+        },
+        program_->stages[stage].operands);
   }
 
   Difference& difference_of(uint32_t stage) {

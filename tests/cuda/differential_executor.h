@@ -18,6 +18,7 @@ namespace ultraspeed::test {
 // What the stages of one opcode came to, added up over steps.
 struct Difference {
   uint64_t num_stages = 0;
+  uint64_t num_paged = 0;       // stages whose weight has pages
   uint64_t num_words = 0;       // of outputs
   uint64_t num_equal = 0;       // bit by bit
   double largest_relative = 0;  // |difference| / the largest |value| of the buffer, or cache

@@ -5,9 +5,11 @@
 
 #include "cuda/executor.h"
 #include "cuda/gpu.h"
+#include "cuda/paged_checkpoint.h"
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
 #include "support/mtp_generator.h"
+#include "support/temporary_directory.h"
 
 namespace ultraspeed::engine {
 namespace {
@@ -46,6 +48,31 @@ TEST_P(GpuTextsIn, AreTheSameWithEveryDrafterWidthAndCompany) {
     check(on_gpu(dflash.setup(8, width, kWorkers), GetParam()), requests, expected, width == 8);
     check(on_gpu(mtp_setup(mtp.path(), width, kWorkers), GetParam()), requests, expected,
           width == 8);
+  }
+}
+
+// Of a model whose dense matrices have pages: FP8, o_proj and head BF16. 72 columns are two groups.
+TEST_F(GpuTexts, OfDensePagesAreTheSameToo) {
+  test::GeneratorOptions generator = test::paged_checkpoint(tensor::WeightFormat::kFp8Block128);
+  generator.output_projection_format = generator.embedding_format = tensor::WeightFormat::kBf16;
+  generator.vocab_size = 12'288;  // of the golden prompts
+  generator.num_mtp_layers = 1;
+  const test::TemporaryDirectory directory;
+  ASSERT_TRUE(write_checkpoint(directory.path(), generator));
+  const auto setup_of = [&](const DrafterOptions& drafter, uint32_t width) {
+    engine::Setup setup{drafter, width};
+    if (drafter.kind == DrafterKind::kMtp) setup.block_size = 2;
+    setup.directory = directory.path();
+    return on_gpu(setup, program::Activations::kW4a8);
+  };
+  auto requests = make_requests({0, 4}, 24);
+  const auto expected = reference_texts(&requests, setup_of({}, 8));
+  for (const uint32_t width : {8u, 16u, 72u}) {
+    for (const DrafterOptions& drafter :
+         {DrafterOptions{DrafterKind::kNone, 1}, DrafterOptions{DrafterKind::kSuffix, 1},
+          DrafterOptions{DrafterKind::kReplay, 3}, DrafterOptions{DrafterKind::kMtp, 1}}) {
+      check(setup_of(drafter, width), requests, expected, width == 8);
+    }
   }
 }
 

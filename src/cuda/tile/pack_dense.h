@@ -31,6 +31,7 @@ struct QkvShape {
   uint32_t rows() const {
     return (num_q_heads + num_kv_heads) * head_dim + num_kv_heads * v_head_dim;
   }
+  bool operator==(const QkvShape&) const = default;
 };
 RowOrder qkv_order(const QkvShape& shape);
 

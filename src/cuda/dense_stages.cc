@@ -1,0 +1,200 @@
+#include "cuda/dense_stages.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "base/check.h"
+#include "cuda/tile/dense_operand.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+using tensor::WeightFormat;
+
+uint64_t dense_input_bytes(WeightFormat format, uint32_t columns, uint32_t k) {
+  return format == WeightFormat::kBf16 ? dense_operand_bytes<Bf16Page>(columns, k)
+                                       : dense_operand_bytes<Fp8Page>(columns, k);
+}
+
+Result<DenseLaunch> group_launch(WeightFormat format, const ColumnGroup& columns) {
+  DenseLaunch launch;
+  static_cast<ColumnGroup&>(launch) = columns;
+  launch.format = format;
+  US_TRY(cuda_status(set_clusters(&launch), "asking how many dense kernels run at once"));
+  return launch;
+}
+
+}  // namespace
+
+Result<DenseStages> DenseStages::make(const Machine& machine, uint32_t program,
+                                      const StepView* step) {
+  DenseStages stages(machine, program, step);
+  const program::Program& of = stages.program();
+  const uint32_t columns = column_groups(of.width, step).front().columns;
+  uint64_t largest_bytes = 0;
+  for (const program::Stage& stage : of.stages) {
+    const Status added = std::visit(
+        [&](const auto& op) -> Status {
+          if constexpr (requires { op.weight; }) {
+            if (!is_dense(machine.form(op.weight))) return {};
+            const program::WeightDecl& decl = of.weights[op.weight];
+            largest_bytes =
+                std::max(largest_bytes, dense_input_bytes(decl.format, columns, decl.cols));
+          }
+          if constexpr (requires { op.rope_theta; }) return stages.add_kind(op);
+          return {};
+        },
+        stage.operands);
+    US_TRY(added);
+  }
+  if (largest_bytes == 0) return stages;
+  US_TRY(stages.add_groups(largest_bytes));
+  std::vector<DenseColumns> table;
+  for (const Kind& kind : stages.kinds_) table.push_back(kind.columns);
+  const uint64_t table_bytes = table.size() * sizeof(DenseColumns);
+  US_ASSIGN(stages.kind_table_, DeviceMemory::allocate(table_bytes));
+  US_TRY(cuda_status(
+      cudaMemcpy(stages.kind_table_.data(), table.data(), table_bytes, cudaMemcpyHostToDevice),
+      "uploading what columns need"));
+  return stages;
+}
+
+Status DenseStages::add_groups(uint64_t operand_bytes) {
+  US_ASSIGN(operand_, DeviceMemory::allocate(operand_bytes));
+  for (const ColumnGroup& columns : column_groups(program().width, step_)) {
+    Group group;
+    US_ASSIGN(group.fp8, group_launch(WeightFormat::kFp8Block128, columns));
+    US_ASSIGN(group.bf16, group_launch(WeightFormat::kBf16, columns));
+    groups_.push_back(group);
+  }
+  return {};
+}
+
+const DenseColumns* DenseStages::find_kind(const program::QkvProjOperands& op) const {
+  const bool has_cache = op.cache != program::kNoId;
+  const uint32_t ring = has_cache ? program().caches[op.cache].ring_positions : 0;
+  for (const Kind& kind : kinds_) {
+    const DenseColumns& columns = kind.columns;
+    if (columns.theta == op.rope_theta && columns.rotary_dim == op.rotary_dim &&
+        columns.ring_positions == ring && (columns.cache_rows != nullptr) == has_cache) {
+      return &columns;
+    }
+  }
+  return nullptr;
+}
+
+Status DenseStages::add_kind(const program::QkvProjOperands& op) {
+  if (find_kind(op) != nullptr) return {};
+  const bool has_cache = op.cache != program::kNoId;
+  const uint64_t rotation_bytes = uint64_t{program().width} * (op.rotary_dim / 2) * sizeof(float2);
+  const uint64_t row_bytes = has_cache ? uint64_t{program().width} * sizeof(uint32_t) : 0;
+  Kind kind;
+  US_ASSIGN(kind.memory, DeviceMemory::allocate(rotation_bytes + row_bytes));
+  kind.columns.theta = op.rope_theta;
+  kind.columns.rotary_dim = op.rotary_dim;
+  kind.columns.rotations = kind.memory.as<float2>();
+  if (has_cache) {
+    kind.columns.ring_positions = program().caches[op.cache].ring_positions;
+    kind.columns.cache_rows = reinterpret_cast<uint32_t*>(kind.memory.data() + rotation_bytes);
+  }
+  kinds_.push_back(std::move(kind));
+  return {};
+}
+
+cudaError_t DenseStages::begin_step(cudaStream_t stream) const {
+  if (kinds_.empty()) return cudaSuccess;
+  return launch_dense_columns(
+      {step_, program().width, program().kv_page_positions, kind_table_.as<const DenseColumns>(),
+       static_cast<uint32_t>(kinds_.size())},
+      stream);
+}
+
+template <class Epilogue>
+cudaError_t DenseStages::launch_product(uint32_t rank, const Product& product,
+                                        const Epilogue& epilogue, cudaStream_t stream) const {
+  const Weight& weight = machine_->weight(rank, product.weight);
+  for (const Group& group : groups_) {
+    DenseLaunch launch = weight.format == WeightFormat::kBf16 ? group.bf16 : group.fp8;
+    DensePrepare prepare;
+    static_cast<ColumnGroup&>(prepare) = launch;
+    prepare.format = weight.format;
+    prepare.k = weight.cols;
+    prepare.rows = machine_->buffer(rank, program_, product.input);
+    prepare.norm_weight = machine_->vector(rank, product.norm.weight);
+    prepare.epsilon = product.norm.epsilon;
+    prepare.operand = operand_.data();
+    cudaError_t error = launch_dense_prepare(prepare, stream);
+    if (error != cudaSuccess) return error;
+    launch.rows = weight.rows;
+    launch.k = weight.cols;
+    launch.num_chunks = product.num_chunks;
+    launch.weights = weight.data;
+    launch.operand = operand_.data();
+    error = launch_dense(launch, epilogue, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& op,
+                                cudaStream_t stream) const {
+  const DenseColumns* columns = find_kind(op);
+  US_CHECK(columns != nullptr, "no kind of {} rotated dimensions", op.rotary_dim);
+  const uint32_t key_row = op.num_kv_heads * op.head_dim;
+  const uint32_t value_row = op.num_kv_heads * op.v_head_dim;
+  DenseQkv<float> qkv;
+  qkv.num_q_heads = op.num_q_heads;
+  qkv.num_kv_heads = op.num_kv_heads;
+  qkv.head_dim = op.head_dim;
+  qkv.v_head_dim = op.v_head_dim;
+  qkv.rotary_dim = op.rotary_dim;
+  qkv.value_scale = op.value_scale;
+  qkv.rotations = columns->rotations;
+  qkv.cache_rows = columns->cache_rows;
+  if (op.num_q_heads > 0) qkv.query = machine_->buffer(rank, program_, op.query);
+  if (op.cache != program::kNoId) {
+    const Cache cache = machine_->cache(rank, op.cache);
+    qkv.keys = cache.keys;
+    qkv.values = cache.values;
+    qkv.key_stride = key_row;
+    qkv.value_stride = value_row;
+  } else if (op.num_kv_heads > 0) {  // a column's k heads, then its v heads
+    qkv.keys = machine_->buffer(rank, program_, op.cache_rows);
+    qkv.values = qkv.keys + key_row;
+    qkv.key_stride = qkv.value_stride = key_row + value_row;
+  }
+  return launch_product(rank, {op.weight, op.hidden, op.norm}, qkv, stream);
+}
+
+cudaError_t DenseStages::launch(uint32_t rank, const program::OutProjOperands& op,
+                                cudaStream_t stream) const {
+  const uint32_t num_chunks = rank_chunks(program());
+  const DensePartials partials = {machine_->buffer(rank, program_, op.partials), rank * num_chunks};
+  return launch_product(rank, {op.weight, op.input, {}, num_chunks}, partials, stream);
+}
+
+cudaError_t DenseStages::launch(uint32_t rank, const program::GateUpOperands& op,
+                                cudaStream_t stream) const {
+  const DenseSwiglu swiglu = {machine_->buffer(rank, program_, op.output)};
+  return launch_product(rank, {op.weight, op.hidden, op.norm}, swiglu, stream);
+}
+
+cudaError_t DenseStages::launch(uint32_t rank, const program::LinearOperands& op,
+                                cudaStream_t stream) const {
+  DenseStore store;
+  store.output = machine_->buffer(rank, program_, op.output);
+  store.total_rows = op.total_rows;
+  store.first_row = op.rows == op.total_rows ? 0 : rank * op.rows;
+  if (op.logits_only != 0 || op.drafted_only != 0 || op.accepted != program::kNoId) {
+    store.filter.step = step_;
+    store.filter.logits_only = op.logits_only != 0;
+    store.filter.drafted_only = op.drafted_only != 0;
+    if (op.accepted != program::kNoId) {
+      store.filter.accepted =
+          reinterpret_cast<const uint32_t*>(machine_->buffer(rank, program_, op.accepted));
+    }
+  }
+  return launch_product(rank, {op.weight, op.input, op.norm}, store, stream);
+}
+
+}  // namespace ultraspeed::cuda

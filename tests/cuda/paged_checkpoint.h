@@ -1,0 +1,24 @@
+// A generated checkpoint of which every matrix but the routers has pages on the GPU in w4a8.
+#pragma once
+
+#include "support/checkpoint_generator.h"
+
+namespace ultraspeed::test {
+
+// The smallest shapes whose K-chunks the dense kernels take: hidden size, and an eighth of the
+// attention's output and of the intermediate size, are 1024. A dense layer and two of experts.
+inline GeneratorOptions paged_checkpoint(tensor::WeightFormat format) {
+  GeneratorOptions options;
+  options.linear_format = options.output_projection_format = options.embedding_format = format;
+  options.hidden_size = 1024;
+  options.intermediate_size = 8192;
+  options.moe_intermediate_size = 128;
+  options.vocab_size = 512;
+  options.num_q_heads = 64;
+  options.v_head_dim = 128;
+  options.sliding_layers = {0, 1, 1};
+  options.moe_layers = {0, 1, 1};
+  return options;
+}
+
+}  // namespace ultraspeed::test
