@@ -201,7 +201,8 @@ class AttentionGroup final : public KernelGroup {
     error = fill_values(memory_[kQueries].as<float>(),
                         uint64_t{rows_} * shape_.num_q_heads * kFlashHeadDim, stream);
     if (error != cudaSuccess) return error;
-    return launch_store_queries({.queries = memory_[kQueries].as<float>(),
+    return launch_store_queries({.step = memory_[kViews].as<const StepView>(),
+                                 .queries = memory_[kQueries].as<float>(),
                                  .num_columns = rows_,
                                  .num_q_heads = shape_.num_q_heads,
                                  .num_kv_heads = shape_.num_kv_heads,

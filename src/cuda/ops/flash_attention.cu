@@ -27,19 +27,22 @@ template <class Tile>
 __global__ void __launch_bounds__(kStoreWarps * 32) store_kv_kernel(KvRows rows) {
   const uint32_t index = blockIdx.x * kStoreWarps + threadIdx.x / 32;
   const uint32_t t = index / rows.cache.num_kv_heads, head = index % rows.cache.num_kv_heads;
-  if (t >= rows.num_columns) return;
+  if (t >= rows.num_columns || t >= rows.step->num_columns) return;
   const StepColumn& column = rows.step->columns[t];
   const uint64_t tile = rows.cache.tile(column.sequence, rows.step->pages + column.first_page, head,
                                         column.position / kKvTilePositions);
+  const uint32_t kv_heads = rows.cache.num_kv_heads;
+  const float* keys = rows.rows + uint64_t{t} * kv_heads * (Tile::kHeadDim + Tile::kValueDim);
+  const float* values = keys + kv_heads * Tile::kHeadDim;
   store_kv_row<Tile>(rows.cache.tiles + tile * Tile::kBytes, column.position % kKvTilePositions,
-                     rows.cache.scale(head), rows.keys + uint64_t{index} * Tile::kHeadDim,
-                     rows.values + uint64_t{index} * Tile::kValueDim);
+                     rows.cache.scale(head), keys + head * Tile::kHeadDim,
+                     values + head * Tile::kValueDim);
 }
 
 template <class Tile>
 __global__ void __launch_bounds__(kStoreWarps * 32) store_queries_kernel(QueryRows rows) {
   const uint32_t index = blockIdx.x * kStoreWarps + threadIdx.x / 32;
-  if (index >= rows.num_columns * rows.num_q_heads) return;
+  if (index >= min(rows.num_columns, rows.step->num_columns) * rows.num_q_heads) return;
   const uint32_t group = rows.num_q_heads / rows.num_kv_heads;
   std::byte* of_column =
       rows.operands + uint64_t{index / group} * kFlashTerms * (group / 8 * Tile::kKeyStride);
@@ -71,7 +74,8 @@ cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t st
   const uint32_t size =
       launch.cache.ring_positions != 0 ? launch.cache.ring_positions : launch.cache.page_positions;
   if (group < 8 || kWarpgroupRows % group != 0 || size == 0 || size % kKvTilePositions != 0 ||
-      launch.chunk_positions == 0 || launch.chunk_positions % kKvTilePositions != 0) {
+      launch.chunk_positions == 0 || launch.chunk_positions % kKvTilePositions != 0 ||
+      (launch.first_column != 0 && (!launch.is_causal || launch.is_window_before_step))) {
     return cudaErrorInvalidValue;
   }
   return launch.format == KvFormat::kE4m3 ? launch_format<KvFormat::kE4m3>(launch, stream)

@@ -21,7 +21,8 @@ namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kFlashRows = 128;
 inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;
-inline constexpr uint32_t kMaxFlashColumns = 64;  // of a step
+inline constexpr uint32_t kMaxFlashColumns = 64;   // of a launch
+inline constexpr uint32_t kMaxFlashChunks = 3000;  // of a sequence
 
 // Work space of full attention: one partial result a unit.
 struct FlashPartials {
@@ -37,6 +38,7 @@ struct FlashAttention {
   };
 
   const StepView* step = nullptr;  // device; the columns of a sequence are neighbouring positions
+  uint32_t first_column = 0;       // this one and those after it, at most kMaxFlashColumns
   KvTiles cache;                   // holds the step's own keys and values, too
   KvFormat format = KvFormat::kE4m3;
   const std::byte* query = nullptr;     // operands (tile/query_store.cuh), aligned to 16:
@@ -57,8 +59,9 @@ struct FlashAttention {
 };
 
 // output[t, h] = softmax of the visible logits, with the sink where there is one, times values;
-// zeros for a row that sees nothing and has no sink. REQUIRES: at most kMaxFlashColumns columns,
-// and 3000 chunks a sequence; with a window, rings as KvTiles says.
+// zeros for a row that sees nothing and has no sink. A step of more than kMaxFlashColumns columns
+// takes several launches, with the same bits; then is_causal, and not is_window_before_step.
+// REQUIRES: at most kMaxFlashChunks chunks a sequence; with a window, rings as KvTiles says.
 cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t stream);
 
 // Units of a step of full attention, which FlashPartials has to have room for: a sequence of
@@ -70,20 +73,21 @@ constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t group,
          ((end + chunk_positions - 1) / chunk_positions);
 }
 
-// Writes rows of a step's columns to their cache: keys [T, num_kv_heads * head_dim] and values
-// [T, num_kv_heads * v_head_dim], of any number of columns.
+// Writes rows of a step's columns, at most num_columns, to their cache.
 struct KvRows {
   const StepView* step = nullptr;  // device
   uint32_t num_columns = 0;
   KvTiles cache;
   KvFormat format = KvFormat::kE4m3;
-  const float* keys = nullptr;
-  const float* values = nullptr;
+  const float* rows = nullptr;  // [T, num_kv_heads * (head_dim + v_head_dim)]: the k heads, then
+                                // the v heads, as QkvProj writes cache_rows (program/operands.h)
 };
 cudaError_t launch_store_kv(const KvRows& rows, cudaStream_t stream);
 
-// Writes query operands and their scales of all columns. queries [T, num_q_heads * head_dim].
+// Writes query operands and their scales of a step's columns, at most num_columns. queries [T,
+// num_q_heads * head_dim].
 struct QueryRows {
+  const StepView* step = nullptr;  // device
   const float* queries = nullptr;
   uint32_t num_columns = 0, num_q_heads = 0, num_kv_heads = 0;
   float scale = 1;  // of logits

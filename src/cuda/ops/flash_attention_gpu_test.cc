@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "cuda/flash_bound.h"
 #include "cuda/gpu.h"
 #include "cuda/ops/flash_attention_harness.h"
 
@@ -66,6 +67,7 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
       query_operand_bytes(caches.format(), step.num_columns(), attention.num_q_heads));
   Device<float> query_scales(uint64_t{step.num_columns()} * attention.num_q_heads);
   QueryRows rows;
+  rows.step = step.data();
   rows.queries = query.data();
   rows.num_columns = step.num_columns();
   rows.num_q_heads = attention.num_q_heads;
@@ -86,7 +88,10 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   launch.chunk_positions = attention.chunk_positions;
   launch.partials = {sums.data(), states.data(), arrivals.data()};
   launch.num_ctas = attention.num_ctas;
-  check(launch_flash_attention(launch, nullptr));
+  for (uint32_t first = 0; first < step.num_columns(); first += kMaxFlashColumns) {
+    launch.first_column = first;
+    check(launch_flash_attention(launch, nullptr));
+  }
   const std::vector<float> result = output.read();
   sums.read();
   states.read();
@@ -94,92 +99,6 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   query_scales.read();
   EXPECT_EQ(arrivals.read(), (std::vector<uint32_t>{0, 0}));
   return result;
-}
-
-// A k = 32 product of e4m3 codes cuts off its terms and its sum 13 bits below the leading one
-// (wgmma_gpu_test has the model), what it adds to included; bf16 products keep 22 bits or more.
-struct FlashRounding {
-  double split;    // of a query element or a weight, relative
-  double floor;    // and absolute, as a share of the row's largest
-  double product;  // of one product, as a share of its largest term and of what it adds to
-};
-FlashRounding rounding_of(KvFormat format) {
-  if (format == KvFormat::kE4m3) {
-    return {0x1p-8 + 0x1p-12, 0x1p-10 / 224, 66 * 0x1p-13};
-  }
-  return {0x1p-17, 0, 34 * 0x1p-22};
-}
-
-// |error| as a share of its bound, and relative to the row's largest output.
-struct FlashErrors {
-  double worst = 0, error2 = 0, count = 0, worst_relative = 0;
-  void add(double error, double bound, double largest) {
-    error = std::isfinite(error) ? std::fabs(error) : std::numeric_limits<double>::infinity();
-    worst = std::max(worst, error / bound);
-    worst_relative = std::max(worst_relative, error / largest);
-    error2 += error * error / (largest * largest);
-    count += 1;
-  }
-  double rms() const { return std::sqrt(error2 / count); }
-};
-
-// The row of one query, in binary64, and what of it may differ.
-void compare_row(const std::vector<Cached>& seen, const float* query, double scale,
-                 const double* sink, KvFormat format, const float* got, FlashErrors& errors) {
-  const FlashRounding rounding = rounding_of(format);
-  double largest_query = 0;
-  for (uint32_t d = 0; d < kHeadDim; ++d) {
-    largest_query = std::max(largest_query, std::fabs(double{query[d]}));
-  }
-  std::vector<double> logits, deltas;
-  double most_seen = -INFINITY;
-  for (const Cached& row : seen) {
-    double logit = 0, magnitude = 0, largest = 0, keys = 0;
-    for (uint32_t d = 0; d < kHeadDim; ++d) {
-      const double term = query[d] * row.key[d] * scale;
-      logit += term;
-      magnitude += std::fabs(term);
-      largest = std::max(largest, std::fabs(term));
-      keys += std::fabs(row.key[d]) * scale;
-    }
-    const double products = 2 * kHeadDim / (format == KvFormat::kE4m3 ? 32 : 16);
-    logits.push_back(logit);
-    deltas.push_back(magnitude * (rounding.split + 0x1p-21) +
-                     keys * largest_query * rounding.floor +
-                     products * rounding.product * std::max(largest, std::fabs(logit)) +
-                     std::fabs(logit) * 0x1p-21 + 0x1p-20);
-    most_seen = std::max(most_seen, logit);
-  }
-  const double most = sink == nullptr ? most_seen : std::max(most_seen, *sink);
-  double sum = sink == nullptr ? 0 : std::exp(*sink - most), sum_error = 0;
-  std::vector<double> value(kValueDim), value_error(kValueDim), term_most(kValueDim);
-  const double floor = rounding.floor * std::exp(most_seen - most);
-  for (uint32_t i = 0; i < seen.size(); ++i) {
-    const double weight = std::exp(logits[i] - most);
-    const double grown = std::expm1(deltas[i]);
-    sum += weight;
-    sum_error += weight * (grown + 0x1p-16);
-    for (uint32_t d = 0; d < kValueDim; ++d) {
-      const double term = weight * seen[i].value[d];
-      value[d] += term;
-      value_error[d] += std::fabs(term) * (grown + rounding.split + 0x1p-16) +
-                        floor * std::fabs(seen[i].value[d]);
-      term_most[d] = std::max(term_most[d], std::fabs(term));
-    }
-  }
-  const double tiles = static_cast<double>(seen.size()) / 64 + 2;
-  double largest_output = 0;
-  for (uint32_t d = 0; d < kValueDim; ++d) {
-    if (sum > 0) value[d] /= sum;
-    largest_output = std::max(largest_output, std::fabs(value[d]));
-  }
-  for (uint32_t d = 0; d < kValueDim; ++d) {
-    const double products = 2 * (format == KvFormat::kE4m3 ? 2 : 4) * tiles;
-    const double error = value_error[d] + products * rounding.product * term_most[d] +
-                         std::fabs(value[d]) * sum_error;
-    const double bound = sum > 0 ? 1.5 * error / sum + 1e-30 : 1e-30;
-    errors.add(got[d] - value[d], bound, std::max(largest_output, 1e-30));
-  }
 }
 
 void compare(Caches& caches, const Attention& attention, const std::vector<Piece>& pieces,
@@ -352,6 +271,29 @@ TEST_F(FlashAttentionTest, BitsDoNotDependOnTheCompany) {
       expect_same({{0, 10000, 30}}, 5);
       expect_same({{1, 580, 20}}, 35);
       expect_same({{1, 583, 3}}, 38);
+    }
+  }
+}
+
+// Steps of several launches, which cut sequences in two, and their ring's wrap.
+TEST_F(FlashAttentionTest, WideStepsHaveTheBitsOfNarrowOnes) {
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t window : {0u, 128u}) {
+      std::mt19937 random(13);
+      Caches caches({format, 2, window == 0 ? 0u : 512u}, {{900}, {40}, {3}}, random);
+      Attention attention;
+      attention.window = window;
+      attention.has_sinks = true;
+      const std::vector<Piece> pieces = {{1, 0, 40}, {0, 790, 110}, {2, 0, 3}};
+      const std::vector<float> queries = random_queries(153 * 16, random);
+      const std::vector<float> want = run(caches, attention, pieces, queries);
+      for (uint32_t t = 40; t < 150; t += 10) {
+        const std::vector<float> of_alone(queries.begin() + uint64_t{t} * 16 * kHeadDim,
+                                          queries.begin() + uint64_t{t + 10} * 16 * kHeadDim);
+        const auto got = run(caches, attention, {{0, 750 + t, 10}}, of_alone);
+        EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin() + uint64_t{t} * 16 * kValueDim))
+            << "columns from " << t;
+      }
     }
   }
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cuda/device_memory.h"
+#include "cuda/flash_bound.h"
 #include "cuda/ops/flash_attention.h"
 #include "tensor/bf16.h"
 #include "tensor/e4m3.h"
@@ -78,11 +79,6 @@ class DeviceStep {
   Device<StepColumn> columns_;
   Device<uint32_t> pages_;
   Device<StepView> view_;
-};
-
-// Keys and values of a position as the cache has them, decoded by the words of tile/kv_tile.h.
-struct Cached {
-  std::vector<double> key, value;
 };
 
 // Of KV heads 0 and 1.
@@ -160,9 +156,8 @@ class Caches {
       keys[(nan_position - piece.context) * shape_.num_kv_heads * kHeadDim + 17] = NAN;
     }
     DeviceStep step({piece}, pages);
-    Device<float> device_keys(keys), device_values(values);
-    check(launch_store_kv({step.data(), piece.columns, tiles(), shape_.format, device_keys.data(),
-                           device_values.data()},
+    Device<float> rows(joined(piece.columns, keys, values));
+    check(launch_store_kv({step.data(), piece.columns, tiles(), shape_.format, rows.data()},
                           nullptr));
     check(cudaDeviceSynchronize());
     last_keys = keys;
@@ -171,7 +166,7 @@ class Caches {
 
   std::vector<uint8_t> read() { return memory_->read(); }
 
-  // bytes: read().
+  // Decoded by the words of tile/kv_tile.h. bytes: read().
   Cached at(const std::vector<uint8_t>& bytes, uint32_t sequence, uint32_t position,
             uint32_t head) const {
     const uint32_t ring = shape_.ring_positions;
@@ -213,6 +208,19 @@ class Caches {
   std::vector<float> last_keys, last_values;
 
  private:
+  // [columns, keys and values].
+  static std::vector<float> joined(uint32_t columns, const std::vector<float>& keys,
+                                   const std::vector<float>& values) {
+    std::vector<float> rows;
+    for (uint32_t t = 0; t < columns; ++t) {
+      for (const std::vector<float>* from : {&keys, &values}) {
+        const auto size = static_cast<ptrdiff_t>(from->size() / columns);
+        rows.insert(rows.end(), from->begin() + t * size, from->begin() + (t + 1) * size);
+      }
+    }
+    return rows;
+  }
+
   CacheShape shape_;
   uint32_t tile_bytes_;
   Device<KvScales> scales_;

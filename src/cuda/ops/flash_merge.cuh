@@ -23,7 +23,6 @@ class FlashMerge {
       : launch_(launch),
         shape_(launch),
         plan_(plan),
-        num_columns_(launch.step->num_columns),
         thread_(threadIdx.x - (kFlashThreads - kFlashConsumers)),
         warp_(thread_ / 32),
         lane_(thread_ % 32),
@@ -34,14 +33,15 @@ class FlashMerge {
     for (uint32_t i = 0; i < plan_.num_sequences; ++i) {
       most_chunks = max(most_chunks, FlashShape::chunks(launch_, plan_.sequences[i].end));
     }
-    const uint32_t num_rows = num_columns_ * launch_.num_q_heads;
+    const uint32_t first = launch_.first_column * launch_.num_q_heads + blockIdx.x;
+    const uint32_t end = plan_.end_column * launch_.num_q_heads;
     if (most_chunks <= kMergeSegment) {
-      for (uint32_t row = blockIdx.x + warp_ * gridDim.x; row < num_rows;
+      for (uint32_t row = first + warp_ * gridDim.x; row < end;
            row += gridDim.x * kFlashConsumerWarps) {
         merge_in_warp(row);
       }
     } else {
-      for (uint32_t row = blockIdx.x; row < num_rows; row += gridDim.x) merge_in_cta(row);
+      for (uint32_t row = first; row < end; row += gridDim.x) merge_in_cta(row);
     }
   }
 
@@ -179,7 +179,6 @@ class FlashMerge {
   const FlashAttention& launch_;
   const FlashShape shape_;
   const FlashPlan& plan_;
-  const uint32_t num_columns_;
   const uint32_t thread_, warp_, lane_;
   std::byte* shared_;
 };

@@ -68,25 +68,28 @@ struct FlashUnit {
 struct FlashPlan {
   FlashSequence sequences[kMaxFlashColumns];
   uint32_t num_sequences, num_units;
+  uint32_t end_column;  // of the launch
 
   // For one whole warp; a CTA barrier follows.
   __device__ void make(const FlashAttention& launch) {
     const FlashShape shape(launch);
     const StepView& step = *launch.step;
     const uint32_t lane = threadIdx.x % 32;
+    const uint32_t end = min(step.num_columns, launch.first_column + kMaxFlashColumns);
     uint32_t sequences_before = 0, units_before = 0;
-    for (uint32_t base = 0; base < step.num_columns; base += 32) {
+    for (uint32_t base = launch.first_column; base < end; base += 32) {
       const uint32_t t = base + lane;
       FlashSequence sequence = {};
       uint32_t units = 0;
       bool is_first = false;
-      if (t < step.num_columns) {
+      if (t < end) {
         const StepColumn& column = step.columns[t];
-        is_first = column.first_column == t;
+        is_first = column.first_column == t || t == launch.first_column;
+        const uint32_t num_columns = min(column.end_column, end) - t;
         sequence = {t,
-                    column.end_column - t,
+                    num_columns,
                     column.position,
-                    column.position + column.end_column - t,
+                    column.position + num_columns,
                     column.sequence,
                     step.pages + column.first_page,
                     0};
@@ -111,6 +114,7 @@ struct FlashPlan {
     if (lane != 0) return;
     num_sequences = sequences_before;
     num_units = units_before;
+    end_column = end;
   }
 
   __device__ FlashUnit unit(const FlashAttention& launch, uint32_t index) const {
