@@ -5,7 +5,6 @@
 #include <variant>
 
 #include "engine/kv_pages.h"
-#include "program/step_check.h"
 
 namespace ultraspeed::engine {
 
@@ -107,14 +106,9 @@ MemoryNeed memory_need(std::span<const program::Program> programs,
                        const program::CacheLimits& limits, const program::Executor& executor) {
   MemoryNeed need;
   if (programs.empty()) return need;
-  const program::Program& first = programs.front();
-  need.weight_bytes = executor.weight_bytes(first);
-  for (const auto& cache : first.caches) {
-    need.cache_bytes += program::cache_positions(first, cache, limits) * cache.position_bytes();
-  }
-  for (const auto& program : programs) {
-    need.activation_bytes = std::max(need.activation_bytes, program.arena_bytes);
-  }
+  need.weight_bytes = executor.weight_bytes(programs.front());
+  need.cache_bytes = executor.cache_bytes(programs, limits);
+  need.activation_bytes = executor.activation_bytes(programs, limits);
   return need;
 }
 

@@ -1,6 +1,7 @@
 // The interface between the engine and whatever runs programs.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -30,6 +31,13 @@ struct CacheLimits {
   uint32_t num_kv_pages = 0;   // pages shared by all sequences, per full-attention layer
 };
 
+// Positions that a cache has room for: rings of all sequences, or all pages.
+inline uint64_t cache_positions(const Program& program, const CacheDecl& cache,
+                                const CacheLimits& limits) {
+  return cache.ring_positions != 0 ? uint64_t{limits.num_sequences} * cache.ring_positions
+                                   : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+}
+
 // Rows of the caches to copy, on every rank and in every layer that has them.
 struct CacheCopy {
   uint32_t from_sequence = 0, to_sequence = 0;           // the whole ring
@@ -50,6 +58,21 @@ class Executor {
   virtual uint64_t weight_bytes(const Program& program) const {
     uint64_t bytes = 0;
     for (const WeightDecl& weight : program.weights) bytes += weight.size_bytes();
+    return bytes;
+  }
+
+  // The same for the KV caches of all programs, which they share, and their activations.
+  virtual uint64_t cache_bytes(std::span<const Program> programs, const CacheLimits& limits) const {
+    uint64_t bytes = 0;
+    for (const CacheDecl& cache : programs[0].caches) {
+      bytes += cache_positions(programs[0], cache, limits) * cache.position_bytes();
+    }
+    return bytes;
+  }
+  virtual uint64_t activation_bytes(std::span<const Program> programs,
+                                    const CacheLimits& /*limits*/) const {
+    uint64_t bytes = 0;
+    for (const Program& program : programs) bytes = std::max(bytes, program.arena_bytes);
     return bytes;
   }
 

@@ -100,10 +100,16 @@ Status check_sampling(const ColumnSampling& sampling, uint32_t position, size_t 
                     position, sampling.allowed.size(), vocab_size, num_words);
 }
 
-uint64_t cache_positions(const Program& program, const CacheDecl& cache,
-                         const CacheLimits& limits) {
-  return cache.ring_positions != 0 ? uint64_t{limits.num_sequences} * cache.ring_positions
-                                   : uint64_t{limits.num_kv_pages} * program.kv_page_positions;
+Status check_no_gaps(const StepInput& input) {
+  const auto& columns = input.columns;
+  for (size_t i = 1; i < columns.size(); ++i) {
+    if (!is_continued(columns, i) || columns[i].position == columns[i - 1].position + 1) continue;
+    return make_error(ErrorCode::kInvalidArgument,
+                      "column {} is at position {} after {}; expected no gap with a KV cache of "
+                      "tiles",
+                      i, columns[i].position, columns[i - 1].position);
+  }
+  return {};
 }
 
 void check_copy(const CacheLimits& limits, const CacheCopy& copy) {

@@ -1,4 +1,4 @@
-// What executors have in common: checks before they run anything, and the size of their caches.
+// What executors have in common: checks before they run anything.
 #pragma once
 
 #include "base/result.h"
@@ -11,14 +11,14 @@ namespace ultraspeed::program {
 // Whether two programs declare the same ranks, weights and caches.
 bool share_memory(const Program& a, const Program& b);
 
-// Positions that a cache has room for: rings of all sequences, or all pages.
-uint64_t cache_positions(const Program& program, const CacheDecl& cache, const CacheLimits& limits);
-
 // CHECKs that the limits have the sequences and pages of a copy.
 void check_copy(const CacheLimits& limits, const CacheCopy& copy);
 
 // Errors: kInvalidArgument for a step that the program or the caches cannot hold.
 Status check_step(const Program& program, const CacheLimits& limits, const StepInput& input);
+
+// Whether the positions of each sequence follow each other. Errors: kInvalidArgument.
+Status check_no_gaps(const StepInput& input);
 
 // What of a column's sampling parameters a sampler cannot use: ids outside the vocabulary and masks
 // of another size. Errors: kInvalidArgument.
