@@ -83,19 +83,23 @@ void rearrange(const program::WeightDecl& decl, WeightMemory* weight) {
   }
 }
 
-Status load_rank(const Program& program, uint32_t rank, const program::CacheLimits& limits,
-                 const program::WeightReader& read_weight, Activations activations,
-                 RankMemory* memory) {
-  US_TRY(allocate_weights(program, activations, memory));
+// Reads all weights; kv_scales, if there is one, sees them.
+Status load_weights(const Program& program, uint32_t rank, const program::WeightReader& read_weight,
+                    program::KvScaleBuilder* kv_scales, RankMemory* memory) {
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
     WeightMemory& weight = memory->weights[id];
     for (uint32_t index = 0; index < decl.count; ++index) {
-      US_TRY(read_weight(rank, id, index,
-                         weight.bytes.subspan(index * weight.matrix_bytes, decl.matrix_bytes())));
+      const auto matrix = weight.bytes.subspan(index * weight.matrix_bytes, decl.matrix_bytes());
+      US_TRY(read_weight(rank, id, index, matrix));
+      if (kv_scales != nullptr) kv_scales->take(id, matrix);
     }
     rearrange(decl, &weight);
   }
+  return {};
+}
+
+void make_caches(const Program& program, const program::CacheLimits& limits, RankMemory* memory) {
   for (const program::CacheDecl& decl : program.caches) {
     const uint64_t positions = program::cache_positions(program, decl, limits);
     const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -103,7 +107,6 @@ Status load_rank(const Program& program, uint32_t rank, const program::CacheLimi
         {AlignedVector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
          AlignedVector<float>(positions * decl.num_kv_heads * decl.v_head_dim, nan)});
   }
-  return {};
 }
 
 // Copies one ring or page, of `positions` each, over another.
@@ -141,7 +144,14 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
     ranks_.resize(programs[0].num_ranks);
     for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
       ranks_[rank].arena.resize(arena_bytes / sizeof(float));
-      US_TRY(load_rank(programs[0], rank, limits, read_weight, activations, &ranks_[rank]));
+      RankMemory& memory = ranks_[rank];
+      US_TRY(allocate_weights(programs[0], activations, &memory));
+      program::KvScaleBuilder kv_scales(programs);
+      const bool has_scales = kv_cache == KvCacheType::kFp8;
+      US_TRY(
+          load_weights(programs[0], rank, read_weight, has_scales ? &kv_scales : nullptr, &memory));
+      if (has_scales) memory.kv_scales = kv_scales.finish();
+      make_caches(programs[0], limits, &memory);
     }
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kOutOfMemory,

@@ -18,6 +18,7 @@
 #include "cpu/rounding.h"
 #include "program/arithmetic.h"
 #include "program/executor.h"
+#include "program/kv_scales.h"
 #include "program/route_table.h"
 
 namespace ultraspeed::cpu {
@@ -56,6 +57,7 @@ struct RankMemory {
   LargeMemory weight_memory;
   std::vector<WeightMemory> weights;  // [WeightId]
   std::vector<Cache> caches;          // [CacheId]
+  program::KvScaleTable kv_scales;    // of an fp8 cache
 };
 
 // Bytes of a program's weights on a rank, in the layouts that Machine::load() gives them.
@@ -214,6 +216,11 @@ class OpContext {
   }
   Cache& cache(program::CacheId id) const { return machine_->rank(rank_).caches[id]; }
   KvCacheType kv_cache() const { return machine_->kv_cache(); }
+  // Of a stage's kv head.
+  tensor::KvScales kv_scales(const program::QkvProjOperands& op, uint32_t kv_head) const {
+    if (kv_cache() != KvCacheType::kFp8) return {};
+    return machine_->rank(rank_).kv_scales.of(op)[kv_head];
+  }
 
   // The columns [first, end) of column t's sequence.
   struct SequenceColumns {

@@ -1,12 +1,14 @@
 #include "cpu/rounding.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "tensor/bf16.h"
 #include "tensor/block_scale.h"
 #include "tensor/e4m3.h"
 #include "tensor/f16.h"
+#include "tensor/kv_rounding.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -66,15 +68,15 @@ void round_input(Rounding rounding, const float* x, uint32_t count, float* out) 
   }
 }
 
-void round_cache_row(KvCacheType type, uint32_t count, float* row) {
-  switch (type) {
-    case KvCacheType::kF32:
-      return;
-    case KvCacheType::kBf16:
-      for (uint32_t i = 0; i < count; ++i) row[i] = round_to_bf16(row[i]);
-      return;
-    case KvCacheType::kFp8:
-      return round_block<E4m3>(row, count, row);
+void round_cache_row(KvCacheType type, float scale, uint32_t count, float* row) {
+  if (type == KvCacheType::kF32) return;
+  if (!std::all_of(row, row + count, [](float v) { return std::isfinite(v); })) {
+    std::fill(row, row + count, std::numeric_limits<float>::quiet_NaN());
+    return;
+  }
+  const bool is_bf16 = type == KvCacheType::kBf16;
+  for (uint32_t i = 0; i < count; ++i) {
+    row[i] = is_bf16 ? round_to_bf16(row[i]) : tensor::round_to_e4m3(row[i], scale);
   }
 }
 

@@ -16,7 +16,8 @@ using program::Rounding;
 // with a NaN or an infinity becomes NaN. out may be x.
 void round_input(Rounding rounding, const float* x, uint32_t count, float* out);
 
-// The same of a head's key or value, in place.
-void round_cache_row(KvCacheType type, uint32_t count, float* row);
+// A head's key or value as a cache keeps it (tensor/kv_rounding.h), in place: NaN if there is a NaN
+// or an infinity. scale: of fp8.
+void round_cache_row(KvCacheType type, float scale, uint32_t count, float* row);
 
 }  // namespace ultraspeed::cpu

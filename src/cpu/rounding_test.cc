@@ -185,19 +185,29 @@ TEST(RoundCacheRow, HasItsDefinition) {
     const uint32_t count = 1 + below(192, &random);
     const std::vector<float> row = random_row(count, &random);
     std::vector<float> f32 = row, bf16 = row, fp8 = row;
-    round_cache_row(KvCacheType::kF32, count, f32.data());
-    round_cache_row(KvCacheType::kBf16, count, bf16.data());
-    round_cache_row(KvCacheType::kFp8, count, fp8.data());
+    const int exponent = static_cast<int>(below(121, &random)) - 60;
+    const auto scale = static_cast<float>(std::ldexp(1.0, exponent));
+    round_cache_row(KvCacheType::kF32, scale, count, f32.data());
+    round_cache_row(KvCacheType::kBf16, scale, count, bf16.data());
+    round_cache_row(KvCacheType::kFp8, scale, count, fp8.data());
     EXPECT_EQ(f32, row);
     for (uint32_t i = 0; i < count; ++i) {
       const auto v = static_cast<double>(row[i]);
       ASSERT_EQ(static_cast<double>(bf16[i]), bf16_value(v)) << row[i];
-      ASSERT_EQ(static_cast<double>(fp8[i]), e4m3_value(v, largest_of(row))) << row[i];
+      const double code = std::clamp(nearest(std::ldexp(v, -exponent), 4, -9), -448.0, 448.0);
+      ASSERT_EQ(static_cast<double>(fp8[i]), std::ldexp(code, exponent)) << row[i];
     }
   }
-  std::vector<float> row = {1, kInfinity, 2};
-  round_cache_row(KvCacheType::kFp8, 3, row.data());
-  for (const float value : row) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST(RoundCacheRow, NotANumberFillsIt) {
+  for (const KvCacheType type : {KvCacheType::kBf16, KvCacheType::kFp8}) {
+    for (const float bad : {kNotANumber, kInfinity, -kInfinity}) {
+      std::vector<float> row = {1, bad, 2};
+      round_cache_row(type, 1, 3, row.data());
+      for (const float value : row) EXPECT_TRUE(std::isnan(value));
+    }
+  }
 }
 
 TEST(RoundInput, WeightsTakeNoMoreMemory) {

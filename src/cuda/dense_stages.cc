@@ -70,8 +70,12 @@ Status DenseStages::add_groups(uint64_t operand_bytes) {
   return {};
 }
 
+bool DenseStages::has_cache_rows(const program::QkvProjOperands& op) const {
+  return op.cache != program::kNoId && machine_->cache_form(op.cache) == CacheForm::kRows;
+}
+
 const DenseColumns* DenseStages::find_kind(const program::QkvProjOperands& op) const {
-  const bool has_cache = op.cache != program::kNoId;
+  const bool has_cache = has_cache_rows(op);
   const uint32_t ring = has_cache ? program().caches[op.cache].ring_positions : 0;
   for (const Kind& kind : kinds_) {
     const DenseColumns& columns = kind.columns;
@@ -85,7 +89,7 @@ const DenseColumns* DenseStages::find_kind(const program::QkvProjOperands& op) c
 
 Status DenseStages::add_kind(const program::QkvProjOperands& op) {
   if (find_kind(op) != nullptr) return {};
-  const bool has_cache = op.cache != program::kNoId;
+  const bool has_cache = has_cache_rows(op);
   const uint64_t rotation_bytes = uint64_t{program().width} * (op.rotary_dim / 2) * sizeof(float2);
   const uint64_t row_bytes = has_cache ? uint64_t{program().width} * sizeof(uint32_t) : 0;
   Kind kind;

@@ -54,6 +54,8 @@ class DenseStages {
   };
 
   const program::Program& program() const { return machine_->programs()[program_]; }
+  // Whether the stage writes rows of a cache: those for a cache of tiles go to scratch.
+  bool has_cache_rows(const program::QkvProjOperands& op) const;
   const DenseColumns* find_kind(const program::QkvProjOperands& op) const;  // nullptr: none
   Status add_kind(const program::QkvProjOperands& op);
   Status add_groups(uint64_t operand_bytes);

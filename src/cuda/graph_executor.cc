@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -50,7 +51,7 @@ class GraphExecutor final : public program::Executor {
               const program::WeightReader& read_weight) override {
     US_ASSIGN(stream_, make_stream());
     US_ASSIGN(step_, StepImage::make());
-    US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_));
+    US_TRY(machine_.load(std::move(programs), limits, read_weight, {activations_, kv_cache_}));
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
       US_ASSIGN(Recorded recorded, record(i));
       recorded_.push_back(std::move(recorded));
@@ -62,11 +63,22 @@ class GraphExecutor final : public program::Executor {
     return cuda::weight_bytes(program, activations_);
   }
 
+  uint64_t cache_bytes(std::span<const program::Program> programs,
+                       const program::CacheLimits& limits) const override {
+    return cuda::cache_bytes(programs, limits, kv_cache_);
+  }
+
+  uint64_t activation_bytes(std::span<const program::Program> programs,
+                            const program::CacheLimits& limits) const override {
+    return cuda::arena_bytes(programs, limits, {activations_, kv_cache_});
+  }
+
   Status run(uint32_t index, const program::StepInput& input,
              program::StepOutput* output) override {
     US_CHECK(index < recorded_.size());
     const program::Program& program = machine_.programs()[index];
     US_TRY(program::check_step(program, machine_.limits(), input));
+    if (machine_.has_tiles()) US_TRY(program::check_no_gaps(input));
     const uint32_t vocab_size = recorded_[index].vocab_size;
     for (const program::Column& column : input.columns) {
       if (!column.wants_logits) continue;

@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "base/check.h"
-#include "cuda/scratch.h"
+#include "cuda/ops/flash_attention.h"
 #include "program/step_check.h"
 
 namespace ultraspeed::cuda {
@@ -32,6 +32,12 @@ uint64_t weight_bytes(const Program& program, std::span<const WeightForm> forms)
   return size_bytes;
 }
 
+// With the scratch behind it.
+uint64_t arena_floats(const Program& program, const ScratchFloats& scratch) {
+  return align_scratch(program.arena_bytes / sizeof(float)) +
+         std::accumulate(scratch.begin(), scratch.end(), uint64_t{0});
+}
+
 // Errors: kUnsupported for a stage that the kernels have no room for.
 Status check_limits(const Program& program) {
   for (const program::Stage& stage : program.stages) {
@@ -51,8 +57,29 @@ uint64_t weight_bytes(const Program& program, program::Activations activations) 
   return weight_bytes(program, weight_forms({&program, 1}, activations));
 }
 
+uint64_t cache_bytes(std::span<const Program> programs, const program::CacheLimits& limits,
+                     program::KvCacheType kv_cache) {
+  const std::vector<CacheForm> forms = cache_forms(programs, kv_cache);
+  uint64_t size_bytes = 0;
+  for (program::CacheId id = 0; id < forms.size(); ++id) {
+    size_bytes += cache_bytes(programs[0], id, forms[id], limits);
+  }
+  return size_bytes;
+}
+
+uint64_t arena_bytes(std::span<const Program> programs, const program::CacheLimits& limits,
+                     MachineMode mode) {
+  const std::vector<CacheForm> forms = cache_forms(programs, mode.kv_cache);
+  uint64_t floats = 0;
+  for (const Program& program : programs) {
+    const auto scratch = scratch_floats(program, mode.activations, forms, limits.num_sequences);
+    floats = std::max(floats, arena_floats(program, scratch));
+  }
+  return floats * sizeof(float);
+}
+
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight, program::Activations activations) {
+                     const program::WeightReader& read_weight, MachineMode mode) {
   US_CHECK(!programs.empty() && ranks_.empty());
   programs_ = std::move(programs);
   limits_ = limits;
@@ -63,8 +90,9 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
              first.name);
     US_TRY(check_limits(program));
   }
-  activations_ = activations;
-  forms_ = weight_forms(programs_, activations);
+  mode_ = mode;
+  forms_ = weight_forms(programs_, mode.activations);
+  cache_forms_ = cache_forms(programs_, mode.kv_cache);
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;
   view_.kv_page_positions = first.kv_page_positions;
@@ -76,19 +104,14 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
 
 Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weight) {
   RankMemory& memory = ranks_[rank];
-  uint64_t arena_bytes = 0;
-  for (const Program& program : programs_) {
-    const auto scratch = scratch_floats(program, activations_);
-    const uint64_t floats = std::accumulate(scratch.begin(), scratch.end(), uint64_t{0});
-    arena_bytes = std::max(arena_bytes, program.arena_bytes + floats * sizeof(float));
-  }
-  US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes));
+  US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes(programs_, limits_, mode_)));
   US_TRY(load_weights(rank, read_weight));
   US_TRY(make_caches(rank));
   view_.ranks[rank] = {memory.arena.as<float>(), memory.weight_table.as<Weight>(),
                        memory.cache_table.as<Cache>()};
   // All bits set are NaNs: a read of what was not written shows in the results.
-  return cuda_status(cudaMemset(memory.arena.data(), 0xff, arena_bytes), "clearing activations");
+  return cuda_status(cudaMemset(memory.arena.data(), 0xff, memory.arena.size_bytes()),
+                     "clearing activations");
 }
 
 Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_weight) {
@@ -101,18 +124,23 @@ Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_we
   US_ASSIGN(memory.weights, DeviceMemory::allocate(weight_bytes(program, forms_)));
   US_ASSIGN(const PinnedMemory staging, PinnedMemory::allocate(largest_bytes));
   std::vector<std::byte> canonical;
+  const bool has_scales = mode_.kv_cache == program::KvCacheType::kFp8;
+  program::KvScaleBuilder kv_scales(programs_);
   std::byte* next = memory.weights.data();
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
     const uint64_t size_bytes = form_bytes(program, id, forms_[id]);
     memory.weight_list.push_back({next, size_bytes, decl.rows, decl.cols, decl.format});
     for (uint32_t index = 0; index < decl.count; ++index) {
-      if (forms_[id] == WeightForm::kCanonical) {
-        US_TRY(read_weight(rank, id, index, {staging.data(), decl.matrix_bytes()}));
-      } else {
+      std::span<std::byte> packed(staging.data(), decl.matrix_bytes());
+      if (forms_[id] != WeightForm::kCanonical) {
         canonical.resize(decl.matrix_bytes());
-        US_TRY(read_weight(rank, id, index, canonical));
-        US_TRY(to_pages(programs_, id, forms_[id], canonical, {staging.data(), size_bytes}));
+        packed = canonical;
+      }
+      US_TRY(read_weight(rank, id, index, packed));
+      if (has_scales) kv_scales.take(id, packed);
+      if (forms_[id] != WeightForm::kCanonical) {
+        US_TRY(to_pages(programs_, id, forms_[id], packed, {staging.data(), size_bytes}));
       }
       US_TRY(cuda_status(cudaMemcpy(next, staging.data(), size_bytes, cudaMemcpyHostToDevice),
                          fmt::format("copying {} to the device", decl.name)));
@@ -120,26 +148,71 @@ Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_we
     }
   }
   US_ASSIGN(memory.weight_table, to_device(std::span<const Weight>(memory.weight_list), "weights"));
+  if (!has_scales) return {};
+  memory.kv_scales = kv_scales.finish();
+  US_ASSIGN(memory.kv_scale_memory, to_device(memory.kv_scales.all(), "scales of KV caches"));
   return {};
 }
 
 Status Machine::make_caches(uint32_t rank) {
   const Program& program = programs_[0];
   RankMemory& memory = ranks_[rank];
+  // All bits set are NaNs, also in tiles.
+  const auto add = [](std::vector<DeviceMemory>* list, uint64_t size_bytes) -> Status {
+    US_ASSIGN(DeviceMemory cache, DeviceMemory::allocate(size_bytes));
+    US_TRY(cuda_status(cudaMemset(cache.data(), 0xff, size_bytes), "clearing a KV cache"));
+    list->push_back(std::move(cache));
+    return {};
+  };
   std::vector<Cache> table;
-  for (const program::CacheDecl& decl : program.caches) {
-    const uint64_t rows = program::cache_positions(program, decl, limits_) * decl.num_kv_heads;
-    for (auto& [size, list] :
-         {std::pair(decl.head_dim, &memory.keys), std::pair(decl.v_head_dim, &memory.values)}) {
-      const uint64_t size_bytes = rows * size * sizeof(float);
-      US_ASSIGN(DeviceMemory cache, DeviceMemory::allocate(size_bytes));
-      US_TRY(cuda_status(cudaMemset(cache.data(), 0xff, size_bytes), "clearing a KV cache"));
-      list->push_back(std::move(cache));
+  for (program::CacheId id = 0; id < program.caches.size(); ++id) {
+    const program::CacheDecl& decl = program.caches[id];
+    const uint64_t size_bytes = cache_bytes(program, id, cache_forms_[id], limits_);
+    if (cache_forms_[id] == CacheForm::kRows) {
+      const uint64_t row = decl.head_dim + decl.v_head_dim;
+      US_TRY(add(&memory.keys, size_bytes / row * decl.head_dim));
+      US_TRY(add(&memory.values, size_bytes / row * decl.v_head_dim));
+      memory.tiles.emplace_back();
+    } else {
+      memory.keys.emplace_back();
+      memory.values.emplace_back();
+      US_TRY(add(&memory.tiles, size_bytes));
     }
-    table.push_back(cache(rank, static_cast<program::CacheId>(table.size())));
+    table.push_back(cache(rank, id));
   }
   US_ASSIGN(memory.cache_table, to_device(std::span<const Cache>(table), "KV caches"));
   return {};
+}
+
+const KvScales* Machine::kv_scales(uint32_t rank, const program::QkvProjOperands& op) const {
+  if (mode_.kv_cache != program::KvCacheType::kFp8) return nullptr;
+  const RankMemory& memory = ranks_[rank];
+  return memory.kv_scale_memory.as<const KvScales>() +
+         (memory.kv_scales.of(op).data() - memory.kv_scales.all().data());
+}
+
+KvTiles Machine::tiles(uint32_t rank, program::CacheId id) const {
+  US_CHECK(cache_forms_[id] != CacheForm::kRows, "cache {}", id);
+  const program::CacheDecl& decl = programs_[0].caches[id];
+  KvTiles tiles;
+  tiles.tiles = ranks_[rank].tiles[id].data();
+  tiles.num_kv_heads = decl.num_kv_heads;
+  tiles.ring_positions = decl.ring_positions;
+  tiles.page_positions = programs_[0].kv_page_positions;
+  // All stages that write it have the same scales (cache_form.h).
+  for (const Program& program : programs_) {
+    for (const program::Stage& stage : program.stages) {
+      const auto* op = std::get_if<program::QkvProjOperands>(&stage.operands);
+      if (op == nullptr || op->cache != id) continue;
+      tiles.scales = kv_scales(rank, *op);
+      return tiles;
+    }
+  }
+  return tiles;
+}
+
+ScratchFloats Machine::scratch_floats(const Program& program) const {
+  return cuda::scratch_floats(program, mode_.activations, cache_forms_, limits_.num_sequences);
 }
 
 Status Machine::load_program(const Program& program) {
@@ -147,8 +220,8 @@ Status Machine::load_program(const Program& program) {
   for (const program::BufferDecl& buffer : program.buffers) {
     memory.offsets.push_back(buffer.offset_bytes / sizeof(float));
   }
-  uint64_t scratch = program.arena_bytes / sizeof(float);
-  for (const uint64_t floats : scratch_floats(program, activations_)) {
+  uint64_t scratch = align_scratch(program.arena_bytes / sizeof(float));
+  for (const uint64_t floats : scratch_floats(program)) {
     memory.offsets.push_back(scratch);
     scratch += floats;
   }
@@ -189,6 +262,11 @@ Status Machine::copy_cache(const program::CacheCopy& copy, cudaStream_t stream) 
                            (is_ring ? decl.ring_positions : program.kv_page_positions);
       const std::pair<uint32_t, uint32_t> ring(copy.from_sequence, copy.to_sequence);
       for (const auto& [from, to] : is_ring ? std::span(&ring, 1) : copy.pages) {
+        if (cache_forms_[id] != CacheForm::kRows) {
+          const uint64_t tile_bytes = kv_tile_bytes(tile_format(cache_forms_[id]));
+          US_TRY(copy_rows(rank.tiles[id], tiles_of_piece(program, id) * tile_bytes, from, to));
+          continue;
+        }
         US_TRY(copy_rows(rank.keys[id], row * decl.head_dim, from, to));
         US_TRY(copy_rows(rank.values[id], row * decl.v_head_dim, from, to));
       }

@@ -3,16 +3,20 @@
 // cpu/machine.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
+#include "cuda/cache_form.h"
 #include "cuda/device.h"
 #include "cuda/ops/stage.h"
+#include "cuda/scratch.h"
 #include "cuda/view.h"
 #include "cuda/weight_form.h"
 #include "program/executor.h"
+#include "program/kv_scales.h"
 
 namespace ultraspeed::cuda {
 
@@ -24,15 +28,26 @@ struct ProgramMemory {
   std::vector<uint32_t> first_task;  // [stages + 1]
 };
 
-// Bytes that load() allocates for the weights of one rank.
+// How a machine keeps activations, keys and values.
+struct MachineMode {
+  program::Activations activations = program::Activations::kF32;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
+};
+
+// Bytes that load() allocates on one rank: for the weights, the KV caches, and the arena, scratch
+// (scratch.h) included.
 uint64_t weight_bytes(const program::Program& program, program::Activations activations);
+uint64_t cache_bytes(std::span<const program::Program> programs, const program::CacheLimits& limits,
+                     program::KvCacheType kv_cache);
+uint64_t arena_bytes(std::span<const program::Program> programs, const program::CacheLimits& limits,
+                     MachineMode mode);
 
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
   // Errors: kUnsupported for what the kernels have no room for, before any allocation.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight, program::Activations activations);
+              const program::WeightReader& read_weight, MachineMode mode);
 
   const std::vector<program::Program>& programs() const { return programs_; }
   const program::CacheLimits& limits() const { return limits_; }
@@ -49,12 +64,20 @@ class Machine {
   float* buffer(uint32_t rank, uint32_t program, program::BufferId id) const {
     return view_.ranks[rank].arena + program_memory_[program].offsets[id];
   }
-  // Device pointers.
+  CacheForm cache_form(program::CacheId id) const { return cache_forms_[id]; }
+  bool has_tiles() const {
+    return std::ranges::any_of(cache_forms_, [](CacheForm f) { return f != CacheForm::kRows; });
+  }
+  // Device pointers; none to rows of a cache of tiles.
   Cache cache(uint32_t rank, program::CacheId id) const {
     const RankMemory& memory = ranks_[rank];
     return {memory.keys[id].as<float>(), memory.values[id].as<float>(),
             programs_[0].caches[id].ring_positions};
   }
+  // REQUIRES: a cache of tiles.
+  KvTiles tiles(uint32_t rank, program::CacheId id) const;
+  // Of a stage's kv heads, in device memory; nullptr unless the caches are fp8.
+  const KvScales* kv_scales(uint32_t rank, const program::QkvProjOperands& op) const;
 
   // Executor::copy_cache(); ordered after and before what else the stream does.
   Status copy_cache(const program::CacheCopy& copy, cudaStream_t stream);
@@ -62,22 +85,27 @@ class Machine {
  private:
   struct RankMemory {
     DeviceMemory arena;
-    DeviceMemory weights;                    // all matrices
-    std::vector<Weight> weight_list;         // [WeightId]
-    std::vector<DeviceMemory> keys, values;  // [CacheId]
-    DeviceMemory weight_table;               // Weight [WeightId]
-    DeviceMemory cache_table;                // Cache [CacheId]
+    DeviceMemory weights;             // all matrices
+    std::vector<Weight> weight_list;  // [WeightId]
+    // [CacheId]; empty where a cache has the other form.
+    std::vector<DeviceMemory> keys, values, tiles;
+    program::KvScaleTable kv_scales;
+    DeviceMemory kv_scale_memory;  // kv_scales.all()
+    DeviceMemory weight_table;     // Weight [WeightId]
+    DeviceMemory cache_table;      // Cache [CacheId]
   };
 
   Status load_rank(uint32_t rank, const program::WeightReader& read_weight);
   Status load_weights(uint32_t rank, const program::WeightReader& read_weight);
   Status make_caches(uint32_t rank);
+  ScratchFloats scratch_floats(const program::Program& program) const;
   Status load_program(const program::Program& program);
 
   std::vector<program::Program> programs_;
   program::CacheLimits limits_;
-  program::Activations activations_ = program::Activations::kF32;
-  std::vector<WeightForm> forms_;  // [WeightId]
+  MachineMode mode_;
+  std::vector<WeightForm> forms_;       // [WeightId]
+  std::vector<CacheForm> cache_forms_;  // [CacheId]
   std::vector<RankMemory> ranks_;
   std::vector<ProgramMemory> program_memory_;
   MachineView view_;

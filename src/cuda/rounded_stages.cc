@@ -4,6 +4,7 @@
 #include <variant>
 #include <vector>
 
+#include "cuda/flash_stages.h"
 #include "cuda/ops/round_cache.h"
 #include "cuda/scratch.h"
 #include "tensor/block_scale.h"
@@ -13,12 +14,13 @@ namespace ultraspeed::cuda {
 using program::BufferId;
 using program::Rounding;
 
-std::array<uint64_t, kScratchBuffers> scratch_floats(const program::Program& program,
-                                                     program::Activations activations) {
-  std::array<uint64_t, kScratchBuffers> floats = {};
-  if (program::input_rounding(activations, tensor::WeightFormat::kMxfp4) == Rounding::kNone) {
-    return floats;
-  }
+namespace {
+
+// Rounded inputs.
+void add_input_scratch(const program::Program& program, program::Activations activations,
+                       ScratchFloats* scratch) {
+  if (program::input_rounding(activations, tensor::WeightFormat::kMxfp4) == Rounding::kNone) return;
+  uint64_t* floats = scratch->data() + kInputScratch;
   const uint64_t hidden = uint64_t{program.width} * program.hidden_size;
   floats[0] = hidden;
   for (const program::Stage& stage : program.stages) {
@@ -27,11 +29,21 @@ std::array<uint64_t, kScratchBuffers> scratch_floats(const program::Program& pro
     } else if (const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands)) {
       floats[0] = std::max(floats[0], uint64_t{down->max_pairs} * down->intermediate_size);
     } else if (const auto* linear = std::get_if<program::LinearOperands>(&stage.operands)) {
-      for (uint32_t i = 1; i < kScratchBuffers; ++i) {
+      for (uint32_t i = 1; i < program::kMaxTaps; ++i) {
         if (linear->more_inputs[i - 1] != program::kNoId) floats[i] = hidden;
       }
     }
   }
+}
+
+}  // namespace
+
+ScratchFloats scratch_floats(const program::Program& program, program::Activations activations,
+                             std::span<const CacheForm> cache_forms, uint32_t num_sequences) {
+  ScratchFloats floats = {};
+  add_input_scratch(program, activations, &floats);
+  add_flash_scratch(program, cache_forms, num_sequences, &floats);
+  for (uint64_t& count : floats) count = align_scratch(count);
   return floats;
 }
 
@@ -48,7 +60,7 @@ Rounding RoundedStages::rounding_of(program::WeightId weight) const {
 }
 
 BufferId RoundedStages::scratch(uint32_t i) const {
-  return static_cast<BufferId>(program_->buffers.size()) + i;
+  return scratch_id(*program_, kInputScratch + i);
 }
 
 cudaError_t RoundedStages::round(std::span<const Input> inputs, Rounding rounding,
@@ -96,14 +108,17 @@ cudaError_t RoundedStages::launch_normed(const Op& op, const StageLaunch& launch
 
 cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
                                   const StageLaunch& launch) const {
-  const cudaError_t error = launch_normed(op, launch);
-  return error == cudaSuccess ? round_cache(op, launch) : error;
+  return launch_normed(op, launch);
 }
 
 cudaError_t RoundedStages::round_cache(const program::QkvProjOperands& op,
                                        const StageLaunch& launch) const {
   if (kv_cache_ == program::KvCacheType::kF32 || op.num_kv_heads == 0) return cudaSuccess;
-  return launch_round_cache(op, kv_cache_, program_->width, launch);
+  RankScales scales;
+  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+    scales.of[rank] = machine_->kv_scales(rank, op);
+  }
+  return launch_round_cache(op, {kv_cache_, program_->width, scales}, launch);
 }
 
 cudaError_t RoundedStages::launch(const program::OutProjOperands& op,

@@ -21,7 +21,7 @@ class RoundedStages {
   RoundedStages(const Machine& machine, uint32_t program, program::Activations activations,
                 program::KvCacheType kv_cache);
 
-  // A kernel for each input and rank, then the stage's, and one that rounds keys and values.
+  // A kernel for each input and rank, then the stage's.
   cudaError_t launch(const program::QkvProjOperands& op, const StageLaunch& launch) const;
   cudaError_t launch(const program::OutProjOperands& op, const StageLaunch& launch) const;
   cudaError_t launch(const program::GateUpOperands& op, const StageLaunch& launch) const;

@@ -1,21 +1,45 @@
-// Buffers that a mode needs beside the program's: rounded inputs of products. They lie behind the
-// program's arena on each rank, with ids behind its buffers'.
+// Buffers that a mode needs beside the program's. They lie behind the program's arena on each rank,
+// with ids behind its buffers'.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <span>
 
+#include "cuda/cache_form.h"
 #include "program/arithmetic.h"
 #include "program/program.h"
 
 namespace ultraspeed::cuda {
 
-// Buffer i has id program.buffers.size() + i. The first has any stage's input, the others the
-// further inputs of a Linear.
-inline constexpr uint32_t kScratchBuffers = program::kMaxTaps;
+// Buffer i has id program.buffers.size() + i. The first kMaxTaps are rounded inputs of products:
+// number 0 any stage's input, the others the further inputs of a Linear.
+enum ScratchBuffer : uint32_t {
+  kInputScratch = 0,
+  // Of attention to tiles (flash_stages.h).
+  kKvRowScratch = program::kMaxTaps,  // as QkvProj writes cache_rows
+  kQueryScratch,                      // operands (tile/query_store.cuh)
+  kQueryScaleScratch,
+  kPartialSumScratch,  // FlashPartials
+  kPartialStateScratch,
+  kScratchBuffers,
+};
 
-// Floats of each.
-std::array<uint64_t, kScratchBuffers> scratch_floats(const program::Program& program,
-                                                     program::Activations activations);
+// Each begins at a multiple of so many floats.
+inline constexpr uint64_t kScratchAlignment = 64;
+
+constexpr uint64_t align_scratch(uint64_t floats) {
+  return (floats + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+}
+
+using ScratchFloats = std::array<uint64_t, kScratchBuffers>;
+
+// Floats of each, aligned. cache_forms: [CacheId]; num_sequences: at most so many in a step.
+ScratchFloats scratch_floats(const program::Program& program, program::Activations activations,
+                             std::span<const CacheForm> cache_forms, uint32_t num_sequences);
+
+inline program::BufferId scratch_id(const program::Program& program, uint32_t i) {
+  return static_cast<program::BufferId>(program.buffers.size()) + i;
+}
 
 }  // namespace ultraspeed::cuda

@@ -1,6 +1,5 @@
 #include "cuda/stage_launcher.h"
 
-#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -17,17 +16,19 @@ Result<StageLauncher> StageLauncher::make(const Machine& machine, uint32_t progr
                                           program::KvCacheType kv_cache, const StepView* step) {
   US_ASSIGN(ExpertStages experts, ExpertStages::make(machine, program, step));
   US_ASSIGN(DenseStages dense, DenseStages::make(machine, program, step));
-  return StageLauncher(machine, std::move(experts), std::move(dense),
+  US_ASSIGN(FlashStages flash, FlashStages::make(machine, program, step));
+  return StageLauncher(machine, std::move(experts), std::move(dense), std::move(flash),
                        RoundedStages(machine, program, activations, kv_cache));
 }
 
-template <class Op>
-cudaError_t StageLauncher::launch_dense_stage(const Op& op, const StageLaunch& launch) const {
-  const cudaError_t error = dense_.launch(kRank, op, launch.stream);
-  if constexpr (std::is_same_v<Op, program::QkvProjOperands>) {
-    if (error == cudaSuccess) return rounded_.round_cache(op, launch);
-  }
-  return error;
+cudaError_t StageLauncher::launch_qkv_proj(const program::QkvProjOperands& op,
+                                           const StageLaunch& launch) const {
+  const bool has_tiles = flash_.has_tiles(op.cache);
+  const program::QkvProjOperands product = has_tiles ? flash_.with_rows(op) : op;
+  const cudaError_t error = has_pages(op.weight) ? dense_.launch(kRank, product, launch.stream)
+                                                 : rounded_.launch(product, launch);
+  if (error != cudaSuccess) return error;
+  return has_tiles ? flash_.store_rows(op, launch.stream) : rounded_.round_cache(op, launch);
 }
 
 cudaError_t StageLauncher::launch(const program::Operands& operands,
@@ -37,10 +38,15 @@ cudaError_t StageLauncher::launch(const program::Operands& operands,
         if constexpr (requires { experts_.launch(op, launch.stream); }) {
           if (has_pages(op.weight)) return experts_.launch(op, launch.stream);
         }
-        if constexpr (requires { dense_.launch(kRank, op, launch.stream); }) {
-          if (has_pages(op.weight)) return launch_dense_stage(op, launch);
+        if constexpr (requires { flash_.launch(op, launch.stream); }) {
+          if (flash_.has_tiles(op)) return flash_.launch(op, launch.stream);
         }
-        if constexpr (requires { rounded_.launch(op, launch); }) {
+        if constexpr (requires { launch_qkv_proj(op, launch); }) {
+          return launch_qkv_proj(op, launch);
+        } else if constexpr (requires { rounded_.launch(op, launch); }) {
+          if constexpr (requires { dense_.launch(kRank, op, launch.stream); }) {
+            if (has_pages(op.weight)) return dense_.launch(kRank, op, launch.stream);
+          }
           return rounded_.launch(op, launch);
         } else {
           return launch_stage(op, launch);

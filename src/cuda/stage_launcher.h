@@ -5,6 +5,7 @@
 #include "base/result.h"
 #include "cuda/dense_stages.h"
 #include "cuda/expert_stages.h"
+#include "cuda/flash_stages.h"
 #include "cuda/machine.h"
 #include "cuda/ops/stage.h"
 #include "cuda/rounded_stages.h"
@@ -25,23 +26,25 @@ class StageLauncher {
   cudaError_t launch(const program::Operands& operands, const StageLaunch& launch) const;
 
  private:
-  StageLauncher(const Machine& machine, ExpertStages experts, DenseStages dense,
+  StageLauncher(const Machine& machine, ExpertStages experts, DenseStages dense, FlashStages flash,
                 RoundedStages rounded)
       : machine_(&machine),
         experts_(std::move(experts)),
         dense_(std::move(dense)),
+        flash_(std::move(flash)),
         rounded_(rounded) {}
+
+  // The product, then its rows into the cache, as the cache keeps them.
+  cudaError_t launch_qkv_proj(const program::QkvProjOperands& op, const StageLaunch& launch) const;
 
   bool has_pages(program::WeightId weight) const {
     return machine_->form(weight) != WeightForm::kCanonical;
   }
 
-  template <class Op>
-  cudaError_t launch_dense_stage(const Op& op, const StageLaunch& launch) const;
-
   const Machine* machine_;
   ExpertStages experts_;
   DenseStages dense_;
+  FlashStages flash_;
   RoundedStages rounded_;
 };
 

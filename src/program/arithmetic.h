@@ -23,7 +23,7 @@ enum class Activations : uint8_t {
 enum class KvCacheType : uint8_t {
   kF32,
   kBf16,
-  kFp8,  // e4m3 with a scale for each position, kv head, and key or value
+  kFp8,  // e4m3 with a scale for the keys and one for the values of each kv head (kv_scales.h)
 };
 
 inline constexpr std::array kAllActivations = {Activations::kF32, Activations::kInt8,

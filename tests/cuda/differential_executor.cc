@@ -15,6 +15,7 @@
 #include "cuda/machine.h"
 #include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
+#include "cuda/tile_caches.h"
 #include "program/access.h"
 #include "program/route_table.h"
 #include "program/step_check.h"
@@ -46,7 +47,7 @@ class DifferentialExecutor final : public program::Executor {
     US_ASSIGN(stream_, cuda::make_stream());
     US_ASSIGN(cuda::StepImage step, cuda::StepImage::make());
     step_ = std::make_unique<cuda::StepImage>(std::move(step));
-    US_TRY(gpu_.load(programs, limits, read_weight, activations_));
+    US_TRY(gpu_.load(programs, limits, read_weight, {activations_, kv_cache_}));
     for (uint32_t i = 0; i < programs.size(); ++i) {
       US_ASSIGN(cuda::StageLauncher launcher,
                 cuda::StageLauncher::make(gpu_, i, activations_, kv_cache_, step_->device_view()));
@@ -67,11 +68,12 @@ class DifferentialExecutor final : public program::Executor {
     std::vector<size_t> next(program_->lists.size(), 0);
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
       const std::set<Region> written = poison_outputs(stage);
-      copy_to_gpu();
+      copy_to_gpu(stage);
       US_TRY(run_on_cpu(stage, input, output, &next));
       US_TRY(run_on_gpu(index, stage));
       compare_arenas(stage, written);
       compare_caches(stage);
+      compare_attention(stage, input);
     }
     US_TRY(step_->download(stream_.get()));
     check(cudaStreamSynchronize(stream_.get()));
@@ -112,13 +114,41 @@ class DifferentialExecutor final : public program::Executor {
     return arena.subspan(decl.offset_bytes / sizeof(float), decl.size_bytes / sizeof(float));
   }
 
-  void copy_to_gpu() {
+  // The attention of a stage that attends or merges; else nullptr.
+  const program::AttentionOperands* attention_of(uint32_t stage) const {
+    const program::Operands& operands = program_->stages[stage].operands;
+    if (const auto* op = std::get_if<program::AttentionOperands>(&operands)) return op;
+    const auto* merge = std::get_if<program::AttentionMergeOperands>(&operands);
+    if (merge == nullptr) return nullptr;
+    for (const program::Stage& other : program_->stages) {
+      const auto* op = std::get_if<program::AttentionOperands>(&other.operands);
+      if (op != nullptr && op->output == merge->partials) return op;
+    }
+    return nullptr;
+  }
+
+  // The cache of tiles that a stage reads or writes, or kNoId.
+  program::CacheId tiles_of(uint32_t stage) const {
+    const auto* qkv = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
+    const program::AttentionOperands* attention = attention_of(stage);
+    const program::CacheId id = qkv != nullptr         ? qkv->cache
+                                : attention != nullptr ? attention->cache
+                                                       : program::kNoId;
+    const bool is_tiles = id != program::kNoId && gpu_.cache_form(id) != cuda::CacheForm::kRows;
+    return is_tiles ? id : program::kNoId;
+  }
+
+  void copy_to_gpu(uint32_t stage) {
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const std::span<const float> arena = cpu_.rank(rank).arena;
       check(cudaMemcpy(gpu_.view().ranks[rank].arena, arena.data(), arena.size_bytes(),
                        cudaMemcpyHostToDevice));
       for (program::CacheId id = 0; id < program_->caches.size(); ++id) {
         const cpu::Cache& from = cpu_.rank(rank).caches[id];
+        if (gpu_.cache_form(id) != cuda::CacheForm::kRows) {
+          if (id == tiles_of(stage)) fill_tiles(gpu_, rank, id, from.keys, from.values);
+          continue;
+        }
         const cuda::Cache to = gpu_.cache(rank, id);
         check(cudaMemcpy(to.keys, from.keys.data(), from.keys.size() * sizeof(float),
                          cudaMemcpyHostToDevice));
@@ -175,7 +205,12 @@ class DifferentialExecutor final : public program::Executor {
         if (region.rank != rank) continue;
         const auto from = words_of(expected, region.buffer);
         const auto to = words_of(seen, region.buffer);
-        compare_words(stage, program_->buffers[region.buffer].name, from, to);
+        if (is_left_to_merge(stage)) {
+          const bool is_untouched = std::ranges::all_of(to, [](float v) { return std::isnan(v); });
+          if (!is_untouched) fail(program_->stages[stage].name + " wrote partials of tiles");
+        } else {
+          compare_words(stage, program_->buffers[region.buffer].name, from, to);
+        }
         std::ranges::copy(from, to.begin());
       }
       for (size_t i = 0; i < seen.size(); ++i) {
@@ -187,18 +222,94 @@ class DifferentialExecutor final : public program::Executor {
     }
   }
 
+  // Attention to tiles in several splits: the merge does it all.
+  bool is_left_to_merge(uint32_t stage) const {
+    const auto* op = std::get_if<program::AttentionOperands>(&program_->stages[stage].operands);
+    return op != nullptr && op->num_splits > 1 && tiles_of(stage) != program::kNoId;
+  }
+
   void compare_caches(uint32_t stage) {
     const auto* op = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
     if (op == nullptr || op->cache == program::kNoId) return;
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const cpu::Cache& expected = cpu_.rank(rank).caches[op->cache];
-      const cuda::Cache from = gpu_.cache(rank, op->cache);
-      for (const auto& [device, words] :
-           {std::pair(from.keys, &expected.keys), std::pair(from.values, &expected.values)}) {
-        std::vector<float> seen(words->size());
-        check(cudaMemcpy(seen.data(), device, seen.size() * sizeof(float), cudaMemcpyDeviceToHost));
-        compare_words(stage, "the KV cache", *words, seen);
+      std::vector<float> keys(expected.keys.size()), values(expected.values.size());
+      if (tiles_of(stage) != program::kNoId) {
+        ++report_->caches.num_tile_stages;
+        read_tiles(gpu_, rank, op->cache, keys, values);
+      } else {
+        const cuda::Cache from = gpu_.cache(rank, op->cache);
+        check(cudaMemcpy(keys.data(), from.keys, keys.size() * sizeof(float),
+                         cudaMemcpyDeviceToHost));
+        check(cudaMemcpy(values.data(), from.values, values.size() * sizeof(float),
+                         cudaMemcpyDeviceToHost));
       }
+      for (uint32_t head = 0; head < op->num_kv_heads; ++head) {
+        const tensor::KvScales scales = kv_cache_ == program::KvCacheType::kFp8
+                                            ? cpu_.rank(rank).kv_scales.of(*op)[head]
+                                            : tensor::KvScales();
+        const HeadRows of_keys = {head, op->num_kv_heads, op->head_dim, scales.key};
+        const HeadRows of_values = {head, op->num_kv_heads, op->v_head_dim, scales.value};
+        compare_rows(stage, of_keys, expected.keys, keys);
+        compare_rows(stage, of_values, expected.values, values);
+      }
+    }
+  }
+
+  // A head's keys or values: rows head, head + num_heads, ... of `size`.
+  struct HeadRows {
+    uint32_t head, num_heads, size;
+    float scale;
+  };
+  void compare_rows(uint32_t stage, const HeadRows& rows, std::span<const float> expected,
+                    std::span<const float> seen) {
+    if (kv_cache_ == program::KvCacheType::kF32) {
+      if (rows.head == 0) compare_words(stage, "the KV cache", expected, seen);
+      return;
+    }
+    CacheDifference& difference = report_->caches;
+    const uint64_t stride = uint64_t{rows.num_heads} * rows.size;
+    for (uint64_t row = uint64_t{rows.head} * rows.size; row < expected.size(); row += stride) {
+      for (uint64_t i = row; i < row + rows.size; ++i) {
+        if (std::isnan(expected[i]) && std::isnan(seen[i])) continue;
+        ++difference.num_codes;
+        if (expected[i] == seen[i]) continue;
+        ++difference.num_other_codes;
+        if (are_neighbours(kv_cache_, rows.scale, expected[i], seen[i])) continue;
+        return fail(fmt::format("{}: word {} of the KV cache: {} on the CPU, {} on the GPU",
+                                program_->stages[stage].name, i, expected[i], seen[i]));
+      }
+    }
+  }
+
+  // The output of attention to tiles against binary64.
+  void compare_attention(uint32_t stage, const program::StepInput& input) {
+    const program::AttentionOperands* op = attention_of(stage);
+    if (op == nullptr || tiles_of(stage) == program::kNoId || is_left_to_merge(stage)) return;
+    ++report_->caches.num_tile_stages;
+    const auto* merge =
+        std::get_if<program::AttentionMergeOperands>(&program_->stages[stage].operands);
+    const program::BufferId output = merge != nullptr ? merge->output : op->output;
+    for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
+      cpu::RankMemory& memory = cpu_.rank(rank);
+      const program::BufferDecl& decl = program_->buffers[output];
+      std::vector<float> seen(decl.size_bytes / sizeof(float));
+      check(cudaMemcpy(seen.data(),
+                       gpu_.view().ranks[rank].arena + decl.offset_bytes / sizeof(float),
+                       decl.size_bytes, cudaMemcpyDeviceToHost));
+      AttentionRows rows;
+      rows.op = op;
+      rows.program = program_;
+      rows.input = &input;
+      rows.query = words_of(memory.arena, op->query);
+      rows.keys = memory.caches[op->cache].keys;
+      rows.values = memory.caches[op->cache].values;
+      if (op->sink != program::kNoId) {
+        rows.sinks = reinterpret_cast<const float*>(memory.weights[op->sink].bytes.data());
+      }
+      rows.format = cuda::tile_format(gpu_.cache_form(op->cache));
+      report_->caches.worst_of_bound =
+          std::max(report_->caches.worst_of_bound, worst_of_bound(rows, seen));
     }
   }
 

@@ -2,6 +2,7 @@
 // ranks, tiles, widths, long contexts, both forms of drafter, MTP heads, sampling parameters.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -43,6 +44,12 @@ double bound_of(Opcode opcode, program::Activations activations) {
   }
 }
 
+// Attention to tiles: of the buffer's largest, about three times what was seen. Rows have a derived
+// bound besides (flash_bound.h).
+double tile_bound_of(program::KvCacheType type) {
+  return type == program::KvCacheType::kFp8 ? 1e-2 : 3e-5;
+}
+
 class DifferentialTest : public testing::Test {
  protected:
   void SetUp() override { US_NEEDS_GPU(); }
@@ -50,12 +57,24 @@ class DifferentialTest : public testing::Test {
   void TearDown() override {
     if (IsSkipped()) return;
     for (const std::string& failure : report_.failures) ADD_FAILURE() << failure;
+    const CacheDifference& caches = report_.caches;
     for (uint32_t i = 0; i < program::kNumOpcodes; ++i) {
-      EXPECT_LE(report_.by_opcode[i].largest_relative,
-                bound_of(static_cast<Opcode>(i), activations_))
-          << program::kOpcodeNames[i];
+      const auto opcode = static_cast<Opcode>(i);
+      const bool is_attention = opcode == Opcode::kAttention || opcode == Opcode::kAttentionMerge;
+      const double bound = is_attention && caches.num_tile_stages != 0
+                               ? tile_bound_of(kv_cache_)
+                               : bound_of(opcode, activations_);
+      EXPECT_LE(report_.by_opcode[i].largest_relative, bound) << program::kOpcodeNames[i];
     }
+    EXPECT_LE(caches.worst_of_bound, 1);
+    // Rotated by angles that differ in their last bit, one in a million is on the border of codes.
+    EXPECT_LE(static_cast<double>(caches.num_other_codes),
+              1e-4 * static_cast<double>(caches.num_codes));
     std::printf("%s", report_.table().c_str());
+    if (caches.num_codes == 0) return;
+    std::printf(
+        "caches: %lu stages with tiles; %lu of %lu codes differ; attention %.3f of its bound\n",
+        caches.num_tile_stages, caches.num_other_codes, caches.num_codes, caches.worst_of_bound);
   }
 
   ModelRunner open(const std::string& directory, RunnerOptions options) {
@@ -163,6 +182,122 @@ TEST_F(DifferentialTest, KvCacheTypes) {
     ASSERT_TRUE(runner.feed(kPrompt, 4, 20));
     run_draft_block();
   }
+}
+
+// On the model of tile_options().
+class TilesTest : public DifferentialTest,
+                  public testing::WithParamInterface<program::KvCacheType> {
+ protected:
+  void SetUp() override {
+    DifferentialTest::SetUp();
+    kv_cache_ = GetParam();
+    if (!IsSkipped()) US_CHECK(write_checkpoint(model_.path(), tile_options()).has_value());
+  }
+  // Every attention and every QkvProj of the target had tiles.
+  void expect_tiles() const {
+    const auto stages = [&](Opcode opcode) {
+      return report_.by_opcode[static_cast<size_t>(opcode)].num_stages;
+    };
+    EXPECT_GT(report_.caches.num_tile_stages, 0u);
+    EXPECT_GE(report_.caches.num_tile_stages,
+              stages(Opcode::kQkvProj) + stages(Opcode::kAttention));
+  }
+  static std::vector<int32_t> tokens_of(uint32_t count) {
+    std::vector<int32_t> tokens;
+    for (uint32_t i = 0; i < count; ++i) {
+      tokens.push_back(static_cast<int32_t>((i * 37 + i / 7) % 256));
+    }
+    return tokens;
+  }
+
+  const TemporaryDirectory model_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Types, TilesTest,
+                         testing::Values(program::KvCacheType::kBf16, program::KvCacheType::kFp8),
+                         [](const auto& type) {
+                           return std::string(program::kv_cache_type_name(type.param));
+                         });
+
+// One split and several; steps of one group of 64 columns, and of two.
+TEST_P(TilesTest, Widths) {
+  for (const uint32_t width : {8u, 16u, 64u, 128u}) {
+    RunnerOptions options;
+    options.width = width;
+    options.num_workers = width == 16 ? 1 : 132;
+    ModelRunner runner = open(model_.path(), options);
+    ASSERT_TRUE(runner.feed(tokens_of(width + width / 2 + 3), 4, 7)) << width;
+  }
+  expect_tiles();
+}
+
+// Several chunks, and rings that wrap.
+TEST_P(TilesTest, LongContexts) {
+  RunnerOptions options;
+  options.width = 64;
+  options.num_workers = 132;
+  options.max_context = 1300;
+  ModelRunner runner = open(model_.path(), options);
+  ASSERT_TRUE(runner.feed(tokens_of(1150), 2, 3));
+  expect_tiles();
+}
+
+// Sequences of different lengths in one step.
+TEST_P(TilesTest, PackedSequences) {
+  RunnerOptions options;
+  options.width = 64;
+  options.num_workers = 132;
+  options.num_sequences = 4;
+  ModelRunner runner = open(model_.path(), options);
+  std::array<uint32_t, 4> lengths = {};
+  for (const std::array<uint32_t, 4>& counts :
+       {std::array<uint32_t, 4>{60, 1, 0, 3}, {40, 20, 4, 0}, {8, 8, 8, 8}, {1, 1, 1, 1}}) {
+    std::vector<program::Column> columns;
+    for (const uint32_t sequence : {2u, 0u, 3u, 1u}) {
+      for (uint32_t i = 0; i < counts[sequence]; ++i) {
+        program::Column& column = columns.emplace_back();
+        column.token_id = static_cast<int32_t>((sequence * 50 + lengths[sequence] * 7) % 256);
+        column.position = lengths[sequence]++;
+        column.sequence = sequence;
+        column.wants_logits = i + 1 == counts[sequence];
+      }
+    }
+    const auto output = runner.step(columns);
+    ASSERT_TRUE(output) << output.error().message;
+  }
+  expect_tiles();
+}
+
+// Ranks have a kv head each; MTP heads have rings of their own; a drafter's caches keep rows.
+TEST_P(TilesTest, RanksHeadsAndDrafters) {
+  GeneratorOptions generator = tile_options();
+  generator.num_mtp_layers = 2;
+  RunnerOptions options;
+  options.has_mtp = true;
+  run(generator, options);
+  expect_tiles();
+  generator = tile_options();
+  generator.intermediate_size = 512;
+  generator.num_q_heads = 32;
+  generator.num_kv_heads = 2;
+  options = {};
+  options.num_ranks = 2;
+  run(generator, options);
+  const TemporaryDirectory drafter;
+  US_CHECK(write_drafter(drafter.path(), {}).has_value());
+  options = {};
+  options.drafter = drafter.path();
+  options.width = 16;
+  ModelRunner drafting = open(model_.path(), options);
+  ASSERT_TRUE(drafting.feed(std::span(kPrompt).first(kPrompt.size() - 1), 0, 0));
+  const auto output = drafting.step(drafting.draft_block(kPrompt.back(), 8));
+  ASSERT_TRUE(output) << output.error().message;
+}
+
+// In f32 nothing is tiled.
+TEST_F(DifferentialTest, ExactCachesKeepRows) {
+  run(tile_options(), {});
+  EXPECT_EQ(report_.caches.num_tile_stages, 0u);
 }
 
 TEST_F(DifferentialTest, BundledModel) {

@@ -8,6 +8,7 @@
 #include "cuda/paged_checkpoint.h"
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
+#include "support/checkpoint_generator.h"
 #include "support/mtp_generator.h"
 #include "support/temporary_directory.h"
 
@@ -16,9 +17,12 @@ namespace {
 
 constexpr uint32_t kWorkers = 132;
 
-Setup on_gpu(Setup setup, program::Activations activations = program::Activations::kF32) {
+Setup on_gpu(Setup setup, program::Activations activations = program::Activations::kF32,
+             program::KvCacheType kv_cache = program::KvCacheType::kF32) {
   setup.num_threads = kWorkers;
-  setup.make_executor = [activations] { return cuda::make_graph_executor(activations); };
+  setup.make_executor = [activations, kv_cache] {
+    return cuda::make_graph_executor(activations, kv_cache);
+  };
   return setup;
 }
 
@@ -105,6 +109,74 @@ TEST_P(GpuTextsIn, ForksGoOnAlike) {
   run(*engine, &texts, &stats);
   EXPECT_EQ(texts[first], expected[0]);
   EXPECT_EQ(texts[*fork], expected[0]);
+}
+
+// A model whose caches of bf16 and fp8 are tiles, with prompts within a chunk and beyond, longer
+// than the window.
+class GpuTextsOfTiles : public GpuTexts, public testing::WithParamInterface<program::KvCacheType> {
+ protected:
+  void SetUp() override {
+    GpuTexts::SetUp();
+    EXPECT_TRUE(test::write_checkpoint(model_.path(), test::tile_options()));
+  }
+  engine::Setup on_tiles(const DrafterOptions& drafter, uint32_t width) const {
+    engine::Setup setup{drafter, width};
+    setup.directory = model_.path();
+    return on_gpu(setup, program::Activations::kF32, GetParam());
+  }
+  static std::vector<Request> requests() {
+    std::vector<Request> requests;
+    for (const uint32_t length : {9u, 150u, 620u}) {
+      Request& request = requests.emplace_back();
+      for (uint32_t i = 0; i < length; ++i) {
+        request.prompt.push_back(static_cast<int32_t>((i * 37 + i / 7 + length) % 256));
+      }
+      request.params.max_tokens = 40;
+      request.params.sampling.temperature = length == 150 ? 0.8F : 0.0F;
+      request.params.sampling.seed = length;
+    }
+    return requests;
+  }
+
+  const test::TemporaryDirectory model_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Types, GpuTextsOfTiles,
+                         testing::Values(program::KvCacheType::kBf16, program::KvCacheType::kFp8),
+                         [](const auto& type) {
+                           return std::string(program::kv_cache_type_name(type.param));
+                         });
+
+TEST_P(GpuTextsOfTiles, AreTheSameWithEveryDrafterWidthAndCompany) {
+  auto all = requests();
+  const auto expected = reference_texts(&all, on_tiles({}, 8));
+  for (const uint32_t width : {8u, 16u, 64u}) {
+    for (const DrafterOptions& drafter : {DrafterOptions{DrafterKind::kNone, 1},
+                                          {DrafterKind::kSuffix, 1},
+                                          {DrafterKind::kReplay, 3},
+                                          {DrafterKind::kReplay, 8}}) {
+      check(on_tiles(drafter, width), all, expected, width == 8);
+    }
+  }
+}
+
+// A fork has tiles of pages that it shares, copies of the last page's, and of the rings'.
+TEST_P(GpuTextsOfTiles, ForksGoOnAlike) {
+  auto all = requests();
+  all.erase(all.begin(), all.begin() + 1);
+  const auto expected = reference_texts(&all, on_tiles({}, 8));
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto engine = open(on_tiles({DrafterKind::kSuffix, 1}, 16));
+    std::map<SessionId, Text> texts;
+    const SessionId first = engine->start(all[i].prompt, all[i].params).value();
+    run_prompt(*engine, all[i].prompt.size(), &texts);
+    const auto fork = engine->fork(first, all[i].params.sampling.seed);
+    ASSERT_TRUE(fork) << fork.error().message;
+    SpeculationStats stats;
+    run(*engine, &texts, &stats);
+    EXPECT_EQ(texts[first], expected[i]);
+    EXPECT_EQ(texts[*fork], expected[i]);
+  }
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include "cuda/executor.h"
 #include "cuda/gpu.h"
 #include "golden/expect_golden.h"
+#include "support/checkpoint_generator.h"
 #include "support/reference_checkpoint.h"
+#include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
 namespace {
@@ -34,6 +36,29 @@ TEST_F(GraphGolden, FusedCheckpointsEqualTransformers) {
     const auto directory = reference_checkpoint(name);
     ASSERT_TRUE(directory) << directory.error().message;
     expect_all(*directory, reference_cases(*directory), 8);
+  }
+}
+
+// Attention to tiles takes the positions of a sequence's columns from the first one's.
+TEST(GraphExecutor, ColumnsOverTilesHaveNoGaps) {
+  US_NEEDS_GPU();
+  const TemporaryDirectory directory;
+  ASSERT_TRUE(write_checkpoint(directory.path(), tile_options()));
+  for (const auto type : {program::KvCacheType::kF32, program::KvCacheType::kBf16}) {
+    RunnerOptions options;
+    options.make_executor = [type] {
+      return cuda::make_graph_executor(program::Activations::kF32, type);
+    };
+    auto runner = ModelRunner::open(directory.path(), options);
+    ASSERT_TRUE(runner) << runner.error().message;
+    std::vector<program::Column> columns(3);
+    columns[1].position = 1;
+    columns[2].position = 3;
+    const auto output = runner->step(columns);
+    EXPECT_EQ(output.has_value(), type == program::KvCacheType::kF32);
+    if (output) continue;
+    EXPECT_EQ(output.error().message,
+              "column 2 is at position 3 after 1; expected no gap with a KV cache of tiles");
   }
 }
 

@@ -247,6 +247,17 @@ GeneratedCheckpoint generate_checkpoint(const GeneratorOptions& options) {
   return Generator(options).generate();
 }
 
+GeneratorOptions tile_options() {
+  GeneratorOptions options;
+  options.num_q_heads = 16;
+  options.num_kv_heads = 1;
+  options.num_sliding_kv_heads = 2;
+  options.head_dim = 192;
+  options.v_head_dim = 128;
+  options.sliding_window = 128;
+  return options;
+}
+
 GeneratorOptions eight_rank_options() {
   GeneratorOptions options;
   options.intermediate_size = 1024;

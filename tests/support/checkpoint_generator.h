@@ -80,6 +80,10 @@ GeneratedCheckpoint generate_mtp_layers(const GeneratorOptions& options);
 // Of a model that 8 ranks can share.
 GeneratorOptions eight_rank_options();
 
+// Of a model with MiMo's heads, whose rounded KV caches are tiles on a GPU: 192/128, 16 query heads
+// over 1 kv head in full layers and 2 in sliding ones; window 128.
+GeneratorOptions tile_options();
+
 // Writes config.json, generation_config.json and the weights into an existing folder.
 Status write_checkpoint(const std::string& directory, const GeneratorOptions& options,
                         const GeneratedCheckpoint& checkpoint);

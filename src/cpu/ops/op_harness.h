@@ -61,9 +61,13 @@ class OpHarness {
     kv_cache_ = kv_cache;
   }
 
-  // Allocates everything; afterwards machine() may be changed before run().
-  void load() {
+  // Allocates everything; afterwards machine() may be changed before run(). stages: those whose
+  // caches have scales.
+  void load(const std::vector<program::Operands>& stages = {}) {
     program_.arena_bytes = offset_;
+    for (const program::Operands& operands : stages) {
+      program_.stages.push_back({"stage", 0, operands});
+    }
     program::CacheLimits limits;
     limits.num_sequences = 4;
     limits.num_kv_pages = 64;

@@ -20,6 +20,8 @@ class HeadOutput {
 
   bool is_query() const { return head_ < op_.num_q_heads; }
   bool is_value() const { return head_ >= op_.num_q_heads + op_.num_kv_heads; }
+  // REQUIRES: it is a k or v head.
+  uint32_t kv_head() const { return (head_ - op_.num_q_heads) % op_.num_kv_heads; }
 
   // The head's first row in [q; k; v].
   uint32_t first_row() const {
@@ -167,17 +169,19 @@ void copy_part(const QkvProjOperands& op, bool is_value, const HeadPart& part, c
   copy(op.rotary_dim, op.head_dim - op.rotary_dim);
 }
 
-// A part of a k or v head, rounded as the cache keeps it. The scale of a row is that of the whole
-// head, so each part computes all of it.
+// A part of a k or v head, rounded as the cache keeps it. A NaN anywhere in a row makes all of it
+// NaN, so each part computes the whole head.
 void rounded_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
                   const HeadPart& part, const Inputs& x) {
   const uint32_t dim = head.is_value() ? op.v_head_dim : op.head_dim;
   const uint32_t columns = context.num_columns();
+  const tensor::KvScales scales = context.kv_scales(op, head.kv_head());
+  const float scale = head.is_value() ? scales.value : scales.key;
   float* heads = context.scratch->floats(kHeads, uint64_t{columns} * dim);
   const auto row = [&](uint32_t t) { return heads + uint64_t{t} * dim; };
   project_head(context, op, head, {}, x, row);
   for (uint32_t t = 0; t < columns; ++t) {
-    round_cache_row(context.kv_cache(), dim, row(t));
+    round_cache_row(context.kv_cache(), scale, dim, row(t));
     copy_part(op, head.is_value(), part, row(t), head.column(t));
   }
 }

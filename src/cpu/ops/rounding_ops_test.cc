@@ -295,7 +295,8 @@ Rows kv_weights(uint32_t dim, uint32_t value_dim) {
 
 // Two kv heads of different sizes for k and v, in a number of parts, the last one first; the rows
 // [kColumns, 2 * (dim + v_dim)] that went to the cache, or to a buffer.
-Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache) {
+Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache,
+             std::vector<tensor::KvScales>* scales = nullptr) {
   constexpr uint32_t kCacheDim = 48, kCacheValueDim = 32,
                      kCacheRow = 2 * (kCacheDim + kCacheValueDim);
   Products products({Activations::kF32, kv_cache}, WeightFormat::kF32);
@@ -312,7 +313,11 @@ Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache) {
   op.head_parts = parts;
   op.rope_theta = 100;
   op.value_scale = 0.7F;
-  harness.load();
+  harness.load({op});
+  if (scales != nullptr) {
+    const auto of_op = harness.machine().rank(0).kv_scales.of(op);
+    scales->assign(of_op.begin(), of_op.end());
+  }
   Rows rows;
   for (uint32_t part = parts; part-- > 0;) rows = products.run(op, 4, part);
   if (!to_cache) return rows;
@@ -332,10 +337,17 @@ class RoundedCache : public testing::TestWithParam<KvCacheType> {};
 TEST_P(RoundedCache, KeepsEachHeadRoundedInAnyNumberOfParts) {
   Rows expected = kv_rows(KvCacheType::kF32, 1, true);
   const Rows exact = expected;
+  std::vector<tensor::KvScales> scales(2);
+  if (GetParam() == KvCacheType::kFp8) {
+    kv_rows(GetParam(), 1, true, &scales);
+    for (const auto& [key, value] : scales) EXPECT_TRUE(key > 1 && value > 1);
+  }
   for (uint32_t t = 0; t < kColumns; ++t) {
     float* row = &expected[size_t{t} * 160];
-    for (const uint32_t begin : {0u, 48u}) round_cache_row(GetParam(), 48, row + begin);
-    for (const uint32_t begin : {96u, 128u}) round_cache_row(GetParam(), 32, row + begin);
+    for (const uint32_t head : {0u, 1u}) {
+      round_cache_row(GetParam(), scales[head].key, 48, row + head * 48);
+      round_cache_row(GetParam(), scales[head].value, 32, row + 96 + head * 32);
+    }
   }
   EXPECT_NE(expected, exact);
   for (const uint32_t parts : {1u, 2u, 4u}) {

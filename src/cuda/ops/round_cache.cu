@@ -26,32 +26,38 @@ __device__ float* appended_head(const OpContext& context, const QkvProjOperands&
 // A warp rounds a head: CTA (column, k and v heads, rank).
 __global__ void __launch_bounds__(kWarpThreads)
     round_cache_kernel(const __grid_constant__ StageLaunch launch,
-                       const __grid_constant__ QkvProjOperands op, KvCacheType type) {
+                       const __grid_constant__ QkvProjOperands op,
+                       const __grid_constant__ CacheRounding rounding) {
+  const uint32_t rank = blockIdx.z;
   const OpContext context(launch.machine, launch.buffer_offsets, *launch.step, launch.tasks[0].task,
-                          blockIdx.z, nullptr);
+                          rank, nullptr);
   const uint32_t t = blockIdx.x;
   if (t >= context.num_columns()) return;
   uint32_t size = 0;
-  float* row = appended_head(context, op, t, blockIdx.y % op.num_kv_heads,
-                             blockIdx.y >= op.num_kv_heads, &size);
-  if (type == KvCacheType::kBf16) {
-    for (uint32_t i = threadIdx.x; i < size; i += kWarpThreads) row[i] = round_to_bf16(row[i]);
-    return;
-  }
+  const uint32_t head = blockIdx.y % op.num_kv_heads;
+  const bool is_value = blockIdx.y >= op.num_kv_heads;
+  float* row = appended_head(context, op, t, head, is_value, &size);
   uint32_t largest = 0;
   for (uint32_t i = threadIdx.x; i < size; i += kWarpThreads) {
     largest = max(largest, tensor::magnitude_bits(row[i]));
   }
-  const BlockRounding<program::Rounding::kE4m3> rounding(__reduce_max_sync(~0u, largest));
-  for (uint32_t i = threadIdx.x; i < size; i += kWarpThreads) row[i] = rounding(row[i]);
+  const bool is_nan = __reduce_max_sync(~0u, largest) >= tensor::kInfinityBits;
+  const bool is_bf16 = rounding.type == KvCacheType::kBf16;
+  const tensor::KvScales scales = is_bf16 ? tensor::KvScales() : rounding.scales.of[rank][head];
+  const float scale = is_value ? scales.value : scales.key;
+  for (uint32_t i = threadIdx.x; i < size; i += kWarpThreads) {
+    row[i] = is_nan    ? __uint_as_float(0x7fc00000u)
+             : is_bf16 ? round_to_bf16(row[i])
+                       : tensor::round_to_e4m3(row[i], scale);
+  }
 }
 
 }  // namespace
 
-cudaError_t launch_round_cache(const QkvProjOperands& op, KvCacheType type, uint32_t width,
+cudaError_t launch_round_cache(const QkvProjOperands& op, const CacheRounding& rounding,
                                const StageLaunch& launch) {
-  const dim3 grid(width, 2 * op.num_kv_heads, launch.machine.num_ranks);
-  round_cache_kernel<<<grid, kWarpThreads, 0, launch.stream>>>(launch, op, type);
+  const dim3 grid(rounding.width, 2 * op.num_kv_heads, launch.machine.num_ranks);
+  round_cache_kernel<<<grid, kWarpThreads, 0, launch.stream>>>(launch, op, rounding);
   return cudaGetLastError();
 }
 

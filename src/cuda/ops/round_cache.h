@@ -6,12 +6,24 @@
 
 #include "cuda/ops/stage.h"
 #include "program/arithmetic.h"
+#include "tensor/kv_rounding.h"
 
 namespace ultraspeed::cuda {
 
-// After the stage of `op`, on all ranks: rounds the heads that its columns appended.
-// REQUIRES: type is not kF32 and op has k and v heads.
-cudaError_t launch_round_cache(const program::QkvProjOperands& op, program::KvCacheType type,
-                               uint32_t width, const StageLaunch& launch);
+// Of the kv heads of a stage on each rank, in device memory.
+struct RankScales {
+  const tensor::KvScales* of[kMaxRanks] = {};
+};
+
+struct CacheRounding {
+  program::KvCacheType type = program::KvCacheType::kBf16;
+  uint32_t width = 0;  // columns, at most
+  RankScales scales;   // of fp8
+};
+
+// After the stage of `op`, on all ranks: rounds the heads that its columns appended
+// (tensor/kv_rounding.h). REQUIRES: type is not kF32 and op has k and v heads.
+cudaError_t launch_round_cache(const program::QkvProjOperands& op, const CacheRounding& rounding,
+                               const StageLaunch& launch);
 
 }  // namespace ultraspeed::cuda

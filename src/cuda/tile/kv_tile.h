@@ -11,12 +11,8 @@
 // registers, where they become operand A without a move: byte 4 t + i is position 8 (i / 2) + 2 t +
 // i % 2.
 //
-// Scale rule of e4m3. Keys and values of a head have one power of two each, the same for all
-// positions (KvScales): codes are e4m3(x / scale), rounded to nearest, ties to even, +-448 beyond
-// it. A code keeps 4 significant bits from 2^-6 to 448: with the scale at half of the root mean
-// square of what a head writes, an element may be 224 times that before it saturates, and loses
-// bits below a 128th of it, where it no longer matters to a sum. What is attended to is code *
-// scale, also by the block that wrote it.
+// Codes and scales: tensor/kv_rounding.h. What is attended to is code * scale, also by the block
+// that wrote it.
 //
 // A row with a NaN or an infinity, in its keys or its values, has NaN keys and zero values: whoever
 // sees it gets NaN, and nobody else. A slot that was never written may hold anything.
@@ -30,6 +26,7 @@
 #include <cstddef>
 
 #include "tensor/host_device.h"
+#include "tensor/kv_rounding.h"
 
 namespace ultraspeed::cuda {
 
@@ -37,10 +34,7 @@ enum class KvFormat : uint8_t { kE4m3, kBf16 };
 
 inline constexpr uint32_t kKvTilePositions = 64;
 
-// Powers of two, 1 in bf16.
-struct KvScales {
-  float key = 1, value = 1;
-};
+using tensor::KvScales;
 
 template <KvFormat kFormatIn, uint32_t kHeadDimIn, uint32_t kValueDimIn>
 struct KvTile {
@@ -82,7 +76,7 @@ struct KvTiles {
   std::byte* tiles = nullptr;        // aligned to 16
   const KvScales* scales = nullptr;  // device, [num_kv_heads]; nullptr: all 1
   uint32_t num_kv_heads = 1;
-  uint32_t ring_positions = 0;  // 0: paged. 64 divides it; at least window + 2 steps + 64
+  uint32_t ring_positions = 0;  // 0: paged. 64 divides it; at least window + columns of a step
   uint32_t page_positions = 0;  // 64 divides it
 
   US_HOST_DEVICE KvScales scale(uint32_t kv_head) const {

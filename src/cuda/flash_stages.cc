@@ -1,0 +1,159 @@
+#include "cuda/flash_stages.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "base/check.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+using program::AttentionMergeOperands;
+using program::AttentionOperands;
+using program::QkvProjOperands;
+
+// Blocks of a launch of `columns` columns of `sequences` sequences, at most: each sequence begins
+// one of its own.
+uint64_t most_blocks(uint32_t columns, uint32_t sequences, uint32_t group) {
+  const uint32_t begun = std::min(columns, sequences);
+  return begun + (columns - begun) / (kFlashRows / group);
+}
+
+void need_floats(uint64_t* floats, uint64_t to) {
+  *floats = std::max(*floats, to);
+}
+
+}  // namespace
+
+void add_flash_scratch(const program::Program& program, std::span<const CacheForm> cache_forms,
+                       uint32_t num_sequences, ScratchFloats* floats) {
+  const auto has_tiles = [&](program::CacheId cache) {
+    return cache != program::kNoId && cache_forms[cache] != CacheForm::kRows;
+  };
+  ScratchFloats& need = *floats;
+  const uint64_t width = program.width;
+  for (const program::Stage& stage : program.stages) {
+    if (const auto* qkv = std::get_if<QkvProjOperands>(&stage.operands);
+        qkv != nullptr && has_tiles(qkv->cache)) {
+      need_floats(&need[kKvRowScratch],
+                  width * qkv->num_kv_heads * (kFlashHeadDim + kFlashValueDim));
+    }
+    const auto* op = std::get_if<AttentionOperands>(&stage.operands);
+    if (op == nullptr || !has_tiles(op->cache)) continue;
+    const uint64_t operand_bytes =
+        query_operand_bytes(tile_format(cache_forms[op->cache]), program.width, op->num_q_heads);
+    need_floats(&need[kQueryScratch], operand_bytes / sizeof(float));
+    need_floats(&need[kQueryScaleScratch], width * op->num_q_heads);
+    if (op->window != 0) continue;
+    const uint32_t columns = std::min(program.width, kMaxFlashColumns);
+    const uint64_t units = most_blocks(columns, num_sequences, op->num_q_heads / op->num_kv_heads) *
+                           op->num_kv_heads * op->max_chunks;
+    need_floats(&need[kPartialSumScratch], units * kFlashRows * kFlashValueDim);
+    need_floats(&need[kPartialStateScratch], units * kFlashRows * 2);
+  }
+}
+
+Result<FlashStages> FlashStages::make(const Machine& machine, uint32_t program,
+                                      const StepView* step) {
+  FlashStages stages(machine, program, step);
+  int device = 0, count = 0;
+  US_TRY(cuda_status(cudaGetDevice(&device), "asking for the GPU"));
+  US_TRY(cuda_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+                     "asking for the GPU's multiprocessors"));
+  stages.num_multiprocessors_ = static_cast<uint32_t>(count);
+  US_ASSIGN(stages.arrivals_, DeviceMemory::allocate(2 * sizeof(uint32_t)));
+  US_TRY(cuda_status(cudaMemset(stages.arrivals_.data(), 0, stages.arrivals_.size_bytes()),
+                     "clearing counters of attention"));
+  return stages;
+}
+
+const AttentionOperands& FlashStages::attention_of(const AttentionMergeOperands& op) const {
+  const auto writes = [&](const program::Stage& stage) {
+    const auto* attention = std::get_if<AttentionOperands>(&stage.operands);
+    return attention != nullptr && attention->output == op.partials;
+  };
+  const auto found = std::ranges::find_if(program_->stages, writes);
+  US_CHECK(found != program_->stages.end(), "nobody writes buffer {}", op.partials);
+  return std::get<AttentionOperands>(found->operands);
+}
+
+QkvProjOperands FlashStages::with_rows(const QkvProjOperands& op) const {
+  QkvProjOperands rows = op;
+  rows.cache = program::kNoId;
+  rows.cache_rows = scratch_id(*program_, kKvRowScratch);
+  return rows;
+}
+
+cudaError_t FlashStages::store_rows(const QkvProjOperands& op, cudaStream_t stream) const {
+  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+    const cudaError_t error = launch_store_kv({.step = step_,
+                                               .num_columns = program_->width,
+                                               .cache = machine_->tiles(rank, op.cache),
+                                               .format = format(op.cache),
+                                               .rows = scratch(rank, kKvRowScratch)},
+                                              stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t FlashStages::store_queries(const AttentionOperands& op, cudaStream_t stream) const {
+  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+    const cudaError_t error = launch_store_queries(
+        {.step = step_,
+         .queries = machine_->buffer(rank, index_, op.query),
+         .num_columns = program_->width,
+         .num_q_heads = op.num_q_heads,
+         .num_kv_heads = op.num_kv_heads,
+         .scale = op.scale,
+         .format = format(op.cache),
+         .operands = reinterpret_cast<std::byte*>(scratch(rank, kQueryScratch)),
+         .scales = scratch(rank, kQueryScaleScratch)},
+        stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId output,
+                                cudaStream_t stream) const {
+  FlashAttention launch;
+  launch.step = step_;
+  launch.format = format(op.cache);
+  launch.num_q_heads = op.num_q_heads;
+  launch.window = op.window;
+  launch.chunk_positions = op.chunk_positions;
+  launch.follows_grid = true;
+  // A window's blocks are few.
+  const uint32_t most_units = kMaxFlashColumns * op.num_kv_heads;
+  launch.num_ctas =
+      op.window != 0 ? std::min(num_multiprocessors_, most_units) : num_multiprocessors_;
+  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+    launch.cache = machine_->tiles(rank, op.cache);
+    launch.query = reinterpret_cast<const std::byte*>(scratch(rank, kQueryScratch));
+    launch.query_scales = scratch(rank, kQueryScaleScratch);
+    launch.output = machine_->buffer(rank, index_, output);
+    launch.sinks = machine_->vector(rank, op.sink);
+    launch.partials = {scratch(rank, kPartialSumScratch),
+                       reinterpret_cast<float2*>(scratch(rank, kPartialStateScratch)),
+                       arrivals_.as<uint32_t>()};
+    for (uint32_t first = 0; first < program_->width; first += kMaxFlashColumns) {
+      launch.first_column = first;
+      const cudaError_t error = launch_flash_attention(launch, stream);
+      if (error != cudaSuccess) return error;
+    }
+  }
+  return cudaSuccess;
+}
+
+cudaError_t FlashStages::launch(const AttentionOperands& op, cudaStream_t stream) const {
+  const cudaError_t error = store_queries(op, stream);
+  if (error != cudaSuccess || op.num_splits > 1) return error;
+  return attend(op, op.output, stream);
+}
+
+cudaError_t FlashStages::launch(const AttentionMergeOperands& op, cudaStream_t stream) const {
+  return attend(attention_of(op), op.output, stream);
+}
+
+}  // namespace ultraspeed::cuda

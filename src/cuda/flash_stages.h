@@ -1,0 +1,71 @@
+// Attention to caches of tiles (ops/flash_attention.h): what stands in for launch_stage() there.
+// QkvProj writes its rows to scratch, whoever computes them; store_rows() brings them to the tiles.
+// All splits of a stage are one launch, which merges them, too. Steps of more than 64 columns are
+// taken 64 columns at a time.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "cuda/cache_form.h"
+#include "cuda/machine.h"
+#include "cuda/ops/flash_attention.h"
+#include "cuda/scratch.h"
+#include "cuda/view.h"
+#include "program/operands.h"
+
+namespace ultraspeed::cuda {
+
+class FlashStages {
+ public:
+  // step: device. REQUIRES: machine and step stay where they are.
+  static Result<FlashStages> make(const Machine& machine, uint32_t program, const StepView* step);
+
+  bool has_tiles(program::CacheId cache) const {
+    return cache != program::kNoId && machine_->cache_form(cache) != CacheForm::kRows;
+  }
+  bool has_tiles(const program::AttentionOperands& op) const { return has_tiles(op.cache); }
+  bool has_tiles(const program::AttentionMergeOperands& op) const {
+    return has_tiles(attention_of(op));
+  }
+
+  // The stage that computes the same rows and leaves them in scratch. REQUIRES: has_tiles().
+  program::QkvProjOperands with_rows(const program::QkvProjOperands& op) const;
+
+  // After that stage: rows from scratch to the tiles of op.cache.
+  cudaError_t store_rows(const program::QkvProjOperands& op, cudaStream_t stream) const;
+
+  // REQUIRES: has_tiles(). With several splits Attention keeps its queries in scratch and
+  // AttentionMerge does the rest: its output may lie where the queries were.
+  cudaError_t launch(const program::AttentionOperands& op, cudaStream_t stream) const;
+  cudaError_t launch(const program::AttentionMergeOperands& op, cudaStream_t stream) const;
+
+ private:
+  FlashStages(const Machine& machine, uint32_t program, const StepView* step)
+      : machine_(&machine), index_(program), program_(&machine.programs()[program]), step_(step) {}
+
+  const program::AttentionOperands& attention_of(const program::AttentionMergeOperands& op) const;
+  cudaError_t store_queries(const program::AttentionOperands& op, cudaStream_t stream) const;
+  cudaError_t attend(const program::AttentionOperands& op, program::BufferId output,
+                     cudaStream_t stream) const;
+  float* scratch(uint32_t rank, ScratchBuffer i) const {
+    return machine_->buffer(rank, index_, scratch_id(*program_, i));
+  }
+  KvFormat format(program::CacheId cache) const { return tile_format(machine_->cache_form(cache)); }
+
+  const Machine* machine_;
+  uint32_t index_;
+  const program::Program* program_;
+  const StepView* step_;
+  uint32_t num_multiprocessors_ = 0;
+  DeviceMemory arrivals_;  // FlashPartials, of all launches
+};
+
+// Adds what the stages of a program need.
+void add_flash_scratch(const program::Program& program, std::span<const CacheForm> cache_forms,
+                       uint32_t num_sequences, ScratchFloats* floats);
+
+}  // namespace ultraspeed::cuda

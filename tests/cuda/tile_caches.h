@@ -1,0 +1,41 @@
+// Caches of tiles of a machine for tests: filled and read as rows, and attention to them compared
+// with binary64.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "cuda/machine.h"
+#include "cuda/ops/flash_attention.h"
+#include "program/arithmetic.h"
+#include "program/operands.h"
+#include "program/program.h"
+#include "program/step.h"
+
+namespace ultraspeed::test {
+
+// All rows of a cache on a rank: keys [positions, num_kv_heads, head_dim], values likewise, as the
+// codes stand for them.
+void fill_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id,
+                std::span<const float> keys, std::span<const float> values);
+void read_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id,
+                std::span<float> keys, std::span<float> values);
+
+// Whether two rounded values have codes that follow each other.
+bool are_neighbours(program::KvCacheType type, float scale, float a, float b);
+
+// Attention of a step on a rank.
+struct AttentionRows {
+  const program::AttentionOperands* op = nullptr;
+  const program::Program* program = nullptr;
+  const program::StepInput* input = nullptr;
+  std::span<const float> query, keys, values;  // of all positions
+  const float* sinks = nullptr;
+  cuda::KvFormat format = cuda::KvFormat::kE4m3;
+};
+
+// The largest |error| of an output [columns, num_q_heads * v_head_dim] as a share of its bound
+// (flash_bound.h); of steps with many products, of some rows.
+double worst_of_bound(const AttentionRows& rows, std::span<const float> output);
+
+}  // namespace ultraspeed::test
