@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "cuda/differential_executor.h"
 #include "cuda/gpu.h"
+#include "cuda/tile_caches.h"
 #include "support/checkpoint_generator.h"
 #include "support/drafter_generator.h"
 #include "support/model_runner.h"
@@ -44,12 +45,6 @@ double bound_of(Opcode opcode, program::Activations activations) {
   }
 }
 
-// Attention to tiles: of the buffer's largest, about three times what was seen. Rows have a derived
-// bound besides (flash_bound.h).
-double tile_bound_of(program::KvCacheType type) {
-  return type == program::KvCacheType::kFp8 ? 1e-2 : 3e-5;
-}
-
 class DifferentialTest : public testing::Test {
  protected:
   void SetUp() override { US_NEEDS_GPU(); }
@@ -62,7 +57,7 @@ class DifferentialTest : public testing::Test {
       const auto opcode = static_cast<Opcode>(i);
       const bool is_attention = opcode == Opcode::kAttention || opcode == Opcode::kAttentionMerge;
       const double bound = is_attention && caches.num_tile_stages != 0
-                               ? tile_bound_of(kv_cache_)
+                               ? tile_attention_bound(kv_cache_)
                                : bound_of(opcode, activations_);
       EXPECT_LE(report_.by_opcode[i].largest_relative, bound) << program::kOpcodeNames[i];
     }

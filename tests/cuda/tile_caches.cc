@@ -136,13 +136,17 @@ void read_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id
   TileCodec(machine, rank, id).read(keys, values);
 }
 
-bool are_neighbours(program::KvCacheType type, float scale, float a, float b) {
+double tile_attention_bound(program::KvCacheType type) {
+  return type == program::KvCacheType::kFp8 ? 1e-2 : 3e-5;
+}
+
+bool are_neighbours(program::KvCacheType type, float scale, float row_error, float a, float b) {
   const bool is_bf16 = type == program::KvCacheType::kBf16;
   const double x = double{a} / double{scale}, y = double{b} / double{scale};
   const double most = std::max(std::abs(x), std::abs(y));
   if (!(most > 0) || std::isinf(most)) return false;
   const int unit = is_bf16 ? std::ilogb(most) - 7 : std::max(std::ilogb(most), -6) - 3;
-  return std::abs(x - y) <= std::ldexp(1.0, unit);
+  return std::abs(x - y) <= std::ldexp(1.0, unit) + double{row_error} / double{scale};
 }
 
 double worst_of_bound(const AttentionRows& rows, std::span<const float> output) {

@@ -21,8 +21,13 @@ void fill_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id
 void read_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id,
                 std::span<float> keys, std::span<float> values);
 
-// Whether two rounded values have codes that follow each other.
-bool are_neighbours(program::KvCacheType type, float scale, float a, float b);
+// Whether two rounded values have codes that follow each other, or are of values as close as
+// row_error.
+bool are_neighbours(program::KvCacheType type, float scale, float row_error, float a, float b);
+
+// How far a buffer of attention to tiles may be from the processor's on the same cache and queries,
+// of its largest value: about three times what was seen. Rows have a derived bound besides.
+double tile_attention_bound(program::KvCacheType type);
 
 // Attention of a step on a rank.
 struct AttentionRows {
