@@ -31,6 +31,7 @@ Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program
              "'{}' has experts of another shape", stage.name);
   }
   if (first_op == nullptr) return stages;
+  US_CHECK(machine.is_single(), "expert pages on several ranks");
   for (const ColumnGroup& columns : column_groups(of.width, step)) {
     US_TRY(stages.add_group(columns, *first_op));
   }
@@ -55,7 +56,7 @@ Status ExpertStages::add_group(const ColumnGroup& columns,
 }
 
 float* ExpertStages::buffer(program::BufferId id) const {
-  return machine_->buffer(0, program_, id);
+  return machine_->buffer(machine_->first_rank(), program_, id);
 }
 
 ExpertLaunch ExpertStages::with_route(const Group& group, program::BufferId route,
@@ -68,15 +69,16 @@ ExpertLaunch ExpertStages::with_route(const Group& group, program::BufferId rout
 
 cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
                                  cudaStream_t stream) const {
+  const uint32_t rank = machine_->first_rank();
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
     cudaError_t error = launch_quantize(launch,
-                                        {buffer(op.hidden), machine_->vector(0, op.norm.weight),
+                                        {buffer(op.hidden), machine_->vector(rank, op.norm.weight),
                                          op.norm.epsilon, group.input.data()},
                                         stream);
     if (error != cudaSuccess) return error;
     error = launch_expert_gate_up(launch,
-                                  {machine_->weight(0, op.weight).data, group.input.data(),
+                                  {machine_->weight(rank, op.weight).data, group.input.data(),
                                    group.activation.data(), buffer(op.activation)},
                                   stream);
     if (error != cudaSuccess) return error;
@@ -85,12 +87,15 @@ cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
 }
 
 cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, cudaStream_t stream) const {
+  const uint32_t rank = machine_->first_rank();
+  const uint32_t first_chunk = rank * (program::kReductionChunks / machine_->view().num_ranks);
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
-    const cudaError_t error = launch_expert_down(
-        launch,
-        {machine_->weight(0, op.weight).data, group.activation.data(), buffer(op.partials), 0},
-        stream);
+    const cudaError_t error =
+        launch_expert_down(launch,
+                           {machine_->weight(rank, op.weight).data, group.activation.data(),
+                            buffer(op.partials), first_chunk},
+                           stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -1,4 +1,5 @@
-// The expert stages of a program in w4a8: what stands in for launch_stage() there. Steps of more
+// The expert stages of a program in w4a8, of the one rank that a machine holds: what stands in for
+// launch_stage() there. Steps of more
 // than 64 columns are taken 64 columns at a time.
 #pragma once
 

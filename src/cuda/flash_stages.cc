@@ -85,7 +85,7 @@ QkvProjOperands FlashStages::with_rows(const QkvProjOperands& op) const {
 }
 
 cudaError_t FlashStages::store_rows(const QkvProjOperands& op, cudaStream_t stream) const {
-  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+  for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     const cudaError_t error = launch_store_kv({.step = step_,
                                                .num_columns = program_->width,
                                                .cache = machine_->tiles(rank, op.cache),
@@ -98,7 +98,7 @@ cudaError_t FlashStages::store_rows(const QkvProjOperands& op, cudaStream_t stre
 }
 
 cudaError_t FlashStages::store_queries(const AttentionOperands& op, cudaStream_t stream) const {
-  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+  for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     const cudaError_t error = launch_store_queries(
         {.step = step_,
          .queries = machine_->buffer(rank, index_, op.query),
@@ -128,7 +128,7 @@ cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId o
   const uint32_t most_units = kMaxFlashColumns * op.num_kv_heads;
   launch.num_ctas =
       op.window != 0 ? std::min(num_multiprocessors_, most_units) : num_multiprocessors_;
-  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+  for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     launch.cache = machine_->tiles(rank, op.cache);
     launch.query = reinterpret_cast<const std::byte*>(scratch(rank, kQueryScratch));
     launch.query_scales = scratch(rank, kQueryScaleScratch);

@@ -51,7 +51,8 @@ class GraphExecutor final : public program::Executor {
               const program::WeightReader& read_weight) override {
     US_ASSIGN(stream_, make_stream());
     US_ASSIGN(step_, StepImage::make());
-    US_TRY(machine_.load(std::move(programs), limits, read_weight, {activations_, kv_cache_}));
+    ReadWeights weights(read_weight);
+    US_TRY(machine_.load(std::move(programs), limits, &weights, options()));
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
       US_ASSIGN(Recorded recorded, record(i));
       recorded_.push_back(std::move(recorded));
@@ -60,7 +61,7 @@ class GraphExecutor final : public program::Executor {
   }
 
   uint64_t weight_bytes(const program::Program& program) const override {
-    return cuda::weight_bytes(program, activations_);
+    return cuda::weight_bytes(program, options());
   }
 
   uint64_t cache_bytes(std::span<const program::Program> programs,
@@ -70,7 +71,7 @@ class GraphExecutor final : public program::Executor {
 
   uint64_t activation_bytes(std::span<const program::Program> programs,
                             const program::CacheLimits& limits) const override {
-    return cuda::arena_bytes(programs, limits, {activations_, kv_cache_});
+    return cuda::arena_bytes(programs, limits, options());
   }
 
   Status run(uint32_t index, const program::StepInput& input,
@@ -99,6 +100,8 @@ class GraphExecutor final : public program::Executor {
   }
 
  private:
+  MachineOptions options() const { return {activations_, kv_cache_, {}}; }
+
   Result<Recorded> record(uint32_t index) {
     const program::Program& program = machine_.programs()[index];
     Recorded recorded;
@@ -130,21 +133,14 @@ class GraphExecutor final : public program::Executor {
 
   Status launch_stages(uint32_t index, const Recorded& recorded) {
     const program::Program& program = machine_.programs()[index];
-    const ProgramMemory& memory = machine_.memory(index);
-    StageLaunch launch;
-    launch.machine = machine_.view();
-    launch.buffer_offsets = memory.buffer_offsets.as<const uint64_t>();
-    launch.step = step_->device_view();
-    launch.stream = stream_.get();
-    US_TRY(cuda_status(recorded.launcher->begin_step(launch.stream), "recording a step's columns"));
+    US_TRY(cuda_status(recorded.launcher->begin_step(stream_.get()), "recording a step's columns"));
     if (recorded.has_draft) US_TRY(mark(recorded.begin));
     for (uint32_t i = 0; i < program.stages.size(); ++i) {
       const program::Stage& stage = program.stages[i];
-      launch.tasks = memory.tasks.as<const RankTask>() + memory.first_task[i];
-      launch.num_tasks = memory.first_task[i + 1] - memory.first_task[i];
-      launch.follows_stage = i > 0 && !begins_heads(stage) && !ends_draft(program.stages[i - 1]);
+      const bool follows_stage =
+          i > 0 && !begins_heads(stage) && !ends_draft(program.stages[i - 1]);
       if (begins_heads(stage)) US_TRY(mark(recorded.heads_begin));
-      const cudaError_t error = recorded.launcher->launch(stage.operands, launch);
+      const cudaError_t error = recorded.launcher->launch(i, follows_stage, stream_.get());
       US_TRY(cuda_status(error, fmt::format("recording stage '{}'", stage.name)));
       if (ends_draft(stage)) US_TRY(mark(recorded.draft_end));
     }

@@ -24,14 +24,6 @@ Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what)
   return memory;
 }
 
-uint64_t weight_bytes(const Program& program, std::span<const WeightForm> forms) {
-  uint64_t size_bytes = 0;
-  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
-    size_bytes += program.weights[id].count * form_bytes(program, id, forms[id]);
-  }
-  return size_bytes;
-}
-
 // With the scratch behind it.
 uint64_t arena_floats(const Program& program, const ScratchFloats& scratch) {
   return align_scratch(program.arena_bytes / sizeof(float)) +
@@ -53,8 +45,8 @@ Status check_limits(const Program& program) {
 
 }  // namespace
 
-uint64_t weight_bytes(const Program& program, program::Activations activations) {
-  return weight_bytes(program, weight_forms({&program, 1}, activations));
+uint64_t weight_bytes(const Program& program, const MachineOptions& options) {
+  return places_in_order(program, weight_forms({&program, 1}, options)).size_bytes;
 }
 
 uint64_t cache_bytes(std::span<const Program> programs, const program::CacheLimits& limits,
@@ -68,44 +60,47 @@ uint64_t cache_bytes(std::span<const Program> programs, const program::CacheLimi
 }
 
 uint64_t arena_bytes(std::span<const Program> programs, const program::CacheLimits& limits,
-                     MachineMode mode) {
-  const std::vector<CacheForm> forms = cache_forms(programs, mode.kv_cache);
+                     const MachineOptions& options) {
+  const std::vector<CacheForm> forms = cache_forms(programs, options.kv_cache);
   uint64_t floats = 0;
   for (const Program& program : programs) {
-    const auto scratch = scratch_floats(program, mode.activations, forms, limits.num_sequences);
+    const auto scratch = scratch_floats(program, options.activations, forms, limits.num_sequences);
     floats = std::max(floats, arena_floats(program, scratch));
   }
   return floats * sizeof(float);
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight, MachineMode mode) {
+                     WeightSource* weights, const MachineOptions& options) {
   US_CHECK(!programs.empty() && ranks_.empty());
   programs_ = std::move(programs);
   limits_ = limits;
   const Program& first = programs_[0];
   US_CHECK(first.num_ranks <= kMaxRanks, "{} ranks", first.num_ranks);
+  US_CHECK(options.only_rank.value_or(0) < first.num_ranks, "rank {} of {}",
+           options.only_rank.value_or(0), first.num_ranks);
   for (const Program& program : programs_) {
     US_CHECK(program::share_memory(program, first), "program '{}' does not fit '{}'", program.name,
              first.name);
     US_TRY(check_limits(program));
   }
-  mode_ = mode;
-  forms_ = weight_forms(programs_, mode.activations);
-  cache_forms_ = cache_forms(programs_, mode.kv_cache);
+  options_ = options;
+  forms_ = weight_forms(programs_, options);
+  cache_forms_ = cache_forms(programs_, options.kv_cache);
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;
   view_.kv_page_positions = first.kv_page_positions;
   ranks_.resize(first.num_ranks);
-  for (uint32_t rank = 0; rank < first.num_ranks; ++rank) US_TRY(load_rank(rank, read_weight));
+  for (uint32_t rank = first_rank(); rank < end_rank(); ++rank) US_TRY(load_rank(rank, weights));
+  if (options_.only_rank) std::ranges::fill(view_.ranks, view_.ranks[*options_.only_rank]);
   for (const Program& program : programs_) US_TRY(load_program(program));
   return cuda_status(cudaDeviceSynchronize(), "loading the weights");
 }
 
-Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weight) {
+Status Machine::load_rank(uint32_t rank, WeightSource* weights) {
   RankMemory& memory = ranks_[rank];
-  US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes(programs_, limits_, mode_)));
-  US_TRY(load_weights(rank, read_weight));
+  US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes(programs_, limits_, options_)));
+  US_TRY(load_weights(rank, weights));
   US_TRY(make_caches(rank));
   view_.ranks[rank] = {memory.arena.as<float>(), memory.weight_table.as<Weight>(),
                        memory.cache_table.as<Cache>()};
@@ -114,42 +109,22 @@ Status Machine::load_rank(uint32_t rank, const program::WeightReader& read_weigh
                      "clearing activations");
 }
 
-Status Machine::load_weights(uint32_t rank, const program::WeightReader& read_weight) {
+Status Machine::load_weights(uint32_t rank, WeightSource* weights) {
   const Program& program = programs_[0];
-  uint64_t largest_bytes = 0;
-  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
-    largest_bytes = std::max(largest_bytes, form_bytes(program, id, forms_[id]));
-  }
+  const WeightPlaces places = weights->places(program, forms_);
   RankMemory& memory = ranks_[rank];
-  US_ASSIGN(memory.weights, DeviceMemory::allocate(weight_bytes(program, forms_)));
-  US_ASSIGN(const PinnedMemory staging, PinnedMemory::allocate(largest_bytes));
-  std::vector<std::byte> canonical;
-  const bool has_scales = mode_.kv_cache == program::KvCacheType::kFp8;
-  program::KvScaleBuilder kv_scales(programs_);
-  std::byte* next = memory.weights.data();
+  US_ASSIGN(memory.weights, DeviceMemory::allocate(places.size_bytes));
+  US_TRY(weights->begin_rank(programs_, rank, options_.kv_cache == program::KvCacheType::kFp8));
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
-    const uint64_t size_bytes = form_bytes(program, id, forms_[id]);
-    memory.weight_list.push_back({next, size_bytes, decl.rows, decl.cols, decl.format});
-    for (uint32_t index = 0; index < decl.count; ++index) {
-      std::span<std::byte> packed(staging.data(), decl.matrix_bytes());
-      if (forms_[id] != WeightForm::kCanonical) {
-        canonical.resize(decl.matrix_bytes());
-        packed = canonical;
-      }
-      US_TRY(read_weight(rank, id, index, packed));
-      if (has_scales) kv_scales.take(id, packed);
-      if (forms_[id] != WeightForm::kCanonical) {
-        US_TRY(to_pages(programs_, id, forms_[id], packed, {staging.data(), size_bytes}));
-      }
-      US_TRY(cuda_status(cudaMemcpy(next, staging.data(), size_bytes, cudaMemcpyHostToDevice),
-                         fmt::format("copying {} to the device", decl.name)));
-      next += size_bytes;
-    }
+    std::byte* data = memory.weights.data() + places.offsets[id];
+    memory.weight_list.push_back(
+        {data, form_bytes(program, id, forms_[id]), decl.rows, decl.cols, decl.format});
+    US_TRY(weights->fill(id, forms_[id], data));
   }
   US_ASSIGN(memory.weight_table, to_device(std::span<const Weight>(memory.weight_list), "weights"));
-  if (!has_scales) return {};
-  memory.kv_scales = kv_scales.finish();
+  if (options_.kv_cache != program::KvCacheType::kFp8) return {};
+  memory.kv_scales = weights->kv_scales();
   US_ASSIGN(memory.kv_scale_memory, to_device(memory.kv_scales.all(), "scales of KV caches"));
   return {};
 }
@@ -185,7 +160,7 @@ Status Machine::make_caches(uint32_t rank) {
 }
 
 const KvScales* Machine::kv_scales(uint32_t rank, const program::QkvProjOperands& op) const {
-  if (mode_.kv_cache != program::KvCacheType::kFp8) return nullptr;
+  if (options_.kv_cache != program::KvCacheType::kFp8) return nullptr;
   const RankMemory& memory = ranks_[rank];
   return memory.kv_scale_memory.as<const KvScales>() +
          (memory.kv_scales.of(op).data() - memory.kv_scales.all().data());
@@ -212,7 +187,7 @@ KvTiles Machine::tiles(uint32_t rank, program::CacheId id) const {
 }
 
 ScratchFloats Machine::scratch_floats(const Program& program) const {
-  return cuda::scratch_floats(program, mode_.activations, cache_forms_, limits_.num_sequences);
+  return cuda::scratch_floats(program, options_.activations, cache_forms_, limits_.num_sequences);
 }
 
 Status Machine::load_program(const Program& program) {
@@ -227,8 +202,10 @@ Status Machine::load_program(const Program& program) {
   }
   std::vector<std::vector<RankTask>> by_stage(program.stages.size());
   for (uint32_t list = 0; list < program.lists.size(); ++list) {
+    const uint32_t rank = list / program.num_workers;
+    if (rank < first_rank() || rank >= end_rank()) continue;
     for (const program::Task& task : program.lists[list]) {
-      by_stage[task.stage].push_back({task, list / program.num_workers});
+      by_stage[task.stage].push_back({task, rank});
     }
   }
   std::vector<RankTask> tasks;
@@ -254,7 +231,8 @@ Status Machine::copy_cache(const program::CacheCopy& copy, cudaStream_t stream) 
                         size_bytes, cudaMemcpyDeviceToDevice, stream),
         "copying a KV cache");
   };
-  for (const RankMemory& rank : ranks_) {
+  for (uint32_t index = first_rank(); index < end_rank(); ++index) {
+    const RankMemory& rank = ranks_[index];
     for (program::CacheId id = 0; id < program.caches.size(); ++id) {
       const program::CacheDecl& decl = program.caches[id];
       const bool is_ring = decl.ring_positions != 0;

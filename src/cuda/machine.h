@@ -11,10 +11,12 @@
 #include "base/result.h"
 #include "cuda/cache_form.h"
 #include "cuda/device.h"
+#include "cuda/machine_options.h"
 #include "cuda/ops/stage.h"
 #include "cuda/scratch.h"
 #include "cuda/view.h"
 #include "cuda/weight_form.h"
+#include "cuda/weight_source.h"
 #include "program/executor.h"
 #include "program/kv_scales.h"
 
@@ -28,31 +30,31 @@ struct ProgramMemory {
   std::vector<uint32_t> first_task;  // [stages + 1]
 };
 
-// How a machine keeps activations, keys and values.
-struct MachineMode {
-  program::Activations activations = program::Activations::kF32;
-  program::KvCacheType kv_cache = program::KvCacheType::kF32;
-};
-
-// Bytes that load() allocates on one rank: for the weights, the KV caches, and the arena, scratch
-// (scratch.h) included.
-uint64_t weight_bytes(const program::Program& program, program::Activations activations);
+// Bytes that load() allocates on one rank: for the weights, each in a place of its own, the KV
+// caches, and the arena, scratch (scratch.h) included.
+uint64_t weight_bytes(const program::Program& program, const MachineOptions& options);
 uint64_t cache_bytes(std::span<const program::Program> programs, const program::CacheLimits& limits,
                      program::KvCacheType kv_cache);
 uint64_t arena_bytes(std::span<const program::Program> programs, const program::CacheLimits& limits,
-                     MachineMode mode);
+                     const MachineOptions& options);
 
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
   // Errors: kUnsupported for what the kernels have no room for, before any allocation.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight, MachineMode mode);
+              WeightSource* weights, const MachineOptions& options);
 
   const std::vector<program::Program>& programs() const { return programs_; }
   const program::CacheLimits& limits() const { return limits_; }
   const ProgramMemory& memory(uint32_t program) const { return program_memory_[program]; }
   const MachineView& view() const { return view_; }
+  // The ranks whose memory it holds: [first_rank(), end_rank()).
+  uint32_t first_rank() const { return options_.only_rank.value_or(0); }
+  uint32_t end_rank() const {
+    return options_.only_rank ? *options_.only_rank + 1 : view_.num_ranks;
+  }
+  bool is_single() const { return end_rank() - first_rank() == 1; }
   // A matrix, a vector (nullptr for kNoId) and a buffer of a program in device memory.
   const Weight& weight(uint32_t rank, program::WeightId id) const {
     return ranks_[rank].weight_list[id];
@@ -95,18 +97,18 @@ class Machine {
     DeviceMemory cache_table;      // Cache [CacheId]
   };
 
-  Status load_rank(uint32_t rank, const program::WeightReader& read_weight);
-  Status load_weights(uint32_t rank, const program::WeightReader& read_weight);
+  Status load_rank(uint32_t rank, WeightSource* weights);
+  Status load_weights(uint32_t rank, WeightSource* weights);
   Status make_caches(uint32_t rank);
   ScratchFloats scratch_floats(const program::Program& program) const;
   Status load_program(const program::Program& program);
 
   std::vector<program::Program> programs_;
   program::CacheLimits limits_;
-  MachineMode mode_;
+  MachineOptions options_;
   std::vector<WeightForm> forms_;       // [WeightId]
   std::vector<CacheForm> cache_forms_;  // [CacheId]
-  std::vector<RankMemory> ranks_;
+  std::vector<RankMemory> ranks_;       // [rank]; empty where only another one is held
   std::vector<ProgramMemory> program_memory_;
   MachineView view_;
 };

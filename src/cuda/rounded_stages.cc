@@ -65,7 +65,7 @@ BufferId RoundedStages::scratch(uint32_t i) const {
 
 cudaError_t RoundedStages::round(std::span<const Input> inputs, Rounding rounding,
                                  cudaStream_t stream) const {
-  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+  for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     for (uint32_t i = 0; i < inputs.size(); ++i) {
       const Input& input = inputs[i];
       RoundRows data;
@@ -115,7 +115,7 @@ cudaError_t RoundedStages::round_cache(const program::QkvProjOperands& op,
                                        const StageLaunch& launch) const {
   if (kv_cache_ == program::KvCacheType::kF32 || op.num_kv_heads == 0) return cudaSuccess;
   RankScales scales;
-  for (uint32_t rank = 0; rank < program_->num_ranks; ++rank) {
+  for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     scales.of[rank] = machine_->kv_scales(rank, op);
   }
   return launch_round_cache(op, {kv_cache_, program_->width, scales}, launch);

@@ -4,12 +4,6 @@
 #include <variant>
 
 namespace ultraspeed::cuda {
-namespace {
-
-// Weights have pages in programs of one rank alone (weight_form.h).
-constexpr uint32_t kRank = 0;
-
-}  // namespace
 
 Result<StageLauncher> StageLauncher::make(const Machine& machine, uint32_t program,
                                           program::Activations activations,
@@ -17,22 +11,36 @@ Result<StageLauncher> StageLauncher::make(const Machine& machine, uint32_t progr
   US_ASSIGN(ExpertStages experts, ExpertStages::make(machine, program, step));
   US_ASSIGN(DenseStages dense, DenseStages::make(machine, program, step));
   US_ASSIGN(FlashStages flash, FlashStages::make(machine, program, step));
-  return StageLauncher(machine, std::move(experts), std::move(dense), std::move(flash),
-                       RoundedStages(machine, program, activations, kv_cache));
+  return StageLauncher(machine, program, step, std::move(experts), std::move(dense),
+                       std::move(flash), RoundedStages(machine, program, activations, kv_cache));
 }
 
 cudaError_t StageLauncher::launch_qkv_proj(const program::QkvProjOperands& op,
                                            const StageLaunch& launch) const {
   const bool has_tiles = flash_.has_tiles(op.cache);
   const program::QkvProjOperands product = has_tiles ? flash_.with_rows(op) : op;
-  const cudaError_t error = has_pages(op.weight) ? dense_.launch(kRank, product, launch.stream)
+  const cudaError_t error = has_pages(op.weight) ? dense_.launch(rank(), product, launch.stream)
                                                  : rounded_.launch(product, launch);
   if (error != cudaSuccess) return error;
   return has_tiles ? flash_.store_rows(op, launch.stream) : rounded_.round_cache(op, launch);
 }
 
-cudaError_t StageLauncher::launch(const program::Operands& operands,
-                                  const StageLaunch& launch) const {
+cudaError_t StageLauncher::launch(uint32_t stage, bool follows_stage, cudaStream_t stream) const {
+  const ProgramMemory& memory = machine_->memory(program_);
+  StageLaunch launch;
+  launch.machine = machine_->view();
+  launch.buffer_offsets = memory.buffer_offsets.as<const uint64_t>();
+  launch.step = step_;
+  launch.tasks = memory.tasks.as<const RankTask>() + memory.first_task[stage];
+  launch.num_tasks = memory.first_task[stage + 1] - memory.first_task[stage];
+  launch.follows_stage = follows_stage;
+  launch.stream = stream;
+  if (launch.num_tasks == 0) return cudaSuccess;
+  return launch_operands(machine_->programs()[program_].stages[stage].operands, launch);
+}
+
+cudaError_t StageLauncher::launch_operands(const program::Operands& operands,
+                                           const StageLaunch& launch) const {
   return std::visit(
       [&](const auto& op) {
         if constexpr (requires { experts_.launch(op, launch.stream); }) {
@@ -44,8 +52,8 @@ cudaError_t StageLauncher::launch(const program::Operands& operands,
         if constexpr (requires { launch_qkv_proj(op, launch); }) {
           return launch_qkv_proj(op, launch);
         } else if constexpr (requires { rounded_.launch(op, launch); }) {
-          if constexpr (requires { dense_.launch(kRank, op, launch.stream); }) {
-            if (has_pages(op.weight)) return dense_.launch(kRank, op, launch.stream);
+          if constexpr (requires { dense_.launch(rank(), op, launch.stream); }) {
+            if (has_pages(op.weight)) return dense_.launch(rank(), op, launch.stream);
           }
           return rounded_.launch(op, launch);
         } else {

@@ -23,25 +23,34 @@ class StageLauncher {
   // Before the first stage of each step.
   cudaError_t begin_step(cudaStream_t stream) const { return dense_.begin_step(stream); }
 
-  cudaError_t launch(const program::Operands& operands, const StageLaunch& launch) const;
+  // Stage `stage` of the program, nothing if the machine has no tasks of it. follows_stage: nothing
+  // else stands between it and the stage launched before.
+  cudaError_t launch(uint32_t stage, bool follows_stage, cudaStream_t stream) const;
 
  private:
-  StageLauncher(const Machine& machine, ExpertStages experts, DenseStages dense, FlashStages flash,
-                RoundedStages rounded)
+  StageLauncher(const Machine& machine, uint32_t program, const StepView* step,
+                ExpertStages experts, DenseStages dense, FlashStages flash, RoundedStages rounded)
       : machine_(&machine),
+        program_(program),
+        step_(step),
         experts_(std::move(experts)),
         dense_(std::move(dense)),
         flash_(std::move(flash)),
         rounded_(rounded) {}
 
+  cudaError_t launch_operands(const program::Operands& operands, const StageLaunch& launch) const;
   // The product, then its rows into the cache, as the cache keeps them.
   cudaError_t launch_qkv_proj(const program::QkvProjOperands& op, const StageLaunch& launch) const;
 
+  // Weights have pages on the one rank of a machine alone (weight_form.h).
+  uint32_t rank() const { return machine_->first_rank(); }
   bool has_pages(program::WeightId weight) const {
     return machine_->form(weight) != WeightForm::kCanonical;
   }
 
   const Machine* machine_;
+  uint32_t program_;
+  const StepView* step_;
   ExpertStages experts_;
   DenseStages dense_;
   FlashStages flash_;

@@ -158,10 +158,10 @@ Status to_expert_pages(const Program& program, WeightId id, WeightForm form,
 }  // namespace
 
 std::vector<WeightForm> weight_forms(std::span<const Program> programs,
-                                     program::Activations activations) {
+                                     const MachineOptions& options) {
   const Program& first = programs[0];
   std::vector<WeightForm> forms(first.weights.size(), WeightForm::kCanonical);
-  if (activations != program::Activations::kW4a8 || first.num_ranks != 1) return forms;
+  if (options.activations != program::Activations::kW4a8 || !options.is_single(first)) return forms;
   find_expert_forms(first, forms);
   DenseForms(programs).write(forms);
   return forms;

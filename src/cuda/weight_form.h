@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "program/arithmetic.h"
+#include "cuda/machine_options.h"
 #include "program/program.h"
 
 namespace ultraspeed::cuda {
@@ -31,7 +31,7 @@ constexpr bool is_dense(WeightForm form) {
 // rounded and multiplied in binary32 (rounded_stages.h). A dense weight has pages if all stages of
 // all programs that read it want the same. REQUIRES: programs are alike in weights.
 std::vector<WeightForm> weight_forms(std::span<const program::Program> programs,
-                                     program::Activations activations);
+                                     const MachineOptions& options);
 
 // K-chunks of this rank's columns where they are summed apart.
 inline uint32_t rank_chunks(const program::Program& program) {

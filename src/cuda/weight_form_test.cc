@@ -45,7 +45,7 @@ class Maker {
   Program& program() { return program_; }
 
   std::vector<WeightForm> forms(Activations activations = Activations::kW4a8) const {
-    return weight_forms({&program_, 1}, activations);
+    return weight_forms({&program_, 1}, {activations, program::KvCacheType::kF32, {}});
   }
 
  private:
@@ -156,12 +156,12 @@ TEST(WeightForm, AllProgramsCount) {
   const WeightId later = maker.weight(kFp8, kQkvRows, 1024);
   std::vector<Program> programs = {maker.program(), maker.program()};
   programs[1].stages[0].operands = qkv_of(later);
-  EXPECT_EQ(weight_forms(programs, Activations::kW4a8),
+  EXPECT_EQ(weight_forms(programs, {Activations::kW4a8, program::KvCacheType::kF32, {}}),
             (std::vector{WeightForm::kDensePages, WeightForm::kDenseQkvPages}));
   GateUpOperands gate_up;
   gate_up.weight = 0;
   programs[1].stages[0].operands = gate_up;
-  EXPECT_EQ(weight_forms(programs, Activations::kW4a8),
+  EXPECT_EQ(weight_forms(programs, {Activations::kW4a8, program::KvCacheType::kF32, {}}),
             (std::vector{WeightForm::kCanonical, WeightForm::kCanonical}));
 }
 

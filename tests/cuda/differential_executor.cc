@@ -49,7 +49,8 @@ class DifferentialExecutor final : public program::Executor {
     US_ASSIGN(stream_, cuda::make_stream());
     US_ASSIGN(cuda::StepImage step, cuda::StepImage::make());
     step_ = std::make_unique<cuda::StepImage>(std::move(step));
-    US_TRY(gpu_.load(programs, limits, read_weight, {activations_, kv_cache_}));
+    cuda::ReadWeights weights(read_weight);
+    US_TRY(gpu_.load(programs, limits, &weights, {activations_, kv_cache_, {}}));
     for (uint32_t i = 0; i < programs.size(); ++i) {
       US_ASSIGN(cuda::StageLauncher launcher,
                 cuda::StageLauncher::make(gpu_, i, activations_, kv_cache_, step_->device_view()));
@@ -175,17 +176,8 @@ class DifferentialExecutor final : public program::Executor {
   }
 
   Status run_on_gpu(uint32_t index, uint32_t stage) {
-    const cuda::ProgramMemory& memory = gpu_.memory(index);
-    cuda::StageLaunch launch;
-    launch.machine = gpu_.view();
-    launch.buffer_offsets = memory.buffer_offsets.as<const uint64_t>();
-    launch.step = step_->device_view();
-    launch.tasks = memory.tasks.as<const cuda::RankTask>() + memory.first_task[stage];
-    launch.num_tasks = memory.first_task[stage + 1] - memory.first_task[stage];
-    launch.stream = stream_.get();
     const std::string& name = program_->stages[stage].name;
-    US_TRY(cuda::cuda_status(launchers_[index].launch(program_->stages[stage].operands, launch),
-                             name));
+    US_TRY(cuda::cuda_status(launchers_[index].launch(stage, false, stream_.get()), name));
     return cuda::cuda_status(cudaStreamSynchronize(stream_.get()), name);
   }
 
