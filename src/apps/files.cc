@@ -91,4 +91,9 @@ Status write_file(const std::string& path, std::string_view contents) {
   return tl::unexpected(system_error(ErrorCode::kIo, path, "write"));
 }
 
+Status write_json_file(const std::string& path, const nlohmann::ordered_json& json) {
+  const auto replace = nlohmann::ordered_json::error_handler_t::replace;
+  return write_file(path, json.dump(1, ' ', false, replace) + "\n");
+}
+
 }  // namespace ultraspeed::apps

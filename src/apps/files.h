@@ -22,5 +22,7 @@ Result<nlohmann::ordered_json> parse_json(std::string_view text, const std::stri
 
 // Replaces the file.
 Status write_file(const std::string& path, std::string_view contents);
+// The same, indented; bytes that are no UTF-8 are replaced.
+Status write_json_file(const std::string& path, const nlohmann::ordered_json& json);
 
 }  // namespace ultraspeed::apps

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/bench_shape.h"
+#include "apps/gpu_figures.h"
 #include "apps/provenance.h"
 #include "apps/text_table.h"
 #include "base/result.h"
@@ -14,29 +16,10 @@
 
 namespace ultraspeed::apps {
 
-struct KernelRun {
+struct KernelRun : BenchShape {
   Provenance made_by;
-  std::string config;
-  uint32_t num_ranks = 1, rank = 0;
-  uint32_t width = 8, rows = 8;
-  uint32_t live_experts = 0;  // 0: the model has none
   cuda::KernelBench bench;
 };
-
-struct Spread {
-  double median = 0;
-  double p10 = 0, p90 = 0;  // linear between the samples beside them
-};
-// REQUIRES: not empty.
-Spread spread_of(const std::vector<double>& values);
-
-struct CeilingFigures {
-  Spread us;
-  double gb_s = 0;        // 10^9 bytes a second, of the median
-  double least_gb_s = 0;  // what such a card reads if nothing is in its way; 0: not known
-  bool counts = false;    // at least that
-};
-CeilingFigures ceiling_figures(const cuda::KernelBench& bench);
 
 // Of the product of large matrices.
 struct PeakFigures {
@@ -63,14 +46,6 @@ struct KernelFigures {
 };
 // REQUIRES: no refusal.
 KernelFigures kernel_figures(const cuda::KernelSamples& kernel, const cuda::KernelBench& bench);
-
-// Whether the run counts, as a sentence.
-std::string verdict(const cuda::KernelBench& bench);
-
-// "NVIDIA H100 80GB HBM3, driver 580.65.06, CUDA 13.0, ...": one line.
-std::string describe_gpu(const cuda::GpuFacts& gpu);
-// The configuration and what of it: one line.
-std::string describe_run(const KernelRun& run);
 
 TextTable kernel_table(const cuda::KernelBench& bench);
 // Lines that a table needs beside it: what rotates, and what was not found.

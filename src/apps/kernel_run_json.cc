@@ -8,44 +8,10 @@
 namespace ultraspeed::apps {
 namespace {
 
-using cuda::GpuFacts;
 using cuda::KernelBench;
 using cuda::KernelSamples;
 using cuda::MatrixPeak;
 using nlohmann::ordered_json;
-
-ordered_json gpu_json(const GpuFacts& gpu) {
-  ordered_json json = {{"name", gpu.name},
-                       {"multiprocessors", gpu.num_multiprocessors},
-                       {"memory_bytes", gpu.memory_bytes},
-                       {"l2_bytes", gpu.l2_bytes},
-                       {"cuda_driver", gpu.cuda_driver},
-                       {"cuda_runtime", gpu.cuda_runtime},
-                       {"driver", gpu.driver}};
-  if (gpu.clocks) {
-    json["clocks"] = {{"sm_mhz", gpu.clocks->sm_mhz},
-                      {"memory_mhz", gpu.clocks->memory_mhz},
-                      {"max_sm_mhz", gpu.clocks->max_sm_mhz},
-                      {"max_memory_mhz", gpu.clocks->max_memory_mhz}};
-  }
-  return json;
-}
-
-void add_spread(const std::string& prefix, const Spread& spread, ordered_json* json) {
-  (*json)[prefix + "median_us"] = spread.median;
-  (*json)[prefix + "p10_us"] = spread.p10;
-  (*json)[prefix + "p90_us"] = spread.p90;
-}
-
-ordered_json ceiling_json(const KernelBench& bench) {
-  const CeilingFigures figures = ceiling_figures(bench);
-  ordered_json json = {{"bytes", bench.ceiling_bytes}, {"us", bench.ceiling_us}};
-  add_spread("", figures.us, &json);
-  json["gb_s"] = figures.gb_s;
-  json["least_gb_s"] = figures.least_gb_s;
-  json["counts"] = figures.counts;
-  return json;
-}
 
 ordered_json peak_json(const MatrixPeak& peak) {
   if (!peak.refusal.empty()) return {{"refusal", peak.refusal}};
@@ -80,25 +46,6 @@ ordered_json one_kernel_json(const KernelSamples& kernel, const KernelBench& ben
   json["floor_us"] = figures.floor->floor_us;
   json["of_floor"] = figures.floor->of_floor;
   return json;
-}
-
-Result<GpuFacts> read_gpu(const JsonObject& json) {
-  GpuFacts gpu;
-  US_ASSIGN(gpu.name, json.text("name"));
-  US_ASSIGN(gpu.num_multiprocessors, json.small_number("multiprocessors"));
-  US_ASSIGN(gpu.memory_bytes, json.number("memory_bytes"));
-  US_ASSIGN(gpu.l2_bytes, json.number("l2_bytes"));
-  US_ASSIGN(gpu.cuda_driver, json.small_number("cuda_driver"));
-  US_ASSIGN(gpu.cuda_runtime, json.small_number("cuda_runtime"));
-  US_ASSIGN(gpu.driver, json.text("driver"));
-  if (!json.has("clocks")) return gpu;
-  US_ASSIGN(const JsonObject clocks, json.object("clocks"));
-  gpu.clocks.emplace();
-  US_ASSIGN(gpu.clocks->sm_mhz, clocks.small_number("sm_mhz"));
-  US_ASSIGN(gpu.clocks->memory_mhz, clocks.small_number("memory_mhz"));
-  US_ASSIGN(gpu.clocks->max_sm_mhz, clocks.small_number("max_sm_mhz"));
-  US_ASSIGN(gpu.clocks->max_memory_mhz, clocks.small_number("max_memory_mhz"));
-  return gpu;
 }
 
 Result<MatrixPeak> read_peak(const JsonObject& json) {
@@ -143,15 +90,9 @@ ordered_json kernel_json(const KernelRun& run) {
   ordered_json json = {{"schema", kKernelRunSchema},
                        {"version", run.made_by.version},
                        {"commit", run.made_by.commit},
-                       {"command", run.made_by.command},
-                       {"config", run.config},
-                       {"ranks", run.num_ranks},
-                       {"rank", run.rank},
-                       {"width", run.width},
-                       {"rows", run.rows},
-                       {"live_experts", run.live_experts},
-                       {"gpu", gpu_json(run.bench.gpu)},
-                       {"ceiling", ceiling_json(run.bench)}};
+                       {"command", run.made_by.command}};
+  add_shape(run, &json);
+  add_gpu(run.bench, &json);
   if (run.bench.peak) json["peak"] = peak_json(*run.bench.peak);
   json["kernels"] = std::move(kernels);
   return json;
@@ -161,20 +102,8 @@ Result<KernelRun> read_kernel_run(const ordered_json& json, const std::string& l
   KernelRun run;
   US_ASSIGN(const JsonObject top, JsonObject::of(json, label));
   US_ASSIGN(run.made_by, read_provenance(top));
-  US_ASSIGN(run.config, top.text("config"));
-  US_ASSIGN(run.num_ranks, top.small_number("ranks"));
-  US_ASSIGN(run.rank, top.small_number("rank"));
-  US_ASSIGN(run.width, top.small_number("width"));
-  US_ASSIGN(run.rows, top.small_number("rows"));
-  US_ASSIGN(run.live_experts, top.small_number("live_experts"));
-  US_ASSIGN(const JsonObject gpu, top.object("gpu"));
-  US_ASSIGN(run.bench.gpu, read_gpu(gpu));
-  US_ASSIGN(const JsonObject ceiling, top.object("ceiling"));
-  US_ASSIGN(run.bench.ceiling_bytes, ceiling.number("bytes"));
-  if (run.bench.ceiling_bytes == 0) {
-    return ceiling.error("bytes", "expected more than 0");
-  }
-  US_ASSIGN(run.bench.ceiling_us, ceiling.samples("us"));
+  US_ASSIGN(static_cast<BenchShape&>(run), read_shape(top));
+  US_ASSIGN(static_cast<cuda::MeasuredGpu&>(run.bench), read_gpu(top));
   if (top.has("peak")) {
     US_ASSIGN(const JsonObject peak, top.object("peak"));
     US_ASSIGN(run.bench.peak, read_peak(peak));

@@ -24,7 +24,7 @@ std::string kernel_svg(const KernelRun& run) {
   const double height = 60 + kRowHeight * static_cast<double>(chart.groups.size());
   Svg svg(kWidth, height + 5 * kMargin);
   svg.text(kMargin, kMargin + 2, describe_gpu(run.bench.gpu));
-  svg.text(kMargin, 2 * kMargin, describe_run(run));
+  svg.text(kMargin, 2 * kMargin, describe_shape(run));
   svg.text(kMargin, 3 * kMargin - 2, verdict(run.bench));
   draw_horizontal_bars(chart, {kMargin, 3.5 * kMargin, kWidth - 2 * kMargin, height}, 100, &svg);
   return svg.str();

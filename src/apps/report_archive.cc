@@ -36,7 +36,7 @@ Status read_kernels(const std::string& label, Run* run) {
   run->device = describe_gpu(kernels.bench.gpu);
   run->made_by = kernels.made_by;
   run->counts = ceiling_figures(kernels.bench).counts;
-  run->lines = {describe_run(kernels), verdict(kernels.bench)};
+  run->lines = {describe_shape(kernels), verdict(kernels.bench)};
   for (const std::string& note : kernel_notes(kernels.bench)) run->lines.push_back(note);
   run->table = kernel_table(kernels.bench);
   return {};

@@ -6,6 +6,7 @@
 
 #include "cuda/bench/expert_shape.h"
 #include "cuda/bench/kernel_group.h"
+#include "cuda/bench/route_words.h"
 #include "cuda/bench/synthetic.h"
 #include "cuda/device.h"
 #include "cuda/ops/expert_w4a8.h"
@@ -40,31 +41,6 @@ std::string refusal_of(const ExpertShape& shape, uint32_t width) {
   if (limit == nullptr) return "";
   return fmt::format("{}; these are {} columns, {} and {}, in chunks of {}", limit, width,
                      shape.hidden, shape.intermediate, launch.chunk_columns);
-}
-
-// Words of a table in which each of `rows` columns chooses equally many of the experts; each expert
-// has a column at least.
-std::vector<uint32_t> route_words(std::vector<uint32_t> experts, uint32_t rows, uint32_t pairs) {
-  const auto live = static_cast<uint32_t>(experts.size());
-  std::ranges::sort(experts);
-  std::vector<uint32_t> words(RouteTable::words(live, pairs), 0);
-  RouteTable table = RouteTable::at(words.data(), live, pairs);
-  *table.num_slots = live;
-  uint32_t pair = 0;
-  for (uint32_t slot = 0; slot < live; ++slot) {
-    table.expert[slot] = experts[slot];
-    table.pair_begin[slot] = pair;
-    std::vector<uint32_t> columns;
-    for (uint32_t p = slot; p < pairs; p += live) columns.push_back((p + p / live) % rows);
-    std::ranges::sort(columns);
-    columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
-    for (const uint32_t column : columns) {
-      table.pair_column[pair] = column;
-      table.pair_weight[pair++] = 1.0F / static_cast<float>(live);
-    }
-  }
-  table.pair_begin[live] = pair;
-  return words;
 }
 
 class ExpertGroup final : public KernelGroup {
@@ -159,7 +135,8 @@ class ExpertGroup final : public KernelGroup {
     std::shuffle(experts.begin(), experts.end(), std::mt19937(7));
     for (uint32_t i = 0; i < num_sets; ++i) {
       const auto begin = experts.begin() + i * live;
-      const auto words = route_words({begin, begin + live}, options_.rows, num_pairs_);
+      const auto words =
+          route_words({begin, begin + live}, {options_.rows, num_pairs_, live, num_pairs_});
       US_TRY(cuda_status(cudaMemcpy(memory_[kRoutes].data() + i * route_bytes(), words.data(),
                                     route_bytes(), cudaMemcpyHostToDevice),
                          "copying route tables"));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cuda/bench/measured_gpu.h"
 #include "program/program.h"
 
 namespace ultraspeed::cuda {
@@ -27,21 +28,6 @@ struct KernelBenchOptions {
   std::vector<uint32_t> positions = {131'072};
   std::vector<uint32_t> prefill_tokens = {256, 2048};  // of steps of many tokens
   std::function<void(std::string_view)> progress;      // told what is going on; may be empty
-};
-
-struct GpuClocks {
-  uint32_t sm_mhz = 0, memory_mhz = 0;  // while the ceiling is measured
-  uint32_t max_sm_mhz = 0, max_memory_mhz = 0;
-};
-
-struct GpuFacts {
-  std::string name;
-  uint32_t num_multiprocessors = 0;
-  uint64_t memory_bytes = 0;
-  uint64_t l2_bytes = 0;
-  uint32_t cuda_driver = 0, cuda_runtime = 0;  // 1000 major + 10 minor, as CUDA gives them
-  std::string driver;                          // of NVIDIA; "": not readable
-  std::optional<GpuClocks> clocks;             // none: not readable
 };
 
 // A kernel and the drain of the same bytes in the same launch form, in turns.
@@ -65,10 +51,7 @@ struct MatrixPeak {
   std::vector<double> us;  // [repetition], of one product
 };
 
-struct KernelBench {
-  GpuFacts gpu;
-  uint64_t ceiling_bytes = 0;      // read and dropped by one launch
-  std::vector<double> ceiling_us;  // [repetition]
+struct KernelBench : MeasuredGpu {
   std::optional<MatrixPeak> peak;  // measured where a kernel has flop
   std::vector<KernelSamples> kernels;
 };

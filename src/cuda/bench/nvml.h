@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "cuda/bench/kernel_bench.h"
+#include "cuda/bench/measured_gpu.h"
 
 namespace ultraspeed::cuda {
 

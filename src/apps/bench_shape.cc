@@ -1,0 +1,127 @@
+#include "apps/bench_shape.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "apps/config_file.h"
+#include "apps/loaded_model.h"
+#include "model/weights.h"
+#include "plan/devices.h"
+#include "plan/plan.h"
+#include "plan/report.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+// What of the flags does not fit the model.
+Status check_shape(const ShapeOptions& options, const model::ModelConfig& config) {
+  if (options.rank >= options.num_ranks) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--rank {}: there are ranks 0 to {}; see --ranks", options.rank,
+                      options.num_ranks - 1);
+  }
+  if (options.rows.value_or(1) > options.width) {
+    return make_error(ErrorCode::kInvalidArgument, "--rows {}: more than --width {}", *options.rows,
+                      options.width);
+  }
+  const uint32_t most = std::min(config.num_experts, options.width * config.num_experts_per_token);
+  if (options.live_experts.value_or(1) > most && options.live_experts) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--live-experts {}: {} columns of {} have at most {}", *options.live_experts,
+                      options.width, config.file, most);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string describe_shape(const BenchShape& shape) {
+  std::string text = fmt::format("{}, rank {} of {}, {} rows in {} columns", shape.config,
+                                 shape.rank, shape.num_ranks, shape.rows, shape.width);
+  if (shape.live_experts > 0) text += fmt::format(", {} live experts", shape.live_experts);
+  return text;
+}
+
+void add_shape(const BenchShape& shape, nlohmann::ordered_json* json) {
+  (*json)["config"] = shape.config;
+  (*json)["ranks"] = shape.num_ranks;
+  (*json)["rank"] = shape.rank;
+  (*json)["width"] = shape.width;
+  (*json)["rows"] = shape.rows;
+  (*json)["live_experts"] = shape.live_experts;
+}
+
+Result<BenchShape> read_shape(const JsonObject& json) {
+  BenchShape shape;
+  US_ASSIGN(shape.config, json.text("config"));
+  US_ASSIGN(shape.num_ranks, json.small_number("ranks"));
+  US_ASSIGN(shape.rank, json.small_number("rank"));
+  US_ASSIGN(shape.width, json.small_number("width"));
+  US_ASSIGN(shape.rows, json.small_number("rows"));
+  US_ASSIGN(shape.live_experts, json.small_number("live_experts"));
+  return shape;
+}
+
+void add_shape_options(CLI::App& command, ShapeOptions* options) {
+  command.add_option("--config", options->config, "A config.json or its folder")
+      ->required()
+      ->type_name("PATH");
+  add_ranks_option(command, &options->num_ranks);
+  command.get_option("--ranks")->capture_default_str();
+  command
+      .add_option("--rank", options->rank,
+                  "Whose shard; all have the same shapes, and other K-chunks")
+      ->capture_default_str();
+  command.add_option("--width", options->width, "Columns of a step: 8, 16, 32 or 64")
+      ->check(CLI::IsMember({8U, 16U, 32U, 64U}))
+      ->capture_default_str();
+  command.add_option("--rows", options->rows, "Columns that carry tokens (default: all)")
+      ->check(CLI::Range(1U, plan::kMaxWidth));
+  command
+      .add_option("--live-experts", options->live_experts,
+                  "Experts that a step chooses (default: what random routing of the rows expects)")
+      ->check(CLI::Range(1U, 1U << 16));
+}
+
+Result<PlannedShape> plan_shape(const ShapeOptions& options) {
+  US_ASSIGN(const ConfigFile file, read_config_file(options.config));
+  const model::ModelConfig& config = file.config;
+  US_TRY(check_shape(options, config));
+  PlannedShape planned;
+  planned.shape = {options.config,
+                   options.num_ranks,
+                   options.rank,
+                   options.width,
+                   options.rows.value_or(options.width),
+                   0};
+  if (config.num_experts > 0) {
+    const double expected = plan::expected_live_experts(
+        config.num_experts, config.num_experts_per_token, planned.shape.rows);
+    planned.shape.live_experts =
+        options.live_experts.value_or(static_cast<uint32_t>(std::lround(expected)));
+  }
+  US_ASSIGN(const plan::Device device, plan::find_device("h100"));
+  const auto shape_of = [&config](const model::WeightSource& source) {
+    return model::expected_shape(config, source);
+  };
+  planned.max_context = std::min(plan::kDefaultContext, config.max_position_embeddings);
+  plan::PlanOptions how;
+  how.width = options.width;
+  how.num_ranks = options.num_ranks;
+  how.max_context = planned.max_context;
+  US_ASSIGN(plan::Plan plan, plan::make_plan(config, shape_of, device.limits, how));
+  planned.program = std::move(plan.program);
+  return planned;
+}
+
+tl::unexpected<Error> no_gpu_code() {
+  return make_error(ErrorCode::kUnsupported,
+                    "this program has no GPU code, as it was built without CUDA; install CUDA 13 "
+                    "and build again");
+}
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,56 @@
+// What of a model `bench kernels` and `bench step` measure: a shard of a configuration and how many
+// columns and experts of it a step has. Its flags, its program, and its members in JSON.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "apps/json_object.h"
+#include "base/result.h"
+#include "program/program.h"
+
+namespace CLI {
+class App;
+}
+
+namespace ultraspeed::apps {
+
+struct BenchShape {
+  std::string config;
+  uint32_t num_ranks = 1, rank = 0;
+  uint32_t width = 8, rows = 8;
+  uint32_t live_experts = 0;  // 0: the model has none
+};
+
+// The configuration and what of it: one line.
+std::string describe_shape(const BenchShape& shape);
+
+// config, ranks, rank, width, rows and live_experts, and reading them back. Errors: kInvalidData.
+void add_shape(const BenchShape& shape, nlohmann::ordered_json* json);
+Result<BenchShape> read_shape(const JsonObject& json);
+
+// The flags: what is not given follows from the model.
+struct ShapeOptions {
+  std::string config;
+  uint32_t num_ranks = 8;
+  uint32_t rank = 0;
+  uint32_t width = 8;
+  std::optional<uint32_t> rows, live_experts;
+};
+void add_shape_options(CLI::App& command, ShapeOptions* options);
+
+struct PlannedShape {
+  BenchShape shape;
+  program::Program program;  // of all ranks, for sequences of max_context positions
+  uint32_t max_context = 0;
+};
+// As `plan` lowers it for any GPU: how work is cut does not change the shapes of weights. Errors:
+// kInvalidArgument for flags that do not fit the model; of the configuration and of planning.
+Result<PlannedShape> plan_shape(const ShapeOptions& options);
+
+// kUnsupported: what a program without GPU code says of them.
+tl::unexpected<Error> no_gpu_code();
+
+}  // namespace ultraspeed::apps
