@@ -13,6 +13,7 @@
 #include "apps/bench_kernels.h"
 #include "apps/bench_prompts.h"
 #include "apps/bench_result.h"
+#include "apps/bench_step.h"
 #include "apps/files.h"
 #include "apps/generation.h"
 #include "apps/loaded_model.h"
@@ -256,8 +257,7 @@ void add_decode_options(CLI::App& command, BenchOptions* options) {
 void add_bench_command(CLI::App& app, int* exit_code) {
   const auto options = std::make_shared<BenchOptions>();
   options->model.speculation.drafter = DrafterChoice{.options = {}, .folder = {}};  // --drafters
-  CLI::App& bench =
-      *app.add_subcommand("bench", "Measure the speed of decoding, or of the GPU's kernels");
+  CLI::App& bench = *app.add_subcommand("bench", "Measure the speed of decoding, or of a GPU");
   bench.require_subcommand(1);
   CLI::App& decode =
       *bench.add_subcommand("decode", "Compare drafters: speed, accepted length, time of a cycle");
@@ -265,6 +265,7 @@ void add_bench_command(CLI::App& app, int* exit_code) {
   add_decode_options(decode, options.get());
   add_acceptance_option(decode, &options->model.speculation);
   add_bench_kernels_command(bench, exit_code);
+  add_bench_step_command(bench, exit_code);
   decode.callback([options, exit_code] {
     const Status status = bench_decode(*options);
     *exit_code = status ? 0 : report_error(status.error());

@@ -10,6 +10,7 @@
 #include "apps/figure_check.h"
 #include "apps/files.h"
 #include "apps/kernel_run.h"
+#include "apps/step_run.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -25,7 +26,7 @@ struct Run {
   ordered_json given, computed;
   std::string device;
   Provenance made_by;
-  std::optional<bool> counts;      // kernels alone
+  std::optional<bool> counts;      // on a GPU alone
   std::vector<std::string> lines;  // what a table needs beside it
   TextTable table;
 };
@@ -39,6 +40,18 @@ Status read_kernels(const std::string& label, Run* run) {
   run->lines = {describe_shape(kernels), verdict(kernels.bench)};
   for (const std::string& note : kernel_notes(kernels.bench)) run->lines.push_back(note);
   run->table = kernel_table(kernels.bench);
+  return {};
+}
+
+Status read_step(const std::string& label, Run* run) {
+  US_ASSIGN(const StepRun step, read_step_run(run->given, label));
+  run->computed = step_json(step);
+  run->device = describe_gpu(step.bench.gpu);
+  run->made_by = step.made_by;
+  run->counts = ceiling_figures(step.bench).counts;
+  run->lines = {describe_step(step), verdict(step.bench)};
+  for (const std::string& note : step_notes(step)) run->lines.push_back(note);
+  run->table = step_table(step);
   return {};
 }
 
@@ -62,11 +75,13 @@ Result<Run> read_run(const std::string& text, const std::string& label) {
   US_ASSIGN(const std::string schema, top.text("schema"));
   if (schema == kKernelRunSchema) {
     US_TRY(read_kernels(label, &run));
+  } else if (schema == kStepRunSchema) {
+    US_TRY(read_step(label, &run));
   } else if (schema == kDecodeRunSchema) {
     US_TRY(read_decode(label, &run));
   } else {
-    return make_error(ErrorCode::kInvalidData, "{}: schema '{}'; expected {} or {}", label, schema,
-                      kKernelRunSchema, kDecodeRunSchema);
+    return make_error(ErrorCode::kInvalidData, "{}: schema '{}'; expected {}, {} or {}", label,
+                      schema, kKernelRunSchema, kStepRunSchema, kDecodeRunSchema);
   }
   return run;
 }

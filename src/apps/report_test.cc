@@ -185,8 +185,8 @@ TEST(Report, RefusesWhatIsNone) {
   EXPECT_EQ(difference("runs/decode.json", [](std::string* text) { *text = "{}"; }),
             "error: runs/decode.json: no 'schema'; expected a string");
   EXPECT_EQ(difference("runs/decode.json", "/schema", "y"),
-            "error: runs/decode.json: schema 'y'; expected ultraspeed-bench-kernels/1 or "
-            "ultraspeed-bench-decode/1");
+            "error: runs/decode.json: schema 'y'; expected ultraspeed-bench-kernels/1, "
+            "ultraspeed-bench-step/1 or ultraspeed-bench-decode/1");
   EXPECT_EQ(difference("runs/decode.json", "/results/0/streams", 0),
             "error: runs/decode.json: results[0].streams: expected 1 or more");
   EXPECT_EQ(

@@ -1,5 +1,5 @@
-// ultraspeed bench kernels without a GPU, and ultraspeed report: packing, checking, and each exit
-// code.
+// ultraspeed bench kernels and bench step without a GPU, and ultraspeed report: packing, checking,
+// and each exit code.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -114,7 +114,8 @@ TEST_F(Report, NeedsRuns) {
   expect_error(pack(), 1,
                folder() +
                    "/new.json: schema 'ultraspeed-bench-kernels/2'; expected "
-                   "ultraspeed-bench-kernels/1 or ultraspeed-bench-decode/1");
+                   "ultraspeed-bench-kernels/1, ultraspeed-bench-step/1 or "
+                   "ultraspeed-bench-decode/1");
   EXPECT_FALSE(fs::exists(archive()));
 }
 
@@ -152,6 +153,33 @@ TEST(BenchKernels, ChecksFlagsFirst) {
                US_SOURCE_DIR
                "/configs/mimo-v2-flash/config.json: cannot plan for 8 rank(s): layer 0 has 64 "
                "query and 4 KV heads; take a number of ranks that divides both");
+}
+
+TEST(BenchStep, SaysThatThereIsNoGpu) {
+  const Finished finished =
+      run_cli({"bench", "step", "--config", kPro}, "", {"CUDA_VISIBLE_DEVICES="});
+  EXPECT_EQ(finished.exit_code, 1);
+  EXPECT_EQ(finished.output, "");
+  const bool has_gpu_code = finished.errors.starts_with("ultraspeed: GPU 0 is needed, 0 found");
+  EXPECT_TRUE(has_gpu_code || finished.errors.starts_with("ultraspeed: this program has no GPU "
+                                                          "code, as it was built without CUDA"))
+      << finished.errors;
+}
+
+TEST(BenchStep, ChecksFlagsFirst) {
+  const auto run = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"bench", "step", "--config", kPro});
+    return run_cli(flags);
+  };
+  expect_error(run({"--rank", "8"}), 1, "--rank 8: there are ranks 0 to 7; see --ranks");
+  expect_error(run({"--rows", "9"}), 1, "--rows 9: more than --width 8");
+  expect_error(run({"--positions", "131065"}), 1,
+               "--positions 131065: with 8 rows at most 131064 are possible, as " + kPro +
+                   " is planned for 131072 positions");
+  expect_error(run({"--activations", "int8"}), 2,
+               "--activations: int8 not in {f32,w4a16,w4a8}; see --help");
+  expect_error(run({"--kv-cache", "f16"}), 2, "--kv-cache: f16 not in {f32,bf16,fp8}; see --help");
+  expect_error(run_cli({"bench", "step"}), 2, "--config is required; see --help");
 }
 
 }  // namespace

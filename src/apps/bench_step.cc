@@ -1,0 +1,111 @@
+#include "apps/bench_step.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "apps/bench_shape.h"
+#include "apps/files.h"
+#include "apps/step_run.h"
+#include "apps/terminal.h"
+#include "program/verify.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+struct StepOptions {
+  ShapeOptions shape;
+  uint32_t positions = 1024;
+  std::string activations = "w4a8";
+  std::string kv_cache = "f32";
+  std::optional<std::string> json_file, svg_file;
+};
+
+#ifdef US_HAS_CUDA
+Result<cuda::StepBench> measure(program::Program program, const cuda::StepBenchOptions& options) {
+  return cuda::measure_step(std::move(program), options);
+}
+#else
+Result<cuda::StepBench> measure(const program::Program&, const cuda::StepBenchOptions&) {
+  return no_gpu_code();
+}
+#endif
+
+// The flags as a run that was not made yet.
+Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) {
+  StepRun run;
+  run.made_by = provenance();
+  static_cast<BenchShape&>(run) = planned.shape;
+  run.positions = options.positions;
+  for (const auto activations : program::kAllActivations) {
+    if (program::activations_name(activations) == options.activations) {
+      run.activations = activations;
+    }
+  }
+  for (const auto type : program::kAllKvCacheTypes) {
+    if (program::kv_cache_type_name(type) == options.kv_cache) run.kv_cache = type;
+  }
+  if (uint64_t{run.positions} + run.rows > planned.max_context) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--positions {}: with {} rows at most {} are possible, as {} is planned for "
+                      "{} positions",
+                      run.positions, run.rows, planned.max_context - run.rows, run.config,
+                      planned.max_context);
+  }
+  return run;
+}
+
+Status bench_step(const StepOptions& options) {
+  US_ASSIGN(PlannedShape planned, plan_shape(options.shape));
+  US_ASSIGN(StepRun run, run_of(options, planned));
+  US_TRY(program::verify(planned.program));
+  PassingLine progress;
+  cuda::StepBenchOptions how;
+  how.rank = run.rank;
+  how.rows = run.rows;
+  how.live_experts = run.live_experts;
+  how.positions = run.positions;
+  how.activations = run.activations;
+  how.kv_cache = run.kv_cache;
+  how.progress = [&progress](std::string_view text) { progress.show(text); };
+  auto bench = measure(std::move(planned.program), how);
+  progress.clear();
+  if (!bench) return tl::unexpected(std::move(bench).error());
+  run.bench = std::move(*bench);
+  if (options.svg_file) US_TRY(write_file(*options.svg_file, step_svg(run)));
+  if (options.json_file) US_TRY(write_json_file(*options.json_file, step_json(run)));
+  return write_all(STDOUT_FILENO, step_text(run));
+}
+
+}  // namespace
+
+void add_bench_step_command(CLI::App& bench, int* exit_code) {
+  const auto options = std::make_shared<StepOptions>();
+  CLI::App& command = *bench.add_subcommand(
+      "step", "Measure a whole decode step of one rank on a GPU, at a model's shapes");
+  add_shape_options(command, &options->shape);
+  command.add_option("--positions", options->positions, "Tokens in the KV caches before the step")
+      ->capture_default_str();
+  command
+      .add_option("--activations", options->activations,
+                  "How inputs of matrix products are rounded (docs/numerics.md)")
+      ->check(CLI::IsMember({"f32", "w4a16", "w4a8"}))
+      ->capture_default_str();
+  command.add_option("--kv-cache", options->kv_cache, "Keys and values: f32, bf16 or fp8")
+      ->check(CLI::IsMember({"f32", "bf16", "fp8"}))
+      ->capture_default_str();
+  command.add_option("--json", options->json_file,
+                     "Write every sample and figure into this file, too (docs/benchmarks.md)");
+  command.add_option("--svg", options->svg_file, "Draw the operations' times into this file");
+  command.callback([options, exit_code] {
+    const Status status = bench_step(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps

@@ -1,0 +1,54 @@
+// Measures a whole decode step of one rank on this GPU, through the graph executor's own launches:
+// what `ultraspeed bench step` prints. For the host: no types of CUDA.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "cuda/bench/measured_gpu.h"
+#include "program/arithmetic.h"
+#include "program/program.h"
+
+namespace ultraspeed::cuda {
+
+struct StepBenchOptions {
+  uint32_t rank = 0;
+  uint32_t rows = 8;          // columns that carry tokens, at most Program::width
+  uint32_t live_experts = 0;  // of a layer of experts; 0: the program has none
+  uint32_t positions = 1024;  // in the KV caches before the step
+  program::Activations activations = program::Activations::kW4a8;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
+  std::function<void(std::string_view)> progress;  // told what is going on; may be empty
+};
+
+// Stages that are alike but for the layer, launched by themselves: each once in a graph, in the
+// order of the step, or more often where they read little.
+struct StageSamples {
+  std::string name;   // "qkv_proj"
+  std::string shape;  // "1856 x 6144"; may be empty
+  program::Opcode opcode = program::Opcode::kEmbed;
+  uint32_t count = 0;         // in a step
+  uint64_t bytes = 0;         // of weights and KV caches that one reads
+  uint32_t num_launches = 0;  // in a graph
+  std::vector<double> us;     // [5 to 31], of one: a graph's time / num_launches
+};
+
+struct StepBench : MeasuredGpu {
+  std::string data;             // what lies in memory
+  std::vector<double> step_us;  // [5 to 31]
+  std::vector<StageSamples> stages;
+};
+
+// On GPU 0, with synthetic weights and caches made there. Errors: those of device_limits();
+// kUnsupported for a stage that the kernels have no room for; kOutOfMemory, with what is needed and
+// what is free, before anything is allocated; kInternal if the step's results are no numbers.
+// REQUIRES: the program is verified, without drafter and MTP heads; options.rank < its ranks, rows
+// in 1 .. width, positions + rows within its context, live experts 1 .. the slots of its route
+// tables where it has experts; activations are not kInt8.
+Result<StepBench> measure_step(program::Program program, const StepBenchOptions& options);
+
+}  // namespace ultraspeed::cuda
