@@ -43,6 +43,9 @@ std::string describe_shape(const BenchShape& shape) {
   std::string text = fmt::format("{}, rank {} of {}, {} rows in {} columns", shape.config,
                                  shape.rank, shape.num_ranks, shape.rows, shape.width);
   if (shape.live_experts > 0) text += fmt::format(", {} live experts", shape.live_experts);
+  if (shape.dense_dtype != model::DenseDtype::kCheckpoint) {
+    text += fmt::format(", {} dense weights", model::dense_dtype_name(shape.dense_dtype));
+  }
   return text;
 }
 
@@ -53,6 +56,9 @@ void add_shape(const BenchShape& shape, nlohmann::ordered_json* json) {
   (*json)["width"] = shape.width;
   (*json)["rows"] = shape.rows;
   (*json)["live_experts"] = shape.live_experts;
+  if (shape.dense_dtype != model::DenseDtype::kCheckpoint) {
+    (*json)["dense_dtype"] = model::dense_dtype_name(shape.dense_dtype);
+  }
 }
 
 Result<BenchShape> read_shape(const JsonObject& json) {
@@ -63,6 +69,14 @@ Result<BenchShape> read_shape(const JsonObject& json) {
   US_ASSIGN(shape.width, json.small_number("width"));
   US_ASSIGN(shape.rows, json.small_number("rows"));
   US_ASSIGN(shape.live_experts, json.small_number("live_experts"));
+  if (!json.has("dense_dtype")) return shape;
+  US_ASSIGN(const std::string dense_dtype, json.text("dense_dtype"));
+  const auto* const found =
+      std::ranges::find(model::kAllDenseDtypes, dense_dtype, model::dense_dtype_name);
+  if (found == model::kAllDenseDtypes.end()) {
+    return json.error("dense_dtype", "checkpoint or fp8");
+  }
+  shape.dense_dtype = *found;
   return shape;
 }
 
@@ -85,6 +99,7 @@ void add_shape_options(CLI::App& command, ShapeOptions* options) {
       .add_option("--live-experts", options->live_experts,
                   "Experts that a step chooses (default: what random routing of the rows expects)")
       ->check(CLI::Range(1U, 1U << 16));
+  add_dense_dtype_option(command, &options->dense_dtype);
 }
 
 Result<PlannedShape> plan_shape(const ShapeOptions& options) {
@@ -97,7 +112,8 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
                    options.rank,
                    options.width,
                    options.rows.value_or(options.width),
-                   0};
+                   0,
+                   options.dense_dtype};
   if (config.num_experts > 0) {
     const double expected = plan::expected_live_experts(
         config.num_experts, config.num_experts_per_token, planned.shape.rows);
@@ -105,8 +121,9 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
         options.live_experts.value_or(static_cast<uint32_t>(std::lround(expected)));
   }
   US_ASSIGN(const plan::Device device, plan::find_device("h100"));
-  const auto shape_of = [&config](const model::WeightSource& source) {
-    return model::expected_shape(config, source);
+  const auto shape_of = [&](const model::WeightSource& source) -> Result<model::WeightShape> {
+    US_ASSIGN(const model::WeightShape stored, model::expected_shape(config, source));
+    return model::loaded_shape(config, source, stored, options.dense_dtype);
   };
   planned.max_context = std::min(plan::kDefaultContext, config.max_position_embeddings);
   plan::PlanOptions how;

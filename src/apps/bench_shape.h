@@ -9,6 +9,7 @@
 
 #include "apps/json_object.h"
 #include "base/result.h"
+#include "model/dense_dtype.h"
 #include "program/program.h"
 
 namespace CLI {
@@ -22,12 +23,14 @@ struct BenchShape {
   uint32_t num_ranks = 1, rank = 0;
   uint32_t width = 8, rows = 8;
   uint32_t live_experts = 0;  // 0: the model has none
+  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
 
 // The configuration and what of it: one line.
 std::string describe_shape(const BenchShape& shape);
 
-// config, ranks, rank, width, rows and live_experts, and reading them back. Errors: kInvalidData.
+// config, ranks, rank, width, rows, live_experts and, if it changes any, dense_dtype; and reading
+// them back. Errors: kInvalidData.
 void add_shape(const BenchShape& shape, nlohmann::ordered_json* json);
 Result<BenchShape> read_shape(const JsonObject& json);
 
@@ -38,6 +41,7 @@ struct ShapeOptions {
   uint32_t rank = 0;
   uint32_t width = 8;
   std::optional<uint32_t> rows, live_experts;
+  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
 void add_shape_options(CLI::App& command, ShapeOptions* options);
 

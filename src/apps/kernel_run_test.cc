@@ -18,6 +18,7 @@ KernelRun sample_run() {
   run.num_ranks = 8;
   run.rank = 3;
   run.live_experts = 60;
+  run.dense_dtype = model::DenseDtype::kFp8;
   run.bench.gpu.name = "NVIDIA H100 80GB HBM3";
   run.bench.gpu.num_multiprocessors = 132;
   run.bench.gpu.cuda_driver = 13010;

@@ -95,12 +95,7 @@ void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
                    "Keys and values: f32, or rounded to bf16 or fp8 (default: f32)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &executor->kv_cache)
       ->envname("ULTRASPEED_KV_CACHE");
-  add_named_option(
-      app, "--dense-dtype",
-      "Projections, dense layers and head that the checkpoint keeps in BF16 or F32: as "
-      "they are, or rounded to fp8 when loaded (default: checkpoint)",
-      model::kAllDenseDtypes, model::dense_dtype_name, &executor->dense_dtype)
-      ->envname("ULTRASPEED_DENSE_DTYPE");
+  add_dense_dtype_option(app, &executor->dense_dtype);
 }
 
 // One line: what --dense-dtype fp8 cost.
@@ -114,6 +109,15 @@ void report_dense_error(const model::DenseError& error) {
 }
 
 }  // namespace
+
+void add_dense_dtype_option(CLI::App& command, model::DenseDtype* dense_dtype) {
+  add_named_option(
+      command, "--dense-dtype",
+      "Projections, dense layers and head that the checkpoint keeps in BF16 or F32: as "
+      "they are, or rounded to fp8 when loaded (default: checkpoint)",
+      model::kAllDenseDtypes, model::dense_dtype_name, dense_dtype)
+      ->envname("ULTRASPEED_DENSE_DTYPE");
+}
 
 void add_ranks_option(CLI::App& command, uint32_t* ranks) {
   command

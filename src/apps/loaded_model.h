@@ -36,6 +36,9 @@ struct ModelOptions {
 // variable ULTRASPEED_NAME that the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
+// --dense-dtype alone.
+void add_dense_dtype_option(CLI::App& command, model::DenseDtype* dense_dtype);
+
 // --ranks and its aliases alone.
 void add_ranks_option(CLI::App& command, uint32_t* ranks);
 
