@@ -14,7 +14,7 @@ struct MachineOptions {
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   // The memory and tasks of this rank alone, to measure what it would do: what it pushes to others
   // lands in its own memory. Unset: all ranks.
-  std::optional<uint32_t> only_rank;
+  std::optional<uint32_t> only_rank = {};
 
   // It holds one rank's memory, so that nothing has to be pushed.
   bool is_single(const program::Program& program) const {

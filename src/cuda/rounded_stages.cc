@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cuda/flash_stages.h"
+#include "cuda/ops/f32_product.h"
 #include "cuda/ops/round_cache.h"
 #include "cuda/scratch.h"
 #include "tensor/block_scale.h"
@@ -16,10 +17,15 @@ using program::Rounding;
 
 namespace {
 
+// Whether inputs go through scratch.
+bool rounds_inputs(program::Activations activations) {
+  return program::input_rounding(activations, tensor::WeightFormat::kMxfp4) != Rounding::kNone;
+}
+
 // Rounded inputs.
 void add_input_scratch(const program::Program& program, program::Activations activations,
                        ScratchFloats* scratch) {
-  if (program::input_rounding(activations, tensor::WeightFormat::kMxfp4) == Rounding::kNone) return;
+  if (!rounds_inputs(activations)) return;
   uint64_t* floats = scratch->data() + kInputScratch;
   const uint64_t hidden = uint64_t{program.width} * program.hidden_size;
   floats[0] = hidden;
@@ -48,12 +54,14 @@ ScratchFloats scratch_floats(const program::Program& program, program::Activatio
 }
 
 RoundedStages::RoundedStages(const Machine& machine, uint32_t program,
-                             program::Activations activations, program::KvCacheType kv_cache)
+                             program::Activations activations, program::KvCacheType kv_cache,
+                             const StepView* step)
     : machine_(&machine),
       index_(program),
       program_(&machine.programs()[program]),
       activations_(activations),
-      kv_cache_(kv_cache) {}
+      kv_cache_(kv_cache),
+      step_(step) {}
 
 Rounding RoundedStages::rounding_of(program::WeightId weight) const {
   return program::input_rounding(activations_, program_->weights[weight].format);
@@ -146,9 +154,44 @@ cudaError_t RoundedStages::launch(const program::ExpertDownOperands& op,
       launch);
 }
 
+bool RoundedStages::is_f32_product(const program::LinearOperands& op) const {
+  const program::WeightDecl& decl = program_->weights[op.weight];
+  return rounds_inputs(activations_) && decl.format == tensor::WeightFormat::kF32 &&
+         decl.cols % kF32ProductColumns == 0 && op.more_inputs[0] == program::kNoId &&
+         op.broadcast == 0 && op.gather_to_rank_0 == 0;
+}
+
+cudaError_t RoundedStages::launch_f32(const program::LinearOperands& op,
+                                      cudaStream_t stream) const {
+  const Input input = {op.input, op.norm, program_->width, program_->hidden_size};
+  cudaError_t error = round({&input, 1}, Rounding::kNone, stream);
+  for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank() && error == cudaSuccess;
+       ++rank) {
+    const auto* accepted =
+        op.accepted == program::kNoId
+            ? nullptr
+            : reinterpret_cast<const uint32_t*>(machine_->buffer(rank, index_, op.accepted));
+    const Weight& weight = machine_->weight(rank, op.weight);
+    error =
+        launch_f32_product({.weights = reinterpret_cast<const float*>(weight.data),
+                            .num_rows = weight.rows,
+                            .k = weight.cols,
+                            .rows = machine_->buffer(rank, index_, scratch(0)),
+                            .width = program_->width,
+                            .num_columns = &step_->num_columns,
+                            .filter = {step_, accepted, op.logits_only != 0, op.drafted_only != 0},
+                            .output = machine_->buffer(rank, index_, op.output),
+                            .total_rows = op.total_rows,
+                            .first_row = op.rows == op.total_rows ? 0 : rank * op.rows},
+                           stream);
+  }
+  return error;
+}
+
 cudaError_t RoundedStages::launch(const program::LinearOperands& op,
                                   const StageLaunch& launch) const {
   const Rounding rounding = rounding_of(op.weight);
+  if (is_f32_product(op)) return launch_f32(op, launch.stream);
   if (rounding == Rounding::kNone) return launch_stage(op, launch);
   // Blocks of columns are those of the joined row.
   const bool is_joined = op.more_inputs[0] != program::kNoId;

@@ -17,9 +17,9 @@ namespace ultraspeed::cuda {
 
 class RoundedStages {
  public:
-  // REQUIRES: machine, loaded with these activations, stays where it is.
+  // step: device. REQUIRES: machine, loaded with these activations, and step stay where they are.
   RoundedStages(const Machine& machine, uint32_t program, program::Activations activations,
-                program::KvCacheType kv_cache);
+                program::KvCacheType kv_cache, const StepView* step);
 
   // A kernel for each input and rank, then the stage's.
   cudaError_t launch(const program::QkvProjOperands& op, const StageLaunch& launch) const;
@@ -53,11 +53,16 @@ class RoundedStages {
   template <class Op>
   cudaError_t launch_normed(const Op& op, const StageLaunch& launch) const;
 
+  // An F32 matrix that has a kernel of its own (ops/f32_product.h): a router's.
+  bool is_f32_product(const program::LinearOperands& op) const;
+  cudaError_t launch_f32(const program::LinearOperands& op, cudaStream_t stream) const;
+
   const Machine* machine_;
   uint32_t index_;
   const program::Program* program_;
   program::Activations activations_;
   program::KvCacheType kv_cache_;
+  const StepView* step_;
 };
 
 }  // namespace ultraspeed::cuda

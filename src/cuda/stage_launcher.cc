@@ -12,7 +12,8 @@ Result<StageLauncher> StageLauncher::make(const Machine& machine, uint32_t progr
   US_ASSIGN(DenseStages dense, DenseStages::make(machine, program, step));
   US_ASSIGN(FlashStages flash, FlashStages::make(machine, program, step));
   return StageLauncher(machine, program, step, std::move(experts), std::move(dense),
-                       std::move(flash), RoundedStages(machine, program, activations, kv_cache));
+                       std::move(flash),
+                       RoundedStages(machine, program, activations, kv_cache, step));
 }
 
 cudaError_t StageLauncher::launch_qkv_proj(const program::QkvProjOperands& op,

@@ -32,21 +32,6 @@ constexpr uint32_t kPrepareThreads = 512;
 static_assert(kMaxDenseInput * sizeof(float) == kStreamSharedBytes);
 constexpr uint32_t kWarpElements = 128;  // a block of FP8's operand: four elements a lane
 
-// The sum of squares of a row in shared memory, in the order of docs/numerics.md section 2, by the
-// two halves of a warp alike. REQUIRES: 512 divides size.
-__device__ float sum_of_squares(const float* row, uint32_t size) {
-  constexpr uint32_t kBatch = 32;  // loads in flight: the additions wait for each other
-  float sum = 0;
-  for (uint32_t i = dot_lane(); i < size; i += kBatch * kDotLanes) {
-    float values[kBatch];
-#pragma unroll
-    for (uint32_t j = 0; j < kBatch; ++j) values[j] = row[i + j * kDotLanes];
-#pragma unroll
-    for (const float value : values) sum = fmaf(value, value, sum);
-  }
-  return half_warp_tree(sum);
-}
-
 // Four neighbouring elements, or zeros, of a column, of which the warp has 128.
 template <class Page>
 __device__ void write_operand(std::byte* piece, uint32_t columns, uint32_t column, uint32_t k,

@@ -57,4 +57,20 @@ inline __device__ float dot(const float* a, const float* b, uint32_t count) {
   return half_warp_tree(sum);
 }
 
+// The same of a row with itself, by the two halves of a warp alike. Loads are in flight together,
+// for the additions wait for each other. REQUIRES: kSquareBatch divides size.
+inline constexpr uint32_t kSquareBatch = 32 * kDotLanes;
+inline __device__ float sum_of_squares(const float* row, uint32_t size) {
+  constexpr uint32_t kInFlight = kSquareBatch / kDotLanes;
+  float sum = 0;
+  for (uint32_t i = dot_lane(); i < size; i += kSquareBatch) {
+    float values[kInFlight];
+#pragma unroll
+    for (uint32_t j = 0; j < kInFlight; ++j) values[j] = row[i + j * kDotLanes];
+#pragma unroll
+    for (const float value : values) sum = fmaf(value, value, sum);
+  }
+  return half_warp_tree(sum);
+}
+
 }  // namespace ultraspeed::cuda

@@ -1,7 +1,9 @@
 #include "cuda/ops/round_rows.h"
 
 #include "cuda/ops/columns.cuh"
+#include "cuda/ops/launch.cuh"
 #include "cuda/ops/rounding.cuh"
+#include "cuda/ptx/grid.cuh"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -40,14 +42,21 @@ __device__ void round_blocks(uint32_t size, const Value& value, const Store& sto
   }
 }
 
+// Of a row in global memory, whose loads take long one after the other.
+__device__ float squares_of(const float* x, uint32_t size) {
+  return size % kSquareBatch == 0 ? sum_of_squares(x, size) : dot(x, x, size);
+}
+
 // Row blockIdx.x.
 __global__ void __launch_bounds__(kTaskThreads)
     round_rows_kernel(const __grid_constant__ RoundRows data) {
   const float* x = data.rows + uint64_t{blockIdx.x} * data.size;
   float* out = data.output + uint64_t{blockIdx.x} * data.size;
+  ptx::launch_dependents();
+  ptx::wait_for_grids();
   const float factor = data.norm_weight == nullptr
                            ? 1
-                           : rms_factor(dot(x, x, data.size), data.size, data.norm_epsilon);
+                           : rms_factor(squares_of(x, data.size), data.size, data.norm_epsilon);
   const auto value = [&](uint32_t k) {
     return data.norm_weight == nullptr ? x[k] : data.norm_weight[k] * (x[k] * factor);
   };
@@ -73,8 +82,8 @@ __global__ void __launch_bounds__(kTaskThreads)
 
 cudaError_t launch_round_rows(const RoundRows& data, cudaStream_t stream) {
   if (data.num_rows == 0) return cudaSuccess;
-  round_rows_kernel<<<data.num_rows, kTaskThreads, 0, stream>>>(data);
-  return cudaGetLastError();
+  const LaunchSize size = {dim3(data.num_rows), kTaskThreads};
+  return launch_with(round_rows_kernel, size, {starts_early()}, stream, data);
 }
 
 }  // namespace ultraspeed::cuda
