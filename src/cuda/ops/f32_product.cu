@@ -8,8 +8,7 @@
 namespace ultraspeed::cuda {
 namespace {
 
-constexpr uint32_t kWarps = 4;          // of a CTA, each with a pair of rows
-constexpr uint32_t kSharedColumns = 4;  // that share a load of a weight
+constexpr uint32_t kWarps = 4;  // of a CTA, each with a pair of rows
 constexpr uint32_t kBatch = kF32ProductColumns / kDotLanes;
 
 // A lane's elements of kF32ProductColumns columns of a row: so many loads in flight.
@@ -22,7 +21,9 @@ struct LaneBatch {
   }
 };
 
-// CTA (x, y): pairs of rows 4 x .. 4 x + 3, columns 4 y .. 4 y + 3. A half-warp takes a row.
+// CTA (x, y): pairs of rows 4 x .. 4 x + 3, kSharedColumns columns from y kSharedColumns on. A
+// half-warp takes a row; its columns share the loads of weights.
+template <uint32_t kSharedColumns>
 __global__ void __launch_bounds__(kWarps* kWarpThreads)
     f32_product_kernel(const __grid_constant__ F32Product data) {
   const uint32_t pair = blockIdx.x * kWarps + threadIdx.x / kWarpThreads;
@@ -69,17 +70,24 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads)
   }
 }
 
+template <uint32_t kSharedColumns>
+cudaError_t launch_columns(const F32Product& data, cudaStream_t stream) {
+  const uint32_t pairs = (data.num_rows + 1) / 2;
+  const LaunchSize size = {
+      dim3((pairs + kWarps - 1) / kWarps, (data.width + kSharedColumns - 1) / kSharedColumns),
+      kWarps * kWarpThreads};
+  return launch_with(f32_product_kernel<kSharedColumns>, size, {starts_early()}, stream, data);
+}
+
 }  // namespace
 
 cudaError_t launch_f32_product(const F32Product& data, cudaStream_t stream) {
   if (data.k == 0 || data.k % kF32ProductColumns != 0 || data.num_rows == 0 || data.width == 0) {
     return cudaErrorInvalidValue;
   }
-  const uint32_t pairs = (data.num_rows + 1) / 2;
-  const LaunchSize size = {
-      dim3((pairs + kWarps - 1) / kWarps, (data.width + kSharedColumns - 1) / kSharedColumns),
-      kWarps * kWarpThreads};
-  return launch_with(f32_product_kernel, size, {starts_early()}, stream, data);
+  // Few columns: more warps hide more of the loads. Many: weights come from the L2 cache less
+  // often.
+  return data.width <= 16 ? launch_columns<2>(data, stream) : launch_columns<4>(data, stream);
 }
 
 }  // namespace ultraspeed::cuda

@@ -42,21 +42,25 @@ __device__ void round_blocks(uint32_t size, const Value& value, const Store& sto
   }
 }
 
-// Of a row in global memory, whose loads take long one after the other.
-__device__ float squares_of(const float* x, uint32_t size) {
-  return size % kSquareBatch == 0 ? sum_of_squares(x, size) : dot(x, x, size);
-}
-
-// Row blockIdx.x.
+// Row blockIdx.x. kInShared: its sum of squares is taken of a copy in shared memory, whose loads do
+// not take long one after the other.
+template <bool kInShared>
 __global__ void __launch_bounds__(kTaskThreads)
     round_rows_kernel(const __grid_constant__ RoundRows data) {
+  extern __shared__ float copy[];
   const float* x = data.rows + uint64_t{blockIdx.x} * data.size;
   float* out = data.output + uint64_t{blockIdx.x} * data.size;
   ptx::launch_dependents();
   ptx::wait_for_grids();
-  const float factor = data.norm_weight == nullptr
-                           ? 1
-                           : rms_factor(squares_of(x, data.size), data.size, data.norm_epsilon);
+  float factor = 1;
+  if constexpr (kInShared) {
+    for (uint32_t k = threadIdx.x; k < data.size; k += kTaskThreads) copy[k] = x[k];
+    __syncthreads();
+    factor = rms_factor(sum_of_squares(copy, data.size), data.size, data.norm_epsilon);
+    x = copy;
+  } else if (data.norm_weight != nullptr) {
+    factor = rms_factor(dot(x, x, data.size), data.size, data.norm_epsilon);
+  }
   const auto value = [&](uint32_t k) {
     return data.norm_weight == nullptr ? x[k] : data.norm_weight[k] * (x[k] * factor);
   };
@@ -82,8 +86,13 @@ __global__ void __launch_bounds__(kTaskThreads)
 
 cudaError_t launch_round_rows(const RoundRows& data, cudaStream_t stream) {
   if (data.num_rows == 0) return cudaSuccess;
-  const LaunchSize size = {dim3(data.num_rows), kTaskThreads};
-  return launch_with(round_rows_kernel, size, {starts_early()}, stream, data);
+  LaunchSize size = {dim3(data.num_rows), kTaskThreads};
+  const bool in_shared = data.norm_weight != nullptr && data.size % kSquareBatch == 0 &&
+                         data.size * sizeof(float) <= kStreamSharedBytes;
+  if (!in_shared)
+    return launch_with(round_rows_kernel<false>, size, {starts_early()}, stream, data);
+  size.shared_bytes = data.size * static_cast<uint32_t>(sizeof(float));
+  return launch_with(round_rows_kernel<true>, size, {starts_early()}, stream, data);
 }
 
 }  // namespace ultraspeed::cuda
