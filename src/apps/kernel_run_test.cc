@@ -128,7 +128,7 @@ TEST(KernelText, SaysWhatWasMeasuredAndWhatWasNot) {
   EXPECT_EQ(text,
             "NVIDIA H100 80GB HBM3, 132 multiprocessors, CUDA 13.0 (the driver's 13.1), driver "
             "580.1, 1980 of 1980 MHz, memory 2619 of 2619 MHz\n"
-            "configs/x, rank 3 of 8, 8 rows in 8 columns, 60 live experts\n"
+            "configs/x, rank 3 of 8, 8 rows in 8 columns, 60 live experts, fp8 dense weights\n"
             "this run counts: the drain of 8 GB reads 3200 GB/s, at least 3050\n\n"
             "kernel          shape                       us      p10      p90  drain us      MB  "
             "GB/s  of drain  of ceiling\n"
