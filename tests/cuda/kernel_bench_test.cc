@@ -8,6 +8,7 @@
 
 #include "cuda/bench/kernel_group.h"
 #include "cuda/gpu.h"
+#include "cuda/middle.h"
 #include "cuda/planned.h"
 
 namespace ultraspeed::test {
@@ -212,11 +213,6 @@ TEST(KernelGroups, FindNothingInAnEmptyProgram) {
   program::Program program;
   program.width = 8;
   EXPECT_TRUE(find_kernel_groups(program, KernelBenchOptions()).empty());
-}
-
-double middle(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 // Nothing reads faster than the ceiling, and no drain takes longer than its kernel.

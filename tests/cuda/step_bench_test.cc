@@ -14,6 +14,7 @@
 #include "cuda/bench/step_program.h"
 #include "cuda/bench/weight_rotation.h"
 #include "cuda/gpu.h"
+#include "cuda/middle.h"
 #include "cuda/planned.h"
 #include "program/access.h"
 #include "program/route_table.h"
@@ -266,11 +267,6 @@ TEST(StepMachine, WritesTheRanksOwnParts) {
   expect_columns(read(of(program::ExpertDownOperands()).partials), 8 * 6144, 5 * 6144, 6 * 6144);
   expect_columns(read(of(program::ReduceOperands()).output), 6144, 5 * 768, 6 * 768);
   expect_columns(read(of(program::LinearOperands()).output), 152576, 5 * 19072, 6 * 19072);
-}
-
-double middle(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 TEST(StepBench, MeasuresAStepAndItsStages) {
