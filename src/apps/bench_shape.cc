@@ -70,13 +70,8 @@ Result<BenchShape> read_shape(const JsonObject& json) {
   US_ASSIGN(shape.rows, json.small_number("rows"));
   US_ASSIGN(shape.live_experts, json.small_number("live_experts"));
   if (!json.has("dense_dtype")) return shape;
-  US_ASSIGN(const std::string dense_dtype, json.text("dense_dtype"));
-  const auto* const found =
-      std::ranges::find(model::kAllDenseDtypes, dense_dtype, model::dense_dtype_name);
-  if (found == model::kAllDenseDtypes.end()) {
-    return json.error("dense_dtype", "checkpoint or fp8");
-  }
-  shape.dense_dtype = *found;
+  US_ASSIGN(shape.dense_dtype,
+            read_choice(json, "dense_dtype", model::kAllDenseDtypes, model::dense_dtype_name));
   return shape;
 }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,18 +12,23 @@
 
 #include "apps/bench_shape.h"
 #include "apps/files.h"
+#include "apps/named_option.h"
 #include "apps/step_run.h"
 #include "apps/terminal.h"
+#include "program/arithmetic.h"
 #include "program/verify.h"
 
 namespace ultraspeed::apps {
 namespace {
 
+constexpr std::array kGpuActivations = {program::Activations::kF32, program::Activations::kW4a16,
+                                        program::Activations::kW4a8};
+
 struct StepOptions {
   ShapeOptions shape;
   uint32_t positions = 1024;
-  std::string activations = "w4a8";
-  std::string kv_cache = "f32";
+  program::Activations activations = program::Activations::kW4a8;
+  program::KvCacheType kv_cache = program::KvCacheType::kF32;
   std::optional<std::string> json_file, svg_file;
 };
 
@@ -42,14 +48,8 @@ Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) 
   run.made_by = provenance();
   static_cast<BenchShape&>(run) = planned.shape;
   run.positions = options.positions;
-  for (const auto activations : program::kAllActivations) {
-    if (program::activations_name(activations) == options.activations) {
-      run.activations = activations;
-    }
-  }
-  for (const auto type : program::kAllKvCacheTypes) {
-    if (program::kv_cache_type_name(type) == options.kv_cache) run.kv_cache = type;
-  }
+  run.activations = options.activations;
+  run.kv_cache = options.kv_cache;
   if (uint64_t{run.positions} + run.rows > planned.max_context) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--positions {}: with {} rows at most {} are possible, as {} is planned for "
@@ -91,14 +91,11 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
   add_shape_options(command, &options->shape);
   command.add_option("--positions", options->positions, "Tokens in the KV caches before the step")
       ->capture_default_str();
-  command
-      .add_option("--activations", options->activations,
-                  "How inputs of matrix products are rounded (docs/numerics.md)")
-      ->check(CLI::IsMember({"f32", "w4a16", "w4a8"}))
-      ->capture_default_str();
-  command.add_option("--kv-cache", options->kv_cache, "Keys and values: f32, bf16 or fp8")
-      ->check(CLI::IsMember({"f32", "bf16", "fp8"}))
-      ->capture_default_str();
+  add_named_option(command, "--activations",
+                   "How inputs of matrix products are rounded (docs/numerics.md; default: w4a8)",
+                   kGpuActivations, program::activations_name, &options->activations);
+  add_named_option(command, "--kv-cache", "Keys and values: f32, bf16 or fp8 (default: f32)",
+                   program::kAllKvCacheTypes, program::kv_cache_type_name, &options->kv_cache);
   command.add_option("--json", options->json_file,
                      "Write every sample and figure into this file, too (docs/benchmarks.md)");
   command.add_option("--svg", options->svg_file, "Draw the operations' times into this file");

@@ -2,6 +2,8 @@
 // expected.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -45,5 +47,18 @@ class JsonObject {
   const nlohmann::ordered_json* value_;
   std::string label_, path_;
 };
+
+// One of the names of `choices`.
+template <class Choices, class NameOf>
+auto read_choice(const JsonObject& json, std::string_view key, const Choices& choices,
+                 NameOf name_of) -> Result<std::decay_t<decltype(choices[0])>> {
+  US_ASSIGN(const std::string name, json.text(key));
+  std::string names;
+  for (const auto choice : choices) {
+    if (name_of(choice) == name) return choice;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(choice));
+  }
+  return json.error(key, fmt::format("expected one of {}, found '{}'", names, name));
+}
 
 }  // namespace ultraspeed::apps

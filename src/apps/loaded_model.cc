@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "apps/named_option.h"
 #include "apps/terminal.h"
 #include "engine/settings.h"
 
@@ -68,21 +69,6 @@ void add_executor_option(CLI::App& app, ExecutorKind* kind) {
                                        "for more than 256 MiB (default: auto)")
       ->check(CLI::IsMember({"auto", "cpu", "graph"}))
       ->envname("ULTRASPEED_EXECUTOR");
-}
-
-// An option whose value is the name of one of `choices`.
-template <class Choice, size_t kCount>
-CLI::Option* add_named_option(CLI::App& app, const std::string& flag, const std::string& help,
-                              const std::array<Choice, kCount>& choices,
-                              std::string_view (*name_of)(Choice), Choice* chosen) {
-  std::vector<std::string> names;
-  for (const Choice choice : choices) names.emplace_back(name_of(choice));
-  const auto set = [&choices, name_of, chosen](const std::string& name) {
-    for (const Choice choice : choices) {
-      if (name_of(choice) == name) *chosen = choice;
-    }
-  };
-  return app.add_option_function<std::string>(flag, set, help)->check(CLI::IsMember(names));
 }
 
 void add_mode_options(CLI::App& app, ExecutorOptions* executor) {

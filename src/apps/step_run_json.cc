@@ -56,19 +56,6 @@ ordered_json whole_step_json(const StepRun& run, const StepFigures& figures) {
   return json;
 }
 
-// One of the names of `choices`.
-template <class Choices, class NameOf>
-auto read_choice(const JsonObject& json, std::string_view key, const Choices& choices,
-                 NameOf name_of) -> Result<std::decay_t<decltype(choices[0])>> {
-  US_ASSIGN(const std::string name, json.text(key));
-  std::string names;
-  for (const auto choice : choices) {
-    if (name_of(choice) == name) return choice;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(choice));
-  }
-  return json.error(key, fmt::format("expected one of {}, found '{}'", names, name));
-}
-
 Result<StageSamples> read_stage(const JsonObject& json) {
   constexpr auto kOpcodes = [] {
     std::array<program::Opcode, program::kNumOpcodes> opcodes = {};
