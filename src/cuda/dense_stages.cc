@@ -4,17 +4,13 @@
 #include <variant>
 
 #include "base/check.h"
+#include "cuda/linear_output.h"
 #include "cuda/tile/dense_operand.h"
 
 namespace ultraspeed::cuda {
 namespace {
 
 using tensor::WeightFormat;
-
-uint64_t dense_input_bytes(WeightFormat format, uint32_t columns, uint32_t k) {
-  return format == WeightFormat::kBf16 ? dense_operand_bytes<Bf16Page>(columns, k)
-                                       : dense_operand_bytes<Fp8Page>(columns, k);
-}
 
 Result<DenseLaunch> group_launch(WeightFormat format, const ColumnGroup& columns) {
   DenseLaunch launch;
@@ -39,7 +35,7 @@ Result<DenseStages> DenseStages::make(const Machine& machine, uint32_t program,
             if (!is_dense(machine.form(op.weight))) return {};
             const program::WeightDecl& decl = of.weights[op.weight];
             largest_bytes =
-                std::max(largest_bytes, dense_input_bytes(decl.format, columns, decl.cols));
+                std::max(largest_bytes, dense_operand_bytes(decl.format, columns, decl.cols));
           }
           if constexpr (requires { op.rope_theta; }) return stages.add_kind(op);
           return {};
@@ -185,19 +181,8 @@ cudaError_t DenseStages::launch(uint32_t rank, const program::GateUpOperands& op
 
 cudaError_t DenseStages::launch(uint32_t rank, const program::LinearOperands& op,
                                 cudaStream_t stream) const {
-  DenseStore store;
-  store.output = machine_->buffer(rank, program_, op.output);
-  store.total_rows = op.total_rows;
-  store.first_row = op.rows == op.total_rows ? 0 : rank * op.rows;
-  if (op.logits_only != 0 || op.drafted_only != 0 || op.accepted != program::kNoId) {
-    store.filter.step = step_;
-    store.filter.logits_only = op.logits_only != 0;
-    store.filter.drafted_only = op.drafted_only != 0;
-    if (op.accepted != program::kNoId) {
-      store.filter.accepted =
-          reinterpret_cast<const uint32_t*>(machine_->buffer(rank, program_, op.accepted));
-    }
-  }
+  const LinearOutput output = linear_output(*machine_, rank, program_, op, step_);
+  const DenseStore store = {output.data, op.total_rows, output.first_row, output.filter};
   return launch_product(rank, {op.weight, op.input, op.norm}, store, stream);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cuda/flash_stages.h"
+#include "cuda/linear_output.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/round_cache.h"
 #include "cuda/scratch.h"
@@ -167,23 +168,19 @@ cudaError_t RoundedStages::launch_f32(const program::LinearOperands& op,
   cudaError_t error = round({&input, 1}, Rounding::kNone, stream);
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank() && error == cudaSuccess;
        ++rank) {
-    const auto* accepted =
-        op.accepted == program::kNoId
-            ? nullptr
-            : reinterpret_cast<const uint32_t*>(machine_->buffer(rank, index_, op.accepted));
+    const LinearOutput output = linear_output(*machine_, rank, index_, op, step_);
     const Weight& weight = machine_->weight(rank, op.weight);
-    error =
-        launch_f32_product({.weights = reinterpret_cast<const float*>(weight.data),
-                            .num_rows = weight.rows,
-                            .k = weight.cols,
-                            .rows = machine_->buffer(rank, index_, scratch(0)),
-                            .width = program_->width,
-                            .num_columns = &step_->num_columns,
-                            .filter = {step_, accepted, op.logits_only != 0, op.drafted_only != 0},
-                            .output = machine_->buffer(rank, index_, op.output),
-                            .total_rows = op.total_rows,
-                            .first_row = op.rows == op.total_rows ? 0 : rank * op.rows},
-                           stream);
+    error = launch_f32_product({.weights = reinterpret_cast<const float*>(weight.data),
+                                .num_rows = weight.rows,
+                                .k = weight.cols,
+                                .rows = machine_->buffer(rank, index_, scratch(0)),
+                                .width = program_->width,
+                                .num_columns = &step_->num_columns,
+                                .filter = output.filter,
+                                .output = output.data,
+                                .total_rows = op.total_rows,
+                                .first_row = output.first_row},
+                               stream);
   }
   return error;
 }

@@ -98,11 +98,6 @@ std::string dense_refusal(const DenseShape& shape, uint32_t width) {
                      shape.matrix.columns);
 }
 
-uint64_t dense_input_bytes(const DenseMatrix& matrix, uint32_t width) {
-  return matrix.format == WeightFormat::kBf16 ? dense_operand_bytes<Bf16Page>(width, matrix.columns)
-                                              : dense_operand_bytes<Fp8Page>(width, matrix.columns);
-}
-
 class DenseGroup final : public KernelGroup {
  public:
   DenseGroup(DenseShape shape, uint32_t width, const KernelBenchOptions& options)
@@ -182,7 +177,7 @@ class DenseGroup final : public KernelGroup {
     bytes[kWeights] = num_sets * weight_bytes_;
     bytes[kRows] = uint64_t{width_} * matrix.columns * sizeof(float);
     bytes[kNorm] = uint64_t{matrix.columns} * sizeof(float);
-    bytes[kOperand] = dense_input_bytes(matrix, width_);
+    bytes[kOperand] = dense_operand_bytes(matrix.format, width_, matrix.columns);
     bytes[kOutput] = uint64_t{width_} * matrix.rows * sizeof(float) *
                      (shape_.output == DenseOutput::kPartials ? program::kReductionChunks : 1);
     bytes[kKeys] = uint64_t{width_} * heads.num_kv_heads * heads.head_dim * sizeof(float);

@@ -52,4 +52,10 @@ constexpr uint64_t dense_operand_bytes(uint32_t columns, uint32_t k) {
   return uint64_t{k / Page::kColumns} * DenseOperand<Page>::piece_bytes(columns);
 }
 
+// By the format of the weights, kFp8Block128 or kBf16.
+constexpr uint64_t dense_operand_bytes(tensor::WeightFormat format, uint32_t columns, uint32_t k) {
+  return format == tensor::WeightFormat::kBf16 ? dense_operand_bytes<Bf16Page>(columns, k)
+                                               : dense_operand_bytes<Fp8Page>(columns, k);
+}
+
 }  // namespace ultraspeed::cuda
