@@ -40,11 +40,14 @@ __device__ __forceinline__ void wgmma_result(float& d) {
 
 // Describes b at a shared address that is a multiple of 16: core matrices of 8 columns x 16 bytes
 // without swizzle; the two k halves are 128 bytes apart, groups of 8 columns 256 bytes
-// (tile/e4m3_operand.h, tile/dense_operand.h). Adding bytes / 16 moves it.
+// (tile/e4m3_operand.h, tile/dense_operand.h). Adding bytes / 16 moves it. For a whole warp with
+// one address: the shuffle lets the compiler keep descriptors in uniform registers, where products
+// want them.
 __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t smem_address) {
   constexpr uint64_t kLeadingBytes = 128;
   constexpr uint64_t kStrideBytes = 256;
-  return uint64_t{(smem_address & 0x3ffff) >> 4} | (kLeadingBytes >> 4) << 16 |
+  const uint32_t address = __shfl_sync(~0u, smem_address, 0);
+  return uint64_t{(address & 0x3ffff) >> 4} | (kLeadingBytes >> 4) << 16 |
          (kStrideBytes >> 4) << 32;
 }
 

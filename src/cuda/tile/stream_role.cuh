@@ -26,7 +26,7 @@ struct StreamRole {
       : rank(ptx::cluster_cta_rank()),
         cluster(ptx::cluster_index()),
         num_clusters(ptx::num_clusters()),
-        warp(threadIdx.x / 32),
+        warp(__shfl_sync(~0u, threadIdx.x / 32, 0)),
         lane(threadIdx.x % 32),
         warpgroup(warp / 4) {}
 
@@ -46,7 +46,7 @@ struct StreamRole {
 
   uint32_t rank;  // which part of K
   uint32_t cluster, num_clusters;
-  uint32_t warp, lane, warpgroup;
+  uint32_t warp, lane, warpgroup;  // the compiler knows that a warp shares its number
 };
 
 // Keeps the reads of a drain: no value of `bits` is likely, nor does a store hurt.
