@@ -104,12 +104,11 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
   if (expert_limit(launch) != nullptr) return cudaErrorInvalidValue;
   return for_width(launch.columns, [&](auto width) {
     const uint32_t units =
-        launch.hidden / kDownPageRows * (launch.intermediate / launch.chunk_columns);
-    const uint32_t clusters = std::min(launch.down_clusters, units);
+        launch.hidden / kBlockRows * (launch.intermediate / launch.chunk_columns);
+    const uint32_t ctas = std::min(launch.down_ctas, units);
     auto* kernel = launch.work == Work::kDrain ? expert_down_kernel<width, Work::kDrain>
                                                : expert_down_kernel<width, Work::kProducts>;
-    const LaunchSize size = {dim3(clusters * kDownRanks), kStreamThreads,
-                             DownShared<width>::kBytes};
+    const LaunchSize size = {dim3(ctas), kStreamThreads, DownShared<width>::kBytes};
     return launch_with(kernel, size, {starts_early()}, stream, launch, data);
   });
 }
@@ -117,13 +116,17 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
 cudaError_t set_clusters(ExpertLaunch* launch) {
   return for_width(launch->columns, [&](auto width) {
     const cudaError_t error = for_ranks(launch->hidden, [&](auto ranks) {
-      return count_clusters(expert_gate_up_kernel<width, ranks, Work::kProducts>, ranks,
-                            kStreamThreads, GateUpShared<width, ranks>::kBytes,
-                            &launch->gate_up_clusters);
+      // As many on each multiprocessor: where one had a CTA more, its pages would come last.
+      constexpr uint32_t kCtas = kGateUpCtas<width>;
+      const cudaError_t status = count_clusters(
+          expert_gate_up_kernel<width, ranks, Work::kProducts>, ranks, kStreamThreads,
+          kCtas * GateUpShared<width, ranks>::kBytes, &launch->gate_up_clusters);
+      launch->gate_up_clusters *= kCtas;
+      return status;
     });
     if (error != cudaSuccess) return error;
-    return count_clusters(expert_down_kernel<width, Work::kProducts>, kDownRanks, kStreamThreads,
-                          DownShared<width>::kBytes, &launch->down_clusters);
+    return count_clusters(expert_down_kernel<width, Work::kProducts>, 1, kStreamThreads,
+                          DownShared<width>::kBytes, &launch->down_ctas);
   });
 }
 

@@ -15,6 +15,11 @@
 
 namespace ultraspeed::cuda {
 
+// CTAs of gate/up on a multiprocessor: of two, one computes while the other begins or ends a tile,
+// and the next launch fills its ring while this one ends.
+template <uint32_t kColumns>
+inline constexpr uint32_t kGateUpCtas = kColumns == 8 ? 2 : 1;
+
 // Buffers for partial sums: one where columns are many, so that 5 pages stay in flight.
 template <uint32_t kColumns, uint32_t kRanks>
 using ExpertExchange = PartialExchange<kColumns, kColumns <= 16 ? 2 : 1, kRanks>;

@@ -3,13 +3,13 @@
 // are computed for every live expert, which reading the weights hides; what is not routed there is
 // dropped.
 //
-// The CTAs of a cluster share K: parts of it in gate/up (gate_up_ranks(): quarters of a large
-// hidden_size, else the whole), halves of a chunk in down; two warpgroups of each share its blocks
-// of 32 k. The order of a sum depends on K alone:
-//   gate/up: 2 partial sums of each part, (part, w), each over the part's blocks b ascending with
-//     b / 8 % 2 == w; then the partial sums are added in order.
-//   down: 4 partial sums of a K-chunk's 8 blocks, s = 0 .. 3, each over the live experts, ascending
-//     id, and blocks 2 s and 2 s + 1 of each; then partial sums 0 .. 3 are added in order.
+// The order of a sum depends on K alone:
+//   gate/up: the CTAs of a cluster share K (gate_up_ranks(): quarters of a large hidden_size, else
+//     the whole), and two warpgroups of each its blocks of 32 k: 2 partial sums of each part,
+//     (part, w), each over the part's blocks b ascending with b / 8 % 2 == w; then the partial sums
+//     are added in order.
+//   down: a product of each live expert with a K-chunk's 8 blocks, ascending, from 0; these are
+//     added from 0 on by ascending expert.
 // A block enters its sum by one fused multiply-add (tile/mxfp4_product.cuh). A K-chunk of fewer
 // than 256 columns is filled up with zeros (down_column()).
 #pragma once
@@ -37,9 +37,9 @@ struct ExpertLaunch : ColumnGroup {
 
   program::RouteTable route;  // device
   uint32_t hidden = 0;
-  uint32_t intermediate = 0;                         // of this rank
-  uint32_t chunk_columns = kDownChunkColumns;        // of intermediate, in a K-chunk
-  uint32_t gate_up_clusters = 0, down_clusters = 0;  // set_clusters()
+  uint32_t intermediate = 0;                     // of this rank
+  uint32_t chunk_columns = kDownChunkColumns;    // of intermediate, in a K-chunk
+  uint32_t gate_up_clusters = 0, down_ctas = 0;  // set_clusters()
   Work work = Work::kProducts;
 };
 
@@ -52,7 +52,7 @@ const char* expert_limit(const ExpertLaunch& launch);
 struct ExpertGateUpData {
   const std::byte* weights = nullptr;  // [experts] matrices of gate/up pages
   const std::byte* input = nullptr;    // x: one piece of hidden elements
-  std::byte* output = nullptr;         // h: [slots][padded intermediate / 128] pieces; zeros where
+  std::byte* output = nullptr;         // h: [slots][padded intermediate / 256] pieces; zeros where
                                        // chunks are filled up
   float* activation = nullptr;         // h before quantising, [pairs, intermediate]; may be null
 };

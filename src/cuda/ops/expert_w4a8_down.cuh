@@ -1,6 +1,7 @@
 // Down of the live experts into the partial sums of this rank's K-chunks (expert_w4a8.h). A unit is
-// two tiles of 64 rows and a chunk; cluster c has units c, c + clusters, ...; a unit's sums stay
-// in registers over all live slots. A stage of the ring is a slot's page with its columns.
+// a tile of 64 rows and a chunk; CTA c has units c, c + CTAs, .... A stage of the ring is a slot's
+// page with its columns; the two consumer warpgroups take turns with the slots, and the finishing
+// warps add their products in the order of slots.
 #pragma once
 
 #include "cuda/ops/expert_w4a8.cuh"
@@ -8,29 +9,103 @@
 
 namespace ultraspeed::cuda {
 
+inline constexpr uint32_t kDownTeams = 2;  // warpgroups, each with every second slot
+
+// Left to the launch behind, which makes operands.
+inline constexpr uint32_t kDownSpareBytes = 64 * 1024;
+
+// The products of a turn on their way from the consumer warpgroups to the finishing warps. A buffer
+// is, f32: [2 teams][n / 2 pairs of columns][128 threads / 4][2 rows][2 columns]: of thread p of 32
+// rows 16 w + g and 16 w + g + 8 with p = 8 w + g.
+template <uint32_t kColumns>
+struct ProductExchange {
+  static constexpr uint32_t kBuffers = kColumns <= 16 ? 4 : 2;
+  static constexpr uint32_t kGroups = kColumns / 2;  // pairs of columns
+  static constexpr uint32_t kGroupBytes = 32 * sizeof(float4);
+  static constexpr uint32_t kTeamBytes = kGroups * kGroupBytes;
+  static constexpr uint32_t kBufferBytes = kDownTeams * kTeamBytes;
+  static constexpr uint32_t kBytes = kBuffers * kBufferBytes;
+
+  uint64_t full[kBuffers];   // completes when all consumer warps have written
+  uint64_t empty[kBuffers];  // completes when both finishing warps have read
+
+  // Called by one thread; a CTA barrier follows.
+  __device__ void init() {
+    for (uint32_t i = 0; i < kBuffers; ++i) {
+      ptx::mbarrier_init(&full[i], kConsumerWarps);
+      ptx::mbarrier_init(&empty[i], kFinishWarps);
+    }
+  }
+
+  // For a warp of team `team`: its product of turn number `turn` (0, 1, 2, ...).
+  __device__ __forceinline__ void send(std::byte* buffers, uint32_t turn, uint32_t team,
+                                       const float (&product)[kColumns / 2]) {
+    const uint32_t buffer = turn % kBuffers, thread = threadIdx.x % 128;
+    ptx::mbarrier_wait(&empty[buffer], (turn / kBuffers & 1) ^ 1);
+    auto* to = reinterpret_cast<float4*>(buffers + buffer * kBufferBytes + team * kTeamBytes +
+                                         thread % 4 * kGroupBytes) +
+               thread / 4;
+#pragma unroll
+    for (uint32_t j = 0; j < kColumns / 8; ++j) {
+      to[j * 4 * 32] =
+          float4{product[4 * j], product[4 * j + 1], product[4 * j + 2], product[4 * j + 3]};
+    }
+    __syncwarp();
+    if (thread % 32 == 0) ptx::mbarrier_arrive(&full[buffer]);
+  }
+
+  struct Sums {
+    float first, second;  // rows of thread p = this lane
+  };
+  // For finishing warp f, which has column f of each pair: adds the turn's products, team by team.
+  __device__ __forceinline__ void add(const std::byte* buffers, uint32_t turn, uint32_t finish_warp,
+                                      Sums (&sums)[kGroups]) {
+    const uint32_t buffer = turn % kBuffers;
+    ptx::mbarrier_wait(&full[buffer], turn / kBuffers & 1);
+#pragma unroll
+    for (uint32_t i = 0; i < kGroups; ++i) {
+#pragma unroll
+      for (uint32_t team = 0; team < kDownTeams; ++team) {
+        const auto* values =
+            reinterpret_cast<const float*>(buffers + buffer * kBufferBytes + team * kTeamBytes +
+                                           i * kGroupBytes + threadIdx.x % 32 * sizeof(float4));
+        sums[i].first += values[finish_warp];
+        sums[i].second += values[finish_warp + 2];
+      }
+    }
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(&empty[buffer]);
+  }
+};
+
 template <uint32_t kColumns>
 struct DownShared {
-  static constexpr uint32_t kPieceBytes = E4m3Operand<kColumns>::bytes(kDownPieceBlocks);
+  using Exchange = ProductExchange<kColumns>;
+  static constexpr uint32_t kPieceBytes = E4m3Operand<kColumns>::bytes(kSlabBlocks);
   static constexpr uint32_t kStageBytes = DownPage::kBytes + kPieceBytes;
-  static constexpr uint32_t kStage = ExpertExchange<kColumns, kDownRanks>::kBytes;
-  static constexpr uint32_t kFit = (kStreamSharedBytes - kStage) / kStageBytes;
-  static constexpr uint32_t kStages = kFit < 20 ? kFit : 20;
+  static constexpr uint32_t kStage = Exchange::kBytes;
+  static constexpr uint32_t kLimit = kStreamSharedBytes - (kColumns <= 16 ? kDownSpareBytes : 0);
+  static constexpr uint32_t kStages = (kLimit - kStage) / kStageBytes / kDownTeams * kDownTeams;
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
 struct DownShape {
   __device__ DownShape(const ExpertLaunch& launch)
-      : row_groups(launch.hidden / kDownPageRows),
+      : tiles(launch.hidden / kBlockRows),
         chunks(launch.intermediate / launch.chunk_columns),
-        num_units(present_columns(launch) == 0 ? 0 : row_groups * chunks),
+        num_units(present_columns(launch) == 0 ? 0 : tiles * chunks),
         num_slots(*launch.route.num_slots) {}
 
-  uint32_t row_groups, chunks;
+  // Of a warpgroup in a unit. Both have as many: with an odd number of slots the last stage, and
+  // the product of it, is empty.
+  __device__ uint32_t turns() const { return (num_slots + kDownTeams - 1) / kDownTeams; }
+
+  uint32_t tiles, chunks;
   uint32_t num_units;
   uint32_t num_slots;
 };
 
-// The stages of a CTA's ring in order: all live slots of each of its units.
+// The stages of a CTA's ring in order: all live slots of each of its units, filled up to turns.
 struct DownWalk {
   __device__ DownWalk(const DownShape& shape_in, const StreamRole& role_in)
       : shape(shape_in), role(role_in) {
@@ -38,22 +113,23 @@ struct DownWalk {
   }
 
   __device__ bool is_done() const { return unit >= shape.num_units || shape.num_slots == 0; }
+  __device__ bool is_empty() const { return slot >= shape.num_slots; }
   __device__ void advance() {
-    if (++slot == shape.num_slots) begin_unit(unit + role.num_clusters);
+    if (++slot == shape.turns() * kDownTeams) begin_unit(unit + role.num_clusters);
   }
 
   const DownShape& shape;
   const StreamRole& role;
   uint32_t slot;
-  uint32_t piece;  // of a slot's columns
-  uint32_t page;   // of an expert's matrix
+  uint32_t chunk;
+  uint32_t page;  // of an expert's matrix
 
  private:
   __device__ void begin_unit(uint32_t next) {
     unit = next;
     slot = 0;
-    piece = unit / shape.row_groups * kDownRanks + role.rank;
-    page = unit % shape.row_groups * shape.chunks * kDownRanks + piece;
+    chunk = unit / shape.tiles;
+    page = down_page(unit % shape.tiles, chunk, shape.chunks);
   }
 
   uint32_t unit;
@@ -65,20 +141,21 @@ __device__ void load_down(const ExpertLaunch& launch, const ExpertDownData& data
                           RingBarriers<kStages>& ring, std::byte* shared) {
   using Shared = DownShared<kColumns>;
   const uint64_t policy = ptx::l2_evict_first();
-  const uint32_t pieces = shape.chunks * kDownRanks;  // of a row group, and of a slot's columns
-  const uint64_t matrix_bytes = uint64_t{shape.row_groups} * pieces * DownPage::kBytes;
+  const uint64_t matrix_bytes = uint64_t{shape.tiles} * shape.chunks * DownPage::kBytes;
   const auto stage_of = [&](const RingPosition<kStages>& at) {
     return shared + Shared::kStage + at.stage * Shared::kStageBytes;
   };
   const auto load_page = [&](const DownWalk& walk, const RingPosition<kStages>& at) {
-    claim_stage(ring, at, Shared::kStageBytes);
+    claim_stage(ring, at, walk.is_empty() ? 0 : Shared::kStageBytes);
+    if (walk.is_empty()) return;
     ptx::bulk_copy(stage_of(at),
                    data.weights + launch.route.expert[walk.slot] * matrix_bytes +
                        uint64_t{walk.page} * DownPage::kBytes,
                    DownPage::kBytes, &ring.full[at.stage], policy);
   };
   const auto load_columns = [&](const DownWalk& walk, const RingPosition<kStages>& at) {
-    const uint64_t piece = uint64_t{walk.slot} * pieces + walk.piece;
+    if (walk.is_empty()) return;
+    const uint64_t piece = uint64_t{walk.slot} * shape.chunks + walk.chunk;
     ptx::bulk_copy(stage_of(at) + DownPage::kBytes, data.input + piece * Shared::kPieceBytes,
                    Shared::kPieceBytes, &ring.full[at.stage]);
   };
@@ -99,138 +176,144 @@ __device__ void load_down(const ExpertLaunch& launch, const ExpertDownData& data
   }
 }
 
-// What a consumer thread needs of a page: its bytes of the warpgroup's slab.
-struct DownSlab {
-  __device__ DownSlab(const std::byte* page, const StreamRole& role) {
-    const uint32_t warp = role.warp % 4;
-    const uint2 words = *reinterpret_cast<const uint2*>(
-        page + DownPage::scales(role.warpgroup, warp, role.lane / 4));
-    scales[0] = words.x;
-    scales[1] = words.y;
-#pragma unroll
-    for (uint32_t i = 0; i < kDownBlocks; ++i) {
-      codes[i] = *reinterpret_cast<const uint2*>(
-          page + DownPage::codes(role.warpgroup, i, warp, role.lane));
-    }
-  }
-
-  uint2 codes[kDownBlocks];
-  uint32_t scales[kDownBlocks / 2];  // of a tile: (row g, row g + 8) of two blocks
-};
-
-// A consumer's sums of its tiles.
-template <uint32_t kColumns>
-struct DownSums {
-  float tiles[kDownTiles][kColumns / 2] = {};
-};
-
-// Adds the products of the stage at `at`. One at a time: taking several before leaving any was
-// slower (28 us instead of 23 for three, H100).
-template <uint32_t kColumns, uint32_t kStages, ExpertLaunch::Work kWork>
-__device__ __forceinline__ void add_slot(const StreamRole& role, RingBarriers<kStages>& ring,
-                                         const std::byte* stages, const RingPosition<kStages>& at,
-                                         DownSums<kColumns>& sums, uint32_t& bits) {
+// The stages of a consumer warpgroup's ring, every second one: it alone uses them, so that none may
+// be a lap ahead of what the other waits for.
+template <uint32_t kColumns, uint32_t kStages>
+struct DownStages {
   using Shared = DownShared<kColumns>;
-  constexpr uint32_t kBatch = kColumns <= 32 ? kDownBlocks : 1;  // products in registers
-  const std::byte* stage = stages + at.stage * Shared::kStageBytes;
-  const std::byte* piece = stage + DownPage::kBytes;
-  ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-  const DownSlab slab(stage, role);
-  if constexpr (kWork == ExpertLaunch::Work::kDrain) {
-    for (const uint2 word : slab.codes) bits ^= word.x ^ word.y;
-    for (const uint32_t word : slab.scales) bits ^= word;
-  } else {
-    const uint64_t codes =
-        operand_descriptor<kColumns>(piece) + role.warpgroup * 2 * kDescriptorStep<kColumns>;
-    const float* column_scales = reinterpret_cast<const float*>(
-                                     piece + E4m3Operand<kColumns>::code_bytes(kDownPieceBlocks)) +
-                                 role.warpgroup * 2 * kColumns;
-#pragma unroll
-    for (uint32_t begin = 0; begin < kDownBlocks; begin += kBatch) {
-      uint2 batch[kBatch];
-#pragma unroll
-      for (uint32_t i = 0; i < kBatch; ++i) batch[i] = slab.codes[begin + i];
-      multiply_blocks<kColumns>(
-          batch, [&](uint32_t i) { return codes + (begin + i) % 2 * kDescriptorStep<kColumns>; },
-          [&](uint32_t i, const float(&d)[kColumns / 2]) {
-            const uint32_t block = begin + i;
-            add_scaled<kColumns>(sums.tiles[block / 2], d,
-                                 row_scales(slab.scales[block / 2], block % 2 * 2),
-                                 ColumnScales<kColumns>(column_scales + block % 2 * kColumns));
-          });
-    }
+  static_assert(kStages % kDownTeams == 0);
+
+  __device__ DownStages(RingBarriers<kStages>& of_ring, const std::byte* of_shared, uint32_t team)
+      : ring(of_ring), shared(of_shared) {
+    at.stage = team;
   }
-  leave_stage(ring, at.stage);
+
+  __device__ const std::byte* page() const {
+    return shared + Shared::kStage + at.stage * Shared::kStageBytes;
+  }
+  __device__ const std::byte* piece() const { return page() + DownPage::kBytes; }
+  __device__ void wait() const { ptx::mbarrier_wait(&ring.full[at.stage], at.parity); }
+  __device__ __forceinline__ Mxfp4Slab read() const {
+    wait();
+    return {page(), page() + DownPage::kCodeBytes};
+  }
+  __device__ void leave() const { leave_stage(ring, at.stage); }
+  __device__ RingPosition<kStages> next() const {
+    RingPosition<kStages> next = at;
+    next.stage += kDownTeams;
+    if (next.stage >= kStages) next = {next.stage - kStages, next.parity ^ 1};
+    return next;
+  }
+
+  RingBarriers<kStages>& ring;
+  const std::byte* shared;
+  RingPosition<kStages> at;
+};
+
+// A warpgroup's products of a unit. A slab is read while the product before runs. turn: of all
+// units'.
+template <uint32_t kColumns, uint32_t kStages>
+__device__ __forceinline__ void multiply_unit(const DownShape& shape, uint32_t team,
+                                              DownStages<kColumns, kStages>& stages,
+                                              ProductExchange<kColumns>& exchange,
+                                              std::byte* shared, uint32_t& turn) {
+  using Operand = E4m3Operand<kColumns>;
+  constexpr uint32_t kBatch = kColumns == 8 ? 8 : kColumns <= 32 ? 4 : 2;  // products in registers
+  Mxfp4Slab slab;
+  if (kReadsAhead<kColumns> && team < shape.num_slots) slab = stages.read();
+  for (uint32_t slot = team; slot < shape.turns() * kDownTeams; slot += kDownTeams) {
+    const RingPosition<kStages> next = stages.next();
+    float product[kColumns / 2] = {};
+    if (slot < shape.num_slots) {
+      const std::byte* piece = stages.piece();
+      if (!kReadsAhead<kColumns>) slab = stages.read();
+      const Mxfp4Slab of_slot = slab;
+      const RingPosition<kStages> at = stages.at;
+      multiply_slab<kColumns, kBatch, kDescriptorStep<kColumns>>(
+          of_slot, operand_descriptor<kColumns>(piece),
+          reinterpret_cast<const float*>(piece + Operand::code_bytes(kSlabBlocks)), product, [&] {
+            if (!kReadsAhead<kColumns> || slot + kDownTeams >= shape.num_slots) return;
+            stages.at = next;
+            slab = stages.read();
+          });
+      stages.at = at;
+    } else {
+      stages.wait();
+    }
+    stages.leave();
+    stages.at = next;
+    exchange.send(shared, turn++, team, product);
+  }
+}
+
+// Reads a unit's stages as multiply_unit() does and computes nothing.
+template <uint32_t kColumns, uint32_t kStages>
+__device__ __forceinline__ void drain_unit(const DownShape& shape,
+                                           DownStages<kColumns, kStages>& stages, uint32_t& bits) {
+  for (uint32_t i = 0; i < shape.turns(); ++i) {
+    bits ^= stages.read().bits();
+    stages.leave();
+    stages.at = stages.next();
+  }
 }
 
 // What a finishing warp does.
 template <uint32_t kColumns>
 __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const ExpertDownData& data,
                                             const DownShape& shape, const StreamRole& role,
-                                            ExpertExchange<kColumns, kDownRanks>& exchange,
+                                            typename DownShared<kColumns>::Exchange& exchange,
                                             const std::byte* shared) {
-  using Exchange = ExpertExchange<kColumns, kDownRanks>;
-  const uint32_t num_tiles = role.units(shape.num_units) * kDownTiles;
+  using Exchange = typename DownShared<kColumns>::Exchange;
   const uint32_t present = present_columns(launch);
-  uint32_t index = 0;
+  uint32_t turn = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-    const uint32_t chunk = data.first_chunk + unit / shape.row_groups;
-    for (uint32_t tile = 0; tile < kDownTiles; ++tile, ++index) {
-      const uint32_t row = unit % shape.row_groups * kDownPageRows + tile * kBlockRows +
-                           role.lane / 8 * 16 + role.lane % 8;
-      typename Exchange::Sums sums[Exchange::kGroups];
-      exchange.take(shared, index, num_tiles, role.finish_warp(), sums);
+    typename Exchange::Sums sums[Exchange::kGroups] = {};
+    for (uint32_t i = 0; i < shape.turns(); ++i) {
+      exchange.add(shared, turn++, role.finish_warp(), sums);
+    }
+    const uint32_t chunk = data.first_chunk + unit / shape.tiles;
+    const uint32_t row = unit % shape.tiles * kBlockRows + role.lane / 8 * 16 + role.lane % 8;
 #pragma unroll
-      for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-        const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
-        if (column >= present) continue;
-        const uint64_t t = launch.first_column + column;
-        float* out = data.partials + (t * program::kReductionChunks + chunk) * launch.hidden + row;
-        out[0] = sums[i].first;
-        out[8] = sums[i].second;
-      }
+    for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
+      const uint32_t column = 2 * i + role.finish_warp();
+      if (column >= present) continue;
+      const uint64_t t = launch.first_column + column;
+      float* out = data.partials + (t * program::kReductionChunks + chunk) * launch.hidden + row;
+      out[0] = sums[i].first;
+      out[8] = sums[i].second;
     }
   }
 }
 
 template <uint32_t kColumns, ExpertLaunch::Work kWork>
-__global__ void __cluster_dims__(kDownRanks) __launch_bounds__(kStreamThreads, 1)
+__global__ void __cluster_dims__(1) __launch_bounds__(kStreamThreads, 1)
     expert_down_kernel(const __grid_constant__ ExpertLaunch launch,
                        const __grid_constant__ ExpertDownData data) {
   using Shared = DownShared<kColumns>;
-  using Exchange = ExpertExchange<kColumns, kDownRanks>;
   constexpr uint32_t kStages = Shared::kStages;
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ RingBarriers<kStages> ring;
-  __shared__ Exchange exchange;
+  __shared__ typename Shared::Exchange exchange;
   const StreamRole role;
   if (threadIdx.x == 0) {
-    ring.init(kConsumerWarps);
+    ring.init(kConsumerWarps / kDownTeams);
     exchange.init();
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  ptx::cluster_arrive();
   const DownShape shape(launch);
-  if (!role.is_loader_warp()) ptx::cluster_wait();  // before anything is written to other CTAs
 
   if (role.is_loader()) {
     load_down<kColumns, kStages>(launch, data, shape, role, ring, shared);
   } else if (role.is_consumer()) {
-    const std::byte* stages = shared + Shared::kStage;
-    RingPosition<kStages> at;
-    uint32_t index = 0;
+    DownStages<kColumns, kStages> stages(ring, shared, role.warpgroup);
+    uint32_t turn = 0;
     uint32_t bits = 0;
     for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-      DownSums<kColumns> sums;
-      for (uint32_t slot = 0; slot < shape.num_slots; ++slot, at.advance()) {
-        add_slot<kColumns, kStages, kWork>(role, ring, stages, at, sums, bits);
-      }
-      if constexpr (kWork == ExpertLaunch::Work::kProducts) {
-#pragma unroll
-        for (uint32_t tile = 0; tile < kDownTiles; ++tile) {
-          exchange.send(shared, index++, role.rank, role.warpgroup, sums.tiles[tile]);
-        }
+      if constexpr (kWork == ExpertLaunch::Work::kDrain) {
+        drain_unit(shape, stages, bits);
+      } else {
+        multiply_unit(shape, role.warpgroup, stages, exchange, shared, turn);
       }
     }
     if constexpr (kWork == ExpertLaunch::Work::kDrain) {
@@ -238,10 +321,6 @@ __global__ void __cluster_dims__(kDownRanks) __launch_bounds__(kStreamThreads, 1
     }
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
     finish_down<kColumns>(launch, data, shape, role, exchange, shared);
-  }
-  if (role.is_loader_warp()) {
-    __syncwarp();
-    ptx::cluster_wait();
   }
 }
 

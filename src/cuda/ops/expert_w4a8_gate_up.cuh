@@ -17,10 +17,17 @@ struct GateUpShared {
   static constexpr uint32_t kInputBytes = E4m3Operand<kColumns>::bytes(kMaxPart / kBlockColumns);
   static constexpr uint32_t kInput = ExpertExchange<kColumns, kRanks>::kBytes;
   static constexpr uint32_t kStage = kInput + kInputBytes;
-  static constexpr uint32_t kFit = (kStreamSharedBytes - kStage) / GateUpPage::kBytes;
+  static constexpr uint32_t kLimit = kStreamSharedBytes / kGateUpCtas<kColumns> - 1024;
+  static constexpr uint32_t kFit = (kLimit - kStage) / GateUpPage::kBytes;
   static constexpr uint32_t kStages = kFit < 11 ? kFit : 11;
   static constexpr uint32_t kBytes = kStage + kStages * GateUpPage::kBytes;
 };
+
+// Products in registers at a time.
+template <uint32_t kColumns>
+inline constexpr uint32_t kGateUpBatch = kColumns == 16   ? 8
+                                         : kColumns <= 32 ? 4
+                                                          : 2;
 
 struct GateUpShape {
   __device__ GateUpShape(const ExpertLaunch& launch, uint32_t ranks)
@@ -79,46 +86,10 @@ __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData&
   if (!is_input_known) await_input();
 }
 
-// What a consumer thread needs of a page: its bytes of the warpgroup's slab.
-struct GateUpSlab {
-  __device__ GateUpSlab(const std::byte* page, const StreamRole& role) {
-    const uint32_t warp = role.warp % 4;
-#pragma unroll
-    for (uint32_t i = 0; i < kGateUpBlocks; ++i) {
-      codes[i] = *reinterpret_cast<const uint2*>(
-          page + GateUpPage::codes(role.warpgroup, i, warp, role.lane));
-    }
-    const uint4 words = *reinterpret_cast<const uint4*>(
-        page + GateUpPage::scales(role.warpgroup, warp, role.lane / 4));
-    scales[0] = words.x;
-    scales[1] = words.y;
-    scales[2] = words.z;
-    scales[3] = words.w;
-  }
-
-  uint2 codes[kGateUpBlocks];
-  uint32_t scales[kGateUpBlocks / 2];  // (block 2 i: row g, row g + 8; block 2 i + 1: likewise)
-};
-
-// codes: descriptor of the slab's first block of columns; column_scales: likewise.
-template <uint32_t kColumns>
-__device__ __forceinline__ void multiply_slab(const GateUpSlab& slab, uint64_t codes,
-                                              const float* column_scales,
-                                              float (&sums)[kColumns / 2]) {
-  constexpr uint32_t kBatch = kColumns <= 16 ? 8 : kColumns == 32 ? 4 : 2;
-#pragma unroll
-  for (uint32_t begin = 0; begin < kGateUpBlocks; begin += kBatch) {
-    uint2 batch[kBatch];
-#pragma unroll
-    for (uint32_t i = 0; i < kBatch; ++i) batch[i] = slab.codes[begin + i];
-    multiply_blocks<kColumns>(
-        batch, [&](uint32_t i) { return codes + (begin + i) * kDescriptorStep<kColumns>; },
-        [&](uint32_t i, const float(&d)[kColumns / 2]) {
-          const uint32_t block = begin + i;
-          add_scaled<kColumns>(sums, d, row_scales(slab.scales[block / 2], block % 2 * 2),
-                               ColumnScales<kColumns>(column_scales + block * kColumns));
-        });
-  }
+// The warpgroup's slab of a page.
+__device__ __forceinline__ Mxfp4Slab read_gate_up_slab(const std::byte* page, uint32_t warpgroup) {
+  return {page + warpgroup * kSlabCodeBytes,
+          page + GateUpPage::kCodeBytes + warpgroup * kSlabScaleBytes};
 }
 
 // The pair of a slot and a column, kNoId if it is not routed, and its weight.
@@ -166,15 +137,14 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
     }
   }
   const uint32_t k = down_column(tile * kTileNeurons + lane, launch.chunk_columns);
-  const uint32_t pieces =
-      padded_down_columns(launch.intermediate, launch.chunk_columns) / kDownPageColumns;
-  const uint32_t block = k % kDownPageColumns / kBlockColumns;
-  std::byte* piece = data.output + (uint64_t{slot} * pieces + k / kDownPageColumns) *
-                                       Operand::bytes(kDownPieceBlocks);
+  const uint32_t chunks = launch.intermediate / launch.chunk_columns;
+  const uint32_t block = k % kDownChunkColumns / kBlockColumns;
+  std::byte* piece =
+      data.output + (uint64_t{slot} * chunks + k / kDownChunkColumns) * Operand::bytes(kSlabBlocks);
   piece[Operand::code(block, column, k % kBlockColumns)] = std::byte{code};
   if (k % kBlockColumns == 0) {
-    reinterpret_cast<float*>(
-        piece + Operand::code_bytes(kDownPieceBlocks))[block * kColumns + column] = column_scale;
+    reinterpret_cast<float*>(piece + Operand::code_bytes(kSlabBlocks))[block * kColumns + column] =
+        column_scale;
   }
 }
 
@@ -208,7 +178,7 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
 }
 
 template <uint32_t kColumns, uint32_t kRanks, ExpertLaunch::Work kWork>
-__global__ void __cluster_dims__(kRanks) __launch_bounds__(kStreamThreads, 1)
+__global__ void __cluster_dims__(kRanks) __launch_bounds__(kStreamThreads, kGateUpCtas<kColumns>)
     expert_gate_up_kernel(const __grid_constant__ ExpertLaunch launch,
                           const __grid_constant__ ExpertGateUpData data) {
   using Shared = GateUpShared<kColumns, kRanks>;
@@ -245,15 +215,16 @@ __global__ void __cluster_dims__(kRanks) __launch_bounds__(kStreamThreads, 1)
       float sums[kColumns / 2] = {};
       for (uint32_t p = 0; p < shape.pages; ++p, at.advance()) {
         ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-        const GateUpSlab slab(shared + Shared::kStage + at.stage * GateUpPage::kBytes, role);
+        const Mxfp4Slab slab = read_gate_up_slab(
+            shared + Shared::kStage + at.stage * GateUpPage::kBytes, role.warpgroup);
         leave_stage(ring, at.stage);
         if constexpr (kWork == ExpertLaunch::Work::kDrain) {
-          for (const uint2 word : slab.codes) bits ^= word.x ^ word.y;
-          for (const uint32_t word : slab.scales) bits ^= word;
+          bits ^= slab.bits();
         } else {
-          const uint32_t block = (p * kPageSlabs + role.warpgroup) * kGateUpBlocks;
-          multiply_slab<kColumns>(slab, codes + block * kDescriptorStep<kColumns>,
-                                  column_scales + block * kColumns, sums);
+          const uint32_t block = (p * kGateUpSlabs + role.warpgroup) * kSlabBlocks;
+          multiply_slab<kColumns, kGateUpBatch<kColumns>, kDescriptorStep<kColumns>>(
+              slab, codes + block * kDescriptorStep<kColumns>, column_scales + block * kColumns,
+              sums, [] {});
         }
       }
       if constexpr (kWork == ExpertLaunch::Work::kProducts) {

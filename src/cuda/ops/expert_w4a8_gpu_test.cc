@@ -112,7 +112,7 @@ class ExpertW4a8 : public testing::Test {
     launch.intermediate = c.intermediate;
     launch.chunk_columns = c.chunk_columns;
     check(set_clusters(&launch));
-    if (c.clusters != 0) launch.gate_up_clusters = launch.down_clusters = c.clusters;
+    if (c.clusters != 0) launch.gate_up_clusters = launch.down_ctas = c.clusters;
     check(launch_quantize(
         launch, {rows.data(), nullptr, 0, reinterpret_cast<std::byte*>(input.data())}, nullptr));
     auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
@@ -122,7 +122,7 @@ class ExpertW4a8 : public testing::Test {
                                 nullptr));
     check(launch_expert_down(launch, {down_pages.data(), h_bytes, partials.data(), 0}, nullptr));
     return {{input.read(), c.width, c.hidden},
-            {h.read(), c.width, 128},
+            {h.read(), c.width, 256},
             activation.read(),
             partials.read()};
   }
@@ -178,7 +178,6 @@ double sigmoid(double x) {
 }
 
 void check_down(const Case& c, const Routes& routes, const Experts& down, const Output& out) {
-  const uint32_t pieces = c.padded() / 128;
   const uint32_t chunks = c.intermediate / c.chunk_columns;
   Errors down_errors;
   for (uint32_t t = 0; t < c.num_columns; ++t) {
@@ -191,9 +190,7 @@ void check_down(const Case& c, const Routes& routes, const Experts& down, const 
               [&](uint32_t k) {
                 return down.at(routes.experts[slot], row, c.chunk_columns * chunk + k);
               },
-              [&](uint32_t k) {
-                return out.h.value(uint64_t{slot} * pieces + chunk * 2 + k / 128, t, k % 128);
-              });
+              [&](uint32_t k) { return out.h.value(uint64_t{slot} * chunks + chunk, t, k); });
           sum.value += of_slot.value;
           sum.bound += of_slot.bound * 2;
         }
@@ -232,7 +229,7 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
       }
     }
     Errors errors;
-    const uint32_t pieces = c.padded() / 128;
+    const uint32_t pieces = c.padded() / 256;
     for (uint32_t slot = 0; slot < c.slots; ++slot) {
       std::set<uint32_t> unrouted;
       for (uint32_t t = 0; t < c.width; ++t) unrouted.insert(t);
@@ -260,7 +257,7 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
       }
       for (const uint32_t t : unrouted) {
         for (uint32_t k = 0; k < c.padded(); ++k) {
-          ASSERT_EQ(out.h.value(uint64_t{slot} * pieces + k / 128, t, k % 128), 0);
+          ASSERT_EQ(out.h.value(uint64_t{slot} * pieces + k / 256, t, k % 256), 0);
         }
       }
     }
@@ -361,10 +358,10 @@ TEST_F(ExpertW4a8, CodesAndScalesAreExact) {
                         : (pair & std::byte{0x0f}) | std::byte(code << 4);
       matrix[uint64_t{rows} * 128 + row * 8 + k / 32] = std::byte(scale_of(e, row));
     }
-    uint8_t* piece = h.data() + (e * 2 + k / 128) * (4 * width * 36);
-    piece[k % 128 / 32 * width * 32 + e / 8 * 256 + k % 32 / 16 * 128 + e % 8 * 16 + k % 16] = 0x38;
+    uint8_t* piece = h.data() + e * (8 * width * 36);
+    piece[k / 32 * width * 32 + e / 8 * 256 + k % 32 / 16 * 128 + e % 8 * 16 + k % 16] = 0x38;
     const float scale = kDecodedUnit / 8;  // 1/8: 6 * 2^127 / 8 is finite
-    std::memcpy(piece + 4 * width * 32 + (k % 128 / 32 * width + e) * 4, &scale, 4);
+    std::memcpy(piece + 8 * width * 32 + (k / 32 * width + e) * 4, &scale, 4);
   }
   Device<std::byte> pages(down.down_pages(256));
   Device<uint8_t> input(h);
@@ -375,7 +372,7 @@ TEST_F(ExpertW4a8, CodesAndScalesAreExact) {
   launch.columns = width;
   launch.hidden = rows;
   launch.intermediate = 256;
-  launch.down_clusters = 1;
+  launch.down_ctas = 1;
   check(launch_expert_down(
       launch, {pages.data(), reinterpret_cast<std::byte*>(input.data()), partials.data(), 0},
       nullptr));

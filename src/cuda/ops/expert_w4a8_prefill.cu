@@ -164,8 +164,8 @@ cudaError_t launch_prefill_gate_up(const ExpertPrefill& launch, const PrefillGat
 
 cudaError_t launch_prefill_down(const ExpertPrefill& launch, const PrefillDownData& data,
                                 cudaStream_t stream) {
-  const uint32_t groups = launch.hidden / kDownPageRows;
-  if (launch.hidden % kDownPageRows != 0 || launch.intermediate % kDownChunkColumns != 0 ||
+  const uint32_t groups = launch.hidden / kDownGroupRows;
+  if (launch.hidden % kDownGroupRows != 0 || launch.intermediate % kDownChunkColumns != 0 ||
       data.section_groups == 0 || groups % data.section_groups != 0) {
     return cudaErrorInvalidValue;
   }

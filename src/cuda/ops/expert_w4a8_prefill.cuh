@@ -19,15 +19,12 @@ inline constexpr uint32_t kPrefillConsumerWarps = 8;
 inline constexpr uint32_t kOtherRegisters = 72;  // of a thread that is no consumer
 
 // A stage: 8 blocks of each warpgroup's weights, and the columns of these blocks.
-inline constexpr uint32_t kStageBlocks = 8;
-inline constexpr uint32_t kSlabCodeBytes = kStageBlocks * kBlockCodeBytes;
-inline constexpr uint32_t kSlabScaleBytes = kStageBlocks * kBlockRows;
 inline constexpr uint32_t kStageWeightBytes = 2 * (kSlabCodeBytes + kSlabScaleBytes);
 static_assert(kStageWeightBytes == GateUpPage::kBytes && kStageWeightBytes == 2 * DownPage::kBytes);
 
 // Of a stage's columns: codes, then scales.
 constexpr US_HOST_DEVICE uint32_t stage_operand_bytes(uint32_t columns) {
-  return columns * kStageBlocks * (kBlockColumns + 4);
+  return columns * kSlabBlocks * (kBlockColumns + 4);
 }
 
 inline constexpr uint32_t kPrefillStageBytes =
@@ -56,12 +53,6 @@ __device__ __forceinline__ void for_columns(uint32_t columns, const Call& call) 
       return call(std::integral_constant<uint32_t, 64>());
   }
 }
-
-// A thread's codes of eight blocks, and the scales of its rows g and g + 8 in each.
-struct PrefillSlab {
-  uint2 codes[kStageBlocks];
-  uint32_t scales[kStageBlocks / 2];  // (block 2 i: row g, row g + 8; block 2 i + 1: likewise)
-};
 
 // How many products are in registers at a time.
 template <uint32_t kColumns>
@@ -93,14 +84,14 @@ __device__ __forceinline__ void wait_products(uint32_t pending) {
 // sums[r, c] += the slab's products, block after block (tile/mxfp4_product.cuh). operand: codes and
 // scales of the stage's columns.
 template <uint32_t kColumns>
-__device__ __forceinline__ void add_slab(const PrefillSlab& slab, const std::byte* operand,
+__device__ __forceinline__ void add_slab(const Mxfp4Slab& slab, const std::byte* operand,
                                          float (&sums)[kColumns / 2]) {
   constexpr uint32_t kDepth = kProductDepth<kColumns>;
   constexpr uint32_t kBlockBytes = kColumns * kBlockColumns;
   const uint64_t descriptor = ptx::wgmma_descriptor(ptx::smem_address(operand));
   const auto address = static_cast<uint32_t>(descriptor);
   const uint64_t layout = descriptor >> 32 << 32;
-  const auto* column_scales = reinterpret_cast<const float*>(operand + kStageBlocks * kBlockBytes);
+  const auto* column_scales = reinterpret_cast<const float*>(operand + kSlabBlocks * kBlockBytes);
   uint32_t a[kDepth][4];
   float d[kDepth][kColumns / 2];
   const auto start = [&](uint32_t i) {
@@ -121,7 +112,7 @@ __device__ __forceinline__ void add_slab(const PrefillSlab& slab, const std::byt
 #pragma unroll
   for (uint32_t i = 0; i + 1 < kDepth; ++i) start(i);
 #pragma unroll
-  for (uint32_t i = 0; i < kStageBlocks; ++i) {
+  for (uint32_t i = 0; i < kSlabBlocks; ++i) {
     // Read while products are in flight.
     ColumnScales<kColumns> scales(column_scales + i * kColumns);
 #pragma unroll
@@ -129,8 +120,8 @@ __device__ __forceinline__ void add_slab(const PrefillSlab& slab, const std::byt
       ptx::pin(pair.x);
       ptx::pin(pair.y);
     }
-    if (i + kDepth - 1 < kStageBlocks) start(i + kDepth - 1);
-    wait_products(kStageBlocks - 1 - i < kDepth - 1 ? kStageBlocks - 1 - i : kDepth - 1);
+    if (i + kDepth - 1 < kSlabBlocks) start(i + kDepth - 1);
+    wait_products(kSlabBlocks - 1 - i < kDepth - 1 ? kSlabBlocks - 1 - i : kDepth - 1);
     float(&product)[kColumns / 2] = d[i % kDepth];
 #pragma unroll
     for (float& value : product) ptx::wgmma_result(value);
@@ -141,10 +132,6 @@ __device__ __forceinline__ void add_slab(const PrefillSlab& slab, const std::byt
 }
 
 // Keeps the reads of a drain.
-__device__ __forceinline__ void drain_slab(const PrefillSlab& slab, uint32_t& bits) {
-  for (const uint2 word : slab.codes) bits ^= word.x ^ word.y;
-  for (const uint32_t word : slab.scales) bits ^= word;
-}
 __device__ __forceinline__ void keep_drained(uint32_t bits, void* output) {
   if (bits == 0x9e3779b9u) *static_cast<std::byte*>(output) = std::byte{1};
 }

@@ -1,12 +1,8 @@
 // The expert products of expert_w4a8.h for steps of many tokens (256 to 2048): the same pages and
 // arithmetic, but an expert computes the tokens that are routed to it and no others.
 //
-// Gate/up adds in the order of expert_w4a8.h: its bits are those of the decode kernels.
-// Down cannot (docs/performance.md says why): the decode kernels' sum over the live experts is one
-// chain of fused multiply-adds. Here a pair (token, expert) has a product of its own,
-//   y = the chunk's 8 blocks, ascending, each by one fused multiply-add, from 0;
-// the partial sum is 0 plus the y of the token's experts, ascending id. It is independent of the
-// step's other tokens, too.
+// The order of sums is that of expert_w4a8.h, and so are the bits: in down a pair (token, expert)
+// has a product of its own, y; a partial sum is 0 plus the y of the token's experts, ascending id.
 #pragma once
 
 #include <cuda_runtime.h>

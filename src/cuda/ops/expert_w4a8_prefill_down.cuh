@@ -24,7 +24,7 @@ inline constexpr uint32_t kDownRegisters = 216;
 inline constexpr uint32_t kAddWarps = 2;
 // Products that are added at a time: 8 pairs of a token in 128 rows.
 inline constexpr uint32_t kAddPairs = 8;
-inline constexpr uint32_t kAddBytes = kAddPairs * kDownPageRows * 4;
+inline constexpr uint32_t kAddBytes = kAddPairs * kDownGroupRows * 4;
 
 struct PrefillDownShared {
   static constexpr uint32_t kStages = 4;
@@ -39,7 +39,7 @@ using DownPosition = RingPosition<PrefillDownShared::kStages>;
 struct PrefillDownShape {
   __device__ PrefillDownShape(const ExpertPrefill& launch, const PrefillDownData& data)
       : section_groups(data.section_groups),
-        sections(launch.hidden / kDownPageRows / section_groups),
+        sections(launch.hidden / kDownGroupRows / section_groups),
         chunks(launch.intermediate / kDownChunkColumns),
         parts(section_groups * chunks),
         num_tiles(*launch.tiles.num_tiles),
@@ -99,7 +99,7 @@ __device__ __forceinline__ float* pair_products(const ExpertPrefill& launch,
                                                 uint32_t chunk, uint32_t pair) {
   const uint64_t row =
       (uint64_t{section % kProductSections} * shape.chunks + chunk) * launch.max_pairs + pair;
-  return data.products + row * shape.section_groups * kDownPageRows;
+  return data.products + row * shape.section_groups * kDownGroupRows;
 }
 
 // For one thread.
@@ -129,23 +129,10 @@ __device__ inline void load_prefill_down(const ExpertPrefill& launch, const Pref
   }
 }
 
-// The thread's part of a stage: its warpgroup's tile, in the order of K.
-__device__ __forceinline__ PrefillSlab read_down_slab(const std::byte* stage) {
-  const uint32_t warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4;
-  const uint32_t lane = threadIdx.x % 32;
-  PrefillSlab slab;
-#pragma unroll
-  for (uint32_t i = 0; i < kStageBlocks; ++i) {
-    const std::byte* page = stage + i / 4 * DownPage::kBytes;
-    const uint32_t of_page = i / 2 % 2, block = warpgroup * 2 + i % 2;
-    slab.codes[i] =
-        *reinterpret_cast<const uint2*>(page + DownPage::codes(of_page, block, warp, lane));
-    if (i % 2 == 0) {
-      slab.scales[i / 2] = *reinterpret_cast<const uint32_t*>(
-          page + DownPage::scales(of_page, warp, lane / 4) + warpgroup * 4);
-    }
-  }
-  return slab;
+// The warpgroup's tile in a stage.
+__device__ __forceinline__ Mxfp4Slab read_down_slab(const std::byte* stage) {
+  const std::byte* page = stage + threadIdx.x / 128 * DownPage::kBytes;
+  return {page, page + DownPage::kCodeBytes};
 }
 
 // products: of the tile's first pair and the item's first row.
@@ -157,7 +144,7 @@ __device__ __forceinline__ void multiply_down_item(uint32_t num_pairs, float* pr
   const std::byte* stage = shared + at.stage * kPrefillStageBytes;
   float sums[kColumns / 2] = {};
   ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-  const PrefillSlab slab = read_down_slab(stage);
+  const Mxfp4Slab slab = read_down_slab(stage);
   add_slab<kColumns>(slab, stage + kStageWeightBytes, sums);
   leave_stage(ring, at.stage);
 
@@ -189,7 +176,7 @@ __device__ __forceinline__ void multiply_sections(const ExpertPrefill& launch,
                                                   const PrefillDownShape& shape, DownRing& ring,
                                                   SectionBarriers& barriers,
                                                   const std::byte* shared) {
-  const uint32_t stride = shape.section_groups * kDownPageRows;
+  const uint32_t stride = shape.section_groups * kDownGroupRows;
   DownPosition at;
   DownCursor item(launch, shape);
   for (uint32_t section = 0; section < shape.sections; ++section) {
@@ -200,7 +187,7 @@ __device__ __forceinline__ void multiply_sections(const ExpertPrefill& launch,
       const uint32_t columns = item.tile.columns, num_pairs = item.tile.num_pairs;
       float* products =
           pair_products(launch, data, shape, section, item.chunk(shape), item.tile.first_pair) +
-          item.group(shape) * kDownPageRows;
+          item.group(shape) * kDownGroupRows;
       item.advance(launch, shape);
       for_columns(columns, [&](auto width) {
         multiply_down_item<width>(num_pairs, products, stride, ring, at, shared);
@@ -282,14 +269,14 @@ struct ProductAdder {
             : program::kNoId;
     const uint32_t chunk = shape.chunks == 1 ? 0 : at.part / shape.section_groups;
     const float* products = pair_products(launch, data, shape, at.section, chunk, 0) +
-                            (at.part - chunk * shape.section_groups) * kDownPageRows + lane * 4;
-    const uint32_t stride = shape.section_groups * kDownPageRows;
+                            (at.part - chunk * shape.section_groups) * kDownGroupRows + lane * 4;
+    const uint32_t stride = shape.section_groups * kDownGroupRows;
     const uint32_t to = ptx::smem_address(entry(index));
 #pragma unroll
     for (uint32_t i = 0; i < kAddPairs; ++i) {
       const uint32_t pair = __shfl_sync(~0u, mine, i);
       const bool is_pair = pair != program::kNoId;
-      ptx::copy_async_16(to + i * (kDownPageRows * 4),
+      ptx::copy_async_16(to + i * (kDownGroupRows * 4),
                          products + uint64_t{is_pair ? pair : 0} * stride, is_pair ? 16 : 0);
     }
     ptx::copy_async_commit();
@@ -299,7 +286,7 @@ struct ProductAdder {
     const float4* products = entry(index);
 #pragma unroll
     for (uint32_t i = 0; i < kAddPairs; ++i) {
-      const float4 y = products[i * (kDownPageRows / 4)];
+      const float4 y = products[i * (kDownGroupRows / 4)];
       sum.x += y.x;
       sum.y += y.y;
       sum.z += y.z;
@@ -314,7 +301,7 @@ struct ProductAdder {
     float* out = data.partials +
                  (uint64_t{at.token} * program::kReductionChunks + data.first_chunk + chunk) *
                      launch.hidden +
-                 group * kDownPageRows + lane / 4 * 16 + lane % 4 * 2;
+                 group * kDownGroupRows + lane / 4 * 16 + lane % 4 * 2;
     *reinterpret_cast<float2*>(out) = float2{sum.x, sum.z};
     *reinterpret_cast<float2*>(out + 8) = float2{sum.y, sum.w};
   }
@@ -406,7 +393,7 @@ __global__ void __launch_bounds__(kDownThreads, 1)
       const uint32_t num_items = shape.sections * shape.num_tiles * shape.parts;
       for (uint32_t i = blockIdx.x; i < num_items; i += gridDim.x) {
         ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-        drain_slab(read_down_slab(shared + at.stage * kPrefillStageBytes), bits);
+        bits ^= read_down_slab(shared + at.stage * kPrefillStageBytes).bits();
         leave_stage(ring, at.stage);
         at.advance();
       }

@@ -52,9 +52,7 @@ struct GateUpCursor {
     page = first;
   }
   __device__ bool is_end(const PrefillGateUpShape& shape) const { return page >= shape.pages; }
-  __device__ uint32_t k() const {
-    return page * kGateUpPageColumns + slab * (kGateUpPageColumns / kPageSlabs);
-  }
+  __device__ uint32_t k() const { return page * kGateUpPageColumns + slab * kSlabColumns; }
 
   uint32_t page = 0, slab = 0;
   uint32_t first = 0;  // page of the quarter
@@ -114,14 +112,14 @@ struct GateUpPageLoader {
     ptx::mbarrier_wait(&ring.empty[at.stage], at.parity ^ 1);
     if (lane == 0) copy_weights(weights, part);
     auto* to = reinterpret_cast<float*>(shared + at.stage * kPrefillStageBytes + kStageWeightBytes +
-                                        kStageBlocks * columns * kBlockColumns);
+                                        kSlabBlocks * columns * kBlockColumns);
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
       const uint32_t column = lane + 32 * i;
       if (column >= columns) continue;
       const uint2 raw = scales.columns[i];
 #pragma unroll
-      for (uint32_t b = 0; b < kStageBlocks; ++b) {
+      for (uint32_t b = 0; b < kSlabBlocks; ++b) {
         to[b * columns + column] = __uint_as_float(scale_bits(b < 4 ? raw.x : raw.y, b % 4));
       }
     }
@@ -221,23 +219,10 @@ __device__ __forceinline__ void load_gate_up(const ExpertPrefill& launch,
 }
 
 // The thread's part of a stage's weights.
-__device__ __forceinline__ PrefillSlab read_gate_up_slab(const std::byte* stage) {
-  const uint32_t warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4;
-  const uint32_t lane = threadIdx.x % 32;
-  PrefillSlab slab;
-#pragma unroll
-  for (uint32_t i = 0; i < kStageBlocks; ++i) {
-    slab.codes[i] = *reinterpret_cast<const uint2*>(stage + warpgroup * kSlabCodeBytes +
-                                                    GateUpPage::codes(0, i, warp, lane));
-  }
-  const uint4 words = *reinterpret_cast<const uint4*>(
-      stage + 2 * kSlabCodeBytes + warpgroup * kSlabScaleBytes +
-      (GateUpPage::scales(0, warp, lane / 4) - GateUpPage::kCodeBytes));
-  slab.scales[0] = words.x;
-  slab.scales[1] = words.y;
-  slab.scales[2] = words.z;
-  slab.scales[3] = words.w;
-  return slab;
+__device__ __forceinline__ Mxfp4Slab read_stage_slab(const std::byte* stage) {
+  const uint32_t warpgroup = threadIdx.x / 128;
+  return {stage + warpgroup * kSlabCodeBytes,
+          stage + 2 * kSlabCodeBytes + warpgroup * kSlabScaleBytes};
 }
 
 // Sums of the two consumer warpgroups on their way to the warps that finish.
@@ -279,7 +264,7 @@ __device__ __forceinline__ void finish_gate_up_item(const ExpertPrefill& launch,
   std::byte* operand = data.output + uint64_t{tile.first_column} * launch.intermediate / 32 * 36 +
                        neuron_tile / kChunkTiles * stage_operand_bytes(tile.columns);
   std::byte* codes = operand + block * tile.columns * kBlockColumns + lane / 16 * 128 + lane % 16;
-  auto* scales = reinterpret_cast<float*>(operand + kStageBlocks * tile.columns * kBlockColumns) +
+  auto* scales = reinterpret_cast<float*>(operand + kSlabBlocks * tile.columns * kBlockColumns) +
                  block * tile.columns;
   for (uint32_t column = threadIdx.x / 32 % kPrefillFinishWarps; column < tile.columns;
        column += kPrefillFinishWarps) {
@@ -331,12 +316,12 @@ __device__ __forceinline__ void multiply_gate_up_item(const PrefillGateUpShape& 
                                                       uint64_t* buffer_empty, uint32_t parity,
                                                       float* buffer) {
   float total[kColumns / 2];
-  for (uint32_t sum = 0; sum < kGateUpMaxRanks * kPageSlabs; ++sum) {
+  for (uint32_t sum = 0; sum < kGateUpMaxRanks * kGateUpSlabs; ++sum) {
     float sums[kColumns / 2] = {};
     for (uint32_t i = 0; i < shape.sum_stages; ++i, at.advance()) {
       const std::byte* stage = shared + at.stage * kPrefillStageBytes;
       ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-      const PrefillSlab slab = read_gate_up_slab(stage);
+      const Mxfp4Slab slab = read_stage_slab(stage);
       add_slab<kColumns>(slab, stage + kStageWeightBytes, sums);
       leave_stage(ring, at.stage);
     }
@@ -396,9 +381,9 @@ __global__ void __launch_bounds__(kGateUpThreads, 1)
       GateUpPosition at;
       uint32_t bits = 0;
       for (uint32_t item = blockIdx.x; item < shape.num_items; item += gridDim.x) {
-        for (uint32_t i = 0; i < shape.pages * kPageSlabs; ++i, at.advance()) {
+        for (uint32_t i = 0; i < shape.pages * kGateUpSlabs; ++i, at.advance()) {
           ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-          drain_slab(read_gate_up_slab(shared + at.stage * kPrefillStageBytes), bits);
+          bits ^= read_stage_slab(shared + at.stage * kPrefillStageBytes).bits();
           leave_stage(ring, at.stage);
         }
       }

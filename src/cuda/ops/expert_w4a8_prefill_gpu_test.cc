@@ -1,5 +1,5 @@
-// The prefill form of the expert products: gate/up has the bits of the decode kernels, down those
-// of its definition (expert_w4a8_prefill.h) computed on the host.
+// The prefill form of the expert products has the bits of the decode kernels, and in down those of
+// the definition (expert_w4a8.h) computed on the host.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -188,11 +188,13 @@ struct DecodeBatch {
   Routes of_batch;
 };
 
-// Compares h of all pairs with that of the decode kernels at width 64.
+// Compares h of all pairs, and the partial sums from first_chunk on, with those of the decode
+// kernels at width 64.
 void expect_decode_bits(const PrefillCase& c, const Routes& routes, const std::vector<float>& x,
-                        const Experts& gate_up, const PrefillOutput& out) {
+                        const Experts& gate_up, const Experts& down, const PrefillOutput& out,
+                        uint32_t first_chunk) {
   constexpr uint32_t kWidth = 64;
-  Device<std::byte> pages(gate_up.gate_up_pages());
+  Device<std::byte> pages(gate_up.gate_up_pages()), down_pages(down.down_pages(256));
   uint32_t compared = 0;
   for (uint32_t first = 0; first < c.num_tokens; first += kWidth) {
     const uint32_t tokens = std::min(kWidth, c.num_tokens - first);
@@ -218,6 +220,15 @@ void expect_decode_bits(const PrefillCase& c, const Routes& routes, const std::v
         launch,
         {pages.data(), input.data(), reinterpret_cast<std::byte*>(h.data()), activation.data()},
         nullptr));
+    Device<float> partials(uint64_t{tokens} * kReductionChunks * c.hidden);
+    check(launch_expert_down(
+        launch,
+        {down_pages.data(), reinterpret_cast<std::byte*>(h.data()), partials.data(), first_chunk},
+        nullptr));
+    const uint64_t first_sum = uint64_t{first} * kReductionChunks * c.hidden;
+    const std::vector<float> sums = partials.read();
+    EXPECT_EQ(std::memcmp(sums.data(), &out.partials[first_sum], sums.size() * 4), 0)
+        << "down, tokens from " << first;
     const std::vector<float> want = activation.read();
     const std::vector<uint8_t> want_h = h.read();
     for (uint32_t slot = 0, p = 0; slot < slots; ++slot) {
@@ -229,12 +240,12 @@ void expect_decode_bits(const PrefillCase& c, const Routes& routes, const std::v
             << "pair " << pair;
         for (uint32_t k = 0; k < c.intermediate; ++k) {
           const uint8_t* piece =
-              &want_h[(uint64_t{slot} * c.intermediate / 128 + k / 128) * (4 * kWidth * 36)];
-          ASSERT_EQ(out.h.code(pair, k), piece[k % 128 / 32 * kWidth * 32 + column / 8 * 256 +
+              &want_h[(uint64_t{slot} * c.intermediate / 256 + k / 256) * (8 * kWidth * 36)];
+          ASSERT_EQ(out.h.code(pair, k), piece[k % 256 / 32 * kWidth * 32 + column / 8 * 256 +
                                                k % 32 / 16 * 128 + column % 8 * 16 + k % 16]);
           const float scale = out.h.scale(pair, k);
           ASSERT_EQ(std::memcmp(&scale,
-                                piece + 4 * kWidth * 32 + (k % 128 / 32 * kWidth + column) * 4, 4),
+                                piece + 8 * kWidth * 32 + (k % 256 / 32 * kWidth + column) * 4, 4),
                     0);
         }
       }
@@ -334,7 +345,7 @@ TEST_F(ExpertPrefillTest, HasTheBitsOfDecodeAndOfItsDefinition) {
   const Experts down(2 * routes.slots(), c.hidden, c.intermediate, random);
   const std::vector<float> x = random_x(c, random);
   const PrefillOutput out = run(c, routes, x, gate_up, down, 3);
-  expect_decode_bits(c, routes, x, gate_up, out);
+  expect_decode_bits(c, routes, x, gate_up, down, out, 3);
   expect_down_bits(c, routes, down, out, 3, 97);
 
   // gate/up against binary64, a few of it
@@ -374,7 +385,7 @@ TEST_F(ExpertPrefillTest, TwoChunksAndAnotherWidth) {
   const Experts down(2 * routes.slots(), c.hidden, c.intermediate, random);
   const std::vector<float> x = random_x(c, random);
   const PrefillOutput out = run(c, routes, x, gate_up, down, 6);
-  expect_decode_bits(c, routes, x, gate_up, out);
+  expect_decode_bits(c, routes, x, gate_up, down, out, 6);
   expect_down_bits(c, routes, down, out, 6, 61);
 }
 

@@ -7,7 +7,7 @@
 // Columns that take no part have codes 0 and scale 0, and so add exact zeros.
 //
 // The input of gate/up is one piece, K = hidden. The input of down is, for each live slot, a piece
-// of 128 for each half of each K-chunk: [slots][columns / 128] pieces, filled up.
+// of 256 for each K-chunk: [slots][columns / 256] pieces, filled up.
 #pragma once
 
 #include <cstdint>

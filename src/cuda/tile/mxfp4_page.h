@@ -1,10 +1,10 @@
 // The packed form of MXFP4 expert weights on the GPU, in the order in which wgmma wants them in
 // registers (ptx/wgmma.cuh), with their scales in the same page. Host and device.
 //
-// A *block* is 64 rows x 32 k: 1024 bytes of codes, 64 scales. Two warpgroups share a page, each
-// takes a *slab* of kBlocks blocks. A page is, in bytes:
-//   codes   [2 slabs][kBlocks][4 warps][32 lanes][8]
-//   scales  [2 slabs][4 warps][8 g][kBlocks][2]
+// A *block* is 64 rows x 32 k: 1024 bytes of codes, 64 scales. A *slab* is 8 blocks of the same
+// rows, which a warpgroup takes at a time. A page is, in bytes:
+//   codes   [slabs][8 blocks][4 warps][32 lanes][8]
+//   scales  [slabs][4 warps][8 g][8 blocks][2]
 // With g = lane / 4 and t = lane % 4, byte i of a lane's first word (bytes 0 .. 3) has two codes of
 // row 16 warp + g: a for k = 4 t + i and b for k = 16 + 4 t + i; the second word has those of row
 // 16 warp + g + 8. Scale bytes are E8M0, of rows 16 warp + g and 16 warp + g + 8.
@@ -13,14 +13,13 @@
 // b.mantissa @0, so that five instructions make eight e4m3 codes out of a word (decode_word); an
 // E2M1 value becomes its 2^-6th as e4m3, exactly.
 //
-// Gate/up: slabs of 8 blocks, 17,408 bytes: one tile of 32 neurons, k 512 p .. 512 p + 511 of the
-//   tile's page p; block j of slab s has k = 512 p + 32 (8 s + j). Row 16 w + g of a tile is the
-//   gate of neuron 8 w + g, row 16 w + g + 8 its up row: a thread has both.
+// Gate/up: 2 slabs, 17,408 bytes: one tile of 32 neurons, k 512 p .. 512 p + 511 of the tile's page
+//   p; block j of slab s has k = 512 p + 32 (8 s + j). Row 16 w + g of a tile is the gate of neuron
+//   8 w + g, row 16 w + g + 8 its up row: a thread has both.
 //   A matrix is [intermediate / 32 tiles][hidden / 512] pages.
-// Down: slabs of 4 blocks, 8,704 bytes: two tiles of 64 rows, a half (128 columns) of a K-chunk of
-//   256. Block j of slab s is tile j / 2, k = 256 chunk + 128 half + 64 s + 32 (j % 2).
-//   A matrix is [hidden / 128][chunks][2 halves] pages. A K-chunk of fewer than 256 columns is
-//   filled up with zeros (down_column()).
+// Down: 1 slab, 8,704 bytes: a tile of 64 rows, a K-chunk of 256 columns. A matrix is
+//   [hidden / 128][chunks][2 tiles] pages. A K-chunk of fewer than 256 columns is filled up with
+//   zeros (down_column()).
 // A matrix that is not filled up has as many bytes as in canonical form (tensor/weight_format.h).
 #pragma once
 
@@ -34,42 +33,44 @@ namespace ultraspeed::cuda {
 inline constexpr uint32_t kBlockRows = 64;
 inline constexpr uint32_t kBlockColumns = tensor::kMxBlockColumns;
 inline constexpr uint32_t kBlockCodeBytes = kBlockRows * kBlockColumns / 2;
-inline constexpr uint32_t kPageSlabs = 2;
-// CTAs of a cluster: each has a half of a K-chunk in down.
-inline constexpr uint32_t kDownRanks = 2;
+inline constexpr uint32_t kSlabBlocks = 8;
+inline constexpr uint32_t kSlabColumns = kSlabBlocks * kBlockColumns;  // 256
+inline constexpr uint32_t kSlabCodeBytes = kSlabBlocks * kBlockCodeBytes;
+inline constexpr uint32_t kSlabScaleBytes = kSlabBlocks * kBlockRows;
 
 // Decoded weights times this are the weights.
 inline constexpr float kDecodedUnit = 64.0F;
 
-template <uint32_t kBlocks>
+template <uint32_t kSlabs>
 struct Mxfp4Page {
-  static constexpr uint32_t kCodeBytes = kPageSlabs * kBlocks * kBlockCodeBytes;
-  static constexpr uint32_t kBytes = kCodeBytes + kPageSlabs * kBlocks * kBlockRows;
+  static constexpr uint32_t kCodeBytes = kSlabs * kSlabCodeBytes;
+  static constexpr uint32_t kBytes = kCodeBytes + kSlabs * kSlabScaleBytes;
 
   // The 8 bytes of a lane.
   US_HOST_DEVICE static constexpr uint32_t codes(uint32_t slab, uint32_t block, uint32_t warp,
                                                  uint32_t lane) {
-    return ((slab * kBlocks + block) * 4 + warp) * 256 + lane * 8;
+    return slab * kSlabCodeBytes + block * kBlockCodeBytes + (warp * 32 + lane) * 8;
   }
-  // [kBlocks][2]
+  // [kSlabBlocks][2]
   US_HOST_DEVICE static constexpr uint32_t scales(uint32_t slab, uint32_t warp, uint32_t g) {
-    return kCodeBytes + ((slab * 4 + warp) * 8 + g) * kBlocks * 2;
+    return kCodeBytes + slab * kSlabScaleBytes + (warp * 8 + g) * kSlabBlocks * 2;
   }
 };
 
-inline constexpr uint32_t kGateUpBlocks = 8;
-inline constexpr uint32_t kDownTiles = 2;
-inline constexpr uint32_t kDownBlocks = 4;
-using GateUpPage = Mxfp4Page<kGateUpBlocks>;
-using DownPage = Mxfp4Page<kDownBlocks>;
+inline constexpr uint32_t kGateUpSlabs = 2;
+using GateUpPage = Mxfp4Page<kGateUpSlabs>;
+using DownPage = Mxfp4Page<1>;
 static_assert(GateUpPage::kBytes == 17408 && DownPage::kBytes == 8704);
 
-inline constexpr uint32_t kGateUpPageColumns = kPageSlabs * kGateUpBlocks * kBlockColumns;  // 512
+inline constexpr uint32_t kGateUpPageColumns = kGateUpSlabs * kSlabColumns;  // 512
 inline constexpr uint32_t kTileNeurons = kBlockRows / 2;
-inline constexpr uint32_t kDownPageRows = kDownTiles * kBlockRows;  // 128
-inline constexpr uint32_t kDownPieceBlocks = kPageSlabs * kDownBlocks / kDownTiles;
-inline constexpr uint32_t kDownPageColumns = kDownPieceBlocks * kBlockColumns;  // 128
-inline constexpr uint32_t kDownChunkColumns = kDownRanks * kDownPageColumns;    // 256
+inline constexpr uint32_t kDownGroupRows = 2 * kBlockRows;  // whose pages of a chunk lie together
+inline constexpr uint32_t kDownChunkColumns = kSlabColumns;
+
+// Of a down matrix in pages with `chunks` chunks: the page of a tile of 64 rows and a chunk.
+US_HOST_DEVICE constexpr uint32_t down_page(uint32_t tile, uint32_t chunk, uint32_t chunks) {
+  return (tile / 2 * chunks + chunk) * 2 + tile % 2;
+}
 
 // CTAs of a gate/up cluster: each has as many of the pages of a tile.
 inline constexpr uint32_t kGateUpMaxRanks = 4;

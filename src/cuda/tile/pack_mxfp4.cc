@@ -47,20 +47,17 @@ BlockPlace gate_up_place(uint32_t intermediate, uint32_t hidden, uint32_t row, u
   const bool is_up = row >= intermediate;
   const uint32_t neuron = is_up ? row - intermediate : row;
   const uint32_t pages_per_tile = hidden / kGateUpPageColumns;
-  const uint32_t in_page = k_block % (kPageSlabs * kGateUpBlocks);
+  const uint32_t in_page = k_block % (kGateUpSlabs * kSlabBlocks);
   const uint32_t in_tile = neuron % kTileNeurons;
-  return {uint64_t{neuron / kTileNeurons} * pages_per_tile + k_block / (kPageSlabs * kGateUpBlocks),
-          in_page / kGateUpBlocks, in_page % kGateUpBlocks,
+  return {uint64_t{neuron / kTileNeurons} * pages_per_tile + k_block / (kGateUpSlabs * kSlabBlocks),
+          in_page / kSlabBlocks, in_page % kSlabBlocks,
           in_tile / 8 * 16 + in_tile % 8 + (is_up ? 8 : 0)};
 }
 
 BlockPlace down_place(uint32_t intermediate, uint32_t row, uint32_t k_block) {
-  const uint32_t pieces = intermediate / kDownPageColumns;
-  const uint32_t in_piece = k_block % kDownPieceBlocks;
-  const uint32_t slab_blocks = kDownPieceBlocks / kPageSlabs;
-  const uint32_t tile = row % kDownPageRows / kBlockRows;
-  return {uint64_t{row / kDownPageRows} * pieces + k_block / kDownPieceBlocks,
-          in_piece / slab_blocks, tile * slab_blocks + in_piece % slab_blocks, row % kBlockRows};
+  const uint32_t chunks = intermediate / kDownChunkColumns;
+  return {down_page(row / kBlockRows, k_block / kSlabBlocks, chunks), 0, k_block % kSlabBlocks,
+          row % kBlockRows};
 }
 
 template <class Page, class Byte>
@@ -141,7 +138,7 @@ void check_gate_up(uint32_t intermediate, uint32_t hidden) {
 }
 
 void check_down(uint32_t hidden, uint32_t intermediate) {
-  US_CHECK(hidden % kDownPageRows == 0 && intermediate % kDownChunkColumns == 0, "down [{}, {}]",
+  US_CHECK(hidden % kDownGroupRows == 0 && intermediate % kDownChunkColumns == 0, "down [{}, {}]",
            hidden, intermediate);
 }
 
