@@ -18,6 +18,11 @@ if(ULTRASPEED_SANITIZE)
     # g++ 12 warns of std::optional in instrumented code; release checks. Clang has no such warning.
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(ultraspeed_flags INTERFACE -fsanitize=${ULTRASPEED_SANITIZE})
+  include(CheckLinkerFlag)
+  check_linker_flag(CXX -fuse-ld=lld ULTRASPEED_HAS_LLD)
+  if(ULTRASPEED_HAS_LLD)  # links 40 instrumented programs in a tenth of the time
+    target_link_options(ultraspeed_flags INTERFACE -fuse-ld=lld)
+  endif()
 endif()
 
 # add_module(NAME SOURCES a.cc ... DEPS base ... LIBS third_party ...)
