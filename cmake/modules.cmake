@@ -52,7 +52,9 @@ function(add_module name)
   endif()
 endfunction()
 
-# add_unit_test(NAME SOURCES a_test.cc ... DEPS module ... [LABELS l ...] [TIMEOUT seconds])
+# add_unit_test(NAME SOURCES a_test.cc ... DEPS module ... [LABELS l ...] [TIMEOUT seconds]
+#   [COST seconds]). COST: about what a long test takes; ctest begins with the longest, so that no
+# processor is idle at the end.
 # One executable and one ctest entry; US_SOURCE_DIR is the repository root. Labels that
 # ./bootstrap test knows: slow (release only), npm (release only, uses the network), gpu (may skip),
 # threads (the only ones that run under ThreadSanitizer).
@@ -62,7 +64,7 @@ function(add_unit_test name)
   if(NOT ULTRASPEED_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;COST" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   list(TRANSFORM ARG_DEPS PREPEND ultraspeed_)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS} GTest::gtest_main)
@@ -94,6 +96,9 @@ function(add_unit_test name)
   endif()
   math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * ${ULTRASPEED_TIMEOUT_SCALE}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+  if(ARG_COST)
+    set_tests_properties(${name} PROPERTIES COST ${ARG_COST})
+  endif()
 endfunction()
 
 # add_fuzz_target(NAME SOURCES a_fuzz.cc DEPS module ... [CORPUS dir]), where ULTRASPEED_FUZZ is on.
