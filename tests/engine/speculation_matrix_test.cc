@@ -102,17 +102,18 @@ TEST(SpeculationMatrix, EveryReplayLength) {
 }
 
 // Each greedy or sampled, in full both.
-TEST(SpeculationMatrix, GoldenPromptsWithEverySetup) {
+void check_golden_prompts(program::Activations activations) {
   std::vector<Request> requests;
   for (const size_t index : golden_indices()) {
     const auto both = make_requests({index}, 8);
     if (is_full() || index % 2 == 0) requests.push_back(both[0]);
     if (is_full() || index % 2 == 1) requests.push_back(both[1]);
   }
-  const auto expected = reference_texts(&requests);
+  const auto expected = reference_texts(&requests, {.activations = activations});
   const TinyDrafter dflash(true);
   const test::TinyMimoWithMtp mtp(3);
-  for (const auto& setup : all_setups(dflash, mtp)) {
+  for (auto setup : all_setups(dflash, mtp)) {
+    setup.activations = activations;
     SCOPED_TRACE(setup_name(setup));
     const auto engine = open(setup);
     EXPECT_EQ(generate_all(*engine, requests), expected);
@@ -122,6 +123,10 @@ TEST(SpeculationMatrix, GoldenPromptsWithEverySetup) {
       EXPECT_EQ(generate(*engine, {requests[i]}, &stats).front(), expected[i]) << "alone";
     }
   }
+}
+
+TEST(SpeculationMatrix, GoldenPromptsWithEverySetup) {
+  check_golden_prompts(program::Activations::kF32);
 }
 
 // Two in each setup, with a scale of 36 all in all of them.
@@ -145,6 +150,7 @@ TEST(SpeculationMatrix, GeneratedPrompts) {
   }
 }
 
+// Two golden prompts; in full all of them, too, with every setup.
 TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
   auto requests = make_requests({0, 4}, 10);
   constexpr auto kInt8 = program::Activations::kInt8;
@@ -164,6 +170,7 @@ TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
     setup.activations = kInt8;
     check(setup, requests, expected, true);
   }
+  if (is_full()) check_golden_prompts(kInt8);
 }
 
 TEST(SpeculationMatrix, RoundedTextsDependOnNothingElseEither) {
