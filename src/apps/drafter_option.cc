@@ -102,7 +102,8 @@ void add_acceptance_option(CLI::App& command, SpeculationOptions* options) {
       .add_option_function<std::string>(
           "--acceptance", take,
           "How drafts are accepted above temperature 0: keyed (the text does not depend on the "
-          "drafter) or rejection (only its distribution does not)")
+          "drafter) or rejection (only its distribution does not; dflash and mtp draw their drafts "
+          "by chance instead of taking the likeliest)")
       ->check(error_of<parse_acceptance>)
       ->envname("ULTRASPEED_ACCEPTANCE")
       ->default_str("keyed");

@@ -115,8 +115,8 @@ std::string Speculation::describe_stand_in(const engine::SamplingParams& samplin
   const std::string drafter = session_drafter(sampling);
   if (drafter == drafter_name(choice_)) return "";
   return fmt::format(
-      "drafting with {}: repetition, presence and frequency penalties, constraints and rejection "
-      "sampling depend on every draft, and those of {} are known after the step alone",
+      "drafting with {}: repetition, presence and frequency penalties and constraints depend on "
+      "every draft, and those of {} are known after the step alone",
       drafter, drafter_name(choice_));
 }
 

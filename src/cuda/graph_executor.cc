@@ -85,7 +85,7 @@ class GraphExecutor final : public program::Executor {
       if (!column.wants_logits) continue;
       US_TRY(program::check_sampling(column.sampling, column.position, vocab_size));
     }
-    US_TRY(step_->upload(input, program.num_mtp_heads(), stream_.get()));
+    US_TRY(step_->upload(program, input, stream_.get()));
     US_TRY(cuda_status(cudaGraphLaunch(recorded_[index].graph.get(), stream_.get()),
                        "starting a step"));
     US_TRY(step_->download(stream_.get()));

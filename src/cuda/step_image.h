@@ -21,8 +21,10 @@ class StepImage {
   // Where kernels find the step; stays where it is.
   const StepView* device_view() const { return view_.as<const StepView>(); }
 
-  // Copies a step to the device. REQUIRES: check_step() and check_sampling() accept it.
-  Status upload(const program::StepInput& input, uint32_t num_mtp_heads, cudaStream_t stream);
+  // Copies a step of a program to the device. REQUIRES: check_step() and check_sampling() accept
+  // it.
+  Status upload(const program::Program& program, const program::StepInput& input,
+                cudaStream_t stream);
 
   // Starts copying the results back; they are there when the stream has done it.
   Status download(cudaStream_t stream);
@@ -32,15 +34,23 @@ class StepImage {
   Status read(const program::StepInput& input, program::StepOutput* output) const;
 
  private:
-  // Where the parts of the image begin, in bytes.
+  // Where the parts of the image begin, in bytes. From `results` on they come back.
   struct Layout {
     size_t columns = 0, pages = 0, adjustments = 0, mask_words = 0, next_tokens = 0;
-    size_t results = 0, logprobs = 0, end = 0;
+    size_t proposed_logits = 0;
+    size_t results = 0, logprobs = 0, drawn_logits = 0, end = 0;
+  };
+
+  // The MTP heads of the program that runs.
+  struct Heads {
+    uint32_t count = 0, vocab_size = 0;
+    size_t num_logits() const { return size_t{count} * vocab_size; }
   };
 
   Status reserve(size_t size_bytes);
-  void fill(const program::StepInput& input, uint32_t num_mtp_heads);
+  void fill(const program::StepInput& input);
 
+  Heads heads_;
   Layout layout_;
   DeviceMemory view_;    // StepView
   DeviceMemory device_;  // the image

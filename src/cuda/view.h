@@ -54,6 +54,7 @@ struct StepColumn {
   uint8_t is_drafted = 0;
   uint8_t wants_logits = 0;
   // ColumnSampling:
+  uint8_t draws_draft = 0;
   float temperature = 0;
   uint32_t top_k = 0;
   float top_p = 1;
@@ -67,6 +68,11 @@ struct StepColumn {
   uint32_t num_adjustments = 0;
   uint32_t first_mask_word = kNoId;  // in StepView::mask_words; kNoId: all tokens are allowed
   uint32_t first_next_token = 0;     // in StepView::next_tokens
+  // In StepView::proposed_logits: what the proposed token was drawn from; kNoId: without chance.
+  uint32_t first_proposed_logit = kNoId;
+  // Of a sequence's first logits column, in StepView::drawn_logits: room for what MTP heads draw
+  // from; kNoId: none.
+  uint32_t first_drawn_logit = kNoId;
 };
 
 // LogitAdjustment; repetition first, then bias.
@@ -89,6 +95,7 @@ enum class SampleError : uint32_t {
   kAdjustedLogit,    // NaN or +infinity after an adjustment
   kNoAdjustedLogit,  // all are -infinity after adjustments and mask
   kNothingAllowed,   // the mask allows no token
+  kDraftLogit,       // of token error_token, the drafter's largest: not finite
 };
 
 // What a step gives back for a column.
@@ -113,8 +120,10 @@ struct StepView {
   const StepAdjustment* adjustments = nullptr;
   const uint64_t* mask_words = nullptr;
   const int32_t* next_tokens = nullptr;
+  const float* proposed_logits = nullptr;
   ColumnResult* results = nullptr;  // [num_columns]
   Logprob* logprobs = nullptr;      // of all columns
+  float* drawn_logits = nullptr;    // [MTP heads, vocab_size] each
 };
 
 }  // namespace ultraspeed::cuda

@@ -43,15 +43,17 @@ Status ProgramEngine::check_accepted(const Share& share) const {
   return {};
 }
 
-// Where a text goes on, each MTP head has proposed a token of the vocabulary.
+// Where a text goes on, each MTP head has proposed a token of the vocabulary, with its logits if it
+// was to draw it.
 Status ProgramEngine::check_proposed(const Share& share) const {
   const auto begin = columns_.begin() + static_cast<ptrdiff_t>(share.begin);
   const auto end = begin + static_cast<ptrdiff_t>(share.count);
   const auto first =
       std::find_if(begin, end, [](const program::Column& column) { return column.wants_logits; });
   if (first == end) return {};
-  const std::vector<int32_t>& ids =
-      output_.columns[static_cast<size_t>(first - columns_.begin())].proposed_ids;
+  const program::ColumnOutput& output =
+      output_.columns[static_cast<size_t>(first - columns_.begin())];
+  const std::vector<int32_t>& ids = output.proposed_ids;
   if (ids.size() != num_mtp_heads_) {
     return make_error(ErrorCode::kInternal,
                       "the executor proposed {} tokens after position {}, expected {}", ids.size(),
@@ -63,7 +65,17 @@ Status ProgramEngine::check_proposed(const Share& share) const {
                       "the executor proposed token {} after position {}, expected 0 to {}", id,
                       first->position, settings_.vocab_size - 1);
   }
-  return {};
+  const size_t num_drawn = first->sampling.draws() ? num_mtp_heads_ : 0;
+  const auto is_row = [&](const auto& row) { return row.size() == settings_.vocab_size; };
+  if (output.proposed_logits.size() == num_drawn &&
+      std::ranges::all_of(output.proposed_logits, is_row)) {
+    return {};
+  }
+  return make_error(ErrorCode::kInternal,
+                    "the executor gave {} rows of logits with its proposals after position {}, "
+                    "expected {} of {}",
+                    output.proposed_logits.size(), first->position, num_drawn,
+                    settings_.vocab_size);
 }
 
 }  // namespace ultraspeed::engine

@@ -26,8 +26,10 @@ enum class Acceptance {
   // If it equals the token that the target chooses by keyed noise: a text does not depend on the
   // drafter.
   kKeyed,
-  // Rejection sampling (Leviathan, Kalman and Matias 2023): with its probability under the target.
-  // A text depends on the drafter and its block; its distribution does not.
+  // Rejection sampling (Leviathan, Kalman and Matias 2023): with probability min(1, p / q), its
+  // probabilities under the target and under what it was drawn from. A DFlash drafter and MTP heads
+  // draw; host drafters propose without chance: q = 1. A text depends on the drafter and its block;
+  // its distribution does not.
   kRejection,
 };
 
@@ -120,9 +122,8 @@ enum class DrafterKind {
 };
 
 // The drafter that a session with these parameters has in an engine of this kind. Repetition,
-// presence and frequency penalties and constraints change with every token of a block, and
-// rejection asks for the probability of a draft, so the host must know the drafts before the step:
-// with them kSuffix stands in for kDflash.
+// presence and frequency penalties and constraints change with every token of a block, so the host
+// must know the drafts before the step: with them kSuffix stands in for kDflash.
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params);
 
 struct DrafterOptions {

@@ -28,12 +28,31 @@ struct HarnessOptions {
   uint32_t block_size = 1;
 };
 
+inline HarnessOptions drafting(DrafterKind kind, uint32_t tokens_per_cycle = 1,
+                               uint32_t block_size = 8) {
+  HarnessOptions options;
+  options.decode_width = 8;
+  options.drafter = {kind, tokens_per_cycle};
+  options.block_size = block_size;
+  return options;
+}
+
 // `size` tokens: `first`, `first` + 1, ...
 inline std::vector<int32_t> prompt_of(size_t size, int32_t first = 1) {
   std::vector<int32_t> prompt(size);
   std::iota(prompt.begin(), prompt.end(), first);
   return prompt;
 }
+
+// Allows everything.
+class AnyToken final : public TokenConstraint {
+ public:
+  void mask(std::span<const int32_t>, std::span<uint64_t>) const override {}
+  void advance(int32_t) override {}
+  std::unique_ptr<TokenConstraint> clone() const override {
+    return std::make_unique<AnyToken>(*this);
+  }
+};
 
 // What a session has given so far.
 struct Transcript {

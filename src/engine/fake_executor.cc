@@ -156,6 +156,9 @@ void FakeExecutor::propose(uint32_t num_heads, std::span<const program::Column> 
                                 sequence.begin() + ptrdiff_t{columns[accepted].position} + 1);
     tokens.push_back(output->columns[accepted].token_id);
     auto& proposed = output->columns[i].proposed_ids;
+    if (columns[accepted].sampling.draws() && !drops_drawn_logits) {
+      output->columns[i].proposed_logits.assign(num_heads, std::vector<float>(kVocabSize));
+    }
     for (uint32_t head = 0; head < num_heads; ++head) {
       const int32_t next = choose(tokens, columns[accepted].sampling);
       const bool is_right = hash_of(tokens) % 3 != 0;

@@ -50,6 +50,7 @@ class FakeExecutor final : public program::Executor {
   std::optional<uint32_t> next_accepted;  // the next run accepts so many drafts
   double draft_s = 0;                     // of every run
   bool drops_a_column = false;            // the next run returns one column less
+  bool drops_drawn_logits = false;        // runs return no logits of what MTP heads drew
   bool misreports_a_draft = false;        // the next run returns other drafted ids than it used
   std::optional<std::vector<int32_t>> next_proposed;  // the next run's MTP heads propose these
 

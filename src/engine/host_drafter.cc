@@ -1,6 +1,7 @@
 #include "engine/host_drafter.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/philox.h"
@@ -70,20 +71,24 @@ class MtpDrafter final : public HostDrafter {
     const auto count = static_cast<ptrdiff_t>(std::min<size_t>(limit, proposed_.size()));
     drafts->insert(drafts->end(), proposed_.begin(), proposed_.begin() + count);
   }
-  void take_proposed(std::span<const int32_t> proposed_ids) override {
-    proposed_.assign(proposed_ids.begin(), proposed_ids.end());
+  void take_proposed(program::ColumnOutput* output) override {
+    proposed_ = std::move(output->proposed_ids);
+    logits_ = std::move(output->proposed_logits);
+  }
+  std::span<const float> logits_of(size_t index) const override {
+    return logits_.empty() ? std::span<const float>() : logits_[index];
   }
 
  private:
   std::vector<int32_t> proposed_;  // empty before a session's first step
+  std::vector<std::vector<float>> logits_;
 };
 
 }  // namespace
 
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params) {
-  const bool must_know_drafts = Penalties(params, {}).depend_on_output() ||
-                                params.constraint != nullptr ||
-                                params.acceptance == Acceptance::kRejection;
+  const bool must_know_drafts =
+      Penalties(params, {}).depend_on_output() || params.constraint != nullptr;
   return kind == DrafterKind::kDflash && must_know_drafts ? DrafterKind::kSuffix : kind;
 }
 
@@ -96,7 +101,8 @@ std::unique_ptr<HostDrafter> make_host_drafter(const DrafterOptions& options,
     case DrafterKind::kSuffix:
       return std::make_unique<SuffixDrafter>();
     case DrafterKind::kRandom:
-      return std::make_unique<RandomDrafter>(params.sampling.seed, vocab_size);
+      return std::make_unique<RandomDrafter>(
+          seed_for(params.sampling.seed, RandomPurpose::kDraftToken), vocab_size);
     case DrafterKind::kReplay:
       return std::make_unique<ReplayDrafter>(params.expected_output, prompt_size,
                                              options.tokens_per_cycle, vocab_size);

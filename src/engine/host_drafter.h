@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "program/step.h"
 
 namespace ultraspeed::engine {
 
@@ -21,9 +22,14 @@ class HostDrafter {
   virtual void propose(std::span<const int32_t> tokens, uint32_t limit,
                        std::vector<int32_t>* drafts) = 0;
 
-  // After a step: what the program's MTP heads propose to follow the session's tokens. Only the
-  // drafter of DrafterKind::kMtp, which proposes it, listens.
-  virtual void take_proposed(std::span<const int32_t> /*proposed_ids*/) {}
+  // After a step: takes what the program's MTP heads propose to follow the session's tokens,
+  // ColumnOutput::proposed_ids and what they were drawn from. Only the drafter of
+  // DrafterKind::kMtp, which proposes it, listens.
+  virtual void take_proposed(program::ColumnOutput* /*output*/) {}
+
+  // The logits that proposed draft `index` was drawn from, valid until take_proposed(); empty: it
+  // was proposed without chance.
+  virtual std::span<const float> logits_of(size_t /*index*/) const { return {}; }
 };
 
 // A drafter for a new session; nullptr: the program drafts (DrafterKind::kDflash).

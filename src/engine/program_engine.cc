@@ -185,7 +185,7 @@ void ProgramEngine::deliver_prompt(const Share& share, std::vector<StepEvent>* e
   if (take_token(session, last, events)) {
     end_session(share.slot);
   } else {
-    session.take_proposed(output_.columns[last].proposed_ids);
+    session.take_proposed(&output_.columns[last]);
   }
 }
 
@@ -208,7 +208,7 @@ void ProgramEngine::deliver_block(const Share& share, std::vector<StepEvent>* ev
   if (finished) {
     end_session(share.slot);
   } else {
-    session.take_proposed(output_.columns[share.begin].proposed_ids);
+    session.take_proposed(&output_.columns[share.begin]);
   }
 }
 

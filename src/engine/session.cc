@@ -95,9 +95,11 @@ void Session::append_block(uint32_t count, uint32_t sequence,
     }
     ask_for_logits(adjustments, i + 1, &columns->back());
   }
-  if (params_.sampling.acceptance == Acceptance::kKeyed) return;
+  if (params_.sampling.acceptance == Acceptance::kKeyed || drafter_ == nullptr) return;
   for (uint32_t i = 0; i < num_drafts; ++i) {
-    (*columns)[anchor + i].sampling.proposed_token_id = drafts_[i];
+    program::ColumnSampling& sampling = (*columns)[anchor + i].sampling;
+    sampling.proposed_token_id = drafts_[i];
+    sampling.proposed_logits = drafter_->logits_of(i);
   }
 }
 
@@ -151,6 +153,9 @@ void Session::ask_for_logits(std::span<const program::LogitAdjustment> adjustmen
   column->sampling.top_p = from.top_p;
   column->sampling.min_p = from.min_p;
   column->sampling.seed = from.seed;
+  // A constraint cuts a block at what it forbids, which drafts drawn by chance must not decide.
+  column->sampling.draws_draft =
+      from.acceptance == Acceptance::kRejection && constraint_ == nullptr;
   column->sampling.num_logprobs = from.num_logprobs;
   column->sampling.adjustments = adjustments;
   column->sampling.allowed = mask_after(num_drafts);

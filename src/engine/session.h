@@ -74,8 +74,8 @@ class Session {
   void advance(uint32_t count) { num_cached_ += count; }
 
   // What the step's MTP heads propose to follow all tokens, after add_token() of the step's last.
-  void take_proposed(std::span<const int32_t> proposed_ids) {
-    if (drafter_ != nullptr) drafter_->take_proposed(proposed_ids);
+  void take_proposed(program::ColumnOutput* output) {
+    if (drafter_ != nullptr) drafter_->take_proposed(output);
   }
 
   // Takes the next token of the output; says whether it was the last, and why.

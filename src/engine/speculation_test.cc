@@ -12,14 +12,6 @@
 namespace ultraspeed::engine {
 namespace {
 
-HarnessOptions drafting(DrafterKind kind, uint32_t tokens_per_cycle = 1, uint32_t block_size = 8) {
-  HarnessOptions options;
-  options.decode_width = 8;
-  options.drafter = {kind, tokens_per_cycle};
-  options.block_size = block_size;
-  return options;
-}
-
 // Starts a session that a replay drafter knows the output of.
 SessionId start_known(Harness& harness, const std::vector<int32_t>& prompt,
                       GenerationParams params) {
@@ -202,24 +194,6 @@ TEST(Speculation, PagesOfWrongDraftsAreGivenBack) {
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 3);
 }
 
-TEST(Speculation, RejectionProposesEachDraftToTheColumnBeforeIt) {
-  for (const Acceptance acceptance : {Acceptance::kKeyed, Acceptance::kRejection}) {
-    Harness harness(drafting(DrafterKind::kRandom, 1, 4));
-    GenerationParams params;
-    params.sampling.acceptance = acceptance;
-    ASSERT_TRUE(harness.engine->start(prompt_of(8), params));
-    ASSERT_TRUE(harness.step());
-    EXPECT_EQ(harness.executor->steps.back().columns.back().sampling.proposed_token_id, -1);
-    ASSERT_TRUE(harness.step());
-    const auto& columns = harness.executor->steps.back().columns;
-    ASSERT_EQ(columns.size(), 4u);
-    for (size_t i = 0; i < columns.size(); ++i) {
-      const bool is_proposed = acceptance == Acceptance::kRejection && i + 1 < columns.size();
-      EXPECT_EQ(columns[i].sampling.proposed_token_id, is_proposed ? columns[i + 1].token_id : -1);
-    }
-  }
-}
-
 TEST(Speculation, TimesAreThoseOfTheDecodeSteps) {
   Harness harness(drafting(DrafterKind::kRandom, 1, 4));
   harness.executor->draft_s = 2;  // longer than the step: the parts are told apart, not clamped
@@ -294,15 +268,6 @@ TEST(Speculation, ABlockOfTheProgramEndsAtStopsAndLimits) {
   }
 }
 
-class AnyToken final : public TokenConstraint {
- public:
-  void mask(std::span<const int32_t>, std::span<uint64_t>) const override {}
-  void advance(int32_t) override {}
-  std::unique_ptr<TokenConstraint> clone() const override {
-    return std::make_unique<AnyToken>(*this);
-  }
-};
-
 TEST(Speculation, WhatDependsOnEveryDraftMovesDraftingToTheHost) {
   const auto kind_with = [](auto&& change) {
     SamplingParams params;
@@ -314,7 +279,7 @@ TEST(Speculation, WhatDependsOnEveryDraftMovesDraftingToTheHost) {
   EXPECT_EQ(kind_with([](auto& p) { p.presence_penalty = 0.5F; }), DrafterKind::kSuffix);
   EXPECT_EQ(kind_with([](auto& p) { p.frequency_penalty = -0.5F; }), DrafterKind::kSuffix);
   EXPECT_EQ(kind_with([](auto& p) { p.acceptance = Acceptance::kRejection; }),
-            DrafterKind::kSuffix);
+            DrafterKind::kDflash);
   const AnyToken constraint;
   EXPECT_EQ(kind_with([&](auto& p) { p.constraint = &constraint; }), DrafterKind::kSuffix);
   SamplingParams other;

@@ -62,7 +62,7 @@ Status Lowering::run() {
 void Lowering::verify_part() {
   program::EmbedOperands op;
   op.table = target_weight(TensorRole::kEmbedding);
-  op.drafted = drafted_;
+  op.drafted = drafted_.tokens;
   std::vector<Dependency> drafted;
   if (is_drafting_) drafted.push_back(after(last_stage(), 0));
   embed("embed", op, drafted);
@@ -191,12 +191,14 @@ void Lowering::head() {
   sample.logits = logits.output;
   sample.sampled = buffer("sampled", width(), width(), BufferDecl::Output::kHost);
   sample.vocab_size = config_.vocab_size;
+  sample.draft_logits = drafted_.logits;
+  sample.drafted = drafted_.tokens;
   add_columns(&stage("sample", sample), after(logits_stage, 0), SignalScope::kLocal);
 
   program::AcceptOperands accept;
   accept.sampled = sample.sampled;
   accept.accepted = buffer("accepted", width(), width(), BufferDecl::Output::kHost);
-  accept.drafted = drafted_;
+  accept.drafted = drafted_.tokens;
   accept.broadcast = mtp_ != nullptr && num_ranks_ > 1 ? 1 : 0;
   verified_ = {accept.sampled, accept.accepted};
   Tile tile;

@@ -66,7 +66,7 @@ void Lowering::draft_part() {
     dense_ffn();
   }
   layer_ = kNoLayer;
-  drafted_ = likeliest_tokens(norm(TensorRole::kFinalNorm), program::kNoId);
+  drafted_ = propose(norm(TensorRole::kFinalNorm), program::kNoId, 0);
   stack_ = &config_;
   part_.clear();
 }
@@ -100,10 +100,10 @@ void Lowering::draft_attention_block() {
   attend({both, {q_stage, last_stage()}});
 }
 
-// The drafter's norm, the target's output head, the likeliest token of each drafted column, or with
-// `accepted` of each accepted one.
-program::BufferId Lowering::likeliest_tokens(const program::NormRef& norm,
-                                             program::BufferId accepted) {
+// The drafter's norm, the target's output head, a token for each drafted column, or with `accepted`
+// for each accepted one.
+Lowering::Proposed Lowering::propose(const program::NormRef& norm, program::BufferId accepted,
+                                     uint32_t head) {
   const bool is_for_host = accepted != program::kNoId;
   program::LinearOperands logits;
   logits.norm = norm;
@@ -124,8 +124,9 @@ program::BufferId Lowering::likeliest_tokens(const program::NormRef& norm,
                       is_for_host ? BufferDecl::Output::kHost : BufferDecl::Output::kNone);
   op.vocab_size = config_.vocab_size;
   op.accepted = accepted;
+  op.head = head;
   add_columns(&stage("propose", op), after(logits_stage, 0), SignalScope::kAllRanks);
-  return op.drafted;
+  return {op.logits, op.drafted};
 }
 
 void Lowering::extend_context() {

@@ -31,6 +31,12 @@ class Lowering {
     std::vector<uint32_t> stages;    // one or two
   };
 
+  // What a drafter, or an MTP head, proposes, and what it is chosen by.
+  struct Proposed {
+    program::BufferId logits = program::kNoId;
+    program::BufferId tokens = program::kNoId;
+  };
+
   // What the target chose and how much of the drafts it agreed with.
   struct Verified {
     program::BufferId sampled = program::kNoId;
@@ -56,7 +62,7 @@ class Lowering {
   // The drafter's parts (lower_draft.cc).
   void draft_part();
   void draft_attention_block();
-  program::BufferId likeliest_tokens(const program::NormRef& norm, program::BufferId accepted);
+  Proposed propose(const program::NormRef& norm, program::BufferId accepted, uint32_t head);
   void extend_context();
 
   // The MTP heads (lower_mtp.cc).
@@ -113,9 +119,9 @@ class Lowering {
   const model::ModelConfig* stack_;  // whose layers are lowered
   std::string part_;                 // "", or a prefix of names: "draft.", "context.", "mtp."
   uint16_t layer_ = program::kNoLayer;
-  Residual hidden_;                             // the residual stream so far
-  program::BufferId drafted_ = program::kNoId;  // the drafter's choices
-  std::vector<Residual> taps_;                  // [DrafterConfig::target_layer_ids]
+  Residual hidden_;             // the residual stream so far
+  Proposed drafted_;            // by the drafter
+  std::vector<Residual> taps_;  // [DrafterConfig::target_layer_ids]
   Verified verified_;
 };
 

@@ -39,9 +39,8 @@ void Lowering::heads_part() {
     join_with(target);
     attention_block();
     dense_ffn();
-    const program::BufferId proposed =
-        likeliest_tokens(norm(TensorRole::kMtpFinalNorm), verified_.accepted);
-    if (head < follow.proposed.size()) follow.proposed[head] = proposed;
+    const Proposed proposed = propose(norm(TensorRole::kMtpFinalNorm), verified_.accepted, head);
+    if (head < follow.proposed.size()) follow.proposed[head] = proposed.tokens;
   }
   layer_ = kNoLayer;
   stack_ = &config_;

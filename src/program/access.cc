@@ -117,6 +117,8 @@ class Collector {
 
   void visit(const SampleOperands& op) {
     read_all(op.logits);
+    if (op.draft_logits != kNoId) read_all(op.draft_logits);
+    if (op.drafted != kNoId) read_all(op.drafted);
     write(rank_, op.sampled, begin(), end());
   }
 
@@ -226,7 +228,11 @@ class ReferenceCollector {
   void visit(const ExpertDownOperands& op) {
     add({op.activation, op.route, op.partials}, {op.weight});
   }
-  void visit(const SampleOperands& op) { add({op.logits, op.sampled}, {}); }
+  void visit(const SampleOperands& op) {
+    add({op.logits, op.sampled}, {});
+    add_optional(op.draft_logits);
+    add_optional(op.drafted);
+  }
   void visit(const ProposeOperands& op) {
     add({op.logits, op.drafted}, {});
     add_optional(op.accepted);

@@ -38,10 +38,22 @@ struct ColumnSampling {
   // >= 0: this token is proposed to be chosen. Chosen by rejection sampling then: it with its
   // probability, else another one by noise of its own. Without effect at temperature 0.
   int32_t proposed_token_id = -1;
+  // With a proposed token that was drawn, as below, in the step before: the logits that it was
+  // drawn from, ColumnOutput::proposed_logits; [vocab_size]. Empty: it was proposed without chance.
+  std::span<const float> proposed_logits = {};
+  // What the program drafts to follow the column's choice, the token of a drafted column after it
+  // or those that MTP heads propose after an accepted column, is drawn from the drafter's
+  // distribution under this temperature, top_k, top_p and min_p (not the adjustments, nor
+  // `allowed`), by noise of its own. A drafted column's is chosen by rejection sampling, with what
+  // it was drawn from. Else, and at temperature 0, it is the drafter's likeliest token, and a
+  // drafted column's no proposal.
+  bool draws_draft = false;
   uint32_t num_logprobs = 0;     // most likely tokens to report
   int32_t forced_token_id = -1;  // >= 0: choose this one (scoring, replay); its logprob is reported
   std::span<const LogitAdjustment> adjustments;  // sorted by token_id
   TokenMask allowed;                             // the tokens that may be chosen; empty: all
+
+  bool draws() const { return draws_draft && temperature > 0; }
 };
 
 // One token of the step. The columns of a sequence are adjacent, in ascending position; where any
@@ -59,6 +71,12 @@ struct Column {
   std::span<const int32_t> next_tokens;
 };
 
+// Whether a drafted column's token is drawn from the drafter's distribution.
+// REQUIRES: columns that check_step() accepts, columns[i].is_drafted.
+inline bool is_draft_drawn(std::span<const Column> columns, size_t i) {
+  return columns[i - 1].sampling.draws();
+}
+
 struct StepInput {
   std::span<const Column> columns;  // at most Program::width
   // Per sequence: the KV pages of positions [0, n), one id for kv_page_positions positions each.
@@ -75,6 +93,9 @@ struct ColumnOutput {
   // On a sequence's first logits column: what the MTP heads propose to come after the token that
   // the last accepted column chose; [Program::num_mtp_heads()].
   std::vector<int32_t> proposed_ids;
+  // The logits that they were drawn from; [Program::num_mtp_heads()] [vocab_size], or empty where
+  // they were not.
+  std::vector<std::vector<float>> proposed_logits;
 };
 
 struct StepOutput {

@@ -86,6 +86,13 @@ Status check_token(std::string_view what, int32_t token_id, size_t vocab_size, u
 Status check_sampling(const ColumnSampling& sampling, uint32_t position, size_t vocab_size) {
   US_TRY(check_token("forced", sampling.forced_token_id, vocab_size, position));
   US_TRY(check_token("proposed", sampling.proposed_token_id, vocab_size, position));
+  const size_t num_logits = sampling.proposed_logits.size();
+  if (num_logits != 0 && (num_logits != vocab_size || sampling.proposed_token_id < 0)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "sampling after position {}: {} logits of proposed token {}, expected {} of "
+                      "one of the vocabulary",
+                      position, num_logits, sampling.proposed_token_id, vocab_size);
+  }
   for (const LogitAdjustment& adjustment : sampling.adjustments) {
     const auto id = static_cast<size_t>(adjustment.token_id);
     if (adjustment.token_id >= 0 && id < vocab_size) continue;

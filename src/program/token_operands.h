@@ -10,24 +10,36 @@
 
 namespace ultraspeed::program {
 
-// sampled[t] = the token that the column's sampling parameters choose (step.h). Tile: columns t.
+// sampled[t] = the token that the column's sampling parameters choose (step.h). Where the draft of
+// column t + 1 was drawn, it is proposed, with the probabilities of the drafter's logits there.
+// Tile: columns t.
 struct SampleOperands {
   static constexpr Opcode kOpcode = Opcode::kSample;
   BufferId logits = kNoId;   // [T, vocab_size], on rank 0
   BufferId sampled = kNoId;  // i32 [T]
   uint32_t vocab_size = 0;
+  // What Propose read and made in the draft part; kNoId: a program that drafts nothing.
+  BufferId draft_logits = kNoId, drafted = kNoId;
 };
 
-// drafted[t] = the id of the largest logit of a drafted column, the lower of equals; broadcast to
-// all ranks. With `accepted`, instead, of an accepted column that wants logits (Follow), and the
-// host gets it, too. Tile: columns t.
+// drafted[t] = the id of the largest logit of a drafted column, the lower of equals, or an id drawn
+// from the logits where column t - 1 says so (step.h, draws_draft); broadcast to all ranks. With
+// `accepted`, instead, of an accepted column that wants logits (Follow), where that column says so;
+// and the host gets it, too. Tile: columns t.
 struct ProposeOperands {
   static constexpr Opcode kOpcode = Opcode::kPropose;
   BufferId logits = kNoId;   // [T, vocab_size], on rank 0
   BufferId drafted = kNoId;  // i32 [T]
   uint32_t vocab_size = 0;
   BufferId accepted = kNoId;  // i32 [T]; set: what an MTP head proposes for the next step
+  uint32_t head = 0;          // which; its noise has a stream of its own
 };
+
+// The stream of the noise by which an MTP head draws after an accepted column. No two steps of a
+// text share one: heads see what they proposed before, right or wrong.
+constexpr uint32_t draft_stream(uint32_t position, uint32_t head) {
+  return position * kMaxMtpHeads + head;
+}
 
 // accepted[s] = how many draft tokens of sequence s equal what the target chose one column before:
 // the longest prefix with token_id[c + 1] == sampled[c] over the sequence's logits columns, where a

@@ -66,7 +66,7 @@ class DifferentialExecutor final : public program::Executor {
     output->columns.assign(input.columns.size(), {});
     cpu_.poison_arenas();
     scratch_.begin_step();
-    US_TRY(step_->upload(input, program_->num_mtp_heads(), stream_.get()));
+    US_TRY(step_->upload(*program_, input, stream_.get()));
     check(launchers_[index].begin_step(stream_.get()));
     std::vector<size_t> next(program_->lists.size(), 0);
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
@@ -346,7 +346,7 @@ class DifferentialExecutor final : public program::Executor {
       const auto close = [](float x, float y) { return std::abs(x - y) < 1e-5F; };
       bool same = a.token_id == b.token_id && close(a.logprob, b.logprob) && a.logit == b.logit &&
                   a.accepted == b.accepted && a.drafted_id == b.drafted_id &&
-                  a.proposed_ids == b.proposed_ids &&
+                  a.proposed_ids == b.proposed_ids && a.proposed_logits == b.proposed_logits &&
                   a.top_logprobs.size() == b.top_logprobs.size();
       for (size_t i = 0; same && i < a.top_logprobs.size(); ++i) {
         same = a.top_logprobs[i].first == b.top_logprobs[i].first &&

@@ -361,6 +361,45 @@ TEST_F(DifferentialTest, DraftersOfBothForms) {
   }
 }
 
+// Drafts that are drawn, each with parameters of its own, of the bundled model: at high
+// temperatures p and q are near each other and most are accepted, at low ones most are not.
+TEST_F(DifferentialTest, DrawnDrafts) {
+  const TemporaryDirectory directory;
+  US_CHECK(write_drafter(directory.path(), tiny_mimo_drafter()).has_value());
+  RunnerOptions options;
+  options.drafter = directory.path();
+  ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
+  ASSERT_TRUE(runner.feed(kPrompt, 0, 0));
+  const std::vector<program::LogitAdjustment> adjustments = {{5, 1.3F, 0}, {300, 1, 4}};
+  const std::vector<uint64_t> mask(program::token_mask_words(12288), 0x7777777777777777u);
+  uint32_t num_accepted = 0, num_drafts = 0;
+  for (uint64_t seed = 0; seed < 24; ++seed) {
+    std::vector<program::Column> columns = runner.draft_block(static_cast<int32_t>(seed), 8);
+    for (uint32_t t = 0; t < 8; ++t) {
+      program::ColumnSampling& sampling = columns[t].sampling;
+      const auto turn = static_cast<uint32_t>(seed + t);
+      sampling.seed = 1000 * seed + t;
+      sampling.draws_draft = turn % 7 != 6;
+      sampling.temperature = std::array{0.8F, 40.0F, 4.0F, 100.0F, 0.0F}[turn % 5];
+      if (turn % 3 == 1) sampling.top_k = 1 + 29 * turn;
+      if (turn % 4 == 2) sampling.top_p = 0.6F + 0.05F * static_cast<float>(t);
+      if (turn % 6 == 3) sampling.min_p = 0.03F;
+      if (turn % 8 == 5) sampling.adjustments = adjustments;
+      if (turn % 9 == 4) sampling.allowed = mask;
+      if (turn % 11 == 7) sampling.proposed_token_id = 77;
+      if (turn % 13 == 8) sampling.forced_token_id = 78;
+    }
+    const auto output = runner.step(columns);
+    ASSERT_TRUE(output) << output.error().message;
+    for (uint32_t t = 0; t < 7; ++t) {
+      num_accepted += output->columns[t].token_id == output->columns[t + 1].drafted_id ? 1 : 0;
+      ++num_drafts;
+    }
+  }
+  EXPECT_GT(num_accepted, num_drafts / 10);
+  EXPECT_LT(num_accepted, num_drafts / 2);
+}
+
 TEST_F(DifferentialTest, MtpHeads) {
   GeneratorOptions generator;
   generator.num_mtp_layers = 3;
@@ -371,6 +410,46 @@ TEST_F(DifferentialTest, MtpHeads) {
   ModelRunner runner = open(directory.path(), options);
   ASSERT_TRUE(runner.feed(kPrompt, 3, 2));
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(runner.feed(kPrompt, 2, 2));
+}
+
+// Proposals that heads draw, and the next step verifies by what they were drawn from.
+TEST_F(DifferentialTest, DrawnProposals) {
+  GeneratorOptions generator;
+  generator.num_mtp_layers = 3;
+  const TemporaryDirectory directory;
+  US_CHECK(write_checkpoint(directory.path(), generator).has_value());
+  RunnerOptions options;
+  options.has_mtp = true;
+  ModelRunner runner = open(directory.path(), options);
+  ASSERT_TRUE(runner.feed(kPrompt, 1, 0));
+  int32_t anchor = 9;
+  program::ColumnOutput before;
+  uint32_t num_accepted = 0;
+  for (uint64_t cycle = 0; cycle < 12; ++cycle) {
+    std::vector<program::Column> columns(1 + before.proposed_ids.size());
+    for (uint32_t t = 0; t < columns.size(); ++t) {
+      columns[t].token_id = t == 0 ? anchor : before.proposed_ids[t - 1];
+      columns[t].position = runner.length() + t;
+      columns[t].wants_logits = true;
+      program::ColumnSampling& sampling = columns[t].sampling;
+      sampling.temperature = 15;
+      sampling.top_k = cycle % 3 == 1 ? 100u : 0u;
+      sampling.top_p = cycle % 4 == 2 ? 0.8F : 1.0F;
+      sampling.seed = 5;
+      sampling.draws_draft = true;
+      if (t + 1 == columns.size()) continue;
+      sampling.proposed_token_id = before.proposed_ids[t];
+      sampling.proposed_logits = before.proposed_logits[t];
+    }
+    auto output = runner.step(columns);
+    ASSERT_TRUE(output) << output.error().message;
+    before = std::move(output->columns[0]);
+    ASSERT_EQ(before.proposed_logits.size(), 3u);
+    num_accepted += before.accepted;
+    anchor = before.accepted == 0 ? before.token_id : output->columns[before.accepted].token_id;
+    runner.set_length(runner.length() + before.accepted + 1);
+  }
+  EXPECT_GT(num_accepted, 3u);
 }
 
 // Columns of one step, each with parameters of its own.

@@ -95,6 +95,36 @@ TEST_F(GpuTexts, GreedyOnesAreTheProcessors) {
   }
 }
 
+// Drafts that are drawn, at a temperature at which some are accepted, and what rejection makes of
+// them: alone the same on both, whatever the width. Only a draw near a tie could differ.
+TEST_F(GpuTexts, DrawnDraftsAreTheProcessors) {
+  const TinyDrafter dflash(true);
+  const test::TinyMimoWithMtp mtp(3);
+  auto requests = make_requests({0, 4, 8}, 32);
+  for (Request& request : requests) {
+    request.params.sampling = {};
+    request.params.sampling.temperature = 20;
+    request.params.sampling.top_k = 4000;
+    request.params.sampling.seed = request.prompt.size();
+    request.params.sampling.acceptance = Acceptance::kRejection;
+  }
+  for (auto setup : {dflash.setup(8, 8, 2), mtp_setup(mtp.path(), 8, 2)}) {
+    SpeculationStats stats;
+    std::vector<Text> expected;
+    const auto on_cpu = open(setup);
+    for (const Request& request : requests) {
+      expected.push_back(generate(*on_cpu, {request}, &stats).front());
+    }
+    for (setup.decode_width = 8; setup.decode_width <= 16; setup.decode_width += 8) {
+      const auto engine = open(on_gpu(setup));
+      for (size_t i = 0; i < requests.size(); ++i) {
+        EXPECT_EQ(generate(*engine, {requests[i]}, &stats).front().tokens, expected[i].tokens);
+      }
+    }
+    EXPECT_GT(stats.accepted_length(), 1.2);
+  }
+}
+
 // A fork has the prompt's pages and a copy of its rings, and gives the same text.
 TEST_P(GpuTextsIn, ForksGoOnAlike) {
   auto requests = make_requests({1}, 24);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "cpu/ops/sample.h"
 
 namespace ultraspeed::test {
 
@@ -108,18 +109,28 @@ void MtpChecker::check(Block block, const program::StepOutput& output) {
     if (!has_logits) continue;
     const DenseMtp::Vector logits = dense_.logits(head, rows);
     compare(head, block, output, logits);
-    text.push_back(
-        static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    text.push_back(proposal_of(head, block, logits));
   }
+}
+
+// The likeliest token, or the one that is drawn with the parameters of the accepted column.
+int32_t MtpChecker::proposal_of(uint32_t head, const Block& block,
+                                const DenseMtp::Vector& logits) const {
+  const program::Column& column = columns_[block.accepted];
+  if (!column.sampling.draws()) {
+    return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
+  }
+  const std::vector<float> values(logits.begin(), logits.end());
+  const uint32_t stream = program::draft_stream(column.position, head);
+  return static_cast<int32_t>(cpu::draw_draft(values, stream, column.sampling));
 }
 
 void MtpChecker::compare(uint32_t head, const Block& block, const program::StepOutput& output,
                          const DenseMtp::Vector& logits) {
   const auto& proposed = output.columns[block.first_logits].proposed_ids;
   US_CHECK(proposed.size() == options_.num_heads, "{} proposals", proposed.size());
-  const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
   ++counts_->num_proposals;
-  counts_->num_different += proposed[head] == likeliest ? 0 : 1;
+  counts_->num_different += proposed[head] == proposal_of(head, block, logits) ? 0 : 1;
   double largest = 0, scale = 0;
   for (size_t id = 0; id < logits.size(); ++id) {
     const auto value = static_cast<double>(logits_[head][block.accepted * logits.size() + id]);

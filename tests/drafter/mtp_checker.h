@@ -60,6 +60,7 @@ class MtpChecker final : public program::Executor {
   void check(Block block, const program::StepOutput& output);
   void compare(uint32_t head, const Block& block, const program::StepOutput& output,
                const DenseMtp::Vector& logits);
+  int32_t proposal_of(uint32_t head, const Block& block, const DenseMtp::Vector& logits) const;
   std::vector<Block> blocks() const;
   std::vector<Rows>& history_of(const Block& block) {
     return history_[columns_[block.begin].sequence];

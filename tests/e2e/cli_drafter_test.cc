@@ -71,6 +71,17 @@ TEST_F(DrafterFolder, PenaltiesAreSaidToMoveDraftingToTheHost) {
       << said.errors;
 }
 
+TEST_F(DrafterFolder, DrawsItsDraftsUnderRejection) {
+  const auto run_with = [&](const char* acceptance) {
+    return run_cli_json({"run", model_, "--prompt", "#include <", "--ignore-eos", "-n", "20",
+                         "--temperature", "2", "--seed", "5", "--acceptance", acceptance});
+  };
+  const json result = run_with("rejection");
+  EXPECT_EQ(result["speculation"]["drafter"], "dflash");
+  EXPECT_EQ(result["ids"].size(), 20u);
+  EXPECT_NE(result["ids"], run_with("keyed")["ids"]);
+}
+
 TEST_F(DrafterFolder, ScoresAndChatsAlike) {
   const std::vector<std::string> score = {"score", model_, "--prompt-ids", "740,741,742,743,744"};
   auto with_drafter = score;

@@ -25,7 +25,8 @@ inline engine::GenerationParams params_of(uint32_t index) {
 }
 
 // The texts of a session for each prompt, and of a fork of the first while they decode.
-inline std::vector<Tokens> generate(engine::Engine& engine, std::span<const Tokens> prompts) {
+inline std::vector<Tokens> generate(engine::Engine& engine, std::span<const Tokens> prompts,
+                                    engine::Acceptance acceptance = engine::Acceptance::kKeyed) {
   std::vector<engine::SessionId> ids;
   std::map<engine::SessionId, Tokens> texts;
   std::vector<engine::StepEvent> events;
@@ -37,7 +38,9 @@ inline std::vector<Tokens> generate(engine::Engine& engine, std::span<const Toke
     }
   };
   for (uint32_t i = 0; i < prompts.size(); ++i) {
-    ids.push_back(engine.start(prompts[i], params_of(i)).value());
+    engine::GenerationParams params = params_of(i);
+    params.sampling.acceptance = acceptance;
+    ids.push_back(engine.start(prompts[i], params).value());
   }
   while (texts[ids[0]].size() < 3) step();
   ids.push_back(engine.fork(ids[0], 99).value());

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "cpu/executor.h"
+#include "cpu/ops/sample.h"
 #include "drafter/dense_drafter.h"
 #include "drafter/kept_taps.h"
 #include "engine/dense_sessions.h"
@@ -83,12 +84,20 @@ class DenseChecker final : public program::Executor {
     const auto num_rows = static_cast<uint32_t>(end - begin);
     const auto block = dense_.draft(context, static_cast<uint32_t>(anchor.token_id), num_rows);
     for (size_t row = 1; row < num_rows; ++row) {
-      const auto& logits = block.logits[row];
-      const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
-      EXPECT_EQ(output.columns[begin + row].drafted_id, likeliest)
+      const program::Column& before = columns_[begin + row - 1];
+      EXPECT_EQ(output.columns[begin + row].drafted_id, draft_of(block.logits[row], before))
           << "sequence " << anchor.sequence << ", anchor " << anchor.position << ", row " << row;
     }
     ++counts_->num_blocks;
+  }
+
+  // The likeliest token, or the one that is drawn with the parameters of the column before.
+  static int32_t draft_of(const std::vector<double>& row, const program::Column& before) {
+    const std::vector<float> logits(row.begin(), row.end());
+    if (before.sampling.draws_draft) {
+      return static_cast<int32_t>(cpu::draw_draft(logits, before.position, before.sampling));
+    }
+    return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
   }
 
   // Makes the target choose the first drafts of a block, and then another token.
@@ -153,8 +162,10 @@ class DflashDense : public testing::TestWithParam<bool> {
     return std::move(*engine);
   }
 
-  static std::vector<Tokens> generate(engine::Engine& engine) {
-    return test::generate(engine, std::vector<Tokens>{prompt_of(5), prompt_of(12), prompt_of(19)});
+  static std::vector<Tokens> generate(engine::Engine& engine,
+                                      engine::Acceptance acceptance = engine::Acceptance::kKeyed) {
+    return test::generate(engine, std::vector<Tokens>{prompt_of(5), prompt_of(12), prompt_of(19)},
+                          acceptance);
   }
 
   DrafterOptions options_;
@@ -192,7 +203,19 @@ TEST_P(DflashDense, WhateverTheTargetAccepts) {
   }
 }
 
+class DflashDenseRejection : public DflashDense {};
+
+// Those with a penalty alone are drafted for by the host.
+TEST_P(DflashDenseRejection, DrawsFromWhatTheDenseDrafterSays) {
+  const auto texts = generate(*open(8, true), engine::Acceptance::kRejection);
+  for (const Tokens& text : texts) EXPECT_EQ(text.size(), 16u);
+  EXPECT_NE(texts, generate(*open(1, false)));
+  EXPECT_GT(counts_.num_blocks, 20u);
+  EXPECT_GT(counts_.num_accepted, 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, DflashDense, testing::Values(true, false));
+INSTANTIATE_TEST_SUITE_P(MimoForm, DflashDenseRejection, testing::Values(true));
 
 }  // namespace
 }  // namespace ultraspeed::test

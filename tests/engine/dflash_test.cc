@@ -1,9 +1,12 @@
 // The bundled model with a DFlash drafter of random weights: no text changes, alone, packed or
-// forked; what Engine::open refuses; and that drafts which are right are accepted.
+// forked; what Engine::open refuses; that drafts which are right are accepted, and what drawing
+// them is worth.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -67,8 +70,8 @@ TEST(Dflash, ForksAreSessionsOfTheirOwn) {
   EXPECT_EQ(texts[second], expected[1]);
 }
 
-// The one token that a silent drafter drafts: the likeliest for its mask embedding.
-int32_t silent_draft(const test::GeneratedDrafter& drafter) {
+// The logits of all drafts of a silent drafter: those of its mask embedding.
+std::vector<float> silent_logits(const test::GeneratedDrafter& drafter) {
   const auto config = model::ModelConfig::load(kModel);
   const auto checkpoint = model::Checkpoint::open(kModel);
   const model::WeightLoader loader(*checkpoint, *config);
@@ -77,14 +80,23 @@ int32_t silent_draft(const test::GeneratedDrafter& drafter) {
   std::vector<std::byte> packed(shape.bytes);
   EXPECT_TRUE(loader.load(head, packed));
   const std::vector<float> rows = test::dequantize(shape, packed);
+  const auto& mask = drafter.mask_embedding;
+  const float squares = std::inner_product(mask.begin(), mask.end(), mask.begin(), 0.0F);
+  const float factor = 1 / std::sqrt(squares / static_cast<float>(mask.size()));
   std::vector<float> logits(shape.rows);
   for (size_t id = 0; id < shape.rows; ++id) {
     for (size_t i = 0; i < shape.columns; ++i) {
       logits[id] +=
-          rows[id * shape.columns + i] * drafter.mask_embedding[i] * drafter.at("norm.weight")[i];
+          rows[id * shape.columns + i] * (mask[i] * factor) * drafter.at("norm.weight")[i];
     }
   }
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  return logits;
+}
+
+// The likeliest of them.
+int32_t silent_draft(const test::GeneratedDrafter& drafter) {
+  const std::vector<float> logits = silent_logits(drafter);
+  return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
 }
 
 TEST(Dflash, RightDraftsAreAccepted) {
@@ -110,6 +122,43 @@ TEST(Dflash, RightDraftsAreAccepted) {
     EXPECT_GT(mixed.accepted_length(), 1.2);
     EXPECT_LT(mixed.accepted_length(), block_size - 1);
   }
+}
+
+// A drafter whose q is near p, and p far from certain: sum min(p, q) is large where p of the
+// likeliest draft is small. Biases make the target's eight likeliest tokens the drafter's, and a
+// high temperature both nearly even: rejection accepts some 0.85 of the drafts, and a drafter
+// without chance, which keyed acceptance asks for, p of its one draft, about an eighth.
+TEST(Dflash, DrawnDraftsAreAcceptedWhereTheLikeliestIsNot) {
+  const TinyDrafter drafter(true, true);
+  const std::vector<float> logits = silent_logits(drafter.weights());
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  std::ranges::sort(ids, [&](int32_t a, int32_t b) {
+    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  });
+  GenerationParams params;
+  params.max_tokens = 65;
+  params.sampling.temperature = 12;
+  params.sampling.top_k = 8;
+  params.sampling.seed = 3;
+  const float largest = logits[static_cast<size_t>(ids[0])];
+  for (size_t i = 0; i < params.sampling.top_k; ++i) {
+    const float below = largest - logits[static_cast<size_t>(ids[i])];
+    params.sampling.logit_bias.emplace_back(ids[i], 90 - below);
+  }
+  const auto engine = open(drafter.setup(8, 8, 1));
+  SpeculationStats keyed, rejection;
+  Request request{{740, 741, 742}, params};
+  generate(*engine, {request}, &keyed);
+  request.params.sampling.acceptance = Acceptance::kRejection;
+  const Text text = generate(*engine, {request}, &rejection).front();
+  for (const int32_t id : text.tokens) {
+    EXPECT_LT(std::ranges::find(ids, id) - ids.begin(), 8);
+  }
+  EXPECT_LT(keyed.accepted_length(), 1.6);
+  EXPECT_GT(rejection.accepted_length(), 2.5);
+  // A function of target, parameters, drafter and block.
+  EXPECT_EQ(generate(*open(drafter.setup(8, 16, 2)), {request}, &rejection).front(), text);
 }
 
 TEST(Dflash, RefusesWhatDoesNotFit) {

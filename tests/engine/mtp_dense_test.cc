@@ -85,8 +85,10 @@ class MtpModel {
 };
 
 // The window of 8 moves over all of them.
-std::vector<Tokens> generate(engine::Engine& engine) {
-  return test::generate(engine, std::vector<Tokens>{prompt_of(5), prompt_of(15), prompt_of(25)});
+std::vector<Tokens> generate(engine::Engine& engine,
+                             engine::Acceptance acceptance = engine::Acceptance::kKeyed) {
+  return test::generate(engine, std::vector<Tokens>{prompt_of(5), prompt_of(15), prompt_of(25)},
+                        acceptance);
 }
 
 class MtpDense : public testing::TestWithParam<model::QkvLayout> {
@@ -114,6 +116,16 @@ TEST_P(MtpDense, WhateverTheTargetAccepts) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts, MtpDense,
                          testing::Values(model::QkvLayout::kSplit, model::QkvLayout::kFused));
+
+TEST(MtpDenseRejection, DrawsFromWhatTheDenseHeadsSay) {
+  MtpModel model(model::QkvLayout::kSplit);
+  const auto texts = generate(*model.open({}, 7), engine::Acceptance::kRejection);
+  EXPECT_NE(texts, generate(*model.open_without()));
+  EXPECT_GT(model.counts().num_proposals, 3 * 25u);
+  EXPECT_EQ(model.counts().num_different, 0u);
+  EXPECT_GT(model.counts().num_accepted, 0u);
+  EXPECT_LT(model.counts().largest_error, kTolerance);
+}
 
 // A prompt's last chunk is never shorter than the heads look ahead, whatever the widths; the rings
 // have 1024 positions.

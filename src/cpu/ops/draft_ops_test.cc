@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cpu/ops/op_harness.h"
+#include "cpu/ops/sample.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -89,6 +90,114 @@ TEST(Propose, ChoosesTheLargestAndTheLowerOfEquals) {
   EXPECT_EQ(harness.words(op.drafted)[0], 77u);  // the anchor
   EXPECT_EQ(harness.words(op.drafted)[1], 1u);
   EXPECT_EQ(harness.words(op.drafted)[2], 1u);
+}
+
+// By the parameters, the seed and the position of the column before, with the drafter's row of the
+// column itself; the other columns take the likeliest.
+TEST(Propose, DrawsWhereTheColumnBeforeSaysSo) {
+  OpHarness harness(3, 1);
+  program::ProposeOperands op;
+  const std::vector<float> logits = {9, 9, 9, 1, 2, 1.5F, 1, 1.1F, 1.2F};
+  op.logits = harness.buffer(logits);
+  op.drafted = harness.buffer({0, 0, 0});
+  op.vocab_size = 3;
+  add_block(&harness);
+  harness.load();
+  const std::span<const float> row(logits.data() + 3, 3);
+  uint32_t num_likeliest = 0;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    program::ColumnSampling& sampling = harness.column_at(0).sampling;
+    sampling.seed = seed;
+    sampling.temperature = 2;
+    sampling.draws_draft = true;
+    ASSERT_TRUE(harness.run(op, 0, 3));
+    const uint32_t drawn = harness.words(op.drafted)[1];
+    EXPECT_EQ(drawn, draw_draft(row, 7, sampling));
+    EXPECT_EQ(harness.words(op.drafted)[2], 2u);
+    num_likeliest += drawn == 1 ? 1 : 0;
+    sampling.temperature = 0;
+    ASSERT_TRUE(harness.run(op, 0, 3));
+    EXPECT_EQ(harness.words(op.drafted)[1], 1u);
+  }
+  EXPECT_GT(num_likeliest, 20u);
+  EXPECT_LT(num_likeliest, 65u);
+}
+
+// The drafter's row of the next column, if that was drafted and drawn; else the keyed choice.
+TEST(Sample, VerifiesWhatWasDrawnForTheNextColumn) {
+  OpHarness harness(3, 1);
+  const std::vector<float> logits = {1, 1.3F, 1.2F, 1, 2, 1, 0.5F, 1, 0.8F};
+  const std::vector<float> draft_logits = {NAN, NAN, NAN, 3, 1, 2, 0, 1, 2};
+  program::SampleOperands op;
+  op.logits = harness.buffer(logits);
+  op.draft_logits = harness.buffer(draft_logits);
+  op.drafted = harness.buffer({0, 0, 0});
+  op.sampled = harness.buffer({0, 0, 0});
+  op.vocab_size = 3;
+  add_block(&harness);
+  harness.load();
+  const auto row = [](const std::vector<float>& rows, size_t t) {
+    return std::span(rows).subspan(3 * t, 3);
+  };
+  uint32_t num_unlike_keyed = 0;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    for (uint32_t t = 0; t < 3; ++t) {
+      program::ColumnSampling& sampling = harness.column_at(t).sampling;
+      sampling.seed = seed;
+      sampling.temperature = 1;
+      sampling.draws_draft = t != 1;
+    }
+    const auto choice = [&](uint32_t t, const DrawnDraft* draft) {
+      const auto& sampling = harness.column_at(t).sampling;
+      return static_cast<uint32_t>(sample_column(row(logits, t), 7 + t, sampling, draft)->token_id);
+    };
+    const DrawnDraft draft{row(draft_logits, 1),
+                           draw_draft(row(draft_logits, 1), 7, harness.column_at(0).sampling)};
+    harness.words(op.drafted)[1] = draft.token_id;
+    ASSERT_TRUE(harness.run(op, 0, 3));
+    EXPECT_EQ(harness.words(op.sampled)[0], choice(0, &draft));
+    EXPECT_EQ(harness.words(op.sampled)[1], choice(1, nullptr));
+    EXPECT_EQ(harness.words(op.sampled)[2], choice(2, nullptr));
+    num_unlike_keyed += choice(0, &draft) == choice(0, nullptr) ? 0 : 1;
+  }
+  EXPECT_GT(num_unlike_keyed, 20u);
+}
+
+// A token that the host proposes, with what it was drawn from in the step before, or without.
+TEST(Sample, VerifiesWhatTheHostHasDrawn) {
+  OpHarness harness(1, 1);
+  const std::vector<float> logits = {1, 1.3F, 1.2F};
+  const std::vector<float> draft_logits = {1, 1.2F, 1.4F};
+  program::SampleOperands op;
+  op.logits = harness.buffer(logits);
+  op.sampled = harness.buffer({0});
+  op.vocab_size = 3;
+  program::Column& column = harness.column(0, 7);
+  column.wants_logits = true;
+  harness.load();
+  uint32_t num_accepted[2] = {0, 0};
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    program::ColumnSampling& sampling = harness.column_at(0).sampling;
+    sampling.seed = seed;
+    sampling.temperature = 1;
+    const DrawnDraft draft{draft_logits, draw_draft(draft_logits, 99, sampling)};
+    for (const bool is_drawn : {false, true}) {
+      sampling.proposed_token_id = static_cast<int32_t>(draft.token_id);
+      sampling.proposed_logits = is_drawn ? draft.logits : std::span<const float>();
+      ASSERT_TRUE(harness.run(op, 0, 1));
+      const uint32_t token = harness.words(op.sampled)[0];
+      num_accepted[is_drawn ? 1 : 0] += token == draft.token_id ? 1 : 0;
+      const auto expected = sample_column(logits, 7, sampling, is_drawn ? &draft : nullptr);
+      EXPECT_EQ(token, static_cast<uint32_t>(expected->token_id));
+    }
+  }
+  EXPECT_LT(num_accepted[0], 90u);   // a third
+  EXPECT_GT(num_accepted[1], 160u);  // nearly all
+  harness.column_at(0).sampling.proposed_logits = std::span(draft_logits).first(2);
+  const Status status = harness.run(op, 0, 1);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(status.error().message.find("2 logits of proposed token"), std::string::npos);
 }
 
 TEST(Accept, ComparesWithWhatWasDrafted) {

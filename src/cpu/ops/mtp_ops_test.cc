@@ -2,9 +2,11 @@
 // halves, proposals of accepted columns.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/ops/op_harness.h"
+#include "cpu/ops/sample.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -125,6 +127,40 @@ TEST_F(MtpOps, LinearAndProposeServeAcceptedColumnsThatWantLogits) {
   EXPECT_EQ(harness.output.columns[0].proposed_ids.at(0), 1);
   EXPECT_EQ(harness.output.columns[8].proposed_ids.at(0), 0);
   EXPECT_EQ(harness.words(propose.drafted)[1], 1u);
+}
+
+// By the parameters, the seed and the position of the accepted column, with a stream a head; the
+// host gets what was drawn from.
+TEST_F(MtpOps, ProposeDrawsWhereTheAcceptedColumnSaysSo) {
+  std::vector<float> logits(27, NAN);
+  const std::vector<float> row = {1, 2, 1.5F};
+  std::ranges::copy(row, logits.begin() + 3);   // of column 1
+  std::ranges::copy(row, logits.begin() + 24);  // of column 8
+  program::ProposeOperands propose;
+  propose.logits = harness.buffer(logits);
+  propose.drafted = harness.buffer(std::vector<float>(9, -1));
+  propose.vocab_size = 3;
+  propose.accepted = accepted;
+  load();
+  bool has_other_head = false;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    program::ColumnSampling& sampling = harness.column_at(1).sampling;
+    sampling.seed = seed;
+    sampling.temperature = 2;
+    sampling.draws_draft = true;
+    std::vector<uint32_t> drawn;
+    for (propose.head = 0; propose.head < 2; ++propose.head) {
+      ASSERT_TRUE(harness.run(propose, 0, 9));
+      drawn.push_back(draw_draft(row, program::draft_stream(8, propose.head), sampling));
+      EXPECT_EQ(harness.words(propose.drafted)[1], drawn.back());
+      EXPECT_EQ(harness.output.columns[0].proposed_ids.at(0), static_cast<int32_t>(drawn.back()));
+      EXPECT_EQ(harness.output.columns[0].proposed_logits.at(0), row);
+      EXPECT_EQ(harness.output.columns[8].proposed_ids.at(0), 1);
+      EXPECT_TRUE(harness.output.columns[8].proposed_logits.empty());
+    }
+    has_other_head |= drawn[0] != drawn[1];
+  }
+  EXPECT_TRUE(has_other_head);
 }
 
 }  // namespace

@@ -54,6 +54,7 @@ class OpHarness {
   }
 
   program::Column& column_at(size_t index) { return columns_[index]; }
+  void set_columns(std::vector<program::Column> columns) { columns_ = std::move(columns); }
 
   // Before load().
   void set_mode(Activations activations, KvCacheType kv_cache) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "base/check.h"
@@ -84,42 +85,74 @@ Candidates make_candidates(std::span<const float> values, const program::ColumnS
   return candidates;
 }
 
-// The proposed token, or what replaces it.
-uint32_t verify_proposed(const Candidates& candidates, uint32_t position,
-                         const program::ColumnSampling& sampling) {
-  const auto proposed = static_cast<uint32_t>(sampling.proposed_token_id);
+// The draft, which was drawn from q, or what replaces it.
+uint32_t verify_draft(const Candidates& candidates, std::span<const double> q, uint32_t draft,
+                      uint32_t position, const program::ColumnSampling& sampling) {
   const std::vector<double> p = candidates.probabilities();
-  std::vector<double> q(p.size(), 0);
-  q[proposed] = 1;
   const uint64_t accept_seed = seed_for(sampling.seed, RandomPurpose::kAcceptDraft);
   const uint64_t recover_seed = seed_for(sampling.seed, RandomPurpose::kRecoverToken);
   const auto noise = [&](uint32_t id) {
     return gumbel_from_bits(random_bits(recover_seed, position, id));
   };
-  return accept_or_recover(p, q, proposed, random_uniform(accept_seed, position, 0), noise)
-      .token_id;
+  return accept_or_recover(p, q, draft, random_uniform(accept_seed, position, 0), noise).token_id;
 }
 
-uint32_t choose(std::span<const float> values, uint32_t position,
-                const program::ColumnSampling& sampling) {
+Result<uint32_t> choose(std::span<const float> values, uint32_t position,
+                        const program::ColumnSampling& sampling, const DrawnDraft* draft) {
   if (sampling.temperature == 0) return argmax(values);
   const Candidates candidates = make_candidates(values, sampling);
-  if (sampling.proposed_token_id >= 0) return verify_proposed(candidates, position, sampling);
-  return candidates.choose(sampling.seed, position);
+  if (sampling.proposed_token_id >= 0 && draft == nullptr) {
+    const auto proposed = static_cast<uint32_t>(sampling.proposed_token_id);
+    std::vector<double> q(values.size(), 0);
+    q[proposed] = 1;
+    return verify_draft(candidates, q, proposed, position, sampling);
+  }
+  if (draft == nullptr) return candidates.choose(sampling.seed, position);
+  const uint32_t likeliest = argmax(draft->logits);
+  const float most = draft->logits[likeliest];
+  if (!std::isfinite(most)) return bad_logit("drafter's logit", position, likeliest, most);
+  const std::vector<double> q = make_candidates(draft->logits, sampling).probabilities();
+  return verify_draft(candidates, q, draft->token_id, position, sampling);
 }
 
 Result<uint32_t> chosen_token(std::span<const float> logits, uint32_t position,
-                              const program::ColumnSampling& sampling) {
+                              const program::ColumnSampling& sampling, const DrawnDraft* draft) {
   US_TRY(program::check_sampling(sampling, position, logits.size()));
   if (sampling.forced_token_id >= 0) return static_cast<uint32_t>(sampling.forced_token_id);
   if (sampling.adjustments.empty() && sampling.allowed.empty()) {
-    return choose(logits, position, sampling);
+    return choose(logits, position, sampling, draft);
   }
   US_ASSIGN(const std::vector<float> values, adjusted_logits(logits, position, sampling));
-  return choose(values, position, sampling);
+  return choose(values, position, sampling, draft);
+}
+
+// What was drawn to follow column t, in this step or in the one before.
+std::optional<DrawnDraft> drawn_draft(const OpContext& context, const program::SampleOperands& op,
+                                      uint32_t t) {
+  const auto& columns = context.input.columns;
+  const program::ColumnSampling& sampling = columns[t].sampling;
+  if (sampling.proposed_token_id >= 0) {
+    if (sampling.proposed_logits.empty()) return std::nullopt;
+    return DrawnDraft{sampling.proposed_logits, static_cast<uint32_t>(sampling.proposed_token_id)};
+  }
+  const uint32_t next = t + 1;
+  if (op.draft_logits == program::kNoId || next == columns.size() || !columns[next].is_drafted ||
+      !program::is_draft_drawn(columns, next)) {
+    return std::nullopt;
+  }
+  const float* logits = context.buffer(op.draft_logits) + uint64_t{next} * op.vocab_size;
+  return DrawnDraft{{logits, op.vocab_size}, context.words(op.drafted)[next]};
 }
 
 }  // namespace
+
+uint32_t draw_draft(std::span<const float> logits, uint32_t stream,
+                    const program::ColumnSampling& sampling) {
+  const uint32_t likeliest = argmax(logits);
+  if (!std::isfinite(logits[likeliest])) return likeliest;
+  const uint64_t seed = seed_for(sampling.seed, RandomPurpose::kDraftToken);
+  return make_candidates(logits, sampling).choose(seed, stream);
+}
 
 Result<std::vector<double>> sampling_probabilities(std::span<const float> logits, uint32_t position,
                                                    const program::ColumnSampling& sampling) {
@@ -129,10 +162,11 @@ Result<std::vector<double>> sampling_probabilities(std::span<const float> logits
 }
 
 Result<program::ColumnOutput> sample_column(std::span<const float> logits, uint32_t position,
-                                            const program::ColumnSampling& sampling) {
+                                            const program::ColumnSampling& sampling,
+                                            const DrawnDraft* draft) {
   US_CHECK(!logits.empty());
   US_ASSIGN(const double log_sum, log_sum_exp(logits, position));
-  US_ASSIGN(const uint32_t token_id, chosen_token(logits, position, sampling));
+  US_ASSIGN(const uint32_t token_id, chosen_token(logits, position, sampling, draft));
   const auto logprob = [&](uint32_t id) { return static_cast<float>(logits[id] - log_sum); };
 
   program::ColumnOutput output;
@@ -150,9 +184,10 @@ Status run_op(const OpContext& context, const program::SampleOperands& op, uint3
   for (uint32_t t = context.task.row_begin; t < context.row_end(); ++t) {
     if (t >= context.num_columns() || !context.input.columns[t].wants_logits) continue;
     const program::Column& column = context.input.columns[t];
+    const std::optional<DrawnDraft> draft = drawn_draft(context, op, t);
     US_ASSIGN(context.output->columns[t],
               sample_column({logits + uint64_t{t} * op.vocab_size, op.vocab_size}, column.position,
-                            column.sampling));
+                            column.sampling, draft ? &*draft : nullptr));
     context.words(op.sampled)[t] = static_cast<uint32_t>(context.output->columns[t].token_id);
   }
   return {};

@@ -112,7 +112,7 @@ Status StepMachine::upload_routes(cudaStream_t stream) {
 
 Status StepMachine::upload_step(cudaStream_t stream) {
   US_TRY(program::check_step(step_.program, limits_, input()));
-  return image_->upload(input(), step_.program.num_mtp_heads(), stream);
+  return image_->upload(step_.program, input(), stream);
 }
 
 Status StepMachine::check_results(cudaStream_t stream) {

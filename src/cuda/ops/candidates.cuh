@@ -37,7 +37,8 @@ class Candidates {
 
   // The argmax of x + noise.
   __device__ uint32_t choose(uint64_t seed, uint32_t position) const {
-    return noisiest(seed, position, kNoId, [&](float value) { return log_weight(value); });
+    return noisiest(seed, position, kNoId,
+                    [&](uint32_t, float value) { return log_weight(value); });
   }
 
   // A token's probability.
@@ -55,11 +56,14 @@ class Candidates {
     return block_sum(sum, shared_->reduced);
   }
 
-  // What replaces the proposed token: another one by its probability.
-  __device__ uint32_t recover(uint64_t seed, uint32_t position, uint32_t proposed,
-                              double sum) const {
-    return noisiest(seed, position, proposed,
-                    [&](float value) { return log(weight(value) / sum); });
+  // What replaces the draft: another token by what its probability has beyond q(id).
+  template <class Probability>
+  __device__ uint32_t recover(uint64_t seed, uint32_t position, uint32_t draft, double sum,
+                              const Probability& q) const {
+    return noisiest(seed, position, draft, [&](uint32_t id, float value) {
+      const double more = weight(value) / sum - q(id);
+      return more > 0 ? log(more) : static_cast<double>(minus_infinity());
+    });
   }
 
  private:
@@ -113,7 +117,7 @@ class Candidates {
     return block_sum(sum, shared_->reduced);
   }
 
-  // The candidate, but for `excluded`, with the largest log_of(value) + noise, the lower id of
+  // The candidate, but for `excluded`, with the largest log_of(id, value) + noise, the lower id of
   // equals. A thread takes tokens that share a Philox group, and skips what could not win.
   template <class LogOf>
   __device__ uint32_t noisiest(uint64_t seed, uint32_t position, uint32_t excluded,
@@ -130,7 +134,7 @@ class Candidates {
         if (id >= values_.vocab_size || id == excluded) continue;
         const float value = values_.of(id, values_.logits[id]);
         if (!contains(key_of(value, id), value)) continue;
-        const double x = log_of(value);
+        const double x = log_of(id, value);
         if (x + kMaxGumbel < best) continue;
         if (!has_words) words = random_group(seed, position, group);
         has_words = true;
@@ -164,7 +168,8 @@ inline __device__ uint32_t verify_proposed(const Candidates& candidates,
   const double sum = candidates.sum_of_weights();
   const double uniform = random_uniform(accept_seed, sampling.position, 0);
   if (uniform < candidates.probability(proposed, sum)) return proposed;
-  return candidates.recover(recover_seed, sampling.position, proposed, sum);
+  const auto nothing = [](uint32_t) { return 0.0; };  // of the other tokens
+  return candidates.recover(recover_seed, sampling.position, proposed, sum, nothing);
 }
 
 }  // namespace ultraspeed::cuda

@@ -2,7 +2,7 @@
 // steps; this is their twin, a block a column. Logits are never written.
 #pragma once
 
-#include "cuda/ops/candidates.cuh"
+#include "cuda/ops/drawn_draft.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -29,6 +29,8 @@ class ColumnSampler {
   __device__ ColumnSampler(const OpContext& context, const program::SampleOperands& op, uint32_t t,
                            SampleShared* shared)
       : context_(context),
+        op_(op),
+        next_(t + 1),
         column_(context.column(t)),
         shared_(shared),
         raw_{context.buffer(op.logits) + uint64_t{t} * op.vocab_size, op.vocab_size},
@@ -49,6 +51,7 @@ class ColumnSampler {
       const uint64_t adjusted_best = adjust(best);
       if (adjusted_best == 0) return 0;
       token_id = choose(adjusted_best);
+      if (token_id == kNoId) return 0;
     }
     if (threadIdx.x == 0) {
       result_.token_id = static_cast<int32_t>(token_id);
@@ -141,11 +144,41 @@ class ColumnSampler {
     return false;
   }
 
-  __device__ uint32_t choose(uint64_t best) const {
+  // kNoId where it reports an error.
+  __device__ uint32_t choose(uint64_t best) {
     if (column_.temperature == 0) return id_of(best);
     const Candidates candidates(values_, value_of(best), column_, &shared_->candidates);
+    const DrawnDraft draft = drawn_draft();
+    if (draft.logits != nullptr) return verify(candidates, draft);
     if (column_.proposed_token_id >= 0) return verify_proposed(candidates, column_);
     return candidates.choose(column_.seed, column_.position);
+  }
+
+  // What was drawn to follow the column, in this step or in the one before.
+  __device__ DrawnDraft drawn_draft() const {
+    if (column_.proposed_token_id >= 0) {
+      if (column_.first_proposed_logit == kNoId) return {};
+      return {context_.step().proposed_logits + column_.first_proposed_logit,
+              static_cast<uint32_t>(column_.proposed_token_id)};
+    }
+    if (op_.draft_logits == kNoId || next_ == context_.num_columns() ||
+        context_.column(next_).is_drafted == 0 || !draws(column_)) {
+      return {};
+    }
+    return {context_.buffer(op_.draft_logits) + uint64_t{next_} * op_.vocab_size,
+            context_.words(op_.drafted)[next_]};
+  }
+
+  __device__ uint32_t verify(const Candidates& candidates, const DrawnDraft& draft) {
+    const TokenValues values{draft.logits, op_.vocab_size};
+    const uint64_t best = largest_key(values, shared_->candidates.sort.reduced);
+    const float largest = draft.logits[id_of(best)];
+    if (!isfinite(largest)) {
+      fail(SampleError::kDraftLogit, id_of(best), largest);
+      return kNoId;
+    }
+    const Candidates drafter(values, value_of(best), column_, &shared_->candidates);
+    return verify_drawn(candidates, drafter, draft.token_id, column_);
   }
 
   __device__ void store_logprobs(float largest, double log_sum) const {
@@ -163,6 +196,8 @@ class ColumnSampler {
   }
 
   const OpContext& context_;
+  const program::SampleOperands& op_;
+  const uint32_t next_;
   const StepColumn& column_;
   SampleShared* shared_;
   const TokenValues raw_;

@@ -1,0 +1,46 @@
+// Drafts that are drawn from the drafter's distribution: Propose draws them, Sample verifies them
+// by the same distribution. cpu/ops/sample.h has the definition.
+#pragma once
+
+#include "cuda/ops/candidates.cuh"
+#include "cuda/ops/context.cuh"
+
+namespace ultraspeed::cuda {
+
+struct DrawnDraft {
+  const float* logits = nullptr;  // the drafter's [vocab_size]; nullptr: nothing was drawn
+  uint32_t token_id = 0;
+};
+
+// Whether what is drafted to follow a column's choice is drawn (program/step.h).
+inline __device__ bool draws(const StepColumn& column) {
+  return column.draws_draft != 0 && column.temperature > 0;
+}
+
+// A token by the drafter's logits and the parameters of the column that it is to follow; its noise
+// is of this stream. All threads of the block.
+inline __device__ uint32_t draw_draft(const TokenValues& values, const StepColumn& sampling,
+                                      uint32_t stream, CandidatesShared* shared) {
+  const uint64_t best = largest_key(values, shared->sort.reduced);
+  if (!isfinite(values.logits[id_of(best)])) return id_of(best);
+  const Candidates candidates(values, value_of(best), sampling, shared);
+  const uint64_t seed = seed_for(sampling.seed, RandomPurpose::kDraftToken);
+  return candidates.choose(seed, stream);
+}
+
+// The draft, which was drawn from `drafter`, with probability min(1, p / q), else what replaces it:
+// cpu/ops/rejection.h. All threads of the block.
+inline __device__ uint32_t verify_drawn(const Candidates& candidates, const Candidates& drafter,
+                                        uint32_t draft, const StepColumn& sampling) {
+  const uint64_t accept_seed = seed_for(sampling.seed, RandomPurpose::kAcceptDraft);
+  const uint64_t recover_seed = seed_for(sampling.seed, RandomPurpose::kRecoverToken);
+  const double sum = candidates.sum_of_weights();
+  const double drafter_sum = drafter.sum_of_weights();
+  const double p = candidates.probability(draft, sum);
+  const double q = drafter.probability(draft, drafter_sum);
+  if (random_uniform(accept_seed, sampling.position, 0) * q < p) return draft;
+  const auto probability_of = [&](uint32_t id) { return drafter.probability(id, drafter_sum); };
+  return candidates.recover(recover_seed, sampling.position, draft, sum, probability_of);
+}
+
+}  // namespace ultraspeed::cuda
