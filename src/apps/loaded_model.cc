@@ -148,6 +148,7 @@ Result<std::string> model_directory(const ModelOptions& options) {
 Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
   US_ASSIGN(const std::string directory, model_directory(options));
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
+  US_TRY(model::check_loadable(config));  // before its weights are looked for
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
   US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
   US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory,

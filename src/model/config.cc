@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 
+#include "model/config_families.h"
 #include "model/config_limits.h"
 #include "model/json_reader.h"
 
@@ -195,24 +196,6 @@ Result<QuantizationConfig> read_quantization(const JsonObject& json) {
   return result;
 }
 
-Status read_sizes(const JsonObject& json, ModelConfig& config) {
-  US_ASSIGN(config.hidden_size, json.uint("hidden_size", 1, kMaxHiddenSize));
-  US_ASSIGN(config.intermediate_size, json.uint("intermediate_size", 1, kMaxIntermediateSize));
-  US_ASSIGN(config.vocab_size, json.uint("vocab_size", 1, kMaxVocabSize));
-  US_ASSIGN(config.max_position_embeddings, json.uint("max_position_embeddings", 1, kMaxPositions));
-  US_ASSIGN(config.rms_norm_eps, read_rms_norm_eps(json));
-  US_ASSIGN(const auto value_scale,
-            json.optional_number("attention_value_scale", kMinPositive, kMaxScale));
-  config.attention_value_scale = static_cast<float>(value_scale.value_or(1.0));
-  US_ASSIGN(const auto tied, json.optional_bool("tie_word_embeddings"));
-  config.tie_word_embeddings = tied.value_or(false);
-  US_ASSIGN(const auto mtp, json.optional_uint("num_nextn_predict_layers", 0, kMaxLayers));
-  config.num_mtp_layers = mtp.value_or(0);
-  US_ASSIGN(auto eos, json.optional_uints("eos_token_id", 0, config.vocab_size - 1));
-  if (eos) config.eos_token_ids = std::move(*eos);
-  return {};
-}
-
 Status read_experts(const JsonObject& json, ModelConfig& config) {
   const auto is_moe = [](const LayerConfig& layer) { return layer.is_moe; };
   if (std::none_of(config.layers.begin(), config.layers.end(), is_moe)) return {};
@@ -228,13 +211,7 @@ Status read_experts(const JsonObject& json, ModelConfig& config) {
   US_ASSIGN(const auto scaling,
             json.optional_number("routed_scaling_factor", kMinPositive, kMaxScale));
   config.routed_scaling_factor = static_cast<float>(scaling.value_or(1.0));
-  if (!config.quantization.has_mxfp4_experts) return {};
-  for (const auto& [key, size] :
-       {std::pair("hidden_size", config.hidden_size),
-        std::pair("moe_intermediate_size", config.moe_intermediate_size)}) {
-    if (size % 32 != 0) return json.unsupported(key, "MXFP4 experts need a multiple of 32");
-  }
-  return {};
+  return check_mxfp4(json, config, "moe_intermediate_size");
 }
 
 // T of a fused qkv is the number of kv heads of the full layers: docs/weights_format.md section 2.
@@ -259,7 +236,43 @@ Status read_qkv_layout(const JsonObject& json, ModelConfig& config) {
   return {};
 }
 
+Status read_mimo(const JsonObject& json, ModelConfig& config) {
+  US_TRY(check_supported(json));
+  US_TRY(read_sizes(json, config));
+  US_ASSIGN(config.layers, read_layers(json));
+  US_ASSIGN(config.quantization, read_quantization(json));
+  US_TRY(read_experts(json, config));
+  return read_qkv_layout(json, config);
+}
+
 }  // namespace
+
+Status read_sizes(const JsonObject& json, ModelConfig& config) {
+  US_ASSIGN(config.hidden_size, json.uint("hidden_size", 1, kMaxHiddenSize));
+  US_ASSIGN(config.intermediate_size, json.uint("intermediate_size", 1, kMaxIntermediateSize));
+  US_ASSIGN(config.vocab_size, json.uint("vocab_size", 1, kMaxVocabSize));
+  US_ASSIGN(config.max_position_embeddings, json.uint("max_position_embeddings", 1, kMaxPositions));
+  US_ASSIGN(config.rms_norm_eps, read_rms_norm_eps(json));
+  US_ASSIGN(const auto value_scale,
+            json.optional_number("attention_value_scale", kMinPositive, kMaxScale));
+  config.attention_value_scale = static_cast<float>(value_scale.value_or(1.0));
+  US_ASSIGN(const auto tied, json.optional_bool("tie_word_embeddings"));
+  config.tie_word_embeddings = tied.value_or(false);
+  US_ASSIGN(const auto mtp, json.optional_uint("num_nextn_predict_layers", 0, kMaxLayers));
+  config.num_mtp_layers = mtp.value_or(0);
+  US_ASSIGN(auto eos, json.optional_uints("eos_token_id", 0, config.vocab_size - 1));
+  if (eos) config.eos_token_ids = std::move(*eos);
+  return {};
+}
+
+Status check_mxfp4(const JsonObject& json, const ModelConfig& config, std::string_view inner_key) {
+  if (!config.quantization.has_mxfp4_experts) return {};
+  for (const auto& [key, size] : {std::pair(std::string_view("hidden_size"), config.hidden_size),
+                                  std::pair(inner_key, config.moe_intermediate_size)}) {
+    if (size % 32 != 0) return json.unsupported(key, "MXFP4 experts need a multiple of 32");
+  }
+  return {};
+}
 
 bool QuantizationConfig::is_ignored(std::string_view module) const {
   return std::binary_search(ignored_layers.begin(), ignored_layers.end(), module);
@@ -273,15 +286,17 @@ Result<ModelConfig> ModelConfig::parse(std::string_view file, std::string_view j
   US_ASSIGN(auto model_type, json.optional_string("model_type"));
   if (!model_type) return json.missing("model_type");
   config.model_type = std::move(*model_type);
-  if (config.model_type != "mimo_v2_flash" && config.model_type != "mimo_v2") {
-    return json.unsupported("model_type", "only \"mimo_v2\" and \"mimo_v2_flash\" are");
+  if (config.model_type == "mimo_v2" || config.model_type == "mimo_v2_flash") {
+    US_TRY(read_mimo(json, config));
+  } else if (config.model_type == "llama") {
+    US_TRY(read_llama(json, config));
+  } else if (config.model_type == "gpt_oss") {
+    US_TRY(read_gpt_oss(json, config));
+  } else {
+    return json.unsupported("model_type",
+                            "only \"mimo_v2\" and \"mimo_v2_flash\" are, and of \"llama\" and "
+                            "\"gpt_oss\" the shapes");
   }
-  US_TRY(check_supported(json));
-  US_TRY(read_sizes(json, config));
-  US_ASSIGN(config.layers, read_layers(json));
-  US_ASSIGN(config.quantization, read_quantization(json));
-  US_TRY(read_experts(json, config));
-  US_TRY(read_qkv_layout(json, config));
   return config;
 }
 
@@ -305,6 +320,26 @@ Result<ModelConfig> ModelConfig::mtp_stack(uint32_t num_heads) const {
   return heads;
 }
 
+Status check_loadable(const ModelConfig& config) {
+  if (config.exactness == Exactness::kExact) return {};
+  return make_error(ErrorCode::kUnsupported,
+                    "{}: {} models are planned and timed by their shapes only (plan, bench step, "
+                    "bench kernels): what they compute is not exact yet, so that no weights are "
+                    "loaded",
+                    config.file, config.model_type);
+}
+
+uint64_t count_biases(const ModelConfig& config, uint64_t experts_a_layer) {
+  if (!config.has_biases) return 0;
+  const uint64_t hidden = config.hidden_size;
+  uint64_t count = 0;
+  for (const LayerConfig& layer : config.layers) {
+    count += layer.qkv_rows() + hidden;
+    if (layer.is_moe) count += experts_a_layer * (2 * config.moe_intermediate_size + hidden);
+  }
+  return count;
+}
+
 ParameterCount count_parameters(const ModelConfig& config) {
   const uint64_t hidden = config.hidden_size;
   ParameterCount count;
@@ -321,8 +356,8 @@ ParameterCount count_parameters(const ModelConfig& config) {
     count.total += expert * config.num_experts;
     count.active += expert * config.num_experts_per_token;
   }
-  count.total += shared;
-  count.active += shared;
+  count.total += shared + count_biases(config, config.num_experts);
+  count.active += shared + count_biases(config, config.num_experts_per_token);
   return count;
 }
 

@@ -1,8 +1,8 @@
 // config.json of the MiMo-V2 family (V2-Flash, V2.5, V2.5-Pro, V2.6) as plain numbers, one
-// LayerConfig a layer. Both the published key names and those of transformers' MiMoV2FlashConfig
-// are read. Everything is range-checked here: code behind a ModelConfig divides and multiplies
-// freely. Errors name the file and the key; kUnsupported marks a well-formed model this engine
-// cannot run.
+// LayerConfig a layer; of Llama and gpt-oss what their shapes are. Both the published key names and
+// those of transformers' MiMoV2FlashConfig are read. Everything is range-checked here: code behind
+// a ModelConfig divides and multiplies freely. Errors name the file and the key; kUnsupported marks
+// a well-formed model this engine cannot run.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +49,15 @@ struct QuantizationConfig {
   bool is_ignored(std::string_view module) const;
 };
 
+// Whether a program of the model computes what its authors' code computes.
+enum class Exactness : uint8_t {
+  kExact,
+  // It reads the matrices, keys and values that the model needs, in its stages, but leaves out or
+  // replaces arithmetic that costs next to nothing (docs/decode_bound.md section 8): to be planned
+  // and timed, never to be loaded.
+  kShapeOnly,
+};
+
 // Whose layers a configuration, a tensor name or a weight is about.
 enum class Stack : uint8_t {
   kTarget,
@@ -60,6 +69,7 @@ struct ModelConfig {
   std::string file;  // where it was read, for messages
   Stack stack = Stack::kTarget;
   std::string model_type;
+  Exactness exactness = Exactness::kExact;
   uint32_t hidden_size = 0;
   uint32_t intermediate_size = 0;      // of dense layers
   uint32_t moe_intermediate_size = 0;  // of one expert
@@ -72,6 +82,7 @@ struct ModelConfig {
   uint32_t max_position_embeddings = 0;
   float attention_value_scale = 1.0F;  // v is multiplied by it before the cache
   bool tie_word_embeddings = false;
+  bool has_biases = false;      // on all projections; of kShapeOnly alone: counted, in no program
   uint32_t num_mtp_layers = 0;  // as config.json claims; published files often omit the key
   QkvLayout qkv_layout = QkvLayout::kSplit;
   uint32_t qkv_chunks = 1;  // T: chunks of a fused qkv; also where a split FP8 grid may restart
@@ -90,6 +101,13 @@ struct ModelConfig {
   static Result<ModelConfig> parse(std::string_view file, std::string_view json);
   static Result<ModelConfig> load(const std::string& directory);  // DIR/config.json
 };
+
+// kUnsupported for a kShapeOnly model: what everything that reads weights asks first.
+Status check_loadable(const ModelConfig& config);
+
+// Biases of projections and of so many experts in each layer of experts. A router's bias is not
+// among them: programs have it.
+uint64_t count_biases(const ModelConfig& config, uint64_t experts_a_layer);
 
 // Parameters of the backbone: no MTP blocks, no drafter, no vision or audio towers.
 struct ParameterCount {

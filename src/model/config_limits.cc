@@ -12,14 +12,14 @@ Result<float> read_rms_norm_eps(const JsonObject& json) {
   return static_cast<float>(rms ? *rms : *layernorm);
 }
 
-Status check_rope_type(const JsonObject& json, std::string_view key) {
+Status check_rope_type(const JsonObject& json, std::string_view key, std::string_view scaled) {
   US_ASSIGN(const auto section, json.optional_object(key));
   if (!section) return {};
   for (const std::string_view type_key : {"rope_type", "type"}) {
     US_ASSIGN(const auto type, section->optional_string(type_key));
-    if (type.value_or("default") != "default") {
-      return section->unsupported(type_key, "only \"default\" is");
-    }
+    if (!type || *type == "default" || *type == scaled) continue;
+    if (scaled == "default") return section->unsupported(type_key, "only \"default\" is");
+    return section->unsupported(type_key, fmt::format("only \"default\" and \"{}\" are", scaled));
   }
   return {};
 }

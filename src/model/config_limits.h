@@ -27,8 +27,9 @@ inline constexpr double kMaxRopeTheta = 1e12;
 // rms_norm_eps (transformers) or layernorm_epsilon (published); both must agree.
 Result<float> read_rms_norm_eps(const JsonObject& json);
 
-// `key` may hold a rope section ({"rope_type": ...}, older files "type"); only "default" is
-// supported.
-Status check_rope_type(const JsonObject& json, std::string_view key);
+// `key` may hold a rope section ({"rope_type": ...}, older files "type"); only "default" and
+// `scaled` are supported.
+Status check_rope_type(const JsonObject& json, std::string_view key,
+                       std::string_view scaled = "default");
 
 }  // namespace ultraspeed::model
