@@ -47,10 +47,11 @@ class Tables {
     line("model    {}: {}, {:.2f} B parameters, {:.2f} B active, {} layers", config.file,
          config.model_type, gigabytes(report_.parameters.total),
          gigabytes(report_.parameters.active), config.num_layers());
-    if (report_.num_expert_layers > 0) {
+    if (report_.has_experts()) {
       line("         {} layers with {} experts, {} a token", report_.num_expert_layers,
            config.num_experts, config.num_experts_per_token);
     }
+    if (config.exactness == model::Exactness::kShapeOnly) shape_only();
     line("device   {} x {}: {} SMs, {:.1f} GB, streams {:.2f} TB/s ({})", options.num_ranks,
          device.limits.name, device.limits.num_workers, gigabytes(device.limits.memory_bytes),
          device.streaming_bandwidth() / 1e12,
@@ -63,6 +64,21 @@ class Tables {
          options.width, options.context, options.kv_format == plan::KvFormat::kFp8 ? "FP8" : "BF16",
          options.dense_format == plan::DenseFormat::kFp8 ? "re-quantised to FP8"
                                                          : "as in the checkpoint");
+  }
+
+  void shape_only() {
+    line(
+        "         its shapes alone: it can be planned and timed, not run (decode_bound.md, section "
+        "8)");
+    if (report_.left_out_bytes == 0) return;
+    const auto left_out = static_cast<double>(report_.left_out_bytes);
+    line("         biases are left out: {:.1f} MB a step, {:.2f} % of its weights", left_out / 1e6,
+         100 * left_out / report_.step_weight_bytes());
+  }
+
+  // Of a column about experts, which a model without them has not.
+  std::string expert_cell(std::string_view text) const {
+    return report_.has_experts() ? fmt::format("{:>12}", text) : std::string();
   }
 
   void program() {
@@ -113,21 +129,21 @@ class Tables {
       row(plan::weight_group_name(group), sum.read,
           sum.scales > 0 ? fmt::format("scales {:.3f}", gigabytes(sum.scales)) : "");
     }
-    row("non-expert weights", bytes.non_expert);
+    row(report_.has_experts() ? "non-expert weights" : "all weights", bytes.non_expert);
     row("one live expert", bytes.per_live_expert, "in every expert layer");
     row("KV", bytes.kv);
     row("drafter", bytes.drafter);
     row("head for the draft", bytes.drafter_head);
-    line("\n  {:>12}{:>12}{:>14}{:>12}{:>12}{:>11}", "live experts", "experts", "all weights",
-         "cycle", "all GPUs", "floor, ms");
+    line("\n  {}{}{:>14}{:>12}{:>12}{:>11}", expert_cell("live experts"), expert_cell("experts"),
+         "all weights", "cycle", "all GPUs", "floor, ms");
     for (const double live : plan::live_expert_cases(report_)) {
-      line("  {:>12.1f}{:>12.3f}{:>14.3f}{:>12.3f}{:>12.1f}{:>11.3f}", live,
-           gigabytes(live * static_cast<double>(bytes.per_live_expert)),
-           gigabytes(bytes.weights_at(live)), gigabytes(bytes.at(live)),
-           gigabytes(bytes.at(live)) * report_.options.num_ranks,
+      const double experts = gigabytes(live * static_cast<double>(bytes.per_live_expert));
+      line("  {}{}{:>14.3f}{:>12.3f}{:>12.1f}{:>11.3f}", expert_cell(fmt::format("{:.1f}", live)),
+           expert_cell(fmt::format("{:.3f}", experts)), gigabytes(bytes.weights_at(live)),
+           gigabytes(bytes.at(live)), gigabytes(bytes.at(live)) * report_.options.num_ranks,
            1e3 * plan::cycle_seconds(report_, live, 0));
     }
-    if (report_.num_expert_layers > 0) {
+    if (report_.has_experts()) {
       line("  {:.1f} is the expectation if tokens were routed independently",
            report_.expected_live_experts);
     }
@@ -136,7 +152,7 @@ class Tables {
   void predictions() {
     line("\nPredicted tokens per second at {:.2f} / {:.2f} / {:.2f} accepted tokens a cycle",
          plan::kAcceptedLengths[0], plan::kAcceptedLengths[1], plan::kAcceptedLengths[2]);
-    std::string names = fmt::format("  {:>12}", "live experts");
+    std::string names = "  " + expert_cell("live experts");
     for (const double us : plan::kUsPerHop) {
       names += fmt::format("{:>22}", us == 0 ? "floor" : fmt::format("{:.1f} us a hop", us));
     }
@@ -151,7 +167,7 @@ class Tables {
         }
         cells += fmt::format("{:>22}", speeds);
       }
-      line("  {:>12.1f}{}", live, cells);
+      line("  {}{}", expert_cell(fmt::format("{:.1f}", live)), cells);
     }
     assumptions();
   }

@@ -18,6 +18,9 @@ using model::TensorRole;
 // A CUDA context took 0.55 GB of an H200; the rest is for modules and communication buffers.
 constexpr uint64_t kReservedBytes = 2'000'000'000;
 
+// Of a bias in BF16.
+constexpr uint64_t kBiasBytes = 2;
+
 // qkv, attention, o_proj and its sum, gate/up, down and its sum; the sums follow on the same worker
 // with one rank.
 constexpr uint32_t drafter_layer_hops(uint32_t num_ranks) {
@@ -81,7 +84,7 @@ Result<Plan> plan_and_verify(PlanReport* report) {
 void add_experts(PlanReport* report) {
   const ModelConfig& config = report->config;
   for (const model::LayerConfig& layer : config.layers) report->num_expert_layers += layer.is_moe;
-  if (report->num_expert_layers == 0) return;
+  if (!report->has_experts()) return;
   const uint32_t width = report->options.width;
   report->max_live_experts = std::min(config.num_experts, width * config.num_experts_per_token);
   report->expected_live_experts =
@@ -159,6 +162,8 @@ Result<PlanReport> make_report(const ModelConfig& config, const DrafterConfig* d
   US_ASSIGN(const Plan plan, plan_and_verify(&report));
   if (drafter != nullptr) US_TRY(check_drafter(config, *drafter, options.num_ranks));
   add_experts(&report);
+  const auto live = static_cast<uint64_t>(std::lround(report.expected_live_experts));
+  report.left_out_bytes = kBiasBytes * model::count_biases(config, live);
   add_weights(plan, &report);
   add_kv(plan.program, &report);
   add_buffers(plan.program, &report);
@@ -172,7 +177,7 @@ double expected_live_experts(uint32_t num_experts, uint32_t num_per_token, uint3
 }
 
 std::vector<double> live_expert_cases(const PlanReport& report) {
-  if (report.num_expert_layers == 0) return {0.0};
+  if (!report.has_experts()) return {0.0};
   std::vector<double> cases;
   for (const double live : {30.0, 40.0, 50.0, 60.0}) {
     if (live <= report.max_live_experts) cases.push_back(live);

@@ -110,10 +110,18 @@ struct PlanReport {
   double expected_live_experts = 0;  // if tokens were routed independently and evenly
   ProgramCounts program;
   std::array<GroupBytes, kNumWeightGroups> groups;  // [WeightGroup]
+  // Biases in BF16 that a step would read and no program has, on all GPUs, at the expected live
+  // experts: of models of model::Exactness::kShapeOnly.
+  uint64_t left_out_bytes = 0;
   MemoryBytes memory;
   CycleBytes cycle;
 
   const GroupBytes& group(WeightGroup id) const { return groups[static_cast<size_t>(id)]; }
+  bool has_experts() const { return num_expert_layers > 0; }
+  // The step's weights on all GPUs at the expected live experts, KV apart.
+  double step_weight_bytes() const {
+    return cycle.weights_at(expected_live_experts) * options.num_ranks;
+  }
   bool fits() const { return memory.total() <= device.limits.memory_bytes; }
 };
 

@@ -18,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+const std::string kConfigs = US_SOURCE_DIR "/configs";
+
 void expect_error(const Finished& finished, int exit_code, const std::vector<std::string>& words) {
   EXPECT_EQ(finished.exit_code, exit_code);
   EXPECT_EQ(finished.output, "");
@@ -59,6 +61,17 @@ TEST_F(BrokenFolder, NoConfig) {
 TEST_F(BrokenFolder, BrokenConfig) {
   write_text(path_, "config.json", "{\"model_type\": ");
   expect_error(run(), 1, {"config.json"});
+}
+
+// Whole, but of a family whose shapes alone are known.
+TEST_F(BrokenFolder, AFamilyThatIsPlannedOnly) {
+  fs::copy_file(kConfigs + "/llama-3.2-1b/config.json", path_ + "/config.json",
+                fs::copy_options::overwrite_existing);
+  const std::vector<std::string> words = {
+      path_ + "/config.json: llama models are planned and timed by their shapes only",
+      "plan, bench step", "no weights are loaded"};
+  expect_error(run(), 1, words);
+  expect_error(run_cli({"inspect", path_}), 1, words);
 }
 
 TEST_F(BrokenFolder, NoTokenizer) {
@@ -112,6 +125,17 @@ TEST(CliErrors, Folders) {
   const TemporaryDirectory empty;
   expect_error(run_cli({"run", empty.path()}), 1, {"no config.json"});
   expect_error(run_cli({"inspect", empty.path()}), 1, {"no config.json"});
+}
+
+TEST(CliErrors, FamiliesThatArePlannedOnly) {
+  for (const char* name : {"/llama-3.2-1b", "/gpt-oss-20b", "/gpt-oss-120b"}) {
+    const std::string folder = kConfigs + name;
+    for (const char* command : {"run", "chat", "serve"}) {
+      expect_error(run_cli({command, folder}), 1,
+                   {folder + "/config.json", "planned and timed by their shapes only"});
+    }
+    expect_error(run_cli({"bench", "decode", folder}), 1, {folder, "shapes only"});
+  }
 }
 
 TEST(CliErrors, Drafters) {

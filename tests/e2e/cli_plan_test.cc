@@ -20,5 +20,22 @@ TEST(Plan, TheTrueModelOnEightRanksInTenSeconds) {
   EXPECT_LT(elapsed, std::chrono::seconds(10));
 }
 
+// Families whose shapes alone are known; experts are spoken of where there are any.
+TEST(Plan, ShapesOfOtherFamilies) {
+  const auto output_of = [](const char* name, const char* ranks) {
+    const Finished finished =
+        run_cli({"plan", "--config", std::string(US_SOURCE_DIR "/configs/") + name, "--device",
+                 "h100", "--ranks", ranks});
+    EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+    EXPECT_NE(finished.output.find("shapes alone"), std::string::npos) << finished.output;
+    return finished.output;
+  };
+  EXPECT_NE(output_of("gpt-oss-20b", "2").find("live experts"), std::string::npos);
+  EXPECT_EQ(output_of("llama-3.2-1b", "1").find("expert"), std::string::npos);
+  const Finished inspected = run_cli({"inspect", US_SOURCE_DIR "/configs/llama-3.2-1b"});
+  EXPECT_EQ(inspected.exit_code, 0) << inspected.errors;
+  EXPECT_NE(inspected.output.find("128256, tied embeddings"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace ultraspeed::test
