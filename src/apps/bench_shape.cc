@@ -28,8 +28,13 @@ Status check_shape(const ShapeOptions& options, const model::ModelConfig& config
     return make_error(ErrorCode::kInvalidArgument, "--rows {}: more than --width {}", *options.rows,
                       options.width);
   }
+  if (!options.live_experts) return {};
+  if (config.num_experts == 0) {
+    return make_error(ErrorCode::kInvalidArgument, "--live-experts {}: {} has no experts",
+                      *options.live_experts, config.file);
+  }
   const uint32_t most = std::min(config.num_experts, options.width * config.num_experts_per_token);
-  if (options.live_experts.value_or(1) > most && options.live_experts) {
+  if (*options.live_experts > most) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--live-experts {}: {} columns of {} have at most {}", *options.live_experts,
                       options.width, config.file, most);
@@ -46,6 +51,7 @@ std::string describe_shape(const BenchShape& shape) {
   if (shape.dense_dtype != model::DenseDtype::kCheckpoint) {
     text += fmt::format(", {} dense weights", model::dense_dtype_name(shape.dense_dtype));
   }
+  if (shape.is_shape_only) text += ", shapes alone";
   return text;
 }
 
@@ -59,6 +65,7 @@ void add_shape(const BenchShape& shape, nlohmann::ordered_json* json) {
   if (shape.dense_dtype != model::DenseDtype::kCheckpoint) {
     (*json)["dense_dtype"] = model::dense_dtype_name(shape.dense_dtype);
   }
+  if (shape.is_shape_only) (*json)["shape_only"] = true;
 }
 
 Result<BenchShape> read_shape(const JsonObject& json) {
@@ -69,9 +76,13 @@ Result<BenchShape> read_shape(const JsonObject& json) {
   US_ASSIGN(shape.width, json.small_number("width"));
   US_ASSIGN(shape.rows, json.small_number("rows"));
   US_ASSIGN(shape.live_experts, json.small_number("live_experts"));
-  if (!json.has("dense_dtype")) return shape;
-  US_ASSIGN(shape.dense_dtype,
-            read_choice(json, "dense_dtype", model::kAllDenseDtypes, model::dense_dtype_name));
+  if (json.has("dense_dtype")) {
+    US_ASSIGN(shape.dense_dtype,
+              read_choice(json, "dense_dtype", model::kAllDenseDtypes, model::dense_dtype_name));
+  }
+  if (json.has("shape_only")) {
+    US_ASSIGN(shape.is_shape_only, json.flag("shape_only"));
+  }
   return shape;
 }
 
@@ -108,7 +119,8 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
                    options.width,
                    options.rows.value_or(options.width),
                    0,
-                   options.dense_dtype};
+                   options.dense_dtype,
+                   config.exactness == model::Exactness::kShapeOnly};
   if (config.num_experts > 0) {
     const double expected = plan::expected_live_experts(
         config.num_experts, config.num_experts_per_token, planned.shape.rows);

@@ -55,6 +55,11 @@ Result<std::string> JsonObject::text(std::string_view key) const {
   return error(key, "has control characters");
 }
 
+Result<bool> JsonObject::flag(std::string_view key) const {
+  US_ASSIGN(const ordered_json* value, find(key, Type::boolean, "true or false"));
+  return value->get<bool>();
+}
+
 Result<uint64_t> JsonObject::number(std::string_view key) const {
   US_ASSIGN(const ordered_json* value, find(key, Type::number_unsigned, "a whole number from 0"));
   const auto number = value->get<uint64_t>();

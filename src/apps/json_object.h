@@ -22,7 +22,8 @@ class JsonObject {
 
   bool has(std::string_view key) const { return value_->contains(key); }
   Result<std::string> text(std::string_view key) const;  // without control characters
-  Result<uint64_t> number(std::string_view key) const;   // below 2^53
+  Result<bool> flag(std::string_view key) const;
+  Result<uint64_t> number(std::string_view key) const;  // below 2^53
   Result<uint32_t> small_number(std::string_view key) const;
   // Measured times or rates: at least one, each from 0.001 to 10^12.
   Result<std::vector<double>> samples(std::string_view key) const;

@@ -47,6 +47,18 @@ void add_cells(const Reading& reading, std::vector<std::string>* row) {
   row->push_back(reads ? percent(reading.of_ceiling) : "");
 }
 
+// A line for each kind of stages that runs as a general loop.
+std::vector<std::string> general_notes(const cuda::StepBench& bench) {
+  std::vector<std::string> notes;
+  for (const cuda::StageSamples& stage : bench.stages) {
+    if (stage.general_reason.empty()) continue;
+    std::string note = fmt::format("{}: a general loop, no kernel of its own: {}", stage.name,
+                                   stage.general_reason);
+    if (std::ranges::find(notes, note) == notes.end()) notes.push_back(std::move(note));
+  }
+  return notes;
+}
+
 }  // namespace
 
 Reading stage_reading(const cuda::StageSamples& stage, const cuda::MeasuredGpu& gpu) {
@@ -115,14 +127,20 @@ std::vector<std::string> step_notes(const StepRun& run) {
   for (const auto& [length, rate] : figures.tokens_per_second) {
     tokens += fmt::format("{}{:.1f} at {:.2f}", tokens.empty() ? "" : ", ", rate, length);
   }
-  return {
+  std::vector<std::string> notes = {
       fmt::format("tokens a second by the tokens that a step is accepted for: {}", tokens),
       fmt::format("medians of {} graphs; in memory {}", run.bench.step_us.size(), run.bench.data),
       "an operation's stages are timed by themselves, one behind the other; in the step they "
-      "overlap "
-      "with those of other operations, so that the step is not their sum",
+      "overlap with those of other operations, so that the step is not their sum",
       "one rank alone: what it would send to others it writes into its own memory, and it waits "
       "for nobody"};
+  if (run.is_shape_only) {
+    notes.emplace_back(
+        "shapes alone: the matrices, keys and values that the model needs are read in its stages, "
+        "but biases, clamps and the like are left out (docs/decode_bound.md, section 8)");
+  }
+  for (std::string& note : general_notes(run.bench)) notes.push_back(std::move(note));
+  return notes;
 }
 
 std::string step_text(const StepRun& run) {

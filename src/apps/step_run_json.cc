@@ -29,6 +29,7 @@ ordered_json stage_json(const StageSamples& stage, const cuda::StepBench& bench)
                        {"us", stage.us}};
   add_spread("", spread_of(stage.us), &json);
   add_reading(stage_reading(stage, bench), &json);
+  if (!stage.general_reason.empty()) json["general_reason"] = stage.general_reason;
   return json;
 }
 
@@ -71,6 +72,9 @@ Result<StageSamples> read_stage(const JsonObject& json) {
   US_ASSIGN(stage.bytes, json.number("bytes"));
   US_ASSIGN(stage.num_launches, json.small_number("launches"));
   US_ASSIGN(stage.us, json.samples("us"));
+  if (json.has("general_reason")) {
+    US_ASSIGN(stage.general_reason, json.text("general_reason"));
+  }
   return stage;
 }
 

@@ -217,6 +217,46 @@ TEST(StageGroups, AreThoseOfTheRank) {
   EXPECT_FALSE(has(7, "sample") || has(7, "accept"));
 }
 
+// [stage's name]: why its first group runs as a general loop.
+std::map<std::string, std::string> general_reasons(const char* folder, uint32_t live_experts,
+                                                   const MachineOptions& options) {
+  const cuda::StepMachine step(plan_of(folder, 1, 8), {8, 1024, live_experts}, options);
+  std::map<std::string, std::string> reasons;
+  for (const StageGroup& group : step.groups()) reasons.emplace(group.name, group.general_reason);
+  return reasons;
+}
+
+void expect_reason(const std::map<std::string, std::string>& reasons, const char* stage,
+                   const std::string& part) {
+  EXPECT_NE(reasons.at(stage).find(part), std::string::npos) << stage << ": " << reasons.at(stage);
+}
+
+TEST(StageGroups, SayWhyAStageHasNoKernelOfItsOwn) {
+  const auto gpt_oss = general_reasons("configs/gpt-oss-20b", 21, kFast);
+  expect_reason(gpt_oss, "qkv_proj", "BF16 matrix [5120, 2880] in 1 K-chunks");
+  expect_reason(gpt_oss, "lm_head", "BF16 matrix [201088, 2880]");
+  expect_reason(gpt_oss, "router", "256 columns, not 2880");
+  expect_reason(gpt_oss, "expert_gate_up", "[5760, 2880] in K-chunks of 360 columns");
+  expect_reason(gpt_oss, "expert_down", "[2880, 2880] in K-chunks of 360 columns");
+  const auto llama = general_reasons("configs/llama-3.2-1b", 0, kFast);
+  expect_reason(llama, "o_proj", "[2048, 2048] in 8 K-chunks");
+  for (const char* stage : {"embed", "qkv_proj", "gate_up_proj", "down_proj", "lm_head",
+                            "attention", "attention_residual", "sample"}) {
+    EXPECT_EQ(llama.at(stage), "") << stage;
+  }
+  EXPECT_EQ(gpt_oss.at("o_proj"), "");
+  MachineOptions options = kFast;
+  options.kv_cache = program::KvCacheType::kBf16;
+  expect_reason(general_reasons("configs/llama-3.2-1b", 0, options), "attention",
+                "not of 64 and 64 in groups of 4");
+  for (const auto& [stage, reason] : general_reasons("configs/mimo-v2.5-pro", 60, options)) {
+    EXPECT_EQ(reason, "") << stage;
+  }
+  options.activations = program::Activations::kF32;
+  EXPECT_EQ(general_reasons("configs/gpt-oss-20b", 21, options).at("qkv_proj"), "")
+      << "there is no other kernel in f32";
+}
+
 // Of a buffer [rows, size]: checks which columns are zeros; the others have numbers, not all zero.
 void expect_columns(const std::vector<float>& values, uint32_t size, uint32_t begin, uint32_t end) {
   double sum = 0;
@@ -300,6 +340,24 @@ TEST(StepBench, MeasuresAStepAndItsStages) {
     EXPECT_GT(middle(bench->step_us), 0.5 * sum_us);
     EXPECT_LT(middle(bench->step_us), 1.2 * sum_us);
     EXPECT_GT(progress.size(), 5 * bench->stages.size());
+  }
+}
+
+TEST(StepBench, TakesFamiliesByTheirShapes) {
+  US_NEEDS_GPU();
+  for (const auto& [folder, live_experts] :
+       {std::pair("configs/llama-3.2-1b", 0u), std::pair("configs/gpt-oss-20b", 4u)}) {
+    cuda::StepBenchOptions options;
+    options.rows = 1;
+    options.live_experts = live_experts;
+    options.positions = 200;
+    const auto bench = measure_step(plan_of(folder, 1, 8), options);
+    ASSERT_TRUE(bench) << bench.error().message;
+    uint64_t bytes = 0;
+    for (const cuda::StageSamples& stage : bench->stages) bytes += stage.count * stage.bytes;
+    // 1.24 B parameters in BF16; of 3.61 B active ones 2.39 B in 17 bytes for 32.
+    const double expected = live_experts == 0 ? 2.47e9 : 2 * 1.22e9 + 2.39e9 * 17 / 32;
+    EXPECT_NEAR(static_cast<double>(bytes), expected, 0.02 * expected) << folder;
   }
 }
 

@@ -166,6 +166,25 @@ TEST(BenchStep, SaysThatThereIsNoGpu) {
       << finished.errors;
 }
 
+// The shapes are planned before the GPU is missed.
+TEST(BenchStep, TakesFamiliesByTheirShapes) {
+  const auto run = [](const std::string& name, std::vector<std::string> flags) {
+    flags.insert(flags.begin(),
+                 {"bench", "step", "--config", US_SOURCE_DIR "/configs/" + name, "--ranks"});
+    return run_cli(flags, "", {"CUDA_VISIBLE_DEVICES="}).errors;
+  };
+  for (const char* name : {"llama-3.2-1b", "gpt-oss-20b"}) {
+    for (const char* ranks : {"1", "2"}) {
+      EXPECT_NE(run(name, {ranks}).find("GPU"), std::string::npos) << name;
+    }
+  }
+  EXPECT_NE(run("llama-3.2-1b", {"1", "--live-experts", "4"})
+                .find("--live-experts 4: " US_SOURCE_DIR
+                      "/configs/llama-3.2-1b/config.json has no experts"),
+            std::string::npos);
+  EXPECT_NE(run("gpt-oss-20b", {"8"}).find("360 columns"), std::string::npos);
+}
+
 TEST(BenchStep, ChecksFlagsFirst) {
   const auto run = [](std::vector<std::string> flags) {
     flags.insert(flags.begin(), {"bench", "step", "--config", kPro});

@@ -46,6 +46,7 @@ class StepMeasurement {
     samples.opcode = machine_.program().stages[group.stages[0]].opcode();
     samples.count = static_cast<uint32_t>(group.stages.size());
     samples.bytes = group.bytes;
+    samples.general_reason = group.general_reason;
     std::vector<uint32_t> stages = group.stages;
     while (group.bytes < kLittleBytes && stages.size() < kLeastLaunches) {
       stages.push_back(group.stages[stages.size() % group.stages.size()]);

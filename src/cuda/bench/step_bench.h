@@ -35,6 +35,8 @@ struct StageSamples {
   uint64_t bytes = 0;         // of weights and KV caches that one reads
   uint32_t num_launches = 0;  // in a graph
   std::vector<double> us;     // [5 to 31], of one: a graph's time / num_launches
+  // Why it runs as a general loop where the mode has kernels for such stages; "": it does not.
+  std::string general_reason = {};
 };
 
 struct StepBench : MeasuredGpu {

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "base/check.h"
+#include "cuda/bench/general_stages.h"
 #include "cuda/bench/route_words.h"
 #include "cuda/bench/synthetic.h"
 #include "program/step_check.h"
@@ -49,7 +50,13 @@ StepMachine::StepMachine(Program program, const StepShape& shape, const MachineO
 }
 
 std::vector<StageGroup> StepMachine::groups() const {
-  return group_stages(step_.program, forms_, options_.only_rank.value_or(0), shape_);
+  std::vector<StageGroup> groups =
+      group_stages(step_.program, forms_, options_.only_rank.value_or(0), shape_);
+  for (StageGroup& group : groups) {
+    const program::Stage& first = step_.program.stages[group.stages[0]];
+    group.general_reason = general_reason(step_.program, forms_, first, options_);
+  }
+  return groups;
 }
 
 uint64_t StepMachine::memory_bytes() const {
