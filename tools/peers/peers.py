@@ -1,8 +1,9 @@
 """Measures other software on this GPU and prints it beside ours: peers.py FOLDER [--no-compile].
 
-FOLDER has runs of `ultraspeed bench kernels --json` (kernels_*.json) and `bench decode --json`
-(decode_*.json) that tools/peers/run has just made on this machine. Writes FOLDER/peers.json, prints
-it, and a table of ratios. Needs PyTorch and transformers.
+FOLDER has runs of `ultraspeed bench kernels --json` (kernels_*.json), `bench decode --json`
+(decode_*.json) and `bench step --json` of Llama-3.2-1B's shape (llama_*.json) that tools/peers/run
+has just made on this machine. Writes FOLDER/peers.json, prints it, and a table of ratios. Needs
+PyTorch and transformers.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def measure_tiny(with_compiled):
     return {"model": MODEL, "what": what, "golden_ids": len(golden), "rows": rows}
 
 
-def measure_llama(with_compiled, ceiling_gb_s):
+def measure_llama(with_compiled, ceiling_gb_s, ours):
     model = decode.llama_1b()
     rows = decode.measure_forms(model, list(range(1, 65)), (None,), with_compiled)
     size = decode.bytes_of(model)
@@ -54,7 +55,11 @@ def measure_llama(with_compiled, ceiling_gb_s):
         row.pop("ids", None)
         if "us" in row:
             row["of_bound"] = bound_us / row["us"]
-    return {"bytes": size, "bound_us": bound_us, "rows": rows}
+    steps = [
+        {"rows": run["rows"], "us": run["step"]["median_us"], "bytes": run["step"]["bytes"]}
+        for run in ours.values()
+    ]
+    return {"bytes": size, "bound_us": bound_us, "rows": rows, "ours": steps}
 
 
 def measure_all(folder, with_compiled):
@@ -77,7 +82,9 @@ def measure_all(folder, with_compiled):
         result["products"] += products.compare(run)
     result["fp8_peak"] = products.measure_peak()
     say("transformers, Llama-3.2-1B shape")
-    result["llama_1b"] = measure_llama(with_compiled, result["ceiling_gb_s"])
+    result["llama_1b"] = measure_llama(
+        with_compiled, result["ceiling_gb_s"], read_runs(folder, "llama_*.json")
+    )
     say("transformers, " + MODEL)
     result["tiny_mimo"] = measure_tiny(with_compiled)
     return result
@@ -116,9 +123,14 @@ def print_table(result):
             print(form.format(name, f"{ours_us:.2f}", f"{peer_us:.2f}", ratio, peer))
     llama = result["llama_1b"]
     print(f"\nLlama-3.2-1B shape, BF16: bound {llama['bound_us']:.0f} us (weights at the ceiling)")
+    for step in llama["ours"]:
+        of_bound = 100 * llama["bound_us"] / step["us"]
+        print(f"  ours, {step['rows']} rows: {step['us']:.0f} us, {of_bound:.0f} % of the bound")
     for row in llama["rows"]:
         if "us" in row:
             text = f"{row['us']:.0f} us, {100 * row['of_bound']:.0f} % of the bound"
+            for step in llama["ours"]:
+                text += f"; ours of {step['rows']} rows / this: {step['us'] / row['us']:.2f}"
         else:
             text = row["refusal"]
         print(f"  transformers, {row['form']}: {text}")
