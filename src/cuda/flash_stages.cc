@@ -19,6 +19,11 @@ uint64_t most_blocks(uint32_t columns, uint32_t sequences, uint32_t group) {
   return begun + (columns - begun) / (kFlashRows / group);
 }
 
+// As FlashAttention::is_short(); stages that tiles are for are causal (cache_form.cc).
+bool is_short(const AttentionOperands& op) {
+  return op.window != 0 && op.window <= kShortWindow;
+}
+
 void need_floats(uint64_t* floats, uint64_t to) {
   *floats = std::max(*floats, to);
 }
@@ -40,6 +45,7 @@ void add_flash_scratch(const program::Program& program, std::span<const CacheFor
     }
     const auto* op = std::get_if<AttentionOperands>(&stage.operands);
     if (op == nullptr || !has_tiles(op->cache)) continue;
+    if (is_short(*op)) continue;
     const uint64_t operand_bytes =
         query_operand_bytes(tile_format(cache_forms[op->cache]), program.width, op->num_q_heads);
     need_floats(&need[kQueryScratch], operand_bytes / sizeof(float));
@@ -84,7 +90,24 @@ QkvProjOperands FlashStages::with_rows(const QkvProjOperands& op) const {
   return rows;
 }
 
+// It has to follow the one writer, before another one's rows are in scratch.
+bool FlashStages::attention_takes_rows(program::CacheId cache) const {
+  uint32_t writers = 0;
+  bool takes = true;
+  for (size_t i = 0; i < program_->stages.size(); ++i) {
+    const auto* qkv = std::get_if<QkvProjOperands>(&program_->stages[i].operands);
+    if (qkv == nullptr || qkv->cache != cache) continue;
+    ++writers;
+    const auto* next = i + 1 < program_->stages.size()
+                           ? std::get_if<AttentionOperands>(&program_->stages[i + 1].operands)
+                           : nullptr;
+    takes = takes && next != nullptr && next->cache_rows == qkv->cache_rows && is_short(*next);
+  }
+  return takes && writers == 1;
+}
+
 cudaError_t FlashStages::store_rows(const QkvProjOperands& op, cudaStream_t stream) const {
+  if (attention_takes_rows(op.cache)) return cudaSuccess;
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     const cudaError_t error = launch_store_kv({.step = step_,
                                                .num_columns = program_->width,
@@ -119,6 +142,8 @@ cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId o
                                 cudaStream_t stream) const {
   FlashAttention launch;
   launch.step = step_;
+  launch.max_columns = program_->width;
+  launch.scale = op.scale;
   launch.format = format(op.cache);
   launch.num_q_heads = op.num_q_heads;
   launch.window = op.window;
@@ -130,23 +155,29 @@ cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId o
       op.window != 0 ? std::min(num_multiprocessors_, most_units) : num_multiprocessors_;
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     launch.cache = machine_->tiles(rank, op.cache);
-    launch.query = reinterpret_cast<const std::byte*>(scratch(rank, kQueryScratch));
-    launch.query_scales = scratch(rank, kQueryScaleScratch);
+    if (is_short(op)) {
+      launch.query = machine_->buffer(rank, index_, op.query);
+      if (attention_takes_rows(op.cache)) launch.rows = scratch(rank, kKvRowScratch);
+    } else {
+      launch.query_operands = reinterpret_cast<const std::byte*>(scratch(rank, kQueryScratch));
+      launch.query_scales = scratch(rank, kQueryScaleScratch);
+    }
     launch.output = machine_->buffer(rank, index_, output);
     launch.sinks = machine_->vector(rank, op.sink);
     launch.partials = {scratch(rank, kPartialSumScratch),
                        reinterpret_cast<float2*>(scratch(rank, kPartialStateScratch)),
                        arrivals_.as<uint32_t>()};
-    for (uint32_t first = 0; first < program_->width; first += kMaxFlashColumns) {
-      launch.first_column = first;
-      const cudaError_t error = launch_flash_attention(launch, stream);
-      if (error != cudaSuccess) return error;
-    }
+    const cudaError_t error = launch_flash_attention(launch, stream);
+    if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
 cudaError_t FlashStages::launch(const AttentionOperands& op, cudaStream_t stream) const {
+  if (is_short(op)) {
+    US_CHECK(op.num_splits == 1, "{} splits of a window", op.num_splits);
+    return attend(op, op.output, stream);
+  }
   const cudaError_t error = store_queries(op, stream);
   if (error != cudaSuccess || op.num_splits > 1) return error;
   return attend(op, op.output, stream);

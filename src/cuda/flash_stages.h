@@ -1,7 +1,7 @@
 // Attention to caches of tiles (ops/flash_attention.h): what stands in for launch_stage() there.
-// QkvProj writes its rows to scratch, whoever computes them; store_rows() brings them to the tiles.
-// All splits of a stage are one launch, which merges them, too. Steps of more than 64 columns are
-// taken 64 columns at a time.
+// QkvProj writes its rows to scratch, whoever computes them; attention to a short window brings
+// them to the tiles, else store_rows() does. All splits of a stage are one launch, which merges
+// them, too.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -35,7 +35,7 @@ class FlashStages {
   // The stage that computes the same rows and leaves them in scratch. REQUIRES: has_tiles().
   program::QkvProjOperands with_rows(const program::QkvProjOperands& op) const;
 
-  // After that stage: rows from scratch to the tiles of op.cache.
+  // After that stage: rows from scratch to the tiles of op.cache, unless its attention does that.
   cudaError_t store_rows(const program::QkvProjOperands& op, cudaStream_t stream) const;
 
   // REQUIRES: has_tiles(). With several splits Attention keeps its queries in scratch and
@@ -48,6 +48,8 @@ class FlashStages {
       : machine_(&machine), index_(program), program_(&machine.programs()[program]), step_(step) {}
 
   const program::AttentionOperands& attention_of(const program::AttentionMergeOperands& op) const;
+  // Whether the attention to a cache takes the step's rows from scratch and stores them.
+  bool attention_takes_rows(program::CacheId cache) const;
   cudaError_t store_queries(const program::AttentionOperands& op, cudaStream_t stream) const;
   cudaError_t attend(const program::AttentionOperands& op, program::BufferId output,
                      cudaStream_t stream) const;

@@ -72,10 +72,12 @@ class DifferentialExecutor final : public program::Executor {
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
       const std::set<Region> written = poison_outputs(stage);
       copy_to_gpu(stage);
+      if (attention_stores(stage)) give_rows(index, stage, input);
       US_TRY(run_on_cpu(stage, input, output, &next));
       US_TRY(run_on_gpu(index, stage));
       compare_arenas(stage, written);
-      compare_caches(stage);
+      compare_caches(index, stage, input);
+      compare_stored_rows(stage);
       compare_attention(stage, input);
     }
     US_TRY(step_->download(stream_.get()));
@@ -130,7 +132,7 @@ class DifferentialExecutor final : public program::Executor {
     return nullptr;
   }
 
-  // The cache of tiles that a stage reads or writes, or kNoId.
+  // The cache of tiles that a stage attends to, or whose rows it makes; or kNoId.
   program::CacheId tiles_of(uint32_t stage) const {
     const auto* qkv = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
     const program::AttentionOperands* attention = attention_of(stage);
@@ -139,6 +141,51 @@ class DifferentialExecutor final : public program::Executor {
                                                        : program::kNoId;
     const bool is_tiles = id != program::kNoId && gpu_.cache_form(id) != cuda::CacheForm::kRows;
     return is_tiles ? id : program::kNoId;
+  }
+
+  // Whether it attends to a short window of tiles, and so brings the step's own rows there.
+  bool attention_stores(uint32_t stage) const {
+    const program::AttentionOperands* op = attention_of(stage);
+    return op != nullptr && tiles_of(stage) != program::kNoId && op->window != 0 &&
+           op->window <= cuda::kShortWindow;
+  }
+
+  // Where the GPU keeps the rows of a step until they come to their tiles.
+  float* rows_on_gpu(uint32_t index, uint32_t rank) const {
+    return gpu_.buffer(rank, index, cuda::scratch_id(*program_, cuda::kKvRowScratch));
+  }
+
+  // Gives attention the processor's rows, and a cache that does not have them.
+  void give_rows(uint32_t index, uint32_t stage, const program::StepInput& input) {
+    const program::AttentionOperands& op = *attention_of(stage);
+    for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
+      const cpu::Cache& cache = cpu_.rank(rank).caches[op.cache];
+      std::vector<float> keys(cache.keys.begin(), cache.keys.end());
+      std::vector<float> values(cache.values.begin(), cache.values.end());
+      const std::vector<float> rows = take_rows(*program_, op, input, keys, values);
+      fill_tiles(gpu_, rank, op.cache, keys, values);
+      check(cudaMemcpy(rows_on_gpu(index, rank), rows.data(), rows.size() * sizeof(float),
+                       cudaMemcpyHostToDevice));
+    }
+  }
+
+  // A cache of tiles has the processor's rows: those that attention was given, rounded once more,
+  // and the others.
+  void compare_stored_rows(uint32_t stage) {
+    if (!attention_stores(stage)) return;
+    const program::CacheId id = tiles_of(stage);
+    for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
+      const cpu::Cache& expected = cpu_.rank(rank).caches[id];
+      std::vector<float> keys(expected.keys.size()), values(expected.values.size());
+      read_tiles(gpu_, rank, id, keys, values);
+      const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+      // A row with a NaN has zeros as values there.
+      const auto same_value = [](float a, float b) { return a == b || std::isnan(a); };
+      if (!std::ranges::equal(expected.keys, keys, same) ||
+          !std::ranges::equal(expected.values, values, same_value)) {
+        fail(program_->stages[stage].name + " left other rows in the KV cache");
+      }
+    }
   }
 
   void copy_to_gpu(uint32_t stage) {
@@ -222,7 +269,8 @@ class DifferentialExecutor final : public program::Executor {
     return op != nullptr && op->num_splits > 1 && tiles_of(stage) != program::kNoId;
   }
 
-  void compare_caches(uint32_t stage) {
+  // The rows that QkvProj made: in the cache, or on their way to tiles.
+  void compare_caches(uint32_t index, uint32_t stage, const program::StepInput& input) {
     const auto* op = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
     if (op == nullptr || op->cache == program::kNoId) return;
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
@@ -230,7 +278,16 @@ class DifferentialExecutor final : public program::Executor {
       std::vector<float> keys(expected.keys.size()), values(expected.values.size());
       if (tiles_of(stage) != program::kNoId) {
         ++report_->caches.num_tile_stages;
-        read_tiles(gpu_, rank, op->cache, keys, values);
+        if (attention_stores(stage + 1)) {
+          std::ranges::copy(expected.keys, keys.begin());
+          std::ranges::copy(expected.values, values.begin());
+          std::vector<float> rows(input.columns.size() * row_size(*op));
+          check(cudaMemcpy(rows.data(), rows_on_gpu(index, rank), rows.size() * sizeof(float),
+                           cudaMemcpyDeviceToHost));
+          put_rows(*program_, *op, input, rows, scales_of(*op, rank), keys, values);
+        } else {
+          read_tiles(gpu_, rank, op->cache, keys, values);
+        }
       } else {
         const cuda::Cache from = gpu_.cache(rank, op->cache);
         check(cudaMemcpy(keys.data(), from.keys, keys.size() * sizeof(float),
@@ -239,15 +296,20 @@ class DifferentialExecutor final : public program::Executor {
                          cudaMemcpyDeviceToHost));
       }
       for (uint32_t head = 0; head < op->num_kv_heads; ++head) {
-        const tensor::KvScales scales = kv_cache_ == program::KvCacheType::kFp8
-                                            ? cpu_.rank(rank).kv_scales.of(*op)[head]
-                                            : tensor::KvScales();
+        const auto all_scales = scales_of(*op, rank);
+        const tensor::KvScales scales = all_scales.empty() ? tensor::KvScales() : all_scales[head];
         const HeadRows of_keys = {head, op->num_kv_heads, op->head_dim, scales.key};
         const HeadRows of_values = {head, op->num_kv_heads, op->v_head_dim, scales.value};
         compare_rows(stage, of_keys, expected.keys, keys);
         compare_rows(stage, of_values, expected.values, values);
       }
     }
+  }
+
+  // Of kv heads; in fp8 alone.
+  std::span<const tensor::KvScales> scales_of(const program::QkvProjOperands& op, uint32_t rank) {
+    if (kv_cache_ != program::KvCacheType::kFp8) return {};
+    return cpu_.rank(rank).kv_scales.of(op);
   }
 
   // A head's keys or values: rows head, head + num_heads, ... of `size`.

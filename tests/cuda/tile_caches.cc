@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <variant>
 #include <vector>
 
@@ -104,11 +105,12 @@ class TileCodec {
 };
 
 // Row of a position in a cache.
-uint64_t cache_row(const AttentionRows& rows, uint32_t sequence, uint32_t position) {
-  const uint64_t ring = rows.program->caches[rows.op->cache].ring_positions;
+uint64_t cache_row(const program::Program& program, program::CacheId cache,
+                   const program::StepInput& input, uint32_t sequence, uint32_t position) {
+  const uint64_t ring = program.caches[cache].ring_positions;
   if (ring != 0) return sequence * ring + position % ring;
-  const uint64_t size = rows.program->kv_page_positions;
-  return rows.input->page_tables[sequence][position / size] * size + position % size;
+  const uint64_t size = program.kv_page_positions;
+  return input.page_tables[sequence][position / size] * size + position % size;
 }
 
 // Positions [begin, end) of a sequence.
@@ -116,7 +118,9 @@ std::vector<Cached> read_cached(const AttentionRows& rows, uint32_t sequence, ui
                                 uint32_t begin, uint32_t end) {
   std::vector<Cached> cached;
   for (uint32_t position = begin; position < end; ++position) {
-    const uint64_t row = cache_row(rows, sequence, position) * rows.op->num_kv_heads + kv_head;
+    const uint64_t row = cache_row(*rows.program, rows.op->cache, *rows.input, sequence, position) *
+                             rows.op->num_kv_heads +
+                         kv_head;
     const auto key = rows.keys.subspan(row * cuda::kFlashHeadDim, cuda::kFlashHeadDim);
     const auto value = rows.values.subspan(row * cuda::kFlashValueDim, cuda::kFlashValueDim);
     cached.push_back({{key.begin(), key.end()}, {value.begin(), value.end()}});
@@ -134,6 +138,46 @@ void fill_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id
 void read_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id,
                 std::span<float> keys, std::span<float> values) {
   TileCodec(machine, rank, id).read(keys, values);
+}
+
+std::vector<float> take_rows(const program::Program& program, const program::AttentionOperands& op,
+                             const program::StepInput& input, std::span<float> keys,
+                             std::span<float> values) {
+  std::vector<float> rows;
+  const auto take = [&](std::span<float> row) {
+    rows.insert(rows.end(), row.begin(), row.end());
+    std::ranges::fill(row, std::numeric_limits<float>::quiet_NaN());
+  };
+  const uint64_t key_size = op.num_kv_heads * op.head_dim;
+  const uint64_t value_size = op.num_kv_heads * op.v_head_dim;
+  for (const program::Column& column : input.columns) {
+    const uint64_t at = cache_row(program, op.cache, input, column.sequence, column.position);
+    take(keys.subspan(at * key_size, key_size));
+    take(values.subspan(at * value_size, value_size));
+  }
+  return rows;
+}
+
+void put_rows(const program::Program& program, const program::QkvProjOperands& op,
+              const program::StepInput& input, std::span<const float> rows,
+              std::span<const KvScales> scales, std::span<float> keys, std::span<float> values) {
+  const auto rounded = [&](float v, uint64_t head, bool is_value) {
+    if (scales.empty()) return tensor::bf16_to_float(tensor::bf16_from_float(v));
+    return tensor::round_to_e4m3(v, is_value ? scales[head].value : scales[head].key);
+  };
+  const uint64_t key_size = op.num_kv_heads * op.head_dim;
+  const uint64_t value_size = op.num_kv_heads * op.v_head_dim;
+  for (size_t t = 0; t < input.columns.size(); ++t) {
+    const auto row = rows.subspan(t * row_size(op), row_size(op));
+    const uint64_t at =
+        cache_row(program, op.cache, input, input.columns[t].sequence, input.columns[t].position);
+    for (uint64_t i = 0; i < key_size; ++i) {
+      keys[at * key_size + i] = rounded(row[i], i / op.head_dim, false);
+    }
+    for (uint64_t i = 0; i < value_size; ++i) {
+      values[at * value_size + i] = rounded(row[key_size + i], i / op.v_head_dim, true);
+    }
+  }
 }
 
 double tile_attention_bound(program::KvCacheType type) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "cuda/machine.h"
 #include "cuda/ops/flash_attention.h"
@@ -11,6 +12,7 @@
 #include "program/operands.h"
 #include "program/program.h"
 #include "program/step.h"
+#include "tensor/kv_rounding.h"
 
 namespace ultraspeed::test {
 
@@ -20,6 +22,24 @@ void fill_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id
                 std::span<const float> keys, std::span<const float> values);
 void read_tiles(const cuda::Machine& machine, uint32_t rank, program::CacheId id,
                 std::span<float> keys, std::span<float> values);
+
+// Floats of a column in rows [T, num_kv_heads * (head_dim + v_head_dim)].
+inline uint32_t row_size(const program::QkvProjOperands& op) {
+  return op.num_kv_heads * (op.head_dim + op.v_head_dim);
+}
+
+// A step's own rows of a cache, as attention to tiles is given them; in keys and values (of all
+// positions) NaN takes their place.
+std::vector<float> take_rows(const program::Program& program, const program::AttentionOperands& op,
+                             const program::StepInput& input, std::span<float> keys,
+                             std::span<float> values);
+
+// Such rows to their places in keys and values, rounded as the cache keeps them: with the scales
+// of its kv heads, to bf16 if there are none.
+void put_rows(const program::Program& program, const program::QkvProjOperands& op,
+              const program::StepInput& input, std::span<const float> rows,
+              std::span<const tensor::KvScales> scales, std::span<float> keys,
+              std::span<float> values);
 
 // Whether two rounded values have codes that follow each other, or are of values as close as
 // row_error.

@@ -125,6 +125,7 @@ class AttentionGroup final : public KernelGroup {
     kQueries,
     kQueryOperands,
     kQueryScales,
+    kRows,
     kSinks,
     kScales,
     kOutput,
@@ -133,6 +134,11 @@ class AttentionGroup final : public KernelGroup {
     kArrivals,
     kNumParts
   };
+
+  // Of the step's own keys and values.
+  uint64_t row_floats() const {
+    return uint64_t{rows_} * shape_.num_kv_heads * (kFlashHeadDim + kFlashValueDim);
+  }
 
   // Bytes of each part of memory_.
   std::array<uint64_t, kNumParts> sizes_of_parts() const {
@@ -148,6 +154,7 @@ class AttentionGroup final : public KernelGroup {
     bytes[kQueries] = heads * kFlashHeadDim * sizeof(float);
     bytes[kQueryOperands] = query_operand_bytes(format_, rows_, shape_.num_q_heads);
     bytes[kQueryScales] = heads * sizeof(float);
+    bytes[kRows] = row_floats() * sizeof(float);
     bytes[kSinks] = shape_.num_q_heads * sizeof(float);
     bytes[kScales] = shape_.num_kv_heads * sizeof(KvScales);
     bytes[kOutput] = heads * kFlashValueDim * sizeof(float);
@@ -201,6 +208,8 @@ class AttentionGroup final : public KernelGroup {
     error = fill_values(memory_[kQueries].as<float>(),
                         uint64_t{rows_} * shape_.num_q_heads * kFlashHeadDim, stream);
     if (error != cudaSuccess) return error;
+    error = fill_values(memory_[kRows].as<float>(), row_floats(), stream);
+    if (error != cudaSuccess) return error;
     return launch_store_queries({.step = memory_[kViews].as<const StepView>(),
                                  .queries = memory_[kQueries].as<float>(),
                                  .num_columns = rows_,
@@ -222,12 +231,16 @@ class AttentionGroup final : public KernelGroup {
     launch.cache.page_positions = shape_.window == 0 ? kKvTilePositions : 0;
     if (format_ == KvFormat::kE4m3) launch.cache.scales = memory_[kScales].as<const KvScales>();
     launch.format = format_;
-    launch.query = memory_[kQueryOperands].data();
+    launch.max_columns = rows_;
+    launch.query = memory_[kQueries].as<float>();
+    launch.scale = 1 / std::sqrt(static_cast<float>(kFlashHeadDim));
+    launch.query_operands = memory_[kQueryOperands].data();
     launch.query_scales = memory_[kQueryScales].as<float>();
     launch.output = memory_[kOutput].as<float>();
     if (shape_.has_sink) launch.sinks = memory_[kSinks].as<float>();
     launch.num_q_heads = shape_.num_q_heads;
     launch.window = shape_.window;
+    if (launch.is_short()) launch.rows = memory_[kRows].as<float>();
     launch.partials = {memory_[kSums].as<float>(), memory_[kStates].as<float2>(),
                        memory_[kArrivals].as<uint32_t>()};
     launch.num_ctas = static_cast<uint32_t>(num_ctas_);

@@ -1,8 +1,8 @@
 // Launches of flash_attention.h.
 #include "cuda/ops/flash_attention.cuh"
+#include "cuda/ops/kv_rows.cuh"
 #include "cuda/ops/launch.cuh"
-#include "cuda/tile/kv_store.cuh"
-#include "cuda/tile/query_store.cuh"
+#include "cuda/ops/window_attention.cuh"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -11,14 +11,37 @@ using Work = FlashAttention::Work;
 template <KvFormat kFormat>
 using FlashTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
 
+template <class Tile, Work kWork>
+cudaError_t launch_short_window(const FlashAttention& launch, cudaStream_t stream) {
+  const uint32_t kv_heads = launch.cache.num_kv_heads;
+  const uint32_t slabs = (launch.num_q_heads / kv_heads + kWindowRows - 1) / kWindowRows;
+  const LaunchSize size = {dim3(launch.max_columns, kv_heads * slabs), kWindowThreads,
+                           WindowShared<Tile>::kBytes};
+  auto* kernel = window_attention_kernel<Tile, kWork>;
+  return launch.follows_grid ? launch_with(kernel, size, {starts_early()}, stream, launch)
+                             : launch_with(kernel, size, {}, stream, launch);
+}
+
+template <class Tile, Work kWork>
+cudaError_t launch_work(FlashAttention launch, cudaStream_t stream) {
+  if (launch.is_short()) return launch_short_window<Tile, kWork>(launch, stream);
+  const LaunchSize size = {dim3(launch.num_ctas), kFlashThreads, FlashShared<Tile>::kBytes};
+  auto* kernel = flash_attention_kernel<Tile, kWork>;
+  cudaError_t error = cudaSuccess;
+  for (uint32_t first = 0; first < launch.max_columns && error == cudaSuccess;
+       first += kMaxFlashColumns) {
+    launch.first_column = first;
+    error = launch.follows_grid ? launch_with(kernel, size, {starts_early()}, stream, launch)
+                                : launch_with(kernel, size, {}, stream, launch);
+  }
+  return error;
+}
+
 template <KvFormat kFormat>
 cudaError_t launch_format(const FlashAttention& launch, cudaStream_t stream) {
   using Tile = FlashTile<kFormat>;
-  auto* kernel = launch.work == Work::kDrain ? flash_attention_kernel<Tile, Work::kDrain>
-                                             : flash_attention_kernel<Tile, Work::kAttention>;
-  const LaunchSize size = {dim3(launch.num_ctas), kFlashThreads, FlashShared<Tile>::kBytes};
-  return launch.follows_grid ? launch_with(kernel, size, {starts_early()}, stream, launch)
-                             : launch_with(kernel, size, {}, stream, launch);
+  return launch.work == Work::kDrain ? launch_work<Tile, Work::kDrain>(launch, stream)
+                                     : launch_work<Tile, Work::kAttention>(launch, stream);
 }
 
 constexpr uint32_t kStoreWarps = 4;
@@ -26,17 +49,8 @@ constexpr uint32_t kStoreWarps = 4;
 template <class Tile>
 __global__ void __launch_bounds__(kStoreWarps * 32) store_kv_kernel(KvRows rows) {
   const uint32_t index = blockIdx.x * kStoreWarps + threadIdx.x / 32;
-  const uint32_t t = index / rows.cache.num_kv_heads, head = index % rows.cache.num_kv_heads;
-  if (t >= rows.num_columns || t >= rows.step->num_columns) return;
-  const StepColumn& column = rows.step->columns[t];
-  const uint64_t tile = rows.cache.tile(column.sequence, rows.step->pages + column.first_page, head,
-                                        column.position / kKvTilePositions);
-  const uint32_t kv_heads = rows.cache.num_kv_heads;
-  const float* keys = rows.rows + uint64_t{t} * kv_heads * (Tile::kHeadDim + Tile::kValueDim);
-  const float* values = keys + kv_heads * Tile::kHeadDim;
-  store_kv_row<Tile>(rows.cache.tiles + tile * Tile::kBytes, column.position % kKvTilePositions,
-                     rows.cache.scale(head), keys + head * Tile::kHeadDim,
-                     values + head * Tile::kValueDim);
+  if (index >= min(rows.num_columns, rows.step->num_columns) * rows.cache.num_kv_heads) return;
+  copy_to_cache<Tile>(rows.rows, *rows.step, rows.cache, 0, index);
 }
 
 template <class Tile>
@@ -44,11 +58,13 @@ __global__ void __launch_bounds__(kStoreWarps * 32) store_queries_kernel(QueryRo
   const uint32_t index = blockIdx.x * kStoreWarps + threadIdx.x / 32;
   if (index >= min(rows.num_columns, rows.step->num_columns) * rows.num_q_heads) return;
   const uint32_t group = rows.num_q_heads / rows.num_kv_heads;
-  std::byte* of_column =
-      rows.operands + uint64_t{index / group} * kFlashTerms * (group / 8 * Tile::kKeyStride);
-  store_query_row<Tile>(of_column, group, index % group,
-                        rows.queries + uint64_t{index} * Tile::kHeadDim, rows.scale * kLog2E,
-                        rows.scales + index);
+  const uint32_t term_bytes = group / 8 * Tile::kKeyStride;
+  QueryRow<Tile> row;
+  row.load(rows.queries + uint64_t{index} * Tile::kHeadDim);
+  const float scale = row.scale(rows.scale * kLog2E);
+  if (threadIdx.x % 32 == 0) rows.scales[index] = scale;
+  row.store(rows.operands + uint64_t{index / group} * kFlashTerms * term_bytes, term_bytes,
+            index % group);
 }
 
 template <KvFormat kFormat>
@@ -75,7 +91,9 @@ cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t st
       launch.cache.ring_positions != 0 ? launch.cache.ring_positions : launch.cache.page_positions;
   if (group < 8 || kWarpgroupRows % group != 0 || size == 0 || size % kKvTilePositions != 0 ||
       launch.chunk_positions == 0 || launch.chunk_positions % kKvTilePositions != 0 ||
-      (launch.first_column != 0 && (!launch.is_causal || launch.is_window_before_step))) {
+      launch.max_columns == 0 || (launch.rows != nullptr && !launch.is_short()) ||
+      (launch.max_columns > kMaxFlashColumns &&
+       (!launch.is_causal || launch.is_window_before_step))) {
     return cudaErrorInvalidValue;
   }
   return launch.format == KvFormat::kE4m3 ? launch_format<KvFormat::kE4m3>(launch, stream)

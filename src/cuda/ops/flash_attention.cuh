@@ -1,5 +1,5 @@
-// The kernel of flash_attention.h. Warp 0 loads tiles, warps 4 .. 11 are two consumer warpgroups of
-// 64 rows each. While one takes exponentials the other's products run.
+// The kernel of flash_attention.h for all but short windows. Warp 0 loads tiles, warps 4 .. 11 are
+// two consumer warpgroups of 64 rows each. While one takes exponentials the other's products run.
 #pragma once
 
 #include <cstdint>
@@ -42,8 +42,8 @@ __device__ void load_queries(const FlashAttention& launch, const FlashShape& sha
   for (uint32_t i = 0; i < unit.num_columns; ++i) {
     const uint32_t t = unit.sequence->first_column + unit.first_column + i;
     const uint32_t row = i * shape.group;
-    const std::byte* from =
-        launch.query + uint64_t{t * shape.num_kv_heads + unit.kv_head} * kFlashTerms * bytes;
+    const std::byte* from = launch.query_operands +
+                            uint64_t{t * shape.num_kv_heads + unit.kv_head} * kFlashTerms * bytes;
     std::byte* of_column = to + row / kWarpgroupRows * kFlashTerms * Tile::kKeyBytes +
                            row % kWarpgroupRows / 8 * Tile::kKeyStride;
     for (uint32_t term = 0; term < kFlashTerms; ++term) {

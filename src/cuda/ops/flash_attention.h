@@ -1,11 +1,15 @@
-// Attention of a decode step on tensor cores (sm_90a), from caches of tiles (tile/kv_tile.h).
+// Attention of a step on tensor cores (sm_90a), from caches of tiles (tile/kv_tile.h).
 //
-// A block is up to 128 rows: `group` query heads of a KV head times 128 / group neighbouring
+// Short windows, causal and of at most kShortWindow positions: a CTA has up to 16 query heads of a
+// KV head and a column, and all that they see (window_attention.cuh). It takes queries and the
+// step's own rows as QkvProj writes them, and brings the rows to the cache.
+//
+// Else a block is up to 128 rows: `group` query heads of a KV head times 128 / group neighbouring
 // columns of a sequence. Full attention cuts a sequence's positions into chunks, absolute positions
 // [chunk * c, chunk * c + chunk): a unit is a block and a chunk, whose partial result a CTA makes;
 // then rows are merged, each by a CTA. With a window a unit is a block and all that it sees.
 //
-// Arithmetic and order (docs/numerics.md, section 8) depend on a row's query, what it sees, and the
+// Arithmetic and order (docs/numerics.md, section 9) depend on a row's query, what it sees, and the
 // chunk, on nothing else: not on the width, the grid, or other columns.
 #pragma once
 
@@ -21,8 +25,9 @@ namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kFlashRows = 128;
 inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;
-inline constexpr uint32_t kMaxFlashColumns = 64;   // of a launch
+inline constexpr uint32_t kMaxFlashColumns = 64;   // of a launch, but of a short window's
 inline constexpr uint32_t kMaxFlashChunks = 3000;  // of a sequence
+inline constexpr uint32_t kShortWindow = 128;
 
 // Work space of full attention: one partial result a unit.
 struct FlashPartials {
@@ -38,17 +43,26 @@ struct FlashAttention {
   };
 
   const StepView* step = nullptr;  // device; the columns of a sequence are neighbouring positions
-  uint32_t first_column = 0;       // this one and those after it, at most kMaxFlashColumns
-  KvTiles cache;                   // holds the step's own keys and values, too
+  uint32_t max_columns = 0;        // of the step
+  uint32_t first_column = 0;       // launch_flash_attention() sets it: this one and those after it
+  KvTiles cache;
   KvFormat format = KvFormat::kE4m3;
-  const std::byte* query = nullptr;     // operands (tile/query_store.cuh), aligned to 16:
-                                        // [T, num_kv_heads, 2 terms, num_q_heads / num_kv_heads
-                                        // * head_dim]; launch_store_queries()
-  const float* query_scales = nullptr;  // [T, num_q_heads]
-  float* output = nullptr;              // [T, num_q_heads * v_head_dim]
-  const float* sinks = nullptr;         // [num_q_heads]; nullptr: none
-  uint32_t num_q_heads = 0;             // num_kv_heads * group; group is 8, 16, 32 or 64
-  uint32_t window = 0;                  // 0: full attention; else as in program::AttentionOperands
+  // Of short windows: [T, num_q_heads * head_dim], rotated, aligned to 16; scale: of logits.
+  const float* query = nullptr;
+  float scale = 1;
+  // Of all else: operands (tile/query_store.cuh), aligned to 16: [T, num_kv_heads, 2 terms,
+  // num_q_heads / num_kv_heads * head_dim], and [T, num_q_heads]; launch_store_queries().
+  const std::byte* query_operands = nullptr;
+  const float* query_scales = nullptr;
+  // The step's own keys and values: [T, num_kv_heads * (head_dim + v_head_dim)], the k heads, then
+  // the v heads, as QkvProj writes cache_rows (program/operands.h). They are attended to as the
+  // cache keeps them, and written there. Nothing else in the step writes there: tiles are read
+  // before the grid in front has ended. nullptr: the cache has them. Of short windows alone.
+  const float* rows = nullptr;
+  float* output = nullptr;       // [T, num_q_heads * v_head_dim]
+  const float* sinks = nullptr;  // [num_q_heads]; nullptr: none
+  uint32_t num_q_heads = 0;      // num_kv_heads * group; group is 8, 16, 32 or 64
+  uint32_t window = 0;           // 0: full attention; else as in program::AttentionOperands
   bool is_causal = true;
   bool is_window_before_step = false;
   uint32_t chunk_positions = 512;  // 64 divides it
@@ -56,6 +70,10 @@ struct FlashAttention {
   uint32_t num_ctas = 0;           // at most as many as run at the same time
   bool follows_grid = false;       // may start before the grid in front of it has ended
   Work work = Work::kAttention;
+
+  US_HOST_DEVICE bool is_short() const {
+    return window != 0 && window <= kShortWindow && is_causal && !is_window_before_step;
+  }
 };
 
 // output[t, h] = softmax of the visible logits, with the sink where there is one, times values;
@@ -73,19 +91,18 @@ constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t group,
          ((end + chunk_positions - 1) / chunk_positions);
 }
 
-// Writes rows of a step's columns, at most num_columns, to their cache.
+// Writes rows of a step's columns, at most num_columns, to their cache, for whom no attention does.
 struct KvRows {
   const StepView* step = nullptr;  // device
   uint32_t num_columns = 0;
   KvTiles cache;
   KvFormat format = KvFormat::kE4m3;
-  const float* rows = nullptr;  // [T, num_kv_heads * (head_dim + v_head_dim)]: the k heads, then
-                                // the v heads, as QkvProj writes cache_rows (program/operands.h)
+  const float* rows = nullptr;  // as in FlashAttention
 };
 cudaError_t launch_store_kv(const KvRows& rows, cudaStream_t stream);
 
 // Writes query operands and their scales of a step's columns, at most num_columns. queries [T,
-// num_q_heads * head_dim].
+// num_q_heads * head_dim], aligned to 16.
 struct QueryRows {
   const StepView* step = nullptr;  // device
   const float* queries = nullptr;

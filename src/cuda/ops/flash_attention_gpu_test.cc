@@ -40,8 +40,9 @@ constexpr float sink_of(uint32_t head) {
   return static_cast<float>(head % 7) - 2;
 }
 
+// own_rows: those of the step's columns that the cache does not have yet; empty: it has them.
 std::vector<float> run(Caches& caches, const Attention& attention, const std::vector<Piece>& pieces,
-                       const std::vector<float>& queries) {
+                       const std::vector<float>& queries, const std::vector<float>& own_rows = {}) {
   DeviceStep step(pieces, caches.pages);
   Device<float> query(queries);
   Device<float> output(uint64_t{step.num_columns()} * attention.num_q_heads * kValueDim);
@@ -63,22 +64,27 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   launch.step = step.data();
   launch.cache = caches.tiles();
   launch.format = caches.format();
+  Device<float> rows(own_rows);
+  launch.max_columns = step.num_columns() + 3;
+  launch.query = query.data();
+  launch.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
+  if (!own_rows.empty()) launch.rows = rows.data();
   Device<uint8_t> operands(
       query_operand_bytes(caches.format(), step.num_columns(), attention.num_q_heads));
   Device<float> query_scales(uint64_t{step.num_columns()} * attention.num_q_heads);
-  QueryRows rows;
-  rows.step = step.data();
-  rows.queries = query.data();
-  rows.num_columns = step.num_columns();
-  rows.num_q_heads = attention.num_q_heads;
-  rows.num_kv_heads = caches.num_kv_heads();
-  rows.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
-  rows.format = caches.format();
-  rows.operands = reinterpret_cast<std::byte*>(operands.data());
-  rows.scales = query_scales.data();
-  check(launch_store_queries(rows, nullptr));
-  launch.query = rows.operands;
-  launch.query_scales = rows.scales;
+  launch.query_operands = reinterpret_cast<const std::byte*>(operands.data());
+  launch.query_scales = query_scales.data();
+  check(launch_store_queries({.step = step.data(),
+                              .queries = query.data(),
+                              .num_columns = step.num_columns(),
+                              .num_q_heads = attention.num_q_heads,
+                              .num_kv_heads = caches.num_kv_heads(),
+                              .scale = launch.scale,
+                              .format = caches.format(),
+                              .operands = reinterpret_cast<std::byte*>(operands.data()),
+                              .scales = query_scales.data()},
+                             nullptr));
+  launch.follows_grid = true;
   launch.output = output.data();
   launch.sinks = attention.has_sinks ? sinks.data() : nullptr;
   launch.num_q_heads = attention.num_q_heads;
@@ -88,13 +94,11 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   launch.chunk_positions = attention.chunk_positions;
   launch.partials = {sums.data(), states.data(), arrivals.data()};
   launch.num_ctas = attention.num_ctas;
-  for (uint32_t first = 0; first < step.num_columns(); first += kMaxFlashColumns) {
-    launch.first_column = first;
-    check(launch_flash_attention(launch, nullptr));
-  }
+  check(launch_flash_attention(launch, nullptr));
   const std::vector<float> result = output.read();
   sums.read();
   states.read();
+  rows.read();
   operands.read();
   query_scales.read();
   EXPECT_EQ(arrivals.read(), (std::vector<uint32_t>{0, 0}));
@@ -168,7 +172,7 @@ class FlashAttentionTest : public testing::Test {
     std::mt19937 random(seed);
     std::vector<Sequence> sequences;
     for (const Piece& piece : pieces) {
-      sequences.push_back({piece.context + piece.columns});
+      sequences.push_back({piece.context + piece.columns, 0});
       ASSERT_EQ(piece.sequence, sequences.size() - 1);
     }
     Caches caches(shape, sequences, random);
@@ -233,15 +237,20 @@ TEST_F(FlashAttentionTest, AgreesWithBinary64InWindows) {
     expect_agreement({format, 1, 256}, attention, {{0, 700, 8}}, 4);
     attention.is_window_before_step = false;
     expect_agreement({format, 1, 512}, attention, {{0, 700, 40}}, 5);
+    attention.is_causal = true;
+    for (const uint32_t window : {1u, 5u, 100u, 200u}) {
+      attention.window = window;
+      expect_agreement({format, 1, 512}, attention, {{0, 700, 8}}, window);
+    }
   }
 }
 
 // Bits of a row do not depend on the grid, nor on other columns and sequences.
 TEST_F(FlashAttentionTest, BitsDoNotDependOnTheCompany) {
   for (const KvFormat format : kFormats) {
-    for (const uint32_t window : {0u, 128u}) {
+    for (const uint32_t window : {0u, 128u, 200u}) {
       std::mt19937 random(9);
-      Caches caches({format, 1, window == 0 ? 0u : 1024u}, {{10030}, {600}, {9}}, random);
+      Caches caches({format, 1, window == 0 ? 0u : 1024u}, {{10030, 0}, {600, 0}, {9, 0}}, random);
       Attention attention;
       attention.window = window;
       attention.has_sinks = true;
@@ -280,7 +289,7 @@ TEST_F(FlashAttentionTest, WideStepsHaveTheBitsOfNarrowOnes) {
   for (const KvFormat format : kFormats) {
     for (const uint32_t window : {0u, 128u}) {
       std::mt19937 random(13);
-      Caches caches({format, 2, window == 0 ? 0u : 512u}, {{900}, {40}, {3}}, random);
+      Caches caches({format, 2, window == 0 ? 0u : 512u}, {{900, 0}, {40, 0}, {3, 0}}, random);
       Attention attention;
       attention.window = window;
       attention.has_sinks = true;
@@ -303,7 +312,7 @@ TEST_F(FlashAttentionTest, NanReachesThoseThatSeeIt) {
   for (const KvFormat format : kFormats) {
     for (const uint32_t window : {0u, 128u}) {
       std::mt19937 random(11);
-      Caches caches({format, 1, window == 0 ? 0u : 256u}, {{708}}, random);
+      Caches caches({format, 1, window == 0 ? 0u : 256u}, {{708, 0}}, random);
       caches.write({0, 700, 8}, random, 703);
       Attention attention;
       attention.window = window;
@@ -316,11 +325,80 @@ TEST_F(FlashAttentionTest, NanReachesThoseThatSeeIt) {
   }
 }
 
+// A step's own rows come to the same cache and give the same bits as rows that were there before.
+TEST_F(FlashAttentionTest, OwnRowsAreAttendedToAsTheCacheKeepsThem) {
+  for (const KvFormat format : kFormats) {
+    for (const uint32_t window : {128u, 37u}) {
+      for (const uint32_t num_kv_heads : {1u, 2u}) {
+        const CacheShape shape{format, num_kv_heads, 512};
+        const std::vector<Piece> pieces = {{0, 1000, 8}, {1, 0, 3}, {2, 62, 1}, {3, 61, 70}};
+        const auto fill = [&](uint32_t seed) {
+          std::mt19937 random(seed);
+          std::vector<Sequence> sequences;
+          for (const Piece& piece : pieces) sequences.push_back({piece.context, piece.columns});
+          return Caches(shape, sequences, random);
+        };
+        std::mt19937 random(31);
+        Attention attention;
+        attention.window = window;
+        attention.num_q_heads = 16 * num_kv_heads;
+        const auto queries = random_queries(columns_of(pieces) * attention.num_q_heads, random);
+        Caches before = fill(32), given = fill(32);
+        std::vector<float> rows;
+        for (const Piece& piece : pieces) {
+          // Column 5 of the first piece has a NaN, in KV head 0.
+          const int64_t nan_position = piece.context == 1000 ? 1005 : -1;
+          const std::mt19937 same = random;
+          before.write(piece, random, nan_position);
+          random = same;
+          const auto more = given.random_rows(piece, random, nan_position);
+          rows.insert(rows.end(), more.begin(), more.end());
+        }
+        const auto want = run(before, attention, pieces, queries);
+        const auto got = run(given, attention, pieces, queries, rows);
+        const uint64_t size = uint64_t{attention.num_q_heads} * kValueDim;
+        for (uint64_t i = 0; i < want.size(); ++i) {
+          const uint64_t column = i / size;
+          const bool is_head_0 = i % size < size / num_kv_heads;
+          ASSERT_EQ(std::isnan(want[i]), is_head_0 && column >= 5 && column < 8) << i;
+          if (!std::isnan(want[i])) {
+            ASSERT_EQ(got[i], want[i]) << "window " << window << ", " << i;
+          } else {
+            ASSERT_TRUE(std::isnan(got[i])) << i;
+          }
+        }
+        EXPECT_EQ(given.read(), before.read()) << "window " << window;
+      }
+    }
+  }
+}
+
+// What short windows do with `mma`, full attention does with wgmma: in bf16 with the same bits,
+// where both see the same.
+TEST_F(FlashAttentionTest, ShortWindowsHaveTheBitsOfFullAttention) {
+  for (const uint32_t num_q_heads : {8u, 16u, 32u, 64u}) {
+    for (const uint32_t context : {0u, 1u, 57u, 64u, 100u, 120u}) {
+      std::mt19937 random(context + 41);
+      Caches paged({KvFormat::kBf16, 1, 0}, {{context + 8, 0}}, random);
+      random.seed(context + 41);
+      Caches ring({KvFormat::kBf16, 1, 192}, {{context + 8, 0}}, random);
+      Attention attention;
+      attention.num_q_heads = num_q_heads;
+      random.seed(43);
+      const std::vector<float> queries = random_queries(8 * num_q_heads, random);
+      const auto want = run(paged, attention, {{0, context, 8}}, queries);
+      attention.window = 128;
+      EXPECT_EQ(run(ring, attention, {{0, context, 8}}, queries), want)
+          << num_q_heads << " heads, context " << context;
+    }
+  }
+}
+
 // The definition of tile/kv_tile.h.
 TEST_F(FlashAttentionTest, RowsAreRoundedAsDefined) {
   for (const KvFormat format : kFormats) {
     std::mt19937 random(12);
-    Caches caches({format, 2, 0}, {{0}, {130}}, random);
+    Caches caches({format, 2, 0}, {{0, 0}, {130, 0}}, random);
     const std::vector<uint8_t> bytes = caches.read();
     const auto rounded = [&](float x, float scale) {
       if (format == KvFormat::kBf16)

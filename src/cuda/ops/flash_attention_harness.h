@@ -95,7 +95,8 @@ struct CacheShape {
 };
 
 struct Sequence {
-  uint32_t length;  // positions that are written
+  uint32_t length;          // positions that are written
+  uint32_t more_positions;  // for which there is room behind them
 };
 
 // Caches of some sequences, filled with random rows through launch_store_kv().
@@ -103,15 +104,16 @@ class Caches {
  public:
   Caches(const CacheShape& shape, const std::vector<Sequence>& sequences, std::mt19937& random)
       : shape_(shape), tile_bytes_(kv_tile_bytes(shape.format)), scales_(kScales) {
+    const auto pages_of = [](const Sequence& sequence) {
+      return (sequence.length + sequence.more_positions + kPagePositions - 1) / kPagePositions;
+    };
     uint32_t num_pages = 3;
-    for (const Sequence& sequence : sequences) {
-      num_pages += (sequence.length + kPagePositions - 1) / kPagePositions;
-    }
+    for (const Sequence& sequence : sequences) num_pages += pages_of(sequence);
     std::vector<uint32_t> free(num_pages);
     std::iota(free.begin(), free.end(), 0);
     std::shuffle(free.begin(), free.end(), random);
     for (const Sequence& sequence : sequences) {
-      const uint32_t count = (sequence.length + kPagePositions - 1) / kPagePositions;
+      const uint32_t count = pages_of(sequence);
       pages.emplace_back(free.end() - count, free.end());
       free.resize(free.size() - count);
     }
@@ -136,9 +138,19 @@ class Caches {
   KvFormat format() const { return shape_.format; }
   uint32_t num_kv_heads() const { return shape_.num_kv_heads; }
 
-  // Random rows; extra_nan: a position whose keys have a NaN.
+  // Random rows; nan_position: whose keys have a NaN.
   void write(const Piece& piece, std::mt19937& random, int64_t nan_position = -1) {
     if (piece.columns == 0) return;
+    DeviceStep step({piece}, pages);
+    Device<float> rows(random_rows(piece, random, nan_position));
+    check(launch_store_kv({step.data(), piece.columns, tiles(), shape_.format, rows.data()},
+                          nullptr));
+    check(cudaDeviceSynchronize());
+  }
+
+  // The same rows, as attention is given those of its own step.
+  std::vector<float> random_rows(const Piece& piece, std::mt19937& random,
+                                 int64_t nan_position = -1) {
     std::normal_distribution<float> normal;
     std::vector<float> keys(uint64_t{piece.columns} * shape_.num_kv_heads * kHeadDim);
     std::vector<float> values(uint64_t{piece.columns} * shape_.num_kv_heads * kValueDim);
@@ -155,13 +167,9 @@ class Caches {
     if (nan_position >= 0) {
       keys[(nan_position - piece.context) * shape_.num_kv_heads * kHeadDim + 17] = NAN;
     }
-    DeviceStep step({piece}, pages);
-    Device<float> rows(joined(piece.columns, keys, values));
-    check(launch_store_kv({step.data(), piece.columns, tiles(), shape_.format, rows.data()},
-                          nullptr));
-    check(cudaDeviceSynchronize());
     last_keys = keys;
     last_values = values;
+    return joined(piece.columns, keys, values);
   }
 
   std::vector<uint8_t> read() { return memory_->read(); }

@@ -17,44 +17,53 @@ __device__ __forceinline__ bool is_finite(const float (&values)[kCount]) {
   return is;
 }
 
-// For all lanes of a warp. keys [head_dim], values [v_head_dim], f32 in shared or global memory,
-// rotated and multiplied as attention is to see them; slot: position % 64.
+// A position's row, dimension 32 i + lane in each lane of a warp, all of which call.
 template <class Tile>
-__device__ void store_kv_row(std::byte* tile, uint32_t slot, KvScales scales, const float* keys,
-                             const float* values) {
+struct KvRow {
   static_assert(Tile::kHeadDim % 32 == 0 && Tile::kValueDim % 32 == 0);
-  const uint32_t lane = threadIdx.x % 32;
   float key[Tile::kHeadDim / 32], value[Tile::kValueDim / 32];
+
+  // Of KV head `head` and the step's column t; rows [T, num_kv_heads * (head_dim + v_head_dim)]
+  // f32, the k heads, then the v heads: rotated and multiplied as attention is to see them.
+  __device__ __forceinline__ void load(const float* rows, uint32_t num_kv_heads, uint32_t t,
+                                       uint32_t head) {
+    const uint32_t lane = threadIdx.x % 32;
+    const float* keys = rows + uint64_t{t} * num_kv_heads * (Tile::kHeadDim + Tile::kValueDim);
+    const float* values = keys + num_kv_heads * Tile::kHeadDim + head * Tile::kValueDim;
+    keys += head * Tile::kHeadDim;
 #pragma unroll
-  for (uint32_t i = 0; i < Tile::kHeadDim / 32; ++i) key[i] = keys[i * 32 + lane];
+    for (uint32_t i = 0; i < Tile::kHeadDim / 32; ++i) key[i] = keys[i * 32 + lane];
 #pragma unroll
-  for (uint32_t i = 0; i < Tile::kValueDim / 32; ++i) value[i] = values[i * 32 + lane];
-  const bool is_nan = !__all_sync(~0u, is_finite(key) && is_finite(value));
-  if constexpr (Tile::kIsE4m3) {
+    for (uint32_t i = 0; i < Tile::kValueDim / 32; ++i) value[i] = values[i * 32 + lane];
+  }
+
+  // Into slot `slot` of a tile of that layout.
+  template <class Layout = Tile>
+  __device__ __forceinline__ void store(std::byte* tile, uint32_t slot, KvScales scales) const {
+    const uint32_t lane = threadIdx.x % 32;
+    const bool is_nan = !__all_sync(~0u, is_finite(key) && is_finite(value));
     const float key_unit = 1 / scales.key, value_unit = 1 / scales.value;
 #pragma unroll
     for (uint32_t i = 0; i < Tile::kHeadDim / 32; ++i) {
-      const uint16_t code = is_nan ? kE4m3Nan : ptx::e4m3x2(key[i] * key_unit, 0);
-      tile[Tile::key(slot, i * 32 + lane)] = static_cast<std::byte>(code);
+      std::byte* to = tile + Layout::key(slot, i * 32 + lane);
+      if constexpr (Tile::kIsE4m3) {
+        *to = static_cast<std::byte>(is_nan ? kE4m3Nan : ptx::e4m3x2(key[i] * key_unit, 0));
+      } else {
+        *reinterpret_cast<uint16_t*>(to) =
+            static_cast<uint16_t>(is_nan ? 0x7fffu : ptx::bf16x2(key[i], 0));
+      }
     }
 #pragma unroll
     for (uint32_t i = 0; i < Tile::kValueDim / 32; ++i) {
-      const uint16_t code = is_nan ? 0 : ptx::e4m3x2(value[i] * value_unit, 0);
-      tile[Tile::value(slot, i * 32 + lane)] = static_cast<std::byte>(code);
-    }
-  } else {
-    const auto store = [&](uint32_t at, uint32_t pair) {
-      *reinterpret_cast<uint16_t*>(tile + at) = static_cast<uint16_t>(pair);
-    };
-#pragma unroll
-    for (uint32_t i = 0; i < Tile::kHeadDim / 32; ++i) {
-      store(Tile::key(slot, i * 32 + lane), is_nan ? 0x7fffu : ptx::bf16x2(key[i], 0));
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < Tile::kValueDim / 32; ++i) {
-      store(Tile::value(slot, i * 32 + lane), is_nan ? 0 : ptx::bf16x2(value[i], 0));
+      std::byte* to = tile + Layout::value(slot, i * 32 + lane);
+      if constexpr (Tile::kIsE4m3) {
+        *to = static_cast<std::byte>(is_nan ? 0 : ptx::e4m3x2(value[i] * value_unit, 0));
+      } else {
+        *reinterpret_cast<uint16_t*>(to) =
+            static_cast<uint16_t>(is_nan ? 0 : ptx::bf16x2(value[i], 0));
+      }
     }
   }
-}
+};
 
 }  // namespace ultraspeed::cuda

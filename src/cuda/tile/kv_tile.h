@@ -36,20 +36,23 @@ inline constexpr uint32_t kKvTilePositions = 64;
 
 using tensor::KvScales;
 
-template <KvFormat kFormatIn, uint32_t kHeadDimIn, uint32_t kValueDimIn>
+// kPositions: of the tile; kKvTilePositions in a cache, other multiples of kPiece elsewhere.
+template <KvFormat kFormatIn, uint32_t kHeadDimIn, uint32_t kValueDimIn,
+          uint32_t kPositionsIn = kKvTilePositions>
 struct KvTile {
   static constexpr KvFormat kFormat = kFormatIn;
   static constexpr uint32_t kHeadDim = kHeadDimIn, kValueDim = kValueDimIn;
+  static constexpr uint32_t kPositions = kPositionsIn;
   static constexpr bool kIsE4m3 = kFormat == KvFormat::kE4m3;
   static constexpr uint32_t kElementBytes = kIsE4m3 ? 1 : 2;
   static constexpr uint32_t kPiece = 16 / kElementBytes;  // elements of 16 bytes
-  static_assert(kHeadDim % (2 * kPiece) == 0 && kValueDim % 8 == 0);
+  static_assert(kHeadDim % (2 * kPiece) == 0 && kValueDim % 8 == 0 && kPositions % kPiece == 0);
 
   // Core matrices of keys (and of queries in shared memory): from 8 rows to the next.
   static constexpr uint32_t kKeyStride = kHeadDim / kPiece * 128;
-  static constexpr uint32_t kValueStride = kKvTilePositions / kPiece * 128;
-  static constexpr uint32_t kKeyBytes = kKvTilePositions * kHeadDim * kElementBytes;
-  static constexpr uint32_t kValueBytes = kKvTilePositions * kValueDim * kElementBytes;
+  static constexpr uint32_t kValueStride = kPositions / kPiece * 128;
+  static constexpr uint32_t kKeyBytes = kPositions * kHeadDim * kElementBytes;
+  static constexpr uint32_t kValueBytes = kPositions * kValueDim * kElementBytes;
   static constexpr uint32_t kValues = kKeyBytes;
   static constexpr uint32_t kBytes = kKeyBytes + kValueBytes;
 

@@ -1,10 +1,12 @@
-// Writes a query as operand A of its products with keys (tile/kv_tile.h), split into terms whose
-// sum it is.
+// Writes a query as operand A of its products with keys: core matrices of 8 rows x 16 bytes as
+// KvTile::key() has them, split into terms whose sum it is, term_bytes apart.
 //
-// For each column (token) and KV head, in bytes: [terms][group / 8][head_dim / E][8 heads][E], for
-// the `group` query heads of the KV head. In bf16 the first term is the value rounded to nearest,
-// the second what is left, rounded likewise. In e4m3 a query is scaled by the power of two of
-// tile/e4m3_operand.h and rounded to f16 before; its scale stands apart.
+// In global memory, for each column (token) and KV head: [terms][group / 8][head_dim / E][8 heads]
+// [E], for the `group` query heads of the KV head; the scales stand apart.
+//
+// In bf16 the first term is the value rounded to nearest, the second what is left, rounded
+// likewise. Of caches in e4m3 a query is scaled by the power of two of tile/e4m3_operand.h and
+// rounded to f16: operand of f16 products, or split into terms of e4m3.
 #pragma once
 
 #include <cstdint>
@@ -33,51 +35,70 @@ __device__ __forceinline__ void split_bf16(float low, float high, uint32_t (&ter
                          high - __uint_as_float(terms[0] & 0xffff0000u));
 }
 
-// For all lanes of a warp. of_column: the terms of the column and KV head; row: the head's number
-// in its group; query [head_dim] f32, rotated; factor: to be multiplied with, attention's scale
-// times log2(e); scale: the place of the query's scale, 1 in bf16. A NaN makes the scale a NaN.
+// A query head of a column, for all lanes of a warp: dimensions 8 lane .. 8 lane + 7 in each.
 template <class Tile>
-__device__ void store_query_row(std::byte* of_column, uint32_t group, uint32_t row,
-                                const float* query, float factor, float* scale) {
-  constexpr uint32_t kLanes = Tile::kHeadDim / 8;  // each has 8 dimensions
+struct QueryRow {
+  static constexpr uint32_t kLanes = Tile::kHeadDim / 8;
   static_assert(kLanes <= 32);
-  const uint32_t lane = threadIdx.x % 32, term_bytes = group / 8 * Tile::kKeyStride;
   float values[8] = {};
-  uint32_t largest = 0;
+
+  // query [head_dim] f32, rotated, aligned to 16.
+  __device__ __forceinline__ void load(const float* query) {
+    const uint32_t lane = threadIdx.x % 32;
+    if (lane >= kLanes) return;
 #pragma unroll
-  for (uint32_t d = 0; d < 8; ++d) {
-    if (lane < kLanes) values[d] = query[lane * 8 + d] * factor;
-    largest = max(largest, __float_as_uint(values[d]) & 0x7fffffffu);
-  }
-  const E4m3Scale power = e4m3_scale(__reduce_max_sync(~0u, largest));
-  const float unit = Tile::kIsE4m3 ? power_of_two(-power.exponent) : 1.0F;
-  if (lane == 0) *scale = power.is_nan ? __int_as_float(0x7fc00000) : 1 / unit;
-  if (lane >= kLanes) return;
-  std::byte* to = of_column + Tile::key(row, lane * 8);
-  if constexpr (Tile::kIsE4m3) {
-    uint16_t pairs[4][kFlashTerms];
-#pragma unroll
-    for (uint32_t d = 0; d < 4; ++d) {
-      split_e4m3(values[2 * d] * unit, values[2 * d + 1] * unit, pairs[d]);
-    }
-#pragma unroll
-    for (uint32_t term = 0; term < kFlashTerms; ++term) {
-      *reinterpret_cast<uint2*>(to + term * term_bytes) = {
-          pairs[0][term] | uint32_t{pairs[1][term]} << 16,
-          pairs[2][term] | uint32_t{pairs[3][term]} << 16};
-    }
-  } else {
-    uint32_t pairs[4][kFlashTerms];
-#pragma unroll
-    for (uint32_t d = 0; d < 4; ++d) {
-      split_bf16(values[2 * d], values[2 * d + 1], pairs[d]);
-    }
-#pragma unroll
-    for (uint32_t term = 0; term < kFlashTerms; ++term) {
-      *reinterpret_cast<uint4*>(to + term * term_bytes) = {pairs[0][term], pairs[1][term],
-                                                           pairs[2][term], pairs[3][term]};
+    for (uint32_t i = 0; i < 2; ++i) {
+      const float4 four = reinterpret_cast<const float4*>(query)[2 * lane + i];
+      values[4 * i] = four.x;
+      values[4 * i + 1] = four.y;
+      values[4 * i + 2] = four.z;
+      values[4 * i + 3] = four.w;
     }
   }
-}
+
+  // Multiplies by `factor`, attention's scale times log2(e), and of caches in e4m3 by the scale's
+  // inverse. Returns the scale: what products are to be multiplied with. A NaN makes it a NaN.
+  __device__ __forceinline__ float scale(float factor) {
+    uint32_t largest = 0;
+#pragma unroll
+    for (float& value : values) {
+      value *= factor;
+      largest = max(largest, __float_as_uint(value) & 0x7fffffffu);
+    }
+    const E4m3Scale power = e4m3_scale(__reduce_max_sync(~0u, largest));
+    const float unit = Tile::kIsE4m3 ? power_of_two(-power.exponent) : 1.0F;
+#pragma unroll
+    for (float& value : values) value *= unit;
+    return power.is_nan ? __int_as_float(0x7fc00000) : 1 / unit;
+  }
+
+  // The scaled row as row `row` of the operand, in the format of the tile.
+  __device__ __forceinline__ void store(std::byte* operand, uint32_t term_bytes,
+                                        uint32_t row) const {
+    const uint32_t lane = threadIdx.x % 32;
+    if (lane >= kLanes) return;
+    std::byte* to = operand + Tile::key(row, lane * 8);
+    if constexpr (Tile::kIsE4m3) {
+      uint16_t pairs[4][kFlashTerms];
+#pragma unroll
+      for (uint32_t d = 0; d < 4; ++d) split_e4m3(values[2 * d], values[2 * d + 1], pairs[d]);
+#pragma unroll
+      for (uint32_t term = 0; term < kFlashTerms; ++term) {
+        *reinterpret_cast<uint2*>(to + term * term_bytes) = {
+            pairs[0][term] | uint32_t{pairs[1][term]} << 16,
+            pairs[2][term] | uint32_t{pairs[3][term]} << 16};
+      }
+    } else {
+      uint32_t pairs[4][kFlashTerms];
+#pragma unroll
+      for (uint32_t d = 0; d < 4; ++d) split_bf16(values[2 * d], values[2 * d + 1], pairs[d]);
+#pragma unroll
+      for (uint32_t term = 0; term < kFlashTerms; ++term) {
+        *reinterpret_cast<uint4*>(to + term * term_bytes) = {pairs[0][term], pairs[1][term],
+                                                             pairs[2][term], pairs[3][term]};
+      }
+    }
+  }
+};
 
 }  // namespace ultraspeed::cuda
