@@ -21,7 +21,6 @@ namespace {
 using program::RouteTable;
 using tensor::WeightFormat;
 
-constexpr uint32_t kMostSlots = 1024;
 constexpr uint32_t kChunkNeurons = kDownChunkColumns;  // of a K-chunk
 constexpr double kSkew = 0.7;  // expert e is chosen in proportion to (e + 1)^-skew
 
@@ -73,8 +72,8 @@ std::string prefill_refusal(const ExpertShape& shape) {
     return fmt::format("the weights are {}; the kernels take MXFP4",
                        tensor::weight_format_name(shape.format));
   }
-  if (shape.num_experts > kMostSlots) {
-    return fmt::format("the kernels take at most {} experts; these are {}", kMostSlots,
+  if (shape.num_experts > kMaxPrefillSlots) {
+    return fmt::format("the kernels take at most {} experts; these are {}", kMaxPrefillSlots,
                        shape.num_experts);
   }
   const uint32_t chunk = shape.intermediate * shape.num_ranks / program::kReductionChunks;
@@ -118,6 +117,7 @@ class PrefillGroup final : public KernelGroup {
     launch_ = {.route = {},
                .tiles = {},
                .num_tokens = num_tokens,
+               .num_columns = nullptr,
                .experts_per_token = shape.top_k,
                .max_pairs = num_pairs_,
                .hidden = shape.hidden,
@@ -251,11 +251,12 @@ class PrefillGroup final : public KernelGroup {
     return error == cudaSuccess ? down(node, work, stream) : error;
   }
 
-  // Behind the launches that cut the step into tiles and quantise its rows.
+  // Behind the launches that quantise the step's rows and cut it into tiles.
   cudaError_t all(uint32_t node, ExpertPrefill::Work work, cudaStream_t stream) const {
-    cudaError_t error = launch_expert_tiles(launch_, stream);
+    cudaError_t error =
+        launch_prefill_quantize(launch_, {.rows = memory_[kRows].as<float>()}, input(), stream);
     if (error != cudaSuccess) return error;
-    error = launch_prefill_quantize(launch_, memory_[kRows].as<float>(), input(), stream);
+    error = launch_expert_tiles(launch_, stream);
     return error == cudaSuccess ? both(node, work, stream) : error;
   }
 

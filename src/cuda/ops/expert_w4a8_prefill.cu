@@ -1,14 +1,16 @@
 // Launches of expert_w4a8_prefill.h.
+#include "cuda/ops/columns.cuh"
 #include "cuda/ops/expert_w4a8_prefill_down.cuh"
 #include "cuda/ops/expert_w4a8_prefill_gate_up.cuh"
 #include "cuda/ops/launch.cuh"
+#include "cuda/ptx/grid.cuh"
 
 namespace ultraspeed::cuda {
 namespace {
 
 using Work = ExpertPrefill::Work;
 
-constexpr uint32_t kTileThreads = 1024;
+constexpr uint32_t kTileThreads = kMaxPrefillSlots;
 
 struct TileCount {
   uint32_t tiles, columns;
@@ -40,6 +42,30 @@ __device__ TileCount sum_before(TileCount mine, TileCount* total) {
     total->columns += of_warp[i].columns;
   }
   return before;
+}
+
+// Four codes of a block of 32, which 8 lanes have, and its scale (PrefillInput).
+struct QuantizedWord {
+  uint32_t codes;
+  std::byte scale;
+};
+__device__ QuantizedWord quantize_word(const float4& value) {
+  const float values[4] = {value.x, value.y, value.z, value.w};
+  uint32_t largest = 0;
+  for (const float v : values) largest = max(largest, __float_as_uint(v) & 0x7fffffffu);
+  for (uint32_t mask = 1; mask < 8; mask *= 2) {
+    largest = max(largest, __shfl_xor_sync(~0u, largest, mask));
+  }
+  const E4m3Scale scale = e4m3_scale(largest);
+  uint32_t codes = 0;
+  for (uint32_t i = 0; i < 4; ++i) {
+    const uint32_t code = scale.is_nan
+                              ? kE4m3Nan
+                              : tensor::e4m3_from_float(values[i] * power_of_two(-scale.exponent));
+    codes |= code << 8 * i;
+  }
+  const float column_scale = power_of_two(scale.exponent) * kDecodedUnit;
+  return {codes, static_cast<std::byte>(__float_as_uint(column_scale) >> 23)};
 }
 
 // A CTA; a thread makes the tiles of a slot.
@@ -97,57 +123,69 @@ __device__ void find_token_pairs(const ExpertPrefill& launch, uint32_t token) {
 
 __global__ void __launch_bounds__(kTileThreads)
     expert_tiles_kernel(const __grid_constant__ ExpertPrefill launch) {
-  if (blockIdx.x == 0) return make_tiles(launch);
-  const uint32_t token = (blockIdx.x - 1) * (kTileThreads / 32) + threadIdx.x / 32;
-  if (token < launch.num_tokens) find_token_pairs(launch, token);
+  if (blockIdx.x == 0) {
+    make_tiles(launch);
+  } else {
+    const uint32_t token = (blockIdx.x - 1) * (kTileThreads / 32) + threadIdx.x / 32;
+    if (token < present_tokens(launch)) find_token_pairs(launch, token);
+  }
+  ptx::wait_for_grids();  // so that what follows has the quantised rows
 }
 
 constexpr uint32_t kQuantizeThreads = 256;
 
-// A thread has 4 elements, 8 lanes a block.
+// CTA: a token. A thread has 4 elements at a time, 8 lanes a block. Shared: its row, of which one
+// warp takes the sum of squares.
 __global__ void __launch_bounds__(kQuantizeThreads)
-    prefill_quantize_kernel(const __grid_constant__ ExpertPrefill launch, const float* rows,
-                            PrefillInput output) {
-  const uint64_t index = uint64_t{blockIdx.x} * kQuantizeThreads + threadIdx.x;
-  if (index * 4 >= uint64_t{launch.num_tokens} * launch.hidden) return;  // whole warps
-  const float4 value = reinterpret_cast<const float4*>(rows)[index];
-  const float values[4] = {value.x, value.y, value.z, value.w};
-  uint32_t largest = 0;
-  for (const float v : values) largest = max(largest, __float_as_uint(v) & 0x7fffffffu);
-  for (uint32_t mask = 1; mask < 8; mask *= 2) {
-    largest = max(largest, __shfl_xor_sync(~0u, largest, mask));
+    prefill_quantize_kernel(const __grid_constant__ ExpertPrefill launch,
+                            const __grid_constant__ PrefillRows rows, PrefillInput output) {
+  extern __shared__ float4 row[];
+  __shared__ float shared_factor;
+  ptx::wait_for_grids();
+  ptx::launch_dependents();  // no earlier: launch_expert_tiles() reads the route table
+  const uint32_t token = blockIdx.x, hidden = launch.hidden;
+  if (token >= present_tokens(launch)) return;
+  const auto* x = reinterpret_cast<const float4*>(rows.rows + uint64_t{token} * hidden);
+  for (uint32_t i = threadIdx.x; i < hidden / 4; i += kQuantizeThreads) row[i] = x[i];
+  __syncthreads();
+  const auto* weight = reinterpret_cast<const float4*>(rows.norm_weight);
+  if (weight != nullptr && threadIdx.x < kWarpThreads) {
+    const float squares = sum_of_squares(reinterpret_cast<const float*>(row), hidden);
+    if (threadIdx.x == 0) shared_factor = rms_factor(squares, hidden, rows.norm_epsilon);
   }
-  const E4m3Scale scale = e4m3_scale(largest);
-  uint32_t codes = 0;
-  for (uint32_t i = 0; i < 4; ++i) {
-    const uint32_t code = scale.is_nan
-                              ? kE4m3Nan
-                              : tensor::e4m3_from_float(values[i] * power_of_two(-scale.exponent));
-    codes |= code << 8 * i;
-  }
-  reinterpret_cast<uint32_t*>(output.codes)[index] = codes;
-  if (index % 8 == 0) {
-    const float column_scale = power_of_two(scale.exponent) * kDecodedUnit;
-    output.scales[index / 8] = static_cast<std::byte>(__float_as_uint(column_scale) >> 23);
+  __syncthreads();
+  auto* codes = reinterpret_cast<uint32_t*>(output.codes + uint64_t{token} * hidden);
+  std::byte* scales = output.scales + uint64_t{token} * (hidden / kBlockColumns);
+  for (uint32_t i = threadIdx.x; i < hidden / 4; i += kQuantizeThreads) {  // whole warps
+    float4 value = row[i];
+    if (weight != nullptr) {
+      const float factor = shared_factor;
+      const float4 w = weight[i];
+      value = {w.x * (value.x * factor), w.y * (value.y * factor), w.z * (value.z * factor),
+               w.w * (value.w * factor)};
+    }
+    const QuantizedWord quantized = quantize_word(value);
+    codes[i] = quantized.codes;
+    if (i % 8 == 0) scales[i / 8] = quantized.scale;
   }
 }
 
 }  // namespace
 
-cudaError_t launch_expert_tiles(const ExpertPrefill& launch, cudaStream_t stream) {
-  constexpr uint32_t kTokens = kTileThreads / 32;
-  expert_tiles_kernel<<<1 + (launch.num_tokens + kTokens - 1) / kTokens, kTileThreads, 0, stream>>>(
-      launch);
-  return cudaGetLastError();
+cudaError_t launch_prefill_quantize(const ExpertPrefill& launch, const PrefillRows& rows,
+                                    const PrefillInput& output, cudaStream_t stream) {
+  if (launch.hidden % kSquareBatch != 0 || launch.hidden > kMaxPrefillHidden) {
+    return cudaErrorInvalidValue;
+  }
+  const LaunchSize size = {dim3(launch.num_tokens), kQuantizeThreads,
+                           launch.hidden * static_cast<uint32_t>(sizeof(float))};
+  return launch_with(prefill_quantize_kernel, size, {starts_early()}, stream, launch, rows, output);
 }
 
-cudaError_t launch_prefill_quantize(const ExpertPrefill& launch, const float* rows,
-                                    const PrefillInput& output, cudaStream_t stream) {
-  if (launch.hidden % 128 != 0) return cudaErrorInvalidValue;
-  const uint64_t threads = uint64_t{launch.num_tokens} * launch.hidden / 4;
-  const auto ctas = static_cast<uint32_t>((threads + kQuantizeThreads - 1) / kQuantizeThreads);
-  prefill_quantize_kernel<<<ctas, kQuantizeThreads, 0, stream>>>(launch, rows, output);
-  return cudaGetLastError();
+cudaError_t launch_expert_tiles(const ExpertPrefill& launch, cudaStream_t stream) {
+  constexpr uint32_t kTokens = kTileThreads / 32;
+  const LaunchSize size = {dim3(1 + (launch.num_tokens + kTokens - 1) / kTokens), kTileThreads};
+  return launch_with(expert_tiles_kernel, size, {starts_early()}, stream, launch);
 }
 
 cudaError_t launch_prefill_gate_up(const ExpertPrefill& launch, const PrefillGateUpData& data,

@@ -12,8 +12,11 @@
 
 #include "cuda/tile/expert_tiles.h"
 #include "program/route_table.h"
+#include "tensor/host_device.h"
 
 namespace ultraspeed::cuda {
+
+inline constexpr uint32_t kMaxPrefillSlots = 1024;
 
 struct ExpertPrefill {
   enum class Work : uint8_t {
@@ -21,30 +24,44 @@ struct ExpertPrefill {
     kDrain,  // reads the same bytes in the same way and computes nothing
   };
 
-  program::RouteTable route;  // device, at most 1024 slots
-  ExpertTiles tiles;          // device
-  uint32_t num_tokens = 0;
-  uint32_t experts_per_token = 0;  // at most
-  uint32_t max_pairs = 0;          // of the route table
+  program::RouteTable route;              // device, at most kMaxPrefillSlots slots
+  ExpertTiles tiles;                      // device
+  uint32_t num_tokens = 0;                // at most
+  const uint32_t* num_columns = nullptr;  // device, tokens of this step; nullptr: num_tokens
+  uint32_t experts_per_token = 0;         // at most
+  uint32_t max_pairs = 0;                 // of the route table
   uint32_t hidden = 0;
   uint32_t intermediate = 0;  // of this rank
   uint32_t num_ctas = 0;      // multiprocessors
   Work work = Work::kProducts;
 };
 
-// Fills launch.tiles from launch.route. The other launches read it.
-cudaError_t launch_expert_tiles(const ExpertPrefill& launch, cudaStream_t stream);
+// How many tokens the step has. Reads device memory.
+US_HOST_DEVICE inline uint32_t present_tokens(const ExpertPrefill& launch) {
+  return launch.num_columns == nullptr ? launch.num_tokens : *launch.num_columns;
+}
 
-// Quantises rows [num_tokens, hidden] f32 (tile/e4m3_operand.h) to
+// Normalises the rows of the step's tokens as launch_quantize() does, and quantises them
+// (tile/e4m3_operand.h) to
 //   codes   [num_tokens][hidden] e4m3
 //   scales  [num_tokens][hidden / 32] E8M0 of 2^s * kDecodedUnit
-// REQUIRES: 128 divides hidden.
+// REQUIRES: 512 divides hidden, which is at most kMaxPrefillHidden.
+inline constexpr uint32_t kMaxPrefillHidden = 56 * 1024;
+struct PrefillRows {
+  const float* rows = nullptr;         // [num_tokens, hidden]
+  const float* norm_weight = nullptr;  // [hidden]; nullptr: no RMSNorm
+  float norm_epsilon = 0;
+};
 struct PrefillInput {
   std::byte* codes = nullptr;
   std::byte* scales = nullptr;
 };
-cudaError_t launch_prefill_quantize(const ExpertPrefill& launch, const float* rows,
+cudaError_t launch_prefill_quantize(const ExpertPrefill& launch, const PrefillRows& rows,
                                     const PrefillInput& output, cudaStream_t stream);
+
+// Fills launch.tiles from launch.route. The other launches read it. It runs beside the launch
+// before it, which is launch_prefill_quantize(): that one has waited for the route table.
+cudaError_t launch_expert_tiles(const ExpertPrefill& launch, cudaStream_t stream);
 
 // h of each pair, quantised; for a tile with n columns and a chunk of 256 neurons:
 //   codes [8 blocks][n / 8][2 halves of 16 k][8 columns][16 k], scales f32 [8 blocks][n]
@@ -76,7 +93,7 @@ struct PrefillDownData {
   const std::byte* input = nullptr;     // h
   float* products = nullptr;            // scratch, prefill_product_bytes()
   SectionCounters* counters = nullptr;  // scratch, [hidden / 128]
-  float* partials = nullptr;            // [num_tokens, kReductionChunks, hidden]
+  float* partials = nullptr;            // [tokens of the step, kReductionChunks, hidden]
   uint32_t first_chunk = 0;
   uint32_t section_groups = 1;  // of 128 rows in a section: prefill_section_groups()
 };

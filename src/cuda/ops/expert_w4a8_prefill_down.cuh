@@ -43,6 +43,7 @@ struct PrefillDownShape {
         chunks(launch.intermediate / kDownChunkColumns),
         parts(section_groups * chunks),
         num_tiles(*launch.tiles.num_tiles),
+        num_tokens(present_tokens(launch)),
         step_tiles(gridDim.x / parts),
         step_parts(gridDim.x % parts) {}
 
@@ -51,6 +52,7 @@ struct PrefillDownShape {
   uint32_t chunks;
   uint32_t parts;  // of a tile in a section: groups of each chunk
   uint32_t num_tiles;
+  uint32_t num_tokens;              // of the step
   uint32_t step_tiles, step_parts;  // from an item of a CTA to its next
 };
 
@@ -219,7 +221,7 @@ struct AddCursor {
     if (++part < shape.parts) return;
     part = 0;
     token += step;
-    if (token < launch.num_tokens) return;
+    if (token < shape.num_tokens) return;
     token = first_token;
     ++section;
   }
@@ -352,7 +354,7 @@ __device__ __forceinline__ void add_products(const ExpertPrefill& launch,
       shared + PrefillDownShared::kAdd + warp * PrefillDownShared::kAddDepth * kAddBytes,
       blockIdx.x * kAddWarps + warp,
       kAddWarps * gridDim.x};
-  if (adder.first_token < launch.num_tokens) return adder.run();
+  if (adder.first_token < shape.num_tokens) return adder.run();
   for (uint32_t section = 0; section < shape.sections; ++section) adder.leave(section);
 }
 

@@ -29,6 +29,7 @@ using program::RouteTable;
 
 struct PrefillCase {
   uint32_t num_tokens, hidden, intermediate;
+  uint32_t width = 0;  // tokens that there is room for; 0: num_tokens, which the host knows
 };
 
 // h of the tiles, where gate/up puts it.
@@ -104,7 +105,10 @@ class ExpertPrefillTest : public testing::Test {
                            const Experts& gate_up, const Experts& down, uint32_t first_chunk = 0) {
     const uint32_t max_slots = routes.slots() + 3, max_pairs = routes.pairs() + 5;
     ExpertPrefill launch;
-    launch.num_tokens = c.num_tokens;
+    const uint32_t width = c.width == 0 ? c.num_tokens : c.width;
+    launch.num_tokens = width;
+    Device<uint32_t> num_columns(std::vector<uint32_t>{c.num_tokens});
+    if (c.width != 0) launch.num_columns = num_columns.data();
     launch.experts_per_token = most_experts(routes);
     launch.max_pairs = max_pairs;
     launch.hidden = c.hidden;
@@ -114,7 +118,7 @@ class ExpertPrefillTest : public testing::Test {
     launch.num_ctas = static_cast<uint32_t>(ctas);
     Device<uint32_t> words(routes.words());
     launch.route = RouteTable::at(words.data(), routes.slots(), routes.pairs());
-    const uint32_t token_pairs = c.num_tokens * launch.experts_per_token;
+    const uint32_t token_pairs = width * launch.experts_per_token;
     Device<uint32_t> tiles(ExpertTiles::words(max_slots, max_pairs, token_pairs));
     launch.tiles = ExpertTiles::at(tiles.data(), max_slots, max_pairs);
     Device<float> rows(x);
@@ -125,13 +129,13 @@ class ExpertPrefillTest : public testing::Test {
     const uint32_t section_groups = prefill_section_groups(launch);
     Device<float> products(prefill_product_bytes(launch, section_groups) / 4);
     Device<SectionCounters> counters(c.hidden / 128);
-    Device<float> partials(uint64_t{c.num_tokens} * kReductionChunks * c.hidden);
+    Device<float> partials(uint64_t{width} * kReductionChunks * c.hidden);
     Device<std::byte> gate_up_pages(gate_up.gate_up_pages()), down_pages(down.down_pages(256));
     const PrefillInput input = {reinterpret_cast<std::byte*>(codes.data()),
                                 reinterpret_cast<std::byte*>(scales.data())};
     auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
+    check(launch_prefill_quantize(launch, {.rows = rows.data()}, input, nullptr));
     check(launch_expert_tiles(launch, nullptr));
-    check(launch_prefill_quantize(launch, rows.data(), input, nullptr));
     check(launch_prefill_gate_up(launch, {gate_up_pages.data(), input, h_bytes, activation.data()},
                                  nullptr));
     check(launch_prefill_down(launch,
@@ -387,6 +391,17 @@ TEST_F(ExpertPrefillTest, TwoChunksAndAnotherWidth) {
   const PrefillOutput out = run(c, routes, x, gate_up, down, 6);
   expect_decode_bits(c, routes, x, gate_up, down, out, 6);
   expect_down_bits(c, routes, down, out, 6, 61);
+
+  // With room for more tokens than it has, a step reads and writes nothing of the others.
+  const PrefillOutput part = run({130, 2048, 512, 300}, routes, x, gate_up, down, 6);
+  EXPECT_EQ(part.codes, out.codes);
+  EXPECT_EQ(part.scales, out.scales);
+  const size_t size = out.partials.size();
+  ASSERT_EQ(part.partials.size(), size / 130 * 300);
+  EXPECT_EQ(std::memcmp(part.partials.data(), out.partials.data(), size * 4), 0);
+  for (size_t i = size; i < part.partials.size(); ++i) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(part.partials[i]), kPoison) << i;
+  }
 }
 
 // A token alone has the bits that it has among 600, with many live experts.
@@ -442,7 +457,7 @@ TEST_F(ExpertPrefillTest, NanStaysWithItsToken) {
   }
 }
 
-// x in blocks of equal scale and codes, as the decode kernels' operand has it.
+// x normalised and in blocks of equal scale and codes, as the decode kernels' operand has it.
 TEST_F(ExpertPrefillTest, QuantisesAsDecodeDoes) {
   const PrefillCase c{64, 2048, 256};
   std::mt19937 random(15);
@@ -450,27 +465,33 @@ TEST_F(ExpertPrefillTest, QuantisesAsDecodeDoes) {
   x[5 * 2048 + 3] = std::numeric_limits<float>::infinity();
   for (uint32_t k = 64; k < 96; ++k) x[k] = std::ldexp(1.0F, -140);  // subnormals
   Device<float> rows(x);
-  Device<uint8_t> codes(64 * 2048), scales(64 * 64), operand(gate_up_input_bytes(64, 2048));
-  ExpertPrefill launch;
-  launch.num_tokens = 64;
-  launch.hidden = 2048;
-  check(launch_prefill_quantize(
-      launch, rows.data(),
-      {reinterpret_cast<std::byte*>(codes.data()), reinterpret_cast<std::byte*>(scales.data())},
-      nullptr));
-  ExpertLaunch decode;
-  decode.columns = 64;
-  decode.hidden = 2048;
-  check(launch_quantize(
-      decode, {rows.data(), nullptr, 0, reinterpret_cast<std::byte*>(operand.data())}, nullptr));
-  const std::vector<uint8_t> got = codes.read(), got_scales = scales.read(), want = operand.read();
-  for (uint32_t t = 0; t < 64; ++t) {
-    for (uint32_t k = 0; k < 2048; ++k) {
-      ASSERT_EQ(got[t * 2048 + k],
-                want[k / 32 * 2048 + t / 8 * 256 + k % 32 / 16 * 128 + t % 8 * 16 + k % 16]);
-      float scale = 0;
-      std::memcpy(&scale, &want[64 * 2048 + (k / 32 * 64 + t) * 4], 4);
-      ASSERT_EQ(std::ldexp(1.0F, got_scales[t * 64 + k / 32] - 127), scale);
+  std::vector<float> norm_weight(2048);
+  for (float& w : norm_weight) w = std::normal_distribution<float>()(random);
+  Device<float> weight(norm_weight);
+  const float* const norms[] = {nullptr, weight.data()};
+  for (const float* norm : norms) {
+    Device<uint8_t> codes(64 * 2048), scales(64 * 64), operand(gate_up_input_bytes(64, 2048));
+    ExpertPrefill launch;
+    launch.num_tokens = 64;
+    launch.hidden = 2048;
+    check(launch_prefill_quantize(
+        launch, {rows.data(), norm, 1e-5F},
+        {reinterpret_cast<std::byte*>(codes.data()), reinterpret_cast<std::byte*>(scales.data())},
+        nullptr));
+    ExpertLaunch decode;
+    decode.columns = 64;
+    decode.hidden = 2048;
+    check(launch_quantize(
+        decode, {rows.data(), norm, 1e-5F, reinterpret_cast<std::byte*>(operand.data())}, nullptr));
+    const auto got = codes.read(), got_scales = scales.read(), want = operand.read();
+    for (uint32_t t = 0; t < 64; ++t) {
+      for (uint32_t k = 0; k < 2048; ++k) {
+        ASSERT_EQ(got[t * 2048 + k],
+                  want[k / 32 * 2048 + t / 8 * 256 + k % 32 / 16 * 128 + t % 8 * 16 + k % 16]);
+        float scale = 0;
+        std::memcpy(&scale, &want[64 * 2048 + (k / 32 * 64 + t) * 4], 4);
+        ASSERT_EQ(std::ldexp(1.0F, got_scales[t * 64 + k / 32] - 127), scale);
+      }
     }
   }
 }
