@@ -32,6 +32,10 @@ Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program
   }
   if (first_op == nullptr) return stages;
   US_CHECK(machine.is_single(), "expert pages on several ranks");
+  if (has_prefill_stages(of, machine.forms())) {
+    US_ASSIGN(stages.prefill_, PrefillStages::make(machine, program, step));
+    return stages;
+  }
   for (const ColumnGroup& columns : column_groups(of.width, step)) {
     US_TRY(stages.add_group(columns, *first_op));
   }
@@ -69,6 +73,7 @@ ExpertLaunch ExpertStages::with_route(const Group& group, program::BufferId rout
 
 cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
                                  cudaStream_t stream) const {
+  if (prefill_) return prefill_->launch(op, stream);
   const uint32_t rank = machine_->first_rank();
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
@@ -87,6 +92,7 @@ cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
 }
 
 cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, cudaStream_t stream) const {
+  if (prefill_) return prefill_->launch(op, stream);
   const uint32_t rank = machine_->first_rank();
   const uint32_t first_chunk = rank * (program::kReductionChunks / machine_->view().num_ranks);
   for (const Group& group : groups_) {

@@ -1,16 +1,18 @@
 // The expert stages of a program in w4a8, of the one rank that a machine holds: what stands in for
-// launch_stage() there. Steps of more
-// than 64 columns are taken 64 columns at a time.
+// launch_stage() there. Programs of 64 columns or more go to PrefillStages if that takes them, and
+// are taken 64 columns at a time otherwise.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
 #include "cuda/machine.h"
 #include "cuda/ops/expert_w4a8.h"
+#include "cuda/prefill_stages.h"
 #include "cuda/view.h"
 #include "program/operands.h"
 
@@ -42,7 +44,8 @@ class ExpertStages {
 
   const Machine* machine_;
   uint32_t program_;
-  std::vector<Group> groups_;
+  std::optional<PrefillStages> prefill_;
+  std::vector<Group> groups_;  // without prefill_
 };
 
 }  // namespace ultraspeed::cuda

@@ -61,10 +61,12 @@ uint64_t cache_bytes(std::span<const Program> programs, const program::CacheLimi
 
 uint64_t arena_bytes(std::span<const Program> programs, const program::CacheLimits& limits,
                      const MachineOptions& options) {
-  const std::vector<CacheForm> forms = cache_forms(programs, options.kv_cache);
+  const std::vector<WeightForm> weights = weight_forms(programs, options);
+  const std::vector<CacheForm> caches = cache_forms(programs, options.kv_cache);
   uint64_t floats = 0;
   for (const Program& program : programs) {
-    const auto scratch = scratch_floats(program, options.activations, forms, limits.num_sequences);
+    const auto scratch =
+        scratch_floats(program, options.activations, {weights, caches}, limits.num_sequences);
     floats = std::max(floats, arena_floats(program, scratch));
   }
   return floats * sizeof(float);
@@ -187,7 +189,8 @@ KvTiles Machine::tiles(uint32_t rank, program::CacheId id) const {
 }
 
 ScratchFloats Machine::scratch_floats(const Program& program) const {
-  return cuda::scratch_floats(program, options_.activations, cache_forms_, limits_.num_sequences);
+  return cuda::scratch_floats(program, options_.activations, {forms_, cache_forms_},
+                              limits_.num_sequences);
 }
 
 Status Machine::load_program(const Program& program) {

@@ -60,6 +60,7 @@ class Machine {
     return ranks_[rank].weight_list[id];
   }
   WeightForm form(program::WeightId id) const { return forms_[id]; }
+  std::span<const WeightForm> forms() const { return forms_; }
   const float* vector(uint32_t rank, program::WeightId id) const {
     return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(weight(rank, id).data);
   }

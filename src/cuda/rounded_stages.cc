@@ -8,6 +8,7 @@
 #include "cuda/linear_output.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/round_cache.h"
+#include "cuda/prefill_stages.h"
 #include "cuda/scratch.h"
 #include "tensor/block_scale.h"
 
@@ -46,10 +47,11 @@ void add_input_scratch(const program::Program& program, program::Activations act
 }  // namespace
 
 ScratchFloats scratch_floats(const program::Program& program, program::Activations activations,
-                             std::span<const CacheForm> cache_forms, uint32_t num_sequences) {
+                             const MemoryForms& forms, uint32_t num_sequences) {
   ScratchFloats floats = {};
   add_input_scratch(program, activations, &floats);
-  add_flash_scratch(program, cache_forms, num_sequences, &floats);
+  add_flash_scratch(program, forms.caches, num_sequences, &floats);
+  add_prefill_scratch(program, forms.weights, &floats);
   for (uint64_t& count : floats) count = align_scratch(count);
   return floats;
 }

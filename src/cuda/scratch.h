@@ -7,6 +7,7 @@
 #include <span>
 
 #include "cuda/cache_form.h"
+#include "cuda/weight_form.h"
 #include "program/arithmetic.h"
 #include "program/program.h"
 
@@ -22,6 +23,7 @@ enum ScratchBuffer : uint32_t {
   kQueryScaleScratch,
   kPartialSumScratch,  // FlashPartials
   kPartialStateScratch,
+  kExpertScratch,  // of experts in steps of many columns (prefill_stages.h)
   kScratchBuffers,
 };
 
@@ -34,9 +36,15 @@ constexpr uint64_t align_scratch(uint64_t floats) {
 
 using ScratchFloats = std::array<uint64_t, kScratchBuffers>;
 
-// Floats of each, aligned. cache_forms: [CacheId]; num_sequences: at most so many in a step.
+// How weights and caches lie.
+struct MemoryForms {
+  std::span<const WeightForm> weights;  // [WeightId]
+  std::span<const CacheForm> caches;    // [CacheId]
+};
+
+// Floats of each, aligned. num_sequences: at most so many in a step.
 ScratchFloats scratch_floats(const program::Program& program, program::Activations activations,
-                             std::span<const CacheForm> cache_forms, uint32_t num_sequences);
+                             const MemoryForms& forms, uint32_t num_sequences);
 
 inline program::BufferId scratch_id(const program::Program& program, uint32_t i) {
   return static_cast<program::BufferId>(program.buffers.size()) + i;
