@@ -9,6 +9,7 @@
 #include "apps/named_option.h"
 #include "apps/terminal.h"
 #include "engine/settings.h"
+#include "plan/plan.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -134,6 +135,10 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
       ->check(CLI::Range(2, 1 << 30))
       ->envname("ULTRASPEED_CONTEXT");
   add_ranks_option(app, &executor.ranks);
+  app.add_option("--prefill-width", options->prefill_width,
+                 "Prompt tokens of a step (default: 64; 256 where a GPU has kernels for them)")
+      ->check(CLI::Range(1U, plan::kMaxWidth))
+      ->envname("ULTRASPEED_PREFILL_WIDTH");
   add_mode_options(app, &executor);
 }
 
@@ -205,6 +210,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
   US_TRY(max_context(options));
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
+                                       .prefill_width = options.prefill_width,
                                        .num_ranks = options.executor.ranks,
                                        .drafter = speculation.drafter(),
                                        .block_size = speculation.block(),

@@ -28,12 +28,13 @@ struct ModelOptions {
   uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
   ExecutorOptions executor;
   SpeculationOptions speculation;
-  uint32_t decode_width = 0;  // columns of a decode step; at least 8 and a block
+  uint32_t decode_width = 0;   // columns of a decode step; at least 8 and a block
+  uint32_t prefill_width = 0;  // prompt tokens of a step; 0: what suits the executor
 };
 
 // --model DIR (or DIR as the first argument), --executor, --threads, --pin-threads, --context,
-// --ranks, --activations, --kv-cache, --dense-dtype and their aliases, each with an environment
-// variable ULTRASPEED_NAME that the flag overrides.
+// --ranks, --prefill-width, --activations, --kv-cache, --dense-dtype and their aliases, each with
+// an environment variable ULTRASPEED_NAME that the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
 // --dense-dtype alone.

@@ -8,6 +8,7 @@
 #include "cuda/device.h"
 #include "cuda/executor.h"
 #include "cuda/machine.h"
+#include "cuda/prefill_stages.h"
 #include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
 #include "program/step_check.h"
@@ -72,6 +73,10 @@ class GraphExecutor final : public program::Executor {
   uint64_t activation_bytes(std::span<const program::Program> programs,
                             const program::CacheLimits& limits) const override {
     return cuda::arena_bytes(programs, limits, options());
+  }
+
+  uint32_t prefill_width(const program::Program& program) const override {
+    return cuda::prefill_width(program, weight_forms({&program, 1}, options()));
   }
 
   Status run(uint32_t index, const program::StepInput& input,

@@ -136,7 +136,8 @@ struct EngineOptions {
   uint32_t max_sessions = 8;
   uint32_t num_kv_pages = 0;  // 0: enough for max_sessions sessions of max_context
   uint32_t decode_width = 8;  // columns of the decode program
-  uint32_t prefill_width = 64;
+  // Columns of the prefill program; 0: as many as suit the executor, 64 where memory has no room.
+  uint32_t prefill_width = 0;
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
   DrafterOptions drafter = {};
   // Columns of a drafting session in a decode step: 1 to decode_width, of kMtp at most one more

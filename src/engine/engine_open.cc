@@ -100,6 +100,28 @@ class CountingReader {
   uint64_t bytes_total_ = 0;
 };
 
+// The decode program, and a prefill program of the width that is asked for or suits the executor.
+// Of its own choice it takes a narrow one where memory has no room for more.
+template <class MakePrefill>
+Result<std::vector<program::Program>> with_prefill(program::Program decode, uint32_t asked_width,
+                                                   const MakePrefill& make_prefill,
+                                                   const program::Executor& executor,
+                                                   const program::CacheLimits& cache,
+                                                   const program::DeviceLimits& limits) {
+  constexpr uint32_t kNarrow = 64;
+  uint32_t width = asked_width != 0 ? asked_width : executor.prefill_width(decode);
+  std::vector<program::Program> programs;
+  programs.push_back(std::move(decode));
+  for (;; width = kNarrow) {
+    US_ASSIGN(plan::Plan prefill, make_prefill(width));
+    programs.push_back(std::move(prefill.program));
+    const Status fits = check_memory(memory_need(programs, cache, executor), limits);
+    if (fits) return programs;
+    if (asked_width != 0 || width <= kNarrow) return tl::unexpected(fits.error());
+    programs.pop_back();
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
@@ -135,17 +157,16 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   plan_options.is_drafting = options.dflash != nullptr;
   if (has_mtp) plan_options.mtp = &mtp;
   US_ASSIGN(plan::Plan decode, make_proven_plan(config, files, limits, plan_options));
-  plan_options.name = "prefill";
-  plan_options.width = options.prefill_width;
-  plan_options.is_drafting = false;
-  US_ASSIGN(plan::Plan prefill, make_proven_plan(config, files, limits, plan_options));
-
   US_ASSIGN(settings.cache, choose_cache_limits(options, settings.max_context, decode.program));
   CountingReader reader(files, decode, progress);
-  std::vector<program::Program> programs;
-  programs.push_back(std::move(decode.program));
-  programs.push_back(std::move(prefill.program));
-  US_TRY(check_memory(memory_need(programs, settings.cache, *executor), limits));
+  plan_options.name = "prefill";
+  plan_options.is_drafting = false;
+  const auto make_prefill = [&](uint32_t width) {
+    plan_options.width = width;
+    return make_proven_plan(config, files, limits, plan_options);
+  };
+  US_ASSIGN(auto programs, with_prefill(std::move(decode.program), options.prefill_width,
+                                        make_prefill, *executor, settings.cache, limits));
   const auto read_weight = [&](uint32_t rank, program::WeightId weight, uint32_t index,
                                std::span<std::byte> out) {
     return reader.read(rank, weight, index, out);

@@ -26,7 +26,7 @@ Status check_mtp_options(const EngineOptions& options, uint32_t num_layers) {
                       "block_size is {}, expected 1 to {}: {} MTP layers propose a token each",
                       options.block_size, num_layers + 1, num_layers);
   }
-  if (options.prefill_width < num_layers) {
+  if (options.prefill_width != 0 && options.prefill_width < num_layers) {
     return make_error(ErrorCode::kInvalidArgument,
                       "prefill_width is {}, expected at least {}, the MTP layers",
                       options.prefill_width, num_layers);

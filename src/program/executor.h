@@ -76,6 +76,9 @@ class Executor {
     return bytes;
   }
 
+  // Columns of the program that suits it best for prompts of this one's model.
+  virtual uint32_t prefill_width(const Program& /*program*/) const { return 64; }
+
   // Takes verified programs that share weights, caches and ranks (the same declarations), allocates
   // everything and reads the weights. Called once, before run().
   virtual Status load(std::vector<Program> programs, const CacheLimits& limits,

@@ -228,6 +228,55 @@ TEST_F(EngineOpen, TextsDoNotDependOnWidthsRanksWorkersOrCompany) {
   }
 }
 
+// The CPU's, but asks for prompts of 100 tokens a step, and for memory that it does not take.
+class WideExecutor final : public program::Executor {
+ public:
+  explicit WideExecutor(uint64_t wide_bytes) : wide_bytes_(wide_bytes) {}
+
+  uint32_t prefill_width(const program::Program&) const override { return 100; }
+  uint64_t activation_bytes(std::span<const program::Program> programs,
+                            const program::CacheLimits&) const override {
+    return programs.back().width > 64 ? wide_bytes_ : 0;
+  }
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight) override {
+    return cpu_->load(std::move(programs), limits, read_weight);
+  }
+  Status run(uint32_t index, const program::StepInput& input,
+             program::StepOutput* output) override {
+    return cpu_->run(index, input, output);
+  }
+  Status copy_cache(const program::CacheCopy& copy) override { return cpu_->copy_cache(copy); }
+
+ private:
+  uint64_t wide_bytes_;
+  std::unique_ptr<program::Executor> cpu_ = cpu::make_cpu_executor({});
+};
+
+TEST_F(EngineOpen, PromptsTakeTheStepsThatSuitTheExecutor) {
+  const auto config = model::ModelConfig::load(directory_->path());
+  const auto checkpoint = model::Checkpoint::open(directory_->path());
+  ASSERT_TRUE(config && checkpoint);
+  const auto first_step = [&](uint64_t wide_bytes, uint32_t asked_width) -> std::string {
+    program::DeviceLimits limits = cpu::cpu_limits(1);
+    limits.memory_bytes = uint64_t{1} << 30;
+    EngineOptions options = small();
+    options.prefill_width = asked_width;
+    const auto engine = Engine::open(
+        *config, *checkpoint, std::make_unique<WideExecutor>(wide_bytes), limits, options, {});
+    if (!engine) return std::string(engine.error().code == ErrorCode::kOutOfMemory ? "memory" : "");
+    EXPECT_TRUE((*engine)->start(prompt_of(120, 5), {}));
+    std::vector<StepEvent> events;
+    EXPECT_TRUE((*engine)->step(&events));
+    return std::to_string(events.at(0).prompt_tokens_done);
+  };
+  constexpr uint64_t kMuch = uint64_t{2} << 30;
+  EXPECT_EQ(first_step(0, 0), "100");
+  EXPECT_EQ(first_step(kMuch, 0), "64");
+  EXPECT_EQ(first_step(0, 70), "70");
+  EXPECT_EQ(first_step(kMuch, 70), "memory");
+}
+
 TEST_F(EngineOpen, ScoresEqualTheLogprobsOfGeneration) {
   for (const EngineOptions& options : {small(), with_mtp()}) {
     const auto engine = open(options);

@@ -43,12 +43,13 @@ struct Setup {
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   std::string directory = kModel;  // or a copy with MTP layers
   std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
+  uint32_t prefill_width = 0;  // EngineOptions::prefill_width
 };
 
 inline std::string setup_name(const Setup& setup) {
-  return fmt::format("drafter {}:{}, width {}, threads {}, block {}, {}, KV cache {}",
+  return fmt::format("drafter {}:{}, width {}, prefill {}, threads {}, block {}, {}, KV cache {}",
                      static_cast<int>(setup.drafter.kind), setup.drafter.tokens_per_cycle,
-                     setup.decode_width, setup.num_threads, setup.block_size,
+                     setup.decode_width, setup.prefill_width, setup.num_threads, setup.block_size,
                      program::activations_name(setup.activations),
                      program::kv_cache_type_name(setup.kv_cache));
 }
@@ -67,6 +68,7 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   EngineOptions options;
   options.max_context = 1024;
   options.decode_width = setup.decode_width;
+  options.prefill_width = setup.prefill_width;
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
