@@ -67,7 +67,7 @@ void add_bench_kernels_command(CLI::App& bench, int* exit_code) {
   const auto options = std::make_shared<KernelsOptions>();
   CLI::App& command = *bench.add_subcommand(
       "kernels", "Compare the GPU's kernels with the speed of its memory, at a model's shapes");
-  add_shape_options(command, &options->shape);
+  add_shape_options(command, {8, 16, 32, 64}, &options->shape);
   const std::vector<std::string> kinds(std::begin(cuda::kKernelKinds),
                                        std::end(cuda::kKernelKinds));
   command

@@ -86,7 +86,8 @@ Result<BenchShape> read_shape(const JsonObject& json) {
   return shape;
 }
 
-void add_shape_options(CLI::App& command, ShapeOptions* options) {
+void add_shape_options(CLI::App& command, const std::vector<uint32_t>& widths,
+                       ShapeOptions* options) {
   command.add_option("--config", options->config, "A config.json or its folder")
       ->required()
       ->type_name("PATH");
@@ -96,8 +97,8 @@ void add_shape_options(CLI::App& command, ShapeOptions* options) {
       .add_option("--rank", options->rank,
                   "Whose shard; all have the same shapes, and other K-chunks")
       ->capture_default_str();
-  command.add_option("--width", options->width, "Columns of a step: 8, 16, 32 or 64")
-      ->check(CLI::IsMember({8U, 16U, 32U, 64U}))
+  command.add_option("--width", options->width, "Columns of a step")
+      ->check(CLI::IsMember(widths))
       ->capture_default_str();
   command.add_option("--rows", options->rows, "Columns that carry tokens (default: all)")
       ->check(CLI::Range(1U, plan::kMaxWidth));

@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/json_object.h"
 #include "base/result.h"
@@ -44,7 +45,9 @@ struct ShapeOptions {
   std::optional<uint32_t> rows, live_experts;
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
-void add_shape_options(CLI::App& command, ShapeOptions* options);
+// widths: of a step, that there are kernels for.
+void add_shape_options(CLI::App& command, const std::vector<uint32_t>& widths,
+                       ShapeOptions* options);
 
 struct PlannedShape {
   BenchShape shape;

@@ -88,7 +88,7 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
   const auto options = std::make_shared<StepOptions>();
   CLI::App& command = *bench.add_subcommand(
       "step", "Measure a whole decode step of one rank on a GPU, at a model's shapes");
-  add_shape_options(command, &options->shape);
+  add_shape_options(command, {8, 16, 32, 64, 128, 256, 512}, &options->shape);
   command.add_option("--positions", options->positions, "Tokens in the KV caches before the step")
       ->capture_default_str();
   add_named_option(command, "--activations",

@@ -9,6 +9,7 @@
 #include "cuda/bench/general_stages.h"
 #include "cuda/bench/route_words.h"
 #include "cuda/bench/synthetic.h"
+#include "cuda/ops/column_group.h"
 #include "program/step_check.h"
 
 namespace ultraspeed::cuda {
@@ -44,7 +45,8 @@ StepMachine::StepMachine(Program program, const StepShape& shape, const MachineO
     program::Column column;
     column.token_id = static_cast<int32_t>((1000 + uint64_t{7919} * i) % vocab_size);
     column.position = shape.positions + i;
-    column.wants_logits = true;
+    // Of a prompt only the last token does.
+    column.wants_logits = shape.rows <= kMaxGroupColumns || i + 1 == shape.rows;
     columns_.push_back(column);
   }
 }
