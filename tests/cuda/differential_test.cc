@@ -81,6 +81,16 @@ class DifferentialTest : public testing::Test {
     return std::move(*runner);
   }
 
+  // A checkpoint with three MTP heads, written to `directory`.
+  ModelRunner open_with_heads(const TemporaryDirectory& directory) {
+    GeneratorOptions generator;
+    generator.num_mtp_layers = 3;
+    US_CHECK(write_checkpoint(directory.path(), generator).has_value());
+    RunnerOptions options;
+    options.has_mtp = true;
+    return open(directory.path(), options);
+  }
+
   void run(const GeneratorOptions& generator, const RunnerOptions& options) {
     const TemporaryDirectory directory;
     US_CHECK(write_checkpoint(directory.path(), generator).has_value());
@@ -401,26 +411,16 @@ TEST_F(DifferentialTest, DrawnDrafts) {
 }
 
 TEST_F(DifferentialTest, MtpHeads) {
-  GeneratorOptions generator;
-  generator.num_mtp_layers = 3;
   const TemporaryDirectory directory;
-  US_CHECK(write_checkpoint(directory.path(), generator).has_value());
-  RunnerOptions options;
-  options.has_mtp = true;
-  ModelRunner runner = open(directory.path(), options);
+  ModelRunner runner = open_with_heads(directory);
   ASSERT_TRUE(runner.feed(kPrompt, 3, 2));
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(runner.feed(kPrompt, 2, 2));
 }
 
 // Proposals that heads draw, and the next step verifies by what they were drawn from.
 TEST_F(DifferentialTest, DrawnProposals) {
-  GeneratorOptions generator;
-  generator.num_mtp_layers = 3;
   const TemporaryDirectory directory;
-  US_CHECK(write_checkpoint(directory.path(), generator).has_value());
-  RunnerOptions options;
-  options.has_mtp = true;
-  ModelRunner runner = open(directory.path(), options);
+  ModelRunner runner = open_with_heads(directory);
   ASSERT_TRUE(runner.feed(kPrompt, 1, 0));
   int32_t anchor = 9;
   program::ColumnOutput before;
