@@ -2,44 +2,27 @@
 // cards, what is refused, and that none of them is loaded.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "model/weights.h"
+#include "support/published_config.h"
 
 namespace ultraspeed::model {
 namespace {
 
 using nlohmann::json;
+using test::load_published;
+using test::published;
 
 constexpr const char* kLlama = "llama-3.2-1b";
 constexpr const char* kGptOss = "gpt-oss-20b";
-
-json published(const std::string& name) {
-  std::ifstream file(std::string(US_SOURCE_DIR) + "/configs/" + name + "/config.json");
-  return json::parse(file);
-}
-
-Result<ModelConfig> parse(const json& value) {
-  return ModelConfig::parse("c.json", value.dump());
-}
-
-ModelConfig load_published(const std::string& name) {
-  auto config = parse(published(name));
-  EXPECT_TRUE(config.has_value()) << config.error().message;
-  return config.value_or(ModelConfig{});
-}
 
 // The published file with one key replaced (null removes the value).
 void expect_error(const char* name, const std::string& key, const json& value, ErrorCode code,
                   const std::string& part) {
   json config = published(name);
   config[key] = value;
-  const auto result = parse(config);
-  ASSERT_FALSE(result.has_value()) << "expected: " << part;
-  EXPECT_EQ(result.error().code, code) << result.error().message;
-  EXPECT_NE(result.error().message.find(part), std::string::npos) << result.error().message;
-  EXPECT_EQ(result.error().message.find("c.json"), 0U) << result.error().message;
+  test::expect_config_error(test::parse_config(config), code, part);
 }
 
 TEST(ShapeConfig, ReadsLlama) {
@@ -96,7 +79,7 @@ TEST(ShapeConfig, ReadsGptOss) {
   EXPECT_EQ(load_published("gpt-oss-120b").num_experts, 128U);
   json plain = published(kGptOss);
   plain.erase("quantization_config");
-  EXPECT_EQ(expected_format(parse(plain).value(), TensorRole::kExpertDown, 0),
+  EXPECT_EQ(expected_format(test::parse_config(plain).value(), TensorRole::kExpertDown, 0),
             tensor::WeightFormat::kBf16);
 }
 
@@ -123,7 +106,7 @@ TEST(ShapeConfig, ReadsNewerKeys) {
   config.erase("rope_scaling");
   config.erase("head_dim");
   config["rope_parameters"] = {{"rope_type", "llama3"}, {"rope_theta", 1e4}};
-  const auto llama = parse(config);
+  const auto llama = test::parse_config(config);
   ASSERT_TRUE(llama.has_value()) << llama.error().message;
   EXPECT_EQ(llama->layers[0].rope_theta, 1e4F);
   EXPECT_EQ(llama->layers[0].head_dim, 64U);
@@ -175,8 +158,9 @@ TEST(ShapeConfig, NamesValuesOutOfRange) {
   narrow.erase("head_dim");
   narrow["num_attention_heads"] = 64;
   narrow["hidden_size"] = 64;  // one dimension a head
-  EXPECT_NE(parse(narrow).error().message.find("hidden_size / num_attention_heads = 1"),
-            std::string::npos);
+  EXPECT_NE(
+      test::parse_config(narrow).error().message.find("hidden_size / num_attention_heads = 1"),
+      std::string::npos);
 }
 
 TEST(ShapeConfig, IsNotLoaded) {

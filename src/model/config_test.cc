@@ -5,30 +5,20 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <sstream>
 
 #include "model/config.h"
+#include "support/published_config.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::model {
 namespace {
 
 using nlohmann::json;
-
-std::string configs_path(const std::string& name) {
-  return std::string(US_SOURCE_DIR) + "/configs/" + name;
-}
-
-json published(const std::string& name) {
-  std::ifstream file(configs_path(name) + "/config.json");
-  return json::parse(file);
-}
-
-ModelConfig load_published(const std::string& name) {
-  auto config = ModelConfig::load(configs_path(name));
-  EXPECT_TRUE(config.has_value()) << config.error().message;
-  return config.value_or(ModelConfig{});
-}
+using test::configs_path;
+using test::expect_config_error;
+using test::load_published;
+using test::parse_config;
+using test::published;
 
 std::vector<uint32_t> full_layers(const ModelConfig& config) {
   std::vector<uint32_t> indices;
@@ -38,22 +28,11 @@ std::vector<uint32_t> full_layers(const ModelConfig& config) {
   return indices;
 }
 
-Result<ModelConfig> parse(const json& value) {
-  return ModelConfig::parse("c.json", value.dump());
-}
-
 // The published Pro file with one key replaced (null removes the value).
 Result<ModelConfig> parse_with(const std::string& key, const json& value) {
   json config = published("mimo-v2.5-pro");
   config[key] = value;
-  return parse(config);
-}
-
-void expect_error(const Result<ModelConfig>& result, ErrorCode code, const std::string& part) {
-  ASSERT_FALSE(result.has_value()) << "expected: " << part;
-  EXPECT_EQ(result.error().code, code) << result.error().message;
-  EXPECT_NE(result.error().message.find(part), std::string::npos) << result.error().message;
-  EXPECT_EQ(result.error().message.find("c.json"), 0U) << result.error().message;
+  return parse_config(config);
 }
 
 TEST(ModelConfig, ReadsMimoV25Pro) {
@@ -166,7 +145,7 @@ TEST(ModelConfig, ReadsTransformersKeyNames) {
   for (const auto& is_moe : config["moe_layer_freq"]) {
     mlp_types.push_back(is_moe == 1 ? "sparse" : "dense");
   }
-  const auto published_config = parse(config);
+  const auto published_config = parse_config(config);
   ASSERT_TRUE(published_config.has_value()) << published_config.error().message;
   config["layer_types"] = layer_types;
   config["mlp_layer_types"] = mlp_types;
@@ -182,7 +161,7 @@ TEST(ModelConfig, ReadsTransformersKeyNames) {
                           "n_routed_experts", "sliding_window", "swa_head_dim"}) {
     config.erase(key);
   }
-  const auto transformers_config = parse(config);
+  const auto transformers_config = parse_config(config);
   ASSERT_TRUE(transformers_config.has_value()) << transformers_config.error().message;
   for (uint32_t i = 0; i < 48; ++i) {
     const LayerConfig& a = published_config->layers[i];
@@ -219,17 +198,18 @@ TEST(ModelConfig, NamesUnsupportedKeys) {
       {"model_type", "qwen3"},
   };
   for (const auto& [key, value] : cases) {
-    expect_error(parse_with(key, value), ErrorCode::kUnsupported, "key '" + key + "'");
+    expect_config_error(parse_with(key, value), ErrorCode::kUnsupported, "key '" + key + "'");
   }
-  expect_error(parse_with("rope_scaling", {{"rope_type", "yarn"}}), ErrorCode::kUnsupported,
-               "key 'rope_scaling.rope_type'");
-  expect_error(parse_with("rope_scaling", {{"type", "linear"}}), ErrorCode::kUnsupported,
-               "key 'rope_scaling.type'");
-  expect_error(parse_with("rope_parameters", {{"sliding_attention", {{"rope_type", "llama3"}}}}),
-               ErrorCode::kUnsupported, "key 'rope_parameters.sliding_attention.rope_type'");
+  expect_config_error(parse_with("rope_scaling", {{"rope_type", "yarn"}}), ErrorCode::kUnsupported,
+                      "key 'rope_scaling.rope_type'");
+  expect_config_error(parse_with("rope_scaling", {{"type", "linear"}}), ErrorCode::kUnsupported,
+                      "key 'rope_scaling.type'");
+  expect_config_error(
+      parse_with("rope_parameters", {{"sliding_attention", {{"rope_type", "llama3"}}}}),
+      ErrorCode::kUnsupported, "key 'rope_parameters.sliding_attention.rope_type'");
   // 16 chunks of 8 kv heads.
-  expect_error(parse_with("num_key_value_heads", 16), ErrorCode::kUnsupported,
-               "key 'attention_projection_layout'");
+  expect_config_error(parse_with("num_key_value_heads", 16), ErrorCode::kUnsupported,
+                      "key 'attention_projection_layout'");
 }
 
 TEST(ModelConfig, NamesUnsupportedQuantization) {
@@ -240,14 +220,16 @@ TEST(ModelConfig, NamesUnsupportedQuantization) {
   for (const auto& [key, value] : cases) {
     json config = published("mimo-v2.5-pro");
     config["quantization_config"][key] = value;
-    expect_error(parse(config), ErrorCode::kUnsupported, "'quantization_config." + key + "'");
+    expect_config_error(parse_config(config), ErrorCode::kUnsupported,
+                        "'quantization_config." + key + "'");
   }
-  expect_error(parse_with("quantization_config", {{"fmt", "e4m3"}}), ErrorCode::kInvalidData,
-               "'quantization_config.quant_method' is missing");
-  expect_error(parse_with("quantization_config", {{"quant_method", "fp8"}}),
-               ErrorCode::kInvalidData, "'quantization_config.weight_block_size' is missing");
-  expect_error(parse_with("moe_intermediate_size", 2040), ErrorCode::kUnsupported,
-               "moe_intermediate_size");
+  expect_config_error(parse_with("quantization_config", {{"fmt", "e4m3"}}), ErrorCode::kInvalidData,
+                      "'quantization_config.quant_method' is missing");
+  expect_config_error(parse_with("quantization_config", {{"quant_method", "fp8"}}),
+                      ErrorCode::kInvalidData,
+                      "'quantization_config.weight_block_size' is missing");
+  expect_config_error(parse_with("moe_intermediate_size", 2040), ErrorCode::kUnsupported,
+                      "moe_intermediate_size");
 }
 
 TEST(ModelConfig, NamesValuesOutOfRange) {
@@ -305,20 +287,20 @@ TEST(ModelConfig, NamesValuesOutOfRange) {
       {"num_nextn_predict_layers", 1.5},
   };
   for (const auto& [key, value] : cases) {
-    expect_error(parse_with(key, value), ErrorCode::kInvalidData, "key '" + key + "'");
+    expect_config_error(parse_with(key, value), ErrorCode::kInvalidData, "key '" + key + "'");
   }
 }
 
 TEST(ModelConfig, RejectsContradictions) {
-  expect_error(parse_with("rms_norm_eps", 1e-6), ErrorCode::kInvalidData,
-               "'layernorm_epsilon' is 1e-05; expected 1e-06, as key 'rms_norm_eps'");
-  expect_error(parse_with("rope_parameters", {{"full_attention", {{"rope_theta", 123}}}}),
-               ErrorCode::kInvalidData,
-               "'rope_theta' is 10000000; expected 123, as rope_parameters.full_attention");
-  expect_error(parse_with("layer_types", std::vector<std::string>(70, "full_attention")),
-               ErrorCode::kInvalidData, "'layer_types'");
-  expect_error(parse_with("sliding_window_size", 64), ErrorCode::kInvalidData,
-               "'sliding_window_size' is 64; expected 128");
+  expect_config_error(parse_with("rms_norm_eps", 1e-6), ErrorCode::kInvalidData,
+                      "'layernorm_epsilon' is 1e-05; expected 1e-06, as key 'rms_norm_eps'");
+  expect_config_error(parse_with("rope_parameters", {{"full_attention", {{"rope_theta", 123}}}}),
+                      ErrorCode::kInvalidData,
+                      "'rope_theta' is 10000000; expected 123, as rope_parameters.full_attention");
+  expect_config_error(parse_with("layer_types", std::vector<std::string>(70, "full_attention")),
+                      ErrorCode::kInvalidData, "'layer_types'");
+  expect_config_error(parse_with("sliding_window_size", 64), ErrorCode::kInvalidData,
+                      "'sliding_window_size' is 64; expected 128");
 }
 
 TEST(ModelConfig, NamesMissingKeys) {
@@ -328,30 +310,31 @@ TEST(ModelConfig, NamesMissingKeys) {
         "hybrid_layer_pattern", "moe_layer_freq", "n_routed_experts", "num_experts_per_tok",
         "moe_intermediate_size", "rope_theta", "swa_rope_theta", "partial_rotary_factor",
         "vocab_size", "max_position_embeddings"}) {
-    expect_error(parse_with(key, nullptr), ErrorCode::kInvalidData,
-                 std::string("'") + key + "' is missing");
+    expect_config_error(parse_with(key, nullptr), ErrorCode::kInvalidData,
+                        std::string("'") + key + "' is missing");
   }
   json config = published("mimo-v2.5-pro");
   config.erase("layernorm_epsilon");
-  expect_error(parse(config), ErrorCode::kInvalidData, "'rms_norm_eps' is missing");
+  expect_config_error(parse_config(config), ErrorCode::kInvalidData, "'rms_norm_eps' is missing");
   config = published("mimo-v2.5-pro");
   config.erase("sliding_window");
   config.erase("sliding_window_size");
-  expect_error(parse(config), ErrorCode::kInvalidData, "'sliding_window' is missing");
+  expect_config_error(parse_config(config), ErrorCode::kInvalidData, "'sliding_window' is missing");
 }
 
 TEST(ModelConfig, RejectsMalformedJson) {
-  expect_error(ModelConfig::parse("c.json", ""), ErrorCode::kInvalidData, "not valid JSON");
-  expect_error(ModelConfig::parse("c.json", "{\"model_type\": "), ErrorCode::kInvalidData,
-               "not valid JSON");
-  expect_error(ModelConfig::parse("c.json", "[1, 2]"), ErrorCode::kInvalidData,
-               "[1,2]; expected an object");
-  expect_error(ModelConfig::parse("c.json", "{\"a\": 1, \"a\": 2}"), ErrorCode::kInvalidData,
-               "key 'a' occurs twice");
-  expect_error(ModelConfig::parse("c.json", "{\"model_type\": \"mimo_v2\",}"),
-               ErrorCode::kInvalidData, "not valid JSON");
+  expect_config_error(ModelConfig::parse("c.json", ""), ErrorCode::kInvalidData, "not valid JSON");
+  expect_config_error(ModelConfig::parse("c.json", "{\"model_type\": "), ErrorCode::kInvalidData,
+                      "not valid JSON");
+  expect_config_error(ModelConfig::parse("c.json", "[1, 2]"), ErrorCode::kInvalidData,
+                      "[1,2]; expected an object");
+  expect_config_error(ModelConfig::parse("c.json", "{\"a\": 1, \"a\": 2}"), ErrorCode::kInvalidData,
+                      "key 'a' occurs twice");
+  expect_config_error(ModelConfig::parse("c.json", "{\"model_type\": \"mimo_v2\",}"),
+                      ErrorCode::kInvalidData, "not valid JSON");
   const std::string deep(100000, '[');
-  expect_error(ModelConfig::parse("c.json", deep), ErrorCode::kInvalidData, "not valid JSON");
+  expect_config_error(ModelConfig::parse("c.json", deep), ErrorCode::kInvalidData,
+                      "not valid JSON");
 }
 
 TEST(ModelConfig, DescribesAMissingOrHugeFile) {

@@ -4,15 +4,12 @@
 
 #include "plan/report.h"
 #include "plan/report_formulas_test.h"
+#include "support/published_config.h"
 
 namespace ultraspeed::plan {
 namespace {
 
-model::ModelConfig load(const std::string& name) {
-  auto config = model::ModelConfig::load(US_SOURCE_DIR "/configs/" + name);
-  EXPECT_TRUE(config.has_value()) << config.error().message;
-  return config.value_or(model::ModelConfig{});
-}
+using ultraspeed::test::load_published;
 
 Result<PlanReport> report_of(const model::ModelConfig& config, uint32_t ranks, uint32_t width) {
   ReportOptions options;
@@ -28,7 +25,7 @@ void expect_near(uint64_t bytes, uint64_t expected, double relative) {
 }
 
 TEST(ShapeReport, LlamaReadsItsParametersOnce) {
-  const model::ModelConfig config = load("llama-3.2-1b");
+  const model::ModelConfig config = load_published("llama-3.2-1b");
   const uint64_t parameters = 1'235'814'400;
   const uint64_t table = uint64_t{128256} * 2048;
   for (const uint32_t ranks : {1U, 2U, 4U, 8U}) {
@@ -51,7 +48,7 @@ TEST(ShapeReport, LlamaReadsItsParametersOnce) {
 }
 
 TEST(ShapeReport, GptOssReadsItsParametersOnce) {
-  const model::ModelConfig config = load("gpt-oss-20b");
+  const model::ModelConfig config = load_published("gpt-oss-20b");
   const uint64_t hidden = 2880, layers = 24;
   const uint64_t expert = 3 * hidden * hidden;
   for (const uint32_t ranks : {1U, 2U}) {
@@ -75,7 +72,7 @@ TEST(ShapeReport, GptOssReadsItsParametersOnce) {
 
 // By the published parameters: what is stored of 20.91 B, and what one token reads of 3.61 B.
 TEST(ShapeReport, GptOssHasTheBytesOfItsModelCard) {
-  const model::ModelConfig config = load("gpt-oss-20b");
+  const model::ModelConfig config = load_published("gpt-oss-20b");
   const auto report = report_of(config, 1, 1);
   ASSERT_TRUE(report.has_value()) << report.error().message;
   EXPECT_EQ(report->parameters.total, 20'914'757'184U);
@@ -91,7 +88,7 @@ TEST(ShapeReport, GptOssHasTheBytesOfItsModelCard) {
 }
 
 TEST(ShapeReport, SaysHowMuchBiasesAre) {
-  const model::ModelConfig config = load("gpt-oss-20b");
+  const model::ModelConfig config = load_published("gpt-oss-20b");
   const auto report = report_of(config, 2, 8);
   ASSERT_TRUE(report.has_value()) << report.error().message;
   EXPECT_NEAR(report->expected_live_experts, 21.0, 0.01);
@@ -102,13 +99,13 @@ TEST(ShapeReport, SaysHowMuchBiasesAre) {
 
 // 12 layers see 128 + 7 positions, 12 all, of 8 heads of 64 + 64 elements.
 TEST(ShapeReport, GptOssReadsItsKeysAndValues) {
-  const auto report = report_of(load("gpt-oss-20b"), 1, 8);
+  const auto report = report_of(load_published("gpt-oss-20b"), 1, 8);
   ASSERT_TRUE(report.has_value()) << report.error().message;
   EXPECT_EQ(report->cycle.kv, uint64_t{12} * 8 * 128 * 2 * (4096 + 135));
 }
 
 TEST(ShapeReport, NamesTheRanksThatCutAScaleBlock) {
-  const auto report = report_of(load("gpt-oss-20b"), 4, 8);
+  const auto report = report_of(load_published("gpt-oss-20b"), 4, 8);
   ASSERT_FALSE(report.has_value());
   EXPECT_EQ(report.error().code, ErrorCode::kUnsupported);
   EXPECT_NE(report.error().message.find("a rank would have 720 columns; expected a multiple of the "

@@ -10,6 +10,7 @@
 namespace ultraspeed::test {
 
 inline const std::string kTinyMimo = US_SOURCE_DIR "/models/tiny-mimo";
+inline const std::string kConfigs = US_SOURCE_DIR "/configs";
 
 std::string binary_path();
 

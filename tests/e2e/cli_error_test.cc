@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kConfigs = US_SOURCE_DIR "/configs";
-
 void expect_error(const Finished& finished, int exit_code, const std::vector<std::string>& words) {
   EXPECT_EQ(finished.exit_code, exit_code);
   EXPECT_EQ(finished.output, "");

@@ -14,8 +14,6 @@
 namespace ultraspeed::test {
 namespace {
 
-const std::string kConfigs = US_SOURCE_DIR "/configs";
-
 std::string output_of(const std::vector<std::string>& arguments) {
   const Finished finished = run_cli(arguments);
   EXPECT_EQ(finished.exit_code, 0) << finished.errors;
