@@ -10,6 +10,14 @@ Status cuda_status(cudaError_t error, std::string_view what) {
                     cudaGetErrorName(error));
 }
 
+Result<uint32_t> count_multiprocessors() {
+  int device = 0, count = 0;
+  US_TRY(cuda_status(cudaGetDevice(&device), "asking for the GPU"));
+  US_TRY(cuda_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+                     "asking for the GPU's multiprocessors"));
+  return static_cast<uint32_t>(count);
+}
+
 template <MemoryKind kKind>
 Result<Memory<kKind>> Memory<kKind>::allocate(size_t size_bytes) {
   Memory memory;

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -13,6 +14,9 @@ namespace ultraspeed::cuda {
 
 // kOutOfMemory for an allocation that failed, else kInternal; `what` was being done.
 Status cuda_status(cudaError_t error, std::string_view what);
+
+// Multiprocessors of the current device.
+Result<uint32_t> count_multiprocessors();
 
 // Device memory, or memory of the host that the device reaches (pinned).
 enum class MemoryKind { kDevice, kPinned };

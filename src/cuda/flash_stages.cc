@@ -19,9 +19,9 @@ uint64_t most_blocks(uint32_t columns, uint32_t sequences, uint32_t group) {
   return begun + (columns - begun) / (kFlashRows / group);
 }
 
-// As FlashAttention::is_short(); stages that tiles are for are causal (cache_form.cc).
+// Stages that tiles are for are causal (cache_form.cc).
 bool is_short(const AttentionOperands& op) {
-  return op.window != 0 && op.window <= kShortWindow;
+  return is_short_window(op.window);
 }
 
 void need_floats(uint64_t* floats, uint64_t to) {
@@ -62,11 +62,7 @@ void add_flash_scratch(const program::Program& program, std::span<const CacheFor
 Result<FlashStages> FlashStages::make(const Machine& machine, uint32_t program,
                                       const StepView* step) {
   FlashStages stages(machine, program, step);
-  int device = 0, count = 0;
-  US_TRY(cuda_status(cudaGetDevice(&device), "asking for the GPU"));
-  US_TRY(cuda_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-                     "asking for the GPU's multiprocessors"));
-  stages.num_multiprocessors_ = static_cast<uint32_t>(count);
+  US_ASSIGN(stages.num_multiprocessors_, count_multiprocessors());
   US_ASSIGN(stages.arrivals_, DeviceMemory::allocate(2 * sizeof(uint32_t)));
   US_TRY(cuda_status(cudaMemset(stages.arrivals_.data(), 0, stages.arrivals_.size_bytes()),
                      "clearing counters of attention"));

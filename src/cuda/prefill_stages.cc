@@ -96,11 +96,7 @@ Result<PrefillStages> PrefillStages::make(const Machine& machine, uint32_t progr
   PrefillStages stages(machine, program);
   stages.launch_ = common_launch(of, *op);
   stages.launch_.num_columns = &step->num_columns;
-  int device = 0, count = 0;
-  US_TRY(cuda_status(cudaGetDevice(&device), "asking for the GPU"));
-  US_TRY(cuda_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-                     "asking for the GPU's multiprocessors"));
-  stages.launch_.num_ctas = static_cast<uint32_t>(count);
+  US_ASSIGN(stages.launch_.num_ctas, count_multiprocessors());
   return stages;
 }
 

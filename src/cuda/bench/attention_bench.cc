@@ -91,8 +91,7 @@ class AttentionGroup final : public KernelGroup {
     for (size_t i = 0; i < bytes.size(); ++i) {
       US_ASSIGN(memory_[i], DeviceMemory::allocate(bytes[i]));
     }
-    US_TRY(cuda_status(cudaDeviceGetAttribute(&num_ctas_, cudaDevAttrMultiProcessorCount, 0),
-                       "asking for multiprocessors"));
+    US_ASSIGN(num_ctas_, count_multiprocessors());
     US_TRY(upload_steps());
     US_TRY(upload(kSinks, std::vector<float>(shape_.num_q_heads, 0.5F)));
     US_TRY(upload(kScales, std::vector<KvScales>(shape_.num_kv_heads, kHalf)));
@@ -243,7 +242,7 @@ class AttentionGroup final : public KernelGroup {
     if (launch.is_short()) launch.rows = memory_[kRows].as<float>();
     launch.partials = {memory_[kSums].as<float>(), memory_[kStates].as<float2>(),
                        memory_[kArrivals].as<uint32_t>()};
-    launch.num_ctas = static_cast<uint32_t>(num_ctas_);
+    launch.num_ctas = num_ctas_;
     return launch;
   }
 
@@ -253,7 +252,7 @@ class AttentionGroup final : public KernelGroup {
   uint32_t first_ = 0;       // position of a step's first column
   uint32_t num_pages_ = 0;   // tiles of a KV head that a sequence has
   uint64_t tile_bytes_ = 0;  // of 64 positions, all KV heads
-  int num_ctas_ = 0;
+  uint32_t num_ctas_ = 0;
   std::array<DeviceMemory, kNumParts> memory_;
 };
 

@@ -134,10 +134,7 @@ class PrefillGroup final : public KernelGroup {
     for (size_t i = 0; i < bytes.size(); ++i) {
       US_ASSIGN(memory_[i], DeviceMemory::allocate(bytes[i]));
     }
-    int num_ctas = 0;
-    US_TRY(cuda_status(cudaDeviceGetAttribute(&num_ctas, cudaDevAttrMultiProcessorCount, 0),
-                       "asking for multiprocessors"));
-    launch_.num_ctas = static_cast<uint32_t>(num_ctas);
+    US_ASSIGN(launch_.num_ctas, count_multiprocessors());
     launch_.route = RouteTable::at(memory_[kRoute].as<uint32_t>(), shape_.num_experts, num_pairs_);
     launch_.tiles = ExpertTiles::at(memory_[kTiles].as<uint32_t>(), shape_.num_experts, num_pairs_);
     const auto words = routing_.words(num_pairs_);

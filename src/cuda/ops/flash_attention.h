@@ -28,6 +28,9 @@ inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;
 inline constexpr uint32_t kMaxFlashColumns = 64;   // of a launch, but of a short window's
 inline constexpr uint32_t kMaxFlashChunks = 3000;  // of a sequence
 inline constexpr uint32_t kShortWindow = 128;
+US_HOST_DEVICE constexpr bool is_short_window(uint32_t window) {
+  return window != 0 && window <= kShortWindow;
+}
 
 // Work space of full attention: one partial result a unit.
 struct FlashPartials {
@@ -72,7 +75,7 @@ struct FlashAttention {
   Work work = Work::kAttention;
 
   US_HOST_DEVICE bool is_short() const {
-    return window != 0 && window <= kShortWindow && is_causal && !is_window_before_step;
+    return is_short_window(window) && is_causal && !is_window_before_step;
   }
 };
 
