@@ -158,18 +158,17 @@ class Candidates {
   uint64_t least_key_ = 0;
 };
 
-// The proposed token with its probability, else what replaces it: cpu/ops/rejection.h with a draft
-// that was proposed without chance.
-inline __device__ uint32_t verify_proposed(const Candidates& candidates,
-                                           const StepColumn& sampling) {
-  const auto proposed = static_cast<uint32_t>(sampling.proposed_token_id);
+// The draft with probability min(1, p / q), else what replaces it: cpu/ops/rejection.h. q(id): the
+// probabilities that it was drawn with. All threads of the block.
+template <class Probability>
+__device__ uint32_t verify_draft(const Candidates& candidates, uint32_t draft,
+                                 const StepColumn& sampling, const Probability& q) {
   const uint64_t accept_seed = seed_for(sampling.seed, RandomPurpose::kAcceptDraft);
   const uint64_t recover_seed = seed_for(sampling.seed, RandomPurpose::kRecoverToken);
   const double sum = candidates.sum_of_weights();
   const double uniform = random_uniform(accept_seed, sampling.position, 0);
-  if (uniform < candidates.probability(proposed, sum)) return proposed;
-  const auto nothing = [](uint32_t) { return 0.0; };  // of the other tokens
-  return candidates.recover(recover_seed, sampling.position, proposed, sum, nothing);
+  if (uniform * q(draft) < candidates.probability(draft, sum)) return draft;
+  return candidates.recover(recover_seed, sampling.position, draft, sum, q);
 }
 
 }  // namespace ultraspeed::cuda

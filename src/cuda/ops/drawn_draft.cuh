@@ -28,19 +28,4 @@ inline __device__ uint32_t draw_draft(const TokenValues& values, const StepColum
   return candidates.choose(seed, stream);
 }
 
-// The draft, which was drawn from `drafter`, with probability min(1, p / q), else what replaces it:
-// cpu/ops/rejection.h. All threads of the block.
-inline __device__ uint32_t verify_drawn(const Candidates& candidates, const Candidates& drafter,
-                                        uint32_t draft, const StepColumn& sampling) {
-  const uint64_t accept_seed = seed_for(sampling.seed, RandomPurpose::kAcceptDraft);
-  const uint64_t recover_seed = seed_for(sampling.seed, RandomPurpose::kRecoverToken);
-  const double sum = candidates.sum_of_weights();
-  const double drafter_sum = drafter.sum_of_weights();
-  const double p = candidates.probability(draft, sum);
-  const double q = drafter.probability(draft, drafter_sum);
-  if (random_uniform(accept_seed, sampling.position, 0) * q < p) return draft;
-  const auto probability_of = [&](uint32_t id) { return drafter.probability(id, drafter_sum); };
-  return candidates.recover(recover_seed, sampling.position, draft, sum, probability_of);
-}
-
 }  // namespace ultraspeed::cuda

@@ -150,7 +150,11 @@ class ColumnSampler {
     const Candidates candidates(values_, value_of(best), column_, &shared_->candidates);
     const DrawnDraft draft = drawn_draft();
     if (draft.logits != nullptr) return verify(candidates, draft);
-    if (column_.proposed_token_id >= 0) return verify_proposed(candidates, column_);
+    if (column_.proposed_token_id >= 0) {  // without chance
+      const auto proposed = static_cast<uint32_t>(column_.proposed_token_id);
+      return verify_draft(candidates, proposed, column_,
+                          [=](uint32_t id) { return id == proposed ? 1.0 : 0.0; });
+    }
     return candidates.choose(column_.seed, column_.position);
   }
 
@@ -178,7 +182,9 @@ class ColumnSampler {
       return kNoId;
     }
     const Candidates drafter(values, value_of(best), column_, &shared_->candidates);
-    return verify_drawn(candidates, drafter, draft.token_id, column_);
+    const double sum = drafter.sum_of_weights();
+    return verify_draft(candidates, draft.token_id, column_,
+                        [&](uint32_t id) { return drafter.probability(id, sum); });
   }
 
   __device__ void store_logprobs(float largest, double log_sum) const {
