@@ -417,7 +417,8 @@ TEST_F(DifferentialTest, MtpHeads) {
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(runner.feed(kPrompt, 2, 2));
 }
 
-// Proposals that heads draw, and the next step verifies by what they were drawn from.
+// Proposals that heads draw, and the next step verifies by what they were drawn from: with the same
+// parameters, so four cycles of each.
 TEST_F(DifferentialTest, DrawnProposals) {
   const TemporaryDirectory directory;
   ModelRunner runner = open_with_heads(directory);
@@ -426,6 +427,8 @@ TEST_F(DifferentialTest, DrawnProposals) {
   program::ColumnOutput before;
   uint32_t num_accepted = 0;
   for (uint64_t cycle = 0; cycle < 12; ++cycle) {
+    const uint64_t filter = cycle / 4;
+    if (cycle % 4 == 0) before = {};
     std::vector<program::Column> columns(1 + before.proposed_ids.size());
     for (uint32_t t = 0; t < columns.size(); ++t) {
       columns[t].token_id = t == 0 ? anchor : before.proposed_ids[t - 1];
@@ -433,8 +436,8 @@ TEST_F(DifferentialTest, DrawnProposals) {
       columns[t].wants_logits = true;
       program::ColumnSampling& sampling = columns[t].sampling;
       sampling.temperature = 15;
-      sampling.top_k = cycle % 3 == 1 ? 100u : 0u;
-      sampling.top_p = cycle % 4 == 2 ? 0.8F : 1.0F;
+      sampling.top_k = filter == 1 ? 100u : 0u;
+      sampling.top_p = filter == 2 ? 0.8F : 1.0F;
       sampling.seed = 5;
       sampling.draws_draft = true;
       if (t + 1 == columns.size()) continue;

@@ -48,8 +48,9 @@ __device__ __forceinline__ void make_window_queries(const FlashAttention& launch
 }
 
 // For all warps, behind a barrier after the tile's arrival: puts the step's own rows into it, the
-// column's own into the cache, too, and zeros for values behind the last position, for what lies
-// there may be a NaN, which times a weight of 0 is a NaN. row: the first of the warp's, loaded.
+// column's own into the cache, too, and zeros for values before the first and behind the last
+// position: what lies there, a row that another CTA stores meanwhile or nothing yet, may be a NaN,
+// which times a weight of 0 is a NaN. row: the first of the warp's, loaded.
 template <class Tile>
 __device__ __forceinline__ void put_window_rows(const FlashAttention& launch, const WindowPlace& at,
                                                 KvRow<Tile>& row, std::byte* tile) {
@@ -63,9 +64,12 @@ __device__ __forceinline__ void put_window_rows(const FlashAttention& launch, co
       store_to_cache(row, *launch.step, launch.cache, at.t, at.kv_head);
     }
   }
-  const uint32_t end_slot = at.end - at.first_position(), slots = at.num_blocks * Tile::kPiece;
-  for (uint32_t i = threadIdx.x; i < (slots - end_slot) * Tile::kValueDim; i += kWindowThreads) {
-    std::byte* to = tile + Own::value(end_slot + i / Tile::kValueDim, i % Tile::kValueDim);
+  const uint32_t begin_slot = at.begin - at.first_position(), visible = at.end - at.begin;
+  const uint32_t unseen = at.num_blocks * Tile::kPiece - visible;
+  for (uint32_t i = threadIdx.x; i < unseen * Tile::kValueDim; i += kWindowThreads) {
+    const uint32_t slot = i / Tile::kValueDim;
+    std::byte* to =
+        tile + Own::value(slot < begin_slot ? slot : slot + visible, i % Tile::kValueDim);
     if constexpr (Tile::kIsE4m3) {
       *to = std::byte{0};
     } else {
