@@ -81,9 +81,10 @@ __global__ void __launch_bounds__(kPrepareThreads)
       reinterpret_cast<float4*>(to)[i] = reinterpret_cast<const float4*>(from)[i];
     }
   };
-  ptx::launch_dependents();
+  if (!data.holds_next) ptx::launch_dependents();
   if (is_normed) copy(weight, data.norm_weight);
   ptx::wait_for_grids();
+  if (data.holds_next) ptx::launch_dependents();
   if (takes_part) copy(row, data.rows + uint64_t{data.first_column + column} * data.k);
   __syncthreads();
   if (is_normed && warp == 0) {

@@ -1,6 +1,7 @@
-// The kernel of dense.h. A unit is a tile of 64 rows and a K-chunk; cluster c has units c,
-// c + clusters, ...; CTA r of a cluster takes quarter r of the chunk. A stage of the ring is a page
-// and its piece of the operand.
+// The kernel of dense.h, and of what streams weights in the same way (expert_fp8.cuh): which pages
+// and pieces of the operand a launch takes, a *plan* says. A unit is a tile of 64 rows and a *part*
+// (a K-chunk, or an expert); cluster c has units c, c + clusters, .... A stage of the ring is a
+// page and its piece.
 #pragma once
 
 #include <cstdint>
@@ -16,42 +17,80 @@
 
 namespace ultraspeed::cuda {
 
-// CTAs that fit on a multiprocessor: with two, the next launch fills its ring while this one ends.
-template <uint32_t kColumns>
-inline constexpr uint32_t kDenseCtas = kColumns == 8 ? 2 : 1;
-
 // Left to other launches up to width 32: enough for the one that makes the next operand.
 inline constexpr uint32_t kDenseSpareBytes = 52 * 1024;
 
 // A CTA's dynamic shared memory: partial sums, stages.
-template <class Page, uint32_t kColumns>
+template <class Plan>
 struct DenseShared {
+  static constexpr uint32_t kColumns = Plan::kColumns;
   static constexpr uint32_t kLimit =
-      kDenseCtas<kColumns> == 2 ? kStreamSharedBytes / 2 - 1024
-                                : kStreamSharedBytes - (kColumns <= 32 ? kDenseSpareBytes : 0);
-  using Exchange = PartialExchange<kColumns, kColumns == 8 ? 2 : 1, kDenseRanks>;
-  static constexpr uint32_t kPieceBytes = DenseOperand<Page>::piece_bytes(kColumns);
-  static constexpr uint32_t kStageBytes = Page::kBytes + kPieceBytes;
+      Plan::kCtas == 2 ? kStreamSharedBytes / 2 - 1024
+                       : kStreamSharedBytes - (kColumns <= 32 ? kDenseSpareBytes : 0);
+  using Exchange = PartialExchange<kColumns, kColumns == 8 ? 2 : 1, Plan::kRanks>;
+  static constexpr uint32_t kPieceBytes = Plan::Operand::piece_bytes(kColumns);
+  static constexpr uint32_t kStageBytes = Plan::Page::kBytes + kPieceBytes;
   static constexpr uint32_t kStage = Exchange::kBytes;
   static constexpr uint32_t kStages = (kLimit - kStage) / kStageBytes;
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
-struct DenseShape {
-  template <class Page>
-  __device__ DenseShape(const DenseLaunch& launch, Page)
-      : tiles((launch.rows + kDenseTileRows - 1) / kDenseTileRows),
+// What dense.h's launches take: CTA r of a cluster has quarter r of a K-chunk.
+template <class PageOf, uint32_t kWidth>
+struct DensePlan {
+  using Page = PageOf;
+  using Operand = DenseOperand<Page>;
+  using Launch = DenseLaunch;
+  static constexpr uint32_t kColumns = kWidth;
+  static constexpr uint32_t kRanks = kDenseRanks;
+  // CTAs that fit on a multiprocessor: with two, the next launch fills its ring while this one
+  // ends.
+  static constexpr uint32_t kCtas = kColumns == 8 ? 2 : 1;
+  // Pages behind the ring that are on their way to L2: memory stays busy while a launch waits for
+  // its operand with a full ring.
+  static constexpr uint32_t kAhead = 8;
+  // Whether it reads what launches before it wrote, besides the operand.
+  static constexpr bool kReadsRoutes = false;
+
+  // Where the pages and the pieces of a CTA in a unit begin.
+  struct Unit {
+    const std::byte* pages;
+    const std::byte* pieces;
+  };
+
+  __device__ DensePlan(const DenseLaunch& launch, uint32_t of_rank)
+      : weights(launch.weights),
+        operand(launch.operand),
+        rank(of_rank),
+        rows(launch.rows),
+        tiles((rows + kDenseTileRows - 1) / kDenseTileRows),
         row_pages(launch.k / Page::kColumns),
         chunk_pages(row_pages / launch.num_chunks),
-        pages(chunk_pages / kDenseRanks),
+        pages(chunk_pages / kRanks),
         num_units(has_columns(launch) ? tiles * launch.num_chunks : 0) {}
+
+  __device__ Unit unit(uint32_t index) const {
+    const uint32_t piece_of = index / tiles * chunk_pages + rank * pages;
+    return {weights + (uint64_t{index % tiles} * row_pages + piece_of) * Page::kBytes,
+            operand + uint64_t{piece_of} * Operand::piece_bytes(kColumns)};
+  }
+  __device__ const std::byte* page(const Unit& of, uint32_t i) const {
+    return of.pages + i * Page::kBytes;
+  }
+  __device__ const std::byte* piece(const Unit& of, uint32_t i) const {
+    return of.pieces + i * Operand::piece_bytes(kColumns);
+  }
 
   // The first group of a step always has some: nothing waits for the number.
   __device__ static bool has_columns(const DenseLaunch& launch) {
     return launch.first_column == 0 || present_columns(launch) != 0;
   }
 
-  uint32_t tiles;
+  const std::byte* weights;
+  const std::byte* operand;
+  uint32_t rank;
+  uint32_t rows;         // of a matrix
+  uint32_t tiles;        // of a matrix
   uint32_t row_pages;    // of a tile
   uint32_t chunk_pages;  // of a tile and a chunk
   uint32_t pages;        // of a CTA in a unit
@@ -59,36 +98,38 @@ struct DenseShape {
 };
 
 // The pages of a CTA, one after the other.
-struct DenseWalk {
-  __device__ DenseWalk(const DenseShape& of, const StreamRole& role)
-      : shape(of), unit(role.cluster), clusters(role.num_clusters), rank(role.rank) {}
+template <class Plan>
+class PageWalk {
+ public:
+  __device__ PageWalk(const Plan& plan, const StreamRole& role)
+      : plan_(plan), index_(role.cluster), clusters_(role.num_clusters) {
+    begin_unit();
+  }
 
-  __device__ bool is_done() const { return unit >= shape.num_units; }
+  __device__ bool is_done() const { return index_ >= plan_.num_units || plan_.pages == 0; }
   __device__ void advance() {
-    if (++page == shape.pages) {
-      page = 0;
-      unit += clusters;
-    }
+    if (++page_ < plan_.pages) return;
+    page_ = 0;
+    index_ += clusters_;
+    begin_unit();
   }
-  // Of the operand, or of a tile's pages.
-  __device__ uint32_t piece() const {
-    return unit / shape.tiles * shape.chunk_pages + rank * shape.pages + page;
-  }
-  __device__ uint64_t matrix_page() const {
-    return uint64_t{unit % shape.tiles} * shape.row_pages + piece();
+  __device__ const std::byte* page() const { return plan_.page(unit_, page_); }
+  __device__ const std::byte* piece() const { return plan_.piece(unit_, page_); }
+
+ private:
+  __device__ void begin_unit() {
+    if (!is_done()) unit_ = plan_.unit(index_);
   }
 
-  const DenseShape& shape;
-  uint32_t unit, clusters, rank;
-  uint32_t page = 0;
+  const Plan& plan_;
+  uint32_t index_, clusters_;
+  uint32_t page_ = 0;
+  typename Plan::Unit unit_ = {};
 };
 
 // Pages that a CTA asks for at a time until its ring is full: enough to keep memory busy, and no
 // long queue in front of what the launch ahead still waits for.
 inline constexpr uint32_t kDenseInFlight = 2;
-// Pages behind the ring that are on their way to L2: memory stays busy while a launch waits for its
-// operand with a full ring.
-inline constexpr uint32_t kDenseAhead = 8;
 
 // A stage's page and piece arrive apart: pages are fetched before the operand is there.
 template <uint32_t kStages>
@@ -103,146 +144,149 @@ struct DenseRing {
 };
 
 // Streams pages, which depend on no launch, and fetches those behind the ring into L2.
-template <class Page, uint32_t kColumns>
+template <class Plan>
 class PageLoader {
  public:
-  using Shared = DenseShared<Page, kColumns>;
+  using Shared = DenseShared<Plan>;
 
-  __device__ PageLoader(const DenseLaunch& launch, const DenseShape& shape, const StreamRole& role)
-      : weights_(launch.weights),
-        walk_(shape, role),
-        ahead_(shape, role),
-        policy_(ptx::l2_evict_first()) {}
+  __device__ PageLoader(const Plan& plan, const StreamRole& role)
+      : walk_(plan, role), ahead_(walk_), policy_(ptx::l2_evict_first()) {}
 
   // Until `end` pages are asked for.
   __device__ void load(DenseRing<Shared::kStages>& ring, std::byte* stages, uint32_t end) {
     for (; count_ < end && !walk_.is_done(); walk_.advance(), at_.advance(), ++count_) {
       if (count_ >= kDenseInFlight && count_ < Shared::kStages) {
         ptx::mbarrier_wait(&ring.pages.full[count_ - kDenseInFlight], 0);
-      } else if (count_ >= Shared::kStages) {
-        fetch_until(count_ + kDenseAhead);
+      } else if (Plan::kAhead > 0 && count_ >= Shared::kStages) {
+        fetch_until(count_ + Plan::kAhead);
       }
-      claim_stage(ring.pages, at_, Page::kBytes);
-      ptx::bulk_copy(stages + at_.stage * Shared::kStageBytes, address(walk_), Page::kBytes,
+      claim_stage(ring.pages, at_, Plan::Page::kBytes);
+      ptx::bulk_copy(stages + at_.stage * Shared::kStageBytes, walk_.page(), Plan::Page::kBytes,
                      &ring.pages.full[at_.stage], policy_);
     }
   }
 
  private:
-  __device__ const std::byte* address(const DenseWalk& walk) const {
-    return weights_ + walk.matrix_page() * Page::kBytes;
-  }
   __device__ void fetch_until(uint32_t end) {
     for (; ahead_count_ < end && !ahead_.is_done(); ahead_.advance(), ++ahead_count_) {
-      if (ahead_count_ >= Shared::kStages) ptx::bulk_prefetch_l2(address(ahead_), Page::kBytes);
+      if (ahead_count_ >= Shared::kStages) {
+        ptx::bulk_prefetch_l2(ahead_.page(), Plan::Page::kBytes);
+      }
     }
   }
 
-  const std::byte* weights_;
-  DenseWalk walk_, ahead_;
+  PageWalk<Plan> walk_, ahead_;
   RingPosition<Shared::kStages> at_;
   uint64_t policy_;
   uint32_t count_ = 0, ahead_count_ = 0;
 };
 
 // Streams pieces of the operand to the same stages.
-template <class Page, uint32_t kColumns, uint32_t kStages>
-__device__ void load_pieces(const DenseLaunch& launch, const DenseShape& shape,
-                            const StreamRole& role, DenseRing<kStages>& ring, std::byte* stages) {
-  using Shared = DenseShared<Page, kColumns>;
+template <class Plan, uint32_t kStages>
+__device__ void load_pieces(const Plan& plan, const StreamRole& role, DenseRing<kStages>& ring,
+                            std::byte* stages) {
+  using Shared = DenseShared<Plan>;
+  PageWalk<Plan> walk(plan, role);
   ptx::wait_for_grids();
+  // No earlier: what the next launch reads at once was written two launches before it.
+  if constexpr (Plan::kReadsRoutes) ptx::launch_dependents();
   RingPosition<kStages> at;
-  for (DenseWalk walk(shape, role); !walk.is_done(); walk.advance(), at.advance()) {
+  for (; !walk.is_done(); walk.advance(), at.advance()) {
     ptx::mbarrier_wait(&ring.pages.empty[at.stage], at.parity ^ 1);  // as claim_stage()
     ptx::mbarrier_arrive_expect_tx(&ring.piece_full[at.stage], Shared::kPieceBytes);
-    ptx::bulk_copy(stages + at.stage * Shared::kStageBytes + Page::kBytes,
-                   launch.operand + uint64_t{walk.piece()} * Shared::kPieceBytes,
+    ptx::bulk_copy(stages + at.stage * Shared::kStageBytes + Plan::Page::kBytes, walk.piece(),
                    Shared::kPieceBytes, &ring.piece_full[at.stage]);
   }
 }
 
-template <class Page, uint32_t kColumns, DenseLaunch::Work kWork, uint32_t kStages, class Exchange>
-__device__ __forceinline__ void consume_dense(const DenseLaunch& launch, const DenseShape& shape,
-                                              const StreamRole& role, DenseRing<kStages>& ring,
-                                              Exchange& exchange, std::byte* shared) {
-  using Shared = DenseShared<Page, kColumns>;
+template <class Plan, typename Plan::Launch::Work kWork, uint32_t kStages, class Exchange>
+__device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole& role,
+                                              DenseRing<kStages>& ring, Exchange& exchange,
+                                              std::byte* shared) {
+  using Shared = DenseShared<Plan>;
+  using Page = typename Plan::Page;
+  using Work = typename Plan::Launch::Work;
+  constexpr uint32_t kColumns = Plan::kColumns;
   RingPosition<kStages> at;
   uint32_t index = 0;
   uint32_t bits = 0;
-  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+  for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters) {
     float sums[kColumns / 2] = {};
-    for (uint32_t page = 0; page < shape.pages; ++page, at.advance()) {
+    for (uint32_t page = 0; page < plan.pages; ++page, at.advance()) {
       const std::byte* stage = shared + Shared::kStage + at.stage * Shared::kStageBytes;
       ptx::mbarrier_wait(&ring.pages.full[at.stage], at.parity);
       const DenseSlab<Page> slab(stage, role.warpgroup, role.warp % 4, role.lane);
       ptx::mbarrier_wait(&ring.piece_full[at.stage], at.parity);
       const auto leave = [&] { leave_stage(ring.pages, at.stage); };
-      if constexpr (kWork == DenseLaunch::Work::kDrain) {
+      if constexpr (kWork == Work::kDrain) {
         bits ^= slab.bits();
         leave();
       } else {
-        add_products<Page, kColumns>(slab, role.warpgroup, stage + Page::kBytes, sums, leave);
+        add_products<typename Plan::Operand, kColumns>(slab, role.warpgroup, stage + Page::kBytes,
+                                                       sums, leave);
       }
     }
-    if constexpr (kWork == DenseLaunch::Work::kProducts) {
+    if constexpr (kWork == Work::kProducts) {
       exchange.send(shared, index++, role.rank, role.warpgroup, sums);
     }
   }
-  if constexpr (kWork == DenseLaunch::Work::kDrain) {
-    keep_bits(bits, const_cast<std::byte*>(launch.operand));
+  if constexpr (kWork == Work::kDrain) {
+    keep_bits(bits, const_cast<std::byte*>(plan.operand));
   }
 }
 
-template <class Epilogue, class Exchange>
-__device__ __forceinline__ void finish_dense(const DenseLaunch& launch, const Epilogue& epilogue,
-                                             const DenseShape& shape, const StreamRole& role,
-                                             Exchange& exchange, const std::byte* shared) {
+template <class Plan, class Epilogue, class Exchange>
+__device__ __forceinline__ void finish_dense(const typename Plan::Launch& launch,
+                                             const Epilogue& epilogue, const Plan& plan,
+                                             const StreamRole& role, Exchange& exchange,
+                                             const std::byte* shared) {
   using Finish = DenseFinish<Epilogue>;
-  const uint32_t present = present_columns(launch);
+  const uint32_t end_column = Finish::kWritesAll ? Plan::kColumns : present_columns(launch);
   ptx::wait_for_grids();
-  const uint32_t num_units = role.units(shape.num_units);
+  const uint32_t num_units = role.units(plan.num_units);
   uint32_t index = 0;
-  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters, ++index) {
-    const uint32_t pair = unit % shape.tiles * kDenseTilePairs + role.lane;
-    const auto is_written = [&](uint32_t column) {
-      return column < present && 2 * pair < launch.rows;
+  for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters, ++index) {
+    const uint32_t pair = unit % plan.tiles * kDenseTilePairs + role.lane;
+    const auto column_of = [&](uint32_t group) {
+      return Exchange::column(group, role.rank, role.finish_warp());
     };
-    decltype(Finish::load(epilogue, 0, 0)) loaded[Exchange::kGroups];
+    const auto place_of = [&](uint32_t group) {
+      return DensePlace{plan.rows, pair, unit / plan.tiles, launch.first_column + column_of(group)};
+    };
+    const auto is_written = [&](uint32_t group) {
+      return column_of(group) < end_column && 2 * pair < plan.rows;
+    };
+    decltype(Finish::load(epilogue, DensePlace())) loaded[Exchange::kGroups];
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-      const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
-      if (is_written(column)) {
-        loaded[i] = Finish::load(epilogue, pair, launch.first_column + column);
-      }
+      if (is_written(i)) loaded[i] = Finish::load(epilogue, place_of(i));
     }
     typename Exchange::Sums sums[Exchange::kGroups];
     exchange.take(shared, index, num_units, role.finish_warp(), sums);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-      const uint32_t column = Exchange::column(i, role.rank, role.finish_warp());
-      if (!is_written(column)) continue;
-      Finish::store(epilogue, launch, loaded[i], pair, unit / shape.tiles,
-                    launch.first_column + column, sums[i].first, sums[i].second);
+      if (!is_written(i)) continue;
+      Finish::store(epilogue, place_of(i), loaded[i], sums[i].first, sums[i].second);
     }
   }
 }
 
 // A CTA exits when its warps are done: its consumers have waited for all that others send to its
 // barriers, its finishing warps for all sums.
-template <class Page, uint32_t kColumns, class Epilogue, DenseLaunch::Work kWork>
-__global__ void __cluster_dims__(kDenseRanks)
-    __launch_bounds__(kStreamThreads, kDenseCtas<kColumns>)
-        dense_kernel(const __grid_constant__ DenseLaunch launch,
-                     const __grid_constant__ Epilogue epilogue) {
-  using Shared = DenseShared<Page, kColumns>;
+template <class Plan, class Epilogue, typename Plan::Launch::Work kWork>
+__global__ void __cluster_dims__(Plan::kRanks) __launch_bounds__(kStreamThreads, Plan::kCtas)
+    dense_kernel(const __grid_constant__ typename Plan::Launch launch,
+                 const __grid_constant__ Epilogue epilogue) {
+  using Shared = DenseShared<Plan>;
+  using Work = typename Plan::Launch::Work;
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ DenseRing<Shared::kStages> ring;
   __shared__ typename Shared::Exchange exchange;
   const StreamRole role;
-  const DenseShape shape(launch, Page());
+  const Plan plan(launch, role.rank);
   std::byte* stages = shared + Shared::kStage;
-  ptx::launch_dependents();
-  PageLoader<Page, kColumns> loader(launch, shape, role);
+  if constexpr (!Plan::kReadsRoutes) ptx::launch_dependents();
+  PageLoader<Plan> loader(plan, role);
   if (role.is_loader()) {
     ring.init();
     ptx::fence_mbarrier_init();
@@ -258,12 +302,12 @@ __global__ void __cluster_dims__(kDenseRanks)
   if (role.is_loader()) {
     loader.load(ring, stages, ~0u);
   } else if (role.is_operand_loader()) {
-    load_pieces<Page, kColumns>(launch, shape, role, ring, stages);
+    load_pieces(plan, role, ring, stages);
   } else if (role.is_consumer()) {
-    consume_dense<Page, kColumns, kWork>(launch, shape, role, ring, exchange, shared);
+    consume_dense<Plan, kWork>(plan, role, ring, exchange, shared);
   } else if (role.is_finisher()) {
-    if constexpr (kWork == DenseLaunch::Work::kProducts) {
-      finish_dense(launch, epilogue, shape, role, exchange, shared);
+    if constexpr (kWork == Work::kProducts) {
+      finish_dense(launch, epilogue, plan, role, exchange, shared);
     }
   }
 }

@@ -38,6 +38,9 @@ struct DensePrepare : ColumnGroup {
   const float* norm_weight = nullptr;  // [k]; null: no normalisation
   float epsilon = 0;
   std::byte* operand = nullptr;
+  // The next launch reads at once what launches before this one wrote: it starts when they have
+  // ended (expert_w4a8.h).
+  bool holds_next = false;
 };
 cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream);
 

@@ -1,6 +1,5 @@
-// What the finishing warps of dense.cuh do with sums (dense.h). Each is two functions, for pair
-// `pair` of rows and column `column` of the step: load() before the sums are there, store() of both
-// rows' sums.
+// What the finishing warps of dense.cuh do with sums (dense.h). Each is two functions: load()
+// before the sums are there, store() of both rows' sums.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +11,14 @@
 #include "tensor/bf16.h"
 
 namespace ultraspeed::cuda {
+
+// Whose sums. A warp's lanes have neighbouring pairs of a tile, from a multiple of 32 on.
+struct DensePlace {
+  uint32_t rows = 0;    // of the matrix
+  uint32_t pair = 0;    // of its rows
+  uint32_t part = 0;    // of the unit: a K-chunk, or an expert's slot
+  uint32_t column = 0;  // of the step
+};
 
 struct NothingLoaded {};
 
@@ -29,51 +36,59 @@ inline __device__ void store_one(uint16_t* at, float value) {
   *at = tensor::bf16_from_float(value);
 }
 
+// For a drain, which finishes nothing.
+struct DenseNothing {};
+
+// kWritesAll: also columns that the step does not have.
 template <class Epilogue>
 struct DenseFinish;
 
 template <>
 struct DenseFinish<DenseStore> {
+  static constexpr bool kWritesAll = false;
   struct Loaded {
     bool is_wanted;
   };
 
-  __device__ static Loaded load(const DenseStore& data, uint32_t, uint32_t column) {
-    return {is_wanted(data.filter, column)};
+  __device__ static Loaded load(const DenseStore& data, const DensePlace& at) {
+    return {is_wanted(data.filter, at.column)};
   }
-  __device__ static void store(const DenseStore& data, const DenseLaunch&, const Loaded& loaded,
-                               uint32_t pair, uint32_t, uint32_t column, float first,
-                               float second) {
+  __device__ static void store(const DenseStore& data, const DensePlace& at, const Loaded& loaded,
+                               float first, float second) {
     if (!loaded.is_wanted) return;
-    store_pair(data.output + uint64_t{column} * data.total_rows + data.first_row + 2 * pair, first,
-               second);
+    store_pair(data.output + uint64_t{at.column} * data.total_rows + data.first_row + 2 * at.pair,
+               first, second);
   }
 };
 
 template <>
 struct DenseFinish<DensePartials> {
-  __device__ static NothingLoaded load(const DensePartials&, uint32_t, uint32_t) { return {}; }
-  __device__ static void store(const DensePartials& data, const DenseLaunch& launch,
-                               const NothingLoaded&, uint32_t pair, uint32_t chunk, uint32_t column,
-                               float first, float second) {
-    const uint64_t row = uint64_t{column} * program::kReductionChunks + data.first_chunk + chunk;
-    store_pair(data.partials + row * launch.rows + 2 * pair, first, second);
+  static constexpr bool kWritesAll = false;
+
+  __device__ static NothingLoaded load(const DensePartials&, const DensePlace&) { return {}; }
+  __device__ static void store(const DensePartials& data, const DensePlace& at,
+                               const NothingLoaded&, float first, float second) {
+    const uint64_t row =
+        uint64_t{at.column} * program::kReductionChunks + data.first_chunk + at.part;
+    store_pair(data.partials + row * at.rows + 2 * at.pair, first, second);
   }
 };
 
 template <>
 struct DenseFinish<DenseSwiglu> {
-  __device__ static NothingLoaded load(const DenseSwiglu&, uint32_t, uint32_t) { return {}; }
-  __device__ static void store(const DenseSwiglu& data, const DenseLaunch& launch,
-                               const NothingLoaded&, uint32_t pair, uint32_t, uint32_t column,
+  static constexpr bool kWritesAll = false;
+
+  __device__ static NothingLoaded load(const DenseSwiglu&, const DensePlace&) { return {}; }
+  __device__ static void store(const DenseSwiglu& data, const DensePlace& at, const NothingLoaded&,
                                float first, float second) {
-    data.output[uint64_t{column} * (launch.rows / 2) + pair] = silu_multiply(first, second);
+    data.output[uint64_t{at.column} * (at.rows / 2) + at.pair] = silu_multiply(first, second);
   }
 };
 
 template <class Element>
 struct DenseFinish<DenseQkv<Element>> {
   using Data = DenseQkv<Element>;
+  static constexpr bool kWritesAll = false;
 
   // Where a pair of rows stands: the second row is dimension `first + distance` of the head.
   struct Place {
@@ -100,8 +115,9 @@ struct DenseFinish<DenseQkv<Element>> {
             is_rotated ? data.rotary_dim / 2 : 1, false};
   }
 
-  __device__ static Loaded load(const Data& data, uint32_t pair, uint32_t column) {
-    Loaded loaded = {place_of(data, pair), make_float2(1, 0),
+  __device__ static Loaded load(const Data& data, const DensePlace& at) {
+    const uint32_t column = at.column;
+    Loaded loaded = {place_of(data, at.pair), make_float2(1, 0),
                      data.cache_rows == nullptr ? column : data.cache_rows[column]};
     const uint32_t half = data.rotary_dim / 2;
     if (!loaded.place.is_value && loaded.place.first < half) {
@@ -120,8 +136,8 @@ struct DenseFinish<DenseQkv<Element>> {
     }
   }
 
-  __device__ static void store(const Data& data, const DenseLaunch&, const Loaded& loaded, uint32_t,
-                               uint32_t, uint32_t column, float first, float second) {
+  __device__ static void store(const Data& data, const DensePlace& at, const Loaded& loaded,
+                               float first, float second) {
     const Place& place = loaded.place;
     const uint64_t cache_row = loaded.cache_row;
     if (place.is_value) {
@@ -135,7 +151,7 @@ struct DenseFinish<DenseQkv<Element>> {
       second = high * loaded.rotation.x + low * loaded.rotation.y;
     }
     if (place.head < data.num_q_heads) {
-      store_at(data.query + (uint64_t{column} * data.num_q_heads + place.head) * data.head_dim,
+      store_at(data.query + (uint64_t{at.column} * data.num_q_heads + place.head) * data.head_dim,
                place, first, second);
     } else {
       store_at(

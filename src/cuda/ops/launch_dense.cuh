@@ -10,20 +10,18 @@
 
 namespace ultraspeed::cuda {
 
-// For a drain, which finishes nothing.
-struct DenseNothing {};
-
 template <class Page>
 cudaError_t set_dense_clusters(DenseLaunch* launch) {
   return for_width(launch->columns, [&](auto width) {
-    using Shared = DenseShared<Page, width>;
+    using Plan = DensePlan<Page, width>;
     int device = 0, multiprocessors = 0;
     cudaError_t error = cudaGetDevice(&device);
     if (error != cudaSuccess) return error;
     error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess) return error;
-    error = count_clusters(dense_kernel<Page, width, DenseStore, DenseLaunch::Work::kProducts>,
-                           kDenseRanks, kStreamThreads, Shared::kBytes, &launch->clusters);
+    error =
+        count_clusters(dense_kernel<Plan, DenseStore, DenseLaunch::Work::kProducts>, kDenseRanks,
+                       kStreamThreads, DenseShared<Plan>::kBytes, &launch->clusters);
     launch->clusters =
         std::min(launch->clusters, static_cast<uint32_t>(multiprocessors) / kDenseRanks);
     return error;
@@ -34,7 +32,7 @@ template <class Page, class Epilogue>
 cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilogue,
                                cudaStream_t stream) {
   return for_width(launch.columns, [&](auto width) {
-    using Shared = DenseShared<Page, width>;
+    using Plan = DensePlan<Page, width>;
     using Work = DenseLaunch::Work;
     const uint64_t unit = uint64_t{launch.num_chunks} * kDenseRanks * Page::kColumns;
     if (launch.rows == 0 || launch.rows % 2 != 0 || unit == 0 || launch.k == 0 ||
@@ -43,12 +41,12 @@ cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilog
     }
     const uint32_t units = (launch.rows + kDenseTileRows - 1) / kDenseTileRows * launch.num_chunks;
     const LaunchSize size = {dim3(std::min(launch.clusters, units) * kDenseRanks), kStreamThreads,
-                             Shared::kBytes};
+                             DenseShared<Plan>::kBytes};
     if (launch.work == Work::kDrain) {
-      return launch_with(dense_kernel<Page, width, DenseNothing, Work::kDrain>, size,
+      return launch_with(dense_kernel<Plan, DenseNothing, Work::kDrain>, size,
                          {starts_early(), spreads_clusters()}, stream, launch, DenseNothing());
     }
-    return launch_with(dense_kernel<Page, width, Epilogue, Work::kProducts>, size,
+    return launch_with(dense_kernel<Plan, Epilogue, Work::kProducts>, size,
                        {starts_early(), spreads_clusters()}, stream, launch, epilogue);
   });
 }

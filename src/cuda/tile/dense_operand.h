@@ -12,6 +12,10 @@
 //   FP8:  codes f16 [16 steps][n / 8][2 halves of 8 k][8 columns][8 k], scales f32 [2][n]: 2^s
 //   BF16: hi bf16 [8 steps][n / 8][2][8][8], lo likewise
 // Columns that take no part have codes 0 and scale 0, and so add exact zeros.
+//
+// h, the input of down in FP8 experts, has a scale for each 32 neurons, those that one warp makes:
+// scales f32 [8][n], s of 32 elements, otherwise as above, times a routing weight. A piece is a
+// slot's 256 columns of a K-chunk: [slots][K-chunks] pieces.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +25,14 @@
 
 namespace ultraspeed::cuda {
 
-// Of a piece; Page says for which weights.
-template <class Page>
+// Of a piece; Page says for which weights. kScaleColumns elements share a scale.
+template <class Page, uint32_t kScaleColumns = Page::kBlockColumns>
 struct DenseOperand {
   static constexpr bool kIsFp8 = Page::kFormat == tensor::WeightFormat::kFp8Block128;
   static constexpr uint32_t kSteps = Page::kColumns / kDenseStepColumns;
   static constexpr uint32_t kBlockSteps = kSteps / kDenseSlabs;
   static constexpr uint32_t kTerms = kIsFp8 ? 1 : 2;
+  static constexpr uint32_t kSlabScales = Page::kBlockColumns / kScaleColumns;
 
   US_HOST_DEVICE static constexpr uint32_t step_bytes(uint32_t columns) { return columns * 32; }
   // The 16-bit code of element k (of the piece), or of its term 0 (hi) or 1 (lo).
@@ -40,11 +45,19 @@ struct DenseOperand {
     return kTerms * kSteps * step_bytes(columns);
   }
   US_HOST_DEVICE static constexpr uint32_t piece_bytes(uint32_t columns) {
-    return scales(columns) + (kIsFp8 ? kDenseSlabs * columns * 4 : 0);
+    return scales(columns) + (kIsFp8 ? kDenseSlabs * kSlabScales * columns * 4 : 0);
+  }
+  // The scale of element k (of the piece).
+  US_HOST_DEVICE static constexpr uint32_t scale(uint32_t columns, uint32_t column, uint32_t k) {
+    return scales(columns) + (k / kScaleColumns * columns + column) * 4;
   }
 };
 static_assert(DenseOperand<Fp8Page>::piece_bytes(8) == 4160 &&
               DenseOperand<Bf16Page>::piece_bytes(8) == 4096);
+
+// Of h.
+using ExpertOperand = DenseOperand<Fp8Page, kDenseTilePairs>;
+static_assert(ExpertOperand::piece_bytes(8) == 4352);
 
 // Bytes of the operand of `columns` columns with k elements.
 template <class Page>

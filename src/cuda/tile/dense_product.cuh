@@ -50,17 +50,16 @@ __device__ __forceinline__ void decode_step(uint32_t first, uint32_t second, uin
 // stage before they do; from then on warpgroups, which read the operand once for all 64 rows.
 inline constexpr uint32_t kDenseWarpColumns = 16;
 
-// What a warp needs of a slab's piece: all of it in registers, so that the stage is free while the
-// products go on. Matrices i are of columns 2 i and 2 i + 1 of 16, or of one half of them; terms of
-// BF16 one behind the other.
-template <class Page, uint32_t kColumns>
+// What a warp needs of kSteps steps of a piece: all of it in registers, so that the stage is free
+// while the products go on. Matrices i are of columns 2 i and 2 i + 1 of 16, or of one half of
+// them; terms of BF16 one behind the other.
+template <class Page, uint32_t kColumns, uint32_t kSteps = DenseOperand<Page>::kBlockSteps>
 struct WarpPiece {
   using Operand = DenseOperand<Page>;
-  static constexpr uint32_t kPairs = Operand::kBlockSteps / 2;  // of steps
+  static constexpr uint32_t kPairs = kSteps / 2;
 
-  __device__ __forceinline__ WarpPiece(const std::byte* piece, uint32_t slab) {
-    const uint32_t address = ptx::smem_address(piece) +
-                             slab * Operand::kBlockSteps * Operand::step_bytes(kColumns) +
+  __device__ __forceinline__ WarpPiece(const std::byte* piece, uint32_t first_step) {
+    const uint32_t address = ptx::smem_address(piece) + first_step * Operand::step_bytes(kColumns) +
                              threadIdx.x % 32 * 16;
 #pragma unroll
     for (uint32_t term = 0; term < Operand::kTerms; ++term) {
@@ -82,6 +81,20 @@ struct WarpPiece {
   uint32_t words[Operand::kTerms][kPairs * kColumns / 8][4];
 };
 
+// By one warp: step `step` of a slab, known when compiled, with step `in_piece` of the columns.
+template <uint32_t kColumns, uint32_t kSteps>
+__device__ __forceinline__ void multiply_step(const DenseSlab<Fp8Page>& slab, uint32_t step,
+                                              const WarpPiece<Fp8Page, kColumns, kSteps>& piece,
+                                              uint32_t in_piece, float (&d)[kColumns / 2]) {
+  const uint4& quad = slab.quads[step / 2];
+  uint32_t a[4];
+  decode_step(step % 2 == 0 ? quad.x : quad.z, step % 2 == 0 ? quad.y : quad.w, a);
+#pragma unroll
+  for (uint32_t j = 0; j < kColumns / 8; ++j) {
+    ptx::mma_m16n8k16_f16(d + 4 * j, a, piece.matrices(0, in_piece, j));
+  }
+}
+
 // By one warp.
 template <uint32_t kColumns>
 __device__ __forceinline__ void multiply_slab(const DenseSlab<Fp8Page>& slab,
@@ -89,13 +102,7 @@ __device__ __forceinline__ void multiply_slab(const DenseSlab<Fp8Page>& slab,
                                               float (&d)[kColumns / 2]) {
 #pragma unroll
   for (uint32_t step = 0; step < DenseOperand<Fp8Page>::kBlockSteps; ++step) {
-    const uint4& quad = slab.quads[step / 2];
-    uint32_t a[4];
-    decode_step(step % 2 == 0 ? quad.x : quad.z, step % 2 == 0 ? quad.y : quad.w, a);
-#pragma unroll
-    for (uint32_t j = 0; j < kColumns / 8; ++j) {
-      ptx::mma_m16n8k16_f16(d + 4 * j, a, piece.matrices(0, step, j));
-    }
+    multiply_step(slab, step, piece, step, d);
   }
 }
 
@@ -178,13 +185,14 @@ __device__ __forceinline__ void multiply_slab(const DenseSlab<Bf16Page>& slab, u
   ptx::wgmma_wait<0>();
 }
 
-// The scales 2^s of the columns of a thread: 1 for BF16.
-template <class Page, uint32_t kColumns>
-struct ColumnScales {
-  __device__ __forceinline__ ColumnScales(const std::byte* piece, uint32_t slab) {
-    if constexpr (DenseOperand<Page>::kIsFp8) {
-      const auto* scales = reinterpret_cast<const float2*>(
-          piece + DenseOperand<Page>::scales(kColumns) + slab * kColumns * sizeof(float));
+// The scales of the columns of a thread in scaled block `block` of a piece: 1 for BF16.
+template <class Operand, uint32_t kColumns>
+struct OperandScales {
+  OperandScales() = default;
+  __device__ __forceinline__ OperandScales(const std::byte* piece, uint32_t block) {
+    if constexpr (Operand::kIsFp8) {
+      const auto* scales = reinterpret_cast<const float2*>(piece + Operand::scales(kColumns) +
+                                                           block * kColumns * sizeof(float));
 #pragma unroll
       for (uint32_t j = 0; j < kColumns / 8; ++j) pairs[j] = scales[4 * j + threadIdx.x % 4];
     }
@@ -193,14 +201,14 @@ struct ColumnScales {
   float2 pairs[kColumns / 8];
 };
 
-template <class Page, uint32_t kColumns>
+template <class Operand, uint32_t kColumns, class Page>
 __device__ __forceinline__ void add_scaled(const DenseSlab<Page>& slab,
-                                           const ColumnScales<Page, kColumns>& scales,
+                                           const OperandScales<Operand, kColumns>& scales,
                                            const float (&d)[kColumns / 2],
                                            float (&sums)[kColumns / 2]) {
 #pragma unroll
   for (uint32_t i = 0; i < kColumns / 2; ++i) {
-    if constexpr (DenseOperand<Page>::kIsFp8) {
+    if constexpr (Operand::kIsFp8) {
       const float2 columns = scales.pairs[i / 4];
       const float row_scale = i % 4 < 2 ? slab.scales.x : slab.scales.y;
       sums[i] = __fmaf_rn(d[i], row_scale * (i % 2 == 0 ? columns.x : columns.y), sums[i]);
@@ -210,28 +218,64 @@ __device__ __forceinline__ void add_scaled(const DenseSlab<Page>& slab,
   }
 }
 
-// Adds the products of slab number `slab` of a stage with its piece to sums; `leave` is called when
-// the stage has been read.
-template <class Page, uint32_t kColumns, class Leave>
+// The product of a slab with columns that have several scales in it: from 0 on, block after block,
+// by warps. As many columns are read at a time as there are registers for.
+template <class Operand, uint32_t kColumns, class Leave>
+__device__ __forceinline__ void multiply_blocks(const DenseSlab<Fp8Page>& bytes, uint32_t slab,
+                                                const std::byte* piece,
+                                                float (&product)[kColumns / 2],
+                                                const Leave& leave) {
+  constexpr uint32_t kBlocks = Operand::kSlabScales, kSteps = Operand::kBlockSteps / kBlocks;
+  constexpr uint32_t kBatch = kColumns <= 16 ? kBlocks : 64 / kColumns;
+  using Scales = OperandScales<Operand, kColumns>;
+#pragma unroll
+  for (uint32_t begin = 0; begin < kBlocks; begin += kBatch) {
+    Scales scales[kBatch];
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) scales[i] = Scales(piece, slab * kBlocks + begin + i);
+    const WarpPiece<Fp8Page, kColumns, kBatch * kSteps> columns(piece,
+                                                                (slab * kBlocks + begin) * kSteps);
+    if (begin + kBatch == kBlocks) leave();
+#pragma unroll
+    for (uint32_t i = 0; i < kBatch; ++i) {
+      float d[kColumns / 2] = {};
+#pragma unroll
+      for (uint32_t step = 0; step < kSteps; ++step) {
+        multiply_step(bytes, (begin + i) * kSteps + step, columns, i * kSteps + step, d);
+      }
+      add_scaled(bytes, scales[i], d, product);
+    }
+  }
+}
+
+// Adds the product of slab number `slab` of a stage with its piece to sums: by a fused
+// multiply-add, or, where columns have several scales in a slab, their blocks' sum. `leave` is
+// called when the stage has been read.
+template <class Operand, uint32_t kColumns, class Page, class Leave>
 __device__ __forceinline__ void add_products(const DenseSlab<Page>& bytes, uint32_t slab,
                                              const std::byte* piece, float (&sums)[kColumns / 2],
                                              const Leave& leave) {
-  using Operand = DenseOperand<Page>;
-  const ColumnScales<Page, kColumns> scales(piece, slab);
   float d[kColumns / 2] = {};
-  if constexpr (kColumns <= kDenseWarpColumns) {
-    const WarpPiece<Page, kColumns> columns(piece, slab);
-    leave();
-    multiply_slab<kColumns>(bytes, columns, d);
-  } else {
-    const uint32_t operand =
-        ptx::smem_address(piece) + slab * Operand::kBlockSteps * Operand::step_bytes(kColumns);
-    multiply_slab<kColumns>(bytes, ptx::wgmma_descriptor(operand), d);
+  if constexpr (Operand::kSlabScales > 1) {
+    multiply_blocks<Operand, kColumns>(bytes, slab, piece, d, leave);
 #pragma unroll
-    for (float& value : d) ptx::wgmma_result(value);
-    leave();
+    for (uint32_t i = 0; i < kColumns / 2; ++i) sums[i] += d[i];
+  } else {
+    const OperandScales<Operand, kColumns> scales(piece, slab);
+    if constexpr (kColumns <= kDenseWarpColumns) {
+      const WarpPiece<Page, kColumns> columns(piece, slab * Operand::kBlockSteps);
+      leave();
+      multiply_slab<kColumns>(bytes, columns, d);
+    } else {
+      const uint32_t operand =
+          ptx::smem_address(piece) + slab * Operand::kBlockSteps * Operand::step_bytes(kColumns);
+      multiply_slab<kColumns>(bytes, ptx::wgmma_descriptor(operand), d);
+#pragma unroll
+      for (float& value : d) ptx::wgmma_result(value);
+      leave();
+    }
+    add_scaled(bytes, scales, d, sums);
   }
-  add_scaled<Page, kColumns>(bytes, scales, d, sums);
 }
 
 }  // namespace ultraspeed::cuda
