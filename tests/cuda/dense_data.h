@@ -65,7 +65,7 @@ struct DenseWeights {
   }
   uint64_t scale_at(uint32_t row, uint32_t k) const {
     return uint64_t{shape.rows} * shape.columns +
-           (uint64_t{row} * shape.columns / 128 + k / 128) * 4;
+           (row * tensor::scale_columns(kFp8, shape.columns) + k / 128) * 4;
   }
   void set_scale(uint32_t row, uint32_t k, float scale) {
     std::memcpy(&bytes[scale_at(row, k)], &scale, 4);
@@ -101,6 +101,64 @@ struct DenseWeights {
   std::vector<std::byte> bytes;
 };
 
+// A finite f16.
+inline double f16_value(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  EXPECT_NE(exponent, 31);
+  const double magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  return bits >> 15 != 0 ? -magnitude : magnitude;
+}
+
+// The exponent of the scale of a block whose largest magnitude that is.
+inline int f16_exponent(float largest) {
+  return largest == 0 ? -126 : std::max(std::ilogb(largest) - 14, -126);
+}
+
+// value * 2^-exponent, rounded to f16.
+inline double f16_code(float value, int exponent) {
+  const double scaled = std::ldexp(double{value}, -exponent);
+  const int unit = scaled == 0 ? 0 : std::max(std::ilogb(scaled), -14) - 10;
+  return std::ldexp(std::nearbyint(std::ldexp(scaled, -unit)), unit);
+}
+
+// A sum in binary64 and how far the kernel's may be from it.
+struct BoundedSum {
+  double value = 0, bound = 0, magnitude = 0;
+};
+
+// A step of wgmma adds 16 products to d. We take it to align the 17 terms to the largest and to cut
+// each off 23 bits below its leading one, and the sum once more.
+inline constexpr double kStepError = 17 * 0x1p-23, kSumError = 0x1p-23;
+
+// Columns [begin, begin + count) of a row with codes code(term, k) and scales scale(k), k from 0
+// on, in blocks of block_columns that tensor cores add up; without what adding blocks rounds.
+template <class Code, class Scale>
+BoundedSum block_sums(const DenseWeights& weights, uint32_t row, uint32_t begin, uint32_t count,
+                      uint32_t block_columns, const Code& code, const Scale& scale_of) {
+  const uint32_t terms = weights.shape.format == kFp8 ? 1 : 2;
+  BoundedSum sum;
+  for (uint32_t block = 0; block < count; block += block_columns) {
+    double d = 0, bound = 0;
+    for (uint32_t step = block; step < std::min(block + block_columns, count); step += 16) {
+      for (uint32_t term = 0; term < terms; ++term) {
+        double largest = std::fabs(d);
+        for (uint32_t k = step; k < step + 16; ++k) {
+          const double product = weights.code(row, begin + k) * code(term, k);
+          d += product;
+          largest = std::max(largest, std::fabs(product));
+        }
+        bound += kStepError * largest + kSumError * std::fabs(d);
+      }
+    }
+    const double scale = double{weights.scale(row, begin + block)} * scale_of(block);
+    sum.value += d * scale;
+    sum.bound += bound * scale;
+    sum.magnitude += std::fabs(d * scale);
+  }
+  return sum;
+}
+
 // An operand in host memory; f16 or bf16 codes.
 struct DenseOperandBytes {
   uint32_t piece_columns() const { return format == kFp8 ? 256 : 128; }
@@ -116,12 +174,7 @@ struct DenseOperandBytes {
                 piece(k) + (term * 8 + in_piece / 16) * width * 32 + column / 8 * 256 +
                     in_piece % 16 / 8 * 128 + column % 8 * 16 + in_piece % 8 * 2,
                 2);
-    if (format == kBf16) return tensor::bf16_to_float(bits);
-    const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
-    EXPECT_NE(exponent, 31);
-    const double magnitude =
-        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
-    return bits >> 15 != 0 ? -magnitude : magnitude;
+    return format == kBf16 ? tensor::bf16_to_float(bits) : f16_value(bits);
   }
   float scale(uint32_t column, uint32_t k) const {
     if (format != kFp8) return 1;
@@ -138,6 +191,19 @@ struct DenseOperandBytes {
 inline uint64_t operand_bytes(WeightFormat format, uint32_t width, uint32_t k) {
   return format == kFp8 ? cuda::dense_operand_bytes<cuda::Fp8Page>(width, k)
                         : cuda::dense_operand_bytes<cuda::Bf16Page>(width, k);
+}
+
+// The sum of a row and a column in dense.h's order.
+inline BoundedSum dense_sum(const DenseWeights& weights, const DenseOperandBytes& operand,
+                            uint32_t row, uint32_t column) {
+  const uint32_t block_columns = weights.shape.format == kFp8 ? 128 : 64;
+  BoundedSum sum = block_sums(
+      weights, row, 0, weights.shape.columns, block_columns,
+      [&](uint32_t term, uint32_t k) { return operand.code(term, column, k); },
+      [&](uint32_t k) { return operand.scale(column, k); });
+  const uint32_t blocks = weights.shape.columns / block_columns;
+  sum.bound += sum.magnitude * (blocks / 8 + 9) * 0x1p-24 + 1e-30;
+  return sum;
 }
 
 struct DenseCase {

@@ -15,7 +15,9 @@ namespace ultraspeed::cuda {
 namespace {
 
 using tensor::WeightFormat;
+using test::BoundedSum;
 using test::check;
+using test::dense_sum;
 using test::DenseCase;
 using test::DenseOperandBytes;
 using test::DenseWeights;
@@ -27,44 +29,6 @@ using test::kFp8;
 using test::operand_bytes;
 using test::random_rows;
 using Dense = test::DenseTest;
-
-// A step of wgmma adds 16 products to d. We take it to align the 17 terms to the largest and to cut
-// each off 23 bits below its leading one, and the sum once more.
-constexpr double kStepError = 17 * 0x1p-23, kSumError = 0x1p-23;
-
-struct BoundedSum {
-  double value = 0, bound = 0;
-};
-
-// The sum in binary64 and how far the kernel's may be from it.
-BoundedSum reference(const DenseWeights& weights, const DenseOperandBytes& operand, uint32_t row,
-                     uint32_t column) {
-  const bool is_fp8 = weights.shape.format == kFp8;
-  const uint32_t block_columns = is_fp8 ? 128 : 64, terms = is_fp8 ? 1 : 2;
-  BoundedSum sum;
-  double magnitude = 0;
-  for (uint32_t block = 0; block < weights.shape.columns; block += block_columns) {
-    double d = 0, bound = 0;
-    for (uint32_t step = block; step < block + block_columns; step += 16) {
-      for (uint32_t term = 0; term < terms; ++term) {
-        double largest = std::fabs(d);
-        for (uint32_t k = step; k < step + 16; ++k) {
-          const double product = weights.code(row, k) * operand.code(term, column, k);
-          d += product;
-          largest = std::max(largest, std::fabs(product));
-        }
-        bound += kStepError * largest + kSumError * std::fabs(d);
-      }
-    }
-    const double scale = double{weights.scale(row, block)} * operand.scale(column, block);
-    sum.value += d * scale;
-    sum.bound += bound * scale;
-    magnitude += std::fabs(d * scale);
-  }
-  const uint32_t blocks = weights.shape.columns / block_columns;
-  sum.bound += magnitude * (blocks / 8 + 9) * 0x1p-24 + 1e-30;
-  return sum;
-}
 
 // The definition of dense_operand.h.
 void expect_operand(const DenseOperandBytes& operand, uint32_t column, const float* row,
@@ -82,13 +46,10 @@ void expect_operand(const DenseOperandBytes& operand, uint32_t column, const flo
     const float largest =
         std::fabs(*std::max_element(row + block, row + block + 128,
                                     [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
-    const int exponent = largest == 0 ? -126 : std::max(std::ilogb(largest) - 14, -126);
+    const int exponent = test::f16_exponent(largest);
     ASSERT_EQ(operand.scale(column, block), std::ldexp(1.0F, exponent));
     for (uint32_t i = block; i < block + 128; ++i) {
-      const double scaled = std::ldexp(double{row[i]}, -exponent);
-      const int unit = scaled == 0 ? 0 : std::max(std::ilogb(scaled), -14) - 10;
-      ASSERT_EQ(operand.code(0, column, i),
-                std::ldexp(std::nearbyint(std::ldexp(scaled, -unit)), unit));
+      ASSERT_EQ(operand.code(0, column, i), test::f16_code(row[i], exponent));
     }
   }
 }
@@ -108,7 +69,7 @@ TEST_F(Dense, AgreesWithBinary64) {
     for (uint32_t column = 0; column < c.num_columns; ++column) {
       expect_operand(out.operand, column, &rows[uint64_t{column} * c.k], c.k);
       for (uint32_t row = column % 5; row < c.rows; row += 5) {
-        const BoundedSum sum = reference(weights, out.operand, row, column);
+        const BoundedSum sum = dense_sum(weights, out.operand, row, column);
         errors.add(out.values[uint64_t{column} * c.rows + row], sum.value, sum.bound);
       }
     }

@@ -2,9 +2,11 @@
 #include <algorithm>
 
 #include "cuda/ops/columns.cuh"
+#include "cuda/ops/expert_fp8.h"
 #include "cuda/ops/expert_w4a8_down.cuh"
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
 #include "cuda/ops/launch.cuh"
+#include "cuda/tile/dense_operand.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -53,6 +55,10 @@ __global__ void __launch_bounds__(kTaskThreads)
   }
 }
 
+bool is_fp8(const ExpertLaunch& launch) {
+  return launch.format == tensor::WeightFormat::kFp8Block128;
+}
+
 // Calls call(integral constant of gate_up_ranks()).
 template <class Call>
 cudaError_t for_ranks(uint32_t hidden, const Call& call) {
@@ -67,6 +73,8 @@ cudaError_t for_ranks(uint32_t hidden, const Call& call) {
 const char* expert_limit(const ExpertLaunch& launch) {
   const uint32_t ranks = gate_up_ranks(launch.hidden), chunk = launch.chunk_columns;
   static_assert(kGateUpMaxRanks * kGateUpPageColumns == 2048 && kMaxPart == 1536);
+  if (is_fp8(launch)) return fp8_expert_limit(launch);
+  if (launch.format != tensor::WeightFormat::kMxfp4) return "the kernels take MXFP4 and FP8";
   if (for_width(launch.columns, [](auto) { return cudaSuccess; }) != cudaSuccess) {
     return "the kernels have widths of 8, 16, 32 and 64 columns";
   }
@@ -84,9 +92,22 @@ const char* expert_limit(const ExpertLaunch& launch) {
   return nullptr;
 }
 
+uint64_t expert_input_bytes(const ExpertLaunch& launch) {
+  if (is_fp8(launch)) return dense_operand_bytes<Fp8Page>(launch.columns, launch.hidden);
+  return gate_up_input_bytes(launch.columns, launch.hidden);
+}
+
+uint64_t expert_activation_bytes(const ExpertLaunch& launch, uint32_t slots) {
+  const uint32_t padded = padded_down_columns(launch.intermediate, launch.chunk_columns);
+  if (!is_fp8(launch)) return down_input_bytes(launch.columns, padded, slots);
+  return uint64_t{slots} * (padded / kDownChunkColumns) *
+         ExpertOperand::piece_bytes(launch.columns);
+}
+
 cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
                                   cudaStream_t stream) {
   if (expert_limit(launch) != nullptr) return cudaErrorInvalidValue;
+  if (is_fp8(launch)) return launch_fp8_expert_gate_up(launch, data, stream);
   return for_width(launch.columns, [&](auto width) {
     return for_ranks(launch.hidden, [&](auto ranks) {
       auto* kernel = launch.work == Work::kDrain
@@ -102,6 +123,7 @@ cudaError_t launch_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUp
 cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData& data,
                                cudaStream_t stream) {
   if (expert_limit(launch) != nullptr) return cudaErrorInvalidValue;
+  if (is_fp8(launch)) return launch_fp8_expert_down(launch, data, stream);
   return for_width(launch.columns, [&](auto width) {
     const uint32_t units =
         launch.hidden / kBlockRows * (launch.intermediate / launch.chunk_columns);
@@ -114,6 +136,7 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
 }
 
 cudaError_t set_clusters(ExpertLaunch* launch) {
+  if (is_fp8(*launch)) return set_fp8_expert_clusters(launch);
   return for_width(launch->columns, [&](auto width) {
     const cudaError_t error = for_ranks(launch->hidden, [&](auto ranks) {
       // As many on each multiprocessor: where one had a CTA more, its pages would come last.
@@ -132,6 +155,7 @@ cudaError_t set_clusters(ExpertLaunch* launch) {
 
 cudaError_t launch_quantize(const ExpertLaunch& launch, const QuantizeData& data,
                             cudaStream_t stream) {
+  if (is_fp8(launch)) return launch_fp8_expert_input(launch, data, stream);
   return for_width(launch.columns, [&](auto width) {
     const LaunchSize size = {dim3(width, kQuantizeParts), kTaskThreads, 0};
     return launch_with(quantize_kernel<width>, size, {starts_early()}, stream, launch, data);

@@ -1,9 +1,10 @@
 // The products of the live experts in w4a8 arithmetic as launches: MXFP4 weights in pages
-// (tile/mxfp4_page.h) times e4m3 activations (tile/e4m3_operand.h) on sm_90a. All columns of a step
-// are computed for every live expert, which reading the weights hides; what is not routed there is
-// dropped.
+// (tile/mxfp4_page.h) times e4m3 activations (tile/e4m3_operand.h), or FP8 weights in pages
+// (tile/dense_page.h) times f16 activations (tile/dense_operand.h), on sm_90a. All columns of a
+// step are computed for every live expert, which reading the weights hides; what is not routed
+// there is dropped.
 //
-// The order of a sum depends on K alone:
+// The order of a sum depends on K alone. MXFP4:
 //   gate/up: the CTAs of a cluster share K (gate_up_ranks(): quarters of a large hidden_size, else
 //     the whole), and two warpgroups of each its blocks of 32 k: 2 partial sums of each part,
 //     (part, w), each over the part's blocks b ascending with b / 8 % 2 == w; then the partial sums
@@ -12,6 +13,12 @@
 //     added from 0 on by ascending expert.
 // A block enters its sum by one fused multiply-add (tile/mxfp4_product.cuh). A K-chunk of fewer
 // than 256 columns is filled up with zeros (down_column()).
+//
+// FP8:
+//   gate/up: that of dense products (ops/dense.h);
+//   down: two partial sums of a K-chunk, w = 0, 1, each over the live experts, ascending:
+//     sum = sum + product, the product of columns [128 w, 128 w + 127] of the chunk from 0 on,
+//     block of 32 after block, product = fma(d, weight scale * column scale, product); then 0 + 1.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -22,6 +29,7 @@
 #include "cuda/ops/column_group.h"
 #include "cuda/tile/mxfp4_page.h"
 #include "program/route_table.h"
+#include "tensor/weight_format.h"
 
 namespace ultraspeed::cuda {
 
@@ -35,7 +43,8 @@ struct ExpertLaunch : ColumnGroup {
     kDrain,  // reads the same bytes in the same way and computes nothing: what products cost
   };
 
-  program::RouteTable route;  // device
+  tensor::WeightFormat format = tensor::WeightFormat::kMxfp4;  // or kFp8Block128
+  program::RouteTable route;                                   // device
   uint32_t hidden = 0;
   uint32_t intermediate = 0;                     // of this rank
   uint32_t chunk_columns = kDownChunkColumns;    // of intermediate, in a K-chunk
@@ -43,15 +52,19 @@ struct ExpertLaunch : ColumnGroup {
   Work work = Work::kProducts;
 };
 
-// What of launch.columns, hidden, intermediate and chunk_columns the kernels cannot take, nullptr
-// if they can; the launches below then return cudaErrorInvalidValue.
+// What of launch.format, columns, hidden, intermediate and chunk_columns the kernels cannot take,
+// nullptr if they can; the launches below then return cudaErrorInvalidValue.
 const char* expert_limit(const ExpertLaunch& launch);
 
-// h[slot, c] = silu(gate * x[c]) * (up * x[c]) for the columns c routed to the slot, quantised to
-// e4m3 by the CTA that has the 32 neurons of a block; other columns are zeros.
+// Bytes of x and of h with `slots` slots.
+uint64_t expert_input_bytes(const ExpertLaunch& launch);
+uint64_t expert_activation_bytes(const ExpertLaunch& launch, uint32_t slots);
+
+// h[slot, c] = silu(gate * x[c]) * (up * x[c]) for the columns c routed to the slot, rounded to
+// codes by the CTA that has the 32 neurons of a block; other columns are zeros.
 struct ExpertGateUpData {
   const std::byte* weights = nullptr;  // [experts] matrices of gate/up pages
-  const std::byte* input = nullptr;    // x: one piece of hidden elements
+  const std::byte* input = nullptr;    // x
   std::byte* output = nullptr;         // h: [slots][padded intermediate / 256] pieces; zeros where
                                        // chunks are filled up
   float* activation = nullptr;         // h before quantising, [pairs, intermediate]; may be null
@@ -73,8 +86,8 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
 // launch.hidden.
 cudaError_t set_clusters(ExpertLaunch* launch);
 
-// The input of gate/up: rows [columns of the step, hidden] f32, normalised and quantised. REQUIRES:
-// 32 divides hidden, which is at most 6144.
+// The input of gate/up: rows [columns of the step, hidden] f32, normalised and rounded to codes.
+// REQUIRES: of MXFP4 experts, 32 divides hidden, which is at most 6144; of FP8, no expert_limit().
 struct QuantizeData {
   const float* rows = nullptr;
   const float* norm_weight = nullptr;  // [hidden]; nullptr: no RMSNorm

@@ -4,7 +4,7 @@
 
 #include "cuda/ops/expert_w4a8.cuh"
 #include "cuda/ops/math.cuh"
-#include "program/task.h"
+#include "cuda/ops/routed_pair.cuh"
 #include "tensor/e4m3.h"
 
 namespace ultraspeed::cuda {
@@ -90,28 +90,6 @@ __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData&
 __device__ __forceinline__ Mxfp4Slab read_gate_up_slab(const std::byte* page, uint32_t warpgroup) {
   return {page + warpgroup * kSlabCodeBytes,
           page + GateUpPage::kCodeBytes + warpgroup * kSlabScaleBytes};
-}
-
-// The pair of a slot and a column, kNoId if it is not routed, and its weight.
-struct RoutedPair {
-  uint32_t pair = program::kNoId;
-  float weight = 0;
-};
-
-// For a whole warp.
-__device__ inline RoutedPair find_pair(const program::RouteTable& route, uint32_t slot,
-                                       uint32_t column) {
-  const uint32_t end = route.pair_begin[slot + 1];
-  for (uint32_t begin = route.pair_begin[slot]; begin < end; begin += 32) {
-    const uint32_t pair = begin + threadIdx.x % 32;
-    const bool is_it = pair < end && route.pair_column[pair] == column;
-    const float weight = pair < end ? route.pair_weight[pair] : 0.0F;
-    const uint32_t found = __ballot_sync(~0u, is_it);
-    if (found == 0) continue;
-    const int lane = __ffs(static_cast<int>(found)) - 1;
-    return {begin + static_cast<uint32_t>(lane), __shfl_sync(~0u, weight, lane)};
-  }
-  return {};
 }
 
 // Makes h of column `column` for the unit's 32 neurons, one a lane, from their gate and up.

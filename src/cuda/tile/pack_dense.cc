@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "cuda/tile/dense_page.h"
+#include "cuda/tile/mxfp4_page.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -121,6 +122,33 @@ uint64_t dense_page_bytes(const DenseMatrix& matrix) {
   return with_page(matrix.format, [&](auto page) {
     return dense_bytes<decltype(page)>(matrix.rows, matrix.columns);
   });
+}
+
+std::vector<std::byte> fill_up_fp8(std::span<const std::byte> canonical, uint32_t rows,
+                                   uint32_t columns, uint32_t chunk_columns) {
+  constexpr auto kFormat = WeightFormat::kFp8Block128;
+  constexpr uint32_t kBlock = tensor::kFp8BlockColumns;
+  US_CHECK(chunk_columns != 0 && columns % chunk_columns == 0 &&
+               (chunk_columns == kDownChunkColumns || kBlock % chunk_columns == 0) &&
+               canonical.size() == packed_bytes(kFormat, rows, columns),
+           "{} bytes for [{}, {}] in K-chunks of {}", canonical.size(), rows, columns,
+           chunk_columns);
+  const uint32_t padded = padded_down_columns(columns, chunk_columns);
+  std::vector<std::byte> filled(packed_bytes(kFormat, rows, padded), std::byte{0});
+  const uint64_t scales = tensor::scale_columns(kFormat, columns);
+  const uint64_t padded_scales = tensor::scale_columns(kFormat, padded);
+  const std::byte* from_scales = &canonical[code_bytes(kFormat, rows, columns)];
+  std::byte* to_scales = &filled[code_bytes(kFormat, rows, padded)];
+  const uint32_t piece = std::min(chunk_columns, kBlock);  // has one scale
+  for (uint64_t row = 0; row < rows; ++row) {
+    for (uint32_t k = 0; k < columns; k += piece) {
+      const uint32_t to = down_column(k, chunk_columns);
+      std::memcpy(&filled[row * padded + to], &canonical[row * columns + k], piece);
+      std::memcpy(to_scales + (row * padded_scales + to / kBlock) * sizeof(float),
+                  from_scales + (row * scales + k / kBlock) * sizeof(float), sizeof(float));
+    }
+  }
+  return filled;
 }
 
 void pack_dense(const DenseMatrix& matrix, std::span<const uint32_t> order,

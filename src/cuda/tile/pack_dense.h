@@ -49,6 +49,12 @@ Status check_dense(const DenseMatrix& matrix, uint32_t num_chunks);
 // Bytes of the pages. REQUIRES: check_dense() is fine.
 uint64_t dense_page_bytes(const DenseMatrix& matrix);
 
+// A canonical FP8 matrix [rows, columns] with K-chunks of chunk_columns columns, these filled up
+// with zeros to 256, codes and scales alike.
+// REQUIRES: chunk_columns divides columns, and is 256 or a divisor of 128.
+std::vector<std::byte> fill_up_fp8(std::span<const std::byte> canonical, uint32_t rows,
+                                   uint32_t columns, uint32_t chunk_columns);
+
 // Rows that fill up the last tile are zeros.
 // REQUIRES: check_dense() is fine; order is one of matrix.rows rows; canonical and pages have
 // tensor::packed_bytes() and dense_page_bytes() bytes.

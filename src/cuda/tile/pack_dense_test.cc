@@ -10,6 +10,7 @@
 
 #include "cuda/tile/dense_operand.h"
 #include "cuda/tile/dense_page.h"
+#include "cuda/tile/mxfp4_page.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -62,7 +63,54 @@ TEST(PackDense, PlacesOfAnOperandAreAPermutation) {
     }
   };
   count(DenseOperand<Fp8Page>());
+  count(ExpertOperand());
   count(DenseOperand<Bf16Page>());
+}
+
+TEST(PackDense, ScalesOfAnOperandAreAPermutation) {
+  for (const uint32_t columns : {8u, 16u, 32u, 64u}) {
+    std::vector<int> seen(ExpertOperand::piece_bytes(columns) - ExpertOperand::scales(columns), 0);
+    for (uint32_t column = 0; column < columns; ++column) {
+      for (uint32_t k = 0; k < Fp8Page::kColumns; k += 32) {
+        const uint32_t at = ExpertOperand::scale(columns, column, k + column % 32);
+        for (uint32_t i = 0; i < 4; ++i) ++seen.at(at + i - ExpertOperand::scales(columns));
+      }
+    }
+    EXPECT_EQ(seen, std::vector<int>(seen.size(), 1));
+  }
+}
+
+// Each chunk's columns, and the scale of each, then zeros.
+TEST(PackDense, ChunksAreFilledUp) {
+  constexpr auto kFormat = WeightFormat::kFp8Block128;
+  for (const uint32_t chunk : {16u, 64u, 128u, 256u}) {
+    const DenseMatrix matrix{kFormat, 6, 3 * chunk};
+    const Bytes canonical = random_bytes(matrix, chunk);
+    const Bytes filled = fill_up_fp8(canonical, matrix.rows, matrix.columns, chunk);
+    const DenseMatrix padded{kFormat, matrix.rows, 3 * 256};
+    ASSERT_EQ(filled.size(), packed_bytes(kFormat, padded.rows, padded.columns));
+    const auto code = [](const Bytes& bytes, const DenseMatrix& of, uint32_t row, uint32_t k) {
+      return bytes[row * of.columns + k];
+    };
+    const auto scale = [](const Bytes& bytes, const DenseMatrix& of, uint32_t row, uint32_t k) {
+      uint32_t bits = 0;
+      std::memcpy(
+          &bits,
+          &bytes[of.rows * of.columns + (row * scale_columns(of.format, of.columns) + k / 128) * 4],
+          4);
+      return bits;
+    };
+    for (uint32_t row = 0; row < matrix.rows; ++row) {
+      for (uint32_t k = 0; k < padded.columns; ++k) {
+        const bool is_filled = k % 256 >= chunk;
+        const uint32_t from = k / 256 * chunk + k % 256;
+        ASSERT_EQ(code(filled, padded, row, k),
+                  is_filled ? std::byte{0} : code(canonical, matrix, row, from));
+        if (is_filled) continue;
+        ASSERT_EQ(scale(filled, padded, row, k), scale(canonical, matrix, row, from));
+      }
+    }
+  }
 }
 
 TEST(PackDense, OrdersArePermutations) {

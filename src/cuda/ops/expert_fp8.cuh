@@ -1,0 +1,173 @@
+// FP8 experts (expert_w4a8.h) as plans of the kernel in dense.cuh. Gate/up: a part is a slot, the
+// CTAs of a cluster share K in quarters. Down: a part is a K-chunk, whose pages are those of all
+// slots, ascending, as if the live experts were columns of one matrix.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/dense.cuh"
+#include "cuda/ops/expert_w4a8.h"
+#include "cuda/ops/math.cuh"
+#include "cuda/ops/routed_pair.cuh"
+#include "cuda/ptx/convert.cuh"
+#include "cuda/tile/dense_operand.h"
+#include "cuda/tile/mxfp4_page.h"
+#include "tensor/block_scale.h"
+
+namespace ultraspeed::cuda {
+
+static_assert(kDownChunkColumns == Fp8Page::kColumns && kTileNeurons == kDenseTilePairs);
+
+struct ExpertStream : ExpertLaunch {
+  const std::byte* weights = nullptr;  // [experts] matrices
+  const std::byte* operand = nullptr;
+
+  // The first group of a step always has some: nothing waits for the number.
+  __device__ bool has_columns() const { return first_column == 0 || present_columns(*this) != 0; }
+};
+
+// What both plans have in common.
+template <class OperandOf, uint32_t kWidth>
+struct ExpertPlan {
+  using Page = Fp8Page;
+  using Operand = OperandOf;
+  using Launch = ExpertStream;
+  static constexpr uint32_t kColumns = kWidth;
+  static constexpr uint32_t kAhead = 0;
+  static constexpr bool kReadsRoutes = true;
+
+  // Where the pages and the pieces of a CTA in a unit begin.
+  struct Unit {
+    const std::byte* pages;
+    const std::byte* pieces;
+  };
+
+  __device__ ExpertPlan(const ExpertStream& launch, uint32_t of_rows)
+      : weights(launch.weights),
+        operand(launch.operand),
+        expert(launch.route.expert),
+        rows(of_rows),
+        tiles(of_rows / kDenseTileRows) {}
+
+  const std::byte* weights;
+  const std::byte* operand;
+  const uint32_t* expert;  // [slots]
+  uint32_t rows, tiles;    // of a matrix
+};
+
+template <uint32_t kWidth>
+struct ExpertGateUpPlan : ExpertPlan<DenseOperand<Fp8Page>, kWidth> {
+  using Base = ExpertPlan<DenseOperand<Fp8Page>, kWidth>;
+  using typename Base::Unit;
+  static constexpr uint32_t kRanks = kDenseRanks;
+  // Of two, one computes while the other begins or ends a tile.
+  static constexpr uint32_t kCtas = kWidth == 8 ? 2 : 1;
+  static constexpr uint32_t kPieceBytes = Base::Operand::piece_bytes(kWidth);
+
+  __device__ ExpertGateUpPlan(const ExpertStream& launch, uint32_t of_rank)
+      : Base(launch, 2 * launch.intermediate),
+        rank(of_rank),
+        pages(launch.hidden / Fp8Page::kColumns / kRanks),
+        num_units(launch.has_columns() ? *launch.route.num_slots * this->tiles : 0) {}
+
+  __device__ Unit unit(uint32_t index) const {
+    const uint64_t tile =
+        uint64_t{this->expert[index / this->tiles]} * this->tiles + index % this->tiles;
+    return {this->weights + (tile * kRanks + rank) * pages * Fp8Page::kBytes,
+            this->operand + uint64_t{rank} * pages * kPieceBytes};
+  }
+  __device__ const std::byte* page(const Unit& of, uint32_t i) const {
+    return of.pages + i * Fp8Page::kBytes;
+  }
+  __device__ const std::byte* piece(const Unit& of, uint32_t i) const {
+    return of.pieces + i * kPieceBytes;
+  }
+
+  uint32_t rank;
+  uint32_t pages;  // of a CTA in a unit
+  uint32_t num_units;
+};
+
+template <uint32_t kWidth>
+struct ExpertDownPlan : ExpertPlan<ExpertOperand, kWidth> {
+  using Base = ExpertPlan<ExpertOperand, kWidth>;
+  using typename Base::Unit;
+  static constexpr uint32_t kRanks = 1;
+  static constexpr uint32_t kCtas = 1;
+  static constexpr uint32_t kPieceBytes = ExpertOperand::piece_bytes(kWidth);
+
+  __device__ ExpertDownPlan(const ExpertStream& launch, uint32_t)
+      : Base(launch, launch.hidden),
+        chunks(launch.intermediate / launch.chunk_columns),
+        matrix_bytes(uint64_t{this->tiles} * chunks * Fp8Page::kBytes),
+        pages(*launch.route.num_slots),
+        num_units(launch.has_columns() ? this->tiles * chunks : 0) {}
+
+  __device__ Unit unit(uint32_t index) const {
+    const uint32_t tile = index % this->tiles, chunk = index / this->tiles;
+    return {this->weights + (uint64_t{tile} * chunks + chunk) * Fp8Page::kBytes,
+            this->operand + uint64_t{chunk} * kPieceBytes};
+  }
+  __device__ const std::byte* page(const Unit& of, uint32_t slot) const {
+    return of.pages + this->expert[slot] * matrix_bytes;
+  }
+  __device__ const std::byte* piece(const Unit& of, uint32_t slot) const {
+    return of.pieces + uint64_t{slot} * chunks * kPieceBytes;
+  }
+
+  uint32_t chunks;        // of K
+  uint64_t matrix_bytes;  // of an expert
+  uint32_t pages;         // of a unit: all slots'
+  uint32_t num_units;
+};
+
+// Makes h: the operand of down, and its values in f32.
+struct ExpertSwiglu {
+  program::RouteTable route;
+  uint32_t columns = 8, first_column = 0;  // of the operand; of the step
+  uint32_t intermediate = 0, chunk_columns = 0;
+  std::byte* output = nullptr;  // [slots][K-chunks] pieces
+  float* activation = nullptr;  // [pairs, intermediate]; may be null
+};
+
+template <>
+struct DenseFinish<ExpertSwiglu> {
+  static constexpr bool kWritesAll = true;  // zeros where a column is not routed
+
+  __device__ static RoutedPair load(const ExpertSwiglu& data, const DensePlace& at) {
+    return find_pair(data.route, at.part, at.column);
+  }
+  __device__ static void store(const ExpertSwiglu& data, const DensePlace& at,
+                               const RoutedPair& routed, float gate, float up) {
+    uint16_t code = 0;
+    float column_scale = 0;
+    if (routed.pair != program::kNoId) {
+      const float value = silu_multiply(gate, up);
+      const tensor::BlockScale scale =
+          tensor::f16_scale(__reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu));
+      if (scale.is_nan) {
+        column_scale = __int_as_float(0x7fffffff);
+      } else {
+        code =
+            static_cast<uint16_t>(ptx::f16x2(value * tensor::power_of_two(-scale.exponent), 0.0F));
+        column_scale = tensor::power_of_two(scale.exponent) * routed.weight;
+      }
+      if (data.activation != nullptr) {
+        data.activation[uint64_t{routed.pair} * data.intermediate + at.pair] = value;
+      }
+    }
+    const uint32_t column = at.column - data.first_column;
+    const uint32_t k = down_column(at.pair, data.chunk_columns);
+    const uint32_t in_piece = k % kDownChunkColumns;
+    const uint64_t number =
+        uint64_t{at.part} * (data.intermediate / data.chunk_columns) + k / kDownChunkColumns;
+    std::byte* piece = data.output + number * ExpertOperand::piece_bytes(data.columns);
+    *reinterpret_cast<uint16_t*>(piece + ExpertOperand::code(data.columns, 0, column, in_piece)) =
+        code;
+    if (in_piece % kTileNeurons != 0) return;
+    *reinterpret_cast<float*>(piece + ExpertOperand::scale(data.columns, column, in_piece)) =
+        column_scale;
+  }
+};
+
+}  // namespace ultraspeed::cuda
