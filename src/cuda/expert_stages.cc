@@ -3,7 +3,6 @@
 #include <variant>
 
 #include "base/check.h"
-#include "cuda/tile/e4m3_operand.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -24,11 +23,12 @@ Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program
   const program::ExpertGateUpOperands* first_op = nullptr;
   for (const program::Stage& stage : of.stages) {
     const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
-    if (op == nullptr || machine.form(op->weight) != WeightForm::kGateUpPages) continue;
+    if (op == nullptr || !is_expert(machine.form(op->weight))) continue;
     if (first_op == nullptr) first_op = op;
     US_CHECK(op->intermediate_size == first_op->intermediate_size &&
-                 op->max_slots == first_op->max_slots,
-             "'{}' has experts of another shape", stage.name);
+                 op->max_slots == first_op->max_slots &&
+                 machine.form(op->weight) == machine.form(first_op->weight),
+             "'{}' has experts of another shape or form", stage.name);
   }
   if (first_op == nullptr) return stages;
   US_CHECK(machine.is_single(), "expert pages on several ranks");
@@ -48,13 +48,13 @@ Status ExpertStages::add_group(const ColumnGroup& columns,
   Group group;
   ExpertLaunch& launch = group.launch;
   static_cast<ColumnGroup&>(launch) = columns;
+  launch.format = program.weights[op.weight].format;
   launch.hidden = program.hidden_size;
   launch.intermediate = op.intermediate_size;
   launch.chunk_columns = down_chunk_columns(program, op.intermediate_size);
   US_TRY(cuda_status(set_clusters(&launch), "asking how many expert kernels run at once"));
-  US_ASSIGN(group.input, zeros(gate_up_input_bytes(launch.columns, launch.hidden)));
-  const uint32_t padded = padded_down_columns(launch.intermediate, launch.chunk_columns);
-  US_ASSIGN(group.activation, zeros(down_input_bytes(launch.columns, padded, op.max_slots)));
+  US_ASSIGN(group.input, zeros(expert_input_bytes(launch)));
+  US_ASSIGN(group.activation, zeros(expert_activation_bytes(launch, op.max_slots)));
   groups_.push_back(std::move(group));
   return {};
 }

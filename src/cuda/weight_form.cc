@@ -1,5 +1,7 @@
 #include "cuda/weight_form.h"
 
+#include <cmath>
+#include <cstring>
 #include <optional>
 #include <variant>
 
@@ -8,6 +10,7 @@
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/tile/pack_dense.h"
 #include "cuda/tile/pack_mxfp4.h"
+#include "tensor/e4m3.h"
 
 namespace ultraspeed::cuda {
 
@@ -117,16 +120,28 @@ void find_expert_forms(const Program& program, std::vector<WeightForm>& forms) {
     const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands);
     if (down == nullptr || gate_up == nullptr) continue;
     ExpertLaunch launch;
+    launch.format = program.weights[gate_up->weight].format;
     launch.hidden = program.hidden_size;
     launch.intermediate = down->intermediate_size;
     launch.chunk_columns = down_chunk_columns(program, down->intermediate_size);
-    const auto is_mxfp4 = [&](WeightId id) {
-      return program.weights[id].format == tensor::WeightFormat::kMxfp4;
-    };
-    if (!is_mxfp4(gate_up->weight) || !is_mxfp4(down->weight) || expert_limit(launch)) continue;
-    forms[gate_up->weight] = WeightForm::kGateUpPages;
-    forms[down->weight] = WeightForm::kDownPages;
+    if (program.weights[down->weight].format != launch.format || expert_limit(launch)) continue;
+    const bool is_fp8 = launch.format == tensor::WeightFormat::kFp8Block128;
+    forms[gate_up->weight] = is_fp8 ? WeightForm::kFp8GateUpPages : WeightForm::kGateUpPages;
+    forms[down->weight] = is_fp8 ? WeightForm::kFp8DownPages : WeightForm::kDownPages;
   }
+}
+
+// Without what aligns the next matrix.
+uint64_t page_bytes(const Program& program, WeightId id, WeightForm form) {
+  const program::WeightDecl& decl = program.weights[id];
+  DenseMatrix matrix = dense_matrix(program, id);
+  if (form == WeightForm::kDownPages || form == WeightForm::kFp8DownPages) {
+    matrix.columns = padded_down_columns(decl.cols, down_chunk_columns(program, decl.cols));
+  }
+  const bool is_mxfp4 = form == WeightForm::kGateUpPages || form == WeightForm::kDownPages;
+  if (form == WeightForm::kCanonical) return decl.matrix_bytes();
+  return is_mxfp4 ? packed_bytes(decl.format, matrix.rows, matrix.columns)
+                  : dense_page_bytes(matrix);
 }
 
 RowOrder order_of(std::span<const Program> programs, WeightId id, WeightForm form) {
@@ -138,10 +153,50 @@ RowOrder order_of(std::span<const Program> programs, WeightId id, WeightForm for
   return qkv_order(qkv_shape(*op));
 }
 
+// Every column of a step is multiplied with each live expert, those that did not choose it with
+// zeros: only numbers make that nothing.
+Status check_numbers(const DenseMatrix& matrix, std::span<const std::byte> canonical) {
+  const uint64_t codes = tensor::code_bytes(matrix.format, matrix.rows, matrix.columns);
+  for (uint64_t i = 0; i < codes; ++i) {
+    if ((canonical[i] & std::byte{0x7f}) != std::byte{tensor::kE4m3Nan}) continue;
+    return make_error(ErrorCode::kUnsupported,
+                      "row {} has a NaN in column {}, which the GPU's expert products cannot hold",
+                      i / matrix.columns, i % matrix.columns);
+  }
+  for (uint64_t i = codes; i < canonical.size(); i += sizeof(float)) {
+    float scale = 0;
+    std::memcpy(&scale, &canonical[i], sizeof(scale));
+    if (std::isfinite(scale)) continue;
+    return make_error(ErrorCode::kUnsupported,
+                      "scale {} is {}, which the GPU's expert products cannot hold",
+                      (i - codes) / sizeof(float), scale);
+  }
+  return {};
+}
+
+Status to_fp8_expert_pages(const Program& program, WeightId id, WeightForm form,
+                           std::span<const std::byte> canonical, std::span<std::byte> pages) {
+  DenseMatrix matrix = dense_matrix(program, id);
+  US_TRY(check_numbers(matrix, canonical));
+  if (form == WeightForm::kFp8GateUpPages) {
+    pack_dense(matrix, gate_up_order(matrix.rows / 2), canonical, pages);
+    return {};
+  }
+  const uint32_t chunk = down_chunk_columns(program, matrix.columns);
+  const std::vector<std::byte> filled = fill_up_fp8(canonical, matrix.rows, matrix.columns, chunk);
+  matrix.columns = padded_down_columns(matrix.columns, chunk);
+  pack_dense(matrix, neighbour_order(matrix.rows), filled, pages);
+  return {};
+}
+
 Status to_expert_pages(const Program& program, WeightId id, WeightForm form,
                        std::span<const std::byte> canonical, std::span<std::byte> pages) {
   const program::WeightDecl& decl = program.weights[id];
   const auto pack = [&]() -> Status {
+    if (form == WeightForm::kFp8GateUpPages || form == WeightForm::kFp8DownPages) {
+      return to_fp8_expert_pages(program, id, form, canonical,
+                                 pages.first(page_bytes(program, id, form)));
+    }
     if (form == WeightForm::kGateUpPages) {
       return pack_gate_up(canonical, decl.rows / 2, decl.cols, pages);
     }
@@ -168,14 +223,7 @@ std::vector<WeightForm> weight_forms(std::span<const Program> programs,
 }
 
 uint64_t form_bytes(const Program& program, WeightId id, WeightForm form) {
-  const program::WeightDecl& decl = program.weights[id];
-  uint64_t bytes = decl.matrix_bytes();
-  if (form == WeightForm::kDownPages) {
-    const uint32_t chunk = down_chunk_columns(program, decl.cols);
-    bytes = packed_bytes(decl.format, decl.rows, padded_down_columns(decl.cols, chunk));
-  } else if (is_dense(form)) {
-    bytes = dense_page_bytes(dense_matrix(program, id));
-  }
+  const uint64_t bytes = page_bytes(program, id, form);
   return (bytes + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
 }
 

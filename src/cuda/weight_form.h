@@ -17,6 +17,9 @@ enum class WeightForm : uint8_t {
   // tile/mxfp4_page.h
   kGateUpPages,
   kDownPages,
+  // tile/dense_page.h, of each expert; K-chunks of down are filled up to 256 columns
+  kFp8GateUpPages,  // gate_up_order()
+  kFp8DownPages,    // neighbour_order()
   // tile/dense_page.h, by the order of the rows (tile/pack_dense.h)
   kDensePages,        // neighbour_order()
   kDenseGateUpPages,  // gate_up_order()
@@ -25,6 +28,9 @@ enum class WeightForm : uint8_t {
 
 constexpr bool is_dense(WeightForm form) {
   return form >= WeightForm::kDensePages;
+}
+constexpr bool is_expert(WeightForm form) {
+  return form != WeightForm::kCanonical && !is_dense(form);
 }
 
 // [WeightId]. Pages where a mode has kernels that take codes of this shape; what has none is
@@ -47,8 +53,9 @@ inline uint32_t down_chunk_columns(const program::Program& program, uint32_t int
 uint64_t form_bytes(const program::Program& program, program::WeightId id, WeightForm form);
 inline constexpr uint64_t kMatrixAlignment = 256;
 
-// Fills `pages`, of form_bytes(). Errors: kUnsupported for values that pages cannot hold, which
-// dense ones do not have. REQUIRES: the form is that of weight_forms() and not kCanonical.
+// Fills `pages`, of form_bytes(). Errors: kUnsupported for values that pages cannot hold, or whose
+// experts would spoil columns that did not choose them; dense ones have none. REQUIRES: the form is
+// that of weight_forms() and not kCanonical.
 Status to_pages(std::span<const program::Program> programs, program::WeightId id, WeightForm form,
                 std::span<const std::byte> canonical, std::span<std::byte> pages);
 

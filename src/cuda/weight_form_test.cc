@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
+#include "cuda/tile/dense_page.h"
 #include "cuda/tile/pack_dense.h"
 
 namespace ultraspeed::cuda {
@@ -12,6 +14,8 @@ namespace {
 
 using program::Activations;
 using program::EmbedOperands;
+using program::ExpertDownOperands;
+using program::ExpertGateUpOperands;
 using program::GateUpOperands;
 using program::LinearOperands;
 using program::OutProjOperands;
@@ -36,6 +40,18 @@ class Maker {
     program_.stages.push_back({"", program::kNoLayer, op});
   }
   void linear(WeightId id) { stage(linear_of(id)); }
+  // Of hidden size 1024; chunks of an eighth of `intermediate`.
+  void experts(WeightFormat gate_up, WeightFormat down, uint32_t intermediate) {
+    program_.hidden_size = 1024;
+    ExpertGateUpOperands up;
+    up.weight = weight(gate_up, 2 * intermediate, 1024);
+    up.intermediate_size = intermediate;
+    stage(up);
+    ExpertDownOperands op;
+    op.weight = weight(down, 1024, intermediate);
+    op.intermediate_size = intermediate;
+    stage(op);
+  }
   LinearOperands linear_of(WeightId id) const {
     LinearOperands op;
     op.weight = id;
@@ -188,6 +204,77 @@ TEST(WeightForm, PagesHaveTheirOrder) {
     unpack_dense(matrix, orders[id], std::span(pages).first(dense_page_bytes(matrix)), back);
     EXPECT_EQ(back, canonical) << id;
   }
+}
+
+TEST(WeightForm, ExpertsHaveTheFormOfTheirFormat) {
+  constexpr auto kMxfp4 = WeightFormat::kMxfp4;
+  using Forms = std::vector<WeightForm>;
+  const auto forms_of = [](WeightFormat gate_up, WeightFormat down, uint32_t intermediate) {
+    Maker maker;
+    maker.experts(gate_up, down, intermediate);
+    return maker.forms();
+  };
+  const Forms fp8 = {WeightForm::kFp8GateUpPages, WeightForm::kFp8DownPages};
+  const Forms canonical(2, WeightForm::kCanonical);
+  EXPECT_EQ(forms_of(kFp8, kFp8, 2048), fp8);
+  EXPECT_EQ(forms_of(kFp8, kFp8, 128), fp8) << "chunks of 16";
+  EXPECT_EQ(forms_of(kMxfp4, kMxfp4, 2048),
+            (Forms{WeightForm::kGateUpPages, WeightForm::kDownPages}));
+  EXPECT_EQ(forms_of(kFp8, kMxfp4, 2048), canonical);
+  EXPECT_EQ(forms_of(kMxfp4, kFp8, 2048), canonical);
+  EXPECT_EQ(forms_of(kBf16, kBf16, 2048), canonical);
+  EXPECT_EQ(forms_of(kFp8, kFp8, 1536), canonical) << "chunks of 192";
+  for (const WeightForm form : fp8) EXPECT_TRUE(is_expert(form) && !is_dense(form));
+  EXPECT_FALSE(is_expert(WeightForm::kCanonical) || is_expert(WeightForm::kDensePages));
+}
+
+// Down's chunks of 16 columns are filled up.
+TEST(WeightForm, PagesOfExpertsHaveTheirOrder) {
+  Maker maker;
+  maker.experts(kFp8, kFp8, 128);
+  const Program& program = maker.program();
+  const std::vector<WeightForm> forms = maker.forms();
+  for (WeightId id = 0; id < 2; ++id) {
+    const program::WeightDecl& decl = program.weights[id];
+    std::vector<std::byte> canonical(decl.matrix_bytes(), std::byte{0x3c});
+    for (uint64_t i = 0; i < uint64_t{decl.rows} * decl.cols; ++i) {
+      canonical[i] = static_cast<std::byte>((i * 31 + i / 509) % 126);
+    }
+    const DenseMatrix matrix = {kFp8, decl.rows, id == 0 ? decl.cols : 8 * 256};
+    std::vector<std::byte> pages(form_bytes(program, id, forms[id]));
+    ASSERT_EQ(pages.size(), dense_page_bytes(matrix));
+    ASSERT_TRUE(to_pages({&program, 1}, id, forms[id], canonical, pages));
+    std::vector<std::byte> back(packed_bytes(kFp8, matrix.rows, matrix.columns));
+    unpack_dense(matrix, id == 0 ? gate_up_order(128) : neighbour_order(1024), pages, back);
+    EXPECT_EQ(back, id == 0 ? canonical : fill_up_fp8(canonical, 1024, 128, 16)) << id;
+  }
+}
+
+// 0 times such a weight would reach columns that chose other experts.
+TEST(WeightForm, RefusesExpertsThatAreNoNumbers) {
+  Maker maker;
+  maker.experts(kFp8, kFp8, 2048);
+  const Program& program = maker.program();
+  const std::vector<WeightForm> forms = maker.forms();
+  const uint64_t codes = 1024 * 2048;
+  std::vector<std::byte> canonical(program.weights[1].matrix_bytes(), std::byte{0x3c});
+  std::vector<std::byte> pages(form_bytes(program, 1, forms[1]));
+  const auto pack = [&] { return to_pages({&program, 1}, 1, forms[1], canonical, pages); };
+  EXPECT_TRUE(pack());
+  canonical[3 * 2048 + 7] = std::byte{0xff};
+  const Status code = pack();
+  ASSERT_FALSE(code);
+  EXPECT_EQ(code.error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(code.error().message,
+            "w1: row 3 has a NaN in column 7, which the GPU's expert products cannot hold");
+  canonical[3 * 2048 + 7] = std::byte{0xfe};
+  EXPECT_TRUE(pack()) << "-448";
+  const uint32_t infinity = 0x7f800000;
+  std::memcpy(&canonical[codes + 5 * 4], &infinity, 4);
+  const Status scale = pack();
+  ASSERT_FALSE(scale);
+  EXPECT_EQ(scale.error().message,
+            "w1: scale 5 is inf, which the GPU's expert products cannot hold");
 }
 
 }  // namespace

@@ -45,6 +45,20 @@ TEST(KernelGroups, HaveTheShapesOfTheShard) {
   EXPECT_LT(experts.memory_bytes, 7 * experts.kernels[2].bytes + (16u << 20));
 }
 
+// 4 bytes a scale of 128 weights.
+TEST(KernelGroups, HaveTheShapesOfFp8ExpertsToo) {
+  const auto groups = find_kernel_groups(plan_of("configs/mimo-v2.5-pro-fp8", 8, 8), live(60));
+  ASSERT_EQ(groups.size(), 1u);
+  const cuda::KernelGroup& experts = *groups.front();
+  EXPECT_EQ(experts.refusal, "");
+  ASSERT_EQ(experts.kernels.size(), 3u);
+  EXPECT_EQ(experts.kernels[0].shape, "60 live of 512 x 6144");
+  EXPECT_EQ(experts.kernels[0].bytes, 60u * 512 * 6144 / 128 * 132);
+  EXPECT_EQ(experts.kernels[1].bytes, 60u * 6144 * 256 / 128 * 132);
+  EXPECT_EQ(experts.num_sets, cuda::sets_to_rotate(experts.kernels[1].bytes));
+  EXPECT_GT(experts.memory_bytes, experts.num_sets * experts.kernels[2].bytes);
+}
+
 TEST(KernelGroups, RotateMoreSetsTheLessTheyRead) {
   const auto program = plan_of("configs/mimo-v2.5-pro", 8, 8);
   const auto one = find_kernel_groups(program, live(1, 1));
@@ -64,8 +78,12 @@ std::string refusal(const KernelGroups& groups) {
 }
 
 TEST(KernelGroups, SayWhatTheyCannotTake) {
-  EXPECT_EQ(refusal(find_kernel_groups(plan_of("configs/mimo-v2.5-pro-fp8", 8, 8), live(60))),
-            "the weights are FP8 (e4m3, 128 columns a scale); the kernels take MXFP4");
+  program::Program bf16 = plan_of("configs/mimo-v2.5-pro-fp8", 8, 8);
+  for (program::WeightDecl& weight : bf16.weights) {
+    if (weight.count > 1) weight.format = tensor::WeightFormat::kBf16;
+  }
+  EXPECT_EQ(refusal(find_kernel_groups(bf16, live(60))),
+            "the weights are BF16; the kernels take MXFP4 and FP8");
   EXPECT_EQ(refusal(find_kernel_groups(plan_of("configs/mimo-v2.5-pro", 8, 4), live(20, 4))),
             "the kernels have widths of 8, 16, 32 and 64 columns; these are 4 columns, 6144 and "
             "256, in chunks of 256");
@@ -252,6 +270,14 @@ TEST(KernelBench, MeasuresKernelsAndDrains) {
   EXPECT_NEAR(medians[2], medians[0] + medians[1], 0.2 * medians[2]);
   EXPECT_GT(progress.size(), 93u);
   EXPECT_EQ(progress[0], "making 8 GB of synthetic weights");
+}
+
+TEST(KernelBench, MeasuresFp8Experts) {
+  US_NEEDS_GPU();
+  const auto bench = measure_kernels(plan_of("configs/mimo-v2.5-pro-fp8", 8, 8), live(24, 5));
+  ASSERT_TRUE(bench) << bench.error().message;
+  ASSERT_EQ(bench->kernels.size(), 3u);
+  expect_plausible(*bench);
 }
 
 TEST(KernelBench, MeasuresDenseAttentionAndPrefill) {

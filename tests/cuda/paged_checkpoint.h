@@ -6,10 +6,13 @@
 namespace ultraspeed::test {
 
 // The smallest shapes whose K-chunks the dense kernels take: hidden size, and an eighth of the
-// attention's output and of the intermediate size, are 1024. A dense layer and two of experts.
+// attention's output and of the intermediate size, are 1024. A dense layer and two of experts: FP8
+// beside FP8, otherwise MXFP4, in K-chunks of 16 columns.
 inline GeneratorOptions paged_checkpoint(tensor::WeightFormat format) {
   GeneratorOptions options;
   options.linear_format = options.output_projection_format = options.embedding_format = format;
+  const bool is_fp8 = format == tensor::WeightFormat::kFp8Block128;
+  options.expert_format = is_fp8 ? format : tensor::WeightFormat::kMxfp4;
   options.hidden_size = 1024;
   options.intermediate_size = 8192;
   options.moe_intermediate_size = 128;

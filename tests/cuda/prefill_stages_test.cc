@@ -1,10 +1,13 @@
-// Prompts in w4a8 whose experts go through the prefill kernels: which programs take them, stages
-// against the processor's, and logits and texts that no width or company changes.
+// Prompts in w4a8 whose experts go through the prefill kernels, or, if they are FP8, through those
+// of decoding: which programs take them, stages against the processor's, and logits and texts that
+// no width or company changes.
 #include "cuda/prefill_stages.h"
 
 #include <gtest/gtest.h>
 
-#include <utility>
+#include <map>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "cuda/differential_executor.h"
@@ -21,6 +24,7 @@ namespace {
 
 using program::Opcode;
 using program::Program;
+using tensor::WeightFormat;
 
 constexpr cuda::MachineOptions kRankOf8{program::Activations::kW4a8, program::KvCacheType::kF32, 0};
 
@@ -67,8 +71,9 @@ TEST(PrefillPrograms, CountTheirScratch) {
 }
 
 // A dense layer and one of experts that the kernels take: K-chunks of 256 columns.
-GeneratorOptions prefill_checkpoint() {
+GeneratorOptions prefill_checkpoint(WeightFormat experts) {
   GeneratorOptions options;
+  options.expert_format = experts;
   options.hidden_size = 2048;
   options.moe_intermediate_size = 2048;
   options.num_experts = 6;
@@ -86,34 +91,52 @@ std::vector<int32_t> prompt_of(uint32_t size, uint32_t seed) {
   return tokens;
 }
 
-class PrefillStagesTest : public testing::Test {
+// How far experts may be from the processor's (docs/numerics.md section 8), and which width
+// prompts take.
+struct ExpertKind {
+  WeightFormat format;
+  double gate_up_bound, down_bound;
+  uint32_t prompt_width;
+};
+
+class PrefillStagesTest : public testing::TestWithParam<ExpertKind> {
  protected:
-  static void SetUpTestSuite() {
-    if (!has_hopper_gpu()) return;
-    directory_ = new TemporaryDirectory;
-    const auto written = write_checkpoint(directory_->path(), prefill_checkpoint());
+  // A folder for each format, written when its first test asks.
+  void SetUp() override {
+    US_NEEDS_GPU();
+    std::unique_ptr<TemporaryDirectory>& directory = directories_[GetParam().format];
+    if (directory != nullptr) return;
+    directory = std::make_unique<TemporaryDirectory>();
+    const auto written = write_checkpoint(path(), prefill_checkpoint(GetParam().format));
     ASSERT_TRUE(written) << written.error().message;
   }
-  static void TearDownTestSuite() { delete std::exchange(directory_, nullptr); }
-  void SetUp() override { US_NEEDS_GPU(); }
+  static void TearDownTestSuite() { directories_.clear(); }
 
+  static std::string path() { return directories_.at(GetParam().format)->path(); }
   static Result<ModelRunner> open(uint32_t width, uint32_t num_sequences = 1) {
     RunnerOptions options;
     options.num_workers = 132;
     options.width = width;
     options.num_sequences = num_sequences;
     options.make_executor = [] { return cuda::make_graph_executor(program::Activations::kW4a8); };
-    return ModelRunner::open(directory_->path(), options);
+    return ModelRunner::open(path(), options);
   }
 
-  static TemporaryDirectory* directory_;
+  static std::map<WeightFormat, std::unique_ptr<TemporaryDirectory>> directories_;
 };
 
-TemporaryDirectory* PrefillStagesTest::directory_ = nullptr;
+std::map<WeightFormat, std::unique_ptr<TemporaryDirectory>> PrefillStagesTest::directories_;
+
+INSTANTIATE_TEST_SUITE_P(Formats, PrefillStagesTest,
+                         testing::Values(ExpertKind{WeightFormat::kMxfp4, 1e-3, 1.0 / 16, 256},
+                                         ExpertKind{WeightFormat::kFp8Block128, 3e-6, 1e-3, 64}),
+                         [](const auto& kind) {
+                           return std::string(kind.param.prompt_width == 64 ? "fp8" : "mxfp4");
+                         });
 
 // A full step and one of 32 of 128 columns. docs/numerics.md section 9 has the bounds; the harness
 // poisons what stages write and looks for words that they do not own.
-TEST_F(PrefillStagesTest, ComputeWhatTheProcessorDoes) {
+TEST_P(PrefillStagesTest, ComputeWhatTheProcessorDoes) {
   DifferenceReport report;
   RunnerOptions options;
   options.num_workers = 132;
@@ -121,7 +144,7 @@ TEST_F(PrefillStagesTest, ComputeWhatTheProcessorDoes) {
   options.make_executor = [&report] {
     return make_differential_executor(&report, program::Activations::kW4a8);
   };
-  auto runner = ModelRunner::open(directory_->path(), options);
+  auto runner = ModelRunner::open(path(), options);
   ASSERT_TRUE(runner) << runner.error().message;
   const auto result = runner->feed(prompt_of(160, 3), 4, 7);
   ASSERT_TRUE(result) << result.error().message;
@@ -132,12 +155,12 @@ TEST_F(PrefillStagesTest, ComputeWhatTheProcessorDoes) {
   };
   EXPECT_EQ(of(Opcode::kExpertGateUp).num_paged, 2u);
   EXPECT_EQ(of(Opcode::kExpertDown).num_paged, 2u);
-  EXPECT_LE(of(Opcode::kExpertGateUp).largest_relative, 1e-3);
-  EXPECT_LE(of(Opcode::kExpertDown).largest_relative, 1.0 / 16);
+  EXPECT_LE(of(Opcode::kExpertGateUp).largest_relative, GetParam().gate_up_bound);
+  EXPECT_LE(of(Opcode::kExpertDown).largest_relative, GetParam().down_bound);
 }
 
 // 32 columns are the decode kernels'.
-TEST_F(PrefillStagesTest, LogitsDoNotDependOnTheWidth) {
+TEST_P(PrefillStagesTest, LogitsDoNotDependOnTheWidth) {
   const auto prompt = prompt_of(300, 5);
   const auto logits_of = [&prompt](uint32_t width) -> Result<std::vector<TopLogits>> {
     US_ASSIGN(ModelRunner runner, open(width));
@@ -145,7 +168,7 @@ TEST_F(PrefillStagesTest, LogitsDoNotDependOnTheWidth) {
   };
   const auto expected = logits_of(32);
   ASSERT_TRUE(expected) << expected.error().message;
-  for (const uint32_t width : {64u, 72u, 256u, 512u}) {
+  for (const uint32_t width : {8u, 16u, 64u, 72u, 256u, 512u}) {
     const auto seen = logits_of(width);
     ASSERT_TRUE(seen) << seen.error().message;
     ASSERT_EQ(seen->size(), 60u);
@@ -169,7 +192,7 @@ std::vector<program::Column> columns_of(const std::vector<int32_t>& tokens, uint
   return columns;
 }
 
-TEST_F(PrefillStagesTest, LogitsDoNotDependOnTheCompany) {
+TEST_P(PrefillStagesTest, LogitsDoNotDependOnTheCompany) {
   const std::vector<std::vector<int32_t>> prompts = {prompt_of(100, 5), prompt_of(1, 70),
                                                      prompt_of(130, 9)};
   auto runner = open(256, 3);
@@ -209,7 +232,7 @@ engine::Setup setup_of(const std::string& directory, uint32_t decode_width,
   return setup;
 }
 
-TEST_F(PrefillStagesTest, TextsAreTheSame) {
+TEST_P(PrefillStagesTest, TextsAreTheSame) {
   std::vector<engine::Request> requests;
   for (const uint32_t length : {9u, 150u, 400u}) {
     engine::Request& request = requests.emplace_back();
@@ -218,19 +241,21 @@ TEST_F(PrefillStagesTest, TextsAreTheSame) {
     request.params.sampling.temperature = length == 150 ? 0.8F : 0.0F;
     request.params.sampling.seed = length;
   }
-  const auto expected = reference_texts(&requests, setup_of(directory_->path(), 8, 32));
+  const auto expected = reference_texts(&requests, setup_of(path(), 8, 32));
   for (const uint32_t prefill_width : {256u, 512u}) {
-    check(setup_of(directory_->path(), 8, prefill_width), requests, expected, true);
+    check(setup_of(path(), 8, prefill_width), requests, expected, true);
   }
-  check(setup_of(directory_->path(), 64, 64), requests, expected, false);
+  for (const uint32_t width : {16u, 64u}) {
+    check(setup_of(path(), width, 64), requests, expected, true);
+  }
 }
 
-TEST_F(PrefillStagesTest, AreWhatPromptsTakeUnasked) {
-  const auto engine = engine::open(setup_of(directory_->path(), 8, 0));
+TEST_P(PrefillStagesTest, AreWhatPromptsTakeUnasked) {
+  const auto engine = engine::open(setup_of(path(), 8, 0));
   ASSERT_TRUE(engine->start(prompt_of(300, 5), {}));
   std::vector<engine::StepEvent> events;
   ASSERT_TRUE(engine->step(&events));
-  EXPECT_EQ(events.at(0).prompt_tokens_done, 256u);
+  EXPECT_EQ(events.at(0).prompt_tokens_done, GetParam().prompt_width);
 }
 
 }  // namespace

@@ -176,6 +176,16 @@ const StageGroup* find_group(const std::vector<StageGroup>& groups, const std::s
   return found == groups.end() ? nullptr : &*found;
 }
 
+TEST(StageGroups, SayWhatFp8ExpertsRead) {
+  const Program program = plan_of("configs/mimo-v2.5-pro-fp8", 8, 8);
+  const auto groups = group_stages(program, rows_of(program), 0, {8, 1024, 60});
+  const StageGroup* gate_up = find_group(groups, "expert_gate_up", 69);
+  const StageGroup* down = find_group(groups, "expert_down", 69);
+  ASSERT_TRUE(gate_up != nullptr && down != nullptr);
+  EXPECT_EQ(gate_up->bytes, 60u * 512 * 6144 / 128 * 132 + 6144 * 4);
+  EXPECT_EQ(down->bytes, 60u * 6144 * 256 / 128 * 132);
+}
+
 TEST(StageGroups, SayWhatAStageReads) {
   const Program program = plan_of("configs/mimo-v2.5-pro", 8, 8);
   const auto groups = group_stages(program, rows_of(program), 0, {8, 1024, 60});
@@ -250,6 +260,9 @@ TEST(StageGroups, SayWhyAStageHasNoKernelOfItsOwn) {
   expect_reason(general_reasons("configs/llama-3.2-1b", 0, options), "attention",
                 "not of 64 and 64 in groups of 4");
   for (const auto& [stage, reason] : general_reasons("configs/mimo-v2.5-pro", 60, options)) {
+    EXPECT_EQ(reason, "") << stage;
+  }
+  for (const auto& [stage, reason] : general_reasons("configs/mimo-v2.5-pro-fp8", 60, options)) {
     EXPECT_EQ(reason, "") << stage;
   }
   options.activations = program::Activations::kF32;

@@ -10,7 +10,7 @@
 #include "cuda/bench/synthetic.h"
 #include "cuda/device.h"
 #include "cuda/ops/expert_w4a8.h"
-#include "cuda/tile/e4m3_operand.h"
+#include "cuda/tile/dense_page.h"
 #include "cuda/tile/mxfp4_page.h"
 #include "program/operand_ids.h"
 #include "program/route_table.h"
@@ -24,6 +24,7 @@ using tensor::WeightFormat;
 
 ExpertLaunch launch_of(const ExpertShape& shape, uint32_t width) {
   ExpertLaunch launch;
+  launch.format = shape.format;
   launch.columns = width;
   launch.hidden = shape.hidden;
   launch.intermediate = shape.intermediate;
@@ -32,8 +33,8 @@ ExpertLaunch launch_of(const ExpertShape& shape, uint32_t width) {
 }
 
 std::string refusal_of(const ExpertShape& shape, uint32_t width) {
-  if (shape.format != WeightFormat::kMxfp4) {
-    return fmt::format("the weights are {}; the kernels take MXFP4",
+  if (shape.format != WeightFormat::kMxfp4 && shape.format != WeightFormat::kFp8Block128) {
+    return fmt::format("the weights are {}; the kernels take MXFP4 and FP8",
                        tensor::weight_format_name(shape.format));
   }
   const ExpertLaunch launch = launch_of(shape, width);
@@ -50,7 +51,7 @@ class ExpertGroup final : public KernelGroup {
     const uint32_t live = options.live_experts;
     refusal = refusal_of(shape, width);
     const uint32_t columns = refusal.empty() ? padded() : shape.intermediate;
-    gate_up_bytes_ = 2 * tensor::packed_bytes(shape.format, shape.hidden, shape.intermediate);
+    gate_up_bytes_ = tensor::packed_bytes(shape.format, 2 * shape.intermediate, shape.hidden);
     down_bytes_ = tensor::packed_bytes(shape.format, shape.hidden, columns);
     const std::string gate_up = fmt::format("{} x {}", 2 * shape.intermediate, shape.hidden);
     const std::string down = fmt::format("{} x {}", shape.hidden, shape.intermediate);
@@ -113,8 +114,8 @@ class ExpertGroup final : public KernelGroup {
     bytes[kRoutes] = num_sets * route_bytes();
     bytes[kNumColumns] = sizeof(uint32_t);
     bytes[kRows] = uint64_t{options_.rows} * shape_.hidden * sizeof(float);
-    bytes[kInput] = gate_up_input_bytes(launch_.columns, shape_.hidden);
-    bytes[kActivation] = down_input_bytes(launch_.columns, padded(), options_.live_experts);
+    bytes[kInput] = expert_input_bytes(launch_);
+    bytes[kActivation] = expert_activation_bytes(launch_, options_.live_experts);
     bytes[kPartials] = bytes[kRows] * program::kReductionChunks;
     return bytes;
   }
@@ -144,14 +145,22 @@ class ExpertGroup final : public KernelGroup {
     return {};
   }
 
+  // Of random weights; page_bytes and code_bytes are those of MXFP4.
+  PageFill fill_of(Part part, uint64_t page_bytes, uint64_t code_bytes) const {
+    PageFill fill = {memory_[part].data(), memory_[part].size_bytes(), page_bytes, code_bytes};
+    if (shape_.format != WeightFormat::kFp8Block128) return fill;
+    fill.page_bytes = Fp8Page::kBytes;
+    fill.code_bytes = Fp8Page::kCodeBytes;
+    fill.codes = WordKind::kE4m3;
+    fill.scales = WordKind::kF32Unit;
+    return fill;
+  }
+
   cudaError_t fill(cudaStream_t stream) {
-    cudaError_t error = fill_pages({memory_[kGateUp].data(), memory_[kGateUp].size_bytes(),
-                                    GateUpPage::kBytes, GateUpPage::kCodeBytes},
-                                   stream);
+    cudaError_t error =
+        fill_pages(fill_of(kGateUp, GateUpPage::kBytes, GateUpPage::kCodeBytes), stream);
     if (error != cudaSuccess) return error;
-    error = fill_pages({memory_[kDown].data(), memory_[kDown].size_bytes(), DownPage::kBytes,
-                        DownPage::kCodeBytes},
-                       stream);
+    error = fill_pages(fill_of(kDown, DownPage::kBytes, DownPage::kCodeBytes), stream);
     if (error != cudaSuccess) return error;
     error =
         fill_values(memory_[kRows].as<float>(), uint64_t{options_.rows} * shape_.hidden, stream);

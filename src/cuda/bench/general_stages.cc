@@ -26,11 +26,12 @@ std::string dense_reason(const program::WeightDecl& weight, uint32_t num_chunks)
 
 std::string expert_reason(const Program& program, const program::WeightDecl& weight,
                           uint32_t intermediate) {
-  if (weight.format != WeightFormat::kMxfp4) {
+  if (weight.format != WeightFormat::kMxfp4 && weight.format != WeightFormat::kFp8Block128) {
     return fmt::format("the GPU's expert products have no {} weights",
                        weight_format_name(weight.format));
   }
   ExpertLaunch launch;
+  launch.format = weight.format;
   launch.hidden = program.hidden_size;
   launch.intermediate = intermediate;
   launch.chunk_columns = down_chunk_columns(program, intermediate);

@@ -60,6 +60,8 @@ PageFill fill_of(const program::WeightDecl& decl, WeightForm form, uint64_t matr
       fill.page_bytes = DownPage::kBytes;
       fill.code_bytes = DownPage::kCodeBytes;
       break;
+    case WeightForm::kFp8GateUpPages:
+    case WeightForm::kFp8DownPages:
     case WeightForm::kDensePages:
     case WeightForm::kDenseGateUpPages:
     case WeightForm::kDenseQkvPages: {
