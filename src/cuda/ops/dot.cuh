@@ -58,18 +58,24 @@ inline __device__ float dot(const float* a, const float* b, uint32_t count) {
 }
 
 // The same of a row with itself, by the two halves of a warp alike. Loads are in flight together,
-// for the additions wait for each other. REQUIRES: kSquareBatch divides size.
+// and ahead of the additions, which wait for each other. REQUIRES: kSquareBatch divides size.
 inline constexpr uint32_t kSquareBatch = 32 * kDotLanes;
 inline __device__ float sum_of_squares(const float* row, uint32_t size) {
   constexpr uint32_t kInFlight = kSquareBatch / kDotLanes;
+  float values[kInFlight] = {};  // zeros: the sum stays 0
   float sum = 0;
   for (uint32_t i = dot_lane(); i < size; i += kSquareBatch) {
-    float values[kInFlight];
+    float next[kInFlight];
 #pragma unroll
-    for (uint32_t j = 0; j < kInFlight; ++j) values[j] = row[i + j * kDotLanes];
+    for (uint32_t j = 0; j < kInFlight; ++j) next[j] = row[i + j * kDotLanes];
 #pragma unroll
-    for (const float value : values) sum = fmaf(value, value, sum);
+    for (uint32_t j = 0; j < kInFlight; ++j) {
+      sum = fmaf(values[j], values[j], sum);
+      values[j] = next[j];
+    }
   }
+#pragma unroll
+  for (const float value : values) sum = fmaf(value, value, sum);
   return half_warp_tree(sum);
 }
 

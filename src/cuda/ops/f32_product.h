@@ -14,7 +14,8 @@ inline constexpr uint32_t kF32ProductColumns = 256;  // divides K
 
 // output[t, first_row + r] = weights[r] * rows[t], for columns that the filter wants.
 // cudaErrorInvalidValue unless kF32ProductColumns divides k. Weights are fetched before the kernels
-// ahead end: nothing in the stream may write them.
+// ahead end: nothing in the stream may write them. REQUIRES: weights and rows at multiples of 16
+// bytes.
 struct F32Product {
   const float* weights = nullptr;  // [num_rows, k]
   uint32_t num_rows = 0, k = 0;
