@@ -34,6 +34,14 @@ inline cudaError_t allow_shared_bytes(const void* kernel, uint32_t shared_bytes)
                               static_cast<int>(shared_bytes));
 }
 
+// CTAs in clusters of so many along x and y.
+inline cudaLaunchAttribute has_clusters(uint32_t x, uint32_t y = 1) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {x, y, 1};
+  return attribute;
+}
+
 // The most clusters of `ranks` CTAs that the current device runs at the same time.
 template <class Kernel>
 cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t threads, uint32_t shared_bytes,
@@ -44,9 +52,7 @@ cudaError_t count_clusters(Kernel* kernel, uint32_t ranks, uint32_t threads, uin
   config.gridDim = dim3(ranks);
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {ranks, 1, 1};
+  cudaLaunchAttribute cluster = has_clusters(ranks);
   config.attrs = &cluster;
   config.numAttrs = 1;
   int count = 0;

@@ -3,8 +3,6 @@
 
 #include <cstdint>
 
-#include "cuda/ops/block.cuh"
-
 namespace ultraspeed::cuda {
 
 // Ascends with the value; NaN comes above all.

@@ -39,6 +39,20 @@ __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// Numbers in a CTA's shared memory: a cluster barrier stands between who writes and who reads.
+__device__ __forceinline__ void store_shared_cluster(uint32_t cluster_address, uint64_t value) {
+  asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(cluster_address), "l"(value) : "memory");
+}
+__device__ __forceinline__ void store_shared_cluster(uint32_t cluster_address, float value) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(cluster_address), "f"(value) : "memory");
+}
+
+__device__ __forceinline__ uint64_t load_shared_cluster(uint32_t cluster_address) {
+  uint64_t value;
+  asm volatile("ld.shared::cluster.u64 %0, [%1];" : "=l"(value) : "r"(cluster_address) : "memory");
+  return value;
+}
+
 // Writes 16 bytes to a CTA's shared memory; its barrier, in the same CTA, counts them.
 __device__ __forceinline__ void store_async(uint32_t cluster_address, float x, float y, float z,
                                             float w, uint32_t cluster_barrier) {

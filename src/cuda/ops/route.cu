@@ -1,0 +1,292 @@
+// Route: each column's top_k experts, and from them the table of live experts. A cluster of CTAs a
+// rank, an equal share of the columns each; a warp a column. The CTAs tell each other which of
+// their columns chose an expert; each then knows where its columns stand in the table.
+#include <algorithm>
+
+#include "cuda/ops/context.cuh"
+#include "cuda/ops/dot.cuh"
+#include "cuda/ops/launch.cuh"
+#include "cuda/ops/math.cuh"
+#include "cuda/ops/stage.h"
+#include "cuda/ops/token_order.cuh"
+#include "cuda/ptx/cluster.cuh"
+#include "cuda/ptx/grid.cuh"
+#include "program/route_table.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+constexpr uint32_t kMaxRouteExperts = 2048;
+constexpr uint32_t kMaxRouteCtas = 8;
+constexpr uint32_t kColumnsOfCta = kMaxColumns / kMaxRouteCtas;  // a bit of a mask each
+constexpr uint32_t kMaskWords = kColumnsOfCta / 32;
+constexpr uint32_t kMaxTopK = kWarpThreads;
+static_assert(kMaxColumns * kMaxTopK < 1u << 20);  // ExpertCount
+
+// Of a CTA's warps: with many experts a lane has as many registers as only few warps may have.
+template <uint32_t kOfLane>
+inline constexpr uint32_t kRouteWarps = kOfLane > 16 ? 8 : 16;
+
+// An expert that a column chose, and its weight.
+struct Choice {
+  uint32_t expert;
+  float weight;
+};
+
+// Slots and pairs of some experts: they are added as one number.
+struct ExpertCount {
+  __device__ static uint32_t of(uint32_t pairs) { return (pairs > 0 ? 1u << 20 : 0) | pairs; }
+  __device__ static uint32_t slots(uint32_t count) { return count >> 20; }
+  __device__ static uint32_t pairs(uint32_t count) { return count & ((1u << 20) - 1); }
+};
+static_assert(kMaxRouteExperts < 1u << 12);
+
+// Dynamic shared memory: masks, first pairs, choices.
+constexpr uint32_t mask_bytes(uint32_t num_experts) {
+  return num_experts * kMaskWords * static_cast<uint32_t>(sizeof(uint32_t));
+}
+constexpr uint32_t route_shared_bytes(const program::RouteOperands& op) {
+  return mask_bytes(op.num_experts) + op.num_experts * static_cast<uint32_t>(sizeof(uint32_t)) +
+         kColumnsOfCta * op.top_k * static_cast<uint32_t>(sizeof(Choice));
+}
+
+// kOfLane: experts that a lane has of a column, at least.
+template <uint32_t kOfLane>
+class RouteCta {
+ public:
+  static constexpr uint32_t kWarps = kRouteWarps<kOfLane>, kThreads = kWarps * kWarpThreads;
+
+  __device__ RouteCta(const OpContext& context, const program::RouteOperands& op, uint32_t ctas)
+      : op_(op),
+        ctas_(ctas),
+        rank_(ptx::cluster_cta_rank()),
+        logits_(context.buffer(op.logits)),
+        bias_(context.vector(op.bias)),
+        table_(program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs)),
+        masks_(reinterpret_cast<uint32_t*>(context.shared_memory)),
+        first_pairs_(masks_ + kMaskWords * op.num_experts),
+        choices_(reinterpret_cast<Choice*>(first_pairs_ + op.num_experts)) {}
+
+  // Needs nothing that the grids ahead write.
+  __device__ void prepare() {
+    for (uint32_t i = threadIdx.x; i < kMaskWords * op_.num_experts; i += kThreads) masks_[i] = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      const uint32_t e = expert_of(i);
+      biases_[i] = bias_ != nullptr && e < op_.num_experts ? bias_[e] : 0.0F;
+    }
+    __syncthreads();
+  }
+
+  // totals: shared, [kWarps]. REQUIRES: num_columns <= kColumnsOfCta * ctas.
+  __device__ void run(uint32_t num_columns, uint32_t* totals) {
+    const uint32_t share = (num_columns + ctas_ - 1) / ctas_;
+    first_ = min(num_columns, rank_ * share);
+    count_ = min(num_columns - first_, share);
+    for (uint32_t column = warp(); column < count_; column += kWarps) route_column(column);
+    ptx::cluster_arrive();  // all masks are made. Partner: the wait below, of each CTA
+    ptx::cluster_wait();
+    place_experts(totals);
+    ptx::cluster_arrive();  // the other CTAs' masks have been read. Partner: the last wait
+    __syncthreads();        // the places of pairs are known
+    store_pairs();
+    ptx::cluster_wait();  // this CTA's masks have been read
+  }
+
+ private:
+  __device__ static uint32_t warp() {
+    return threadIdx.x / kWarpThreads;
+  }
+  __device__ static uint32_t lane() {
+    return threadIdx.x % kWarpThreads;
+  }
+  __device__ static uint32_t lanes_before() {
+    return (1u << lane()) - 1;
+  }
+  __device__ static uint32_t expert_of(uint32_t i) {
+    return i * kWarpThreads + lane();
+  }
+
+  // Stores the column's choices and sets its bit in their masks: lane n has the n-th.
+  __device__ void route_column(uint32_t column) const {
+    const float* logits = logits_ + uint64_t{first_ + column} * op_.num_experts;
+    float scores[kOfLane];
+    uint32_t orders[kOfLane];
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      scores[i] = expert_of(i) < op_.num_experts ? logits[expert_of(i)] : 0.0F;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      scores[i] = sigmoid(scores[i]);
+      orders[i] = expert_of(i) < op_.num_experts ? order_of(scores[i] + biases_[i]) : 0;
+    }
+    const Choice chosen = select(scores, orders);
+    const bool is_chosen = lane() < op_.top_k;
+    // By ascending expert.
+    uint32_t place = 0;
+    for (uint32_t n = 0; n < op_.top_k; ++n) {
+      place += __shfl_sync(kWholeWarp, chosen.expert, n) < chosen.expert ? 1 : 0;
+    }
+    float sum = 0;
+    for (uint32_t n = 0; n < op_.top_k; ++n) {
+      const uint32_t at = __ballot_sync(kWholeWarp, is_chosen && place == n);
+      sum += __shfl_sync(kWholeWarp, chosen.weight, __ffs(static_cast<int>(at)) - 1);
+    }
+    const float divisor = op_.norm_topk != 0 ? sum + 1e-20F : 1.0F;
+    const float weight = chosen.weight / divisor * op_.scaling;
+    if (!is_chosen) return;
+    choices_[column * op_.top_k + lane()] = {chosen.expert, weight};
+    atomicOr(&masks_[chosen.expert * kMaskWords + column / 32], 1u << column % 32);
+  }
+
+  // Lane n gets the expert with the n-th largest order, the lower one of equals, and its score.
+  __device__ Choice select(const float (&scores)[kOfLane], uint32_t (&orders)[kOfLane]) const {
+    Choice chosen = {0, 0};
+    for (uint32_t n = 0; n < op_.top_k; ++n) {
+      uint32_t best = 0, best_i = 0;
+      float score = 0;
+#pragma unroll
+      for (uint32_t i = 0; i < kOfLane; ++i) {
+        const bool is_better = orders[i] > best;
+        best = is_better ? orders[i] : best;
+        best_i = is_better ? i : best_i;
+        score = is_better ? scores[i] : score;
+      }
+      const uint32_t most = __reduce_max_sync(kWholeWarp, best);
+      const uint32_t expert =
+          __reduce_min_sync(kWholeWarp, best == most ? expert_of(best_i) : kNoId);
+      const bool is_mine = best == most && expert_of(best_i) == expert;
+      score = __shfl_sync(kWholeWarp, score, static_cast<int>(expert % kWarpThreads));
+      if (lane() == n) chosen = {expert, score};
+#pragma unroll
+      for (uint32_t i = 0; i < kOfLane; ++i) orders[i] = is_mine && i == best_i ? 0 : orders[i];
+    }
+    return chosen;
+  }
+
+  // How many columns of a CTA of the cluster chose the expert.
+  __device__ uint32_t columns_of(uint32_t cta, uint32_t expert) const {
+    const uint64_t mask = ptx::load_shared_cluster(
+        ptx::map_shared_rank(ptx::smem_address(masks_ + expert * kMaskWords), cta));
+    static_assert(kMaskWords * sizeof(uint32_t) == sizeof(uint64_t));
+    return static_cast<uint32_t>(__popcll(mask));
+  }
+
+  // first_pairs[e] = the index of the first pair that this CTA's columns have with expert e; the
+  // first CTA stores the slots. Ends without a barrier.
+  __device__ void place_experts(uint32_t* totals) const {
+    uint32_t before = 0;  // all experts before this turn's
+    for (uint32_t begin = 0; begin < op_.num_experts; begin += kThreads) {
+      const uint32_t e = begin + threadIdx.x;
+      uint32_t pairs = 0, of_ctas_before = 0;
+      if (e < op_.num_experts) {
+#pragma unroll
+        for (uint32_t cta = 0; cta < kMaxRouteCtas; ++cta) {
+          if (cta >= ctas_) break;
+          const uint32_t count = columns_of(cta, e);
+          of_ctas_before += cta < rank_ ? count : 0;
+          pairs += count;
+        }
+      }
+      const uint32_t count = ExpertCount::of(pairs);
+      uint32_t sum = count;
+#pragma unroll
+      for (uint32_t width = 1; width < kWarpThreads; width *= 2) {
+        const uint32_t others = __shfl_up_sync(kWholeWarp, sum, width);
+        if (lane() >= width) sum += others;
+      }
+      __syncthreads();  // the totals of the turn before have been read
+      if (lane() == kWarpThreads - 1) totals[warp()] = sum;
+      __syncthreads();
+      const uint32_t total = lane() < kWarps ? totals[lane()] : 0;
+      const uint32_t at =
+          before + sum - count + __reduce_add_sync(kWholeWarp, lane() < warp() ? total : 0);
+      before += __reduce_add_sync(kWholeWarp, total);
+      if (pairs == 0) continue;
+      first_pairs_[e] = ExpertCount::pairs(at) + of_ctas_before;
+      if (rank_ != 0) continue;
+      table_.expert[ExpertCount::slots(at)] = e;
+      table_.pair_begin[ExpertCount::slots(at)] = ExpertCount::pairs(at);
+    }
+    if (rank_ != 0 || threadIdx.x != 0) return;
+    table_.pair_begin[ExpertCount::slots(before)] = ExpertCount::pairs(before);
+    *table_.num_slots = ExpertCount::slots(before);
+  }
+
+  __device__ void store_pairs() const {
+    for (uint32_t i = threadIdx.x; i < count_ * op_.top_k; i += kThreads) {
+      const Choice choice = choices_[i];
+      const uint32_t column = i / op_.top_k;
+      const uint64_t mask =
+          reinterpret_cast<const uint64_t*>(masks_)[choice.expert] & ((uint64_t{1} << column) - 1);
+      const uint32_t pair = first_pairs_[choice.expert] + static_cast<uint32_t>(__popcll(mask));
+      table_.pair_column[pair] = first_ + column;
+      table_.pair_weight[pair] = choice.weight;
+    }
+  }
+
+  const program::RouteOperands& op_;
+  const uint32_t ctas_, rank_;  // of the cluster; in it
+  const float* logits_;
+  const float* bias_;
+  const program::RouteTable table_;
+  uint32_t* masks_;        // shared, [num_experts, kMaskWords]: a bit for each column of this CTA
+  uint32_t* first_pairs_;  // shared, [num_experts]
+  Choice* choices_;        // shared, [kColumnsOfCta, top_k]
+  float biases_[kOfLane];
+  uint32_t first_ = 0, count_ = 0;  // columns of this CTA
+};
+
+// Cluster r has task r.
+template <uint32_t kOfLane>
+__global__ void __launch_bounds__(kRouteWarps<kOfLane>* kWarpThreads)
+    route_kernel(const __grid_constant__ StageLaunch launch,
+                 const __grid_constant__ program::RouteOperands op) {
+  extern __shared__ __align__(16) std::byte shared[];
+  __shared__ uint32_t totals[kRouteWarps<kOfLane>];
+  const uint32_t ctas = gridDim.x / launch.num_tasks;
+  const RankTask& of_cluster = launch.tasks[ptx::cluster_index()];
+  const OpContext context(launch.machine, launch.buffer_offsets, *launch.step, of_cluster.task,
+                          of_cluster.rank, shared);
+  RouteCta<kOfLane> cta(context, op, ctas);
+  ptx::launch_dependents();
+  cta.prepare();
+  ptx::wait_for_grids();
+  cta.run(context.num_columns(), totals);
+}
+
+// Columns a CTA, about: fewer make the cluster's exchange longer than the choices.
+constexpr uint32_t kShare = 8;
+
+template <uint32_t kOfLane>
+cudaError_t launch_route(const program::RouteOperands& op, const StageLaunch& launch) {
+  const uint32_t width = op.max_pairs / op.top_k;
+  const uint32_t ctas = std::clamp((width + kShare - 1) / kShare, 1u, kMaxRouteCtas);
+  const LaunchSize size = {dim3(ctas * launch.num_tasks), kRouteWarps<kOfLane> * kWarpThreads,
+                           route_shared_bytes(op)};
+  auto* kernel = route_kernel<kOfLane>;
+  if (!launch.follows_stage) {
+    return launch_with(kernel, size, {has_clusters(ctas)}, launch.stream, launch, op);
+  }
+  return launch_with(kernel, size, {has_clusters(ctas), starts_early()}, launch.stream, launch, op);
+}
+
+}  // namespace
+
+const char* stage_limit(const program::RouteOperands& op, uint32_t width) {
+  if (width > kMaxColumns) return "more than 512 columns";
+  if (op.num_experts > kMaxRouteExperts) return "more than 2048 experts";
+  return op.top_k > kMaxTopK ? "more than 32 experts a column" : nullptr;
+}
+
+cudaError_t launch_stage(const program::RouteOperands& op, const StageLaunch& launch) {
+  const uint32_t of_lane = (op.num_experts + kWarpThreads - 1) / kWarpThreads;
+  if (of_lane <= 4) return launch_route<4>(op, launch);
+  if (of_lane <= 8) return launch_route<8>(op, launch);
+  if (of_lane <= 12) return launch_route<12>(op, launch);
+  if (of_lane <= 16) return launch_route<16>(op, launch);
+  return launch_route<kMaxRouteExperts / kWarpThreads>(op, launch);
+}
+
+}  // namespace ultraspeed::cuda
