@@ -102,4 +102,11 @@ class OpContext {
 template <class Op>
 inline constexpr uint32_t kSharedBytes = 0;
 
+// Blocks that share a task, along y; specialised likewise.
+template <class Op>
+inline constexpr uint32_t kTaskBlocks = 1;
+// Whether these are a cluster.
+template <class Op>
+inline constexpr bool kIsCluster = false;
+
 }  // namespace ultraspeed::cuda

@@ -1,10 +1,14 @@
-// Embed: this rank's columns of the token's embedding row, to every rank.
+// Embed: this rank's columns of the token's embedding row, to every rank. Blocks share the columns
+// of the step.
 #pragma once
 
 #include "cuda/ops/context.cuh"
 #include "cuda/ops/product.cuh"
 
 namespace ultraspeed::cuda {
+
+template <>
+inline constexpr uint32_t kTaskBlocks<program::EmbedOperands> = 128;
 
 // A row of a table [rows, H / ranks].
 struct TableRow {
@@ -25,18 +29,30 @@ inline __device__ TableRow table_row(const OpContext& context, const program::Em
 template <tensor::WeightFormat kFormat>
 __device__ void embed_column(const OpContext& context, const program::EmbedOperands& op, uint32_t t,
                              const Matrix& table, uint32_t row) {
-  const uint32_t first = context.task.row_begin;
-  for (uint32_t i = threadIdx.x; i < context.task.row_count; i += kTaskThreads) {
-    const float value = weight_at<kFormat>(table, row, first + i - context.rank() * table.cols);
+  constexpr uint32_t kAhead = 4;  // loads in flight
+  const uint32_t first = context.task.row_begin, count = context.task.row_count;
+  const uint32_t in_table = first - context.rank() * table.cols;
+  for (uint32_t begin = threadIdx.x; begin < count; begin += kAhead * kTaskThreads) {
+    float values[kAhead];
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) {
+      const uint32_t k = begin + i * kTaskThreads;
+      values[i] = k < count ? weight_at<kFormat>(table, row, in_table + k) : 0.0F;
+    }
     for (uint32_t rank = 0; rank < context.num_ranks(); ++rank) {
-      context.buffer_of(rank, op.hidden)[uint64_t{t} * context.hidden_size() + first + i] = value;
+      float* hidden = context.buffer_of(rank, op.hidden) + uint64_t{t} * context.hidden_size();
+#pragma unroll
+      for (uint32_t i = 0; i < kAhead; ++i) {
+        const uint32_t k = begin + i * kTaskThreads;
+        if (k < count) hidden[first + k] = values[i];
+      }
     }
   }
 }
 
 inline __device__ void run_op(const OpContext& context, const program::EmbedOperands& op) {
   using tensor::WeightFormat;
-  for (uint32_t t = 0; t < context.num_columns(); ++t) {
+  for (uint32_t t = blockIdx.y; t < context.num_columns(); t += gridDim.y) {
     const TableRow from = table_row(context, op, t);
     const Matrix table = context.matrix(from.table);
     switch (table.format) {

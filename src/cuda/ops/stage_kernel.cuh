@@ -1,8 +1,9 @@
-// The kernel of a stage: every block runs one of its tasks. A .cu file that has included the
+// The kernel of a stage: block x runs task x, or a share of it. A .cu file that has included the
 // run_op() of an opcode (ops/NAME.cuh) defines its launch with US_DEFINE_LAUNCH.
 #pragma once
 
 #include "cuda/ops/context.cuh"
+#include "cuda/ops/launch.cuh"
 #include "cuda/ops/stage.h"
 
 namespace ultraspeed::cuda {
@@ -28,16 +29,17 @@ cudaError_t launch_tasks(const Op& op, const StageLaunch& launch) {
         cudaFuncSetAttribute(stage_kernel<Op>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (error != cudaSuccess) return error;
   }
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  uint32_t num_attributes = 0;
+  if (kIsCluster<Op>) attributes[num_attributes++] = has_clusters(1, kTaskBlocks<Op>);
+  if (launch.follows_stage) attributes[num_attributes++] = starts_early();
   cudaLaunchConfig_t config = {};
-  config.gridDim = launch.num_tasks;
+  config.gridDim = dim3(launch.num_tasks, kTaskBlocks<Op>);
   config.blockDim = kTaskThreads;
   config.dynamicSmemBytes = kBytes;
   config.stream = launch.stream;
-  config.attrs = &attribute;
-  config.numAttrs = launch.follows_stage ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = num_attributes;
   return cudaLaunchKernelEx(&config, stage_kernel<Op>, launch, op);
 }
 
