@@ -25,14 +25,6 @@ __device__ T block_reduce(T value, T* shared, const Combine& combine) {
 }
 
 template <class T>
-__device__ T block_sum(T value, T* shared) {
-  return block_reduce(value, shared, [](T a, T b) { return a + b; });
-}
-template <class T>
-__device__ T block_max(T value, T* shared) {
-  return block_reduce(value, shared, [](T a, T b) { return a < b ? b : a; });
-}
-template <class T>
 __device__ T block_min(T value, T* shared) {
   return block_reduce(value, shared, [](T a, T b) { return b < a ? b : a; });
 }

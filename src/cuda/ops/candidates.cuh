@@ -12,7 +12,6 @@ namespace ultraspeed::cuda {
 struct CandidatesShared {
   SortShared sort;
   double weights[kBatchTokens];
-  double reduced[kTaskWarps];
 };
 
 // Standard Gumbel noise (base/philox.h).
@@ -20,7 +19,15 @@ inline __device__ double gumbel_noise(uint32_t bits) {
   return -log(-log(uniform_from_bits(bits)));
 }
 
-// All threads of the block call these together. REQUIRES: a temperature above 0, top_p > 0, 0 <=
+// Not below gumbel_noise() of these bits, and mostly not far above it: binary32 has it within 1e-3
+// where 1 - u is not small.
+inline __device__ double gumbel_bound(uint32_t bits) {
+  if (bits >= 0xff000000u) return kMaxGumbel;
+  const float uniform = (static_cast<float>(bits) + 0.5F) * 0x1p-32F;
+  return 1e-3F - logf(-logf(uniform));
+}
+
+// All threads of the team call these together. REQUIRES: a temperature above 0, top_p > 0, 0 <=
 // min_p < 1; `largest` is the largest value, and finite.
 class Candidates {
  public:
@@ -53,7 +60,7 @@ class Candidates {
     for_each_token(values_, [&](uint32_t id, float value) {
       if (contains(key_of(value, id), value)) sum += weight(value);
     });
-    return block_sum(sum, shared_->reduced);
+    return team_sum(sum, &shared_->sort.team);
   }
 
   // What replaces the draft: another token by what its probability has beyond q(id).
@@ -114,7 +121,7 @@ class Candidates {
     for_each_token(values_, [&](uint32_t id, float value) {
       if (key_of(value, id) >= least_key_) sum += weight(value);
     });
-    return block_sum(sum, shared_->reduced);
+    return team_sum(sum, &shared_->sort.team);
   }
 
   // The candidate, but for `excluded`, with the largest log_of(id, value) + noise, the lower id of
@@ -122,32 +129,57 @@ class Candidates {
   template <class LogOf>
   __device__ uint32_t noisiest(uint64_t seed, uint32_t position, uint32_t excluded,
                                const LogOf& log_of) const {
+    constexpr uint32_t kGroup = 4;
     const double nothing = static_cast<double>(minus_infinity());
+    const TeamShare share(values_.vocab_size);
+    const uint32_t lane = threadIdx.x % kWarpThreads;
     double best = nothing;
+    double reached = nothing;  // by a thread of the warp
     uint32_t best_id = kNoId;
-    for (uint32_t group = threadIdx.x; 4 * group < values_.vocab_size; group += kTaskThreads) {
+    float next[kGroup];
+    const auto load = [&](uint32_t first) {
+#pragma unroll
+      for (uint32_t i = 0; i < kGroup; ++i) {
+        next[i] = first + i < share.end ? values_.logits[first + i] : 0.0F;
+      }
+    };
+    uint32_t of_warp = share.begin + kGroup * (threadIdx.x - lane);
+    load(of_warp + kGroup * lane);
+    for (; of_warp < share.end; of_warp += kGroup * kTaskThreads) {  // whole warps
+      const uint32_t first = of_warp + kGroup * lane;
+      const float logits[kGroup] = {next[0], next[1], next[2], next[3]};
+      load(first + kGroup * kTaskThreads);
       PhiloxCounter words = {};
       bool has_words = false;
 #pragma unroll
-      for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t id = 4 * group + i;
-        if (id >= values_.vocab_size || id == excluded) continue;
-        const float value = values_.of(id, values_.logits[id]);
+      for (uint32_t i = 0; i < kGroup; ++i) {
+        const uint32_t id = first + i;
+        if (id >= share.end || id == excluded) continue;
+        const float value = values_.of(id, logits[i]);
         if (!contains(key_of(value, id), value)) continue;
         const double x = log_of(id, value);
-        if (x + kMaxGumbel < best) continue;
-        if (!has_words) words = random_group(seed, position, group);
+        if (x + kMaxGumbel < reached) continue;
+        if (!has_words) words = random_group(seed, position, first / kGroup);
         has_words = true;
+        if (x + gumbel_bound(words[i]) < reached) continue;
         const double noisy = x + gumbel_noise(words[i]);
         if (noisy <= best) continue;
         best = noisy;
         best_id = id;
+        reached = max(reached, best);
       }
+      reached = share_reached(reached);
     }
-    const double most = block_max(best, shared_->reduced);
+    const double most = team_max(best, &shared_->sort.team);
     const uint64_t winner = most > nothing && best == most ? best_id : kNoId;
-    const auto id = static_cast<uint32_t>(block_min(winner, shared_->sort.reduced));
+    const auto id = static_cast<uint32_t>(team_min(winner, &shared_->sort.team));
     return id == kNoId ? excluded : id;
+  }
+
+  // At most the largest of the warp's.
+  __device__ static double share_reached(double reached) {
+    const uint32_t order = order_of(__double2float_rd(reached));
+    return value_of(uint64_t{__reduce_max_sync(kWholeWarp, order)} << 32);
   }
 
   const TokenValues& values_;
@@ -159,7 +191,7 @@ class Candidates {
 };
 
 // The draft with probability min(1, p / q), else what replaces it: cpu/ops/rejection.h. q(id): the
-// probabilities that it was drawn with. All threads of the block.
+// probabilities that it was drawn with. All threads of the team.
 template <class Probability>
 __device__ uint32_t verify_draft(const Candidates& candidates, uint32_t draft,
                                  const StepColumn& sampling, const Probability& q) {

@@ -18,10 +18,10 @@ inline __device__ bool draws(const StepColumn& column) {
 }
 
 // A token by the drafter's logits and the parameters of the column that it is to follow; its noise
-// is of this stream. All threads of the block.
+// is of this stream. All threads of the team.
 inline __device__ uint32_t draw_draft(const TokenValues& values, const StepColumn& sampling,
                                       uint32_t stream, CandidatesShared* shared) {
-  const uint64_t best = largest_key(values, shared->sort.reduced);
+  const uint64_t best = largest_key(values, &shared->sort.team);
   if (!isfinite(values.logits[id_of(best)])) return id_of(best);
   const Candidates candidates(values, value_of(best), sampling, shared);
   const uint64_t seed = seed_for(sampling.seed, RandomPurpose::kDraftToken);

@@ -9,13 +9,17 @@ namespace ultraspeed::cuda {
 
 template <>
 inline constexpr uint32_t kSharedBytes<program::ProposeOperands> = sizeof(CandidatesShared);
+template <>
+inline constexpr uint32_t kTaskBlocks<program::ProposeOperands> = kTeamCtas;
+template <>
+inline constexpr bool kIsCluster<program::ProposeOperands> = true;
 
 // Of a drafted column.
 inline __device__ uint32_t drafted_token(const OpContext& context, uint32_t t,
                                          const TokenValues& values, CandidatesShared* shared) {
   const StepColumn& before = context.column(t - 1);
   if (draws(before)) return draw_draft(values, before, before.position, shared);
-  return id_of(largest_key(values, shared->sort.reduced));
+  return id_of(largest_key(values, &shared->sort.team));
 }
 
 // Of a head after an accepted column; `first` is the sequence's first logits column. The host gets
@@ -24,9 +28,10 @@ inline __device__ uint32_t proposed_token(const OpContext& context,
                                           const program::ProposeOperands& op,
                                           const StepColumn& column, const StepColumn& first,
                                           const TokenValues& values, CandidatesShared* shared) {
-  if (!draws(column)) return id_of(largest_key(values, shared->sort.reduced));
+  if (!draws(column)) return id_of(largest_key(values, &shared->sort.team));
   float* drawn = context.step().drawn_logits + first.first_drawn_logit;
-  for (uint32_t id = threadIdx.x; id < op.vocab_size; id += kTaskThreads) {
+  const TeamShare share(op.vocab_size);
+  for (uint32_t id = share.begin + threadIdx.x; id < share.end; id += kTaskThreads) {
     drawn[uint64_t{op.head} * op.vocab_size + id] = values.logits[id];
   }
   return draw_draft(values, column, program::draft_stream(column.position, op.head), shared);
@@ -34,6 +39,7 @@ inline __device__ uint32_t proposed_token(const OpContext& context,
 
 inline __device__ void run_op(const OpContext& context, const program::ProposeOperands& op) {
   auto* shared = reinterpret_cast<CandidatesShared*>(context.shared_memory);
+  begin_team(&shared->sort.team);
   const bool is_for_host = op.accepted != program::kNoId;
   const uint32_t end = min(context.row_end(), context.num_columns());
   for (uint32_t t = context.task.row_begin; t < end; ++t) {
@@ -48,7 +54,7 @@ inline __device__ void run_op(const OpContext& context, const program::ProposeOp
                             ? proposed_token(context, op, column,
                                              context.column(accepted.first_logits), values, shared)
                             : drafted_token(context, t, values, shared);
-    if (threadIdx.x != 0) continue;
+    if (!is_first_of_team()) continue;
     for (uint32_t rank = 0; rank < context.num_ranks(); ++rank) {
       context.words_of(rank, op.drafted)[t] = id;
     }
@@ -56,6 +62,7 @@ inline __device__ void run_op(const OpContext& context, const program::ProposeOp
     ColumnResult& result = context.step().results[accepted.first_logits];
     result.proposed_ids[result.num_proposed++] = static_cast<int32_t>(id);
   }
+  end_team();
 }
 
 }  // namespace ultraspeed::cuda

@@ -1,5 +1,5 @@
 // Sample: from a column's logits to the token that is chosen after it. cpu/ops/sample.h has the
-// steps; this is their twin, a block a column. Logits are never written.
+// steps; this is their twin, a team a column. Logits are never written.
 #pragma once
 
 #include "cuda/ops/drawn_draft.cuh"
@@ -11,18 +11,22 @@ inline constexpr uint32_t kMaxAdjustedVocabulary = 1u << 19;
 
 struct SampleShared {
   CandidatesShared candidates;
-  float pieces[kHalfWarps];
+  float pieces[kMaxAdjustedVocabulary / kTeamPiece];  // of the team's first CTA
   uint32_t adjusted_bits[kMaxAdjustedVocabulary / 32];
 };
 
 template <>
 inline constexpr uint32_t kSharedBytes<program::SampleOperands> = sizeof(SampleShared);
+template <>
+inline constexpr uint32_t kTaskBlocks<program::SampleOperands> = kTeamCtas;
+template <>
+inline constexpr bool kIsCluster<program::SampleOperands> = true;
 
 constexpr const char* limit_of(const program::SampleOperands& op, uint32_t) {
   return op.vocab_size <= kMaxAdjustedVocabulary ? nullptr : "a vocabulary of more than 524288";
 }
 
-// One column. All threads of the block call its functions together and get the same results.
+// One column. All threads of the team call its functions together and get the same results.
 // REQUIRES: adjustments, mask, forced and proposed token fit the vocabulary.
 class ColumnSampler {
  public:
@@ -39,7 +43,7 @@ class ColumnSampler {
 
   // The chosen token, or 0 where it reports an error.
   __device__ uint32_t run() {
-    const uint64_t best = largest_key(raw_, shared_->candidates.sort.reduced);
+    const uint64_t best = largest_key(raw_, team());
     const float largest = raw_.logits[id_of(best)];
     if (!(largest < -minus_infinity())) return fail(SampleError::kLogit, id_of(best), largest);
     if (largest == minus_infinity()) return fail(SampleError::kNoLogit, id_of(best), largest);
@@ -53,7 +57,7 @@ class ColumnSampler {
       token_id = choose(adjusted_best);
       if (token_id == kNoId) return 0;
     }
-    if (threadIdx.x == 0) {
+    if (is_first_of_team()) {
       result_.token_id = static_cast<int32_t>(token_id);
       result_.logprob = logprob(token_id, log_sum);
       result_.logit = raw_.logits[token_id];
@@ -64,8 +68,10 @@ class ColumnSampler {
   }
 
  private:
+  __device__ TeamShared* team() { return &shared_->candidates.sort.team; }
+
   __device__ uint32_t fail(SampleError error, uint32_t token_id, float value) {
-    if (threadIdx.x == 0) {
+    if (is_first_of_team()) {
       result_.error = error;
       result_.error_token = token_id;
       result_.error_value = value;
@@ -78,24 +84,36 @@ class ColumnSampler {
   }
 
   // log_sum such that logit - log_sum is the log-probability: pieces of 1024 tokens, each by a
-  // half-warp, added in order. expf() is within 1 ulp, as the CPU's is.
+  // half-warp, added in order (docs/numerics.md section 2). expf() is within 1 ulp, as the CPU's
+  // is. On the first CTA; the others get 0.
   __device__ double log_sum_exp(float largest) const {
-    constexpr uint32_t kPiece = 1024;
-    double sum = 0;
-    for (uint32_t first = 0; first < raw_.vocab_size; first += kHalfWarps * kPiece) {
-      const uint32_t begin = first + half_warp() * kPiece;
-      const uint32_t end = min(raw_.vocab_size, begin + kPiece);
+    constexpr uint32_t kTurn = kHalfWarps * kTeamPiece;
+    constexpr uint32_t kAhead = 16;  // loads in flight
+    const TeamShare share(raw_.vocab_size);
+    for (uint32_t first = share.begin; first < share.end; first += kTurn) {  // whole warps
+      const uint32_t begin = first + half_warp() * kTeamPiece;
+      const uint32_t end = min(share.end, begin + kTeamPiece);
       float lane_sum = 0;
-#pragma unroll 8
-      for (uint32_t id = begin + dot_lane(); id < end; id += kDotLanes) {
-        lane_sum += expf(raw_.logits[id] - largest);
+      for (uint32_t id = begin + dot_lane(); id < end; id += kAhead * kDotLanes) {
+        float logits[kAhead];
+#pragma unroll
+        for (uint32_t i = 0; i < kAhead; ++i) {
+          const uint32_t of = id + i * kDotLanes;
+          logits[i] = of < end ? raw_.logits[of] : minus_infinity();  // which adds 0
+        }
+#pragma unroll
+        for (const float logit : logits) lane_sum += expf(logit - largest);
       }
-      const float piece = half_warp_tree(lane_sum);
-      __syncthreads();  // the pieces before have been added
-      if (dot_lane() == 0) shared_->pieces[half_warp()] = piece;
-      __syncthreads();
-      for (uint32_t i = 0; i < kHalfWarps; ++i) sum += shared_->pieces[i];
+      const float sum = half_warp_tree(lane_sum);
+      if (dot_lane() != 0 || begin >= end) continue;
+      const uint32_t piece = ptx::smem_address(&shared_->pieces[begin / kTeamPiece]);
+      ptx::store_shared_cluster(ptx::map_shared_rank(piece, 0), sum);
     }
+    team_barrier();  // all pieces are there; those of the column before had been read in run()
+    if (ptx::cluster_cta_rank() != 0) return 0;
+    double sum = 0;
+#pragma unroll 8
+    for (uint32_t i = 0; i * kTeamPiece < raw_.vocab_size; ++i) sum += shared_->pieces[i];
     return largest + log(sum);
   }
 
@@ -108,14 +126,15 @@ class ColumnSampler {
     if (is_masked) {
       values_.mask = context_.step().mask_words + column_.first_mask_word;
       uint64_t num_allowed = 0;
-      for (uint32_t id = threadIdx.x; id < values_.vocab_size; id += kTaskThreads) {
+      const TeamShare share(values_.vocab_size);
+      for (uint32_t id = share.begin + threadIdx.x; id < share.end; id += kTaskThreads) {
         num_allowed += values_.is_allowed(id) ? 1 : 0;
       }
-      if (block_sum(num_allowed, shared_->candidates.sort.reduced) == 0) {
+      if (team_sum(num_allowed, team()) == 0) {
         return fail(SampleError::kNothingAllowed, 0, 0);
       }
     }
-    const uint64_t best = largest_key(values_, shared_->candidates.sort.reduced);
+    const uint64_t best = largest_key(values_, team());
     if (value_of(best) > minus_infinity()) return best;
     return fail(SampleError::kNoAdjustedLogit, id_of(best), minus_infinity());
   }
@@ -130,7 +149,7 @@ class ColumnSampler {
       shared_->adjusted_bits[i] = 0;
     }
     __syncthreads();
-    uint64_t first_bad = kNoId;
+    uint64_t first_bad = kNoId;  // every CTA finds it
     for (uint32_t i = threadIdx.x; i < values_.num_adjustments; i += kTaskThreads) {
       const auto id = static_cast<uint32_t>(values_.adjustments[i].token_id);
       atomicOr(&shared_->adjusted_bits[id / 32], 1u << id % 32);
@@ -138,7 +157,7 @@ class ColumnSampler {
       if (!(value < -minus_infinity())) first_bad = min(first_bad, uint64_t{id});
     }
     // Its barriers also show all bits to all threads.
-    const auto bad = static_cast<uint32_t>(block_min(first_bad, shared_->candidates.sort.reduced));
+    const auto bad = static_cast<uint32_t>(block_min(first_bad, team()->of_warps));
     if (bad == kNoId) return true;
     fail(SampleError::kAdjustedLogit, bad, values_.adjusted(bad, raw_.logits[bad]));
     return false;
@@ -175,7 +194,7 @@ class ColumnSampler {
 
   __device__ uint32_t verify(const Candidates& candidates, const DrawnDraft& draft) {
     const TokenValues values{draft.logits, op_.vocab_size};
-    const uint64_t best = largest_key(values, shared_->candidates.sort.reduced);
+    const uint64_t best = largest_key(values, team());
     const float largest = draft.logits[id_of(best)];
     if (!isfinite(largest)) {
       fail(SampleError::kDraftLogit, id_of(best), largest);
@@ -188,12 +207,13 @@ class ColumnSampler {
   }
 
   __device__ void store_logprobs(float largest, double log_sum) const {
+    const bool is_first = ptx::cluster_cta_rank() == 0;
     const uint32_t wanted = min(column_.num_logprobs, raw_.vocab_size);
     Logprob* to = context_.step().logprobs + column_.first_logprob;
     SortedTokens tokens(raw_, largest, &shared_->candidates.sort);
     for (uint32_t taken = 0; taken < wanted;) {
       const uint32_t count = min(tokens.next(wanted - taken), wanted - taken);
-      for (uint32_t i = threadIdx.x; i < count; i += kTaskThreads) {
+      for (uint32_t i = threadIdx.x; is_first && i < count; i += kTaskThreads) {
         const uint32_t id = id_of(tokens.key(i));
         to[taken + i] = {static_cast<int32_t>(id), logprob(id, log_sum)};
       }
@@ -213,12 +233,14 @@ class ColumnSampler {
 
 inline __device__ void run_op(const OpContext& context, const program::SampleOperands& op) {
   auto* shared = reinterpret_cast<SampleShared*>(context.shared_memory);
+  begin_team(&shared->candidates.sort.team);
   const uint32_t end = min(context.row_end(), context.num_columns());
   for (uint32_t t = context.task.row_begin; t < end; ++t) {
     if (context.column(t).wants_logits == 0) continue;
     const uint32_t token_id = ColumnSampler(context, op, t, shared).run();
-    if (threadIdx.x == 0) context.words(op.sampled)[t] = token_id;
+    if (is_first_of_team()) context.words(op.sampled)[t] = token_id;
   }
+  end_team();
 }
 
 }  // namespace ultraspeed::cuda

@@ -1,5 +1,5 @@
-// Tokens in their order, a batch after the other in shared memory: what top-k, top-p and the most
-// likely tokens of a column are read from.
+// Tokens in their order, a batch after the other in the shared memory of each CTA of a team: what
+// top-k, top-p and the most likely tokens of a column are read from.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,17 @@
 namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kBatchTokens = 2048;
-inline constexpr uint32_t kNumSteps = 8;
+inline constexpr uint32_t kNumSteps = TeamShared::kMost;
 
 struct SortShared {
   uint64_t keys[kBatchTokens];
-  uint64_t reduced[kTaskWarps];
-  uint32_t counts[kNumSteps];
-  uint32_t num_keys;
+  uint64_t collected[kBatchTokens];  // by this CTA
+  TeamShared team;
+  uint32_t counts[kNumSteps];  // of this CTA's tokens
+  uint32_t num_collected;
 };
 
-// All threads of the block call these together. REQUIRES: no value is NaN.
+// All threads of the team call these together. REQUIRES: no value is NaN.
 class SortedTokens {
  public:
   __device__ SortedTokens(const TokenValues& values, float largest, SortShared* shared)
@@ -88,6 +89,13 @@ class SortedTokens {
       const uint32_t of_warp = __reduce_add_sync(kWholeWarp, counts[i]);
       if (threadIdx.x % kWarpThreads == 0) atomicAdd(&shared_->counts[i], of_warp);
     }
+    const auto* of_ctas = team_exchange<kNumSteps>(
+        &shared_->team, [&](uint32_t i) { return uint64_t{shared_->counts[i]}; });
+    if (threadIdx.x < kNumSteps) {
+      uint64_t count = 0;
+      for (uint32_t cta = 0; cta < kTeamCtas; ++cta) count += of_ctas[cta].of[threadIdx.x];
+      shared_->counts[threadIdx.x] = static_cast<uint32_t>(count);
+    }
     __syncthreads();
   }
 
@@ -97,19 +105,35 @@ class SortedTokens {
       const uint64_t key = key_of(value, id);
       count += key >= least && key < bound_ ? 1 : 0;
     });
-    return static_cast<uint32_t>(block_sum(count, shared_->reduced));
+    return static_cast<uint32_t>(team_sum(count, &shared_->team));
   }
 
+  // Each CTA its share, then all CTAs those of all.
   __device__ uint32_t collect(uint64_t least) const {
-    __syncthreads();  // the batch before has been read
-    if (threadIdx.x == 0) shared_->num_keys = 0;
+    __syncthreads();  // the batch before has been sent
+    if (threadIdx.x == 0) shared_->num_collected = 0;
     __syncthreads();
     for_each_token(values_, [&](uint32_t id, float value) {
       const uint64_t key = key_of(value, id);
-      if (key >= least && key < bound_) shared_->keys[atomicAdd(&shared_->num_keys, 1)] = key;
+      if (key < least || key >= bound_) return;
+      shared_->collected[atomicAdd(&shared_->num_collected, 1)] = key;
     });
-    __syncthreads();
-    return shared_->num_keys;
+    // Behind this exchange all CTAs have read the batch before.
+    const auto* of_ctas = team_exchange<1>(
+        &shared_->team, [&](uint32_t) { return uint64_t{shared_->num_collected}; });
+    uint32_t first = 0, count = 0;
+    for (uint32_t cta = 0; cta < kTeamCtas; ++cta) {
+      if (cta == ptx::cluster_cta_rank()) first = count;
+      count += static_cast<uint32_t>(of_ctas[cta].of[0]);
+    }
+    for (uint32_t i = threadIdx.x; i < shared_->num_collected; i += kTaskThreads) {
+      const uint32_t to = ptx::smem_address(&shared_->keys[first + i]);
+      for (uint32_t cta = 0; cta < kTeamCtas; ++cta) {
+        ptx::store_shared_cluster(ptx::map_shared_rank(to, cta), shared_->collected[i]);
+      }
+    }
+    team_barrier();
+    return count;
   }
 
   // A bitonic network, descending, over the keys and as many zeros as it needs.

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/ops/softmax_state.cuh"
+#include "cuda/ops/team.cuh"
 #include "cuda/ops/token_order.cuh"
 
 namespace ultraspeed::cuda {
@@ -47,31 +48,33 @@ struct TokenValues {
   }
 };
 
-// Calls function(id, value) for the calling thread's tokens, ascending. Loads go ahead.
-template <class Function>
+// Calls function(id, value) for the calling thread's share of the tokens, ascending. Loads go
+// ahead.
+template <uint32_t kAhead = 8, class Function>
 __device__ void for_each_token(const TokenValues& values, const Function& function) {
-  constexpr uint32_t kAhead = 8;
-  const uint32_t count = values.vocab_size;
-  for (uint32_t first = threadIdx.x; first < count; first += kAhead * kTaskThreads) {
+  const TeamShare share(values.vocab_size);
+  for (uint32_t first = share.begin + threadIdx.x; first < share.end;
+       first += kAhead * kTaskThreads) {
     float logits[kAhead];
 #pragma unroll
     for (uint32_t i = 0; i < kAhead; ++i) {
       const uint32_t id = first + i * kTaskThreads;
-      logits[i] = id < count ? values.logits[id] : 0.0F;
+      logits[i] = id < share.end ? values.logits[id] : 0.0F;
     }
 #pragma unroll
     for (uint32_t i = 0; i < kAhead; ++i) {
       const uint32_t id = first + i * kTaskThreads;
-      if (id < count) function(id, values.of(id, logits[i]));
+      if (id < share.end) function(id, values.of(id, logits[i]));
     }
   }
 }
 
-// The key of the first of the largest values. All threads of the block; shared: [kTaskWarps].
-inline __device__ uint64_t largest_key(const TokenValues& values, uint64_t* shared) {
+// The key of the first of the largest values. All threads of the team.
+inline __device__ uint64_t largest_key(const TokenValues& values, TeamShared* shared) {
   uint64_t best = 0;
-  for_each_token(values, [&](uint32_t id, float value) { best = max(best, key_of(value, id)); });
-  return block_max(best, shared);
+  for_each_token<16>(values,
+                     [&](uint32_t id, float value) { best = max(best, key_of(value, id)); });
+  return team_max(best, shared);
 }
 
 }  // namespace ultraspeed::cuda
