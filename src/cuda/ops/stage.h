@@ -1,5 +1,5 @@
-// A stage of a program as a launch: one block a task. What the graph executor records, one node a
-// stage.
+// A stage of a program as a launch: one block a task, or some that share it. What the graph
+// executor records, one node a stage.
 #pragma once
 
 #include <cuda_runtime.h>
