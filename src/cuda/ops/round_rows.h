@@ -11,7 +11,8 @@
 namespace ultraspeed::cuda {
 
 // output[r] = rows[r], normalised if there is a weight (docs/numerics.md section 2) and rounded.
-// REQUIRES: output is not rows.
+// The weight is fetched before the kernels ahead end: nothing in the stream may write it. REQUIRES:
+// output is not rows.
 struct RoundRows {
   const float* rows = nullptr;  // [num_rows, size]
   uint32_t num_rows = 0, size = 0;
