@@ -27,6 +27,22 @@ static_assert(kMaxColumns * kMaxTopK < 1u << 20);  // ExpertCount
 template <uint32_t kOfLane>
 inline constexpr uint32_t kRouteWarps = kOfLane > 16 ? 8 : 16;
 
+// What a warp keeps of its column while it chooses: a number for each lane, and the candidates.
+struct alignas(16) ColumnShared {
+  uint64_t keys[kWarpThreads];
+  uint32_t orders[kWarpThreads];
+  uint32_t experts[kWarpThreads];
+};
+
+// Numbers of a ColumnShared's lists that satisfy.
+template <class T, class Predicate>
+__device__ uint32_t count_of(const T (&list)[kWarpThreads], const Predicate& satisfies) {
+  uint32_t count = 0;
+#pragma unroll
+  for (uint32_t n = 0; n < kWarpThreads; ++n) count += satisfies(list[n]) ? 1 : 0;
+  return count;
+}
+
 // An expert that a column chose, and its weight.
 struct Choice {
   uint32_t expert;
@@ -78,12 +94,15 @@ class RouteCta {
     __syncthreads();
   }
 
-  // totals: shared, [kWarps]. REQUIRES: num_columns <= kColumnsOfCta * ctas.
-  __device__ void run(uint32_t num_columns, uint32_t* totals) {
+  // totals, of_warps: shared, [kWarps]. REQUIRES: num_columns <= kColumnsOfCta * ctas.
+  __device__ void run(uint32_t num_columns, uint32_t* totals, ColumnShared* of_warps) {
     const uint32_t share = (num_columns + ctas_ - 1) / ctas_;
     first_ = min(num_columns, rank_ * share);
     count_ = min(num_columns - first_, share);
-    for (uint32_t column = warp(); column < count_; column += kWarps) route_column(column);
+    for (uint32_t column = warp(); column < count_; column += kWarps) {
+      route_column(column, &of_warps[warp()]);
+      __syncwarp();  // the column has been read
+    }
     ptx::cluster_arrive();  // all masks are made. Partner: the wait below, of each CTA
     ptx::cluster_wait();
     place_experts(totals);
@@ -94,6 +113,8 @@ class RouteCta {
   }
 
  private:
+  static constexpr uint32_t kNone = 0;  // no number's order
+
   __device__ static uint32_t warp() {
     return threadIdx.x / kWarpThreads;
   }
@@ -107,62 +128,113 @@ class RouteCta {
     return i * kWarpThreads + lane();
   }
 
-  // Stores the column's choices and sets its bit in their masks: lane n has the n-th.
-  __device__ void route_column(uint32_t column) const {
+  // Stores the column's choices by ascending expert and sets its bit in their masks.
+  __device__ void route_column(uint32_t column, ColumnShared* shared) const {
     const float* logits = logits_ + uint64_t{first_ + column} * op_.num_experts;
-    float scores[kOfLane];
+    const auto [expert, score] = choose(logits, shared);
+    const bool is_chosen = expert != kNoId;
+    shared->experts[lane()] = expert;
+    __syncwarp();
+    const uint32_t place =
+        count_of(shared->experts, [e = expert](uint32_t other) { return other < e; });
+    Choice* choices = choices_ + column * op_.top_k;
+    if (is_chosen) {
+      choices[place] = {expert, score};
+      atomicOr(&masks_[expert * kMaskWords + column / 32], 1u << column % 32);
+    }
+    __syncwarp();
+    float sum = 0;
+#pragma unroll 8
+    for (uint32_t n = 0; n < op_.top_k; ++n) sum += choices[n].weight;
+    const float divisor = op_.norm_topk != 0 ? sum + 1e-20F : 1.0F;
+    __syncwarp();
+    if (is_chosen) choices[place].weight = choices[place].weight / divisor * op_.scaling;
+  }
+
+  // The column's experts and their scores, on some lanes; kNoId on the others. Few are near enough
+  // to the top to be scored exactly: of the lanes' best ones, by a fast sigmoid, top_k are at least
+  // `bound`; what is below it by more than both errors is none of the top_k.
+  __device__ Choice choose(const float* logits, ColumnShared* shared) const {
+    uint32_t orders[kOfLane];
+    uint32_t best = 0;
+    {
+      float loaded[kOfLane];
+#pragma unroll
+      for (uint32_t i = 0; i < kOfLane; ++i) {
+        loaded[i] = is_expert(i) ? logits[expert_of(i)] : 0.0F;
+      }
+#pragma unroll
+      for (uint32_t i = 0; i < kOfLane; ++i) {
+        const float score = __fdividef(1.0F, 1.0F + __expf(-loaded[i]));
+        orders[i] = is_expert(i) ? order_of(score + biases_[i]) : kNone;
+        best = max(best, orders[i]);
+      }
+    }
+    const uint32_t least = least_order(best, shared);
+    uint32_t count = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      const bool is_near = orders[i] >= least;
+      const uint32_t near = __ballot_sync(kWholeWarp, is_near);
+      const uint32_t at = count + static_cast<uint32_t>(__popc(near & lanes_before()));
+      if (is_near && at < kWarpThreads) shared->experts[at] = expert_of(i);
+      count += static_cast<uint32_t>(__popc(near));
+    }
+    __syncwarp();
+    if (count > kWarpThreads) return choose_of_all(logits);
+    const bool is_candidate = lane() < count;
+    const uint32_t expert = is_candidate ? shared->experts[lane()] : 0;
+    const float score = sigmoid(logits[expert]);
+    const float bias = bias_ == nullptr ? 0.0F : bias_[expert];
+    const uint64_t key = is_candidate ? key_of(score + bias, expert) : 0;
+    shared->keys[lane()] = key;
+    __syncwarp();
+    const uint32_t rank = count_of(shared->keys, [&](uint64_t other) { return other > key; });
+    return {rank < op_.top_k ? expert : kNoId, score};
+  }
+
+  // The order from which on experts are candidates. best: the lane's largest.
+  __device__ uint32_t least_order(uint32_t best, ColumnShared* shared) const {
+    shared->orders[lane()] = best;
+    __syncwarp();
+    const uint32_t above = count_of(shared->orders, [&](uint32_t order) { return order > best; });
+    const uint32_t bound = __reduce_min_sync(kWholeWarp, above < op_.top_k ? best : ~0u);
+    if (bound == kNone) return kNone + 1;  // of every expert
+    // Twice the error: of a score 2^-17 at most, and of its sum with the bias.
+    const float value = value_of(uint64_t{bound} << 32);
+    if (!isfinite(value)) return bound;
+    return order_of(value - 0x1p-16F - fabsf(value) * 0x1p-20F);
+  }
+
+  // The same as choose(), each expert scored exactly.
+  __device__ Choice choose_of_all(const float* logits) const {
     uint32_t orders[kOfLane];
 #pragma unroll
     for (uint32_t i = 0; i < kOfLane; ++i) {
-      scores[i] = expert_of(i) < op_.num_experts ? logits[expert_of(i)] : 0.0F;
+      const float value = is_expert(i) ? sigmoid(logits[expert_of(i)]) + biases_[i] : 0.0F;
+      orders[i] = is_expert(i) ? order_of(value) : kNone;
     }
-#pragma unroll
-    for (uint32_t i = 0; i < kOfLane; ++i) {
-      scores[i] = sigmoid(scores[i]);
-      orders[i] = expert_of(i) < op_.num_experts ? order_of(scores[i] + biases_[i]) : 0;
-    }
-    const Choice chosen = select(scores, orders);
-    const bool is_chosen = lane() < op_.top_k;
-    // By ascending expert.
-    uint32_t place = 0;
+    uint32_t chosen = kNoId;
     for (uint32_t n = 0; n < op_.top_k; ++n) {
-      place += __shfl_sync(kWholeWarp, chosen.expert, n) < chosen.expert ? 1 : 0;
-    }
-    float sum = 0;
-    for (uint32_t n = 0; n < op_.top_k; ++n) {
-      const uint32_t at = __ballot_sync(kWholeWarp, is_chosen && place == n);
-      sum += __shfl_sync(kWholeWarp, chosen.weight, __ffs(static_cast<int>(at)) - 1);
-    }
-    const float divisor = op_.norm_topk != 0 ? sum + 1e-20F : 1.0F;
-    const float weight = chosen.weight / divisor * op_.scaling;
-    if (!is_chosen) return;
-    choices_[column * op_.top_k + lane()] = {chosen.expert, weight};
-    atomicOr(&masks_[chosen.expert * kMaskWords + column / 32], 1u << column % 32);
-  }
-
-  // Lane n gets the expert with the n-th largest order, the lower one of equals, and its score.
-  __device__ Choice select(const float (&scores)[kOfLane], uint32_t (&orders)[kOfLane]) const {
-    Choice chosen = {0, 0};
-    for (uint32_t n = 0; n < op_.top_k; ++n) {
-      uint32_t best = 0, best_i = 0;
-      float score = 0;
+      uint32_t best = kNone, expert = kNoId;
 #pragma unroll
       for (uint32_t i = 0; i < kOfLane; ++i) {
-        const bool is_better = orders[i] > best;
-        best = is_better ? orders[i] : best;
-        best_i = is_better ? i : best_i;
-        score = is_better ? scores[i] : score;
+        expert = orders[i] > best ? expert_of(i) : expert;
+        best = max(best, orders[i]);
       }
       const uint32_t most = __reduce_max_sync(kWholeWarp, best);
-      const uint32_t expert =
-          __reduce_min_sync(kWholeWarp, best == most ? expert_of(best_i) : kNoId);
-      const bool is_mine = best == most && expert_of(best_i) == expert;
-      score = __shfl_sync(kWholeWarp, score, static_cast<int>(expert % kWarpThreads));
-      if (lane() == n) chosen = {expert, score};
+      expert = __reduce_min_sync(kWholeWarp, best == most ? expert : kNoId);
+      if (lane() == n) chosen = expert;
 #pragma unroll
-      for (uint32_t i = 0; i < kOfLane; ++i) orders[i] = is_mine && i == best_i ? 0 : orders[i];
+      for (uint32_t i = 0; i < kOfLane; ++i) {
+        orders[i] = expert_of(i) == expert ? kNone : orders[i];
+      }
     }
-    return chosen;
+    return {chosen, chosen == kNoId ? 0 : sigmoid(logits[chosen])};
+  }
+
+  __device__ bool is_expert(uint32_t i) const {
+    return expert_of(i) < op_.num_experts;
   }
 
   // How many columns of a CTA of the cluster chose the expert.
@@ -245,6 +317,7 @@ __global__ void __launch_bounds__(kRouteWarps<kOfLane>* kWarpThreads)
                  const __grid_constant__ program::RouteOperands op) {
   extern __shared__ __align__(16) std::byte shared[];
   __shared__ uint32_t totals[kRouteWarps<kOfLane>];
+  __shared__ __align__(16) ColumnShared of_warps[kRouteWarps<kOfLane>];
   const uint32_t ctas = gridDim.x / launch.num_tasks;
   const RankTask& of_cluster = launch.tasks[ptx::cluster_index()];
   const OpContext context(launch.machine, launch.buffer_offsets, *launch.step, of_cluster.task,
@@ -253,7 +326,7 @@ __global__ void __launch_bounds__(kRouteWarps<kOfLane>* kWarpThreads)
   ptx::launch_dependents();
   cta.prepare();
   ptx::wait_for_grids();
-  cta.run(context.num_columns(), totals);
+  cta.run(context.num_columns(), totals, of_warps);
 }
 
 // Columns a CTA, about: fewer make the cluster's exchange longer than the choices.
