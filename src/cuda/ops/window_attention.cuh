@@ -1,8 +1,10 @@
 // The kernel of flash_attention.h for short windows. CTA (t, s): column t, and 16 query heads of a
 // KV head, slab s of [num_kv_heads, group / 16]. Every step of the softmax is that of
 // flash_products.cuh, tile by tile of 64 absolute positions, but all tiles at once:
-//   warp w takes scores of position groups w, w + 8, ...; a thread weights of a row and a tile;
+//   warp w takes scores of position groups w and w + 9; a thread weights of a row and a tile;
 //   warp w takes sums of dimensions 16 w .. 16 w + 15, each tile's apart, then adds them in order.
+// What it costs is instructions, each fetched and issued: so it is loops, without branches that a
+// clamped index saves, and no warp does more than its share.
 //
 // Products are `mma` of bf16, queries and weights in two terms, the small one first; of caches in
 // e4m3 they are of f16, which has their codes exactly, with one term of queries and weights.
@@ -10,10 +12,10 @@
 
 #include <cstdint>
 
-#include "cuda/ops/kv_rows.cuh"
 #include "cuda/ops/window_products.cuh"
 #include "cuda/ops/window_tile.cuh"
 #include "cuda/ptx/grid.cuh"
+#include "cuda/tile/kv_store.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -25,12 +27,12 @@ struct WindowShared {
   static constexpr uint32_t kBytes = kScores + kWindowRows * kScorePitch<Tile> * sizeof(float);
 };
 
-// For all warps: rows 2 warp and 2 warp + 1 of the queries' operand, and their scales.
+// For kValueWarps: rows 2 warp and 2 warp + 1 of the queries' operand, and their scales.
 template <class Tile>
 __device__ __forceinline__ void make_window_queries(const FlashAttention& launch,
                                                     const WindowPlace& at, std::byte* operand,
                                                     float* scales) {
-  constexpr uint32_t kWarpRows = kWindowRows / kWindowWarps;
+  constexpr uint32_t kWarpRows = kWindowRows / kValueWarps;
   const uint32_t first = threadIdx.x / 32 * kWarpRows;
   QueryRow<Tile> rows[kWarpRows];
 #pragma unroll
@@ -47,25 +49,37 @@ __device__ __forceinline__ void make_window_queries(const FlashAttention& launch
   }
 }
 
-// For all warps, behind a barrier after the tile's arrival: puts the step's own rows into it, the
-// column's own into the cache, too, and zeros for values before the first and behind the last
-// position: what lies there, a row that another CTA stores meanwhile or nothing yet, may be a NaN,
-// which times a weight of 0 is a NaN. row: the first of the warp's, loaded.
+// The position whose row a warp is the first to put: the column's own is the last warp's.
+__device__ __forceinline__ uint32_t first_window_row(const WindowPlace& at) {
+  return at.end - kWindowWarps + threadIdx.x / 32;  // modulo 2^32
+}
+__device__ __forceinline__ bool has_window_row(const WindowPlace& at, uint32_t position) {
+  return position - at.first_own < at.end - at.first_own;  // modulo 2^32
+}
+
+// For all warps, after the tile's arrival: puts the step's own rows into it, and zeros for values
+// before the first and behind the last position: what lies there, a row that another CTA stores
+// meanwhile or nothing yet, may be a NaN, which times a weight of 0 is a NaN. row: the first of the
+// warp's, loaded.
 template <class Tile>
 __device__ __forceinline__ void put_window_rows(const FlashAttention& launch, const WindowPlace& at,
-                                                KvRow<Tile>& row, std::byte* tile) {
+                                                const KvRow<Tile>& row, std::byte* tile) {
   using Own = WindowTile<Tile>;
-  for (uint32_t p = at.first_own + threadIdx.x / 32; p < at.end; p += kWindowWarps) {
-    if (p >= at.first_own + kWindowWarps) {
-      row.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
-    }
-    row.template store<Own>(tile, p - at.first_position(), at.scales);
-    if (p + 1 == at.end && at.is_first_slab()) {
-      store_to_cache(row, *launch.step, launch.cache, at.t, at.kv_head);
+  KvRow<Tile> next = row;
+  uint32_t p = first_window_row(at);
+  bool has_next = has_window_row(at, p);
+#pragma unroll 1
+  while (has_next) {
+    next.template store<Own>(tile, p - at.first_position(), at.scales);
+    p -= kWindowWarps;
+    has_next = has_window_row(at, p);
+    if (has_next) {
+      next.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
     }
   }
   const uint32_t begin_slot = at.begin - at.first_position(), visible = at.end - at.begin;
   const uint32_t unseen = at.num_blocks * Tile::kPiece - visible;
+#pragma unroll 1
   for (uint32_t i = threadIdx.x; i < unseen * Tile::kValueDim; i += kWindowThreads) {
     const uint32_t slot = i / Tile::kValueDim;
     std::byte* to =
@@ -85,31 +99,66 @@ __device__ __forceinline__ void load_sinks(const FlashAttention& launch, const W
   for (uint32_t i = 0; i < 2; ++i) {
     const uint32_t row = threadIdx.x % 32 / 4 + 8 * i;
     if (launch.sinks == nullptr || !at.has(row)) continue;
-    sinks[i] = launch.sinks[at.head(row) % launch.num_q_heads];
+    sinks[i] = launch.sinks[at.kv_head * at.group + at.first_head + row];
   }
 }
 
+// Puts the tiles' sums together and writes outputs.
 template <class Tile>
 __device__ __forceinline__ void write_window(const FlashAttention& launch, const WindowPlace& at,
                                              const WindowSoftmax& softmax, const float (&sinks)[2],
-                                             const float (&sums)[2][4]) {
+                                             const WindowSums& of_tiles) {
   const uint32_t warp = threadIdx.x / 32, t = threadIdx.x % 4;
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
     const uint32_t row = threadIdx.x % 32 / 4 + 8 * i;
-    float l = softmax.sum(row, t, at.num_tiles);
+    const WindowRow of_row(softmax, row);
+    float l = of_row.sum(softmax, row, t);
     if (!at.has(row)) continue;
-    if (launch.sinks != nullptr) {
-      l = with_sink<Tile>(l, softmax.largest(row, at.num_tiles), sinks[i]);
-    }
+    if (launch.sinks != nullptr) l = with_sink<Tile>(l, of_row.most, sinks[i]);
     const float factor = l == 0 ? 0.0F : at.scales.value / l;
     float* to = launch.output + at.head(row) * Tile::kValueDim + warp * 16 + 2 * t;
 #pragma unroll
     for (uint32_t d = 0; d < 2; ++d) {
-      *reinterpret_cast<float2*>(to + 8 * d) = {sums[d][2 * i] * factor,
-                                                sums[d][2 * i + 1] * factor};
+      float sums[2] = {};
+#pragma unroll
+      for (uint32_t tile = 0; tile < kWindowTiles; ++tile) {
+        sums[0] = fmaf(sums[0], of_row.factors[tile], of_tiles[tile][d][2 * i]);
+        sums[1] = fmaf(sums[1], of_row.factors[tile], of_tiles[tile][d][2 * i + 1]);
+      }
+      *reinterpret_cast<float2*>(to + 8 * d) = {sums[0] * factor, sums[1] * factor};
     }
   }
+}
+
+// From tile and queries to outputs. own: the warp's first row; the last warp's goes to the cache.
+template <class Tile>
+__device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
+                                                 const WindowPlace& at, const KvRow<Tile>& own,
+                                                 std::byte* shared, WindowSoftmax& softmax,
+                                                 const float (&sinks)[2]) {
+  std::byte* operand = shared + WindowShared<Tile>::kOperand;
+  auto* scores = reinterpret_cast<float*>(shared + WindowShared<Tile>::kScores);
+  const uint32_t warp = threadIdx.x / 32;
+  make_scores<Tile>(at, shared, operand, scores);
+  __syncthreads();  // scores are made, and the operand is free
+  const WeightPlace of;
+  float values[2 * kTileGroups];
+  if (warp < kWeightWarps) take_scores<Tile>(at, of, scores, values, softmax);
+  __syncthreads();  // the largest exponents are known
+  if (warp < kWeightWarps) store_weights<Tile>(of, values, operand, softmax);
+  __syncthreads();  // weights are made
+  if (warp == kValueWarps) {
+    if (at.first_own < at.end && at.is_first_slab()) {
+      const uint64_t to =
+          launch.cache.tile(at.sequence, at.pages, at.kv_head, (at.end - 1) / kKvTilePositions);
+      own.store(launch.cache.tiles + to * Tile::kBytes, (at.end - 1) % kKvTilePositions, at.scales);
+    }
+    return;
+  }
+  WindowSums sums = {};
+  multiply_values<Tile>(at, shared, operand, sums);
+  write_window<Tile>(launch, at, softmax, sinks, sums);
 }
 
 // Two CTAs, or one beside one of dense.h, fit on a multiprocessor.
@@ -121,37 +170,33 @@ __global__ void __launch_bounds__(kWindowThreads, 2)
   __shared__ uint64_t arrived;
   __shared__ WindowSoftmax softmax;
   ptx::launch_dependents();
-  if (launch.rows == nullptr) ptx::wait_for_grids();  // else tiles come first
-  if (blockIdx.x >= launch.step->num_columns) return;
-  const WindowPlace at(launch, Tile::kPiece);
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(&arrived, 1);
     ptx::fence_mbarrier_init();
   }
+  __syncthreads();                                    // the barrier is made
+  if (launch.rows == nullptr) ptx::wait_for_grids();  // else tiles come first
+  const StepHead step(launch.step);
+  if (blockIdx.x >= step.num_columns) return;
+  const WindowPlace at(launch, step, Tile::kPiece);
+  load_window<Tile>(launch, at, shared, &arrived);
   float sinks[2] = {};
   load_sinks(launch, at, sinks);
-  if (threadIdx.x < 32) load_window<Tile>(launch, at, shared, &arrived);
   ptx::wait_for_grids();
-  std::byte* operand = shared + Shared::kOperand;
-  auto* scores = reinterpret_cast<float*>(shared + Shared::kScores);
   if constexpr (kWork == FlashAttention::Work::kAttention) {
-    KvRow<Tile> own;  // the first of the warp's
-    const uint32_t p = at.first_own + threadIdx.x / 32;
-    if (p < at.end) own.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
-    make_window_queries<Tile>(launch, at, operand, softmax.scales);
-    __syncthreads();  // the barrier is made
+    KvRow<Tile> own = {};
+    const uint32_t p = first_window_row(at);
+    if (has_window_row(at, p)) {
+      own.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
+    }
+    if (threadIdx.x / 32 < kValueWarps) {
+      make_window_queries<Tile>(launch, at, shared + Shared::kOperand, softmax.scales);
+    }
     ptx::mbarrier_wait(&arrived, 0);
     put_window_rows<Tile>(launch, at, own, shared);
-    __syncthreads();
-    make_scores<Tile>(at, shared, operand, scores);
-    __syncthreads();
-    make_weights<Tile>(at, scores, operand, softmax);
-    __syncthreads();
-    float sums[2][4] = {};
-    add_values<Tile>(at, shared, operand, softmax, sums);
-    write_window<Tile>(launch, at, softmax, sinks, sums);
+    __syncthreads();  // the tile and the queries are there
+    attend_to_window<Tile>(launch, at, own, shared, softmax, sinks);
   } else {
-    __syncthreads();  // the barrier is made
     ptx::mbarrier_wait(&arrived, 0);
     const auto* words = reinterpret_cast<const uint4*>(shared);
     uint32_t bits = 0;

@@ -93,177 +93,194 @@ __device__ __forceinline__ uint32_t position_groups(const WindowPlace& at) {  //
   return at.num_blocks * (Tile::kPiece / 8);
 }
 
-// For all warps: scores [16 rows][kScorePitch], of the tile's positions.
+// For all warps: scores [16 rows][kScorePitch], of the tile's positions. Warp w has groups w and
+// w + 9; behind the last group stands that one, again.
 template <class Tile>
 __device__ __forceinline__ void make_scores(const WindowPlace& at, const std::byte* tile,
                                             const std::byte* operand, float* scores) {
   using Operand = WindowOperand<Tile>;
-  constexpr uint32_t kMost =
-      (WindowTile<Tile>::kPositions / 8 + kWindowWarps - 1) / kWindowWarps;  // groups of a warp
+  constexpr uint32_t kMost = 2;
+  static_assert(kMost * kWindowWarps * 8 >= WindowTile<Tile>::kPositions);
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const uint32_t groups = position_groups<Tile>(at);
+  uint32_t groups[kMost];
+#pragma unroll
+  for (uint32_t n = 0; n < kMost; ++n) {
+    groups[n] = min(warp + n * kWindowWarps, position_groups<Tile>(at) - 1);
+  }
   float sums[kMost][4] = {};
-#pragma unroll
-  for (uint32_t i = 0; i < Operand::kTerms; ++i) {
-#pragma unroll
+#pragma unroll 1
+  for (uint32_t term = Operand::kTerms; term-- > 0;) {
+#pragma unroll 3
     for (uint32_t pair = 0; pair < Tile::kHeadDim / 32; ++pair) {
-      uint32_t a[2][4];
-      Operand::load(operand, Operand::kTerms - 1 - i, 2 * pair, a[0]);
-      Operand::load(operand, Operand::kTerms - 1 - i, 2 * pair + 1, a[1]);
+      uint32_t a[2][4], b[kMost][4];
+      Operand::load(operand, term, 2 * pair, a[0]);
+      Operand::load(operand, term, 2 * pair + 1, a[1]);
 #pragma unroll
       for (uint32_t n = 0; n < kMost; ++n) {
-        if (warp + n * kWindowWarps >= groups) continue;
-        const std::byte* keys = tile + (warp + n * kWindowWarps) * Tile::kKeyStride;
-        uint32_t b[4];
+        const std::byte* keys = tile + groups[n] * Tile::kKeyStride;
         if constexpr (Tile::kIsE4m3) {
           const auto* codes = reinterpret_cast<const uint32_t*>(keys) + pair * 64 + lane;
-          decode_e4m3(codes[0], b);
-          decode_e4m3(codes[32], b + 2);
+          decode_e4m3(codes[0], b[n]);
+          decode_e4m3(codes[32], b[n] + 2);
         } else {
-          ptx::ldmatrix_x4(b, ptx::smem_address(keys) + pair * 512 + lane * 16);
+          ptx::ldmatrix_x4(b[n], ptx::smem_address(keys) + pair * 512 + lane * 16);
         }
-        Operand::multiply(sums[n], a[0], b);
-        Operand::multiply(sums[n], a[1], b + 2);
+      }
+#pragma unroll
+      for (uint32_t half = 0; half < 2; ++half) {
+#pragma unroll
+        for (uint32_t n = 0; n < kMost; ++n) {
+          Operand::multiply(sums[n], a[half], b[n] + 2 * half);
+        }
       }
     }
   }
 #pragma unroll
   for (uint32_t n = 0; n < kMost; ++n) {
-    if (warp + n * kWindowWarps >= groups) continue;
-    float* to =
-        scores + lane / 4 * kScorePitch<Tile> + (warp + n * kWindowWarps) * 8 + lane % 4 * 2;
+    float* to = scores + lane / 4 * kScorePitch<Tile> + groups[n] * 8 + lane % 4 * 2;
     *reinterpret_cast<float2*>(to) = {sums[n][0], sums[n][1]};
     *reinterpret_cast<float2*>(to + 8 * kScorePitch<Tile>) = {sums[n][2], sums[n][3]};
   }
 }
 
-// What the tiles of a window give their rows.
+// What the tiles of a window give their rows. Of a tile that the window does not have: -infinity,
+// and zeros.
 struct WindowSoftmax {
   float scales[kWindowRows];                      // from scores to exponents
   float most[kWindowTiles][kWindowRows];          // the tile's largest exponent
   float lane_sums[kWindowTiles][kWindowRows][4];  // of weights: what lane t of four has
+};
 
-  // The largest of the first tiles.
-  __device__ float largest(uint32_t row, uint32_t num_tiles) const {
-    float m = minus_infinity();
-    for (uint32_t i = 0; i < num_tiles; ++i) m = fmaxf(m, most[i][row]);
-    return m;
+// What weights are relative to, m being the largest exponent so far.
+__device__ __forceinline__ float weight_base(float m) {
+  return m == minus_infinity() ? 0.0F : m;
+}
+
+// A row of it: the largest exponent, and what the sums of the tiles before each are to be
+// multiplied with.
+struct WindowRow {
+  float most = minus_infinity();
+  float factors[kWindowTiles];
+
+  __device__ __forceinline__ WindowRow(const WindowSoftmax& softmax, uint32_t row) {
+#pragma unroll
+    for (uint32_t i = 0; i < kWindowTiles; ++i) {
+      const float before = most;
+      most = fmaxf(most, softmax.most[i][row]);
+      factors[i] = ptx::exp2_approx(before - weight_base(most));
+    }
   }
-  // What exponents of tile i are relative to.
-  __device__ float base(uint32_t row, uint32_t i) const {
-    const float m = largest(row, i + 1);
-    return m == minus_infinity() ? 0.0F : m;
-  }
-  // What the sums of the tiles before i are to be multiplied with.
-  __device__ float factor(uint32_t row, uint32_t i) const {
-    return ptx::exp2_approx(largest(row, i) - base(row, i));
-  }
-  // For all lanes of a quad, t in it: the sum of a row's weights.
-  __device__ float sum(uint32_t row, uint32_t t, uint32_t num_tiles) const {
+  // For all lanes of a quad, t in it: the sum of the row's weights.
+  __device__ __forceinline__ float sum(const WindowSoftmax& softmax, uint32_t row,
+                                       uint32_t t) const {
     float l = 0;
-    for (uint32_t i = 0; i < num_tiles; ++i) l = fmaf(l, factor(row, i), lane_sums[i][row][t]);
+#pragma unroll
+    for (uint32_t i = 0; i < kWindowTiles; ++i)
+      l = fmaf(l, factors[i], softmax.lane_sums[i][row][t]);
     l += __shfl_xor_sync(~0u, l, 1);
     return l + __shfl_xor_sync(~0u, l, 2);
   }
 };
 
-// For all warps: from scores to the operand of weights. Warp w has 8 rows of tile w / 2.
+// The warps that make weights: two a tile. And those that multiply values: 16 dimensions each.
+inline constexpr uint32_t kWeightWarps = 2 * kWindowTiles, kValueWarps = kFlashValueDim / 16;
+static_assert(kValueWarps == kWindowWarps - 1);  // the last one has the step's own row to store
+
+// Eight rows of a tile, two lanes' positions of each group: what a warp w has, of tile w / 2.
+struct WeightPlace {
+  __device__ __forceinline__ WeightPlace()
+      : row(threadIdx.x / 32 % 2 * 8 + threadIdx.x % 32 / 4),
+        tile(threadIdx.x / 64),
+        t(threadIdx.x % 4) {}
+  uint32_t row, tile, t;
+};
+inline constexpr uint32_t kTileGroups = kKvTilePositions / 8;
+
+// The tile's scores, -infinity where the row does not see, and the largest exponent.
 template <class Tile>
-__device__ __forceinline__ void make_weights(const WindowPlace& at, const float* scores,
-                                             std::byte* operand, WindowSoftmax& softmax) {
-  constexpr uint32_t kGroups = kKvTilePositions / 8;
-  const uint32_t warp = threadIdx.x / 32, t = threadIdx.x % 4;
-  const uint32_t row = warp % 2 * 8 + threadIdx.x % 32 / 4, i = warp / 2;
-  const uint32_t first = (at.first_tile + i) * kKvTilePositions;
-  const bool has_tile = i < at.num_tiles;
-  const uint32_t groups = position_groups<Tile>(at);
-  float weights[2 * kGroups] = {};
-  const float scale = softmax.scales[row];
-  if (has_tile) {
-    float most = minus_infinity();
+__device__ __forceinline__ void take_scores(const WindowPlace& at, const WeightPlace& of,
+                                            const float* scores, float (&values)[2 * kTileGroups],
+                                            WindowSoftmax& softmax) {
+  const uint32_t first = (at.first_tile + of.tile) * kKvTilePositions;
+  const uint32_t first_group = first / 8 - at.first_position() / 8;  // modulo 2^32
+  const uint32_t last_group = position_groups<Tile>(at) - 1;
+  const float* from = scores + of.row * kScorePitch<Tile> + 2 * of.t;
+  float most = minus_infinity();
 #pragma unroll
-    for (uint32_t j = 0; j < kGroups; ++j) {
-      const uint32_t group = first / 8 + j - at.first_position() / 8;  // modulo 2^32
-      float2 pair = {minus_infinity(), minus_infinity()};
-      if (group < groups) {
-        pair =
-            *reinterpret_cast<const float2*>(scores + row * kScorePitch<Tile> + group * 8 + 2 * t);
-      }
-      const uint32_t from_begin = first + 8 * j + 2 * t - at.begin;  // modulo 2^32
-      weights[2 * j] = from_begin < at.end - at.begin ? pair.x : minus_infinity();
-      weights[2 * j + 1] = from_begin + 1 < at.end - at.begin ? pair.y : minus_infinity();
-      most = fmaxf(most, fmaxf(weights[2 * j], weights[2 * j + 1]));
-    }
-    most = quad_max(most) * scale;
-    if (t == 0) softmax.most[i][row] = most;
+  for (uint32_t j = 0; j < kTileGroups; ++j) {
+    const uint32_t group = min(first_group + j, last_group);
+    const float2 pair = *reinterpret_cast<const float2*>(from + group * 8);
+    const uint32_t from_begin = first + 8 * j + 2 * of.t - at.begin;  // modulo 2^32
+    values[2 * j] = from_begin < at.end - at.begin ? pair.x : minus_infinity();
+    values[2 * j + 1] = from_begin + 1 < at.end - at.begin ? pair.y : minus_infinity();
+    most = fmaxf(most, fmaxf(values[2 * j], values[2 * j + 1]));
   }
-  __syncthreads();
-  if (i >= kWindowTiles) return;
-  const float base = has_tile ? softmax.base(row, i) : 0.0F;
-  float sums[2] = {};
-#pragma unroll
-  for (uint32_t j = 0; j < kGroups; ++j) {
-#pragma unroll
-    for (uint32_t k = 2 * j; k < 2 * j + 2; ++k) {
-      weights[k] =
-          has_tile ? ptx::exp2_approx(fmaf(weights[k], scale, kWeightExponent<Tile> - base)) : 0.0F;
-      sums[j % 2] += weights[k];
-    }
-    WindowOperand<Tile>::store_weights(operand, row, i * kGroups + j, t, weights[2 * j],
-                                       weights[2 * j + 1]);
-  }
-  softmax.lane_sums[i][row][t] = sums[0] + sums[1];
+  most = quad_max(most) * softmax.scales[of.row];
+  if (of.t == 0) softmax.most[of.tile][of.row] = most;
 }
 
-// For all warps: sums over positions of weights times values, of dimensions 16 warp + 8 d + 2 t and
-// the next in sums[d], rows g and g + 8. Where the window has no block weights are 0, and values
-// those of a block that it has.
+// Behind a barrier: from those scores to the operand of weights.
 template <class Tile>
-__device__ __forceinline__ void add_values(const WindowPlace& at, const std::byte* tile,
-                                           const std::byte* operand, const WindowSoftmax& softmax,
-                                           float (&sums)[2][4]) {
+__device__ __forceinline__ void store_weights(const WeightPlace& of,
+                                              const float (&values)[2 * kTileGroups],
+                                              std::byte* operand, WindowSoftmax& softmax) {
+  const float scale = softmax.scales[of.row];
+  float m = minus_infinity();
+#pragma unroll
+  for (uint32_t i = 0; i < kWindowTiles; ++i) {
+    if (i <= of.tile) m = fmaxf(m, softmax.most[i][of.row]);
+  }
+  const float bias = kWeightExponent<Tile> - weight_base(m);
+  float sums[2] = {};
+#pragma unroll
+  for (uint32_t j = 0; j < kTileGroups; ++j) {
+    float weights[2];
+#pragma unroll
+    for (uint32_t k = 0; k < 2; ++k) {
+      weights[k] = ptx::exp2_approx(fmaf(values[2 * j + k], scale, bias));
+      sums[j % 2] += weights[k];
+    }
+    WindowOperand<Tile>::store_weights(operand, of.row, of.tile * kTileGroups + j, of.t, weights[0],
+                                       weights[1]);
+  }
+  softmax.lane_sums[of.tile][of.row][of.t] = sums[0] + sums[1];
+}
+
+// For kValueWarps: sums over positions of weights times values, each tile's apart, of dimensions
+// 16 warp + 8 d + 2 t and the next in [d], rows g and g + 8. Where the window has no block weights
+// are 0, and values those of a block that it has.
+using WindowSums = float[kWindowTiles][2][4];
+template <class Tile>
+__device__ __forceinline__ void multiply_values(const WindowPlace& at, const std::byte* tile,
+                                                const std::byte* operand, WindowSums& sums) {
   using Operand = WindowOperand<Tile>;
   using Own = WindowTile<Tile>;
   constexpr uint32_t kSteps = kKvTilePositions / 16;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::byte* values = tile + Own::kValues + 2 * warp * Own::kValueStride;
-  const auto block_at = [&](uint32_t position) {
-    const auto block = static_cast<int32_t>(position / Tile::kPiece - at.first_block);
-    return static_cast<uint32_t>(min(max(block, 0), static_cast<int32_t>(at.num_blocks) - 1));
-  };
-  float of_tile[kWindowTiles][2][4] = {};
-#pragma unroll
+  const auto last_block = static_cast<int32_t>(at.num_blocks) - 1;
+#pragma unroll 1
   for (uint32_t term = Operand::kTerms; term-- > 0;) {
-#pragma unroll
+#pragma unroll 2
     for (uint32_t step = 0; step < kSteps; ++step) {
 #pragma unroll
       for (uint32_t i = 0; i < kWindowTiles; ++i) {
         const uint32_t first = (at.first_tile + i) * kKvTilePositions + step * 16;
+        auto block = static_cast<int32_t>(first / Tile::kPiece - at.first_block);
         uint32_t a[4], b[4];
         Operand::load(operand, term, i * kSteps + step, a);
         if constexpr (Tile::kIsE4m3) {
-          const std::byte* block = values + block_at(first) * 128 + lane * 4;
-          decode_e4m3(*reinterpret_cast<const uint32_t*>(block), b);
-          decode_e4m3(*reinterpret_cast<const uint32_t*>(block + Own::kValueStride), b + 2);
+          const std::byte* from = values + min(max(block, 0), last_block) * 128 + lane * 4;
+          decode_e4m3(*reinterpret_cast<const uint32_t*>(from), b);
+          decode_e4m3(*reinterpret_cast<const uint32_t*>(from + Own::kValueStride), b + 2);
         } else {
           const uint32_t matrix = lane / 8;
+          block = min(max(block + static_cast<int32_t>(matrix % 2), 0), last_block);
           ptx::ldmatrix_x4(b, ptx::smem_address(values) + matrix / 2 * Own::kValueStride +
-                                  block_at(first + matrix % 2 * 8) * 128 + lane % 8 * 16);
+                                  block * 128 + lane % 8 * 16);
         }
-        Operand::multiply(of_tile[i][0], a, b);
-        Operand::multiply(of_tile[i][1], a, b + 2);
-      }
-    }
-  }
-#pragma unroll
-  for (uint32_t i = 0; i < kWindowTiles; ++i) {
-    if (i >= at.num_tiles) continue;
-    const float factors[2] = {softmax.factor(lane / 4, i), softmax.factor(lane / 4 + 8, i)};
-#pragma unroll
-    for (uint32_t d = 0; d < 2; ++d) {
-#pragma unroll
-      for (uint32_t j = 0; j < 4; ++j) {
-        sums[d][j] = fmaf(sums[d][j], factors[j / 2], of_tile[i][d][j]);
+        Operand::multiply(sums[i][0], a, b);
+        Operand::multiply(sums[i][1], a, b + 2);
       }
     }
   }

@@ -5,12 +5,15 @@
 #include <cstdint>
 
 #include "cuda/ops/flash_attention.h"
+#include "cuda/ops/step_head.cuh"
 #include "cuda/ptx/bulk.cuh"
 #include "cuda/tile/kv_tile.h"
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kWindowRows = 16, kWindowWarps = 8, kWindowThreads = kWindowWarps * 32;
+inline constexpr uint32_t kWindowRows = 16;
+// Nine, so that each has two of the 17 or 18 groups of 8 positions.
+inline constexpr uint32_t kWindowWarps = 9, kWindowThreads = kWindowWarps * 32;
 inline constexpr uint32_t kWindowTiles = 3;  // of 64 positions that a short window touches, at most
 static_assert(kShortWindow <= (kWindowTiles - 1) * kKvTilePositions);
 
@@ -21,8 +24,11 @@ using WindowTile = KvTile<Tile::kFormat, Tile::kHeadDim, Tile::kValueDim,
 
 // The CTA's column and heads, and what they see.
 struct WindowPlace {
-  __device__ WindowPlace(const FlashAttention& launch, uint32_t block_positions) {
-    const StepColumn& column = launch.step->columns[blockIdx.x];
+  __device__ WindowPlace(const FlashAttention& launch, const StepHead& step,
+                         uint32_t block_positions) {
+    const StepColumn& column = step.columns[blockIdx.x];
+    sequence = column.sequence;
+    pages = step.pages + column.first_page;
     group = launch.num_q_heads / launch.cache.num_kv_heads;
     num_q_heads = launch.num_q_heads;
     const uint32_t slabs = (group + kWindowRows - 1) / kWindowRows;
@@ -54,13 +60,17 @@ struct WindowPlace {
 
   uint32_t group, num_q_heads;
   uint32_t t, kv_head, first_head, first_column;
+  uint32_t sequence;
+  const uint32_t* pages;  // of the sequence
   uint32_t begin, end, first_own;
   uint32_t block_positions, first_block, num_blocks;
   uint32_t first_tile, num_tiles;
   KvScales scales;  // of the KV head
 };
 
-// For a whole warp: has the blocks copied to a WindowTile. arrived: counts them.
+// For all warps: has the blocks copied to a WindowTile, each copy by a lane of its own, spread over
+// the warps, for those of a warp start one after the other. arrived: counts them, an arrival
+// included.
 template <class Tile>
 __device__ __forceinline__ void load_window(const FlashAttention& launch, const WindowPlace& at,
                                             std::byte* to, uint64_t* arrived) {
@@ -68,29 +78,23 @@ __device__ __forceinline__ void load_window(const FlashAttention& launch, const 
   constexpr uint32_t kTileBlocks = kKvTilePositions / Tile::kPiece;
   constexpr uint32_t kBlockKeys = Tile::kKeyBytes / kTileBlocks;
   constexpr uint32_t kValueGroups = Tile::kValueDim / 8;
-  static_assert(kValueGroups < 32);
-  const uint32_t lane = threadIdx.x % 32;
-  const StepColumn& column = launch.step->columns[at.t];
-  if (lane == 0) {
+  constexpr uint32_t kTileCopies = kValueGroups + 1;
+  if (threadIdx.x == 0) {
     ptx::mbarrier_arrive_expect_tx(arrived, at.num_blocks * (kBlockKeys + kValueGroups * 128));
   }
-  __syncwarp();
-  for (uint32_t i = at.first_tile; i < at.first_tile + at.num_tiles; ++i) {
-    const uint64_t tile =
-        launch.cache.tile(column.sequence, launch.step->pages + column.first_page, at.kv_head, i);
-    const std::byte* from = launch.cache.tiles + tile * Tile::kBytes;
-    const uint32_t begin = max(i * kTileBlocks, at.first_block);
-    const uint32_t count = min((i + 1) * kTileBlocks, at.first_block + at.num_blocks) - begin;
-    const uint32_t of_tile = begin % kTileBlocks, of_window = begin - at.first_block;
-    if (lane < kValueGroups) {
-      ptx::bulk_copy(to + Own::kValues + lane * Own::kValueStride + of_window * 128,
-                     from + Tile::kValues + lane * Tile::kValueStride + of_tile * 128, count * 128,
-                     arrived);
-    } else if (lane == kValueGroups) {
-      ptx::bulk_copy(to + of_window * kBlockKeys, from + of_tile * kBlockKeys, count * kBlockKeys,
-                     arrived);
-    }
-  }
+  const uint32_t copy = threadIdx.x % 32 * kWindowWarps + threadIdx.x / 32;
+  if (copy >= at.num_tiles * kTileCopies) return;
+  const uint32_t i = at.first_tile + copy / kTileCopies, group = copy % kTileCopies;
+  const uint64_t tile = launch.cache.tile(at.sequence, at.pages, at.kv_head, i);
+  const std::byte* from = launch.cache.tiles + tile * Tile::kBytes;
+  const uint32_t begin = max(i * kTileBlocks, at.first_block);
+  const uint32_t count = min((i + 1) * kTileBlocks, at.first_block + at.num_blocks) - begin;
+  const uint32_t of_tile = begin % kTileBlocks, of_window = begin - at.first_block;
+  const bool is_key = group == kValueGroups;
+  const uint32_t block_bytes = is_key ? kBlockKeys : 128;
+  from += (is_key ? 0 : Tile::kValues + group * Tile::kValueStride) + of_tile * block_bytes;
+  to += (is_key ? 0 : Own::kValues + group * Own::kValueStride) + of_window * block_bytes;
+  ptx::bulk_copy(to, from, count * block_bytes, arrived);
 }
 
 }  // namespace ultraspeed::cuda
