@@ -20,7 +20,7 @@ bool fits(const Program& program, const AttentionOperands& op) {
   const uint32_t piece = op.window != 0 ? ring : program.kv_page_positions;
   return has_group && op.head_dim == kFlashHeadDim && op.v_head_dim == kFlashValueDim &&
          op.is_draft_block == 0 && op.is_causal != 0 && op.is_window_before_step == 0 &&
-         op.chunk_positions % kKvTilePositions == 0 && op.max_chunks <= kMaxFlashChunks &&
+         op.chunk_positions % kFlashStepPositions == 0 && op.max_chunks <= kMaxFlashChunks &&
          (op.window != 0) == (ring != 0) && piece != 0 && piece % kKvTilePositions == 0;
 }
 

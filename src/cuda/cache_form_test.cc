@@ -71,7 +71,7 @@ TEST(CacheForm, NeedsEveryProgram) {
       [](TileProgram& p) { p.reader(0).is_draft_block = 1; },
       [](TileProgram& p) { p.reader(0).is_causal = 0; },
       [](TileProgram& p) { p.reader(0).is_window_before_step = 1; },
-      [](TileProgram& p) { p.reader(0).chunk_positions = 96; },
+      [](TileProgram& p) { p.reader(0).chunk_positions = 192; },
       [](TileProgram& p) { p.reader(0).max_chunks = 3001; },
       [](TileProgram& p) { p.reader(0).window = 128; },
       [](TileProgram& p) { p.writer(0).weight = 7; },

@@ -90,7 +90,7 @@ cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t st
   const uint32_t size =
       launch.cache.ring_positions != 0 ? launch.cache.ring_positions : launch.cache.page_positions;
   if (group < 8 || kWarpgroupRows % group != 0 || size == 0 || size % kKvTilePositions != 0 ||
-      launch.chunk_positions == 0 || launch.chunk_positions % kKvTilePositions != 0 ||
+      launch.chunk_positions == 0 || launch.chunk_positions % kFlashStepPositions != 0 ||
       launch.max_columns == 0 || (launch.rows != nullptr && !launch.is_short()) ||
       (launch.max_columns > kMaxFlashColumns &&
        (!launch.is_causal || launch.is_window_before_step))) {

@@ -1,5 +1,6 @@
-// The kernel of flash_attention.h for all but short windows. Warp 0 loads tiles, warps 4 .. 11 are
-// two consumer warpgroups of 64 rows each. While one takes exponentials the other's products run.
+// The kernel of flash_attention.h for all but short windows. Warp 0 loads tiles, warp 1 queries;
+// warps 4 .. 11 are two consumer warpgroups of 64 rows each. While one takes exponentials the
+// other's products run.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,8 @@ struct FlashShared {
   static constexpr uint32_t kQueries = kFlashTerms * Tile::kKeyBytes;  // of a warpgroup
   static constexpr uint32_t kRing = kFlashWarpgroups * kQueries;
   // Dynamic shared memory: 227 KiB a CTA (sm_90) less 4 KiB for the plan and barriers.
-  static constexpr uint32_t kStages = (223 * 1024 - kRing) / Tile::kBytes;
-  static constexpr uint32_t kBytes = kRing + kStages * Tile::kBytes;
+  static constexpr uint32_t kStages = (223 * 1024 - kRing) / FlashStep<Tile>::kBytes;
+  static constexpr uint32_t kBytes = kRing + kStages * FlashStep<Tile>::kBytes;
 };
 
 // The queries of a block: units of the same block that follow each other share them.
@@ -52,34 +53,58 @@ __device__ void load_queries(const FlashAttention& launch, const FlashShape& sha
   }
 }
 
-template <class Tile, bool kHasQueries, uint32_t kStages>
-__device__ void load_tiles(const FlashAttention& launch, const FlashPlan& plan, std::byte* queries,
-                           RingBarriers<1>& query_ring, std::byte* stages,
-                           RingBarriers<kStages>& ring) {
-  const uint64_t policy = ptx::l2_evict_first();
+// Tile j of a step.
+template <class Tile>
+__device__ __forceinline__ void load_tile(const std::byte* from, std::byte* step, uint32_t j,
+                                          uint64_t* barrier, bool is_read_once) {
+  std::byte* keys = step + j * Tile::kKeyBytes;
+  std::byte* values = step + FlashStep<Tile>::kValues + j * Tile::kValueBytes;
+  if (is_read_once) {
+    const uint64_t policy = ptx::l2_evict_first();
+    ptx::bulk_copy(keys, from, Tile::kKeyBytes, barrier, policy);
+    ptx::bulk_copy(values, from + Tile::kValues, Tile::kValueBytes, barrier, policy);
+  } else {
+    ptx::bulk_copy(keys, from, Tile::kKeyBytes, barrier);
+    ptx::bulk_copy(values, from + Tile::kValues, Tile::kValueBytes, barrier);
+  }
+}
+
+// For one thread: all queries that this CTA needs.
+template <class Tile>
+__device__ void load_all_queries(const FlashAttention& launch, const FlashPlan& plan,
+                                 std::byte* queries, RingBarriers<1>& ring) {
   const FlashShape shape(launch);
-  RingPosition<kStages> at;
-  RingPosition<1> query_at;
+  RingPosition<1> at;
   FlashBlock block;
   for (uint32_t index = blockIdx.x; index < plan.num_units; index += gridDim.x) {
-    const FlashUnit unit = plan.unit(launch, index);
+    const FlashUnit unit = plan.unit<FlashStep<Tile>>(launch, index);
+    if (unit.begin_step == unit.end_step) continue;
+    if (block.is_left_for(unit)) load_queries<Tile>(launch, shape, unit, queries, ring, at);
+  }
+}
+
+// For one thread: all steps. A tile of a step may be behind the sequence's last, or before the
+// first of which anything is seen: then that one takes its place, masked.
+template <class Tile, uint32_t kStages>
+__device__ void load_steps(const FlashAttention& launch, const FlashPlan& plan, std::byte* stages,
+                           RingBarriers<kStages>& ring) {
+  using Step = FlashStep<Tile>;
+  const FlashShape shape(launch);
+  RingPosition<kStages> at;
+  for (uint32_t index = blockIdx.x; index < plan.num_units; index += gridDim.x) {
+    const FlashUnit unit = plan.unit<Step>(launch, index);
     const FlashSequence& sequence = *unit.sequence;
-    if (unit.begin_tile == unit.end_tile) continue;
-    if constexpr (kHasQueries) {
-      if (block.is_left_for(unit)) {
-        load_queries<Tile>(launch, shape, unit, queries, query_ring, query_at);
-      }
-    }
     const bool is_read_once = shape.blocks(sequence.num_columns) == 1;
-    for (uint32_t i = unit.begin_tile; i < unit.end_tile; ++i, at.advance()) {
-      const uint64_t tile = launch.cache.tile(sequence.sequence, sequence.pages, unit.kv_head, i);
-      const std::byte* from = launch.cache.tiles + tile * Tile::kBytes;
-      std::byte* to = stages + at.stage * Tile::kBytes;
-      claim_stage(ring, at, Tile::kBytes);
-      if (is_read_once) {
-        ptx::bulk_copy(to, from, Tile::kBytes, &ring.full[at.stage], policy);
-      } else {
-        ptx::bulk_copy(to, from, Tile::kBytes, &ring.full[at.stage]);
+    for (uint32_t i = unit.begin_step; i < unit.end_step; ++i, at.advance()) {
+      claim_stage(ring, at, Step::kBytes);
+#pragma unroll
+      for (uint32_t j = 0; j < Step::kTiles; ++j) {
+        const uint32_t of_sequence =
+            max(min(i * Step::kTiles + j, (sequence.end - 1) / kKvTilePositions), unit.begin_tile);
+        const uint64_t tile =
+            launch.cache.tile(sequence.sequence, sequence.pages, unit.kv_head, of_sequence);
+        load_tile<Tile>(launch.cache.tiles + tile * Tile::kBytes, stages + at.stage * Step::kBytes,
+                        j, &ring.full[at.stage], is_read_once);
       }
     }
   }
@@ -134,16 +159,17 @@ __device__ void write_rows(const FlashAttention& launch, const FlashRows& rows, 
   }
 }
 
-// Reads a unit's tiles as products would and drops them.
+// Reads a unit's steps as products would and drops them.
 template <class Tile, uint32_t kStages>
 __device__ uint32_t drain_unit(const FlashUnit& unit, const std::byte* stages,
                                RingBarriers<kStages>& ring, RingPosition<kStages>& at) {
   const uint32_t thread = threadIdx.x - (kFlashThreads - kFlashConsumers);
   uint32_t bits = 0;
-  for (uint32_t i = unit.begin_tile; i < unit.end_tile; ++i, at.advance()) {
+  constexpr uint32_t kBytes = FlashStep<Tile>::kBytes;
+  for (uint32_t i = unit.begin_step; i < unit.end_step; ++i, at.advance()) {
     ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-    const auto* words = reinterpret_cast<const uint4*>(stages + at.stage * Tile::kBytes);
-    for (uint32_t j = thread; j < Tile::kBytes / 16; j += kFlashConsumers) bits ^= words[j].x;
+    const auto* words = reinterpret_cast<const uint4*>(stages + at.stage * kBytes);
+    for (uint32_t j = thread; j < kBytes / 16; j += kFlashConsumers) bits ^= words[j].x;
     leave_stage(ring, at.stage);
   }
   return bits;
@@ -179,13 +205,14 @@ __device__ __forceinline__ void consume(const FlashAttention& launch, const Flas
   const FlashTurns turns{warpgroup};
   turns.begin();
   uint32_t bits = 0;
-  for (uint32_t index = blockIdx.x; index < plan.num_units; index += gridDim.x) {
-    const FlashUnit unit = plan.unit(launch, index);
+  const uint32_t num_units = uniform(plan.num_units);
+  for (uint32_t index = blockIdx.x; index < num_units; index += gridDim.x) {
+    const FlashUnit unit = plan.unit<FlashStep<Tile>>(launch, index);
     if constexpr (kWork == FlashAttention::Work::kDrain) {
       bits ^= drain_unit<Tile, Shared::kStages>(unit, stages, ring, at);
       continue;
     }
-    if (unit.begin_tile == unit.end_tile) continue;
+    if (unit.begin_step == unit.end_step) continue;
     const FlashRows rows(shape, unit);
     FlashResult<Tile> result;
     start_rows<Tile>(launch, rows, result);
@@ -228,12 +255,14 @@ __global__ void __launch_bounds__(kFlashThreads, 1)
   if (threadIdx.x < 32) plan.make(launch);
   __syncthreads();
   if (threadIdx.x < 128) {
-    ptx::release_registers<24>();
-    if (threadIdx.x == 0)
-      load_tiles<Tile, !kIsDrain, Shared::kStages>(launch, plan, shared, query_ring,
-                                                   shared + Shared::kRing, ring);
+    ptx::release_registers<40>();
+    if (threadIdx.x == 0) {
+      load_steps<Tile, Shared::kStages>(launch, plan, shared + Shared::kRing, ring);
+    } else if (threadIdx.x == 32 && !kIsDrain) {
+      load_all_queries<Tile>(launch, plan, shared, query_ring);
+    }
   } else {
-    ptx::claim_registers<240>();
+    ptx::claim_registers<232>();
     consume<Tile, kWork>(launch, plan, shared, query_ring, ring);
   }
 }

@@ -25,8 +25,9 @@ namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kFlashRows = 128;
 inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;
-inline constexpr uint32_t kMaxFlashColumns = 64;   // of a launch, but of a short window's
-inline constexpr uint32_t kMaxFlashChunks = 3000;  // of a sequence
+inline constexpr uint32_t kFlashStepPositions = 128;  // that a softmax takes at once, at most
+inline constexpr uint32_t kMaxFlashColumns = 64;      // of a launch, but of a short window's
+inline constexpr uint32_t kMaxFlashChunks = 3000;     // of a sequence
 inline constexpr uint32_t kShortWindow = 128;
 US_HOST_DEVICE constexpr bool is_short_window(uint32_t window) {
   return window != 0 && window <= kShortWindow;
@@ -68,7 +69,7 @@ struct FlashAttention {
   uint32_t window = 0;           // 0: full attention; else as in program::AttentionOperands
   bool is_causal = true;
   bool is_window_before_step = false;
-  uint32_t chunk_positions = 512;  // 64 divides it
+  uint32_t chunk_positions = 512;  // kFlashStepPositions divides it
   FlashPartials partials;          // of full attention
   uint32_t num_ctas = 0;           // at most as many as run at the same time
   bool follows_grid = false;       // may start before the grid in front of it has ended

@@ -196,7 +196,8 @@ constexpr KvFormat kFormats[] = {KvFormat::kE4m3, KvFormat::kBf16};
 
 TEST_F(FlashAttentionTest, AgreesWithBinary64AtManyContexts) {
   for (const KvFormat format : kFormats) {
-    for (const uint32_t context : {0u, 1u, 504u, 511u, 512u, 513u, 10000u}) {
+    // A step of 128 positions may end with a tile that nobody wrote.
+    for (const uint32_t context : {0u, 1u, 57u, 120u, 504u, 511u, 512u, 513u, 570u, 10000u}) {
       Attention attention;
       attention.has_sinks = context % 2 == 1;
       expect_agreement({format}, attention, {{0, context, 8}}, context);
@@ -234,7 +235,9 @@ TEST_F(FlashAttentionTest, AgreesWithBinary64InWindows) {
     attention.window = 128;
     attention.is_window_before_step = true;
     attention.is_causal = false;
-    expect_agreement({format, 1, 256}, attention, {{0, 700, 8}}, 4);
+    for (const uint32_t context : {700u, 720u}) {  // from the first and second tile of a step on
+      expect_agreement({format, 1, 256}, attention, {{0, context, 8}}, 4);
+    }
     attention.is_window_before_step = false;
     expect_agreement({format, 1, 512}, attention, {{0, 700, 40}}, 5);
     attention.is_causal = true;
@@ -304,6 +307,18 @@ TEST_F(FlashAttentionTest, WideStepsHaveTheBitsOfNarrowOnes) {
             << "columns from " << t;
       }
     }
+  }
+}
+
+TEST_F(FlashAttentionTest, RefusesChunksThatCutSteps) {
+  FlashAttention launch;
+  launch.num_q_heads = 16;
+  launch.cache.page_positions = 64;
+  launch.max_columns = 1;
+  launch.num_ctas = 1;
+  for (const uint32_t chunk_positions : {0u, 64u, 192u}) {
+    launch.chunk_positions = chunk_positions;
+    EXPECT_EQ(launch_flash_attention(launch, nullptr), cudaErrorInvalidValue) << chunk_positions;
   }
 }
 

@@ -33,15 +33,13 @@ class FlashMerge {
     for (uint32_t i = 0; i < plan_.num_sequences; ++i) {
       most_chunks = max(most_chunks, FlashShape::chunks(launch_, plan_.sequences[i].end));
     }
-    const uint32_t first = launch_.first_column * launch_.num_q_heads + blockIdx.x;
+    const bool in_warp = most_chunks <= kMergeSegment;
+    const uint32_t first =
+        launch_.first_column * launch_.num_q_heads + blockIdx.x + (in_warp ? warp_ * gridDim.x : 0);
     const uint32_t end = plan_.end_column * launch_.num_q_heads;
-    if (most_chunks <= kMergeSegment) {
-      for (uint32_t row = first + warp_ * gridDim.x; row < end;
-           row += gridDim.x * kFlashConsumerWarps) {
-        merge_in_warp(row);
-      }
-    } else {
-      for (uint32_t row = first; row < end; row += gridDim.x) merge_in_cta(row);
+#pragma unroll 1
+    for (uint32_t row = first; row < end; row += gridDim.x * (in_warp ? kFlashConsumerWarps : 1)) {
+      merge(row, in_warp);
     }
   }
 
@@ -49,9 +47,13 @@ class FlashMerge {
   // Where the chunks of a row lie: row index of FlashPartials, from a chunk to the next, and how
   // many the row sees.
   struct Chunks {
-    uint64_t first, step;
+    uint32_t first, step;
     uint32_t count;
     const float* sink;  // nullptr: none
+
+    __device__ __forceinline__ uint32_t row(uint32_t chunk) const {  // at most the last
+      return first + min(chunk, count - 1) * step;
+    }
   };
   __device__ Chunks chunks(uint32_t row) const {
     const uint32_t t = row / launch_.num_q_heads, head = row % launch_.num_q_heads;
@@ -60,56 +62,54 @@ class FlashMerge {
     const FlashSequence& sequence = plan_.sequences[i];
     const uint32_t column = t - sequence.first_column;
     const uint32_t stride = shape_.blocks(sequence.num_columns) * shape_.num_kv_heads;
+    const uint32_t in_columns = (column << shape_.log_group) + (head & (shape_.group - 1));
     const uint32_t unit = sequence.first_unit +
-                          column / shape_.block_columns * shape_.num_kv_heads + head / shape_.group;
-    const uint32_t in_block = column % shape_.block_columns * shape_.group + head % shape_.group;
-    return {uint64_t{unit} * kFlashRows + in_block, uint64_t{stride} * kFlashRows,
+                          (in_columns >> kLogFlashRows) * shape_.num_kv_heads +
+                          (head >> shape_.log_group);
+    const uint32_t in_block = in_columns % kFlashRows;
+    return {unit * kFlashRows + in_block, stride * kFlashRows,
             FlashShape::chunks(launch_, sequence.visible(launch_, column).end),
             launch_.sinks == nullptr ? nullptr : launch_.sinks + head};
   }
 
-  // What a lane has of 16 chunks: four dimensions of each.
+  // What a lane has of 16 chunks: four dimensions of each, and the state of one in two lanes.
+  // Behind the row's last chunk stands that one.
   struct Segment {
     float4 values[kMergeSegment];
+    float2 state;
   };
   __device__ __forceinline__ Segment load(const Chunks& of, uint32_t begin) const {
     Segment segment;
+    const auto* sums = reinterpret_cast<const float4*>(launch_.partials.sums) + lane_;
 #pragma unroll
     for (uint32_t i = 0; i < kMergeSegment; ++i) {
-      if (begin + i >= of.count) continue;
-      segment.values[i] = reinterpret_cast<const float4*>(
-          launch_.partials
-              .sums)[(of.first + (begin + i) * of.step) * (Tile::kValueDim / 4) + lane_];
+      segment.values[i] = sums[uint64_t{of.row(begin + i)} * (Tile::kValueDim / 4)];
     }
+    segment.state = launch_.partials.states[of.row(begin + lane_ % kMergeSegment)];
     return segment;
-  }
-  __device__ __forceinline__ float2 state(const Chunks& of, uint32_t chunk) const {
-    return launch_.partials.states[of.first + chunk * of.step];
   }
 
   struct Sums {
     float4 sum = {};
     float l = 0;
   };
-  // state_of(i): (m, l) of the segment's chunk i.
-  template <class StateOf>
-  __device__ __forceinline__ static Sums add(const Segment& segment, uint32_t count, float most,
-                                             const StateOf& state_of) {
+  __device__ __forceinline__ Sums add(const Segment& segment, uint32_t count, float most) const {
+    const bool has = lane_ < count && segment.state.x != minus_infinity();
+    const float mine = has ? ptx::exp2_approx(segment.state.x - most) : 0.0F;
     Sums sums;
 #pragma unroll
     for (uint32_t i = 0; i < kMergeSegment; ++i) {
-      const float2 chunk = state_of(i);
-      if (i >= count) continue;
-      const float weight = chunk.x == minus_infinity() ? 0.0F : ptx::exp2_approx(chunk.x - most);
+      const float weight = __shfl_sync(~0u, mine, i);
       const float4 x = segment.values[i];
       sums.sum = {fmaf(x.x, weight, sums.sum.x), fmaf(x.y, weight, sums.sum.y),
                   fmaf(x.z, weight, sums.sum.z), fmaf(x.w, weight, sums.sum.w)};
-      sums.l = fmaf(chunk.y, weight, sums.l);
+      sums.l = fmaf(__shfl_sync(~0u, segment.state.y, i), weight, sums.l);
     }
     return sums;
   }
 
-  __device__ void write(uint32_t row, const Chunks& of, float most, Sums sums) const {
+  __device__ __forceinline__ void write(uint32_t row, const Chunks& of, float most,
+                                        Sums sums) const {
     float l = sums.l;
     if (of.sink != nullptr) l = with_sink<Tile>(l, most, *of.sink);
     const float factor = l == 0 ? 0.0F : 1 / l;
@@ -125,55 +125,51 @@ class FlashMerge {
     return value;
   }
 
-  // REQUIRES: at most kMergeSegment chunks.
-  __device__ void merge_in_warp(uint32_t row) const {
-    const Chunks of = chunks(row);
-    const float2 mine = lane_ < of.count ? state(of, lane_) : float2{minus_infinity(), 0};
-    const Segment segment = load(of, 0);
-    const float most = warp_max(mine.x);
-    write(row, of, most, add(segment, of.count, most, [&](uint32_t i) {
-            return float2{__shfl_sync(~0u, mine.x, i), __shfl_sync(~0u, mine.y, i)};
-          }));
-  }
-
-  // Warp w has segments w, w + 8, ...
-  __device__ void merge_in_cta(uint32_t row) const {
-    const Chunks of = chunks(row);
-    const uint32_t segments = (of.count + kMergeSegment - 1) / kMergeSegment;
-    auto* states = reinterpret_cast<float2*>(shared_);
-    auto* segment_sums = reinterpret_cast<float4*>(states + segments * kMergeSegment);
-    float* segment_ls = reinterpret_cast<float*>(segment_sums + segments * 32);
-    float* most_of_warps = segment_ls + segments;
-    Segment segment = load(of, warp_ * kMergeSegment);  // on its way beside the states
+  // The largest m of a row's chunks. For all warps of the CTA.
+  __device__ __forceinline__ float most_of_row(const Chunks& of, float* of_warps) const {
     float most = minus_infinity();
     for (uint32_t c = thread_; c < of.count; c += kFlashConsumers) {
-      states[c] = state(of, c);
-      most = fmaxf(most, states[c].x);
+      most = fmaxf(most, launch_.partials.states[of.row(c)].x);
     }
     most = warp_max(most);
-    if (lane_ == 0) most_of_warps[warp_] = most;
+    if (lane_ == 0) of_warps[warp_] = most;
     ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
-    for (uint32_t i = 0; i < kFlashConsumerWarps; ++i) most = fmaxf(most, most_of_warps[i]);
-    for (uint32_t i = warp_; i < segments; i += kFlashConsumerWarps) {
-      const uint32_t begin = i * kMergeSegment;
-      if (i != warp_) segment = load(of, begin);
-      const Sums sums = add(segment, min(kMergeSegment, of.count - begin), most,
-                            [&](uint32_t chunk) { return states[begin + chunk]; });
-      segment_sums[i * 32 + lane_] = sums.sum;
-      if (lane_ == 0) segment_ls[i] = sums.l;
+    return warp_max(of_warps[lane_ % kFlashConsumerWarps]);
+  }
+
+  // A row by a warp, which has one segment, or by all warps: warp w has segments w, w + 8, ...
+  __device__ __forceinline__ void merge(uint32_t row, bool in_warp) const {
+    const Chunks of = chunks(row);
+    const uint32_t segments = (of.count + kMergeSegment - 1) / kMergeSegment;
+    auto* segment_sums = reinterpret_cast<float4*>(shared_);
+    float* segment_ls = reinterpret_cast<float*>(segment_sums + segments * 32);
+    uint32_t i = in_warp ? 0 : warp_;
+    Segment segment = load(of, i * kMergeSegment);  // on its way beside the states
+    const float most = in_warp ? warp_max(segment.state.x) : most_of_row(of, segment_ls + segments);
+    Sums sums;
+#pragma unroll 1
+    while (i < segments) {
+      sums = add(segment, of.count - i * kMergeSegment, most);
+      if (!in_warp) {
+        segment_sums[i * 32 + lane_] = sums.sum;
+        if (lane_ == 0) segment_ls[i] = sums.l;
+      }
+      i += kFlashConsumerWarps;
+      if (i < segments) segment = load(of, i * kMergeSegment);
     }
-    ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
-    if (warp_ == 0) {
-      Sums sums = {segment_sums[lane_], segment_ls[0]};
-      for (uint32_t i = 1; i < segments; ++i) {
-        const float4 other = segment_sums[i * 32 + lane_];
+    if (!in_warp) {
+      ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
+      sums = {segment_sums[lane_], segment_ls[0]};
+#pragma unroll 1
+      for (uint32_t j = 1; j < segments; ++j) {
+        const float4 other = segment_sums[j * 32 + lane_];
         sums.sum = {sums.sum.x + other.x, sums.sum.y + other.y, sums.sum.z + other.z,
                     sums.sum.w + other.w};
-        sums.l += segment_ls[i];
+        sums.l += segment_ls[j];
       }
-      write(row, of, most, sums);
     }
-    ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
+    if (in_warp || warp_ == 0) write(row, of, most, sums);
+    if (!in_warp) ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
   }
 
   const FlashAttention& launch_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cuda/ops/flash_attention.h"
+#include "cuda/ops/step_head.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -58,11 +59,21 @@ struct FlashShape {
   uint32_t block_columns, num_kv_heads;
 };
 
+struct FlashQuotient {
+  uint32_t quotient, remainder;
+};
+// Mostly by one, without the 40 instructions of a division.
+__device__ __forceinline__ FlashQuotient divide(uint32_t value, uint32_t by) {
+  if (by == 1) return {value, 0};
+  return {value / by, value % by};
+}
+
 struct FlashUnit {
   const FlashSequence* sequence;
   uint32_t first_column, num_columns;  // within the sequence
   uint32_t kv_head;
-  uint32_t begin_tile, end_tile;
+  uint32_t begin_step, end_step;  // FlashStep
+  uint32_t begin_tile;            // may be in the first step, not at its begin
 };
 
 struct FlashPlan {
@@ -73,7 +84,7 @@ struct FlashPlan {
   // For one whole warp; a CTA barrier follows.
   __device__ void make(const FlashAttention& launch) {
     const FlashShape shape(launch);
-    const StepView& step = *launch.step;
+    const StepHead step(launch.step);
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t end = min(step.num_columns, launch.first_column + kMaxFlashColumns);
     uint32_t sequences_before = 0, units_before = 0;
@@ -117,27 +128,29 @@ struct FlashPlan {
     end_column = end;
   }
 
+  template <class Step>
   __device__ FlashUnit unit(const FlashAttention& launch, uint32_t index) const {
     const FlashShape shape(launch);
     uint32_t i = 0;
     while (i + 1 < num_sequences && sequences[i + 1].first_unit <= index) ++i;
     const FlashSequence& sequence = sequences[i];
     const uint32_t blocks = shape.blocks(sequence.num_columns);
-    const uint32_t block_unit = (index - sequence.first_unit) / shape.num_kv_heads;
+    const auto [block_unit, kv_head] = divide(index - sequence.first_unit, shape.num_kv_heads);
+    const auto [chunk, block] = divide(block_unit, blocks);
     FlashUnit unit;
     unit.sequence = &sequence;
-    unit.kv_head = (index - sequence.first_unit) % shape.num_kv_heads;
-    unit.first_column = block_unit % blocks * shape.block_columns;
+    unit.kv_head = kv_head;
+    unit.first_column = block * shape.block_columns;
     unit.num_columns = min(shape.block_columns, sequence.num_columns - unit.first_column);
     FlashRange range = {sequence.visible(launch, unit.first_column).begin,
                         sequence.visible(launch, unit.first_column + unit.num_columns - 1).end};
     if (launch.window == 0) {
-      const uint32_t chunk = block_unit / blocks;
       range.begin = max(range.begin, chunk * launch.chunk_positions);
       range.end = min(range.end, (chunk + 1) * launch.chunk_positions);
     }
     unit.begin_tile = range.begin / kKvTilePositions;
-    unit.end_tile = max(unit.begin_tile, (range.end + kKvTilePositions - 1) / kKvTilePositions);
+    unit.begin_step = range.begin / Step::kPositions;
+    unit.end_step = max(unit.begin_step, (range.end + Step::kPositions - 1) / Step::kPositions);
     return unit;
   }
 };

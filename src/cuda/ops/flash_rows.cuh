@@ -16,8 +16,9 @@ namespace ultraspeed::cuda {
 inline constexpr uint32_t kFlashWarpgroups = 2, kFlashConsumers = kFlashWarpgroups * 128;
 inline constexpr uint32_t kFlashThreads = 128 + kFlashConsumers;
 inline constexpr uint32_t kWarpgroupRows = kFlashRows / kFlashWarpgroups;
-// Named barriers: of all consumers, and of each warpgroup's turn (this + its number).
-inline constexpr uint32_t kConsumerBarrier = 1, kTurnBarrier = 2;
+// Named barriers: of all consumers; of each warpgroup's turn (this + its number), and of its
+// threads (this + threadIdx.x / 128).
+inline constexpr uint32_t kConsumerBarrier = 1, kTurnBarrier = 2, kClearBarrier = 4;
 
 // Which columns and heads are the rows of a unit.
 struct FlashRows {
@@ -38,15 +39,18 @@ struct FlashRows {
   const FlashUnit& unit;
 };
 
-// For all consumers: makes values of a tile's slots from `count` on zeros, for what lies there may
-// be a NaN, which times a weight of 0 is a NaN.
+// For a warpgroup: makes values of a step's slots before `begin`, a multiple of 64, and from `end`
+// on zeros, for what lies there may be a NaN, which times a weight of 0 is a NaN. The other
+// warpgroup does the same to the same slots.
 template <class Tile>
-__device__ __forceinline__ void clear_unwritten(std::byte* tile, uint32_t count) {
-  const uint32_t thread = threadIdx.x - (kFlashThreads - kFlashConsumers);
-  auto* pieces = reinterpret_cast<uint4*>(tile + Tile::kValues);
-  for (uint32_t i = thread; i < Tile::kValueBytes / 16; i += kFlashConsumers) {
-    const uint32_t first = i / 8 % (kKvTilePositions / Tile::kPiece) * Tile::kPiece;
-    if (first + Tile::kPiece <= count) continue;
+__device__ __forceinline__ void clear_unwritten(std::byte* step, uint32_t begin, uint32_t end) {
+  auto* pieces = reinterpret_cast<uint4*>(step + FlashStep<Tile>::kValues);
+  constexpr uint32_t kTilePieces = Tile::kValueBytes / 16;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x % 128; i < FlashStep<Tile>::kTiles * kTilePieces; i += 128) {
+    const uint32_t first = i / kTilePieces * kKvTilePositions +
+                           i / 8 % (kKvTilePositions / Tile::kPiece) * Tile::kPiece;
+    if (first >= begin && first + Tile::kPiece <= end) continue;
     uint4 piece = pieces[i];
     uint32_t* words[4] = {&piece.x, &piece.y, &piece.z, &piece.w};
 #pragma unroll
@@ -54,12 +58,13 @@ __device__ __forceinline__ void clear_unwritten(std::byte* tile, uint32_t count)
       constexpr uint32_t kInWord = 4 / Tile::kElementBytes;
       const uint32_t mask = (Tile::kIsE4m3 ? 0xffu : 0xffffu)
                             << place % kInWord * 8 * Tile::kElementBytes;
-      if (first + Tile::position(place) >= count) *words[place / kInWord] &= ~mask;
+      const uint32_t slot = first + Tile::position(place);
+      if (slot < begin || slot >= end) *words[place / kInWord] &= ~mask;
     }
     pieces[i] = piece;
   }
-  ptx::fence_proxy_async();  // partner: the products of both warpgroups
-  ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
+  ptx::fence_proxy_async();  // partner: the products of this warpgroup
+  ptx::named_barrier(kClearBarrier + threadIdx.x / 128, 128);
 }
 
 // A thread's part of the result of a unit: rows g and g + 8 of its warp's 16.
@@ -77,12 +82,21 @@ struct FlashResult {
   }
 };
 
-// Waits for all products but those of the kPending groups closed last; d is of one that is done.
-template <uint32_t kPending = 0, uint32_t kCount>
+// Waits for all products.
+template <uint32_t kCount>
 __device__ __forceinline__ void finish_product(float (&d)[kCount]) {
-  ptx::wgmma_wait<kPending>();
+  ptx::wgmma_wait<0>();
 #pragma unroll
   for (float& value : d) ptx::wgmma_result(value);
+}
+
+// For a whole warp with one value: in a uniform register, as branches around products and their
+// descriptors are wanted.
+__device__ __forceinline__ uint32_t uniform(uint32_t value) {
+  return __shfl_sync(~0u, value, 0);
+}
+__device__ __forceinline__ uint32_t uniform_address(const void* shared) {
+  return uniform(ptx::smem_address(shared));
 }
 
 // Lets the warpgroups compute scores in turns, so that the products of one run while the other
@@ -100,53 +114,41 @@ struct FlashTurns {
   }
 };
 
-// Goes through the tiles of a unit. ring, at: where they arrive.
+// Goes through the steps of a unit. ring, at: where they arrive.
 template <class Tile, uint32_t kStages>
 __device__ __forceinline__ void attend(const FlashUnit& unit, const std::byte* queries,
                                        std::byte* stages, RingBarriers<kStages>& ring,
                                        RingPosition<kStages>& at, const FlashTurns& turns,
                                        FlashResult<Tile>& result, FlashRange seen_by_all) {
-  float scores[kScoreRegisters];
-  float tile_sums[Tile::kValueDim / 2];
-  float factors[2] = {}, next_factors[2];
-  FlashWeights<Tile> weights = {};
-  const uint32_t end = unit.sequence->end;
-  const auto await_tile = [&](uint32_t i) {
-    std::byte* tile = stages + at.stage * Tile::kBytes;
+  using Step = FlashStep<Tile>;
+  const uint32_t begin = unit.begin_tile * kKvTilePositions, end = unit.sequence->end;
+  const uint32_t query_address = uniform_address(queries);
+  const uint32_t begin_step = uniform(unit.begin_step), end_step = uniform(unit.end_step);
+#pragma unroll 1
+  for (uint32_t i = begin_step; i < end_step; ++i, at.advance()) {
+    std::byte* step = stages + at.stage * Step::kBytes;
+    const uint32_t step_address = uniform_address(step);
+    const uint32_t first = i * Step::kPositions;
     ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-    if ((i + 1) * kKvTilePositions > end) clear_unwritten<Tile>(tile, end - i * kKvTilePositions);
-    return tile;
-  };
-  // The first turn has no sums to add yet: zeros times the values of its own tile.
-  const std::byte* before = nullptr;
-  uint32_t stage_before = 0;
-  for (uint32_t i = unit.begin_tile; i < unit.end_tile; ++i) {
-    const bool is_first = i == unit.begin_tile;
-    const uint32_t first = i * kKvTilePositions;
-    const std::byte* tile = await_tile(i);
+    if (first + Step::kPositions > end || first < begin) {
+      clear_unwritten<Tile>(step, max(begin, first) - first, end - first);
+    }
+    typename Step::Scores scores;
     turns.take();
-    start_scores<Tile>(scores, queries, tile);
-    start_sums<Tile>(tile_sums, weights, is_first ? tile : before);
-    finish_product<1>(scores);
+    start_scores<Tile>(scores, query_address, step_address);
+    finish_product(scores);
     turns.give();
-    if (first < seen_by_all.begin || first + kKvTilePositions > seen_by_all.end) {
+    if (first < seen_by_all.begin || first + Step::kPositions > seen_by_all.end) {
       mask_scores(scores, first, result.rows);
     }
-    take_weights<Tile>(scores, result.rows, next_factors);
-    finish_product(tile_sums);
-    if (!is_first) leave_stage(ring, stage_before);
-    result.add(factors, tile_sums);
-    weights.pack(scores);
-    factors[0] = next_factors[0];
-    factors[1] = next_factors[1];
-    before = tile;
-    stage_before = at.stage;
-    at.advance();
+    FlashWeights<Tile> weights;
+    float factors[2], step_sums[Tile::kValueDim / 2];
+    take_weights<Tile>(scores, result.rows, factors, weights);
+    start_sums<Tile>(step_sums, weights, step_address);
+    finish_product(step_sums);
+    leave_stage(ring, at.stage);
+    result.add(factors, step_sums);
   }
-  start_sums<Tile>(tile_sums, weights, before);
-  finish_product(tile_sums);
-  leave_stage(ring, stage_before);
-  result.add(factors, tile_sums);
 }
 
 // The sum of a quad in the order of its lanes.

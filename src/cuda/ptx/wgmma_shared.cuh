@@ -51,8 +51,24 @@ __device__ __forceinline__ uint64_t wgmma_matrix(uint32_t smem_address) {
         : US_D32                                                                           \
         : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)));                               \
   }
-US_DEFINE_WGMMA(wgmma_m64n64_e4m3, "m64n64k32", "e4m3.e4m3", "1, 1")
 US_DEFINE_WGMMA(wgmma_m64n64_bf16, "m64n64k16", "bf16.bf16", "1, 1, 0, 0")
+#undef US_DEFINE_WGMMA
+
+#define US_DEFINE_WGMMA(name, shape, types, scales)                                        \
+  __device__ __forceinline__ void name(float(&d)[64], uint64_t a, uint64_t b, bool adds) { \
+    asm volatile(                                                                          \
+        "{\n"                                                                              \
+        ".reg .pred adds;\n"                                                               \
+        "setp.ne.b32 adds, %66, 0;\n"                                                      \
+        "wgmma.mma_async.sync.aligned." shape ".f32." types " {" US_NAMES64                \
+        "}, %64, %65, "                                                                    \
+        "adds, " scales                                                                    \
+        ";\n"                                                                              \
+        "}"                                                                                \
+        : US_D64                                                                           \
+        : "l"(a), "l"(b), "r"(static_cast<uint32_t>(adds)));                               \
+  }
+US_DEFINE_WGMMA(wgmma_m64n128_e4m3, "m64n128k32", "e4m3.e4m3", "1, 1")
 #undef US_DEFINE_WGMMA
 
 // a in registers.
