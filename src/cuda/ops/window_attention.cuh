@@ -1,7 +1,7 @@
 // The kernel of flash_attention.h for short windows. CTA (t, s): column t, and 16 query heads of a
 // KV head, slab s of [num_kv_heads, group / 16]. Every step of the softmax is that of
 // flash_products.cuh, tile by tile of 64 absolute positions, but all tiles at once:
-//   warp w takes scores of position groups w and w + 9; a thread weights of a row and a tile;
+//   warp w takes scores of position groups w, w + 6, ...; a thread weights of a row and a tile;
 //   warp w takes sums of dimensions 16 w .. 16 w + 15, each tile's apart, then adds them in order.
 // What it costs is instructions, each fetched and issued: so it is loops, without branches that a
 // clamped index saves, and no warp does more than its share.
@@ -27,12 +27,12 @@ struct WindowShared {
   static constexpr uint32_t kBytes = kScores + kWindowRows * kScorePitch<Tile> * sizeof(float);
 };
 
-// For kValueWarps: rows 2 warp and 2 warp + 1 of the queries' operand, and their scales.
+// For all warps: rows 2 warp and 2 warp + 1 of the queries' operand, and their scales.
 template <class Tile>
 __device__ __forceinline__ void make_window_queries(const FlashAttention& launch,
                                                     const WindowPlace& at, std::byte* operand,
                                                     float* scales) {
-  constexpr uint32_t kWarpRows = kWindowRows / kValueWarps;
+  constexpr uint32_t kWarpRows = kWindowRows / kWindowWarps;
   const uint32_t first = threadIdx.x / 32 * kWarpRows;
   QueryRow<Tile> rows[kWarpRows];
 #pragma unroll
@@ -140,7 +140,13 @@ __device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
   std::byte* operand = shared + WindowShared<Tile>::kOperand;
   auto* scores = reinterpret_cast<float*>(shared + WindowShared<Tile>::kScores);
   const uint32_t warp = threadIdx.x / 32;
-  make_scores<Tile>(at, shared, operand, scores);
+  if (warp < kScoreWarps) {
+    make_scores<Tile>(at, shared, operand, scores);
+  } else if (warp == kWindowWarps - 1 && at.first_own < at.end && at.is_first_slab()) {
+    const uint64_t to =
+        launch.cache.tile(at.sequence, at.pages, at.kv_head, (at.end - 1) / kKvTilePositions);
+    own.store(launch.cache.tiles + to * Tile::kBytes, (at.end - 1) % kKvTilePositions, at.scales);
+  }
   __syncthreads();  // scores are made, and the operand is free
   const WeightPlace of;
   float values[2 * kTileGroups];
@@ -148,14 +154,6 @@ __device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
   __syncthreads();  // the largest exponents are known
   if (warp < kWeightWarps) store_weights<Tile>(of, values, operand, softmax);
   __syncthreads();  // weights are made
-  if (warp == kValueWarps) {
-    if (at.first_own < at.end && at.is_first_slab()) {
-      const uint64_t to =
-          launch.cache.tile(at.sequence, at.pages, at.kv_head, (at.end - 1) / kKvTilePositions);
-      own.store(launch.cache.tiles + to * Tile::kBytes, (at.end - 1) % kKvTilePositions, at.scales);
-    }
-    return;
-  }
   WindowSums sums = {};
   multiply_values<Tile>(at, shared, operand, sums);
   write_window<Tile>(launch, at, softmax, sinks, sums);
@@ -189,9 +187,7 @@ __global__ void __launch_bounds__(kWindowThreads, 2)
     if (has_window_row(at, p)) {
       own.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
     }
-    if (threadIdx.x / 32 < kValueWarps) {
-      make_window_queries<Tile>(launch, at, shared + Shared::kOperand, softmax.scales);
-    }
+    make_window_queries<Tile>(launch, at, shared + Shared::kOperand, softmax.scales);
     ptx::mbarrier_wait(&arrived, 0);
     put_window_rows<Tile>(launch, at, own, shared);
     __syncthreads();  // the tile and the queries are there

@@ -93,50 +93,63 @@ __device__ __forceinline__ uint32_t position_groups(const WindowPlace& at) {  //
   return at.num_blocks * (Tile::kPiece / 8);
 }
 
-// For all warps: scores [16 rows][kScorePitch], of the tile's positions. Warp w has groups w and
-// w + 9; behind the last group stands that one, again.
+// The warps that make scores, three of the 17 or 18 groups of 8 positions each: what each reads of
+// the queries is the same, and shared memory is what it waits for. The others have the step's own
+// row to store.
+inline constexpr uint32_t kScoreWarps = 6, kScoreGroups = 3;
+
+// Operand B of a group of 8 positions: 32 dimensions.
+template <class Tile>
+__device__ __forceinline__ void load_keys(const std::byte* keys, uint32_t pair, uint32_t (&b)[4]) {
+  const uint32_t lane = threadIdx.x % 32;
+  if constexpr (Tile::kIsE4m3) {
+    const auto* codes = reinterpret_cast<const uint32_t*>(keys) + pair * 64 + lane;
+    decode_e4m3(codes[0], b);
+    decode_e4m3(codes[32], b + 2);
+  } else {
+    ptx::ldmatrix_x4(b, ptx::smem_address(keys) + pair * 512 + lane * 16);
+  }
+}
+
+// For kScoreWarps: scores [16 rows][kScorePitch], of the tile's positions. Warp w has groups w, w +
+// 6 and w + 12; behind the last group stands that one, again.
 template <class Tile>
 __device__ __forceinline__ void make_scores(const WindowPlace& at, const std::byte* tile,
                                             const std::byte* operand, float* scores) {
   using Operand = WindowOperand<Tile>;
-  constexpr uint32_t kMost = 2;
-  static_assert(kMost * kWindowWarps * 8 >= WindowTile<Tile>::kPositions);
+  static_assert(kScoreGroups * kScoreWarps * 8 >= WindowTile<Tile>::kPositions);
+  constexpr uint32_t kPairs = Tile::kHeadDim / 32;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  uint32_t groups[kMost];
+  uint32_t groups[kScoreGroups], b[kPairs][kScoreGroups][4];
+  float sums[kScoreGroups][4] = {};
 #pragma unroll
-  for (uint32_t n = 0; n < kMost; ++n) {
-    groups[n] = min(warp + n * kWindowWarps, position_groups<Tile>(at) - 1);
+  for (uint32_t n = 0; n < kScoreGroups; ++n) {
+    groups[n] = min(warp + n * kScoreWarps, position_groups<Tile>(at) - 1);
   }
-  float sums[kMost][4] = {};
-#pragma unroll 1
+#pragma unroll
   for (uint32_t term = Operand::kTerms; term-- > 0;) {
-#pragma unroll 3
-    for (uint32_t pair = 0; pair < Tile::kHeadDim / 32; ++pair) {
-      uint32_t a[2][4], b[kMost][4];
+#pragma unroll
+    for (uint32_t pair = 0; pair < kPairs; ++pair) {
+      uint32_t a[2][4];
       Operand::load(operand, term, 2 * pair, a[0]);
       Operand::load(operand, term, 2 * pair + 1, a[1]);
+      if (term == Operand::kTerms - 1) {
 #pragma unroll
-      for (uint32_t n = 0; n < kMost; ++n) {
-        const std::byte* keys = tile + groups[n] * Tile::kKeyStride;
-        if constexpr (Tile::kIsE4m3) {
-          const auto* codes = reinterpret_cast<const uint32_t*>(keys) + pair * 64 + lane;
-          decode_e4m3(codes[0], b[n]);
-          decode_e4m3(codes[32], b[n] + 2);
-        } else {
-          ptx::ldmatrix_x4(b[n], ptx::smem_address(keys) + pair * 512 + lane * 16);
+        for (uint32_t n = 0; n < kScoreGroups; ++n) {
+          load_keys<Tile>(tile + groups[n] * Tile::kKeyStride, pair, b[pair][n]);
         }
       }
 #pragma unroll
       for (uint32_t half = 0; half < 2; ++half) {
 #pragma unroll
-        for (uint32_t n = 0; n < kMost; ++n) {
-          Operand::multiply(sums[n], a[half], b[n] + 2 * half);
+        for (uint32_t n = 0; n < kScoreGroups; ++n) {
+          Operand::multiply(sums[n], a[half], b[pair][n] + 2 * half);
         }
       }
     }
   }
 #pragma unroll
-  for (uint32_t n = 0; n < kMost; ++n) {
+  for (uint32_t n = 0; n < kScoreGroups; ++n) {
     float* to = scores + lane / 4 * kScorePitch<Tile> + groups[n] * 8 + lane % 4 * 2;
     *reinterpret_cast<float2*>(to) = {sums[n][0], sums[n][1]};
     *reinterpret_cast<float2*>(to + 8 * kScorePitch<Tile>) = {sums[n][2], sums[n][3]};
@@ -182,9 +195,8 @@ struct WindowRow {
   }
 };
 
-// The warps that make weights: two a tile. And those that multiply values: 16 dimensions each.
-inline constexpr uint32_t kWeightWarps = 2 * kWindowTiles, kValueWarps = kFlashValueDim / 16;
-static_assert(kValueWarps == kWindowWarps - 1);  // the last one has the step's own row to store
+// The warps that make weights: two a tile.
+inline constexpr uint32_t kWeightWarps = 2 * kWindowTiles;
 
 // Eight rows of a tile, two lanes' positions of each group: what a warp w has, of tile w / 2.
 struct WeightPlace {
@@ -246,7 +258,7 @@ __device__ __forceinline__ void store_weights(const WeightPlace& of,
   softmax.lane_sums[of.tile][of.row][of.t] = sums[0] + sums[1];
 }
 
-// For kValueWarps: sums over positions of weights times values, each tile's apart, of dimensions
+// For all warps: sums over positions of weights times values, each tile's apart, of dimensions
 // 16 warp + 8 d + 2 t and the next in [d], rows g and g + 8. Where the window has no block weights
 // are 0, and values those of a block that it has.
 using WindowSums = float[kWindowTiles][2][4];
@@ -259,28 +271,33 @@ __device__ __forceinline__ void multiply_values(const WindowPlace& at, const std
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::byte* values = tile + Own::kValues + 2 * warp * Own::kValueStride;
   const auto last_block = static_cast<int32_t>(at.num_blocks) - 1;
-#pragma unroll 1
+  uint32_t b[kSteps][kWindowTiles][4];
+#pragma unroll
   for (uint32_t term = Operand::kTerms; term-- > 0;) {
-#pragma unroll 2
+#pragma unroll
     for (uint32_t step = 0; step < kSteps; ++step) {
 #pragma unroll
       for (uint32_t i = 0; i < kWindowTiles; ++i) {
         const uint32_t first = (at.first_tile + i) * kKvTilePositions + step * 16;
         auto block = static_cast<int32_t>(first / Tile::kPiece - at.first_block);
-        uint32_t a[4], b[4];
+        uint32_t a[4];
         Operand::load(operand, term, i * kSteps + step, a);
-        if constexpr (Tile::kIsE4m3) {
-          const std::byte* from = values + min(max(block, 0), last_block) * 128 + lane * 4;
-          decode_e4m3(*reinterpret_cast<const uint32_t*>(from), b);
-          decode_e4m3(*reinterpret_cast<const uint32_t*>(from + Own::kValueStride), b + 2);
-        } else {
-          const uint32_t matrix = lane / 8;
-          block = min(max(block + static_cast<int32_t>(matrix % 2), 0), last_block);
-          ptx::ldmatrix_x4(b, ptx::smem_address(values) + matrix / 2 * Own::kValueStride +
-                                  block * 128 + lane % 8 * 16);
+        if (term == Operand::kTerms - 1) {
+          if constexpr (Tile::kIsE4m3) {
+            const std::byte* from = values + min(max(block, 0), last_block) * 128 + lane * 4;
+            decode_e4m3(*reinterpret_cast<const uint32_t*>(from), b[step][i]);
+            decode_e4m3(*reinterpret_cast<const uint32_t*>(from + Own::kValueStride),
+                        b[step][i] + 2);
+          } else {
+            const uint32_t matrix = lane / 8;
+            block = min(max(block + static_cast<int32_t>(matrix % 2), 0), last_block);
+            ptx::ldmatrix_x4(b[step][i], ptx::smem_address(values) +
+                                             matrix / 2 * Own::kValueStride + block * 128 +
+                                             lane % 8 * 16);
+          }
         }
-        Operand::multiply(sums[i][0], a, b);
-        Operand::multiply(sums[i][1], a, b + 2);
+        Operand::multiply(sums[i][0], a, b[step][i]);
+        Operand::multiply(sums[i][1], a, b[step][i] + 2);
       }
     }
   }

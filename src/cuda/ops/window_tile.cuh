@@ -11,9 +11,7 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kWindowRows = 16;
-// Nine, so that each has two of the 17 or 18 groups of 8 positions.
-inline constexpr uint32_t kWindowWarps = 9, kWindowThreads = kWindowWarps * 32;
+inline constexpr uint32_t kWindowRows = 16, kWindowWarps = 8, kWindowThreads = kWindowWarps * 32;
 inline constexpr uint32_t kWindowTiles = 3;  // of 64 positions that a short window touches, at most
 static_assert(kShortWindow <= (kWindowTiles - 1) * kKvTilePositions);
 
