@@ -200,9 +200,10 @@ cudaError_t launch_f32_product(const F32Product& data, cudaStream_t stream) {
   }
   // Few columns: tiles so small that a router's rows fill the multiprocessors. Many: larger ones,
   // that read less.
-  if (data.width <= 8) return launch_tile<ProductTile<3, 2, 1, 2>>(data, stream);
+  if (data.width <= 8) return launch_tile<ProductTile<3, 1, 1, 4>>(data, stream);
   if (data.width <= 16) return launch_tile<ProductTile<3, 2, 1, 4>>(data, stream);
-  if (data.width <= 128) return launch_tile<ProductTile<6, 4, 1, 4>>(data, stream);
+  if (data.width <= 64) return launch_tile<ProductTile<6, 4, 1, 4>>(data, stream);
+  if (data.width <= 128) return launch_tile<ProductTile<6, 4, 2, 4>>(data, stream);
   return launch_tile<ProductTile<6, 4, 2, 8>>(data, stream);
 }
 

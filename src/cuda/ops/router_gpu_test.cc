@@ -119,7 +119,8 @@ TEST(Router, ProductsHaveTheBitsOfTheirOrder) {
   for (const ProductCase& c :
        {ProductCase{384, 6144, 8, 8}, ProductCase{384, 6144, 1, 1}, ProductCase{33, 512, 16, 13},
         ProductCase{7, 256, 20, 20}, ProductCase{129, 1024, 64, 61}, ProductCase{61, 768, 3, 2},
-        ProductCase{50, 7168, 130, 130}, ProductCase{95, 2048, 256, 255}}) {
+        ProductCase{50, 1536, 100, 97}, ProductCase{50, 7168, 130, 130},
+        ProductCase{95, 2048, 256, 255}}) {
     run_product(c);
   }
 }
