@@ -123,6 +123,7 @@ class Bench {
     model.decode_width = std::min(plan::kMaxWidth, streams * block);
     model.context = context_for(options_, report_.prompts, max_context);
     US_ASSIGN(contender.engine, model_.open_engine(model, streams, speculation));
+    report_.modes = model_.modes(model, *contender.engine);
     if (contender.engine->device() != kProcessor) {
       report_.processor = contender.engine->device();
       report_.threads = 0;
@@ -186,9 +187,7 @@ Status bench_decode(const BenchOptions& options) {
                      .max_tokens = options.max_tokens,
                      .temperature = options.temperature,
                      .acceptance = options.model.speculation.acceptance,
-                     .activations = options.model.executor.activations,
-                     .kv_cache = options.model.executor.kv_cache,
-                     .dense_dtype = options.model.executor.dense_dtype,
+                     .modes = {},
                      .prompts = {},
                      .results = {}};
   if (report.threads == 0) report.threads = default_threads();

@@ -120,7 +120,7 @@ std::string bench_tables(const BenchReport& report, bool per_prompt) {
   std::string text = fmt::format(
       "{}, {} prompts, up to {} tokens each, {}; median of {}; {}, {}\n\n", report.model,
       report.prompts.size(), report.max_tokens, sampling, report.results.front().passes.size(),
-      bench_device(report), mode_text(report.activations, report.kv_cache, report.dense_dtype));
+      bench_device(report), mode_text(report.modes));
   text += speed_table(report) + acceptance_table(report);
   if (per_prompt) text += prompt_table(report);
   return text;
@@ -140,9 +140,9 @@ std::string bench_json(const BenchReport& report) {
                              {"max_tokens", report.max_tokens},
                              {"temperature", report.temperature},
                              {"acceptance", acceptance_name(report.acceptance)},
-                             {"activations", program::activations_name(report.activations)},
-                             {"kv_cache", program::kv_cache_type_name(report.kv_cache)},
-                             {"dense_dtype", model::dense_dtype_name(report.dense_dtype)},
+                             {"activations", program::activations_name(report.modes.activations)},
+                             {"kv_cache", program::kv_cache_type_name(report.modes.kv_cache)},
+                             {"dense_dtype", model::dense_dtype_name(report.modes.dense_dtype)},
                              {"repeat", report.results.front().passes.size()},
                              {"results", std::move(results)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "apps/bench_decode.h"
+#include "apps/executor_choice.h"
 #include "apps/provenance.h"
-#include "program/arithmetic.h"
 
 namespace ultraspeed::apps {
 
@@ -49,9 +49,7 @@ struct BenchReport {
   uint32_t max_tokens = 0;
   float temperature = 0;
   engine::Acceptance acceptance = engine::Acceptance::kKeyed;
-  program::Activations activations = program::Activations::kF32;
-  program::KvCacheType kv_cache = program::KvCacheType::kF32;
-  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
+  ArithmeticModes modes;
   std::vector<BenchPrompt> prompts;
   std::vector<BenchResult> results;  // by streams, then block, then drafter
 

@@ -28,7 +28,7 @@ struct StepOptions {
   ShapeOptions shape;
   uint32_t positions = 1024;
   program::Activations activations = program::Activations::kW4a8;
-  program::KvCacheType kv_cache = program::KvCacheType::kF32;
+  program::KvCacheType kv_cache = program::KvCacheType::kBf16;
   std::optional<std::string> json_file, svg_file;
 };
 
@@ -94,7 +94,7 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
   add_named_option(command, "--activations",
                    "How inputs of matrix products are rounded (docs/numerics.md; default: w4a8)",
                    kGpuActivations, program::activations_name, &options->activations);
-  add_named_option(command, "--kv-cache", "Keys and values: f32, bf16 or fp8 (default: f32)",
+  add_named_option(command, "--kv-cache", "Keys and values: f32, bf16 or fp8 (default: bf16)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &options->kv_cache);
   command.add_option("--json", options->json_file,
                      "Write every sample and figure into this file, too (docs/benchmarks.md)");

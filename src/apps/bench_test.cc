@@ -187,9 +187,7 @@ BenchReport report_of_two() {
                      .max_tokens = 64,
                      .temperature = 0,
                      .acceptance = engine::Acceptance::kKeyed,
-                     .activations = program::Activations::kF32,
-                     .kv_cache = program::KvCacheType::kF32,
-                     .dense_dtype = model::DenseDtype::kCheckpoint,
+                     .modes = {},
                      .prompts = prompts_of(1),
                      .results = {}};
   // The machine was half as fast in the second repeat.

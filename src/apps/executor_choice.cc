@@ -18,9 +18,10 @@ namespace {
 // docs/performance.md, "Decode on a GPU".
 constexpr uint64_t kCachedBytes = uint64_t{256} << 20;
 
-ChosenExecutor cpu_executor(const ExecutorOptions& options) {
-  return {cpu::make_cpu_executor({.activations = options.activations,
-                                  .kv_cache = options.kv_cache,
+ChosenExecutor cpu_executor(const ExecutorOptions& options, uint64_t model_bytes) {
+  const ArithmeticModes modes = modes_on(options, kProcessor, model_bytes);
+  return {cpu::make_cpu_executor({.activations = modes.activations,
+                                  .kv_cache = modes.kv_cache,
                                   .pin_threads = options.pin_threads}),
           processor_limits(options)};
 }
@@ -28,18 +29,19 @@ ChosenExecutor cpu_executor(const ExecutorOptions& options) {
 #ifdef US_HAS_CUDA
 constexpr bool kHasGpuCode = true;
 
-Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options) {
+Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options, uint64_t model_bytes) {
   US_ASSIGN(program::DeviceLimits limits, cuda::device_limits(0));
   // All ranks share it.
   limits.num_workers = std::max(limits.num_workers / options.ranks, 1U);
   limits.memory_bytes /= options.ranks;
-  return ChosenExecutor{cuda::make_graph_executor(options.activations, options.kv_cache),
+  const ArithmeticModes modes = modes_on(options, limits.name, model_bytes);
+  return ChosenExecutor{cuda::make_graph_executor(modes.activations, modes.kv_cache),
                         std::move(limits)};
 }
 #else
 constexpr bool kHasGpuCode = false;
 
-Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
+Result<ChosenExecutor> gpu_executor(const ExecutorOptions&, uint64_t) {
   return make_error(ErrorCode::kUnsupported,
                     "this program was built without CUDA; install CUDA 13 and build again, or use "
                     "--executor cpu");
@@ -48,14 +50,23 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions&) {
 
 }  // namespace
 
-std::string mode_text(program::Activations activations, program::KvCacheType kv_cache,
-                      model::DenseDtype dense_dtype) {
-  std::string text = fmt::format("{} activations", program::activations_name(activations));
-  if (kv_cache != program::KvCacheType::kF32) {
-    text += fmt::format(", {} KV cache", program::kv_cache_type_name(kv_cache));
+ArithmeticModes modes_on(const ExecutorOptions& options, std::string_view device,
+                         uint64_t model_bytes) {
+  using program::Activations;
+  using program::KvCacheType;
+  const bool is_rounded = device != kProcessor && model_bytes > kCachedBytes;
+  return {options.activations.value_or(is_rounded ? Activations::kW4a8 : Activations::kF32),
+          options.kv_cache.value_or(is_rounded ? KvCacheType::kBf16 : KvCacheType::kF32),
+          options.dense_dtype};
+}
+
+std::string mode_text(const ArithmeticModes& modes) {
+  std::string text = fmt::format("{} activations", program::activations_name(modes.activations));
+  if (modes.kv_cache != program::KvCacheType::kF32) {
+    text += fmt::format(", {} KV cache", program::kv_cache_type_name(modes.kv_cache));
   }
-  if (dense_dtype != model::DenseDtype::kCheckpoint) {
-    text += fmt::format(", {} dense weights", model::dense_dtype_name(dense_dtype));
+  if (modes.dense_dtype != model::DenseDtype::kCheckpoint) {
+    text += fmt::format(", {} dense weights", model::dense_dtype_name(modes.dense_dtype));
   }
   return text;
 }
@@ -72,18 +83,20 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options) {
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
   const bool gpu_has_mode = options.activations != program::Activations::kInt8;
   if (options.kind == ExecutorKind::kGraph) {
-    if (gpu_has_mode) return gpu_executor(options);
+    if (gpu_has_mode) return gpu_executor(options, model_bytes);
     return make_error(ErrorCode::kInvalidArgument,
                       "--executor graph has f32, w4a16 and w4a8 activations; --activations {} "
                       "needs --executor cpu",
-                      program::activations_name(options.activations));
+                      program::activations_name(*options.activations));
   }
   const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;
-  if (!wants_gpu || !kHasGpuCode || !gpu_has_mode) return cpu_executor(options);
-  auto gpu = gpu_executor(options);
+  if (!wants_gpu || !kHasGpuCode || !gpu_has_mode) {
+    return cpu_executor(options, model_bytes);
+  }
+  auto gpu = gpu_executor(options, model_bytes);
   if (gpu) return gpu;
   warn(gpu.error().message + "; running on the processor");
-  return cpu_executor(options);
+  return cpu_executor(options, model_bytes);
 }
 
 std::optional<ExecutorOptions> next_choice(const ExecutorOptions& options, std::string_view device,

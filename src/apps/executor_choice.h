@@ -26,16 +26,28 @@ struct ExecutorOptions {
   uint32_t threads = 0;  // of the processor, all ranks; 0: one per processor
   bool pin_threads = false;
   uint32_t ranks = 1;
+  std::optional<program::Activations> activations = {};  // nullopt: modes_on() says
+  std::optional<program::KvCacheType> kv_cache = {};     // likewise
+  model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
+};
+
+inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor
+
+// What is rounded, and how.
+struct ArithmeticModes {
   program::Activations activations = program::Activations::kF32;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
 
-// "f32 activations", "w4a8 activations, fp8 KV cache, fp8 dense weights".
-std::string mode_text(program::Activations activations, program::KvCacheType kv_cache,
-                      model::DenseDtype dense_dtype);
+// What the options mean on a device (DeviceLimits::name), for a model of so many bytes. Where they
+// say nothing f32, but on a GPU w4a8 and a bf16 cache for models that a processor's caches cannot
+// hold: its kernels for f32 are there to be right, and many times slower.
+ArithmeticModes modes_on(const ExecutorOptions& options, std::string_view device,
+                         uint64_t model_bytes);
 
-inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor
+// "f32 activations", "w4a8 activations, fp8 KV cache, fp8 dense weights".
+std::string mode_text(const ArithmeticModes& modes);
 
 // An executor and what it runs on.
 struct ChosenExecutor {

@@ -31,12 +31,28 @@ TEST(ExecutorChoice, ThatModeRunsOnTheProcessor) {
 TEST(ModeText, NamesWhatIsRounded) {
   using program::Activations;
   using program::KvCacheType;
-  EXPECT_EQ(mode_text(Activations::kF32, KvCacheType::kF32, model::DenseDtype::kCheckpoint),
-            "f32 activations");
-  EXPECT_EQ(mode_text(Activations::kW4a8, KvCacheType::kFp8, model::DenseDtype::kCheckpoint),
+  EXPECT_EQ(mode_text({}), "f32 activations");
+  EXPECT_EQ(mode_text({Activations::kW4a8, KvCacheType::kFp8, model::DenseDtype::kCheckpoint}),
             "w4a8 activations, fp8 KV cache");
-  EXPECT_EQ(mode_text(Activations::kF32, KvCacheType::kF32, model::DenseDtype::kFp8),
+  EXPECT_EQ(mode_text({Activations::kF32, KvCacheType::kF32, model::DenseDtype::kFp8}),
             "f32 activations, fp8 dense weights");
+}
+
+// Asked for nothing, a GPU is exact only where that costs nobody much.
+TEST(ExecutorChoice, LargeModelsOnAGpuAreRoundedUnlessAskedOtherwise) {
+  using program::Activations;
+  using program::KvCacheType;
+  constexpr uint64_t kSmall = uint64_t{256} << 20, kLarge = kSmall + 1;
+  EXPECT_EQ(mode_text(modes_on({}, kProcessor, kLarge)), "f32 activations");
+  EXPECT_EQ(mode_text(modes_on({}, "NVIDIA H100", kSmall)), "f32 activations");
+  EXPECT_EQ(mode_text(modes_on({}, "NVIDIA H100", kLarge)), "w4a8 activations, bf16 KV cache");
+  EXPECT_EQ(mode_text(modes_on({.activations = Activations::kF32}, "NVIDIA H100", kLarge)),
+            "f32 activations, bf16 KV cache");
+  EXPECT_EQ(mode_text(modes_on({.activations = Activations::kF32, .kv_cache = KvCacheType::kF32},
+                               "NVIDIA H100", kLarge)),
+            "f32 activations");
+  EXPECT_EQ(mode_text(modes_on({.kv_cache = KvCacheType::kFp8}, kProcessor, kSmall)),
+            "f32 activations, fp8 KV cache");
 }
 
 // With a GPU it is chosen, without one the error says what is missing.

@@ -75,11 +75,13 @@ void add_executor_option(CLI::App& app, ExecutorKind* kind) {
 void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
   add_named_option(app, "--activations",
                    "Inputs of matrix products: f32, exact; int8, faster and approximate; w4a16 or "
-                   "w4a8, as a GPU rounds them (default: f32)",
+                   "w4a8, as a GPU rounds them (default: f32, and w4a8 on a GPU for more than 256 "
+                   "MiB)",
                    program::kAllActivations, program::activations_name, &executor->activations)
       ->envname("ULTRASPEED_ACTIVATIONS");
   add_named_option(app, "--kv-cache",
-                   "Keys and values: f32, or rounded to bf16 or fp8 (default: f32)",
+                   "Keys and values: f32, or rounded to bf16 or fp8 (default: f32, and bf16 on a "
+                   "GPU for more than 256 MiB)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &executor->kv_cache)
       ->envname("ULTRASPEED_KV_CACHE");
   add_dense_dtype_option(app, &executor->dense_dtype);
@@ -203,6 +205,11 @@ Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
                       positions);
   }
   return engine::choose_max_context({.max_context = options.context}, positions);
+}
+
+ArithmeticModes LoadedModel::modes(const ModelOptions& options,
+                                   const engine::Engine& engine) const {
+  return modes_on(options.executor, engine.device(), checkpoint_.contents().backbone.bytes);
 }
 
 Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(

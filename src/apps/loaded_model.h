@@ -78,6 +78,8 @@ class LoadedModel {
   Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
                                                       uint32_t max_sessions,
                                                       const Speculation& speculation) const;
+  // What the options mean for an engine that they opened.
+  ArithmeticModes modes(const ModelOptions& options, const engine::Engine& engine) const;
 
  private:
   LoadedModel(model::ModelConfig config, model::GenerationConfig generation,

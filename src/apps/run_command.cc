@@ -58,7 +58,7 @@ ordered_json speculation_json(const GenerationResult& result, const std::string&
 
 std::string result_json(const GenerationRequest& request, const GenerationResult& result,
                         const std::string& drafter, std::string_view device,
-                        const ExecutorOptions& executor) {
+                        const ArithmeticModes& modes) {
   ordered_json ids = ordered_json::array();
   for (const engine::Token& token : result.tokens) ids.push_back(token.id);
   const bool has_logprobs = request.params.sampling.num_logprobs > 0;
@@ -73,9 +73,9 @@ std::string result_json(const GenerationRequest& request, const GenerationResult
         {"decode_ms", result.times.decode_ms},
         {"tokens_per_second", result.tokens_per_second()}}},
       {"device", device},
-      {"activations", program::activations_name(executor.activations)},
-      {"kv_cache", program::kv_cache_type_name(executor.kv_cache)},
-      {"dense_dtype", model::dense_dtype_name(executor.dense_dtype)},
+      {"activations", program::activations_name(modes.activations)},
+      {"kv_cache", program::kv_cache_type_name(modes.kv_cache)},
+      {"dense_dtype", model::dense_dtype_name(modes.dense_dtype)},
       {"speculation", speculation_json(result, drafter)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
@@ -128,7 +128,6 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
   US_TRY(check_request(request, model.tokenizer(), model.config().vocab_size, max_context));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
-  const ExecutorOptions& executor = options.model.executor;
   const Speculation& speculation = model.speculation();
   const engine::SamplingParams& sampling = request.params.sampling;
   if (speculation.drafter().kind == engine::DrafterKind::kReplay) {
@@ -143,14 +142,13 @@ Status run(const RunOptions& options) {
   US_ASSIGN(const GenerationResult result,
             options.json ? generate(*engine, model.tokenizer(), request, {})
                          : generate_to_output(*engine, model.tokenizer(), request, reasons));
+  const ArithmeticModes modes = model.modes(options.model, *engine);
   if (options.json) {
     const std::string drafter = speculation.session_drafter(sampling);
-    US_TRY(write_all(STDOUT_FILENO,
-                     result_json(request, result, drafter, engine->device(), executor)));
+    US_TRY(
+        write_all(STDOUT_FILENO, result_json(request, result, drafter, engine->device(), modes)));
   } else {
-    US_TRY(print_summary(result.text, fmt::format("{}, {}: {}", engine->device(),
-                                                  mode_text(executor.activations, executor.kv_cache,
-                                                            executor.dense_dtype),
+    US_TRY(print_summary(result.text, fmt::format("{}, {}: {}", engine->device(), mode_text(modes),
                                                   describe_speed(result, request.prompt.size()))));
   }
   warn(speculation.describe_low_acceptance(sampling, result.speculation));

@@ -79,11 +79,10 @@ Status serve(ServeOptions options) {
   US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
-  const ExecutorOptions& executor = options.model.executor;
-  write_to_stderr(fmt::format(
-      "Serving {}, {} sessions of {} tokens, on {}, {}\nlistening on {}\n", served.name,
-      options.max_sessions, engine->max_context(), engine->device(),
-      mode_text(executor.activations, executor.kv_cache, executor.dense_dtype), server->url()));
+  write_to_stderr(fmt::format("Serving {}, {} sessions of {} tokens, on {}, {}\nlistening on {}\n",
+                              served.name, options.max_sessions, engine->max_context(),
+                              engine->device(), mode_text(model.modes(options.model, *engine)),
+                              server->url()));
   signals.wait();
   end_at_next_signal();
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",

@@ -88,7 +88,7 @@ StepFigures step_figures(const StepRun& run) {
 
 std::string describe_step(const StepRun& run) {
   return fmt::format("{}, after {} positions, {}", describe_shape(run), run.positions,
-                     mode_text(run.activations, run.kv_cache, model::DenseDtype::kCheckpoint));
+                     mode_text({run.activations, run.kv_cache, model::DenseDtype::kCheckpoint}));
 }
 
 TextTable step_table(const StepRun& run) {
