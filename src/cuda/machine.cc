@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "cuda/ops/flash_attention.h"
 #include "program/step_check.h"
+#include "tensor/block_scale.h"
 
 namespace ultraspeed::cuda {
 
@@ -30,11 +31,25 @@ uint64_t arena_floats(const Program& program, const ScratchFloats& scratch) {
          std::accumulate(scratch.begin(), scratch.end(), uint64_t{0});
 }
 
+// Of inputs that are joined to one row, whose blocks are rounded together; nullptr: none.
+const char* joined_limit(const Program& program, const program::Stage& stage,
+                         program::Activations activations) {
+  const auto* linear = std::get_if<program::LinearOperands>(&stage.operands);
+  if (linear == nullptr || linear->more_inputs[0] == program::kNoId) return nullptr;
+  const bool is_rounded =
+      program::input_rounding(activations, program.weights[linear->weight].format) !=
+      program::Rounding::kNone;
+  return is_rounded && program.hidden_size % tensor::kF16BlockColumns != 0
+             ? "joined inputs are rounded in blocks of 128, which divide no row here"
+             : nullptr;
+}
+
 // Errors: kUnsupported for a stage that the kernels have no room for.
-Status check_limits(const Program& program) {
+Status check_limits(const Program& program, program::Activations activations) {
   for (const program::Stage& stage : program.stages) {
     const char* limit = std::visit(
         [&](const auto& operands) { return stage_limit(operands, program.width); }, stage.operands);
+    if (limit == nullptr) limit = joined_limit(program, stage, activations);
     if (limit == nullptr) continue;
     return make_error(ErrorCode::kUnsupported,
                       "the GPU cannot run '{}' of program '{}': {}; run this model on the CPU",
@@ -84,7 +99,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   for (const Program& program : programs_) {
     US_CHECK(program::share_memory(program, first), "program '{}' does not fit '{}'", program.name,
              first.name);
-    US_TRY(check_limits(program));
+    US_TRY(check_limits(program, options.activations));
   }
   options_ = options;
   forms_ = weight_forms(programs_, options);
@@ -102,8 +117,8 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
 Status Machine::load_rank(uint32_t rank, WeightSource* weights) {
   RankMemory& memory = ranks_[rank];
   US_ASSIGN(memory.arena, DeviceMemory::allocate(arena_bytes(programs_, limits_, options_)));
+  US_TRY(make_caches(rank));  // what has no room says so before weights are read
   US_TRY(load_weights(rank, weights));
-  US_TRY(make_caches(rank));
   view_.ranks[rank] = {memory.arena.as<float>(), memory.weight_table.as<Weight>(),
                        memory.cache_table.as<Cache>()};
   // All bits set are NaNs: a read of what was not written shows in the results.

@@ -10,7 +10,6 @@
 #include "cuda/ops/round_cache.h"
 #include "cuda/prefill_stages.h"
 #include "cuda/scratch.h"
-#include "tensor/block_scale.h"
 
 namespace ultraspeed::cuda {
 
@@ -125,11 +124,15 @@ cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
 cudaError_t RoundedStages::round_cache(const program::QkvProjOperands& op,
                                        const StageLaunch& launch) const {
   if (kv_cache_ == program::KvCacheType::kF32 || op.num_kv_heads == 0) return cudaSuccess;
-  RankScales scales;
+  CacheRounding rounding = {kv_cache_,
+                            program_->width,
+                            machine_->first_rank(),
+                            machine_->end_rank() - machine_->first_rank(),
+                            {}};
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
-    scales.of[rank] = machine_->kv_scales(rank, op);
+    rounding.scales.of[rank] = machine_->kv_scales(rank, op);
   }
-  return launch_round_cache(op, {kv_cache_, program_->width, scales}, launch);
+  return launch_round_cache(op, rounding, launch);
 }
 
 cudaError_t RoundedStages::launch(const program::OutProjOperands& op,
@@ -192,11 +195,7 @@ cudaError_t RoundedStages::launch(const program::LinearOperands& op,
   const Rounding rounding = rounding_of(op.weight);
   if (is_f32_product(op)) return launch_f32(op, launch.stream);
   if (rounding == Rounding::kNone) return launch_stage(op, launch);
-  // Blocks of columns are those of the joined row.
-  const bool is_joined = op.more_inputs[0] != program::kNoId;
-  if (is_joined && program_->hidden_size % tensor::kF16BlockColumns != 0) {
-    return cudaErrorNotSupported;
-  }
+  // Blocks of columns are those of the joined row, which Machine::load() has seen to.
   program::LinearOperands rounded = op;
   rounded.input = scratch(0);
   rounded.norm = rounded.second_norm = {};

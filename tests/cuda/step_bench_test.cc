@@ -392,5 +392,17 @@ TEST(StepBench, TakesEveryModeOnOneRank) {
   }
 }
 
+// A rank whose memory alone is here: its neighbour has no scales to round with.
+TEST(StepBench, RoundsTheRowsOfOneRankOfTwo) {
+  US_NEEDS_GPU();
+  cuda::StepBenchOptions options;
+  options.rank = 1;
+  options.rows = 1;
+  options.positions = 100;
+  options.kv_cache = program::KvCacheType::kFp8;
+  const auto bench = measure_step(plan_of("configs/llama-3.2-1b", 2, 8), options);
+  ASSERT_TRUE(bench) << bench.error().message;
+}
+
 }  // namespace
 }  // namespace ultraspeed::test

@@ -23,12 +23,12 @@ __device__ float* appended_head(const OpContext& context, const QkvProjOperands&
   return (is_value ? cache.values : cache.keys) + (index * op.num_kv_heads + head) * *size;
 }
 
-// A warp rounds a head: CTA (column, k and v heads, rank).
+// A warp rounds a head: CTA (column, k and v heads, rank from first_rank on).
 __global__ void __launch_bounds__(kWarpThreads)
     round_cache_kernel(const __grid_constant__ StageLaunch launch,
                        const __grid_constant__ QkvProjOperands op,
                        const __grid_constant__ CacheRounding rounding) {
-  const uint32_t rank = blockIdx.z;
+  const uint32_t rank = rounding.first_rank + blockIdx.z;
   const OpContext context(launch.machine, launch.buffer_offsets, *launch.step, launch.tasks[0].task,
                           rank, nullptr);
   const uint32_t t = blockIdx.x;
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kWarpThreads)
 
 cudaError_t launch_round_cache(const QkvProjOperands& op, const CacheRounding& rounding,
                                const StageLaunch& launch) {
-  const dim3 grid(rounding.width, 2 * op.num_kv_heads, launch.machine.num_ranks);
+  const dim3 grid(rounding.width, 2 * op.num_kv_heads, rounding.num_ranks);
   round_cache_kernel<<<grid, kWarpThreads, 0, launch.stream>>>(launch, op, rounding);
   return cudaGetLastError();
 }

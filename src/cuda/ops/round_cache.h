@@ -17,11 +17,12 @@ struct RankScales {
 
 struct CacheRounding {
   program::KvCacheType type = program::KvCacheType::kBf16;
-  uint32_t width = 0;  // columns, at most
-  RankScales scales;   // of fp8
+  uint32_t width = 0;                      // columns, at most
+  uint32_t first_rank = 0, num_ranks = 1;  // those held here
+  RankScales scales;                       // of fp8
 };
 
-// After the stage of `op`, on all ranks: rounds the heads that its columns appended
+// After the stage of `op`, on these ranks: rounds the heads that its columns appended
 // (tensor/kv_rounding.h). REQUIRES: type is not kF32 and op has k and v heads.
 cudaError_t launch_round_cache(const program::QkvProjOperands& op, const CacheRounding& rounding,
                                const StageLaunch& launch);
