@@ -113,8 +113,15 @@ class DenseForms {
 };
 
 void find_expert_forms(const Program& program, std::vector<WeightForm>& forms) {
-  // Down reads what gate/up of its layer hands on, so both have pages or none.
+  // Down reads what gate/up of its layer hands on, so both have pages or none. Layers share their
+  // operands: those that are not like the first with pages have none.
   const program::ExpertGateUpOperands* gate_up = nullptr;
+  const program::ExpertGateUpOperands* first = nullptr;
+  const auto is_like_first = [&](const program::ExpertGateUpOperands& op) {
+    return first == nullptr ||
+           (program.weights[op.weight].format == program.weights[first->weight].format &&
+            op.intermediate_size == first->intermediate_size && op.max_slots == first->max_slots);
+  };
   for (const program::Stage& stage : program.stages) {
     if (const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands)) gate_up = op;
     const auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands);
@@ -125,6 +132,8 @@ void find_expert_forms(const Program& program, std::vector<WeightForm>& forms) {
     launch.intermediate = down->intermediate_size;
     launch.chunk_columns = down_chunk_columns(program, down->intermediate_size);
     if (program.weights[down->weight].format != launch.format || expert_limit(launch)) continue;
+    if (!is_like_first(*gate_up)) continue;
+    if (first == nullptr) first = gate_up;
     const bool is_fp8 = launch.format == tensor::WeightFormat::kFp8Block128;
     forms[gate_up->weight] = is_fp8 ? WeightForm::kFp8GateUpPages : WeightForm::kGateUpPages;
     forms[down->weight] = is_fp8 ? WeightForm::kFp8DownPages : WeightForm::kDownPages;

@@ -181,6 +181,21 @@ TEST(WeightForm, AllProgramsCount) {
             (std::vector{WeightForm::kCanonical, WeightForm::kCanonical}));
 }
 
+// Layers share the operands of their experts' stages.
+TEST(WeightForm, ExpertsUnlikeTheFirstStayCanonical) {
+  Maker maker;
+  maker.experts(kFp8, kFp8, 2048);
+  maker.experts(WeightFormat::kMxfp4, WeightFormat::kMxfp4, 2048);
+  maker.experts(kFp8, kFp8, 1024);
+  maker.experts(kFp8, kFp8, 2048);
+  std::vector<WeightForm> expected(8, WeightForm::kCanonical);
+  for (const size_t layer : {0, 3}) {
+    expected[2 * layer] = WeightForm::kFp8GateUpPages;
+    expected[2 * layer + 1] = WeightForm::kFp8DownPages;
+  }
+  EXPECT_EQ(maker.forms(), expected);
+}
+
 // Pages hold all codes of a matrix, in the order that the stage's epilogue expects.
 TEST(WeightForm, PagesHaveTheirOrder) {
   Maker maker;
