@@ -12,6 +12,9 @@
 
 namespace ultraspeed::cuda {
 
+// Device memory that is left to CUDA's own needs, graphs, and what a step brings.
+inline constexpr uint64_t kSpareBytes = uint64_t{256} << 20;
+
 // kOutOfMemory for an allocation that failed, else kInternal; `what` was being done.
 Status cuda_status(cudaError_t error, std::string_view what);
 

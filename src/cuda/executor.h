@@ -11,8 +11,9 @@
 
 namespace ultraspeed::cuda {
 
-// The limits of GPU `index`. Errors: kNotFound without a GPU or driver, kUnsupported for one that
-// is not of compute capability 9.0; both say what is needed and what there is.
+// The limits of GPU `index`, its memory what is free now but for kSpareBytes (device.h). Errors:
+// kNotFound without a GPU or driver, kUnsupported for one that is not of compute capability 9.0;
+// both say what is needed and what there is.
 Result<program::DeviceLimits> device_limits(int index);
 
 // REQUIRES: activations are not kInt8.

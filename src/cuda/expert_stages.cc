@@ -13,23 +13,48 @@ Result<DeviceMemory> zeros(uint64_t size_bytes) {
   return memory;
 }
 
+// The first stage whose experts have pages; nullptr: none has.
+const program::ExpertGateUpOperands* first_paged(const program::Program& program,
+                                                 std::span<const WeightForm> forms) {
+  for (const program::Stage& stage : program.stages) {
+    const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
+    if (op != nullptr && is_expert(forms[op->weight])) return op;
+  }
+  return nullptr;
+}
+
+ExpertLaunch launch_of(const program::Program& program, const program::ExpertGateUpOperands& op,
+                       const ColumnGroup& columns) {
+  ExpertLaunch launch;
+  static_cast<ColumnGroup&>(launch) = columns;
+  launch.format = program.weights[op.weight].format;
+  launch.hidden = program.hidden_size;
+  launch.intermediate = op.intermediate_size;
+  launch.chunk_columns = down_chunk_columns(program, op.intermediate_size);
+  return launch;
+}
+
 }  // namespace
+
+uint64_t ExpertStages::operand_bytes(const program::Program& program,
+                                     std::span<const WeightForm> forms) {
+  const program::ExpertGateUpOperands* op = first_paged(program, forms);
+  if (op == nullptr || has_prefill_stages(program, forms)) return 0;
+  uint64_t size_bytes = 0;
+  for (const ColumnGroup& columns : column_groups(program.width, nullptr)) {
+    const ExpertLaunch launch = launch_of(program, *op, columns);
+    size_bytes += expert_input_bytes(launch) + expert_activation_bytes(launch, op->max_slots);
+  }
+  return size_bytes;
+}
 
 Result<ExpertStages> ExpertStages::make(const Machine& machine, uint32_t program,
                                         const StepView* step) {
   ExpertStages stages(machine, program);
   const program::Program& of = machine.programs()[program];
-  // Layers whose experts have pages have one shape; one layer's operands at a time are alive.
-  const program::ExpertGateUpOperands* first_op = nullptr;
-  for (const program::Stage& stage : of.stages) {
-    const auto* op = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
-    if (op == nullptr || !is_expert(machine.form(op->weight))) continue;
-    if (first_op == nullptr) first_op = op;
-    US_CHECK(op->intermediate_size == first_op->intermediate_size &&
-                 op->max_slots == first_op->max_slots &&
-                 machine.form(op->weight) == machine.form(first_op->weight),
-             "'{}' has experts of another shape or form", stage.name);
-  }
+  // Layers whose experts have pages are alike (weight_form.h); one layer's operands at a time are
+  // alive.
+  const program::ExpertGateUpOperands* first_op = first_paged(of, machine.forms());
   if (first_op == nullptr) return stages;
   US_CHECK(machine.is_single(), "expert pages on several ranks");
   if (has_prefill_stages(of, machine.forms())) {
@@ -47,11 +72,7 @@ Status ExpertStages::add_group(const ColumnGroup& columns,
   const program::Program& program = machine_->programs()[program_];
   Group group;
   ExpertLaunch& launch = group.launch;
-  static_cast<ColumnGroup&>(launch) = columns;
-  launch.format = program.weights[op.weight].format;
-  launch.hidden = program.hidden_size;
-  launch.intermediate = op.intermediate_size;
-  launch.chunk_columns = down_chunk_columns(program, op.intermediate_size);
+  launch = launch_of(program, op, columns);
   US_TRY(cuda_status(set_clusters(&launch), "asking how many expert kernels run at once"));
   US_ASSIGN(group.input, zeros(expert_input_bytes(launch)));
   US_ASSIGN(group.activation, zeros(expert_activation_bytes(launch, op.max_slots)));

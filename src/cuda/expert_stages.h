@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -23,6 +24,9 @@ class ExpertStages {
   // Allocates the operands that lie between the stages. step: device. REQUIRES: machine, loaded in
   // w4a8, and step stay where they are.
   static Result<ExpertStages> make(const Machine& machine, uint32_t program, const StepView* step);
+
+  // Bytes that make() allocates for a program of one rank; those of PrefillStages are scratch.
+  static uint64_t operand_bytes(const program::Program& program, std::span<const WeightForm> forms);
 
   // Each group of columns a node. Activations are written in f32 too.
   cudaError_t launch(const program::ExpertGateUpOperands& op, cudaStream_t stream) const;

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "cuda/device.h"
 #include "cuda/executor.h"
+#include "cuda/expert_stages.h"
 #include "cuda/machine.h"
 #include "cuda/prefill_stages.h"
 #include "cuda/stage_launcher.h"
@@ -58,7 +59,8 @@ class GraphExecutor final : public program::Executor {
       US_ASSIGN(Recorded recorded, record(i));
       recorded_.push_back(std::move(recorded));
     }
-    return {};
+    // What was cleared on the way is so before the stream, which waits for no other, runs a step.
+    return cuda_status(cudaDeviceSynchronize(), "preparing to run");
   }
 
   uint64_t weight_bytes(const program::Program& program) const override {
@@ -72,7 +74,12 @@ class GraphExecutor final : public program::Executor {
 
   uint64_t activation_bytes(std::span<const program::Program> programs,
                             const program::CacheLimits& limits) const override {
-    return cuda::arena_bytes(programs, limits, options());
+    const std::vector<WeightForm> forms = weight_forms(programs, options());
+    uint64_t size_bytes = cuda::arena_bytes(programs, limits, options());
+    for (const program::Program& program : programs) {
+      size_bytes += ExpertStages::operand_bytes(program, forms);
+    }
+    return size_bytes;
   }
 
   uint32_t prefill_width(const program::Program& program) const override {
@@ -214,7 +221,7 @@ Result<program::DeviceLimits> device_limits(int index) {
   limits.num_workers = static_cast<uint32_t>(properties.multiProcessorCount);
   limits.weight_page_bytes = 17'408;
   limits.ring_pages = 12;
-  limits.memory_bytes = free_bytes;
+  limits.memory_bytes = free_bytes - std::min<uint64_t>(free_bytes, kSpareBytes);
   return limits;
 }
 

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "cuda/bench/drain.h"
 #include "cuda/bench/measured_gpu.h"
+#include "cuda/device.h"
 
 namespace ultraspeed::cuda {
 
@@ -17,7 +18,6 @@ using ShowProgress = std::function<void(std::string_view)>;  // told what is goi
 
 inline constexpr uint64_t kCeilingPages = (uint64_t{8} << 30) / kDrainPageBytes;
 inline constexpr uint64_t kCeilingBytes = kCeilingPages * kDrainPageBytes;
-inline constexpr uint64_t kSpareBytes = uint64_t{256} << 20;  // for CUDA's own needs
 
 // Errors: kOutOfMemory, with what is needed and what is free, if `what` has no room. hint: what
 // else to do about it, beginning with ", "; may be empty.
