@@ -31,6 +31,14 @@ void check(cudaError_t error) {
   US_CHECK(error == cudaSuccess, "{}", cudaGetErrorString(error));
 }
 
+// The largest magnitude of the finite values; 0 where there are none.
+float largest_of(std::span<const float> values) {
+  float most = 0;
+  for (const float value : values)
+    most = std::isfinite(value) ? std::fmax(most, std::abs(value)) : most;
+  return most;
+}
+
 // A buffer's words on one rank.
 struct Region {
   uint32_t rank;
@@ -324,10 +332,7 @@ class DifferentialExecutor final : public program::Executor {
       return;
     }
     CacheDifference& difference = report_->caches;
-    float most = 0;
-    for (const float value : expected)
-      most = std::isnan(value) ? most : std::fmax(most, std::abs(value));
-    const float row_error = kRowError * most;
+    const float row_error = kRowError * largest_of(expected);
     const uint64_t stride = uint64_t{rows.num_heads} * rows.size;
     for (uint64_t row = uint64_t{rows.head} * rows.size; row < expected.size(); row += stride) {
       for (uint64_t i = row; i < row + rows.size; ++i) {
@@ -376,9 +381,7 @@ class DifferentialExecutor final : public program::Executor {
   void compare_words(uint32_t stage, const std::string& what, std::span<const float> expected,
                      std::span<const float> seen) {
     const bool is_route = program_->stages[stage].opcode() == program::Opcode::kRoute;
-    float most = 0;
-    for (const float value : expected)
-      most = std::isnan(value) ? most : std::fmax(most, std::abs(value));
+    const float most = largest_of(expected);
     Difference& difference = difference_of(stage);
     for (size_t i = 0; i < expected.size(); ++i) {
       const float a = expected[i];
@@ -391,11 +394,11 @@ class DifferentialExecutor final : public program::Executor {
       // Ids and counts are tiny as floats: they must have been equal.
       constexpr float kNoInteger = 1e-20F;
       const bool is_number = std::abs(a) > kNoInteger || std::abs(b) > kNoInteger;
-      if (std::isnan(a) != std::isnan(b) || (is_route && !is_number)) {
+      if (std::isnan(a) && std::isnan(b)) continue;
+      if (!std::isfinite(a) || !std::isfinite(b) || (is_route && !is_number)) {
         return fail(fmt::format("{}: word {} of {}: {} on the CPU, {} on the GPU",
                                 program_->stages[stage].name, i, what, a, b));
       }
-      if (std::isnan(a)) continue;
       const double relative = std::abs(double{a} - double{b}) / static_cast<double>(most);
       difference.largest_relative = std::max(difference.largest_relative, relative);
     }
