@@ -6,13 +6,13 @@
 
 namespace ultraspeed::cuda {
 
-// The largest vocabulary whose tokens can be adjusted.
-inline constexpr uint32_t kMaxAdjustedVocabulary = 1u << 19;
+// The largest vocabulary: shared memory has a sum for each of its pieces and a bit for each token.
+inline constexpr uint32_t kMaxVocabulary = 1u << 19;
 
 struct SampleShared {
   CandidatesShared candidates;
-  float pieces[kMaxAdjustedVocabulary / kTeamPiece];  // of the team's first CTA
-  uint32_t adjusted_bits[kMaxAdjustedVocabulary / 32];
+  float pieces[kMaxVocabulary / kTeamPiece];  // of the team's first CTA
+  uint32_t adjusted_bits[kMaxVocabulary / 32];
 };
 
 template <>
@@ -23,7 +23,7 @@ template <>
 inline constexpr bool kIsCluster<program::SampleOperands> = true;
 
 constexpr const char* limit_of(const program::SampleOperands& op, uint32_t) {
-  return op.vocab_size <= kMaxAdjustedVocabulary ? nullptr : "a vocabulary of more than 524288";
+  return op.vocab_size <= kMaxVocabulary ? nullptr : "a vocabulary of more than 524288";
 }
 
 // One column. All threads of the team call its functions together and get the same results.
