@@ -142,7 +142,7 @@ cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& o
   US_CHECK(columns != nullptr, "no kind of {} rotated dimensions", op.rotary_dim);
   const uint32_t key_row = op.num_kv_heads * op.head_dim;
   const uint32_t value_row = op.num_kv_heads * op.v_head_dim;
-  DenseQkv<float> qkv;
+  DenseQkv qkv;
   qkv.num_q_heads = op.num_q_heads;
   qkv.num_kv_heads = op.num_kv_heads;
   qkv.head_dim = op.head_dim;

@@ -258,7 +258,7 @@ class DenseGroup final : public KernelGroup {
     return cudaErrorInvalidValue;
   }
 
-  DenseQkv<float> qkv(float* query) const {
+  DenseQkv qkv(float* query) const {
     return {.num_q_heads = shape_.heads.num_q_heads,
             .num_kv_heads = shape_.heads.num_kv_heads,
             .head_dim = shape_.heads.head_dim,

@@ -133,9 +133,7 @@ cudaError_t launch_dense(const DenseLaunch& launch, const DenseSwiglu& swiglu,
   return launch_format(launch, swiglu, stream);
 }
 
-template <class Element>
-cudaError_t launch_dense(const DenseLaunch& launch, const DenseQkv<Element>& qkv,
-                         cudaStream_t stream) {
+cudaError_t launch_dense(const DenseLaunch& launch, const DenseQkv& qkv, cudaStream_t stream) {
   const uint32_t rows =
       (qkv.num_q_heads + qkv.num_kv_heads) * qkv.head_dim + qkv.num_kv_heads * qkv.v_head_dim;
   if (rows != launch.rows || qkv.head_dim % 2 != 0 || qkv.v_head_dim % 2 != 0 ||
@@ -145,8 +143,6 @@ cudaError_t launch_dense(const DenseLaunch& launch, const DenseQkv<Element>& qkv
   }
   return launch_format(launch, qkv, stream);
 }
-template cudaError_t launch_dense(const DenseLaunch&, const DenseQkv<float>&, cudaStream_t);
-template cudaError_t launch_dense(const DenseLaunch&, const DenseQkv<uint16_t>&, cudaStream_t);
 
 cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) {
   return for_format(data.format, [&](auto page) {

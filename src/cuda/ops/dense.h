@@ -91,8 +91,7 @@ struct DenseSwiglu {
 cudaError_t launch_dense(const DenseLaunch& launch, const DenseSwiglu& swiglu, cudaStream_t stream);
 
 // Heads of q rotated to query, of k rotated and of v scaled to the cache row of their column.
-// qkv_order(), num_chunks 1. Element is float or uint16_t (bf16, rounded to nearest even).
-template <class Element>
+// qkv_order(), num_chunks 1.
 struct DenseQkv {
   uint32_t num_q_heads = 0, num_kv_heads = 0;
   uint32_t head_dim = 0, v_head_dim = 0, rotary_dim = 0;
@@ -100,12 +99,10 @@ struct DenseQkv {
   const float2* rotations = nullptr;     // [columns, rotary_dim / 2]: cos, sin (dense_columns.h)
   const uint32_t* cache_rows = nullptr;  // [columns]; nullptr: row c is column c's
   float* query = nullptr;                // [columns, num_q_heads, head_dim]
-  Element* keys = nullptr;               // a row: [num_kv_heads, head_dim]
-  Element* values = nullptr;             // a row: [num_kv_heads, v_head_dim]
+  float* keys = nullptr;                 // a row: [num_kv_heads, head_dim]
+  float* values = nullptr;               // a row: [num_kv_heads, v_head_dim]
   uint32_t key_stride = 0, value_stride = 0;  // even; elements from a row to the next
 };
-template <class Element>
-cudaError_t launch_dense(const DenseLaunch& launch, const DenseQkv<Element>& qkv,
-                         cudaStream_t stream);
+cudaError_t launch_dense(const DenseLaunch& launch, const DenseQkv& qkv, cudaStream_t stream);
 
 }  // namespace ultraspeed::cuda

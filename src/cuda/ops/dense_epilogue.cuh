@@ -8,7 +8,6 @@
 #include "cuda/ops/dense.h"
 #include "cuda/ops/math.cuh"
 #include "program/operand_ids.h"
-#include "tensor/bf16.h"
 
 namespace ultraspeed::cuda {
 
@@ -24,16 +23,6 @@ struct NothingLoaded {};
 
 inline __device__ void store_pair(float* at, float first, float second) {
   *reinterpret_cast<float2*>(at) = make_float2(first, second);
-}
-inline __device__ void store_pair(uint16_t* at, float first, float second) {
-  *reinterpret_cast<ushort2*>(at) =
-      make_ushort2(tensor::bf16_from_float(first), tensor::bf16_from_float(second));
-}
-inline __device__ void store_one(float* at, float value) {
-  *at = value;
-}
-inline __device__ void store_one(uint16_t* at, float value) {
-  *at = tensor::bf16_from_float(value);
 }
 
 // For a drain, which finishes nothing.
@@ -85,9 +74,8 @@ struct DenseFinish<DenseSwiglu> {
   }
 };
 
-template <class Element>
-struct DenseFinish<DenseQkv<Element>> {
-  using Data = DenseQkv<Element>;
+template <>
+struct DenseFinish<DenseQkv> {
   static constexpr bool kWritesAll = false;
 
   // Where a pair of rows stands: the second row is dimension `first + distance` of the head.
@@ -103,7 +91,7 @@ struct DenseFinish<DenseQkv<Element>> {
     uint32_t cache_row;
   };
 
-  __device__ static Place place_of(const Data& data, uint32_t pair) {
+  __device__ static Place place_of(const DenseQkv& data, uint32_t pair) {
     const uint32_t key_pairs = (data.num_q_heads + data.num_kv_heads) * (data.head_dim / 2);
     if (pair >= key_pairs) {
       const uint32_t in_values = pair - key_pairs;
@@ -115,7 +103,7 @@ struct DenseFinish<DenseQkv<Element>> {
             is_rotated ? data.rotary_dim / 2 : 1, false};
   }
 
-  __device__ static Loaded load(const Data& data, const DensePlace& at) {
+  __device__ static Loaded load(const DenseQkv& data, const DensePlace& at) {
     const uint32_t column = at.column;
     Loaded loaded = {place_of(data, at.pair), make_float2(1, 0),
                      data.cache_rows == nullptr ? column : data.cache_rows[column]};
@@ -126,17 +114,16 @@ struct DenseFinish<DenseQkv<Element>> {
     return loaded;
   }
 
-  template <class T>
-  __device__ static void store_at(T* head, const Place& place, float first, float second) {
+  __device__ static void store_at(float* head, const Place& place, float first, float second) {
     if (place.distance == 1) {
       store_pair(head + place.first, first, second);
     } else {
-      store_one(head + place.first, first);
-      store_one(head + place.first + place.distance, second);
+      head[place.first] = first;
+      head[place.first + place.distance] = second;
     }
   }
 
-  __device__ static void store(const Data& data, const DensePlace& at, const Loaded& loaded,
+  __device__ static void store(const DenseQkv& data, const DensePlace& at, const Loaded& loaded,
                                float first, float second) {
     const Place& place = loaded.place;
     const uint64_t cache_row = loaded.cache_row;

@@ -11,7 +11,6 @@
 #include "cuda/dense_data.h"
 #include "cuda/ops/dense.h"
 #include "cuda/ops/dense_columns.h"
-#include "tensor/bf16.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -158,25 +157,11 @@ TEST_F(DenseEpilogue, SwigluJoinsGateAndUp) {
   }
 }
 
-float as_float(float value) {
-  return value;
-}
-float as_float(uint16_t value) {
-  return tensor::bf16_to_float(value);
-}
-float rounded(float value, float) {
-  return value;
-}
-float rounded(float value, uint16_t) {
-  return tensor::bf16_to_float(tensor::bf16_from_float(value));
-}
-
 // Heads, from the plain sums, with rounded cosines and sines; column t goes to cache row rows[t].
-template <class Element>
-void check_qkv(const std::vector<float>& sums, const DenseQkv<Element>& qkv,
+void check_qkv(const std::vector<float>& sums, const DenseQkv& qkv,
                const std::vector<float2>& rotations, const std::vector<uint32_t>& cache_rows,
-               const std::vector<float>& query, const std::vector<Element>& keys,
-               const std::vector<Element>& values) {
+               const std::vector<float>& query, const std::vector<float>& keys,
+               const std::vector<float>& values) {
   const uint32_t half = qkv.rotary_dim / 2, heads = qkv.num_q_heads + qkv.num_kv_heads;
   const uint32_t rows = heads * qkv.head_dim + qkv.num_kv_heads * qkv.v_head_dim;
   for (uint32_t t = 0; t < cache_rows.size(); ++t) {
@@ -195,13 +180,12 @@ void check_qkv(const std::vector<float>& sums, const DenseQkv<Element>& qkv,
             << "head " << head << " " << at;
       } else {
         const uint32_t kv_head = head - qkv.num_q_heads;
-        ASSERT_EQ(as_float(keys[cache_rows[t] * qkv.key_stride + kv_head * qkv.head_dim + at]),
-                  rounded(want, Element{}));
+        ASSERT_EQ(keys[cache_rows[t] * qkv.key_stride + kv_head * qkv.head_dim + at], want);
       }
     }
     for (uint32_t i = 0; i < qkv.num_kv_heads * qkv.v_head_dim; ++i) {
-      ASSERT_EQ(as_float(values[cache_rows[t] * qkv.value_stride + i]),
-                rounded(sum[heads * qkv.head_dim + i] * qkv.value_scale, Element{}));
+      ASSERT_EQ(values[cache_rows[t] * qkv.value_stride + i],
+                sum[heads * qkv.head_dim + i] * qkv.value_scale);
     }
   }
 }
@@ -289,7 +273,6 @@ TEST_F(DenseEpilogue, ColumnsHaveRotationsAndCacheRows) {
 }
 
 // Columns go to cache rows, or without them each to a row of its own, keys and values side by side.
-template <class Element>
 void run_qkv(const DenseCase& c, const DenseLaunch& launch, const std::vector<float>& sums,
              const QkvShape& shape, bool has_cache) {
   constexpr uint32_t kRing = 17;
@@ -307,7 +290,7 @@ void run_qkv(const DenseCase& c, const DenseLaunch& launch, const std::vector<fl
   Device<float> query(uint64_t{c.num_columns} * shape.num_q_heads * shape.head_dim);
   const uint32_t key_row = shape.num_kv_heads * shape.head_dim;
   const uint32_t value_row = shape.num_kv_heads * shape.v_head_dim;
-  DenseQkv<Element> qkv;
+  DenseQkv qkv;
   qkv.num_q_heads = shape.num_q_heads;
   qkv.num_kv_heads = shape.num_kv_heads;
   qkv.head_dim = shape.head_dim;
@@ -319,18 +302,18 @@ void run_qkv(const DenseCase& c, const DenseLaunch& launch, const std::vector<fl
   qkv.query = query.data();
   qkv.key_stride = has_cache ? key_row : key_row + value_row;
   qkv.value_stride = has_cache ? value_row : key_row + value_row;
-  Device<Element> keys(kRing * qkv.key_stride), values(kRing * value_row);
+  Device<float> keys(kRing * qkv.key_stride), values(kRing * value_row);
   qkv.keys = keys.data();
   qkv.values = has_cache ? values.data() : keys.data() + key_row;
   check(launch_dense(launch, qkv, nullptr));
-  const std::vector<Element> all_keys = keys.read();
-  const std::vector<Element> all_values =
-      has_cache ? values.read() : std::vector<Element>(all_keys.begin() + key_row, all_keys.end());
+  const std::vector<float> all_keys = keys.read();
+  const std::vector<float> all_values =
+      has_cache ? values.read() : std::vector<float>(all_keys.begin() + key_row, all_keys.end());
   check_qkv(sums, qkv, turns, cache_rows, query.read(), all_keys, all_values);
   for (uint32_t row = 0; row < kRing; ++row) {  // other cache rows stay
     if (std::find(cache_rows.begin(), cache_rows.end(), row) != cache_rows.end()) continue;
     for (uint32_t i = 0; i < qkv.key_stride; ++i) {
-      ASSERT_TRUE(std::isnan(as_float(all_keys[row * qkv.key_stride + i])));
+      ASSERT_TRUE(std::isnan(all_keys[row * qkv.key_stride + i]));
     }
   }
 }
@@ -349,8 +332,7 @@ TEST_F(DenseEpilogue, QkvRotatesScalesAndCaches) {
     prepare(c, device_rows, operand);
     const DenseLaunch launch = launch_of(c, pages.data(), operand.data());
     for (const bool has_cache : {true, false}) {
-      run_qkv<float>(c, launch, sums.values, shape, has_cache);
-      run_qkv<uint16_t>(c, launch, sums.values, shape, has_cache);
+      run_qkv(c, launch, sums.values, shape, has_cache);
     }
   }
 }

@@ -52,17 +52,14 @@ cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilog
 }
 
 // What a source defines for its format.
-#define US_DENSE_KERNELS(Page)                                                                 \
-  template cudaError_t set_dense_clusters<Page>(DenseLaunch*);                                 \
-  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseStore&,         \
-                                                cudaStream_t);                                 \
-  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DensePartials&,      \
-                                                cudaStream_t);                                 \
-  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseSwiglu&,        \
-                                                cudaStream_t);                                 \
-  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseQkv<float>&,    \
-                                                cudaStream_t);                                 \
-  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseQkv<uint16_t>&, \
-                                                cudaStream_t)
+#define US_DENSE_KERNELS(Page)                                                            \
+  template cudaError_t set_dense_clusters<Page>(DenseLaunch*);                            \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseStore&,    \
+                                                cudaStream_t);                            \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DensePartials&, \
+                                                cudaStream_t);                            \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseSwiglu&,   \
+                                                cudaStream_t);                            \
+  template cudaError_t launch_dense_pages<Page>(const DenseLaunch&, const DenseQkv&, cudaStream_t)
 
 }  // namespace ultraspeed::cuda
