@@ -11,6 +11,7 @@
 #include "cuda/ptx/bulk.cuh"
 #include "cuda/ptx/grid.cuh"
 #include "cuda/tile/dense_product.cuh"
+#include "cuda/tile/keep_bits.cuh"
 #include "cuda/tile/page_ring.cuh"
 #include "cuda/tile/partial_exchange.cuh"
 #include "cuda/tile/stream_role.cuh"

@@ -7,6 +7,7 @@
 #include "cuda/ptx/bulk.cuh"
 #include "cuda/ptx/grid.cuh"
 #include "cuda/tile/e4m3_operand.h"
+#include "cuda/tile/keep_bits.cuh"
 #include "cuda/tile/mxfp4_page.h"
 #include "cuda/tile/mxfp4_product.cuh"
 #include "cuda/tile/page_ring.cuh"

@@ -317,7 +317,7 @@ __global__ void __cluster_dims__(1) __launch_bounds__(kStreamThreads, 1)
       }
     }
     if constexpr (kWork == ExpertLaunch::Work::kDrain) {
-      keep_bits(bits, reinterpret_cast<std::byte*>(data.partials));
+      keep_bits(bits, data.partials);
     }
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
     finish_down<kColumns>(launch, data, shape, role, exchange, shared);

@@ -131,9 +131,4 @@ __device__ __forceinline__ void add_slab(const Mxfp4Slab& slab, const std::byte*
   }
 }
 
-// Keeps the reads of a drain.
-__device__ __forceinline__ void keep_drained(uint32_t bits, void* output) {
-  if (bits == 0x9e3779b9u) *static_cast<std::byte*>(output) = std::byte{1};
-}
-
 }  // namespace ultraspeed::cuda

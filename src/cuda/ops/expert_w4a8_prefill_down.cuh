@@ -12,6 +12,7 @@
 #include "cuda/ops/expert_w4a8_prefill.cuh"
 #include "cuda/ptx/copy_async.cuh"
 #include "cuda/ptx/counter.cuh"
+#include "cuda/tile/keep_bits.cuh"
 #include "program/operand_ids.h"
 #include "program/task.h"
 
@@ -399,7 +400,7 @@ __global__ void __launch_bounds__(kDownThreads, 1)
         leave_stage(ring, at.stage);
         at.advance();
       }
-      keep_drained(bits, data.partials);
+      keep_bits(bits, data.partials);
     }
   }
 }

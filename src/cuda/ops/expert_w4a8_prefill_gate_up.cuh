@@ -7,6 +7,7 @@
 #include "cuda/ops/expert_w4a8_prefill.cuh"
 #include "cuda/ops/math.cuh"
 #include "cuda/ptx/copy_async.cuh"
+#include "cuda/tile/keep_bits.cuh"
 #include "program/task.h"
 #include "tensor/e4m3.h"
 
@@ -387,7 +388,7 @@ __global__ void __launch_bounds__(kGateUpThreads, 1)
           leave_stage(ring, at.stage);
         }
       }
-      keep_drained(bits, data.output);
+      keep_bits(bits, data.output);
     }
   }
 }

@@ -1,7 +1,6 @@
 // The warps of a CTA that streams pages through a ring in a cluster whose CTAs share K.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "cuda/ptx/cluster.cuh"
@@ -48,10 +47,5 @@ struct StreamRole {
   uint32_t cluster, num_clusters;
   uint32_t warp, lane, warpgroup;  // the compiler knows that a warp shares its number
 };
-
-// Keeps the reads of a drain: no value of `bits` is likely, nor does a store hurt.
-__device__ __forceinline__ void keep_bits(uint32_t bits, std::byte* output) {
-  if (bits == 0x9e3779b9u) *output = std::byte{1};
-}
 
 }  // namespace ultraspeed::cuda
