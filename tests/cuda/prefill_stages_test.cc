@@ -134,7 +134,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, PrefillStagesTest,
                            return std::string(kind.param.prompt_width == 64 ? "fp8" : "mxfp4");
                          });
 
-// A full step and one of 32 of 128 columns. docs/numerics.md section 9 has the bounds; the harness
+// A full step and one of 32 of 128 columns. docs/numerics.md section 8 has the bounds; the harness
 // poisons what stages write and looks for words that they do not own.
 TEST_P(PrefillStagesTest, ComputeWhatTheProcessorDoes) {
   DifferenceReport report;

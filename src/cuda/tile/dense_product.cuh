@@ -1,6 +1,6 @@
 // What a consumer thread does with a page (dense_page.h) and its piece of the operand
 // (dense_operand.h): d = its warpgroup's slab times the piece's columns, then the sum of
-// docs/numerics.md section 8. Registers of d as in ptx/wgmma.cuh.
+// docs/numerics.md section 10. Registers of d as in ptx/wgmma.cuh.
 #pragma once
 
 #include <cstdint>
