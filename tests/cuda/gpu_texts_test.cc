@@ -1,14 +1,20 @@
 // Texts of the bundled model on the GPU: bit by bit the same with every drafter, width and company.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+#include <variant>
 #include <vector>
 
+#include "cuda/cache_form.h"
 #include "cuda/executor.h"
 #include "cuda/gpu.h"
 #include "cuda/paged_checkpoint.h"
+#include "cuda/weight_form.h"
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
 #include "support/checkpoint_generator.h"
+#include "support/model_runner.h"
 #include "support/mtp_generator.h"
 #include "support/temporary_directory.h"
 
@@ -151,8 +157,9 @@ class GpuTextsOfTiles : public GpuTexts, public testing::WithParamInterface<prog
   }
   engine::Setup on_tiles(const DrafterOptions& drafter, uint32_t width) const {
     engine::Setup setup{drafter, width};
+    if (drafter.kind == DrafterKind::kMtp) setup.block_size = 2;
     setup.directory = model_.path();
-    return on_gpu(setup, program::Activations::kF32, GetParam());
+    return on_gpu(setup, activations_, GetParam());
   }
   static std::vector<Request> requests() {
     std::vector<Request> requests;
@@ -168,6 +175,7 @@ class GpuTextsOfTiles : public GpuTexts, public testing::WithParamInterface<prog
     return requests;
   }
 
+  program::Activations activations_ = program::Activations::kF32;
   const test::TemporaryDirectory model_;
 };
 
@@ -206,6 +214,71 @@ TEST_P(GpuTextsOfTiles, ForksGoOnAlike) {
     run(*engine, &texts, &stats);
     EXPECT_EQ(texts[first], expected[i]);
     EXPECT_EQ(texts[*fork], expected[i]);
+  }
+}
+
+// Tiles and pages at once: the kernels of a fast run. Each setup opens a model of 90 million
+// weights, so these are few.
+class GpuTextsOfPagedTiles : public GpuTextsOfTiles {
+ protected:
+  void SetUp() override {
+    GpuTexts::SetUp();
+    if (IsSkipped()) return;
+    activations_ = program::Activations::kW4a8;
+    ASSERT_TRUE(test::write_checkpoint(model_.path(), test::paged_tile_options()));
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Types, GpuTextsOfPagedTiles,
+                         testing::Values(program::KvCacheType::kBf16, program::KvCacheType::kFp8),
+                         [](const auto& type) {
+                           return std::string(program::kv_cache_type_name(type.param));
+                         });
+
+TEST_P(GpuTextsOfPagedTiles, AreTheSameWithEveryDrafterWidthAndCompany) {
+  auto all = requests();
+  const auto expected = reference_texts(&all, on_tiles({}, 8));
+  const std::pair<uint32_t, DrafterOptions> setups[] = {{8, {DrafterKind::kSuffix, 1}},
+                                                        {16, {DrafterKind::kReplay, 3}},
+                                                        {16, {DrafterKind::kMtp, 1}},
+                                                        {64, {DrafterKind::kNone, 1}},
+                                                        {64, {DrafterKind::kReplay, 8}}};
+  for (const auto& [width, drafter] : setups) {
+    check(on_tiles(drafter, width), all, expected, width != 64);
+  }
+}
+
+// Needs no GPU: all that this model multiplies has pages, but for routers and what joins the two
+// inputs of an MTP layer, and all caches are tiles.
+TEST(PagedTiles, HavePagesAndTiles) {
+  const test::TemporaryDirectory model;
+  ASSERT_TRUE(test::write_checkpoint(model.path(), test::paged_tile_options()));
+  std::vector<program::Program> programs;
+  for (const uint32_t width : {8u, 64u}) {
+    test::RunnerOptions options;
+    options.width = width;
+    options.has_mtp = true;
+    const auto runner = test::ModelRunner::open(model.path(), options);
+    ASSERT_TRUE(runner) << runner.error().message;
+    programs.push_back(runner->program());
+  }
+  const auto forms =
+      cuda::weight_forms(programs, {program::Activations::kW4a8, program::KvCacheType::kBf16, {}});
+  uint32_t num_canonical = 0;
+  for (const program::Stage& stage : programs[0].stages) {
+    std::visit(
+        [&](const auto& op) {
+          if constexpr (requires { op.weight; }) {
+            num_canonical += forms[op.weight] == cuda::WeightForm::kCanonical ? 1 : 0;
+          }
+        },
+        stage.operands);
+  }
+  EXPECT_EQ(num_canonical, 2u);  // a router, eh_proj
+  for (const auto type : {program::KvCacheType::kBf16, program::KvCacheType::kFp8}) {
+    const auto caches = cuda::cache_forms(programs, type);
+    EXPECT_EQ(caches.size(), 3u);  // two layers, the MTP layer
+    EXPECT_EQ(std::ranges::count(caches, cuda::CacheForm::kRows), 0);
   }
 }
 

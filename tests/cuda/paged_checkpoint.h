@@ -24,4 +24,18 @@ inline GeneratorOptions paged_checkpoint(tensor::WeightFormat format) {
   return options;
 }
 
+// One whose caches of bf16 and fp8 are tiles, too, in formats as published ones have them: FP8,
+// o_proj and head BF16, experts MXFP4. A layer of each kind, and an MTP layer.
+inline GeneratorOptions paged_tile_options() {
+  GeneratorOptions options = paged_checkpoint(tensor::WeightFormat::kFp8Block128);
+  options.output_projection_format = options.embedding_format = tensor::WeightFormat::kBf16;
+  options.expert_format = tensor::WeightFormat::kMxfp4;
+  options.num_q_heads = 32;  // BF16 takes half of FP8's K-chunks
+  options.head_dim = 192;
+  options.sliding_window = 128;
+  options.sliding_layers = options.moe_layers = {0, 1};
+  options.num_mtp_layers = 1;
+  return options;
+}
+
 }  // namespace ultraspeed::test
