@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cuda/ptx/pin.cuh"
 #include "cuda/view.h"
 
 namespace ultraspeed::cuda {
@@ -12,7 +13,7 @@ namespace ultraspeed::cuda {
 struct StepHead {
   __device__ __forceinline__ explicit StepHead(const StepView* step)
       : num_columns(step->num_columns), columns(step->columns), pages(step->pages) {
-    asm volatile("" : "+r"(num_columns), "+l"(columns), "+l"(pages));
+    ptx::pin_together(num_columns, columns, pages);
   }
 
   uint32_t num_columns;
