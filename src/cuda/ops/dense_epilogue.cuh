@@ -115,11 +115,12 @@ struct DenseFinish<DenseQkv> {
   }
 
   __device__ static void store_at(float* head, const Place& place, float first, float second) {
+    float* at = head + place.first;
     if (place.distance == 1) {
-      store_pair(head + place.first, first, second);
+      store_pair(at, first, second);
     } else {
-      head[place.first] = first;
-      head[place.first + place.distance] = second;
+      at[0] = first;
+      at[place.distance] = second;
     }
   }
 
