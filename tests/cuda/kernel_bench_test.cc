@@ -233,7 +233,8 @@ TEST(KernelGroups, FindNothingInAnEmptyProgram) {
   EXPECT_TRUE(find_kernel_groups(program, KernelBenchOptions()).empty());
 }
 
-// Nothing reads faster than the ceiling, and no drain takes longer than its kernel.
+// Nothing reads faster than the ceiling, and no drain takes longer than its kernel, but for noise
+// where both wait for memory alone.
 void expect_plausible(const cuda::KernelBench& bench) {
   const double ceiling = static_cast<double>(bench.ceiling_bytes) / middle(bench.ceiling_us);
   for (const cuda::KernelSamples& kernel : bench.kernels) {
@@ -242,7 +243,7 @@ void expect_plausible(const cuda::KernelBench& bench) {
     ASSERT_EQ(kernel.us.size(), 31u);
     ASSERT_EQ(kernel.drain_us.size(), 31u);
     EXPECT_LT(static_cast<double>(kernel.bytes) / middle(kernel.us), 1.02 * ceiling);
-    EXPECT_LT(*std::ranges::min_element(kernel.drain_us), middle(kernel.us));
+    EXPECT_LT(*std::ranges::min_element(kernel.drain_us), 1.03 * middle(kernel.us));
   }
 }
 

@@ -48,9 +48,9 @@ class Measurement {
         // alike, whatever ran before: it is not understood, and dropped.
         if (!std::exchange(has_measured_, true)) {
           KernelSamples dropped = samples;
-          US_TRY(measure(kernel, &dropped));
+          US_TRY(measure_named(kernel, &dropped));
         }
-        US_TRY(measure(kernel, &samples));
+        US_TRY(measure_named(kernel, &samples));
       }
       table->push_back(std::move(samples));
     }
@@ -69,6 +69,14 @@ class Measurement {
       return error;
     };
     return TimedGraph::record({}, all, stream_);
+  }
+
+  // An error says which kernel it was.
+  Status measure_named(const BenchKernel& kernel, KernelSamples* samples) {
+    Status status = measure(kernel, samples);
+    if (status) return status;
+    const Error& error = status.error();
+    return make_error(error.code, "{}, {}: {}", kernel.name, kernel.shape, error.message);
   }
 
   // In turns, so that both see the same clocks.
