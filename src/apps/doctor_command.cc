@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "apps/doctor.h"
@@ -105,7 +106,18 @@ std::string report_json(const LoadedModel& model, const Trial& as_is,
   return json.dump() + "\n";
 }
 
+// Only a network in a folder of its own has conventions to try.
+Status check_drafter(const DoctorOptions& options) {
+  const std::optional<DrafterChoice>& drafter = options.model.speculation.drafter;
+  if (!drafter || drafter->options.kind == engine::DrafterKind::kDflash) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--drafter {}: has no files of its own to examine; expected dflash (the folder "
+                    "dflash/ of the model) or the folder of a DFlash drafter",
+                    drafter_name(*drafter));
+}
+
 Result<bool> examine(const DoctorOptions& options) {
+  US_TRY(check_drafter(options));
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   const Speculation& speculation = model.speculation();
   if (speculation.dflash() == nullptr) {

@@ -128,5 +128,22 @@ TEST(Doctor, NeedsADrafter) {
       << none.errors;
 }
 
+TEST(Doctor, RefusesADrafterWithoutFiles) {
+  const auto message = [](std::vector<std::string> flags, const std::string& variable) {
+    flags.insert(flags.begin(), {"doctor", kTinyMimo});
+    const Finished refused = run_cli(flags, "", {variable});
+    EXPECT_EQ(refused.exit_code, 1);
+    return refused.errors;
+  };
+  for (const std::string name : {"none", "suffix", "random", "replay:2", "mtp"}) {
+    const std::string expected =
+        "--drafter " + name +
+        ": has no files of its own to examine; expected dflash (the folder "
+        "dflash/ of the model) or the folder of a DFlash drafter";
+    EXPECT_NE(message({"--drafter", name}, "A=").find(expected), std::string::npos) << name;
+    EXPECT_NE(message({}, "ULTRASPEED_DRAFTER=" + name).find(expected), std::string::npos) << name;
+  }
+}
+
 }  // namespace
 }  // namespace ultraspeed::test
