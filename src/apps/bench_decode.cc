@@ -103,12 +103,9 @@ class Pass {
     size_t prompt = 0;
     for (auto& [id, stream] : streams_) {
       if (!stream.cycle) continue;
-      engine::VerifyCycle& cycle = *stream.cycle;
-      cycle.num_tokens = stream.num_taken;
-      cycle.num_accepted = std::min(cycle.num_accepted, cycle.num_tokens);
-      pass_.speculation.add(cycle);
+      pass_.speculation.add(*stream.cycle, stream.num_taken);
       ++num_decoding;
-      num_tokens += cycle.num_tokens;
+      num_tokens += stream.num_taken;
       prompt = stream.prompt;
     }
     if (num_decoding != options_.streams) return;

@@ -27,12 +27,16 @@ class Run {
 
   // Takes what a step did.
   Status take(const std::vector<engine::StepEvent>& events) {
+    const size_t num_before = result_.tokens.size();
+    std::optional<engine::VerifyCycle> cycle;
     for (const engine::StepEvent& event : events) {
       if (is_over_) break;  // a stop string: later tokens of the same step are not part of it
-      if (event.cycle) result_.speculation.add(*event.cycle);
+      if (event.cycle) cycle = event.cycle;
       if (event.token) US_TRY(take_token(*event.token, event.finished));
       if (event.finished && !is_over_) US_TRY(finish(*event.finished));
     }
+    if (!cycle) return {};
+    result_.speculation.add(*cycle, static_cast<uint32_t>(result_.tokens.size() - num_before));
     return {};
   }
 

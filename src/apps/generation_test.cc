@@ -138,6 +138,17 @@ TEST_F(GenerationTest, CountsTheTokensOfEachCycle) {
   EXPECT_EQ(result->speculation.num_cycles(), (num_tokens + 2) / 3 - 1);
 }
 
+TEST_F(GenerationTest, LeavesOutTheTokensOfACycleBehindAStopString) {
+  script("one two three four five six seven");
+  engine_.tokens_per_step = 3;
+  for (const char* stop : {"three", "four", "five", "six"}) {
+    request_.stop = {stop};
+    const auto result = run();
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->speculation.num_tokens(), result->tokens.size() - 3) << stop;  // the prefill
+  }
+}
+
 TEST(DescribeSpeed, CountsTheTokensAfterTheFirstForTheRate) {
   GenerationResult result;
   result.tokens.resize(11);

@@ -1,6 +1,7 @@
 // What drafting was worth.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -23,6 +24,13 @@ class SpeculationStats {
       ++positions_[i].num_drafts;
       if (i < cycle.num_accepted) ++positions_[i].num_accepted;
     }
+  }
+
+  // The same where only the first num_taken tokens became output, as before a stop string, which
+  // the engine does not know.
+  void add(const VerifyCycle& cycle, uint32_t num_taken) {
+    const uint32_t num_tokens = std::min(cycle.num_tokens, num_taken);
+    add({cycle.num_drafts, std::min(cycle.num_accepted, num_tokens), num_tokens});
   }
 
   void add(const SpeculationStats& other) {
