@@ -136,6 +136,7 @@ Status talk(Conversation& conversation, const GenerationRequest& request) {
 }
 
 Status chat(const ChatOptions& options) {
+  US_TRY(check_needs_no_output(options.model.speculation));
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_chat_template());
   GenerationRequest request;

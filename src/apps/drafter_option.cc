@@ -61,6 +61,14 @@ std::string drafter_name(const DrafterChoice& choice) {
   return fmt::format("{}{}", kReplayPrefix, choice.options.tokens_per_cycle);
 }
 
+Status check_needs_no_output(const SpeculationOptions& options) {
+  if (!options.drafter || options.drafter->options.kind != DrafterKind::kReplay) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--drafter {}: only run and bench decode learn an output to replay; expected "
+                    "none, suffix, random, mtp, dflash or a folder",
+                    drafter_name(*options.drafter));
+}
+
 void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
   CLI::App& app = *command.add_option_group(
       "Speculation", "Several tokens a step; the text is the same with any of these");

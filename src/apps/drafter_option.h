@@ -41,6 +41,10 @@ void add_acceptance_option(CLI::App& command, SpeculationOptions* options);
 Result<DrafterChoice> parse_drafter(std::string_view text);
 std::string drafter_name(const DrafterChoice& choice);
 
+// For commands that learn no output before they generate it. Errors: kInvalidArgument for replay,
+// which would propose nothing.
+Status check_needs_no_output(const SpeculationOptions& options);
+
 // "keyed", "rejection". Errors: kInvalidArgument; the sentence lists them.
 Result<engine::Acceptance> parse_acceptance(std::string_view text);
 std::string_view acceptance_name(engine::Acceptance acceptance);

@@ -33,6 +33,17 @@ TEST(DrafterOption, AcceptancesAreNamed) {
   EXPECT_EQ(SpeculationOptions().acceptance, engine::Acceptance::kKeyed);
 }
 
+TEST(DrafterOption, ReplayAloneNeedsTheOutput) {
+  EXPECT_TRUE(check_needs_no_output({}));
+  for (const char* name : {"none", "suffix", "random", "mtp", "dflash", "/a/folder"}) {
+    EXPECT_TRUE(check_needs_no_output({.drafter = *parse_drafter(name)})) << name;
+  }
+  const Status replay = check_needs_no_output({.drafter = *parse_drafter("replay:3")});
+  ASSERT_FALSE(replay);
+  EXPECT_EQ(replay.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(replay.error().message.starts_with("--drafter replay:3: only run and bench decode"));
+}
+
 TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
   for (const std::string name : {"", "MTP", "DFlash", "Suffix", "replay", "replay:", "replay:0",
                                  "replay:-1", "replay:2x", "replay:99999999999"}) {

@@ -71,6 +71,7 @@ Result<server::ServedModel> served_model(const ServeOptions& options, const Load
 
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
+  US_TRY(check_needs_no_output(options.model.speculation));
   US_TRY(read_api_key(&options));
   US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));

@@ -151,6 +151,10 @@ TEST(CliErrors, Drafters) {
   }
   expect_error(run_cli({"run", "--user", "Hi", "--drafter", "replay:5", "--block", "4"}), 1,
                {"--drafter replay:5", "the block of 4 tokens (see --block)"});
+  for (const char* command : {"chat", "serve"}) {
+    expect_error(run_cli({command, "--drafter", "replay:2"}), 1,
+                 {"--drafter replay:2", "only run and bench decode learn an output to replay"});
+  }
   expect_error(run_cli({"run", "--user", "Hi", "--block", "0"}), 2, {"--block"});
 }
 
