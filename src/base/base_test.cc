@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -76,6 +77,15 @@ TEST_F(MappedFileTest, TruncationWhileMappedIsAnError) {
 TEST_F(MappedFileTest, MissingFileAndDirectoryAreErrors) {
   EXPECT_EQ(MappedFile::open(path_ + ".none").error().code, ErrorCode::kNotFound);
   EXPECT_EQ(MappedFile::open(testing::TempDir()).error().code, ErrorCode::kIo);
+}
+
+TEST_F(MappedFileTest, AFifoIsAnErrorAtOnce) {
+  const std::string fifo = path_ + ".fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const auto file = MappedFile::open(fifo);
+  std::filesystem::remove(fifo);
+  ASSERT_FALSE(file);
+  EXPECT_EQ(file.error().message, fifo + ": not a regular file");
 }
 
 TEST(LargeMemory, IsZeroedWritableAndMovable) {

@@ -65,7 +65,8 @@ bool guarded_copy(std::byte* target, const std::byte* source, size_t count) {
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
   install_handler_once();
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A FIFO is refused below; to open one would wait for a writer otherwise.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
     return make_error(code, "{}: cannot open: {}", path, std::strerror(errno));
