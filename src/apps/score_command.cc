@@ -42,7 +42,13 @@ Result<ScoreWindows> choose_windows(const ScoreOptions& options, uint32_t max_co
                       "--window {}: more than the context of {} tokens (see --context)",
                       windows.window, max_context);
   }
-  if (windows.stride == 0) windows.stride = std::max(windows.window / 2, 1U);
+  if (windows.window < 2) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--window {}: expected at least 2 tokens, for a token is scored by those "
+                      "before it",
+                      windows.window);
+  }
+  if (windows.stride == 0) windows.stride = windows.window / 2;
   if (windows.stride < windows.window) return windows;
   return make_error(ErrorCode::kInvalidArgument,
                     "--stride {}: expected less than the window of {} tokens", windows.stride,

@@ -78,6 +78,9 @@ TEST(Score, RefusesWhatItCannotScore) {
   EXPECT_NE(message({"score", "--file", "-"}, "").find("at least 2"), std::string::npos);
   EXPECT_NE(message({"score", "--file", "-", "--window", "9000"}, "a b").find("--window 9000"),
             std::string::npos);
+  EXPECT_NE(message({"score", "--file", "-", "--window", "1"}, "a b")
+                .find("--window 1: expected at least 2 tokens"),
+            std::string::npos);
   EXPECT_NE(
       message({"score", "--file", "-", "--window", "8", "--stride", "8"}, "a b").find("--stride 8"),
       std::string::npos);
