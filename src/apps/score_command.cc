@@ -133,8 +133,8 @@ void add_score_command(CLI::App& app, int* exit_code) {
   input.add_option("--prompt-ids", options->prompt_ids, "Token ids, separated by commas");
   input.require_option(1);
   add_model_options(command, &options->model);
-  options->model.speculation.drafter = DrafterChoice{.options = {}, .folder = {}};  // no use of one
-  add_speculation_options(command, &options->model.speculation);
+  // It decodes nothing: no flags of speculation, and nothing to open for suffix.
+  options->model.speculation.drafter = DrafterChoice{.options = {}, .folder = {}};
   command.add_option("--window", options->window,
                      "Tokens read at once; longer texts are read in overlapping windows (default: "
                      "the context)");

@@ -82,11 +82,7 @@ TEST_F(DrafterFolder, DrawsItsDraftsUnderRejection) {
   EXPECT_NE(result["ids"], run_with("keyed")["ids"]);
 }
 
-TEST_F(DrafterFolder, ScoresAndChatsAlike) {
-  const std::vector<std::string> score = {"score", model_, "--prompt-ids", "740,741,742,743,744"};
-  auto with_drafter = score;
-  with_drafter.insert(with_drafter.end(), {"--drafter", "dflash"});
-  EXPECT_EQ(run_cli_json(with_drafter)["nll"], run_cli_json(score)["nll"]);
+TEST_F(DrafterFolder, ChatsAlike) {
   const auto chat = [&](const char* drafter) {
     return run_cli({"chat", model_, "--greedy", "-n", "12", "--drafter", drafter},
                    "What is 2 + 3?\n")

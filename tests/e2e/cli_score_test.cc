@@ -68,6 +68,14 @@ TEST(Score, PrintsASummaryAndOnRequestTheTokens) {
   EXPECT_NE(tokens.output.find("\\n\"\n"), std::string::npos);
 }
 
+TEST(Score, OpensNoDrafter) {
+  for (const char* variable :
+       {"ULTRASPEED_DRAFTER=mtp", "ULTRASPEED_DRAFTER=dflash", "ULTRASPEED_DRAFTER=/nowhere/"}) {
+    const Finished scored = run_cli({"score", "--prompt-ids", "740,741,742"}, "", {variable});
+    EXPECT_EQ(scored.exit_code, 0) << variable << ": " << scored.errors;
+  }
+}
+
 TEST(Score, RefusesWhatItCannotScore) {
   const auto message = [](const std::vector<std::string>& arguments, const std::string& input) {
     const Finished finished = run_cli(arguments, input);
