@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 #include "apps/terminal.h"
 
@@ -81,6 +82,24 @@ Result<nlohmann::ordered_json> parse_json(std::string_view text, const std::stri
 Result<nlohmann::ordered_json> read_json_file(const std::string& path) {
   US_ASSIGN(const std::string text, read_file(path));
   return parse_json(text, file_label(path));
+}
+
+Status check_writable(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    errno = EISDIR;
+  } else if (access(path.c_str(), W_OK) == 0) {
+    return {};
+  } else if (errno == ENOENT) {
+    const int file_descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file_descriptor >= 0) {
+      close(file_descriptor);
+      unlink(path.c_str());
+      return {};
+    }
+    if (errno == EEXIST) return {};  // a link to where no file is yet
+  }
+  return tl::unexpected(system_error(ErrorCode::kIo, path, "create"));
 }
 
 Status write_file(const std::string& path, std::string_view contents) {

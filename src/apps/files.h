@@ -20,6 +20,10 @@ std::string file_label(const std::string& path);
 Result<nlohmann::ordered_json> read_json_file(const std::string& path);
 Result<nlohmann::ordered_json> parse_json(std::string_view text, const std::string& label);
 
+// Whether write_file() can be expected to work, for commands that write after long work. Changes no
+// file. Errors: kIo.
+Status check_writable(const std::string& path);
+
 // Replaces the file.
 Status write_file(const std::string& path, std::string_view contents);
 // The same, indented; bytes that are no UTF-8 are replaced.

@@ -109,6 +109,31 @@ TEST(Bench, PrintsTables) {
   EXPECT_NE(finished.output.find("prompt 1 (8 tokens)\n"), std::string::npos) << finished.output;
 }
 
+TEST(Bench, RefusesAFileThatCannotBeWrittenBeforeItMeasures) {
+  const TemporaryDirectory directory;
+  // Prompts come from a later check, which fails, too: the file's comes first.
+  for (const std::string& path : {directory.path() + "/none/b.svg", directory.path()}) {
+    const Finished refused =
+        run_cli({"bench", "decode", "--svg", path, "--prompts", "/nowhere.json"});
+    EXPECT_EQ(refused.exit_code, 1);
+    EXPECT_NE(refused.errors.find(path + ": cannot create: "), std::string::npos) << refused.errors;
+    for (const char* what : {"step", "kernels"}) {
+      for (const char* flag : {"--svg", "--json"}) {
+        const Finished other = run_cli({"bench", what, "--config", "/nowhere.json", flag, path});
+        EXPECT_EQ(other.exit_code, 1);
+        EXPECT_NE(other.errors.find(path + ": cannot create: "), std::string::npos) << other.errors;
+      }
+    }
+  }
+  const std::string kept = write_text(directory.path(), "kept.svg", "old");
+  for (const std::string& path : {kept, directory.path() + "/new.svg"}) {
+    EXPECT_EQ(run_cli({"bench", "decode", "--svg", path, "--prompts", "/nowhere.json"}).exit_code,
+              1);
+  }
+  EXPECT_EQ(read_text(kept), "old");
+  EXPECT_FALSE(std::filesystem::exists(directory.path() + "/new.svg"));
+}
+
 TEST(Bench, RefusesWhatItCannotMeasure) {
   const auto errors = [](std::vector<std::string> arguments, const std::string& input = "") {
     arguments.insert(arguments.begin(), {"bench", "decode"});
