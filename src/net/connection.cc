@@ -138,8 +138,10 @@ bool Connection::parse_some() {
   count_body(parser_->get().body().size());
 
   const bool is_full = input_size_ == input_.size();
-  const bool is_header_large =
-      !parser_->is_header_done() && header_bytes_ + input_size_ >= options_.max_header_bytes;
+  // After an error the header counts as not done, and what follows it in the input is its body.
+  const bool is_incomplete = !error || error == http::error::need_more;
+  const bool is_header_large = is_incomplete && !parser_->is_header_done() &&
+                               header_bytes_ + input_size_ >= options_.max_header_bytes;
   if (error == http::error::header_limit || is_header_large) {
     fail_request(431, "the request's header is larger than the server's limit");
   } else if (error == http::error::body_limit) {

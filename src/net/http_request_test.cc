@@ -185,6 +185,18 @@ TEST_F(HttpRequestTest, RefusesLargeBodies) {
   EXPECT_EQ(refused(head + "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk).status, 413U);
 }
 
+// What fills the input is the body, not the header.
+TEST_F(HttpRequestTest, TellsLargeBodiesFromLargeHeaders) {
+  options.max_header_bytes = 1000;
+  options.max_body_bytes = 1500;
+  start_server();
+  const std::string large(3000, 'a');
+  const std::string head = "POST / HTTP/1.1\r\n";
+  EXPECT_EQ(refused(head + "Content-Length: 3000\r\n\r\n" + large).status, 413U);
+  EXPECT_EQ(refused(head + "Content-Length: two\r\n\r\n" + large).status, 400U);
+  EXPECT_EQ(refused(head + "A: " + large + "\r\nContent-Length: 3000\r\n\r\n").status, 431U);
+}
+
 TEST_F(HttpRequestTest, BoundsWhatArrivesAtOnce) {
   options.max_unread_bytes = 3000;
   start_server();
