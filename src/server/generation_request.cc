@@ -76,6 +76,19 @@ ApiStatus read_logit_bias(const Fields& fields, uint32_t vocab_size,
   return {};
 }
 
+ApiStatus read_min_p(const Fields& fields, float* min_p) {
+  const Json* field = fields.find("min_p");
+  if (field != nullptr && field->is_number()) {
+    const double value = field->get<double>();
+    const bool is_allowed = value >= 0 && value < 1 && static_cast<float>(value) < 1;
+    if (!is_allowed) {
+      return invalid_field(
+          "min_p", fmt::format("'min_p' is {}; it must be at least 0 and below 1.", field->dump()));
+    }
+  }
+  return fields.read_number("min_p", 0, 1, min_p);
+}
+
 ApiStatus read_sampling(const Fields& fields, const RequestDefaults& defaults,
                         GenerationRequest* request) {
   engine::SamplingParams& sampling = request->params.sampling;
@@ -86,7 +99,7 @@ ApiStatus read_sampling(const Fields& fields, const RequestDefaults& defaults,
                          "'top_p' is 0; it must be above 0. For greedy decoding set "
                          "'temperature' to 0.");
   }
-  US_TRY(fields.read_number("min_p", 0, 1, &sampling.min_p));
+  US_TRY(read_min_p(fields, &sampling.min_p));
   int64_t top_k = sampling.top_k;
   US_TRY(fields.read_integer("top_k", -1, kMaxInt, &top_k));
   sampling.top_k = top_k < 0 ? 0 : static_cast<uint32_t>(top_k);

@@ -109,7 +109,12 @@ TEST(GenerationFieldsTest, ErrorsNameTheField) {
       {R"("top_p":0)", "top_p",
        "'top_p' is 0; it must be above 0. For greedy decoding set 'temperature' to 0."},
       {R"("top_p":1.5)", "top_p", "'top_p' is 1.5; it must be between 0 and 1."},
-      {R"("min_p":-0.1)", "min_p", "'min_p' is -0.1; it must be between 0 and 1."},
+      {R"("min_p":-0.1)", "min_p", "'min_p' is -0.1; it must be at least 0 and below 1."},
+      {R"("min_p":1e300)", "min_p", "'min_p' is 1e+300; it must be at least 0 and below 1."},
+      {R"("min_p":1)", "min_p", "'min_p' is 1; it must be at least 0 and below 1."},
+      {R"("min_p":0.99999999)", "min_p",  // 1 in binary32
+       "'min_p' is 0.99999999; it must be at least 0 and below 1."},
+      {R"("min_p":"low")", "min_p", "'min_p' must be a number, not a string."},
       {R"("top_k":-2)", "top_k", "'top_k' is -2; it must be between -1 and 2147483647."},
       {R"("presence_penalty":3)", "presence_penalty",
        "'presence_penalty' is 3; it must be between -2 and 2."},
