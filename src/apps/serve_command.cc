@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 
@@ -38,9 +39,25 @@ void end_at_next_signal() {
   for (const int number : {SIGINT, SIGTERM}) sigaction(number, &action, nullptr);
 }
 
+constexpr const char* kApiKeyVariable = "ULTRASPEED_API_KEY";
+constexpr const char* kApiKeyFileVariable = "ULTRASPEED_API_KEY_FILE";
+
+// A variable that is empty counts as none in CLI11. Somebody meant to set it, and not to have a
+// server without a key.
+Status check_no_variable_is_empty() {
+  for (const char* name : {kApiKeyVariable, kApiKeyFileVariable}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value != '\0') continue;
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{} is empty; give it a value, or unset it to serve without a key", name);
+  }
+  return {};
+}
+
 // The first line of the key file, so that editors may end it with a newline.
 Status read_api_key(ServeOptions* options) {
-  if (options->api_key_file.empty()) return {};
+  if (!options->server.api_key.empty()) return {};
+  if (options->api_key_file.empty()) return check_no_variable_is_empty();
   US_ASSIGN(const std::string text, read_file(options->api_key_file));
   const size_t begin = text.find_first_not_of(" \t\r\n");
   if (begin == std::string::npos) {
@@ -92,6 +109,24 @@ Status serve(ServeOptions options) {
   return {};
 }
 
+// Without a key the server is open, which nobody should get from a script's empty variable.
+void add_key_options(CLI::App& app, ServeOptions* options) {
+  const CLI::Validator some_text(
+      [](const std::string& text) {
+        return text.empty() ? "empty; leave it out to serve without a key" : "";
+      },
+      "");
+  CLI::Option* key = app.add_option("--api-key", options->server.api_key,
+                                    "Clients must send it (visible in the process list: prefer the "
+                                    "environment or a file)")
+                         ->check(some_text)
+                         ->envname(kApiKeyVariable);
+  app.add_option("--api-key-file", options->api_key_file, "The same from a file's first line")
+      ->check(some_text)
+      ->envname(kApiKeyFileVariable)
+      ->excludes(key);
+}
+
 void add_http_options(CLI::App& app, ServeOptions* options) {
   server::ServerOptions& server = options->server;
   server.http.port = 8000;
@@ -101,13 +136,7 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
   app.add_option("--port", server.http.port, "0: any free port, which is printed")
       ->envname("ULTRASPEED_PORT")
       ->capture_default_str();
-  CLI::Option* key = app.add_option("--api-key", server.api_key,
-                                    "Clients must send it (visible in the process list: prefer the "
-                                    "environment or a file)")
-                         ->envname("ULTRASPEED_API_KEY");
-  app.add_option("--api-key-file", options->api_key_file, "The same from a file's first line")
-      ->envname("ULTRASPEED_API_KEY_FILE")
-      ->excludes(key);
+  add_key_options(app, options);
   app.add_option("--served-model-name", options->served_model_name,
                  "What clients call the model (default: the folder's name)")
       ->envname("ULTRASPEED_SERVED_MODEL_NAME");

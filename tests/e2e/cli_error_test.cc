@@ -252,6 +252,23 @@ TEST(CliErrors, ValuesOutOfRangeAreSaidBeforeTheWeightsAreLoaded) {
   expect_error(run_cli({"run", "--prompt", ""}), 1, {"the prompt", "empty"});
 }
 
+// Where somebody meant to set a key; the host ends what goes on without one.
+TEST(CliErrors, EmptyKeysDoNotOpenTheServer) {
+  const std::vector<std::string> arguments = {"serve", "--host", "no.such.host.invalid"};
+  for (const std::string flag : {"--api-key", "--api-key-file"}) {
+    std::vector<std::string> empty = arguments;
+    empty.insert(empty.end(), {flag, ""});
+    expect_error(run_cli(empty), 2, {flag + ": empty", "without a key"});
+    expect_error(run_cli({"serve", flag + "="}), 2, {flag});
+  }
+  for (const std::string name : {"ULTRASPEED_API_KEY", "ULTRASPEED_API_KEY_FILE"}) {
+    expect_error(run_cli(arguments, "", {name + "="}), 1, {name + " is empty", "unset it"});
+    std::vector<std::string> with_key = arguments;
+    with_key.insert(with_key.end(), {"--api-key", "secret"});  // wins over the environment
+    expect_error(run_cli(with_key, "", {name + "="}), 1, {"no.such.host.invalid"});
+  }
+}
+
 TEST(CliErrors, AHostThatDoesNotExist) {
   const Finished finished = run_cli({"serve", "--host", "no.such.host.invalid"});
   // One line: the weights were not loaded for this.
