@@ -182,10 +182,7 @@ std::vector<int32_t> LoadedModel::stop_ids() const {
 
 Result<const text::Tokenizer*> LoadedModel::require_tokenizer() const {
   if (tokenizer_) return &*tokenizer_;
-  return make_error(ErrorCode::kNotFound,
-                    "{}: no tokenizer.json, which text needs; without one, give token ids with "
-                    "--prompt-ids",
-                    directory());
+  return make_error(ErrorCode::kNotFound, "{}: no tokenizer.json, which text needs", directory());
 }
 
 Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {
@@ -193,7 +190,7 @@ Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {
   if (template_) return &*template_;
   return make_error(ErrorCode::kNotFound,
                     "{}: no chat template (chat_template.jinja, or in tokenizer_config.json), "
-                    "which messages need; without one, give raw text with --prompt",
+                    "which messages need",
                     directory());
 }
 

@@ -63,7 +63,7 @@ class LoadedModel {
   // nullptr when the folder has none.
   const text::Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
   const text::ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
-  // Errors: kNotFound; the sentence says what to do without.
+  // Errors: kNotFound. What to do without depends on the command: check_takes_text() of prompt.h.
   Result<const text::Tokenizer*> require_tokenizer() const;
   Result<const text::ChatTemplate*> require_chat_template() const;
 

@@ -43,6 +43,15 @@ Result<std::vector<int32_t>> encode_messages_file(const PromptOptions& options,
   return make_error(ids.error().code, "{}: {}", file_label(path), ids.error().message);
 }
 
+// For commands with --prompt-ids and --prompt.
+Status check_takes_messages(const LoadedModel& model) {
+  US_TRY(check_takes_text(model));
+  const auto chat_template = model.require_chat_template();
+  if (chat_template) return {};
+  return make_error(chat_template.error().code, "{}; without one, give raw text with --prompt",
+                    chat_template.error().message);
+}
+
 Result<Prompt> encode_sample(const PromptOptions& options, const LoadedModel& model) {
   const Sample* sample = options.sample ? find_sample(*options.sample) : &samples().front();
   if (sample == nullptr) {
@@ -53,10 +62,12 @@ Result<Prompt> encode_sample(const PromptOptions& options, const LoadedModel& mo
   prompt.is_sample = true;
   prompt.shown = sample->text;
   if (sample->kind == Sample::Kind::kRawText) {
+    US_TRY(check_takes_text(model));
     prompt.stop = {std::string(kRawSampleStop)};
     US_ASSIGN(prompt.ids, encode_raw(model, sample->text));
     return prompt;
   }
+  US_TRY(check_takes_messages(model));
   prompt.is_chat = true;
   prompt.shown += '\n';
   ordered_json tools;
@@ -73,6 +84,8 @@ Result<Prompt> encode_sample(const PromptOptions& options, const LoadedModel& mo
 
 Result<std::vector<int32_t>> encode_input(const PromptOptions& options, const LoadedModel& model) {
   if (options.prompt_ids) return parse_token_ids(*options.prompt_ids, "--prompt-ids");
+  const bool is_chat = options.messages_file || options.user;
+  US_TRY(is_chat ? check_takes_messages(model) : check_takes_text(model));
   if (options.prompt) return encode_raw(model, *options.prompt);
   if (options.prompt_file) {
     US_ASSIGN(const std::string text, read_file(*options.prompt_file));
@@ -141,6 +154,13 @@ Result<std::vector<int32_t>> encode_raw(const LoadedModel& model, std::string_vi
   US_ASSIGN(const text::Tokenizer* tokenizer, model.require_tokenizer());
   return tokenizer->encode(text,
                            {.parse_special = true, .add_special_tokens = true, .plain_ranges = {}});
+}
+
+Status check_takes_text(const LoadedModel& model) {
+  const auto tokenizer = model.require_tokenizer();
+  if (tokenizer) return {};
+  return make_error(tokenizer.error().code, "{}; without one, give token ids with --prompt-ids",
+                    tokenizer.error().message);
 }
 
 Result<Prompt> make_prompt(const PromptOptions& options, const LoadedModel& model) {

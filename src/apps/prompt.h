@@ -41,6 +41,10 @@ bool starts_in_reasoning(const LoadedModel& model, const std::vector<int32_t>& i
 // post-processor adds (a begin-of-text token) is added.
 Result<std::vector<int32_t>> encode_raw(const LoadedModel& model, std::string_view text);
 
+// For commands with --prompt-ids. Errors: kNotFound for a model without a tokenizer, which advises
+// it.
+Status check_takes_text(const LoadedModel& model);
+
 // At most one of prompt, prompt_file, prompt_ids, user, messages_file and sample is given; none
 // means the first sample.
 struct PromptOptions {

@@ -30,6 +30,7 @@ struct ScoreOptions {
 
 Result<std::vector<int32_t>> read_tokens(const ScoreOptions& options, const LoadedModel& model) {
   if (options.prompt_ids) return parse_token_ids(*options.prompt_ids, "--prompt-ids");
+  US_TRY(check_takes_text(model));
   US_ASSIGN(const std::string text, read_file(*options.file));
   return encode_raw(model, text);
 }

@@ -40,6 +40,13 @@ class BrokenFolder : public testing::Test {
 
   Finished run() { return run_cli({"run", path_, "--prompt-ids", "1,2,3", "-n", "2", "--greedy"}); }
 
+  // Of commands without --prompt-ids and --prompt.
+  void expect_no_advice(const std::vector<std::string>& arguments, const std::string& word) {
+    const Finished finished = run_cli(arguments);
+    expect_error(finished, 1, {word});
+    EXPECT_EQ(finished.errors.find("--prompt"), std::string::npos) << finished.errors;
+  }
+
   const TemporaryDirectory directory_;
   const std::string path_ = directory_.path();
   const std::string shard_ = path_ + "/model-00002-of-00002.safetensors";
@@ -73,13 +80,20 @@ TEST_F(BrokenFolder, AFamilyThatIsPlannedOnly) {
 }
 
 TEST_F(BrokenFolder, NoTokenizer) {
-  expect_error(run_cli({"run", path_, "--prompt", "Hi"}), 1, {"no tokenizer.json", "--prompt-ids"});
-  expect_error(run_cli({"serve", path_, "--port", "0"}), 1, {"no tokenizer.json"});
+  for (const char* flag : {"--prompt", "--user"}) {
+    expect_error(run_cli({"run", path_, flag, "Hi"}), 1, {"no tokenizer.json", "--prompt-ids"});
+  }
+  expect_error(run_cli({"score", path_, "--file", path_ + "/config.json"}), 1,
+               {"no tokenizer.json", "--prompt-ids"});
+  for (const char* command : {"serve", "chat"})
+    expect_no_advice({command, path_}, "tokenizer.json");
 }
 
 TEST_F(BrokenFolder, NoChatTemplate) {
   fs::copy_file(kTinyMimo + "/tokenizer.json", path_ + "/tokenizer.json");
   expect_error(run_cli({"run", path_, "--user", "Hi"}), 1, {"no chat template", "--prompt"});
+  expect_error(run_cli({"run", path_, "--sample", "math"}), 1, {"no chat template", "--prompt"});
+  expect_no_advice({"chat", path_}, "no chat template");
 }
 
 TEST_F(BrokenFolder, BrokenTokenizer) {
