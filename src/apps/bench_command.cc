@@ -250,6 +250,7 @@ void add_bench_command(CLI::App& app, int* exit_code) {
   CLI::App& decode =
       *bench.add_subcommand("decode", "Compare drafters: speed, accepted length, time of a cycle");
   add_model_options(decode, &options->model);
+  options->model.sessions_flag = "--streams";
   add_decode_options(decode, options.get());
   add_acceptance_option(decode, &options->model.speculation);
   add_bench_kernels_command(bench, exit_code);

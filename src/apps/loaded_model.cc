@@ -87,6 +87,25 @@ void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
   add_dense_dtype_option(app, &executor->dense_dtype);
 }
 
+// Before the engine says the same of its own option.
+Status check_prefill_width(const ModelOptions& options, const Speculation& speculation,
+                           uint32_t num_mtp_layers) {
+  const bool is_mtp = speculation.drafter().kind == engine::DrafterKind::kMtp;
+  if (!is_mtp || options.prefill_width == 0 || options.prefill_width >= num_mtp_layers) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--prefill-width {}: expected at least {}, the MTP layers that draft",
+                    options.prefill_width, num_mtp_layers);
+}
+
+// With what the command's flags can do about it.
+Error with_advice(Error error, const ModelOptions& options) {
+  if (error.code != ErrorCode::kOutOfMemory) return error;
+  error.message += "; lower --context";
+  if (!options.sessions_flag.empty()) error.message += " or " + options.sessions_flag;
+  error.message += " for smaller caches";
+  return error;
+}
+
 // One line: what --dense-dtype fp8 cost.
 void report_dense_error(const model::DenseError& error) {
   write_to_stderr(
@@ -212,6 +231,8 @@ ArithmeticModes LoadedModel::modes(const ModelOptions& options,
 Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
     const ModelOptions& options, uint32_t max_sessions, const Speculation& speculation) const {
   US_TRY(max_context(options));
+  const uint32_t num_mtp_layers = checkpoint_.contents().num_mtp_layers;
+  US_TRY(check_prefill_width(options, speculation, num_mtp_layers));
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
                                        .prefill_width = options.prefill_width,
@@ -237,8 +258,9 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
       if (dense_error) report_dense_error(*dense_error);
       return engine;
     }
-    executor = next_choice(*executor, chosen.limits.name, engine.error());
-    if (!executor) return engine;
+    const Error error = with_advice(engine.error(), options);
+    executor = next_choice(*executor, chosen.limits.name, error);
+    if (!executor) return tl::unexpected(error);
   }
 }
 

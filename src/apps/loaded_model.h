@@ -30,6 +30,8 @@ struct ModelOptions {
   SpeculationOptions speculation;
   uint32_t decode_width = 0;   // columns of a decode step; at least 8 and a block
   uint32_t prefill_width = 0;  // prompt tokens of a step; 0: what suits the executor
+  // The command's flag for the number of sessions, which errors advise to lower; "": it has none.
+  std::string sessions_flag = {};
 };
 
 // --model DIR (or DIR as the first argument), --executor, --threads, --pin-threads, --context,
@@ -70,7 +72,8 @@ class LoadedModel {
   // Tokens of a session. Errors: kInvalidArgument for more than the model has positions.
   Result<uint32_t> max_context(const ModelOptions& options) const;
 
-  // Plans, verifies and loads the weights, with progress on standard error.
+  // Plans, verifies and loads the weights, with progress on standard error. Errors that flags can
+  // mend name them.
   Result<std::unique_ptr<engine::Engine>> open_engine(const ModelOptions& options,
                                                       uint32_t max_sessions) const {
     return open_engine(options, max_sessions, speculation_);

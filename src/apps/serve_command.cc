@@ -161,6 +161,7 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   const auto options = std::make_shared<ServeOptions>();
   CLI::App& command = *app.add_subcommand("serve", "Serve the OpenAI API over HTTP");
   add_model_options(command, &options->model);
+  options->model.sessions_flag = "--max-sessions";
   add_speculation_options(command, &options->model.speculation);
   add_acceptance_option(command, &options->model.speculation);
   add_http_options(*command.add_option_group("Server", "How to serve"), options.get());

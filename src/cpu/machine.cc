@@ -155,9 +155,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
     }
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kOutOfMemory,
-                      "not enough memory for the weights and KV caches of '{}'; lower the context "
-                      "or the number of sessions",
-                      programs[0].name);
+                      "not enough memory for the weights and KV caches of '{}'", programs[0].name);
   }
   programs_ = std::move(programs);
   limits_ = limits;

@@ -88,8 +88,7 @@ Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, u
                                  : uint64_t{options.max_sessions} * session_pages;
   if (num_pages > std::numeric_limits<uint32_t>::max()) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "{} sessions of {} positions need {} KV pages, more than can be counted; "
-                      "lower max_sessions or max_context",
+                      "{} sessions of {} positions need {} KV pages, more than can be counted",
                       options.max_sessions, max_context, num_pages);
   }
   if (num_pages < session_pages) {
@@ -117,7 +116,7 @@ Status check_memory(const MemoryNeed& need, const program::DeviceLimits& device)
   const auto mib = [](uint64_t bytes) { return (bytes + (1u << 20) - 1) >> 20; };
   return make_error(ErrorCode::kOutOfMemory,
                     "a rank needs {} MiB (weights {}, KV caches {}, activations {}) but {} has {} "
-                    "MiB; lower max_context, max_sessions or num_kv_pages for smaller caches",
+                    "MiB",
                     mib(need.total_bytes()), mib(need.weight_bytes), mib(need.cache_bytes),
                     mib(need.activation_bytes), device.name, device.memory_bytes >> 20);
 }

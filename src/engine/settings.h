@@ -55,7 +55,8 @@ struct MemoryNeed {
 MemoryNeed memory_need(std::span<const program::Program> programs,
                        const program::CacheLimits& limits, const program::Executor& executor);
 
-// Errors: kOutOfMemory when the device is known to have less; the sentence lists the parts.
+// Errors: kOutOfMemory when the device is known to have less; the sentence lists the parts. What to
+// do is the caller's to say: users know flags, not EngineOptions.
 Status check_memory(const MemoryNeed& need, const program::DeviceLimits& device);
 
 }  // namespace ultraspeed::engine

@@ -110,6 +110,10 @@ TEST(MtpFolder, DraftsForRunChatAndBench) {
   EXPECT_NE(refused.errors.find("--block 4: 2 MTP layers draft blocks of at most 3 tokens"),
             std::string::npos)
       << refused.errors;
+  const Finished narrow =
+      run_cli({"run", model.path(), "--user", "Hi", "--drafter", "mtp", "--prefill-width", "1"});
+  EXPECT_EQ(narrow.errors,
+            "ultraspeed: --prefill-width 1: expected at least 2, the MTP layers that draft\n");
   const auto chat = [&](const char* drafter) {
     return run_cli({"chat", model.path(), "--greedy", "-n", "12", "--drafter", drafter},
                    "What is 2 + 3?\n")
