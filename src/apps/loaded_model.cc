@@ -127,6 +127,15 @@ void add_dense_dtype_option(CLI::App& command, model::DenseDtype* dense_dtype) {
       ->envname("ULTRASPEED_DENSE_DTYPE");
 }
 
+void add_decode_width_option(CLI::App& command, uint32_t* decode_width) {
+  command
+      .add_option("--decode-width", *decode_width,
+                  "Columns of a decode step, shared by the sessions: each takes one and its drafts "
+                  "(default: a block for each, of 8 at most, or 1 without a drafter)")
+      ->check(CLI::Range(kMinDecodeWidth, kMaxDecodeWidth))
+      ->envname("ULTRASPEED_DECODE_WIDTH");
+}
+
 void add_ranks_option(CLI::App& command, uint32_t* ranks) {
   command
       .add_option("--ranks,--gpus,--tp,--tensor-parallel-size", *ranks,

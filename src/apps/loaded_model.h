@@ -39,6 +39,9 @@ struct ModelOptions {
 // an environment variable ULTRASPEED_NAME that the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
+// --decode-width and its variable, for commands whose sessions share decode steps.
+void add_decode_width_option(CLI::App& command, uint32_t* decode_width);
+
 // --dense-dtype alone.
 void add_dense_dtype_option(CLI::App& command, model::DenseDtype* dense_dtype);
 

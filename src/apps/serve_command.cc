@@ -93,14 +93,17 @@ Status serve(ServeOptions options) {
   US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
+  US_ASSIGN(options.model.decode_width,
+            model.speculation().decode_width(options.model.decode_width, options.max_sessions));
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
   US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
-  write_to_stderr(fmt::format("Serving {}, {} sessions of {} tokens, on {}, {}\nlistening on {}\n",
-                              served.name, options.max_sessions, engine->max_context(),
-                              engine->device(), mode_text(model.modes(options.model, *engine)),
-                              server->url()));
+  write_to_stderr(fmt::format(
+      "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}\nlistening on "
+      "{}\n",
+      served.name, options.max_sessions, engine->max_context(), engine->programs().front().width,
+      engine->device(), mode_text(model.modes(options.model, *engine)), server->url()));
   signals.wait();
   end_at_next_signal();
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
@@ -164,7 +167,9 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   options->model.sessions_flag = "--max-sessions";
   add_speculation_options(command, &options->model.speculation);
   add_acceptance_option(command, &options->model.speculation);
-  add_http_options(*command.add_option_group("Server", "How to serve"), options.get());
+  CLI::App& server = *command.add_option_group("Server", "How to serve");
+  add_http_options(server, options.get());
+  add_decode_width_option(server, &options->model.decode_width);
   command.callback([options, exit_code] {
     const Status status = serve(*options);
     *exit_code = status ? 0 : report_error(status.error());

@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 using engine::DrafterKind;
 
 constexpr uint32_t kDefaultBlock = 8;
+constexpr uint32_t kColumnsOfSession = 8;  // at most, of a width that nobody asked for
 
 // Below this length drafting costs more than it saves; a few cycles may be bad luck.
 constexpr double kLowAcceptedLength = 1.2;
@@ -103,6 +104,20 @@ Status Speculation::choose_block(uint32_t block, uint32_t num_mtp_layers) {
   return make_error(ErrorCode::kInvalidArgument,
                     "--drafter {}: more than the block of {} tokens (see --block)",
                     drafter_name(choice_), block_);
+}
+
+Result<uint32_t> Speculation::decode_width(uint32_t asked, uint32_t max_sessions) const {
+  if (asked != 0 && asked < block_) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--decode-width {}: fewer than the {} columns of a block (see --block)",
+                      asked, block_);
+  }
+  if (asked != 0) return asked;
+  const bool is_drafting = choice_.options.kind != DrafterKind::kNone;
+  const uint64_t share = is_drafting ? std::min(block_, kColumnsOfSession) : 1;
+  const uint64_t wanted = std::min<uint64_t>(max_sessions * share, kMaxDecodeWidth);
+  const auto rounded = static_cast<uint32_t>((wanted + 7) / 8 * 8);
+  return std::max({rounded, kMinDecodeWidth, block_});
 }
 
 std::string Speculation::session_drafter(const engine::SamplingParams& sampling) const {

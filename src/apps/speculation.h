@@ -13,6 +13,9 @@
 
 namespace ultraspeed::apps {
 
+// Columns of a decode step that a user may ask for.
+inline constexpr uint32_t kMinDecodeWidth = 8, kMaxDecodeWidth = 64;
+
 class Speculation {
  public:
   // Reads headers, no weights. `num_mtp_layers` is the model's. Errors: kNotFound for a folder that
@@ -23,6 +26,11 @@ class Speculation {
 
   const engine::DrafterOptions& drafter() const { return choice_.options; }
   uint32_t block() const { return block_; }
+
+  // Columns of the decode steps that so many sessions share; of `asked` 0, so many that each has
+  // room for its newest token and seven drafts where the drafter drafts, a multiple of 8 within the
+  // bounds above, but a whole block in any case. Errors: kInvalidArgument for less than a block.
+  Result<uint32_t> decode_width(uint32_t asked, uint32_t max_sessions) const;
 
   // The drafter with weights of its own, or nullptr.
   const model::Drafter* dflash() const { return dflash_ ? &*dflash_ : nullptr; }

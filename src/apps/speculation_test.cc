@@ -153,5 +153,30 @@ TEST_F(SpeculationOptionsTest, WarnsOfADrafterOfNoUse) {
   EXPECT_EQ(own.describe_low_acceptance({}, stats), "");  // 33 tokens in 20 cycles
 }
 
+TEST_F(SpeculationOptionsTest, DecodeStepsHaveRoomForTheDraftsOfAllSessions) {
+  const auto width = [&](const Speculation& speculation, uint32_t max_sessions) {
+    return speculation.decode_width(0, max_sessions).value();
+  };
+  const Speculation suffix = opened();  // blocks of 8
+  EXPECT_EQ(width(suffix, 1), 8u);
+  EXPECT_EQ(width(suffix, 3), 24u);
+  EXPECT_EQ(width(suffix, 8), 64u);
+  EXPECT_EQ(width(suffix, 4096), 64u);
+  EXPECT_EQ(width(opened("suffix", 3), 5), 16u) << "15 columns";
+  EXPECT_EQ(width(opened("suffix", 20), 2), 20u) << "a block";
+  EXPECT_EQ(width(opened("suffix", 20), 4), 32u) << "not of all sessions at once";
+  const Speculation none = opened("none");
+  EXPECT_EQ(width(none, 1), 8u);
+  EXPECT_EQ(width(none, 8), 8u);
+  EXPECT_EQ(width(none, 9), 16u);
+  EXPECT_EQ(width(none, 4096), 64u);
+
+  EXPECT_EQ(suffix.decode_width(24, 8).value(), 24u);
+  const auto refused = opened("suffix", 20).decode_width(16, 8);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "--decode-width 16: fewer than the 20 columns of a block (see --block)");
+}
+
 }  // namespace
 }  // namespace ultraspeed::apps

@@ -258,6 +258,16 @@ TEST(CliErrors, ValuesOutOfRangeNameTheirFlags) {
   expect_error(run_cli({"run", "--logprobs", "3"}), 2, {"--logprobs", "--json"});
 }
 
+TEST(CliErrors, DecodeSteps) {
+  for (const char* width : {"7", "65", "many"}) {
+    expect_error(run_cli({"serve", "--decode-width", width}), 2, {"--decode-width", width});
+  }
+  expect_error(run_cli({"serve", "--decode-width", "65"}), 2, {"not in range 8 to 64"});
+  expect_error(run_cli({"serve", "--port", "0", "--decode-width", "16", "--block", "17"}), 1,
+               {"--decode-width 16", "17 columns of a block (see --block)"});
+  expect_error(run_cli({"bench", "decode", "--decode-width", "8"}), 2, {"--decode-width"});
+}
+
 TEST(CliErrors, ValuesOutOfRangeAreSaidBeforeTheWeightsAreLoaded) {
   expect_error(run_cli({"run", "--prompt", "x", "--logit-bias", "99999=1"}), 1, {"99999"});
   expect_error(run_cli({"run", "--prompt", "x y z", "--context", "2"}), 1, {"--context"});

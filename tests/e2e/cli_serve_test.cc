@@ -93,6 +93,27 @@ TEST(Serve, AnswersUntilASignal) {
   EXPECT_NE(finished.errors.find("draining"), std::string::npos);
 }
 
+// What the engine has, which shares out the columns of its program.
+TEST(Serve, StepsHaveColumnsForTheSessionsDrafts) {
+  const auto columns = [](const std::vector<std::string>& flags,
+                          const std::vector<std::string>& environment = {}) {
+    std::vector<std::string> all = {"--port", "0", "--context", "256"};
+    all.insert(all.end(), flags.begin(), flags.end());
+    Process process(serve(all, environment));
+    EXPECT_NE(wait_for_port(process), 0) << process.errors();
+    process.send_signal(SIGTERM);
+    const std::string errors = process.wait().errors;
+    const size_t end = errors.find(" columns a decode step");
+    if (end == std::string::npos) return std::string("no columns in: ") + errors;
+    const size_t begin = errors.rfind(' ', end - 1) + 1;
+    return errors.substr(begin, end - begin);
+  };
+  EXPECT_EQ(columns({}), "64");  // 8 sessions
+  EXPECT_EQ(columns({"--drafter", "none"}), "8");
+  EXPECT_EQ(columns({"--decode-width", "24"}, {"ULTRASPEED_DECODE_WIDTH=16"}), "24");
+  EXPECT_EQ(columns({}, {"ULTRASPEED_DECODE_WIDTH=16"}), "16");
+}
+
 TEST(Serve, DecodesWithADrafter) {
   const TemporaryDirectory drafter;
   write_tiny_drafter(drafter.path());
