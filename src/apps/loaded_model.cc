@@ -247,17 +247,20 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .prefill_width = options.prefill_width,
                                        .num_ranks = options.executor.ranks,
                                        .drafter = speculation.drafter(),
-                                       .block_size = speculation.block(),
                                        .dflash = speculation.dflash(),
                                        .dense_dtype = options.executor.dense_dtype,
                                        .on_dense_error = {}};
   std::optional<model::DenseError> dense_error;
   engine_options.on_dense_error = [&](const model::DenseError& error) { dense_error = error; };
-  engine_options.decode_width =
-      std::max({engine_options.decode_width, engine_options.block_size, options.decode_width});
+  const uint64_t model_bytes = checkpoint_.contents().backbone.bytes;
   for (std::optional<ExecutorOptions> executor = options.executor;;) {
-    US_ASSIGN(ChosenExecutor chosen,
-              choose_executor(*executor, checkpoint_.contents().backbone.bytes));
+    US_ASSIGN(ChosenExecutor chosen, choose_executor(*executor, model_bytes));
+    const std::string& device = chosen.limits.name;
+    engine_options.block_size =
+        speculation.block_on(device, modes_on(*executor, device, model_bytes));
+    engine_options.decode_width = options.decode_width != 0
+                                      ? std::max(options.decode_width, speculation.block())
+                                      : speculation.decode_width_on(device, max_sessions);
     Progress progress(loading_progress("Loading weights"));
     auto engine = engine::Engine::open(
         config_, checkpoint_, std::move(chosen.executor), chosen.limits, engine_options,

@@ -93,8 +93,7 @@ Status serve(ServeOptions options) {
   US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
-  US_ASSIGN(options.model.decode_width,
-            model.speculation().decode_width(options.model.decode_width, options.max_sessions));
+  US_TRY(model.speculation().check_decode_width(options.model.decode_width));
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
   US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
   US_ASSIGN(const auto server, server::Server::start(served, options.server));

@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using engine::DrafterKind;
 
-constexpr uint32_t kDefaultBlock = 8;
+constexpr uint32_t kDefaultBlock = 8, kExactSuffixBlock = 4;
 constexpr uint32_t kColumnsOfSession = 8;  // at most, of a width that nobody asked for
 
 // Below this length drafting costs more than it saves; a few cycles may be bad luck.
@@ -80,6 +80,7 @@ Result<Speculation> Speculation::with(const model::Drafter::Change& change) cons
   changed.choice_ = choice_;
   changed.folder_ = folder_;
   changed.block_ = block_;
+  changed.is_block_asked_ = is_block_asked_;
   US_ASSIGN(changed.dflash_, model::Drafter::open(folder_, change));
   return changed;
 }
@@ -89,6 +90,7 @@ Status Speculation::choose_block(uint32_t block, uint32_t num_mtp_layers) {
   uint32_t own_block = is_mtp ? num_mtp_layers + 1 : kDefaultBlock;
   if (dflash_) own_block = dflash_->config().block_size;
   block_ = block == 0 ? std::min(own_block, plan::kMaxWidth) : block;
+  is_block_asked_ = block != 0;
   if (dflash_ && block_ > own_block) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--block {}: {} drafts blocks of at most {} tokens", block_,
@@ -106,16 +108,25 @@ Status Speculation::choose_block(uint32_t block, uint32_t num_mtp_layers) {
                     drafter_name(choice_), block_);
 }
 
-Result<uint32_t> Speculation::decode_width(uint32_t asked, uint32_t max_sessions) const {
-  if (asked != 0 && asked < block_) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--decode-width {}: fewer than the {} columns of a block (see --block)",
-                      asked, block_);
-  }
-  if (asked != 0) return asked;
+uint32_t Speculation::block_on(std::string_view device, const ArithmeticModes& modes) const {
+  const bool is_exact = device == kProcessor && modes.activations == program::Activations::kF32;
+  const bool is_shorter =
+      choice_.options.kind == DrafterKind::kSuffix && !is_block_asked_ && is_exact;
+  return is_shorter ? kExactSuffixBlock : block_;
+}
+
+Status Speculation::check_decode_width(uint32_t asked) const {
+  if (asked == 0 || asked >= block_) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--decode-width {}: fewer than the {} columns of a block (see --block)", asked,
+                    block_);
+}
+
+uint32_t Speculation::decode_width_on(std::string_view device, uint32_t max_sessions) const {
   const bool is_drafting = choice_.options.kind != DrafterKind::kNone;
   const uint64_t share = is_drafting ? std::min(block_, kColumnsOfSession) : 1;
-  const uint64_t wanted = std::min<uint64_t>(max_sessions * share, kMaxDecodeWidth);
+  const uint64_t sessions = device == kProcessor ? max_sessions : 1;
+  const uint64_t wanted = std::min<uint64_t>(sessions * share, kMaxDecodeWidth);
   const auto rounded = static_cast<uint32_t>((wanted + 7) / 8 * 8);
   return std::max({rounded, kMinDecodeWidth, block_});
 }

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "apps/drafter_option.h"
+#include "apps/executor_choice.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/speculation.h"
@@ -27,10 +29,17 @@ class Speculation {
   const engine::DrafterOptions& drafter() const { return choice_.options; }
   uint32_t block() const { return block_; }
 
-  // Columns of the decode steps that so many sessions share; of `asked` 0, so many that each has
-  // room for its newest token and seven drafts where the drafter drafts, a multiple of 8 within the
-  // bounds above, but a whole block in any case. Errors: kInvalidArgument for less than a block.
-  Result<uint32_t> decode_width(uint32_t asked, uint32_t max_sessions) const;
+  // The block where nobody asked for one: of suffix lookup on a processor in f32 half as long, for
+  // columns cost too much there (docs/performance.md, "Suffix lookup"); else block().
+  uint32_t block_on(std::string_view device, const ArithmeticModes& modes) const;
+
+  // Errors: kInvalidArgument for fewer columns of a decode step than a block has.
+  Status check_decode_width(uint32_t asked) const;
+  // Columns of the decode steps that so many sessions share, where nobody asked for a number. On a
+  // processor so many that each has room for its newest token and seven drafts where the drafter
+  // drafts, a multiple of 8 within the bounds above; on a GPU, where columns cost time also when
+  // nobody has them, the fewest. A whole block in any case.
+  uint32_t decode_width_on(std::string_view device, uint32_t max_sessions) const;
 
   // The drafter with weights of its own, or nullptr.
   const model::Drafter* dflash() const { return dflash_ ? &*dflash_ : nullptr; }
@@ -56,6 +65,7 @@ class Speculation {
   std::string folder_;  // of dflash_
   std::optional<model::Drafter> dflash_;
   uint32_t block_ = 0;
+  bool is_block_asked_ = false;
 };
 
 }  // namespace ultraspeed::apps

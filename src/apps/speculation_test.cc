@@ -153,9 +153,18 @@ TEST_F(SpeculationOptionsTest, WarnsOfADrafterOfNoUse) {
   EXPECT_EQ(own.describe_low_acceptance({}, stats), "");  // 33 tokens in 20 cycles
 }
 
+TEST_F(SpeculationOptionsTest, SuffixBlocksAreShorterWhereColumnsCostMost) {
+  using program::Activations;
+  EXPECT_EQ(opened("suffix").block_on(kProcessor, {}), 4u);
+  EXPECT_EQ(opened("suffix").block_on(kProcessor, {.activations = Activations::kInt8}), 8u);
+  EXPECT_EQ(opened("suffix").block_on("NVIDIA H100", {}), 8u);
+  EXPECT_EQ(opened("suffix", 8).block_on(kProcessor, {}), 8u) << "asked for";
+  EXPECT_EQ(opened("none").block_on(kProcessor, {}), 8u);
+}
+
 TEST_F(SpeculationOptionsTest, DecodeStepsHaveRoomForTheDraftsOfAllSessions) {
   const auto width = [&](const Speculation& speculation, uint32_t max_sessions) {
-    return speculation.decode_width(0, max_sessions).value();
+    return speculation.decode_width_on(kProcessor, max_sessions);
   };
   const Speculation suffix = opened();  // blocks of 8
   EXPECT_EQ(width(suffix, 1), 8u);
@@ -171,8 +180,12 @@ TEST_F(SpeculationOptionsTest, DecodeStepsHaveRoomForTheDraftsOfAllSessions) {
   EXPECT_EQ(width(none, 9), 16u);
   EXPECT_EQ(width(none, 4096), 64u);
 
-  EXPECT_EQ(suffix.decode_width(24, 8).value(), 24u);
-  const auto refused = opened("suffix", 20).decode_width(16, 8);
+  EXPECT_EQ(suffix.decode_width_on("NVIDIA H100", 8), 8u) << "columns cost time there";
+  EXPECT_EQ(opened("suffix", 20).decode_width_on("NVIDIA H100", 8), 20u);
+
+  EXPECT_TRUE(suffix.check_decode_width(0));
+  EXPECT_TRUE(suffix.check_decode_width(24));
+  const auto refused = opened("suffix", 20).check_decode_width(16);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message,
             "--decode-width 16: fewer than the 20 columns of a block (see --block)");
