@@ -137,8 +137,8 @@ Status run(const RunOptions& options) {
   write_to_stderr(prompt.shown);
   warn(speculation.describe_stand_in(sampling));
 
-  const std::optional<bool> reasons =
-      prompt.is_chat ? std::optional(starts_in_reasoning(model, request.prompt)) : std::nullopt;
+  std::optional<bool> reasons;
+  if (prompt.is_chat) reasons = starts_in_reasoning(model, request.prompt);
   US_ASSIGN(const GenerationResult result,
             options.json ? generate(*engine, model.tokenizer(), request, {})
                          : generate_to_output(*engine, model.tokenizer(), request, reasons));
