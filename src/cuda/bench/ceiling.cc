@@ -31,15 +31,15 @@ Result<GpuFacts> gpu_facts(const Nvml& nvml) {
 
 }  // namespace
 
-Status check_free_memory(std::string_view what, uint64_t size_bytes, uint64_t free_bytes,
+Status check_free_memory(std::string_view what, uint64_t size_bytes, uint64_t usable_bytes,
                          std::string_view hint) {
-  if (size_bytes + kSpareBytes <= free_bytes) return {};
+  if (size_bytes <= usable_bytes) return {};
   return make_error(ErrorCode::kOutOfMemory,
                     "{} needs {} of GPU memory, and {} to spare; {} are free; end other programs "
                     "on the GPU{}",
                     what, format_bytes(static_cast<double>(size_bytes)),
                     format_bytes(static_cast<double>(kSpareBytes)),
-                    format_bytes(static_cast<double>(free_bytes)), hint);
+                    format_bytes(static_cast<double>(usable_bytes + kSpareBytes)), hint);
 }
 
 Result<MeasuredGpu> measure_gpu(const ShowProgress& progress, cudaStream_t stream) {

@@ -19,9 +19,10 @@ using ShowProgress = std::function<void(std::string_view)>;  // told what is goi
 inline constexpr uint64_t kCeilingPages = (uint64_t{8} << 30) / kDrainPageBytes;
 inline constexpr uint64_t kCeilingBytes = kCeilingPages * kDrainPageBytes;
 
-// Errors: kOutOfMemory, with what is needed and what is free, if `what` has no room. hint: what
+// usable_bytes: DeviceLimits::memory_bytes, what is free but for kSpareBytes. Errors: kOutOfMemory,
+// with what is needed and what is free, if `what` has no room. hint: what
 // else to do about it, beginning with ", "; may be empty.
-Status check_free_memory(std::string_view what, uint64_t size_bytes, uint64_t free_bytes,
+Status check_free_memory(std::string_view what, uint64_t size_bytes, uint64_t usable_bytes,
                          std::string_view hint);
 
 // Takes kCeilingBytes of memory while it runs.

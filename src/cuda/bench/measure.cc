@@ -111,7 +111,7 @@ bool has_flop(const KernelGroup& group) {
 }
 
 // Groups have their memory one after the other.
-Status check_memory(const KernelGroups& groups, uint64_t free_bytes) {
+Status check_memory(const KernelGroups& groups, uint64_t usable_bytes) {
   uint64_t most = kCeilingBytes;
   std::string what = "the drain of 8 GB";
   std::string hint;
@@ -122,7 +122,7 @@ Status check_memory(const KernelGroups& groups, uint64_t free_bytes) {
                        group->data);
     hint = ", or take more ranks, fewer live experts or fewer kinds of kernels";
   }
-  return check_free_memory(what, most, free_bytes, hint);
+  return check_free_memory(what, most, usable_bytes, hint);
 }
 
 }  // namespace

@@ -105,10 +105,10 @@ void check_options(const program::Program& program, const StepBenchOptions& opti
   US_CHECK(!program.is_drafting() && program.num_mtp_heads() == 0);
 }
 
-Status check_step_memory(const StepMachine& machine, uint64_t free_bytes) {
-  US_TRY(check_free_memory("the drain of 8 GB", kCeilingBytes, free_bytes, ""));
+Status check_step_memory(const StepMachine& machine, uint64_t usable_bytes) {
+  US_TRY(check_free_memory("the drain of 8 GB", kCeilingBytes, usable_bytes, ""));
   return check_free_memory(fmt::format("the step ({})", machine.rotation().text()),
-                           machine.memory_bytes() + kFlushBytes, free_bytes,
+                           machine.memory_bytes() + kFlushBytes, usable_bytes,
                            ", or take more ranks, fewer live experts or fewer positions");
 }
 
