@@ -36,6 +36,18 @@ struct DenseShared {
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
+// Where the pages and the pieces of a CTA in a unit begin.
+struct StreamUnit {
+  const std::byte* pages;
+  const std::byte* pieces;
+};
+
+// Whether a launch has units. The first group of a step always has some: nothing waits for the
+// number.
+__device__ __forceinline__ bool has_units(const ColumnGroup& launch) {
+  return launch.first_column == 0 || present_columns(launch) != 0;
+}
+
 // What dense.h's launches take: CTA r of a cluster has quarter r of a K-chunk.
 template <class PageOf, uint32_t kWidth>
 struct DensePlan {
@@ -53,12 +65,6 @@ struct DensePlan {
   // Whether it reads what launches before it wrote, besides the operand.
   static constexpr bool kReadsRoutes = false;
 
-  // Where the pages and the pieces of a CTA in a unit begin.
-  struct Unit {
-    const std::byte* pages;
-    const std::byte* pieces;
-  };
-
   __device__ DensePlan(const DenseLaunch& launch, uint32_t of_rank)
       : weights(launch.weights),
         operand(launch.operand),
@@ -68,23 +74,18 @@ struct DensePlan {
         row_pages(launch.k / Page::kColumns),
         chunk_pages(row_pages / launch.num_chunks),
         pages(chunk_pages / kRanks),
-        num_units(has_columns(launch) ? tiles * launch.num_chunks : 0) {}
+        num_units(has_units(launch) ? tiles * launch.num_chunks : 0) {}
 
-  __device__ Unit unit(uint32_t index) const {
+  __device__ StreamUnit unit(uint32_t index) const {
     const uint32_t piece_of = index / tiles * chunk_pages + rank * pages;
     return {weights + (uint64_t{index % tiles} * row_pages + piece_of) * Page::kBytes,
             operand + uint64_t{piece_of} * Operand::piece_bytes(kColumns)};
   }
-  __device__ const std::byte* page(const Unit& of, uint32_t i) const {
+  __device__ const std::byte* page(const StreamUnit& of, uint32_t i) const {
     return of.pages + i * Page::kBytes;
   }
-  __device__ const std::byte* piece(const Unit& of, uint32_t i) const {
+  __device__ const std::byte* piece(const StreamUnit& of, uint32_t i) const {
     return of.pieces + i * Operand::piece_bytes(kColumns);
-  }
-
-  // The first group of a step always has some: nothing waits for the number.
-  __device__ static bool has_columns(const DenseLaunch& launch) {
-    return launch.first_column == 0 || present_columns(launch) != 0;
   }
 
   const std::byte* weights;
@@ -125,7 +126,7 @@ class PageWalk {
   const Plan& plan_;
   uint32_t index_, clusters_;
   uint32_t page_ = 0;
-  typename Plan::Unit unit_ = {};
+  StreamUnit unit_ = {};
 };
 
 // Pages that a CTA asks for at a time until its ring is full: enough to keep memory busy, and no

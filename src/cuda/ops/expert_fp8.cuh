@@ -21,9 +21,6 @@ static_assert(kDownChunkColumns == Fp8Page::kColumns && kTileNeurons == kDenseTi
 struct ExpertStream : ExpertLaunch {
   const std::byte* weights = nullptr;  // [experts] matrices
   const std::byte* operand = nullptr;
-
-  // The first group of a step always has some: nothing waits for the number.
-  __device__ bool has_columns() const { return first_column == 0 || present_columns(*this) != 0; }
 };
 
 // What both plans have in common.
@@ -35,12 +32,6 @@ struct ExpertPlan {
   static constexpr uint32_t kColumns = kWidth;
   static constexpr uint32_t kAhead = 0;
   static constexpr bool kReadsRoutes = true;
-
-  // Where the pages and the pieces of a CTA in a unit begin.
-  struct Unit {
-    const std::byte* pages;
-    const std::byte* pieces;
-  };
 
   __device__ ExpertPlan(const ExpertStream& launch, uint32_t of_rows)
       : weights(launch.weights),
@@ -58,7 +49,6 @@ struct ExpertPlan {
 template <uint32_t kWidth>
 struct ExpertGateUpPlan : ExpertPlan<DenseOperand<Fp8Page>, kWidth> {
   using Base = ExpertPlan<DenseOperand<Fp8Page>, kWidth>;
-  using typename Base::Unit;
   static constexpr uint32_t kRanks = kDenseRanks;
   // Of two, one computes while the other begins or ends a tile.
   static constexpr uint32_t kCtas = kWidth == 8 ? 2 : 1;
@@ -68,18 +58,18 @@ struct ExpertGateUpPlan : ExpertPlan<DenseOperand<Fp8Page>, kWidth> {
       : Base(launch, 2 * launch.intermediate),
         rank(of_rank),
         pages(launch.hidden / Fp8Page::kColumns / kRanks),
-        num_units(launch.has_columns() ? *launch.route.num_slots * this->tiles : 0) {}
+        num_units(has_units(launch) ? *launch.route.num_slots * this->tiles : 0) {}
 
-  __device__ Unit unit(uint32_t index) const {
+  __device__ StreamUnit unit(uint32_t index) const {
     const uint64_t tile =
         uint64_t{this->expert[index / this->tiles]} * this->tiles + index % this->tiles;
     return {this->weights + (tile * kRanks + rank) * pages * Fp8Page::kBytes,
             this->operand + uint64_t{rank} * pages * kPieceBytes};
   }
-  __device__ const std::byte* page(const Unit& of, uint32_t i) const {
+  __device__ const std::byte* page(const StreamUnit& of, uint32_t i) const {
     return of.pages + i * Fp8Page::kBytes;
   }
-  __device__ const std::byte* piece(const Unit& of, uint32_t i) const {
+  __device__ const std::byte* piece(const StreamUnit& of, uint32_t i) const {
     return of.pieces + i * kPieceBytes;
   }
 
@@ -91,7 +81,6 @@ struct ExpertGateUpPlan : ExpertPlan<DenseOperand<Fp8Page>, kWidth> {
 template <uint32_t kWidth>
 struct ExpertDownPlan : ExpertPlan<ExpertOperand, kWidth> {
   using Base = ExpertPlan<ExpertOperand, kWidth>;
-  using typename Base::Unit;
   static constexpr uint32_t kRanks = 1;
   static constexpr uint32_t kCtas = 1;
   static constexpr uint32_t kPieceBytes = ExpertOperand::piece_bytes(kWidth);
@@ -101,17 +90,17 @@ struct ExpertDownPlan : ExpertPlan<ExpertOperand, kWidth> {
         chunks(launch.intermediate / launch.chunk_columns),
         matrix_bytes(uint64_t{this->tiles} * chunks * Fp8Page::kBytes),
         pages(*launch.route.num_slots),
-        num_units(launch.has_columns() ? this->tiles * chunks : 0) {}
+        num_units(has_units(launch) ? this->tiles * chunks : 0) {}
 
-  __device__ Unit unit(uint32_t index) const {
+  __device__ StreamUnit unit(uint32_t index) const {
     const uint32_t tile = index % this->tiles, chunk = index / this->tiles;
     return {this->weights + (uint64_t{tile} * chunks + chunk) * Fp8Page::kBytes,
             this->operand + uint64_t{chunk} * kPieceBytes};
   }
-  __device__ const std::byte* page(const Unit& of, uint32_t slot) const {
+  __device__ const std::byte* page(const StreamUnit& of, uint32_t slot) const {
     return of.pages + this->expert[slot] * matrix_bytes;
   }
-  __device__ const std::byte* piece(const Unit& of, uint32_t slot) const {
+  __device__ const std::byte* piece(const StreamUnit& of, uint32_t slot) const {
     return of.pieces + uint64_t{slot} * chunks * kPieceBytes;
   }
 
