@@ -180,7 +180,7 @@ Status check_drafters(const BenchOptions& options, const LoadedModel& model) {
 Status bench_decode(const BenchOptions& options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(check_drafters(options, model));
-  if (options.svg_file) US_TRY(check_writable(*options.svg_file));
+  US_TRY(check_writable(options.svg_file));
   BenchReport report{.made_by = provenance(),
                      .model = model.directory(),
                      .processor = processor_name(),

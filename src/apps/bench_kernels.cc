@@ -39,9 +39,8 @@ Result<cuda::KernelBench> measure(const program::Program&, const cuda::KernelBen
 #endif
 
 Status bench_kernels(const KernelsOptions& options) {
-  for (const auto& file : {options.svg_file, options.json_file}) {
-    if (file) US_TRY(check_writable(*file));
-  }
+  US_TRY(check_writable(options.svg_file));
+  US_TRY(check_writable(options.json_file));
   US_ASSIGN(const PlannedShape planned, plan_shape(options.shape));
   KernelRun run;
   run.made_by = provenance();

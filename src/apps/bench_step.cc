@@ -61,9 +61,8 @@ Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) 
 }
 
 Status bench_step(const StepOptions& options) {
-  for (const auto& file : {options.svg_file, options.json_file}) {
-    if (file) US_TRY(check_writable(*file));
-  }
+  US_TRY(check_writable(options.svg_file));
+  US_TRY(check_writable(options.json_file));
   US_ASSIGN(PlannedShape planned, plan_shape(options.shape));
   US_ASSIGN(StepRun run, run_of(options, planned));
   US_TRY(program::verify(planned.program));

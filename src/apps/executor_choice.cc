@@ -23,7 +23,7 @@ ChosenExecutor cpu_executor(const ExecutorOptions& options, uint64_t model_bytes
   return {cpu::make_cpu_executor({.activations = modes.activations,
                                   .kv_cache = modes.kv_cache,
                                   .pin_threads = options.pin_threads}),
-          processor_limits(options)};
+          processor_limits(options), modes};
 }
 
 #ifdef US_HAS_CUDA
@@ -36,7 +36,7 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options, uint64_t mod
   limits.memory_bytes /= options.ranks;
   const ArithmeticModes modes = modes_on(options, limits.name, model_bytes);
   return ChosenExecutor{cuda::make_graph_executor(modes.activations, modes.kv_cache),
-                        std::move(limits)};
+                        std::move(limits), modes};
 }
 #else
 constexpr bool kHasGpuCode = false;

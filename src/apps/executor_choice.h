@@ -53,6 +53,7 @@ std::string mode_text(const ArithmeticModes& modes);
 struct ChosenExecutor {
   std::unique_ptr<program::Executor> executor;
   program::DeviceLimits limits;
+  ArithmeticModes modes;
 };
 
 // The threads where --threads is not given: one per processor.

@@ -84,7 +84,9 @@ Result<nlohmann::ordered_json> read_json_file(const std::string& path) {
   return parse_json(text, file_label(path));
 }
 
-Status check_writable(const std::string& path) {
+Status check_writable(const std::optional<std::string>& file) {
+  if (!file) return {};
+  const std::string& path = *file;
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
     errno = EISDIR;

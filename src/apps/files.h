@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,8 +22,8 @@ Result<nlohmann::ordered_json> read_json_file(const std::string& path);
 Result<nlohmann::ordered_json> parse_json(std::string_view text, const std::string& label);
 
 // Whether write_file() can be expected to work, for commands that write after long work. Changes no
-// file. Errors: kIo.
-Status check_writable(const std::string& path);
+// file. nullopt: nothing is to be written. Errors: kIo.
+Status check_writable(const std::optional<std::string>& file);
 
 // Replaces the file.
 Status write_file(const std::string& path, std::string_view contents);

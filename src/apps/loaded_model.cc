@@ -131,7 +131,7 @@ void add_decode_width_option(CLI::App& command, uint32_t* decode_width) {
   command
       .add_option("--decode-width", *decode_width,
                   "Columns of a decode step, shared by the sessions: each takes one and its drafts "
-                  "(default: a block for each, of 8 at most, or 1 without a drafter)")
+                  "(default: a block for each, of 8 at most, or 1 without a drafter; on a GPU 8)")
       ->check(CLI::Range(kMinDecodeWidth, kMaxDecodeWidth))
       ->envname("ULTRASPEED_DECODE_WIDTH");
 }
@@ -252,12 +252,11 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .on_dense_error = {}};
   std::optional<model::DenseError> dense_error;
   engine_options.on_dense_error = [&](const model::DenseError& error) { dense_error = error; };
-  const uint64_t model_bytes = checkpoint_.contents().backbone.bytes;
   for (std::optional<ExecutorOptions> executor = options.executor;;) {
-    US_ASSIGN(ChosenExecutor chosen, choose_executor(*executor, model_bytes));
+    US_ASSIGN(ChosenExecutor chosen,
+              choose_executor(*executor, checkpoint_.contents().backbone.bytes));
     const std::string& device = chosen.limits.name;
-    engine_options.block_size =
-        speculation.block_on(device, modes_on(*executor, device, model_bytes));
+    engine_options.block_size = speculation.block_on(device, chosen.modes);
     engine_options.decode_width = options.decode_width != 0
                                       ? std::max(options.decode_width, speculation.block())
                                       : speculation.decode_width_on(device, max_sessions);
