@@ -291,11 +291,9 @@ __global__ void __cluster_dims__(Plan::kRanks) __launch_bounds__(kStreamThreads,
   PageLoader<Plan> loader(plan, role);
   if (role.is_loader()) {
     ring.init();
-    ptx::fence_mbarrier_init();
-    loader.load(ring, stages, min(kDenseInFlight, Shared::kStages));
-  } else if (threadIdx.x == 0) {
     exchange.init();
     ptx::fence_mbarrier_init();
+    loader.load(ring, stages, min(kDenseInFlight, Shared::kStages));
   }
   __syncwarp();
   ptx::cluster_arrive();

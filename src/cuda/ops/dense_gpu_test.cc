@@ -142,6 +142,29 @@ TEST_F(Dense, BitsDoNotDependOnTheCompany) {
   }
 }
 
+// Launches that start while others end, each with more pages a CTA than its ring has stages: a race
+// in the kernel's start once took hundreds of them to show.
+TEST_F(Dense, ManyLaunchesAgree) {
+  for (const WeightFormat format : {kFp8, kBf16}) {
+    const uint32_t rows = 6144, k = 2048;
+    std::mt19937 random(11);
+    const DenseWeights weights = DenseWeights::random(format, rows, k, random);
+    Device<std::byte> pages(pack(weights, neighbour_order(rows)));
+    for (const uint32_t width : {8u, 16u, 32u, 64u}) {
+      const DenseCase c{format, width, width, rows, k};
+      const Output want = run(c, weights, random_rows(width, k, random));
+      Device<uint8_t> operand(want.operand.bytes);
+      Device<float> output(want.values.size());
+      const DenseLaunch launch = launch_of(c, pages.data(), operand.data());
+      for (uint32_t i = 0; i < 5000; ++i) {
+        check(launch_dense(launch, DenseStore{output.data(), rows, 0}, nullptr));
+      }
+      ASSERT_EQ(std::memcmp(output.read().data(), want.values.data(), want.values.size() * 4), 0)
+          << "width " << width;
+    }
+  }
+}
+
 // Columns 64 and up of a step, as a group of their own; a group that the step does not have.
 TEST_F(Dense, GroupsReadAndWriteTheirColumns) {
   for (const WeightFormat format : {kFp8, kBf16}) {

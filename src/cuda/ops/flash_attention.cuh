@@ -251,6 +251,7 @@ __global__ void __launch_bounds__(kFlashThreads, 1)
     query_ring.init(kFlashConsumers / 32);
     ptx::fence_mbarrier_init();
   }
+  __syncwarp();
   ptx::launch_dependents();
   ptx::wait_for_grids();
   if (threadIdx.x < 32) plan.make(launch);

@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(kTaskThreads)
     ptx::mbarrier_arrive_expect_tx(&full[0], bytes);
     ptx::bulk_copy(row + data.size, data.norm_weight, bytes, &full[0]);
   }
+  __syncwarp();
   ptx::launch_dependents();
   ptx::wait_for_grids();
   if (threadIdx.x == 0) {

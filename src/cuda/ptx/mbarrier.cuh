@@ -11,6 +11,9 @@ __device__ __forceinline__ uint32_t smem_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// For one thread of a warp, whose other lanes wait for it (__syncwarp() or a wider barrier, and no
+// branch of their own before that): the value is in registers that lanes share, and it is read
+// late. With CUDA 13.0 lanes that went on overwrote it, and the last barrier had no count.
 __device__ __forceinline__ void mbarrier_init(uint64_t* barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)), "r"(arrivals)
                : "memory");
