@@ -56,11 +56,7 @@ class Candidates {
 
   // The sum of the weights exp(x - largest x).
   __device__ double sum_of_weights() const {
-    double sum = 0;
-    for_each_token(values_, [&](uint32_t id, float value) {
-      if (contains(key_of(value, id), value)) sum += weight(value);
-    });
-    return team_sum(sum, &shared_->sort.team);
+    return sum_of([&](uint32_t id, float value) { return contains(key_of(value, id), value); });
   }
 
   // What replaces the draft: another token by what its probability has beyond q(id).
@@ -117,11 +113,19 @@ class Candidates {
   }
 
   __device__ double sum_before_min_p() const {
-    double sum = 0;
-    for_each_token(values_, [&](uint32_t id, float value) {
-      if (key_of(value, id) >= least_key_) sum += weight(value);
+    return sum_of([&](uint32_t id, float value) { return key_of(value, id) >= least_key_; });
+  }
+
+  // Of the weights of tokens that satisfy.
+  template <class Predicate>
+  __device__ double sum_of(const Predicate& satisfies) const {
+    return team_sum_in_order(values_.vocab_size, &shared_->sort.team, [&](const TeamShare& share) {
+      double sum = 0;
+      for_each_token(values_, share, [&](uint32_t id, float value) {
+        if (satisfies(id, value)) sum += weight(value);
+      });
+      return sum;
     });
-    return team_sum(sum, &shared_->sort.team);
   }
 
   // The candidate, but for `excluded`, with the largest log_of(id, value) + noise, the lower id of

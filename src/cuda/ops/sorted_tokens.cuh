@@ -93,7 +93,8 @@ class SortedTokens {
         &shared_->team, [&](uint32_t i) { return uint64_t{shared_->counts[i]}; });
     if (threadIdx.x < kNumSteps) {
       uint64_t count = 0;
-      for (uint32_t cta = 0; cta < kTeamCtas; ++cta) count += of_ctas[cta].of[threadIdx.x];
+      for (uint32_t cta = 0; cta < ptx::cluster_num_ctas(); ++cta)
+        count += of_ctas[cta].of[threadIdx.x];
       shared_->counts[threadIdx.x] = static_cast<uint32_t>(count);
     }
     __syncthreads();
@@ -122,13 +123,13 @@ class SortedTokens {
     const auto* of_ctas = team_exchange<1>(
         &shared_->team, [&](uint32_t) { return uint64_t{shared_->num_collected}; });
     uint32_t first = 0, count = 0;
-    for (uint32_t cta = 0; cta < kTeamCtas; ++cta) {
+    for (uint32_t cta = 0; cta < ptx::cluster_num_ctas(); ++cta) {
       if (cta == ptx::cluster_cta_rank()) first = count;
       count += static_cast<uint32_t>(of_ctas[cta].of[0]);
     }
     for (uint32_t i = threadIdx.x; i < shared_->num_collected; i += kTaskThreads) {
       const uint32_t to = ptx::smem_address(&shared_->keys[first + i]);
-      for (uint32_t cta = 0; cta < kTeamCtas; ++cta) {
+      for (uint32_t cta = 0; cta < ptx::cluster_num_ctas(); ++cta) {
         ptx::store_shared_cluster(ptx::map_shared_rank(to, cta), shared_->collected[i]);
       }
     }

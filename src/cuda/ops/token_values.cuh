@@ -48,11 +48,10 @@ struct TokenValues {
   }
 };
 
-// Calls function(id, value) for the calling thread's share of the tokens, ascending. Loads go
-// ahead.
+// Calls function(id, value) for the calling thread's tokens of a share, ascending. Loads go ahead.
 template <uint32_t kAhead = 8, class Function>
-__device__ void for_each_token(const TokenValues& values, const Function& function) {
-  const TeamShare share(values.vocab_size);
+__device__ void for_each_token(const TokenValues& values, const TeamShare& share,
+                               const Function& function) {
   for (uint32_t first = share.begin + threadIdx.x; first < share.end;
        first += kAhead * kTaskThreads) {
     float logits[kAhead];
@@ -67,6 +66,12 @@ __device__ void for_each_token(const TokenValues& values, const Function& functi
       if (id < share.end) function(id, values.of(id, logits[i]));
     }
   }
+}
+
+// Of its CTA's share.
+template <uint32_t kAhead = 8, class Function>
+__device__ void for_each_token(const TokenValues& values, const Function& function) {
+  for_each_token<kAhead>(values, TeamShare(values.vocab_size), function);
 }
 
 // The key of the first of the largest values. All threads of the team.

@@ -11,6 +11,12 @@ __device__ __forceinline__ uint32_t cluster_cta_rank() {
   return rank;
 }
 
+__device__ __forceinline__ uint32_t cluster_num_ctas() {
+  uint32_t number;
+  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(number));
+  return number;
+}
+
 // Which cluster of the grid this is, for clusters along x.
 __device__ __forceinline__ uint32_t cluster_index() {
   uint32_t index;
