@@ -1,5 +1,6 @@
-// The graph executor: one kernel a stage, recorded once for each program as a CUDA graph. It needs
-// no counters: a stage starts when the one before is done.
+// The executors on a GPU. The graph executor has one kernel a stage, recorded once for each program
+// as a CUDA graph. It needs no counters: a stage starts when the one before is done. The persistent
+// executor has one kernel that stays, whose CTAs are the program's workers.
 #pragma once
 
 #include <cstdint>
@@ -20,5 +21,14 @@ Result<program::DeviceLimits> device_limits(int index);
 std::unique_ptr<program::Executor> make_graph_executor(
     program::Activations activations = program::Activations::kF32,
     program::KvCacheType kv_cache = program::KvCacheType::kF32);
+
+struct PersistentOptions {
+  uint32_t wait_deadline_ms = 5'000;  // of a task's wait for others
+};
+
+// In f32, with f32 caches. Its kernel leaves when another executor of the process has a step or is
+// loaded or destroyed (device_turn.h). REQUIRES: between its steps nothing else of the process
+// waits for the device.
+std::unique_ptr<program::Executor> make_persistent_executor(const PersistentOptions& options = {});
 
 }  // namespace ultraspeed::cuda

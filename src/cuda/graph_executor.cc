@@ -6,13 +6,10 @@
 
 #include "base/check.h"
 #include "cuda/device.h"
+#include "cuda/device_turn.h"
 #include "cuda/executor.h"
-#include "cuda/expert_stages.h"
-#include "cuda/machine.h"
-#include "cuda/prefill_stages.h"
+#include "cuda/machine_executor.h"
 #include "cuda/stage_launcher.h"
-#include "cuda/step_image.h"
-#include "program/step_check.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -23,7 +20,6 @@ struct Recorded {
   Event begin, draft_end, heads_begin, end;
   std::optional<StageLauncher> launcher;
   bool has_draft = false, has_heads = false;
-  uint32_t vocab_size = 0;
 };
 
 bool ends_draft(const program::Stage& stage) {
@@ -36,25 +32,15 @@ bool begins_heads(const program::Stage& stage) {
   return follow != nullptr && follow->distance == 1;
 }
 
-uint32_t vocab_size_of(const program::Program& program) {
-  for (const program::Stage& stage : program.stages) {
-    const auto* sample = std::get_if<program::SampleOperands>(&stage.operands);
-    if (sample != nullptr) return sample->vocab_size;
-  }
-  return 0;
-}
-
-class GraphExecutor final : public program::Executor {
+class GraphExecutor final : public MachineExecutor {
  public:
   GraphExecutor(program::Activations activations, program::KvCacheType kv_cache)
-      : activations_(activations), kv_cache_(kv_cache) {}
+      : MachineExecutor(activations, kv_cache) {}
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    US_ASSIGN(stream_, make_stream());
-    US_ASSIGN(step_, StepImage::make());
-    ReadWeights weights(read_weight);
-    US_TRY(machine_.load(std::move(programs), limits, &weights, options()));
+    const DeviceTurn turn;
+    US_TRY(load_machine(std::move(programs), limits, read_weight));
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
       US_ASSIGN(Recorded recorded, record(i));
       recorded_.push_back(std::move(recorded));
@@ -63,41 +49,11 @@ class GraphExecutor final : public program::Executor {
     return cuda_status(cudaDeviceSynchronize(), "preparing to run");
   }
 
-  uint64_t weight_bytes(const program::Program& program) const override {
-    return cuda::weight_bytes(program, options());
-  }
-
-  uint64_t cache_bytes(std::span<const program::Program> programs,
-                       const program::CacheLimits& limits) const override {
-    return cuda::cache_bytes(programs, limits, kv_cache_);
-  }
-
-  uint64_t activation_bytes(std::span<const program::Program> programs,
-                            const program::CacheLimits& limits) const override {
-    const std::vector<WeightForm> forms = weight_forms(programs, options());
-    uint64_t size_bytes = cuda::arena_bytes(programs, limits, options());
-    for (const program::Program& program : programs) {
-      size_bytes += ExpertStages::operand_bytes(program, forms);
-    }
-    return size_bytes;
-  }
-
-  uint32_t prefill_width(const program::Program& program) const override {
-    return cuda::prefill_width(program, weight_forms({&program, 1}, options()));
-  }
-
   Status run(uint32_t index, const program::StepInput& input,
              program::StepOutput* output) override {
-    US_CHECK(index < recorded_.size());
-    const program::Program& program = machine_.programs()[index];
-    US_TRY(program::check_step(program, machine_.limits(), input));
-    if (machine_.has_tiles()) US_TRY(program::check_no_gaps(input));
-    const uint32_t vocab_size = recorded_[index].vocab_size;
-    for (const program::Column& column : input.columns) {
-      if (!column.wants_logits) continue;
-      US_TRY(program::check_sampling(column.sampling, column.position, vocab_size));
-    }
-    US_TRY(step_->upload(program, input, stream_.get()));
+    US_TRY(check_run(index, input));
+    const DeviceTurn turn;
+    US_TRY(step_->upload(machine_.programs()[index], input, stream_.get()));
     US_TRY(cuda_status(cudaGraphLaunch(recorded_[index].graph.get(), stream_.get()),
                        "starting a step"));
     US_TRY(step_->download(stream_.get()));
@@ -108,16 +64,14 @@ class GraphExecutor final : public program::Executor {
   }
 
   Status copy_cache(const program::CacheCopy& copy) override {
+    const DeviceTurn turn;
     return machine_.copy_cache(copy, stream_.get());
   }
 
  private:
-  MachineOptions options() const { return {activations_, kv_cache_, {}}; }
-
   Result<Recorded> record(uint32_t index) {
     const program::Program& program = machine_.programs()[index];
     Recorded recorded;
-    recorded.vocab_size = vocab_size_of(program);
     US_ASSIGN(recorded.launcher,
               StageLauncher::make(machine_, index, activations_, kv_cache_, step_->device_view()));
     for (Event* event :
@@ -180,11 +134,6 @@ class GraphExecutor final : public program::Executor {
     return milliseconds / 1000;
   }
 
-  program::Activations activations_;
-  program::KvCacheType kv_cache_;
-  Machine machine_;
-  Stream stream_;
-  std::optional<StepImage> step_;
   std::vector<Recorded> recorded_;  // [program]
 };
 

@@ -124,15 +124,15 @@ Result<StepImage> StepImage::make() {
 
 Status StepImage::reserve(size_t size_bytes) {
   if (size_bytes <= device_.size_bytes()) return {};
-  const size_t room = size_bytes + size_bytes / 2;
+  constexpr size_t kLeast = size_t{1} << 20;  // most steps need no more
+  const size_t room = std::max(kLeast, size_bytes + size_bytes / 2);
   US_ASSIGN(DeviceMemory device, DeviceMemory::allocate(room));
   US_ASSIGN(host_, PinnedMemory::allocate(room + sizeof(StepView)));
   device_ = std::move(device);
   return {};
 }
 
-Status StepImage::upload(const program::Program& program, const program::StepInput& input,
-                         cudaStream_t stream) {
+bool StepImage::lay_out(const program::Program& program, const program::StepInput& input) {
   heads_ = {};
   for (const program::Stage& stage : program.stages) {
     const auto* propose = std::get_if<program::ProposeOperands>(&stage.operands);
@@ -163,12 +163,15 @@ Status StepImage::upload(const program::Program& program, const program::StepInp
   layout_.logprobs = parts.add<Logprob>(num_logprobs);
   layout_.drawn_logits = parts.add<float>(num_drawn);
   layout_.end = parts.end();
+  return layout_.end > device_.size_bytes();
+}
+
+Result<StepTransfer> StepImage::prepare(const program::StepInput& input) {
   US_TRY(reserve(layout_.end));
   fill(input);
-
   std::byte* device = device_.data();
   auto* view = reinterpret_cast<StepView*>(host_.data() + device_.size_bytes());
-  *view = {static_cast<uint32_t>(count),
+  *view = {static_cast<uint32_t>(input.columns.size()),
            reinterpret_cast<const StepColumn*>(device + layout_.columns),
            reinterpret_cast<const uint32_t*>(device + layout_.pages),
            reinterpret_cast<const StepAdjustment*>(device + layout_.adjustments),
@@ -178,11 +181,24 @@ Status StepImage::upload(const program::Program& program, const program::StepInp
            reinterpret_cast<ColumnResult*>(device + layout_.results),
            reinterpret_cast<Logprob*>(device + layout_.logprobs),
            reinterpret_cast<float*>(device + layout_.drawn_logits)};
-  US_TRY(cuda_status(
-      cudaMemcpyAsync(view_.data(), view, sizeof(StepView), cudaMemcpyHostToDevice, stream),
-      "uploading a step"));
+  return StepTransfer{.host = host_.data(),
+                      .device = device,
+                      .host_view = view,
+                      .device_view = view_.as<StepView>(),
+                      .upload_end = layout_.drawn_logits,
+                      .results_begin = layout_.results,
+                      .end = layout_.end};
+}
+
+Status StepImage::upload(const program::Program& program, const program::StepInput& input,
+                         cudaStream_t stream) {
+  lay_out(program, input);
+  US_ASSIGN(const StepTransfer step, prepare(input));
+  US_TRY(cuda_status(cudaMemcpyAsync(step.device_view, step.host_view, sizeof(StepView),
+                                     cudaMemcpyHostToDevice, stream),
+                     "uploading a step"));
   return cuda_status(
-      cudaMemcpyAsync(device, host_.data(), layout_.drawn_logits, cudaMemcpyHostToDevice, stream),
+      cudaMemcpyAsync(step.device, step.host, step.upload_end, cudaMemcpyHostToDevice, stream),
       "uploading a step");
 }
 

@@ -21,8 +21,14 @@ class StepImage {
   // Where kernels find the step; stays where it is.
   const StepView* device_view() const { return view_.as<const StepView>(); }
 
-  // Copies a step of a program to the device. REQUIRES: check_step() and check_sampling() accept
-  // it.
+  // Lays out a step of a program. Whether prepare() will allocate memory, for which it waits for
+  // the device. REQUIRES: check_step() and check_sampling() accept the step.
+  bool lay_out(const program::Program& program, const program::StepInput& input);
+
+  // Makes the image of the step that was laid out, on the host, for whoever copies it.
+  Result<StepTransfer> prepare(const program::StepInput& input);
+
+  // Does both, and copies it to the device.
   Status upload(const program::Program& program, const program::StepInput& input,
                 cudaStream_t stream);
 

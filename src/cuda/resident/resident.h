@@ -1,0 +1,98 @@
+// What the resident kernel (resident_kernel.h) and its host tell each other: programs as it runs
+// them, the mailbox in memory of the host, and the board on which CTAs find the step.
+//
+// A step: the host writes a command and then its number to the mailbox. CTA 0 sees the number,
+// fetches command and step image, and publishes both on the board. Every CTA runs its list of
+// tasks; CTA 0 then returns results and times, and answers with the number.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/ops/stage.h"
+#include "cuda/view.h"
+#include "program/operands.h"
+
+namespace ultraspeed::cuda {
+
+// program::Operands without its variant.
+struct alignas(8) StageOperands {
+  static constexpr size_t kBytes = sizeof(program::Operands);
+
+  template <class Op>
+  __host__ __device__ const Op& as() const {
+    static_assert(sizeof(Op) <= kBytes);
+    return *reinterpret_cast<const Op*>(bytes);
+  }
+
+  program::Opcode opcode = program::Opcode::kEmbed;
+  alignas(8) std::byte bytes[kBytes] = {};
+};
+
+// Device pointers. CTA c runs tasks [first_task[c], first_task[c + 1]) in order.
+struct ResidentProgram {
+  const RankTask* tasks = nullptr;
+  const uint32_t* first_task = nullptr;      // [CTAs + 1]
+  const StageOperands* stages = nullptr;     // [stage]
+  const uint64_t* buffer_offsets = nullptr;  // [BufferId], in floats
+  uint32_t* counters = nullptr;              // [rank, num_counters]; program/task.h
+  uint32_t* flags = nullptr;                 // [rank, num_flags]
+  uint32_t num_counters = 0, num_flags = 0;  // of a rank
+};
+
+inline constexpr uint32_t kStopProgram = ~0u;
+
+struct ResidentCommand {
+  uint32_t program = kStopProgram;  // kStopProgram: return
+  uint32_t epoch = 0;               // steps of this program, this one included, since it started
+  StepTransfer step;
+};
+
+// Nanoseconds of the device's clock.
+struct StepTimes {
+  unsigned long long begin = 0;
+  unsigned long long draft_end = 0;    // begin without a draft part
+  unsigned long long heads_begin = 0;  // 0 without MTP heads
+  unsigned long long end = 0;
+};
+
+// The first wait that passed its deadline.
+struct ResidentFault {
+  uint32_t cta = 0;
+  uint32_t task = 0;  // of the CTA's list
+  program::Wait wait;
+  uint32_t id = 0;    // of the counter, or of the flag that was not set
+  uint32_t have = 0;  // increments of this epoch; flags: the epoch that it holds
+};
+
+// Pinned. Numbers have lines of their own: each is polled by one side alone.
+struct Mailbox {
+  alignas(128) uint32_t number = 0;  // of the last command; written last
+  alignas(128) ResidentCommand command;
+  alignas(128) uint32_t answer = 0;  // number of the last step that is done; written last
+  uint32_t has_fault = 0;            // written after `fault`
+  ResidentFault fault;
+  StepTimes times;
+};
+
+// On the device.
+struct Board {
+  alignas(128) uint32_t number = 0;  // of the step that may run
+  alignas(128) uint32_t done = 0;    // CTAs that have ended a step, of all steps since the launch
+  alignas(128) uint32_t aborted = 0;
+  ResidentCommand command;
+  StepTimes times;
+};
+
+// A kernel parameter.
+struct Resident {
+  MachineView machine;
+  const ResidentProgram* programs = nullptr;  // device
+  const StepView* step = nullptr;             // device
+  Mailbox* mailbox = nullptr;                 // pinned
+  Board* board = nullptr;                     // device, zero at the launch
+  uint32_t first_number = 0;                  // of the first command after the launch
+  uint64_t deadline_ns = 0;                   // of every wait within a step
+};
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,169 @@
+// The persistent executor: goldens, the graph executor's bits, the order in which tasks wait for
+// each other, and what a signal that is lost does.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "cuda/executor.h"
+#include "cuda/gpu.h"
+#include "engine/model_texts.h"
+#include "engine/tiny_drafter.h"
+#include "golden/expect_golden.h"
+#include "support/checkpoint_generator.h"
+#include "support/model_runner.h"
+#include "support/mtp_generator.h"
+#include "support/reference_checkpoint.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed {
+namespace {
+
+constexpr uint32_t kWorkers = 132;
+
+class Persistent : public testing::Test {
+ protected:
+  void SetUp() override { US_NEEDS_GPU(); }
+
+  static void expect_goldens(const std::string& directory,
+                             const std::vector<test::GoldenCase>& cases, uint32_t width) {
+    test::RunnerOptions options;
+    options.width = width;
+    options.num_workers = kWorkers;
+    options.make_executor = [] { return cuda::make_persistent_executor(); };
+    auto runner = test::ModelRunner::open(directory, options);
+    ASSERT_TRUE(runner) << runner.error().message;
+    for (const test::GoldenCase& golden : cases) expect_golden(&*runner, golden);
+  }
+
+  static engine::Setup on(engine::Setup setup, bool is_persistent) {
+    setup.num_threads = kWorkers;
+    setup.make_executor = [is_persistent] {
+      return is_persistent ? cuda::make_persistent_executor() : cuda::make_graph_executor();
+    };
+    return setup;
+  }
+};
+
+TEST_F(Persistent, TinyMimoEqualsTransformers) {
+  expect_goldens(US_SOURCE_DIR "/models/tiny-mimo", test::tiny_mimo_cases(), 64);
+}
+
+TEST_F(Persistent, FusedCheckpointsEqualTransformers) {
+  for (const char* name : {"mimo_v2_fused_t2", "mimo_v2_fused_t2_swa4"}) {
+    const auto directory = test::reference_checkpoint(name);
+    ASSERT_TRUE(directory) << directory.error().message;
+    expect_goldens(*directory, test::reference_cases(*directory), 8);
+  }
+}
+
+// Bit by bit, greedy and drawn, with every drafter, width and company.
+TEST_F(Persistent, TextsAreTheGraphs) {
+  auto requests = engine::make_requests({0, 4, 8}, 40);
+  const auto expected = engine::reference_texts(&requests, on({}, false));
+  const engine::TinyDrafter dflash(true);
+  const test::TinyMimoWithMtp mtp(3);
+  for (const uint32_t width : {8u, 16u, 32u}) {
+    for (const engine::DrafterOptions& drafter : engine::all_drafters()) {
+      check(on({drafter, width}, true), requests, expected, width == 8);
+    }
+    check(on(dflash.setup(8, width, kWorkers), true), requests, expected, width == 8);
+    check(on(engine::mtp_setup(mtp.path(), width, kWorkers), true), requests, expected, width == 8);
+  }
+}
+
+// A fork copies rings: the kernel stops for it and is started again.
+TEST_F(Persistent, ForksGoOnAlike) {
+  auto requests = engine::make_requests({1}, 24);
+  const auto expected = engine::reference_texts(&requests, on({}, false));
+  const auto engine = engine::open(on({{engine::DrafterKind::kSuffix, 1}, 16}, true));
+  std::map<engine::SessionId, engine::Text> texts;
+  const engine::SessionId first = engine->start(requests[0].prompt, requests[0].params).value();
+  run_prompt(*engine, requests[0].prompt.size(), &texts);
+  const auto fork = engine->fork(first, requests[0].params.sampling.seed);
+  ASSERT_TRUE(fork) << fork.error().message;
+  engine::SpeculationStats stats;
+  run(*engine, &texts, &stats);
+  EXPECT_EQ(texts[first], expected[0]);
+  EXPECT_EQ(texts[*fork], expected[0]);
+}
+
+// Runs the program it was given, or a copy in which a task keeps its signal to itself.
+class LosesSignals final : public program::Executor {
+ public:
+  explicit LosesSignals(const bool* loses) : loses_(loses) {
+    inner_ = cuda::make_persistent_executor({.wait_deadline_ms = 200});
+  }
+
+  Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
+              const program::WeightReader& read_weight) override {
+    program::Program damaged = programs[0];
+    bool is_damaged = false;
+    for (auto& list : damaged.lists) {
+      for (program::Task& task : list) {
+        if (is_damaged || task.opcode != program::Opcode::kOutProj) continue;
+        is_damaged = task.signal.kind == program::SignalKind::kCounter;
+        task.signal.kind = program::SignalKind::kNone;
+      }
+    }
+    EXPECT_TRUE(is_damaged);
+    programs.push_back(std::move(damaged));
+    return inner_->load(std::move(programs), limits, read_weight);
+  }
+  Status run(uint32_t index, const program::StepInput& input,
+             program::StepOutput* output) override {
+    return inner_->run(*loses_ ? 1 : index, input, output);
+  }
+  Status copy_cache(const program::CacheCopy& copy) override { return inner_->copy_cache(copy); }
+
+ private:
+  const bool* loses_;
+  std::unique_ptr<program::Executor> inner_;
+};
+
+TEST_F(Persistent, LostSignalsAreToldAndLeaveNothingBehind) {
+  const test::TemporaryDirectory directory;
+  ASSERT_TRUE(test::write_checkpoint(directory.path(), {}));
+  bool loses = false;
+  test::RunnerOptions options;
+  options.num_workers = kWorkers;
+  options.make_executor = [&] { return std::make_unique<LosesSignals>(&loses); };
+  auto runner = test::ModelRunner::open(directory.path(), options);
+  ASSERT_TRUE(runner) << runner.error().message;
+  const std::vector<int32_t> prompt = {3, 14, 15, 9, 2, 6};
+  const auto expected = runner->feed(prompt, 1, 4);
+  ASSERT_TRUE(expected) << expected.error().message;
+  for (uint32_t i = 0; i < 3; ++i) {
+    loses = true;
+    runner->reset();
+    const auto failed = runner->feed(prompt, 1, 4);
+    ASSERT_FALSE(failed);
+    const std::string& message = failed.error().message;
+    EXPECT_NE(message.find("stuck: rank 0 worker"), std::string::npos) << message;
+    EXPECT_NE(message.find("_residual, Reduce)"), std::string::npos) << message;
+    EXPECT_NE(message.find("waited 200 ms for counter"), std::string::npos) << message;
+    loses = false;
+    runner->reset();
+    const auto again = runner->feed(prompt, 1, 4);
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(again->front().ids, expected->front().ids);
+    EXPECT_EQ(again->front().logits, expected->front().logits);
+  }
+}
+
+TEST_F(Persistent, RefusesMoreWorkersThanRunAtOnce) {
+  const test::TemporaryDirectory directory;
+  ASSERT_TRUE(test::write_checkpoint(directory.path(), {}));
+  test::RunnerOptions options;
+  options.num_workers = 500;
+  options.make_executor = [] { return cuda::make_persistent_executor(); };
+  const auto runner = test::ModelRunner::open(directory.path(), options);
+  ASSERT_FALSE(runner);
+  EXPECT_NE(runner.error().message.find("has 500 workers; the GPU runs"), std::string::npos)
+      << runner.error().message;
+}
+
+}  // namespace
+}  // namespace ultraspeed
