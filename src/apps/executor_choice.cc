@@ -35,8 +35,10 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options, uint64_t mod
   limits.num_workers = std::max(limits.num_workers / options.ranks, 1U);
   limits.memory_bytes /= options.ranks;
   const ArithmeticModes modes = modes_on(options, limits.name, model_bytes);
-  return ChosenExecutor{cuda::make_graph_executor(modes.activations, modes.kv_cache),
-                        std::move(limits), modes};
+  auto executor = options.kind == ExecutorKind::kPersistent
+                      ? cuda::make_persistent_executor()
+                      : cuda::make_graph_executor(modes.activations, modes.kv_cache);
+  return ChosenExecutor{std::move(executor), std::move(limits), modes};
 }
 #else
 constexpr bool kHasGpuCode = false;
@@ -48,13 +50,38 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions&, uint64_t) {
 }
 #endif
 
+// Of an executor on a GPU that was asked for.
+Status check_gpu_modes(const ExecutorOptions& options) {
+  if (options.activations == program::Activations::kInt8) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "on a GPU there are f32, w4a16 and w4a8 activations; --activations {} needs "
+                      "--executor cpu",
+                      program::activations_name(*options.activations));
+  }
+  if (options.kind != ExecutorKind::kPersistent) return {};
+  if (options.activations.value_or(program::Activations::kF32) != program::Activations::kF32) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--executor persistent has f32 activations; --activations {} needs "
+                      "--executor graph",
+                      program::activations_name(*options.activations));
+  }
+  if (options.kv_cache.value_or(program::KvCacheType::kF32) == program::KvCacheType::kF32) {
+    return {};
+  }
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--executor persistent has an f32 KV cache; --kv-cache {} needs "
+                    "--executor graph",
+                    program::kv_cache_type_name(*options.kv_cache));
+}
+
 }  // namespace
 
 ArithmeticModes modes_on(const ExecutorOptions& options, std::string_view device,
                          uint64_t model_bytes) {
   using program::Activations;
   using program::KvCacheType;
-  const bool is_rounded = device != kProcessor && model_bytes > kCachedBytes;
+  const bool is_rounded = device != kProcessor && options.kind != ExecutorKind::kPersistent &&
+                          model_bytes > kCachedBytes;
   return {options.activations.value_or(is_rounded ? Activations::kW4a8 : Activations::kF32),
           options.kv_cache.value_or(is_rounded ? KvCacheType::kBf16 : KvCacheType::kF32),
           options.dense_dtype};
@@ -81,16 +108,12 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options) {
 }
 
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
-  const bool gpu_has_mode = options.activations != program::Activations::kInt8;
-  if (options.kind == ExecutorKind::kGraph) {
-    if (gpu_has_mode) return gpu_executor(options, model_bytes);
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--executor graph has f32, w4a16 and w4a8 activations; --activations {} "
-                      "needs --executor cpu",
-                      program::activations_name(*options.activations));
+  if (options.kind == ExecutorKind::kGraph || options.kind == ExecutorKind::kPersistent) {
+    US_TRY(check_gpu_modes(options));
+    return gpu_executor(options, model_bytes);
   }
   const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;
-  if (!wants_gpu || !kHasGpuCode || !gpu_has_mode) {
+  if (!wants_gpu || !kHasGpuCode || !check_gpu_modes(options)) {
     return cpu_executor(options, model_bytes);
   }
   auto gpu = gpu_executor(options, model_bytes);

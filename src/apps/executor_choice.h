@@ -18,7 +18,8 @@ namespace ultraspeed::apps {
 enum class ExecutorKind {
   kAuto,  // a GPU for models that a processor's caches cannot hold, else the processor
   kCpu,
-  kGraph,  // one GPU, a kernel a stage
+  kGraph,       // one GPU, a kernel a stage
+  kPersistent,  // one GPU, a kernel that stays; in f32
 };
 
 struct ExecutorOptions {
@@ -64,8 +65,8 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options);
 
 // For a model of so many bytes. Where auto wants a GPU and there is none, a line on standard error
 // says why the processor is used.
-// Errors: kInvalidArgument for an arithmetic mode that the executor does not have; of kGraph,
-// kNotFound or kUnsupported without a GPU that can, with what is needed and what there is.
+// Errors: kInvalidArgument for an arithmetic mode that the executor does not have; of those on a
+// GPU, kNotFound or kUnsupported without a GPU that can, with what is needed and what there is.
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes);
 
 // What auto chooses when the GPU that it chose has too little memory, or no kernel for the model.

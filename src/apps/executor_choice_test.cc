@@ -20,6 +20,21 @@ TEST(ExecutorChoice, AGpuRefusesAModeThatItDoesNotHave) {
   EXPECT_NE(chosen.error().message.find("--executor cpu"), std::string::npos);
 }
 
+TEST(ExecutorChoice, ThePersistentExecutorIsExact) {
+  const auto error_of = [](const ExecutorOptions& options) {
+    const auto chosen = choose_executor(options, 1 << 20);
+    return chosen ? std::string("none") : chosen.error().message;
+  };
+  EXPECT_EQ(
+      error_of({.kind = ExecutorKind::kPersistent, .activations = program::Activations::kW4a8}),
+      "--executor persistent has f32 activations; --activations w4a8 needs --executor graph");
+  EXPECT_EQ(error_of({.kind = ExecutorKind::kPersistent, .kv_cache = program::KvCacheType::kFp8}),
+            "--executor persistent has an f32 KV cache; --kv-cache fp8 needs --executor graph");
+  EXPECT_EQ(
+      mode_text(modes_on({.kind = ExecutorKind::kPersistent}, "NVIDIA H100", uint64_t{1} << 40)),
+      "f32 activations");
+}
+
 // Where auto would want a GPU, too.
 TEST(ExecutorChoice, ThatModeRunsOnTheProcessor) {
   const auto chosen =

@@ -61,14 +61,16 @@ Result<std::string> bundled_model() {
 
 void add_executor_option(CLI::App& app, ExecutorKind* kind) {
   const auto set = [kind](const std::string& name) {
-    *kind = name == "cpu"     ? ExecutorKind::kCpu
-            : name == "graph" ? ExecutorKind::kGraph
-                              : ExecutorKind::kAuto;
+    *kind = name == "cpu"          ? ExecutorKind::kCpu
+            : name == "graph"      ? ExecutorKind::kGraph
+            : name == "persistent" ? ExecutorKind::kPersistent
+                                   : ExecutorKind::kAuto;
   };
   app.add_option_function<std::string>("--executor", set,
-                                       "What runs the model: cpu, graph (a GPU), or auto, a GPU "
-                                       "for more than 256 MiB (default: auto)")
-      ->check(CLI::IsMember({"auto", "cpu", "graph"}))
+                                       "What runs the model: cpu; on a GPU graph, or persistent, "
+                                       "one kernel that stays, in f32; or auto, graph for more "
+                                       "than 256 MiB (default: auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "graph", "persistent"}))
       ->envname("ULTRASPEED_EXECUTOR");
 }
 
