@@ -14,6 +14,7 @@
 #include "apps/bench_prompts.h"
 #include "apps/bench_result.h"
 #include "apps/bench_step.h"
+#include "apps/bench_trace.h"
 #include "apps/files.h"
 #include "apps/generation.h"
 #include "apps/loaded_model.h"
@@ -255,6 +256,7 @@ void add_bench_command(CLI::App& app, int* exit_code) {
   add_acceptance_option(decode, &options->model.speculation);
   add_bench_kernels_command(bench, exit_code);
   add_bench_step_command(bench, exit_code);
+  add_bench_trace_command(bench, exit_code);
   decode.callback([options, exit_code] {
     const Status status = bench_decode(*options);
     *exit_code = status ? 0 : report_error(status.error());

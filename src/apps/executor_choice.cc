@@ -22,7 +22,8 @@ ChosenExecutor cpu_executor(const ExecutorOptions& options, uint64_t model_bytes
   const ArithmeticModes modes = modes_on(options, kProcessor, model_bytes);
   return {cpu::make_cpu_executor({.activations = modes.activations,
                                   .kv_cache = modes.kv_cache,
-                                  .pin_threads = options.pin_threads}),
+                                  .pin_threads = options.pin_threads,
+                                  .trace = options.trace}),
           processor_limits(options), modes};
 }
 
@@ -36,7 +37,7 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options, uint64_t mod
   limits.memory_bytes /= options.ranks;
   const ArithmeticModes modes = modes_on(options, limits.name, model_bytes);
   auto executor = options.kind == ExecutorKind::kPersistent
-                      ? cuda::make_persistent_executor()
+                      ? cuda::make_persistent_executor({.trace = options.trace})
                       : cuda::make_graph_executor(modes.activations, modes.kv_cache);
   return ChosenExecutor{std::move(executor), std::move(limits), modes};
 }

@@ -12,6 +12,7 @@
 #include "model/dense_dtype.h"
 #include "program/arithmetic.h"
 #include "program/executor.h"
+#include "program/trace.h"
 
 namespace ultraspeed::apps {
 
@@ -30,6 +31,7 @@ struct ExecutorOptions {
   std::optional<program::Activations> activations = {};  // nullopt: modes_on() says
   std::optional<program::KvCacheType> kv_cache = {};     // likewise
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
+  program::TraceSink trace = {};  // of the processor's and the persistent executor; may be empty
 };
 
 inline constexpr std::string_view kProcessor = "cpu";  // DeviceLimits::name of the CPU executor

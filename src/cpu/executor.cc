@@ -85,11 +85,16 @@ class CpuExecutor final : public program::Executor {
     begin_ = Clock::now();
     draft_end_ = begin_;
     heads_begin_.reset();
+    if (options_.trace) begin_trace();
     unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
     start_step();
     run_list(0);
     wait_for_threads();
     if (fault_) return fault_error();
+    if (options_.trace) {
+      trace_.end_ns = nanoseconds(Clock::now());
+      options_.trace(*program_, trace_);
+    }
     const Clock::duration heads = heads_begin_ ? Clock::now() - *heads_begin_ : Clock::duration();
     output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_ + heads).count();
     return error_;
@@ -152,13 +157,29 @@ class CpuExecutor final : public program::Executor {
     }
   }
 
+  static uint64_t nanoseconds(Clock::time_point time) {
+    return static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count());
+  }
+
+  void begin_trace() {
+    trace_.begin_ns = nanoseconds(begin_);
+    trace_.lists.resize(program_->lists.size());
+    for (size_t i = 0; i < trace_.lists.size(); ++i) {
+      trace_.lists[i].assign(program_->lists[i].size(), {});
+    }
+  }
+
   // False when the step was aborted.
   bool run_one(uint32_t thread, uint32_t rank, size_t index, const program::Task& task) {
+    program::TaskTime* time = options_.trace ? &trace_.lists[thread][index] : nullptr;
+    if (time != nullptr) time->wait_ns = nanoseconds(Clock::now());
     for (const program::Wait& wait : task.waits) {
       if (wait.kind != program::WaitKind::kCounter) continue;
       const auto met = [&] { return step_sync_->arrived(rank, wait) >= wait.need; };
       if (!wait_until(met, thread, index, wait)) return false;
     }
+    if (time != nullptr) time->begin_ns = nanoseconds(Clock::now());
     const auto& operands = program_->stages[task.stage].operands;
     const auto* follow = std::get_if<program::FollowOperands>(&operands);
     if (follow != nullptr && follow->distance == 1) heads_begin_ = Clock::now();
@@ -173,6 +194,7 @@ class CpuExecutor final : public program::Executor {
       if (Status status = run_task(context, unit); !status) record_error(std::move(status));
       step_sync_->signal_unit(rank, task.signal, task.row_begin + unit * task.part);
     }
+    if (time != nullptr) time->end_ns = nanoseconds(Clock::now());
     step_sync_->signal(rank, task.signal);
     const auto* propose = std::get_if<program::ProposeOperands>(&operands);
     if (propose != nullptr && propose->accepted == program::kNoId) record_drafts();
@@ -249,6 +271,8 @@ class CpuExecutor final : public program::Executor {
   Clock::time_point begin_;
   std::atomic<Clock::time_point> draft_end_;      // begin_ without a draft part
   std::optional<Clock::time_point> heads_begin_;  // set by one task; nullopt without MTP heads
+
+  program::StepTrace trace_;  // a list is its thread's
 
   std::atomic<uint32_t> step_ = 0;        // threads start when it changes
   std::atomic<uint32_t> unfinished_ = 0;  // threads still on the step

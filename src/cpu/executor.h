@@ -7,6 +7,7 @@
 
 #include "program/arithmetic.h"
 #include "program/executor.h"
+#include "program/trace.h"
 
 namespace ultraspeed::cpu {
 
@@ -22,6 +23,7 @@ struct CpuOptions {
   // processor is left for it. For machines that run nothing else; load() refuses more threads than
   // processors.
   bool pin_threads = false;
+  program::TraceSink trace = {};  // empty: nothing is timed
 };
 
 std::unique_ptr<program::Executor> make_cpu_executor(const CpuOptions& options);

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "program/arithmetic.h"
 #include "program/executor.h"
+#include "program/trace.h"
 
 namespace ultraspeed::cuda {
 
@@ -24,6 +25,7 @@ std::unique_ptr<program::Executor> make_graph_executor(
 
 struct PersistentOptions {
   uint32_t wait_deadline_ms = 5'000;  // of a task's wait for others
+  program::TraceSink trace = {};      // empty: nothing is timed
 };
 
 // In f32, with f32 caches. Its kernel leaves when another executor of the process has a step or is

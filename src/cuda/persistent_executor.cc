@@ -48,9 +48,10 @@ StageOperands stage_operands(const program::Operands& operands) {
 // A program's lists and counters in device memory.
 struct ProgramLists {
   DeviceMemory tasks, first_task, stages, counters, flags;
+  DeviceMemory times;  // TaskTime of every task; empty: nobody asks
   uint32_t epoch = 0;  // steps since the counters were zero
 
-  static Result<ProgramLists> make(const program::Program& program) {
+  static Result<ProgramLists> make(const program::Program& program, bool is_timed) {
     std::vector<RankTask> tasks;
     std::vector<uint32_t> first_task = {0};
     for (size_t i = 0; i < program.lists.size(); ++i) {
@@ -65,6 +66,10 @@ struct ProgramLists {
     const std::vector<uint32_t> counters(uint64_t{program.num_ranks} * program.num_counters);
     const std::vector<uint32_t> flags(uint64_t{program.num_ranks} * program.num_flags);
     ProgramLists lists;
+    if (is_timed) {
+      const uint64_t size_bytes = tasks.size() * sizeof(program::TaskTime);
+      US_ASSIGN(lists.times, DeviceMemory::allocate(size_bytes));
+    }
     US_ASSIGN(lists.tasks, to_device(std::span<const RankTask>(tasks)));
     US_ASSIGN(lists.first_task, to_device(std::span<const uint32_t>(first_task)));
     US_ASSIGN(lists.stages, to_device(std::span<const StageOperands>(stages)));
@@ -81,7 +86,8 @@ struct ProgramLists {
             .counters = counters.as<uint32_t>(),
             .flags = flags.as<uint32_t>(),
             .num_counters = program.num_counters,
-            .num_flags = program.num_flags};
+            .num_flags = program.num_flags,
+            .times = times.as<program::TaskTime>()};
   }
 
   // After a step that was not ended. REQUIRES: nothing runs.
@@ -96,7 +102,8 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
  public:
   explicit PersistentExecutor(const PersistentOptions& options)
       : MachineExecutor(program::Activations::kF32, program::KvCacheType::kF32),
-        deadline_(std::chrono::milliseconds(options.wait_deadline_ms)) {}
+        deadline_(std::chrono::milliseconds(options.wait_deadline_ms)),
+        trace_(options.trace) {}
 
   ~PersistentExecutor() override {
     const DeviceTurn turn;  // this one leaves, too
@@ -113,10 +120,11 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     std::vector<ResidentProgram> views;
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
       const program::Program& program = machine_.programs()[i];
-      US_ASSIGN(ProgramLists lists, ProgramLists::make(program));
+      US_ASSIGN(ProgramLists lists, ProgramLists::make(program, static_cast<bool>(trace_)));
       views.push_back(lists.view(program, machine_.memory(i)));
       lists_.push_back(std::move(lists));
     }
+    US_ASSIGN(copy_stream_, make_stream());
     US_ASSIGN(views_, to_device(std::span<const ResidentProgram>(views)));
     US_ASSIGN(board_, DeviceMemory::allocate(sizeof(Board)));
     US_ASSIGN(mailbox_memory_, PinnedMemory::allocate(sizeof(Mailbox)));
@@ -135,7 +143,7 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     US_TRY(await_answer(index));
     US_TRY(step_->read(input, output));
     output->draft_s = draft_seconds(mailbox_->times);
-    return {};
+    return trace_ ? tell_trace(index) : Status();
   }
 
   // The runtime copies with kernels, which need room.
@@ -247,12 +255,34 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
         deadline_.count(), is_counter ? "counter" : "flag", fault.id, need, fault.have);
   }
 
+  Status tell_trace(uint32_t index) {
+    const program::Program& program = machine_.programs()[index];
+    const ProgramLists& lists = lists_[index];
+    std::vector<program::TaskTime> times(program.num_tasks());
+    // In a stream of its own: the kernel's is busy as long as it stays.
+    US_TRY(cuda_status(cudaMemcpyAsync(times.data(), lists.times.data(), lists.times.size_bytes(),
+                                       cudaMemcpyDeviceToHost, copy_stream_.get()),
+                       "copying a trace"));
+    US_TRY(cuda_status(cudaStreamSynchronize(copy_stream_.get()), "copying a trace"));
+    program::StepTrace trace{mailbox_->times.begin, mailbox_->times.end, {}};
+    auto next = times.begin();
+    for (const auto& list : program.lists) {
+      const auto end = next + static_cast<ptrdiff_t>(list.size());
+      trace.lists.emplace_back(next, end);
+      next = end;
+    }
+    trace_(program, trace);
+    return {};
+  }
+
   static double draft_seconds(const StepTimes& times) {
     const uint64_t heads = times.heads_begin == 0 ? 0 : times.end - times.heads_begin;
     return static_cast<double>(times.draft_end - times.begin + heads) * 1e-9;
   }
 
   const std::chrono::milliseconds deadline_;
+  const program::TraceSink trace_;
+  Stream copy_stream_;
   std::vector<ProgramLists> lists_;  // [program]
   DeviceMemory views_;               // ResidentProgram [program]
   DeviceMemory board_;               // Board

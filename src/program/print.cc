@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "program/access.h"
@@ -110,6 +111,12 @@ std::vector<StageSummary> summarize(const Program& program) {
 }
 
 }  // namespace
+
+std::vector<std::set<uint32_t>> stages_before(const Program& program) {
+  std::vector<std::set<uint32_t>> before;
+  for (StageSummary& summary : summarize(program)) before.push_back(std::move(summary.after));
+  return before;
+}
 
 std::string task_location(const Program& program, uint32_t rank, uint32_t worker, size_t index) {
   const uint64_t thread = uint64_t{rank} * program.num_workers + worker;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "program/program.h"
 
@@ -16,6 +18,9 @@ std::string print_task(const Program& program, const Task& task);
 
 // The stages; with `tasks`, every list of rank 0 too. Ends with a newline.
 std::string print_program(const Program& program, bool tasks);
+
+// For each stage those that its tasks on rank 0 wait for, or whose values they read.
+std::vector<std::set<uint32_t>> stages_before(const Program& program);
 
 // The stages of one layer and what they wait for or read on rank 0, as a Graphviz digraph.
 // layer == kNoLayer: the stages outside the layers.

@@ -12,6 +12,7 @@
 #include "cuda/ops/stage.h"
 #include "cuda/view.h"
 #include "program/operands.h"
+#include "program/trace.h"
 
 namespace ultraspeed::cuda {
 
@@ -38,6 +39,7 @@ struct ResidentProgram {
   uint32_t* counters = nullptr;              // [rank, num_counters]; program/task.h
   uint32_t* flags = nullptr;                 // [rank, num_flags]
   uint32_t num_counters = 0, num_flags = 0;  // of a rank
+  program::TaskTime* times = nullptr;        // [task]; nullptr: nobody asks
 };
 
 inline constexpr uint32_t kStopProgram = ~0u;

@@ -193,20 +193,26 @@ class ResidentCta {
       const OpContext context(resident_.machine, program.buffer_offsets, *resident_.step,
                               of_list.task, of_list.rank, shared_);
       const StageOperands& stage = program.stages[of_list.task.stage];
-      if (!run_task(context, stage, epoch, index - begin)) return false;
+      // Who is timed, and by whom.
+      program::TaskTime* time = threadIdx.x == 0 ? program.times : nullptr;
+      if (time != nullptr) time += index;
+      if (!run_task(context, stage, epoch, index - begin, time)) return false;
     }
     return true;
   }
 
   __device__ bool run_task(const OpContext& context, const StageOperands& stage, const Epoch& epoch,
-                           uint32_t index) {
+                           uint32_t index, program::TaskTime* time) {
     const program::Task& task = context.task;
+    if (time != nullptr) time->wait_ns = ptx::global_nanoseconds();
     if (!wait_counters(context, epoch, index)) return false;
     const uint32_t units = unit_count(context, stage);
     if (!wait_slots(context, epoch, index, units)) return false;
+    if (time != nullptr) time->begin_ns = ptx::global_nanoseconds();
     note_heads(stage);
     run_opcode(context, stage);
     __syncthreads();  // all threads have written
+    if (time != nullptr) time->end_ns = ptx::global_nanoseconds();
     note_draft(stage);
     if (task.signal.kind == program::SignalKind::kSlot) {
       signal_units(epoch, context.rank(), task.signal, task.row_begin, task.part, units);
