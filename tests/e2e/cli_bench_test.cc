@@ -99,6 +99,23 @@ TEST(Bench, PinsTheThreadsOfEngineAfterEngine) {
   EXPECT_EQ(report["kv_cache"], "bf16");
 }
 
+TEST(Bench, TracesAStep) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.path() + "/trace.json";
+  const Finished finished = run_cli(
+      {"bench", "trace", "--executor", "cpu", "-t", "2", "--max-tokens", "12", "--out", file});
+  EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+  for (const char* part :
+       {"decode steps, ", "operation ", "ExpertGateUp ", "\nall ", "slowest hand-offs"}) {
+    EXPECT_NE(finished.output.find(part), std::string::npos) << part << "\n" << finished.output;
+  }
+  const json trace = json::parse(read_text(file));
+  EXPECT_GT(trace["traceEvents"].size(), 100u);
+  const Finished refused = run_cli({"bench", "trace", "--executor", "graph"});
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_NE(refused.errors.find("no tasks to time"), std::string::npos) << refused.errors;
+}
+
 TEST(Bench, PrintsTables) {
   const Finished finished = run_cli(
       {"bench", "decode", "--prompts", "-", "--repeat", "1", "--max-tokens", "8", "--per-prompt"},
