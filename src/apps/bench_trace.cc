@@ -89,7 +89,8 @@ Status bench_trace(TraceOptions options) {
   US_TRY(decode(*engine, prompt, options.num_tokens));
   if (recorder.steps().empty()) {
     return make_error(ErrorCode::kUnsupported,
-                      "{} recorded no decode step; --executor cpu and persistent can be traced",
+                      "{} took no decode step that was timed: the text has one token, or "
+                      "--executor auto took graph; cpu and persistent can be traced",
                       engine->device());
   }
   const size_t num_steps = recorder.steps().size();

@@ -35,6 +35,7 @@ struct OperationTime {
 
 std::vector<std::string> operation_row(std::string_view name, const OperationTime& of,
                                        size_t num_workers, double step_us) {
+  const auto workers = static_cast<double>(num_workers);
   const auto mean = [&](double sum) { return fmt::format("{:.2f}", sum / of.num_stages); };
   return {
       std::string(name),
@@ -46,7 +47,7 @@ std::vector<std::string> operation_row(std::string_view name, const OperationTim
       mean(of.span_us),
       fmt::format("{:.1f}", of.span_us),
       fmt::format("{:.1f} %", 100 * of.span_us / step_us),
-      fmt::format("{:.1f} %", 100 * of.work_us / (of.span_us * static_cast<double>(num_workers)))};
+      of.span_us > 0 ? fmt::format("{:.1f} %", 100 * of.work_us / (of.span_us * workers)) : "-"};
 }
 
 }  // namespace

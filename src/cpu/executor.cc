@@ -91,12 +91,13 @@ class CpuExecutor final : public program::Executor {
     run_list(0);
     wait_for_threads();
     if (fault_) return fault_error();
+    const Clock::time_point end = Clock::now();
+    const Clock::duration heads = heads_begin_ ? end - *heads_begin_ : Clock::duration();
+    output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_ + heads).count();
     if (options_.trace) {
-      trace_.end_ns = nanoseconds(Clock::now());
+      trace_.end_ns = nanoseconds(end);
       options_.trace(*program_, trace_);
     }
-    const Clock::duration heads = heads_begin_ ? Clock::now() - *heads_begin_ : Clock::duration();
-    output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_ + heads).count();
     return error_;
   }
 
@@ -191,6 +192,7 @@ class CpuExecutor final : public program::Executor {
         const auto met = [&] { return step_sync_->slot_ready(rank, wait, unit); };
         if (!wait_until(met, thread, index, wait)) return false;
       }
+      if (time != nullptr && unit == 0) time->begin_ns = nanoseconds(Clock::now());
       if (Status status = run_task(context, unit); !status) record_error(std::move(status));
       step_sync_->signal_unit(rank, task.signal, task.row_begin + unit * task.part);
     }

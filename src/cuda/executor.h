@@ -24,8 +24,8 @@ std::unique_ptr<program::Executor> make_graph_executor(
     program::KvCacheType kv_cache = program::KvCacheType::kF32);
 
 struct PersistentOptions {
-  uint32_t wait_deadline_ms = 5'000;  // of a task's wait for others
-  program::TraceSink trace = {};      // empty: nothing is timed
+  uint32_t wait_deadline_ms = 60'000;  // of a task's wait for others, who may wait themselves
+  program::TraceSink trace = {};       // empty: nothing is timed. Steps no executor on a GPU
 };
 
 // In f32, with f32 caches. Its kernel leaves when another executor of the process has a step or is

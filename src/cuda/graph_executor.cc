@@ -37,6 +37,9 @@ class GraphExecutor final : public MachineExecutor {
   GraphExecutor(program::Activations activations, program::KvCacheType kv_cache)
       : MachineExecutor(activations, kv_cache) {}
 
+  // Memory is given back when no kernel stays.
+  ~GraphExecutor() override { const DeviceTurn turn; }
+
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     const DeviceTurn turn;

@@ -4,7 +4,6 @@
 #include <variant>
 
 #include "base/check.h"
-#include "cuda/device_turn.h"
 #include "cuda/expert_stages.h"
 #include "cuda/prefill_stages.h"
 #include "program/step_check.h"
@@ -21,11 +20,6 @@ uint32_t vocab_size_of(const program::Program& program) {
 }
 
 }  // namespace
-
-// Memory is given back when no kernel stays.
-MachineExecutor::~MachineExecutor() {
-  const DeviceTurn turn;
-}
 
 uint64_t MachineExecutor::weight_bytes(const program::Program& program) const {
   return cuda::weight_bytes(program, options());

@@ -18,7 +18,6 @@ namespace ultraspeed::cuda {
 
 class MachineExecutor : public program::Executor {
  public:
-  ~MachineExecutor() override;
   uint64_t weight_bytes(const program::Program& program) const override;
   uint64_t cache_bytes(std::span<const program::Program> programs,
                        const program::CacheLimits& limits) const override;

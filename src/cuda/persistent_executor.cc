@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -21,8 +22,6 @@
 
 namespace ultraspeed::cuda {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 template <class T>
 Result<DeviceMemory> to_device(std::span<const T> values) {
@@ -90,11 +89,14 @@ struct ProgramLists {
             .times = times.as<program::TaskTime>()};
   }
 
-  // After a step that was not ended. REQUIRES: nothing runs.
-  Status reset() {
+  // For the next launch in the stream. REQUIRES: no kernel stays.
+  Status reset(cudaStream_t stream) {
     epoch = 0;
-    US_TRY(cuda_status(cudaMemset(counters.data(), 0, counters.size_bytes()), "resetting"));
-    return cuda_status(cudaMemset(flags.data(), 0, flags.size_bytes()), "resetting");
+    for (const DeviceMemory* words : {&counters, &flags}) {
+      US_TRY(cuda_status(cudaMemsetAsync(words->data(), 0, words->size_bytes(), stream),
+                         "resetting counters"));
+    }
+    return {};
   }
 };
 
@@ -127,6 +129,7 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     US_ASSIGN(copy_stream_, make_stream());
     US_ASSIGN(views_, to_device(std::span<const ResidentProgram>(views)));
     US_ASSIGN(board_, DeviceMemory::allocate(sizeof(Board)));
+    US_ASSIGN(faults_, DeviceMemory::allocate(num_ctas_ * sizeof(ResidentFault)));
     US_ASSIGN(mailbox_memory_, PinnedMemory::allocate(sizeof(Mailbox)));
     mailbox_ = new (mailbox_memory_.data()) Mailbox();
     return cuda_status(cudaDeviceSynchronize(), "preparing to run");
@@ -138,8 +141,9 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     const DeviceTurn turn(this);
     if (step_->lay_out(machine_.programs()[index], input)) US_TRY(stop());
     US_ASSIGN(const StepTransfer step, step_->prepare(input));
+    if (lists_[index].epoch == ~0U) US_TRY(reset());  // a flag that was never set holds epoch 0
     US_TRY(start());
-    US_TRY(post({index, ++lists_[index].epoch, step}));
+    post({index, ++lists_[index].epoch, step});
     US_TRY(await_answer(index));
     US_TRY(step_->read(input, output));
     output->draft_s = draft_seconds(mailbox_->times);
@@ -155,12 +159,13 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   }
 
  private:
-  // Whether the kernel has room for all programs.
+  // Whether the kernel has room for all programs. REQUIRES: they have as many lists.
   Status check(std::span<const program::Program> programs) {
     uint32_t most = 0;
+    num_ctas_ = static_cast<uint32_t>(programs[0].lists.size());
     US_TRY(cuda_status(count_resident_ctas(&most), "asking how many CTAs run at once"));
     for (const program::Program& program : programs) {
-      num_ctas_ = static_cast<uint32_t>(program.lists.size());
+      US_CHECK(program.lists.size() == num_ctas_);
       if (num_ctas_ > most) {
         return make_error(ErrorCode::kUnsupported,
                           "program '{}' has {} workers; the GPU runs {} at the same time, one on "
@@ -181,14 +186,18 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   // Unless the kernel runs.
   Status start() {
     if (is_running_) return {};
-    US_TRY(cuda_status(cudaMemsetAsync(board_.data(), 0, sizeof(Board), stream_.get()),
-                       "starting the kernel"));
+    for (const DeviceMemory* memory : {&board_, &faults_}) {
+      US_TRY(cuda_status(cudaMemsetAsync(memory->data(), 0, memory->size_bytes(), stream_.get()),
+                         "starting the kernel"));
+    }
+    if (mailbox_->number == ~0U) mailbox_->number = 0;  // 0 is no step's: the board begins with it
     Resident resident;
     resident.machine = machine_.view();
     resident.programs = views_.as<const ResidentProgram>();
     resident.step = step_->device_view();
     resident.mailbox = mailbox_;
     resident.board = board_.as<Board>();
+    resident.faults = faults_.as<ResidentFault>();
     resident.first_number = mailbox_->number + 1;
     resident.deadline_ns = static_cast<uint64_t>(std::chrono::nanoseconds(deadline_).count());
     US_TRY(cuda_status(launch_resident(resident, num_ctas_, stream_.get()), "starting the kernel"));
@@ -199,7 +208,7 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   // Waits until the kernel has returned.
   Status stop() {
     if (!is_running_) return {};
-    US_TRY(post({}));
+    post({});
     return join("stopping the kernel");
   }
 
@@ -209,14 +218,18 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   }
 
   // Release: partner ResidentCta::fetch_step().
-  Status post(const ResidentCommand& command) {
+  void post(const ResidentCommand& command) {
     mailbox_->command = command;
     std::atomic_ref(mailbox_->number).fetch_add(1, std::memory_order_release);
+  }
+
+  Status reset() {
+    US_TRY(stop());
+    for (ProgramLists& lists : lists_) US_TRY(lists.reset(stream_.get()));
     return {};
   }
 
-  // Acquire: the step's results are in the image. A kernel that does not answer although no wait of
-  // it passed its deadline has stopped in an operation.
+  // Acquire: the step's results are in the image. Partners: ResidentCta::end_step() and report().
   Status await_answer(uint32_t index) {
     constexpr uint32_t kSpins = 1 << 16;
     const auto is_answered = [&] {
@@ -226,33 +239,51 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
       for (uint32_t i = 0; i < kSpins; ++i) {
         if (is_answered()) return {};
       }
+      const cudaError_t state = cudaStreamQuery(stream_.get());
       if (std::atomic_ref(mailbox_->has_fault).load(std::memory_order_acquire) != 0) {
         return recover(index);
       }
-      const cudaError_t state = cudaStreamQuery(stream_.get());
-      if (state != cudaErrorNotReady && !is_answered()) {
-        is_running_ = false;
-        if (state == cudaSuccess) return recover(index);
-        return cuda_status(state, "running a step");
-      }
+      if (state == cudaErrorNotReady || is_answered()) continue;
+      is_running_ = false;
+      US_TRY(cuda_status(state, "running a step"));
+      return make_error(ErrorCode::kInternal, "the GPU's kernel returned within a step");
     }
   }
 
-  // The kernel has told a fault and returns; the next step starts it again.
+  // The kernel has told of a fault and returns; the next step starts it again.
   Status recover(uint32_t index) {
     US_TRY(join("stopping the kernel after a fault"));
-    const ResidentFault fault = mailbox_->fault;
-    const program::Program& program = machine_.programs()[index];
-    const bool is_counter = fault.wait.kind == program::WaitKind::kCounter;
-    const uint32_t need = is_counter ? fault.wait.need : lists_[index].epoch;
     mailbox_->has_fault = 0;
-    for (ProgramLists& lists : lists_) US_TRY(lists.reset());
-    return make_error(
-        ErrorCode::kInternal, "program '{}' stuck: {} waited {} ms for {} {}: needs {}, has {}",
-        program.name,
-        program::task_location(program, fault.cta / program.num_workers,
-                               fault.cta % program.num_workers, fault.task),
-        deadline_.count(), is_counter ? "counter" : "flag", fault.id, need, fault.have);
+    std::vector<ResidentFault> faults(num_ctas_);
+    US_TRY(cuda_status(
+        cudaMemcpy(faults.data(), faults_.data(), faults_.size_bytes(), cudaMemcpyDeviceToHost),
+        "reading a fault"));
+    const uint32_t epoch = lists_[index].epoch;
+    US_TRY(reset());
+    return fault_error(machine_.programs()[index], faults, epoch);
+  }
+
+  // Of those that waited, who is at the earliest stage is nearest to the cause.
+  Status fault_error(const program::Program& program, std::span<const ResidentFault> faults,
+                     uint32_t epoch) const {
+    uint32_t first = 0;
+    for (uint32_t cta = 0; cta < faults.size(); ++cta) {
+      const auto stage = [&](uint32_t of) { return program.lists[of][faults[of].task].stage; };
+      if (faults[cta].is_set == 0) continue;
+      if (faults[first].is_set == 0 || stage(cta) < stage(first)) first = cta;
+    }
+    const ResidentFault& fault = faults[first];
+    const std::string who =
+        fmt::format("program '{}' stuck: {} waited {} ms for", program.name,
+                    program::task_location(program, first / program.num_workers,
+                                           first % program.num_workers, fault.task),
+                    deadline_.count());
+    if (fault.wait.kind == program::WaitKind::kCounter) {
+      return make_error(ErrorCode::kInternal, "{} counter {}: needs {}, has {}", who, fault.id,
+                        fault.wait.need, fault.have);
+    }
+    return make_error(ErrorCode::kInternal, "{} flag {} of step {}: it was last set in step {}",
+                      who, fault.id, epoch, fault.have);
   }
 
   Status tell_trace(uint32_t index) {
@@ -286,6 +317,7 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   std::vector<ProgramLists> lists_;  // [program]
   DeviceMemory views_;               // ResidentProgram [program]
   DeviceMemory board_;               // Board
+  DeviceMemory faults_;              // ResidentFault [CTA]
   PinnedMemory mailbox_memory_;
   Mailbox* mailbox_ = nullptr;
   uint32_t num_ctas_ = 0;

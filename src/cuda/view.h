@@ -128,10 +128,11 @@ struct StepView {
 
 // Where a step lies, and what of it goes which way.
 struct StepTransfer {
-  const std::byte* host = nullptr;  // pinned: the image
-  std::byte* device = nullptr;      // the same
+  std::byte* host = nullptr;    // pinned: the image
+  std::byte* device = nullptr;  // the same
   const StepView* host_view = nullptr;
   StepView* device_view = nullptr;
+  // Multiples of 16:
   uint64_t upload_end = 0;              // bytes [0, upload_end) go to the device
   uint64_t results_begin = 0, end = 0;  // bytes [results_begin, end) come back
 };

@@ -12,7 +12,8 @@ namespace ultraspeed::program {
 // Nanoseconds of the executor's clock, one for all workers.
 struct TaskTime {
   uint64_t wait_ns = 0;   // its worker came to it
-  uint64_t begin_ns = 0;  // what it waits for was there, but for slots of later units
+  uint64_t begin_ns = 0;  // what it waits for was there; on a processor, which waits for the slots
+                          // of each unit, what its first unit waits for
   uint64_t end_ns = 0;    // its results are written, and not signalled yet
 };
 

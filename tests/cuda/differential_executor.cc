@@ -232,6 +232,8 @@ class DifferentialExecutor final : public program::Executor {
 
   Status run_on_gpu(uint32_t index, uint32_t stage) {
     const std::string& name = program_->stages[stage].name;
+    // Copies from pageable memory may still be on their way, and the stream waits for no other.
+    check(cudaDeviceSynchronize());
     US_TRY(cuda::cuda_status(launchers_[index].launch(stage, false, stream_.get()), name));
     return cuda::cuda_status(cudaStreamSynchronize(stream_.get()), name);
   }

@@ -78,6 +78,29 @@ TEST_F(Persistent, TextsAreTheGraphs) {
   }
 }
 
+// The kernel of one leaves when another has a step, is loaded or destroyed.
+TEST_F(Persistent, ExecutorsTakeTurns) {
+  auto requests = engine::make_requests({1}, 12);
+  const auto expected = engine::reference_texts(&requests, on({}, false));
+  engine::SpeculationStats stats;
+  const auto text_of = [&](engine::Engine& engine) {
+    return generate(engine, {requests[0]}, &stats).front();
+  };
+  const auto first = engine::open(on({}, true));
+  EXPECT_EQ(text_of(*first), expected[0]);
+  auto graph = engine::open(on({}, false));
+  auto second = engine::open(on({}, true));
+  for (uint32_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(text_of(*second), expected[0]);
+    EXPECT_EQ(text_of(*graph), expected[0]);
+    EXPECT_EQ(text_of(*first), expected[0]);
+  }
+  graph.reset();
+  EXPECT_EQ(text_of(*first), expected[0]);
+  second.reset();
+  EXPECT_EQ(text_of(*first), expected[0]);
+}
+
 // Thousands of steps in which sessions come and go; each text is what it is alone.
 TEST_F(Persistent, TextsDoNotDependOnWhoComesAndGoes) {
   auto requests = engine::make_requests({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 32);

@@ -1,6 +1,6 @@
 // A column's team: the CTAs of a cluster, which share its vocabulary, and reductions over them. All
 // threads of the team call these functions together and get the same results, whose bits do not
-// depend on how many CTAs the team has.
+// depend on how many CTAs the team has. REQUIRES: their number divides kTeamCtas.
 #pragma once
 
 #include <bit>

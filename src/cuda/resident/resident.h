@@ -1,9 +1,14 @@
 // What the resident kernel (resident_kernel.h) and its host tell each other: programs as it runs
 // them, the mailbox in memory of the host, and the board on which CTAs find the step.
 //
-// A step: the host writes a command and then its number to the mailbox. CTA 0 sees the number,
-// fetches command and step image, and publishes both on the board. Every CTA runs its list of
-// tasks; CTA 0 then returns results and times, and answers with the number.
+// A step, by the words that hand it on, each written with release and polled with acquire:
+//   mailbox.number    host -> CTA 0        a command and an image of the step lie in host memory
+//   board.number      CTA 0 -> all CTAs    they lie on the device
+//   counters, flags   task -> task         program/task.h
+//   board.done        all CTAs -> CTA 0    a CTA's list is done; nobody needs the command any more
+//   mailbox.answer    CTA 0 -> host        results and times lie in host memory
+// A wait for counters or flags that passes its deadline ends all waits: board.aborted tells the
+// CTAs, which note what they wait for and return, mailbox.has_fault the host.
 #pragma once
 
 #include <cstddef>
@@ -58,9 +63,9 @@ struct StepTimes {
   unsigned long long end = 0;
 };
 
-// The first wait that passed its deadline.
+// What a CTA waited for when the step was aborted.
 struct ResidentFault {
-  uint32_t cta = 0;
+  uint32_t is_set = 0;
   uint32_t task = 0;  // of the CTA's list
   program::Wait wait;
   uint32_t id = 0;    // of the counter, or of the flag that was not set
@@ -72,8 +77,7 @@ struct Mailbox {
   alignas(128) uint32_t number = 0;  // of the last command; written last
   alignas(128) ResidentCommand command;
   alignas(128) uint32_t answer = 0;  // number of the last step that is done; written last
-  uint32_t has_fault = 0;            // written after `fault`
-  ResidentFault fault;
+  uint32_t has_fault = 0;            // the kernel returns
   StepTimes times;
 };
 
@@ -93,8 +97,9 @@ struct Resident {
   const StepView* step = nullptr;             // device
   Mailbox* mailbox = nullptr;                 // pinned
   Board* board = nullptr;                     // device, zero at the launch
+  ResidentFault* faults = nullptr;            // device, [CTA], zero at the launch
   uint32_t first_number = 0;                  // of the first command after the launch
-  uint64_t deadline_ns = 0;                   // of every wait within a step
+  uint64_t deadline_ns = 0;                   // of every wait for counters and flags
 };
 
 }  // namespace ultraspeed::cuda

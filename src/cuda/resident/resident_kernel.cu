@@ -90,10 +90,10 @@ __device__ void copy_words(void* to, const void* from, uint32_t size_bytes) {
   }
 }
 
-// The same, of 16 bytes, loads ahead: what lies beyond size_bytes up to the next is copied too.
+// The same, of 16 bytes, loads ahead. REQUIRES: multiples of 16.
 __device__ void copy_quads(std::byte* to, const std::byte* from, uint64_t size_bytes) {
   constexpr uint32_t kAhead = 4;
-  const uint64_t count = (size_bytes + 15) / 16;
+  const uint64_t count = size_bytes / 16;
   for (uint64_t begin = threadIdx.x; begin < count; begin += kAhead * blockDim.x) {
     uint4 quads[kAhead];
 #pragma unroll
@@ -136,6 +136,7 @@ class ResidentCta {
     bool goes_on = true;
     if (threadIdx.x == 0) {
       uint32_t pause_ns = 20;
+      // Partner: PersistentExecutor::post().
       while (ptx::load_acquire_system(&mailbox->number) != number) {
         goes_on = !is_aborted();
         if (!goes_on) break;
@@ -146,6 +147,7 @@ class ResidentCta {
     if (!__syncthreads_and(goes_on)) return false;
     copy_words(command_, &mailbox->command, sizeof(ResidentCommand));
     __syncthreads();
+    // All CTAs have copied the one before: they counted themselves done, or there was no answer.
     copy_words(&board_->command, &mailbox->command, sizeof(ResidentCommand));
     const StepTransfer& step = command_->step;
     if (command_->program != kStopProgram) {
@@ -165,6 +167,7 @@ class ResidentCta {
   __device__ bool await_step(uint32_t number) {
     bool goes_on = true;
     if (threadIdx.x == 0) {
+      // Partner: fetch_step().
       while (ptx::load_acquire(&board_->number) != number) {
         goes_on = !is_aborted();
         if (!goes_on) break;
@@ -232,6 +235,7 @@ class ResidentCta {
         for (; have < wait.need && is_met; have = epoch.arrived(context.rank(), wait)) {
           is_met = deadline.goes_on();
         }
+        is_met = have >= wait.need;
         if (!is_met) report(index, wait, wait.id, have);
       }
     }
@@ -251,18 +255,20 @@ class ResidentCta {
         for (; have != epoch.number && is_met; have = epoch.flag(context.rank(), wait.id + i)) {
           is_met = deadline.goes_on();
         }
+        is_met = have == epoch.number;
         if (!is_met) report(index, wait, wait.id + i, have);
       }
     }
     return !has_waited || __syncthreads_and(is_met) != 0;
   }
 
-  // Ends all waits; the first one is told to the host.
+  // Notes what the CTA waits for, and ends all waits. The host reads the notes when the kernel has
+  // returned, and tells that of the earliest stage: it is nearest to the cause.
   __device__ void report(uint32_t index, const program::Wait& wait, uint32_t id, uint32_t have) {
-    if (atomicExch(&board_->aborted, 1u) != 0) return;
-    Mailbox* mailbox = resident_.mailbox;
-    mailbox->fault = {blockIdx.x, index, wait, id, have};
-    ptx::store_release_system(&mailbox->has_fault, 1);
+    resident_.faults[blockIdx.x] = {1, index, wait, id, have};
+    if (atomicExch(&board_->aborted, 1u) != 0) return;  // partner: is_aborted(), Deadline
+    // Partner: PersistentExecutor::await_answer().
+    ptx::store_release_system(&resident_.mailbox->has_fault, 1);
   }
 
   __device__ void note_heads(const StageOperands& stage) {
@@ -278,10 +284,11 @@ class ResidentCta {
     atomicMax(&board_->times.draft_end, static_cast<unsigned long long>(ptx::global_nanoseconds()));
   }
 
-  // CTA 0 answers when all have ended their lists.
+  // CTA 0 answers when all have ended their lists. A CTA that waits for nothing comes to its end:
+  // there is no deadline here.
   __device__ bool end_step(uint32_t number) {
     __syncthreads();
-    if (threadIdx.x == 0) ptx::add_release(&board_->done, 1);
+    if (threadIdx.x == 0) ptx::add_release(&board_->done, 1);  // partner: CTA 0, below
     if (blockIdx.x != 0) return true;
     bool is_met = true;
     if (threadIdx.x == 0) {
@@ -291,9 +298,8 @@ class ResidentCta {
     if (!__syncthreads_and(is_met)) return false;
     Mailbox* mailbox = resident_.mailbox;
     const StepTransfer& step = command_->step;
-    // Parts of an image begin at multiples of 16.
-    copy_quads(const_cast<std::byte*>(step.host) + step.results_begin,
-               step.device + step.results_begin, step.end - step.results_begin);
+    copy_quads(step.host + step.results_begin, step.device + step.results_begin,
+               step.end - step.results_begin);
     if (threadIdx.x == 0) {
       mailbox->times = {.begin = board_->times.begin,
                         .draft_end = board_->times.draft_end,
@@ -301,6 +307,7 @@ class ResidentCta {
                         .end = ptx::global_nanoseconds()};
     }
     __syncthreads();
+    // Partner: PersistentExecutor::await_answer().
     if (threadIdx.x == 0) ptx::store_release_system(&mailbox->answer, number);
     return true;
   }
@@ -330,7 +337,8 @@ const char* resident_limit(const program::Operands& operands, uint32_t width) {
         static_assert(kHasRoom<Op>);
         if constexpr (std::is_same_v<Op, program::RouteOperands>) {
           if (route_shared_bytes<1>(op) > kResidentSharedBytes) {
-            return "so many experts, or experts a column, in a kernel that stays on the device";
+            return "more experts, or experts a column, than one CTA routes (--executor graph "
+                   "routes them with eight)";
           }
         }
         return stage_limit(op, width);

@@ -10,21 +10,25 @@
 
 namespace ultraspeed::cuda {
 
-// A limit on how long a thread waits, and a word that ends all waits.
+// A limit on how long a thread waits, and a word that ends all waits. Most waits are short: the
+// clock is asked first after some polls, and then now and then.
 class Deadline {
  public:
   __device__ Deadline(uint64_t length_ns, const uint32_t* aborted)
-      : end_(ptx::global_nanoseconds() + length_ns), aborted_(aborted) {}
+      : length_ns_(length_ns), aborted_(aborted) {}
 
-  // Whether a wait that has not been met goes on; asks the clock now and then.
+  // Whether a wait that has not been met goes on.
   __device__ bool goes_on() {
     constexpr uint32_t kPolls = 64;
     if (++polls_ % kPolls != 0) return true;
-    return ptx::global_nanoseconds() < end_ && ptx::load_acquire(aborted_) == 0;
+    const uint64_t now = ptx::global_nanoseconds();
+    if (begin_ == 0) begin_ = now;
+    return now - begin_ < length_ns_ && ptx::load_acquire(aborted_) == 0;
   }
 
  private:
-  uint64_t end_;
+  uint64_t begin_ = 0;  // of the limit
+  uint64_t length_ns_;
   const uint32_t* aborted_;
   uint32_t polls_ = 0;
 };
