@@ -178,12 +178,13 @@ HWY_INLINE void add_scaled(const Lanes16& weights, float x, Lanes16* sum) {
 }
 
 // J lanes, from first_lane of kLaneOrder on, of the dot products of a panel with P inputs, over
-// some steps: sums[p * sums_stride].
+// some steps: sums[p * sums_stride]. J is a power of two that divides first_lane: the lanes are the
+// first J of kLaneOrder, each moved by kLaneOrder[first_lane].
 template <size_t J, size_t P, size_t S, class Panel>
 HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t first_step,
                                    uint32_t last_step, const float* const* x, Lanes16* sums,
                                    size_t sums_stride) {
-  const uint32_t* lane_order = kLaneOrder + first_lane;
+  const uint32_t first = kLaneOrder[first_lane];
   Lanes16 lanes[P * J];
   unrolled<P * J>([&](auto i) HWY_ATTR __attribute__((always_inline)) { lanes[i] = zero_lanes(); });
   for (uint32_t step = first_step; step < last_step;) {
@@ -193,12 +194,13 @@ HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t fir
     for (; step < block_end; step += S) {
       for (uint32_t i = 0; i < S && first_lane == 0; ++i) panel.prefetch_next(step + i);
       unrolled<J>([&](auto j) HWY_ATTR __attribute__((always_inline)) {
+        constexpr uint32_t kLane = kLaneOrder[j];  // a displacement: no register of its own
         Lanes16 weights[S];
-        panel.template decode<S>(step, lane_order[j], weights);
+        panel.template decode<S>(step, first + kLane, weights);
         unrolled<S * P>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
           constexpr size_t p = i % P;
-          const size_t column = (size_t{step} + i / P) * 16 + lane_order[j];
-          add_scaled(weights[i / P], x[p][column], &lanes[p * J + j]);
+          const float* of_step = x[p] + (size_t{step} * 16 + first);
+          add_scaled(weights[i / P], of_step[i / P * 16 + kLane], &lanes[p * J + j]);
         });
       });
     }
