@@ -54,24 +54,11 @@ class Recorder {
   std::vector<program::StepTrace> steps_;
 };
 
-Status decode(engine::Engine& engine, const std::vector<int32_t>& prompt, uint32_t num_tokens) {
-  engine::GenerationParams params;
-  params.max_tokens = num_tokens;
-  params.sampling.temperature = 0;
-  US_TRY(engine.start(prompt, params));
-  for (bool is_over = false; !is_over;) {
-    std::vector<engine::StepEvent> events;
-    US_TRY(engine.step(&events));
-    for (const engine::StepEvent& event : events) is_over |= event.finished.has_value();
-  }
-  return {};
-}
-
 // The first of the built-in prompts, or a token where there is no tokenizer.
-Result<std::vector<int32_t>> prompt_for(const LoadedModel& model) {
-  if (model.tokenizer() == nullptr) return std::vector<int32_t>{0};
-  US_ASSIGN(const std::vector<BenchPrompt> prompts, built_in_prompts(model));
-  return prompts.front().ids;
+Result<BenchPrompt> prompt_for(const LoadedModel& model) {
+  if (model.tokenizer() == nullptr) return BenchPrompt{.name = "token 0", .ids = {0}, .stop = {}};
+  US_ASSIGN(std::vector<BenchPrompt> prompts, built_in_prompts(model));
+  return std::move(prompts.front());
 }
 
 Status bench_trace(TraceOptions options) {
@@ -84,13 +71,16 @@ Status bench_trace(TraceOptions options) {
   Recorder recorder;
   options.model.executor.trace = recorder.sink();
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
-  US_ASSIGN(const std::vector<int32_t> prompt, prompt_for(model));
+  US_ASSIGN(const BenchPrompt prompt, prompt_for(model));
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
-  US_TRY(decode(*engine, prompt, options.num_tokens));
+  DecodeOptions decode;
+  decode.params.max_tokens = options.num_tokens;
+  decode.params.sampling.temperature = 0;
+  US_TRY(decode_prompts(*engine, model.tokenizer(), {&prompt, 1}, decode));
   if (recorder.steps().empty()) {
     return make_error(ErrorCode::kUnsupported,
-                      "{} took no decode step that was timed: the text has one token, or "
-                      "--executor auto took graph; cpu and persistent can be traced",
+                      "{} timed no step: --executor auto took graph; cpu and persistent can be "
+                      "traced",
                       engine->device());
   }
   const size_t num_steps = recorder.steps().size();

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -57,6 +58,15 @@ class Memory {
 
 using DeviceMemory = Memory<MemoryKind::kDevice>;
 using PinnedMemory = Memory<MemoryKind::kPinned>;
+
+// Device memory with these values; `what` they are.
+template <class T>
+Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what) {
+  US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(values.size_bytes()));
+  US_TRY(cuda_status(
+      cudaMemcpy(memory.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice), what));
+  return memory;
+}
 
 // A handle of the runtime and the function that destroys it.
 template <class Handle, cudaError_t (*kDestroy)(Handle)>

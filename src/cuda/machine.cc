@@ -17,14 +17,6 @@ using program::Program;
 
 namespace {
 
-template <class T>
-Result<DeviceMemory> to_device(std::span<const T> values, std::string_view what) {
-  US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(values.size_bytes()));
-  US_TRY(cuda_status(
-      cudaMemcpy(memory.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice), what));
-  return memory;
-}
-
 // With the scratch behind it.
 uint64_t arena_floats(const Program& program, const ScratchFloats& scratch) {
   return align_scratch(program.arena_bytes / sizeof(float)) +

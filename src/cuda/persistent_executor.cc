@@ -23,15 +23,6 @@
 namespace ultraspeed::cuda {
 namespace {
 
-template <class T>
-Result<DeviceMemory> to_device(std::span<const T> values) {
-  US_ASSIGN(DeviceMemory memory, DeviceMemory::allocate(std::max<size_t>(values.size_bytes(), 16)));
-  US_TRY(cuda_status(
-      cudaMemcpy(memory.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice),
-      "copying a program"));
-  return memory;
-}
-
 StageOperands stage_operands(const program::Operands& operands) {
   StageOperands stage;
   stage.opcode = program::opcode_of(operands);
@@ -69,11 +60,11 @@ struct ProgramLists {
       const uint64_t size_bytes = tasks.size() * sizeof(program::TaskTime);
       US_ASSIGN(lists.times, DeviceMemory::allocate(size_bytes));
     }
-    US_ASSIGN(lists.tasks, to_device(std::span<const RankTask>(tasks)));
-    US_ASSIGN(lists.first_task, to_device(std::span<const uint32_t>(first_task)));
-    US_ASSIGN(lists.stages, to_device(std::span<const StageOperands>(stages)));
-    US_ASSIGN(lists.counters, to_device(std::span<const uint32_t>(counters)));
-    US_ASSIGN(lists.flags, to_device(std::span<const uint32_t>(flags)));
+    US_ASSIGN(lists.tasks, to_device(std::span<const RankTask>(tasks), "tasks"));
+    US_ASSIGN(lists.first_task, to_device(std::span<const uint32_t>(first_task), "task lists"));
+    US_ASSIGN(lists.stages, to_device(std::span<const StageOperands>(stages), "stages"));
+    US_ASSIGN(lists.counters, to_device(std::span<const uint32_t>(counters), "counters"));
+    US_ASSIGN(lists.flags, to_device(std::span<const uint32_t>(flags), "flags"));
     return lists;
   }
 
@@ -127,7 +118,7 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
       lists_.push_back(std::move(lists));
     }
     US_ASSIGN(copy_stream_, make_stream());
-    US_ASSIGN(views_, to_device(std::span<const ResidentProgram>(views)));
+    US_ASSIGN(views_, to_device(std::span<const ResidentProgram>(views), "programs"));
     US_ASSIGN(board_, DeviceMemory::allocate(sizeof(Board)));
     US_ASSIGN(faults_, DeviceMemory::allocate(num_ctas_ * sizeof(ResidentFault)));
     US_ASSIGN(mailbox_memory_, PinnedMemory::allocate(sizeof(Mailbox)));
@@ -159,11 +150,14 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   }
 
  private:
-  // Whether the kernel has room for all programs. REQUIRES: they have as many lists.
+  // Whether the kernel has room for all programs, beyond what Machine::load() asks of stages.
+  // REQUIRES: they have as many lists.
   Status check(std::span<const program::Program> programs) {
-    uint32_t most = 0;
     num_ctas_ = static_cast<uint32_t>(programs[0].lists.size());
-    US_TRY(cuda_status(count_resident_ctas(&most), "asking how many CTAs run at once"));
+    uint32_t of_each = 0;
+    US_TRY(cuda_status(count_resident_ctas(&of_each), "asking how many CTAs run at once"));
+    US_ASSIGN(const uint32_t multiprocessors, count_multiprocessors());
+    const uint32_t most = of_each * multiprocessors;
     for (const program::Program& program : programs) {
       US_CHECK(program.lists.size() == num_ctas_);
       if (num_ctas_ > most) {
@@ -173,11 +167,12 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
                           program.name, num_ctas_, most);
       }
       for (const program::Stage& stage : program.stages) {
-        const char* what = resident_limit(stage.operands, program.width);
-        if (what == nullptr) continue;
+        const char* limit = resident_limit(stage.operands);
+        if (limit == nullptr) continue;
         return make_error(ErrorCode::kUnsupported,
-                          "stage '{}' of program '{}' has {}, for which there is no kernel",
-                          stage.name, program.name, what);
+                          "the persistent executor cannot run '{}' of program '{}': {}; the graph "
+                          "executor can",
+                          stage.name, program.name, limit);
       }
     }
     return {};

@@ -330,34 +330,29 @@ constexpr bool kHasRoom = kSharedBytes<Op> <= kResidentSharedBytes;
 
 }  // namespace
 
-const char* resident_limit(const program::Operands& operands, uint32_t width) {
+const char* resident_limit(const program::Operands& operands) {
   return std::visit(
-      [&](const auto& op) -> const char* {
+      [](const auto& op) -> const char* {
         using Op = std::decay_t<decltype(op)>;
         static_assert(kHasRoom<Op>);
         if constexpr (std::is_same_v<Op, program::RouteOperands>) {
           if (route_shared_bytes<1>(op) > kResidentSharedBytes) {
-            return "more experts, or experts a column, than one CTA routes (--executor graph "
-                   "routes them with eight)";
+            return "more experts, or experts a column, than one CTA routes";
           }
         }
-        return stage_limit(op, width);
+        return nullptr;
       },
       operands);
 }
 
 cudaError_t count_resident_ctas(uint32_t* ctas) {
-  cudaError_t error =
+  const cudaError_t allowed =
       allow_shared_bytes(reinterpret_cast<const void*>(resident_kernel), kResidentSharedBytes);
-  if (error != cudaSuccess) return error;
-  int device = 0, multiprocessors = 0, of_each = 0;
-  error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
-  error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  if (error != cudaSuccess) return error;
-  error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, resident_kernel, kTaskThreads,
-                                                        kResidentSharedBytes);
-  *ctas = static_cast<uint32_t>(multiprocessors * of_each);
+  if (allowed != cudaSuccess) return allowed;
+  int count = 0;
+  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &count, resident_kernel, kTaskThreads, kResidentSharedBytes);
+  *ctas = static_cast<uint32_t>(count);
   return error;
 }
 

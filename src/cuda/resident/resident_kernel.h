@@ -6,14 +6,15 @@
 
 namespace ultraspeed::cuda {
 
-// What of a stage the kernel has no room for; nullptr if it has.
-const char* resident_limit(const program::Operands& operands, uint32_t width);
+// What of a stage this kernel has no room for, although others have (stage_limit()); nullptr if it
+// has.
+const char* resident_limit(const program::Operands& operands);
 
-// CTAs that run at the same time.
+// CTAs that run at the same time on a multiprocessor.
 cudaError_t count_resident_ctas(uint32_t* ctas);
 
 // It returns after a command to stop, or when a wait passes its deadline.
-// REQUIRES: num_ctas <= count_resident_ctas(); while it runs nothing else needs a multiprocessor,
+// REQUIRES: all CTAs run at the same time; while it runs nothing else needs a multiprocessor,
 // or waits for the device.
 cudaError_t launch_resident(const Resident& resident, uint32_t num_ctas, cudaStream_t stream);
 
