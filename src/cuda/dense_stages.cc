@@ -101,17 +101,16 @@ Status DenseStages::add_kind(const program::QkvProjOperands& op) {
   return {};
 }
 
-cudaError_t DenseStages::begin_step(cudaStream_t stream) const {
+cudaError_t DenseStages::begin_step(KernelSink& sink) const {
   if (kinds_.empty()) return cudaSuccess;
-  return launch_dense_columns(
-      {step_, program().width, program().kv_page_positions, kind_table_.as<const DenseColumns>(),
-       static_cast<uint32_t>(kinds_.size())},
-      stream);
+  return sink.run(DenseColumnsLaunch{step_, program().width, program().kv_page_positions,
+                                     kind_table_.as<const DenseColumns>(),
+                                     static_cast<uint32_t>(kinds_.size())});
 }
 
 template <class Epilogue>
 cudaError_t DenseStages::launch_product(uint32_t rank, const Product& product,
-                                        const Epilogue& epilogue, cudaStream_t stream) const {
+                                        const Epilogue& epilogue, KernelSink& sink) const {
   const Weight& weight = machine_->weight(rank, product.weight);
   for (const Group& group : groups_) {
     DenseLaunch launch = weight.format == WeightFormat::kBf16 ? group.bf16 : group.fp8;
@@ -123,21 +122,21 @@ cudaError_t DenseStages::launch_product(uint32_t rank, const Product& product,
     prepare.norm_weight = machine_->vector(rank, product.norm.weight);
     prepare.epsilon = product.norm.epsilon;
     prepare.operand = operand_.data();
-    cudaError_t error = launch_dense_prepare(prepare, stream);
+    cudaError_t error = sink.run(prepare);
     if (error != cudaSuccess) return error;
     launch.rows = weight.rows;
     launch.k = weight.cols;
     launch.num_chunks = product.num_chunks;
     launch.weights = weight.data;
     launch.operand = operand_.data();
-    error = launch_dense(launch, epilogue, stream);
+    error = sink.run(launch, epilogue);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
 cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& op,
-                                cudaStream_t stream) const {
+                                KernelSink& sink) const {
   const DenseColumns* columns = find_kind(op);
   US_CHECK(columns != nullptr, "no kind of {} rotated dimensions", op.rotary_dim);
   const uint32_t key_row = op.num_kv_heads * op.head_dim;
@@ -163,27 +162,27 @@ cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& o
     qkv.values = qkv.keys + key_row;
     qkv.key_stride = qkv.value_stride = key_row + value_row;
   }
-  return launch_product(rank, {op.weight, op.hidden, op.norm}, qkv, stream);
+  return launch_product(rank, {op.weight, op.hidden, op.norm}, qkv, sink);
 }
 
 cudaError_t DenseStages::launch(uint32_t rank, const program::OutProjOperands& op,
-                                cudaStream_t stream) const {
+                                KernelSink& sink) const {
   const uint32_t num_chunks = rank_chunks(program());
   const DensePartials partials = {machine_->buffer(rank, program_, op.partials), rank * num_chunks};
-  return launch_product(rank, {op.weight, op.input, {}, num_chunks}, partials, stream);
+  return launch_product(rank, {op.weight, op.input, {}, num_chunks}, partials, sink);
 }
 
 cudaError_t DenseStages::launch(uint32_t rank, const program::GateUpOperands& op,
-                                cudaStream_t stream) const {
+                                KernelSink& sink) const {
   const DenseSwiglu swiglu = {machine_->buffer(rank, program_, op.output)};
-  return launch_product(rank, {op.weight, op.hidden, op.norm}, swiglu, stream);
+  return launch_product(rank, {op.weight, op.hidden, op.norm}, swiglu, sink);
 }
 
 cudaError_t DenseStages::launch(uint32_t rank, const program::LinearOperands& op,
-                                cudaStream_t stream) const {
+                                KernelSink& sink) const {
   const LinearOutput output = linear_output(*machine_, rank, program_, op, step_);
   const DenseStore store = {output.data, op.total_rows, output.first_row, output.filter};
-  return launch_product(rank, {op.weight, op.input, op.norm}, store, stream);
+  return launch_product(rank, {op.weight, op.input, op.norm}, store, sink);
 }
 
 }  // namespace ultraspeed::cuda

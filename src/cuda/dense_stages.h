@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cuda/kernel_sink.h"
 #include "cuda/machine.h"
 #include "cuda/ops/dense.h"
 #include "cuda/ops/dense_columns.h"
@@ -23,14 +24,14 @@ class DenseStages {
   static Result<DenseStages> make(const Machine& machine, uint32_t program, const StepView* step);
 
   // Rotations and cache rows of a step's columns: a kernel, or none, before the step's first stage.
-  cudaError_t begin_step(cudaStream_t stream) const;
+  cudaError_t begin_step(KernelSink& sink) const;
 
   // The part of a stage that is this rank's: what it writes, it writes to its own buffers. For each
   // group of columns a kernel that makes the operand, and one that multiplies.
-  cudaError_t launch(uint32_t rank, const program::QkvProjOperands& op, cudaStream_t stream) const;
-  cudaError_t launch(uint32_t rank, const program::OutProjOperands& op, cudaStream_t stream) const;
-  cudaError_t launch(uint32_t rank, const program::GateUpOperands& op, cudaStream_t stream) const;
-  cudaError_t launch(uint32_t rank, const program::LinearOperands& op, cudaStream_t stream) const;
+  cudaError_t launch(uint32_t rank, const program::QkvProjOperands& op, KernelSink& sink) const;
+  cudaError_t launch(uint32_t rank, const program::OutProjOperands& op, KernelSink& sink) const;
+  cudaError_t launch(uint32_t rank, const program::GateUpOperands& op, KernelSink& sink) const;
+  cudaError_t launch(uint32_t rank, const program::LinearOperands& op, KernelSink& sink) const;
 
  private:
   // Some columns of the step.
@@ -61,7 +62,7 @@ class DenseStages {
   Status add_groups(uint64_t operand_bytes);
   template <class Epilogue>
   cudaError_t launch_product(uint32_t rank, const Product& product, const Epilogue& epilogue,
-                             cudaStream_t stream) const;
+                             KernelSink& sink) const;
 
   const Machine* machine_;
   uint32_t program_;

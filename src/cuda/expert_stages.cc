@@ -92,37 +92,32 @@ ExpertLaunch ExpertStages::with_route(const Group& group, program::BufferId rout
   return launch;
 }
 
-cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op,
-                                 cudaStream_t stream) const {
-  if (prefill_) return prefill_->launch(op, stream);
+cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op, KernelSink& sink) const {
+  if (prefill_) return prefill_->launch(op, sink);
   const uint32_t rank = machine_->first_rank();
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
-    cudaError_t error = launch_quantize(launch,
-                                        {buffer(op.hidden), machine_->vector(rank, op.norm.weight),
-                                         op.norm.epsilon, group.input.data()},
-                                        stream);
+    cudaError_t error =
+        sink.run(launch, QuantizeData{buffer(op.hidden), machine_->vector(rank, op.norm.weight),
+                                      op.norm.epsilon, group.input.data()});
     if (error != cudaSuccess) return error;
-    error = launch_expert_gate_up(launch,
-                                  {machine_->weight(rank, op.weight).data, group.input.data(),
-                                   group.activation.data(), buffer(op.activation)},
-                                  stream);
+    error = sink.run(launch,
+                     ExpertGateUpData{machine_->weight(rank, op.weight).data, group.input.data(),
+                                      group.activation.data(), buffer(op.activation)});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
-cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, cudaStream_t stream) const {
-  if (prefill_) return prefill_->launch(op, stream);
+cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, KernelSink& sink) const {
+  if (prefill_) return prefill_->launch(op, sink);
   const uint32_t rank = machine_->first_rank();
   const uint32_t first_chunk = rank * (program::kReductionChunks / machine_->view().num_ranks);
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
     const cudaError_t error =
-        launch_expert_down(launch,
-                           {machine_->weight(rank, op.weight).data, group.activation.data(),
-                            buffer(op.partials), first_chunk},
-                           stream);
+        sink.run(launch, ExpertDownData{machine_->weight(rank, op.weight).data,
+                                        group.activation.data(), buffer(op.partials), first_chunk});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cuda/kernel_sink.h"
 #include "cuda/machine.h"
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/prefill_stages.h"
@@ -29,8 +30,8 @@ class ExpertStages {
   static uint64_t operand_bytes(const program::Program& program, std::span<const WeightForm> forms);
 
   // Each group of columns a node. Activations are written in f32 too.
-  cudaError_t launch(const program::ExpertGateUpOperands& op, cudaStream_t stream) const;
-  cudaError_t launch(const program::ExpertDownOperands& op, cudaStream_t stream) const;
+  cudaError_t launch(const program::ExpertGateUpOperands& op, KernelSink& sink) const;
+  cudaError_t launch(const program::ExpertDownOperands& op, KernelSink& sink) const;
 
  private:
   // Some columns of the step.

@@ -102,40 +102,38 @@ bool FlashStages::attention_takes_rows(program::CacheId cache) const {
   return takes && writers == 1;
 }
 
-cudaError_t FlashStages::store_rows(const QkvProjOperands& op, cudaStream_t stream) const {
+cudaError_t FlashStages::store_rows(const QkvProjOperands& op, KernelSink& sink) const {
   if (attention_takes_rows(op.cache)) return cudaSuccess;
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
-    const cudaError_t error = launch_store_kv({.step = step_,
-                                               .num_columns = program_->width,
-                                               .cache = machine_->tiles(rank, op.cache),
-                                               .format = format(op.cache),
-                                               .rows = scratch(rank, kKvRowScratch)},
-                                              stream);
+    const cudaError_t error = sink.run(KvRows{.step = step_,
+                                              .num_columns = program_->width,
+                                              .cache = machine_->tiles(rank, op.cache),
+                                              .format = format(op.cache),
+                                              .rows = scratch(rank, kKvRowScratch)});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
-cudaError_t FlashStages::store_queries(const AttentionOperands& op, cudaStream_t stream) const {
+cudaError_t FlashStages::store_queries(const AttentionOperands& op, KernelSink& sink) const {
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
-    const cudaError_t error = launch_store_queries(
-        {.step = step_,
-         .queries = machine_->buffer(rank, index_, op.query),
-         .num_columns = program_->width,
-         .num_q_heads = op.num_q_heads,
-         .num_kv_heads = op.num_kv_heads,
-         .scale = op.scale,
-         .format = format(op.cache),
-         .operands = reinterpret_cast<std::byte*>(scratch(rank, kQueryScratch)),
-         .scales = scratch(rank, kQueryScaleScratch)},
-        stream);
+    const cudaError_t error =
+        sink.run(QueryRows{.step = step_,
+                           .queries = machine_->buffer(rank, index_, op.query),
+                           .num_columns = program_->width,
+                           .num_q_heads = op.num_q_heads,
+                           .num_kv_heads = op.num_kv_heads,
+                           .scale = op.scale,
+                           .format = format(op.cache),
+                           .operands = reinterpret_cast<std::byte*>(scratch(rank, kQueryScratch)),
+                           .scales = scratch(rank, kQueryScaleScratch)});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
 cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId output,
-                                cudaStream_t stream) const {
+                                KernelSink& sink) const {
   FlashAttention launch;
   launch.step = step_;
   launch.max_columns = program_->width;
@@ -163,24 +161,24 @@ cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId o
     launch.partials = {scratch(rank, kPartialSumScratch),
                        reinterpret_cast<float2*>(scratch(rank, kPartialStateScratch)),
                        arrivals_.as<uint32_t>()};
-    const cudaError_t error = launch_flash_attention(launch, stream);
+    const cudaError_t error = sink.run(launch);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
-cudaError_t FlashStages::launch(const AttentionOperands& op, cudaStream_t stream) const {
+cudaError_t FlashStages::launch(const AttentionOperands& op, KernelSink& sink) const {
   if (is_short(op)) {
     US_CHECK(op.num_splits == 1, "{} splits of a window", op.num_splits);
-    return attend(op, op.output, stream);
+    return attend(op, op.output, sink);
   }
-  const cudaError_t error = store_queries(op, stream);
+  const cudaError_t error = store_queries(op, sink);
   if (error != cudaSuccess || op.num_splits > 1) return error;
-  return attend(op, op.output, stream);
+  return attend(op, op.output, sink);
 }
 
-cudaError_t FlashStages::launch(const AttentionMergeOperands& op, cudaStream_t stream) const {
-  return attend(attention_of(op), op.output, stream);
+cudaError_t FlashStages::launch(const AttentionMergeOperands& op, KernelSink& sink) const {
+  return attend(attention_of(op), op.output, sink);
 }
 
 }  // namespace ultraspeed::cuda

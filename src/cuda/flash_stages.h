@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "cuda/cache_form.h"
+#include "cuda/kernel_sink.h"
 #include "cuda/machine.h"
 #include "cuda/ops/flash_attention.h"
 #include "cuda/scratch.h"
@@ -36,12 +37,12 @@ class FlashStages {
   program::QkvProjOperands with_rows(const program::QkvProjOperands& op) const;
 
   // After that stage: rows from scratch to the tiles of op.cache, unless its attention does that.
-  cudaError_t store_rows(const program::QkvProjOperands& op, cudaStream_t stream) const;
+  cudaError_t store_rows(const program::QkvProjOperands& op, KernelSink& sink) const;
 
   // REQUIRES: has_tiles(). With several splits Attention keeps its queries in scratch and
   // AttentionMerge does the rest: its output may lie where the queries were.
-  cudaError_t launch(const program::AttentionOperands& op, cudaStream_t stream) const;
-  cudaError_t launch(const program::AttentionMergeOperands& op, cudaStream_t stream) const;
+  cudaError_t launch(const program::AttentionOperands& op, KernelSink& sink) const;
+  cudaError_t launch(const program::AttentionMergeOperands& op, KernelSink& sink) const;
 
  private:
   FlashStages(const Machine& machine, uint32_t program, const StepView* step)
@@ -50,9 +51,9 @@ class FlashStages {
   const program::AttentionOperands& attention_of(const program::AttentionMergeOperands& op) const;
   // Whether the attention to a cache takes the step's rows from scratch and stores them.
   bool attention_takes_rows(program::CacheId cache) const;
-  cudaError_t store_queries(const program::AttentionOperands& op, cudaStream_t stream) const;
+  cudaError_t store_queries(const program::AttentionOperands& op, KernelSink& sink) const;
   cudaError_t attend(const program::AttentionOperands& op, program::BufferId output,
-                     cudaStream_t stream) const;
+                     KernelSink& sink) const;
   float* scratch(uint32_t rank, ScratchBuffer i) const {
     return machine_->buffer(rank, index_, scratch_id(*program_, i));
   }

@@ -10,6 +10,7 @@
 #include "cuda/executor.h"
 #include "cuda/machine_executor.h"
 #include "cuda/stage_launcher.h"
+#include "cuda/stream_sink.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -102,14 +103,15 @@ class GraphExecutor final : public MachineExecutor {
 
   Status launch_stages(uint32_t index, const Recorded& recorded) {
     const program::Program& program = machine_.programs()[index];
-    US_TRY(cuda_status(recorded.launcher->begin_step(stream_.get()), "recording a step's columns"));
+    StreamSink sink(stream_.get());
+    US_TRY(cuda_status(recorded.launcher->begin_step(sink), "recording a step's columns"));
     if (recorded.has_draft) US_TRY(mark(recorded.begin));
     for (uint32_t i = 0; i < program.stages.size(); ++i) {
       const program::Stage& stage = program.stages[i];
       const bool follows_stage =
           i > 0 && !begins_heads(stage) && !ends_draft(program.stages[i - 1]);
       if (begins_heads(stage)) US_TRY(mark(recorded.heads_begin));
-      const cudaError_t error = recorded.launcher->launch(i, follows_stage, stream_.get());
+      const cudaError_t error = recorded.launcher->launch(i, follows_stage, sink);
       US_TRY(cuda_status(error, fmt::format("recording stage '{}'", stage.name)));
       if (ends_draft(stage)) US_TRY(mark(recorded.draft_end));
     }

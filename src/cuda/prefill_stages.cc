@@ -120,24 +120,23 @@ ExpertPrefill PrefillStages::launch_of(const Op& op) const {
   return launch;
 }
 
-cudaError_t PrefillStages::launch(const ExpertGateUpOperands& op, cudaStream_t stream) const {
+cudaError_t PrefillStages::launch(const ExpertGateUpOperands& op, KernelSink& sink) const {
   const uint32_t rank = machine_->first_rank();
   const ExpertPrefill launch = launch_of(op);
   const ScratchPlaces places(launch, op.max_slots);
   const PrefillInput input = {scratch(places.codes), scratch(places.scales)};
-  cudaError_t error = launch_prefill_quantize(
-      launch, {buffer(op.hidden), machine_->vector(rank, op.norm.weight), op.norm.epsilon}, input,
-      stream);
-  if (error != cudaSuccess) return error;
-  error = launch_expert_tiles(launch, stream);
-  if (error != cudaSuccess) return error;
-  return launch_prefill_gate_up(
+  cudaError_t error = sink.run(
       launch,
-      {machine_->weight(rank, op.weight).data, input, scratch(places.h), buffer(op.activation)},
-      stream);
+      PrefillRows{buffer(op.hidden), machine_->vector(rank, op.norm.weight), op.norm.epsilon},
+      input);
+  if (error != cudaSuccess) return error;
+  error = sink.run(launch);
+  if (error != cudaSuccess) return error;
+  return sink.run(launch, PrefillGateUpData{machine_->weight(rank, op.weight).data, input,
+                                            scratch(places.h), buffer(op.activation)});
 }
 
-cudaError_t PrefillStages::launch(const ExpertDownOperands& op, cudaStream_t stream) const {
+cudaError_t PrefillStages::launch(const ExpertDownOperands& op, KernelSink& sink) const {
   const uint32_t rank = machine_->first_rank();
   const ExpertPrefill launch = launch_of(op);
   const ScratchPlaces places(launch, op.max_slots);
@@ -149,7 +148,7 @@ cudaError_t PrefillStages::launch(const ExpertDownOperands& op, cudaStream_t str
   data.partials = buffer(op.partials);
   data.first_chunk = rank * rank_chunks(machine_->programs()[program_]);
   data.section_groups = prefill_section_groups(launch);
-  return launch_prefill_down(launch, data, stream);
+  return sink.run(launch, data);
 }
 
 }  // namespace ultraspeed::cuda

@@ -11,6 +11,7 @@
 #include <span>
 
 #include "base/result.h"
+#include "cuda/kernel_sink.h"
 #include "cuda/machine.h"
 #include "cuda/ops/expert_w4a8_prefill.h"
 #include "cuda/scratch.h"
@@ -38,8 +39,8 @@ class PrefillStages {
 
   // Four kernels; gate/up quantises the columns and cuts the step into tiles first. Activations are
   // written in f32 too.
-  cudaError_t launch(const program::ExpertGateUpOperands& op, cudaStream_t stream) const;
-  cudaError_t launch(const program::ExpertDownOperands& op, cudaStream_t stream) const;
+  cudaError_t launch(const program::ExpertGateUpOperands& op, KernelSink& sink) const;
+  cudaError_t launch(const program::ExpertDownOperands& op, KernelSink& sink) const;
 
  private:
   PrefillStages(const Machine& machine, uint32_t program) : machine_(&machine), program_(program) {}

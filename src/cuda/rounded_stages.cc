@@ -74,7 +74,7 @@ BufferId RoundedStages::scratch(uint32_t i) const {
 }
 
 cudaError_t RoundedStages::round(std::span<const Input> inputs, Rounding rounding,
-                                 cudaStream_t stream) const {
+                                 KernelSink& sink) const {
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     for (uint32_t i = 0; i < inputs.size(); ++i) {
       const Input& input = inputs[i];
@@ -86,7 +86,7 @@ cudaError_t RoundedStages::round(std::span<const Input> inputs, Rounding roundin
       data.norm_epsilon = input.norm.epsilon;
       data.rounding = rounding;
       data.output = machine_->buffer(rank, index_, scratch(i));
-      const cudaError_t error = launch_round_rows(data, stream);
+      const cudaError_t error = sink.run(data);
       if (error != cudaSuccess) return error;
     }
   }
@@ -95,34 +95,35 @@ cudaError_t RoundedStages::round(std::span<const Input> inputs, Rounding roundin
 
 template <class Op, class Replace>
 cudaError_t RoundedStages::launch_rounded(const Op& op, const Input& input, const Replace& replace,
-                                          const StageLaunch& launch) const {
+                                          const StageLaunch& launch, KernelSink& sink) const {
   const Rounding rounding = rounding_of(op.weight);
-  if (rounding == Rounding::kNone) return launch_stage(op, launch);
-  const cudaError_t error = round({&input, 1}, rounding, launch.stream);
+  if (rounding == Rounding::kNone) return sink.run(op, launch);
+  const cudaError_t error = round({&input, 1}, rounding, sink);
   if (error != cudaSuccess) return error;
   Op rounded = op;
   replace(rounded, scratch(0));
-  return launch_stage(rounded, launch);
+  return sink.run(rounded, launch);
 }
 
 template <class Op>
-cudaError_t RoundedStages::launch_normed(const Op& op, const StageLaunch& launch) const {
+cudaError_t RoundedStages::launch_normed(const Op& op, const StageLaunch& launch,
+                                         KernelSink& sink) const {
   return launch_rounded(
       op, {op.hidden, op.norm, program_->width, program_->hidden_size},
       [](Op& rounded, BufferId input) {
         rounded.hidden = input;
         rounded.norm = {};
       },
-      launch);
+      launch, sink);
 }
 
-cudaError_t RoundedStages::launch(const program::QkvProjOperands& op,
-                                  const StageLaunch& launch) const {
-  return launch_normed(op, launch);
+cudaError_t RoundedStages::launch(const program::QkvProjOperands& op, const StageLaunch& launch,
+                                  KernelSink& sink) const {
+  return launch_normed(op, launch, sink);
 }
 
 cudaError_t RoundedStages::round_cache(const program::QkvProjOperands& op,
-                                       const StageLaunch& launch) const {
+                                       const StageLaunch& launch, KernelSink& sink) const {
   if (kv_cache_ == program::KvCacheType::kF32 || op.num_kv_heads == 0) return cudaSuccess;
   CacheRounding rounding = {kv_cache_,
                             program_->width,
@@ -132,32 +133,33 @@ cudaError_t RoundedStages::round_cache(const program::QkvProjOperands& op,
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     rounding.scales.of[rank] = machine_->kv_scales(rank, op);
   }
-  return launch_round_cache(op, rounding, launch);
+  return sink.run(op, rounding, launch);
 }
 
-cudaError_t RoundedStages::launch(const program::OutProjOperands& op,
-                                  const StageLaunch& launch) const {
+cudaError_t RoundedStages::launch(const program::OutProjOperands& op, const StageLaunch& launch,
+                                  KernelSink& sink) const {
   return launch_rounded(
       op, {op.input, {}, program_->width, op.input_size},
-      [](program::OutProjOperands& rounded, BufferId input) { rounded.input = input; }, launch);
+      [](program::OutProjOperands& rounded, BufferId input) { rounded.input = input; }, launch,
+      sink);
 }
 
-cudaError_t RoundedStages::launch(const program::GateUpOperands& op,
-                                  const StageLaunch& launch) const {
-  return launch_normed(op, launch);
+cudaError_t RoundedStages::launch(const program::GateUpOperands& op, const StageLaunch& launch,
+                                  KernelSink& sink) const {
+  return launch_normed(op, launch, sink);
 }
 
 cudaError_t RoundedStages::launch(const program::ExpertGateUpOperands& op,
-                                  const StageLaunch& launch) const {
-  return launch_normed(op, launch);
+                                  const StageLaunch& launch, KernelSink& sink) const {
+  return launch_normed(op, launch, sink);
 }
 
-cudaError_t RoundedStages::launch(const program::ExpertDownOperands& op,
-                                  const StageLaunch& launch) const {
+cudaError_t RoundedStages::launch(const program::ExpertDownOperands& op, const StageLaunch& launch,
+                                  KernelSink& sink) const {
   return launch_rounded(
       op, {op.activation, {}, op.max_pairs, op.intermediate_size},
       [](program::ExpertDownOperands& rounded, BufferId input) { rounded.activation = input; },
-      launch);
+      launch, sink);
 }
 
 bool RoundedStages::is_f32_product(const program::LinearOperands& op) const {
@@ -167,15 +169,14 @@ bool RoundedStages::is_f32_product(const program::LinearOperands& op) const {
          op.broadcast == 0 && op.gather_to_rank_0 == 0;
 }
 
-cudaError_t RoundedStages::launch_f32(const program::LinearOperands& op,
-                                      cudaStream_t stream) const {
+cudaError_t RoundedStages::launch_f32(const program::LinearOperands& op, KernelSink& sink) const {
   const Input input = {op.input, op.norm, program_->width, program_->hidden_size};
-  cudaError_t error = round({&input, 1}, Rounding::kNone, stream);
+  cudaError_t error = round({&input, 1}, Rounding::kNone, sink);
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank() && error == cudaSuccess;
        ++rank) {
     const LinearOutput output = linear_output(*machine_, rank, index_, op, step_);
     const Weight& weight = machine_->weight(rank, op.weight);
-    error = launch_f32_product({.weights = reinterpret_cast<const float*>(weight.data),
+    error = sink.run(F32Product{.weights = reinterpret_cast<const float*>(weight.data),
                                 .num_rows = weight.rows,
                                 .k = weight.cols,
                                 .rows = machine_->buffer(rank, index_, scratch(0)),
@@ -184,17 +185,16 @@ cudaError_t RoundedStages::launch_f32(const program::LinearOperands& op,
                                 .filter = output.filter,
                                 .output = output.data,
                                 .total_rows = op.total_rows,
-                                .first_row = output.first_row},
-                               stream);
+                                .first_row = output.first_row});
   }
   return error;
 }
 
-cudaError_t RoundedStages::launch(const program::LinearOperands& op,
-                                  const StageLaunch& launch) const {
+cudaError_t RoundedStages::launch(const program::LinearOperands& op, const StageLaunch& launch,
+                                  KernelSink& sink) const {
   const Rounding rounding = rounding_of(op.weight);
-  if (is_f32_product(op)) return launch_f32(op, launch.stream);
-  if (rounding == Rounding::kNone) return launch_stage(op, launch);
+  if (is_f32_product(op)) return launch_f32(op, sink);
+  if (rounding == Rounding::kNone) return sink.run(op, launch);
   // Blocks of columns are those of the joined row, which Machine::load() has seen to.
   program::LinearOperands rounded = op;
   rounded.input = scratch(0);
@@ -205,8 +205,8 @@ cudaError_t RoundedStages::launch(const program::LinearOperands& op,
     inputs.push_back({op.more_inputs[i], i == 0 ? op.second_norm : program::NormRef(),
                       program_->width, program_->hidden_size});
   }
-  const cudaError_t error = round(inputs, rounding, launch.stream);
-  return error == cudaSuccess ? launch_stage(rounded, launch) : error;
+  const cudaError_t error = round(inputs, rounding, sink);
+  return error == cudaSuccess ? sink.run(rounded, launch) : error;
 }
 
 }  // namespace ultraspeed::cuda

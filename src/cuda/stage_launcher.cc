@@ -17,16 +17,16 @@ Result<StageLauncher> StageLauncher::make(const Machine& machine, uint32_t progr
 }
 
 cudaError_t StageLauncher::launch_qkv_proj(const program::QkvProjOperands& op,
-                                           const StageLaunch& launch) const {
+                                           const StageLaunch& launch, KernelSink& sink) const {
   const bool has_tiles = flash_.has_tiles(op.cache);
   const program::QkvProjOperands product = has_tiles ? flash_.with_rows(op) : op;
-  const cudaError_t error = has_pages(op.weight) ? dense_.launch(rank(), product, launch.stream)
-                                                 : rounded_.launch(product, launch);
+  const cudaError_t error = has_pages(op.weight) ? dense_.launch(rank(), product, sink)
+                                                 : rounded_.launch(product, launch, sink);
   if (error != cudaSuccess) return error;
-  return has_tiles ? flash_.store_rows(op, launch.stream) : rounded_.round_cache(op, launch);
+  return has_tiles ? flash_.store_rows(op, sink) : rounded_.round_cache(op, launch, sink);
 }
 
-cudaError_t StageLauncher::launch(uint32_t stage, bool follows_stage, cudaStream_t stream) const {
+cudaError_t StageLauncher::launch(uint32_t stage, bool follows_stage, KernelSink& sink) const {
   const ProgramMemory& memory = machine_->memory(program_);
   StageLaunch launch;
   launch.machine = machine_->view();
@@ -35,30 +35,29 @@ cudaError_t StageLauncher::launch(uint32_t stage, bool follows_stage, cudaStream
   launch.tasks = memory.tasks.as<const RankTask>() + memory.first_task[stage];
   launch.num_tasks = memory.first_task[stage + 1] - memory.first_task[stage];
   launch.follows_stage = follows_stage;
-  launch.stream = stream;
   if (launch.num_tasks == 0) return cudaSuccess;
-  return launch_operands(machine_->programs()[program_].stages[stage].operands, launch);
+  return launch_operands(machine_->programs()[program_].stages[stage].operands, launch, sink);
 }
 
 cudaError_t StageLauncher::launch_operands(const program::Operands& operands,
-                                           const StageLaunch& launch) const {
+                                           const StageLaunch& launch, KernelSink& sink) const {
   return std::visit(
       [&](const auto& op) {
-        if constexpr (requires { experts_.launch(op, launch.stream); }) {
-          if (has_pages(op.weight)) return experts_.launch(op, launch.stream);
+        if constexpr (requires { experts_.launch(op, sink); }) {
+          if (has_pages(op.weight)) return experts_.launch(op, sink);
         }
-        if constexpr (requires { flash_.launch(op, launch.stream); }) {
-          if (flash_.has_tiles(op)) return flash_.launch(op, launch.stream);
+        if constexpr (requires { flash_.launch(op, sink); }) {
+          if (flash_.has_tiles(op)) return flash_.launch(op, sink);
         }
-        if constexpr (requires { launch_qkv_proj(op, launch); }) {
-          return launch_qkv_proj(op, launch);
-        } else if constexpr (requires { rounded_.launch(op, launch); }) {
-          if constexpr (requires { dense_.launch(rank(), op, launch.stream); }) {
-            if (has_pages(op.weight)) return dense_.launch(rank(), op, launch.stream);
+        if constexpr (requires { launch_qkv_proj(op, launch, sink); }) {
+          return launch_qkv_proj(op, launch, sink);
+        } else if constexpr (requires { rounded_.launch(op, launch, sink); }) {
+          if constexpr (requires { dense_.launch(rank(), op, sink); }) {
+            if (has_pages(op.weight)) return dense_.launch(rank(), op, sink);
           }
-          return rounded_.launch(op, launch);
+          return rounded_.launch(op, launch, sink);
         } else {
-          return launch_stage(op, launch);
+          return sink.run(op, launch);
         }
       },
       operands);

@@ -6,6 +6,7 @@
 #include "cuda/dense_stages.h"
 #include "cuda/expert_stages.h"
 #include "cuda/flash_stages.h"
+#include "cuda/kernel_sink.h"
 #include "cuda/machine.h"
 #include "cuda/ops/stage.h"
 #include "cuda/rounded_stages.h"
@@ -21,11 +22,11 @@ class StageLauncher {
                                     const StepView* step);
 
   // Before the first stage of each step.
-  cudaError_t begin_step(cudaStream_t stream) const { return dense_.begin_step(stream); }
+  cudaError_t begin_step(KernelSink& sink) const { return dense_.begin_step(sink); }
 
   // Stage `stage` of the program, nothing if the machine has no tasks of it. follows_stage: nothing
   // else stands between it and the stage launched before.
-  cudaError_t launch(uint32_t stage, bool follows_stage, cudaStream_t stream) const;
+  cudaError_t launch(uint32_t stage, bool follows_stage, KernelSink& sink) const;
 
  private:
   StageLauncher(const Machine& machine, uint32_t program, const StepView* step,
@@ -38,9 +39,11 @@ class StageLauncher {
         flash_(std::move(flash)),
         rounded_(rounded) {}
 
-  cudaError_t launch_operands(const program::Operands& operands, const StageLaunch& launch) const;
+  cudaError_t launch_operands(const program::Operands& operands, const StageLaunch& launch,
+                              KernelSink& sink) const;
   // The product, then its rows into the cache, as the cache keeps them.
-  cudaError_t launch_qkv_proj(const program::QkvProjOperands& op, const StageLaunch& launch) const;
+  cudaError_t launch_qkv_proj(const program::QkvProjOperands& op, const StageLaunch& launch,
+                              KernelSink& sink) const;
 
   // Weights have pages on the one rank of a machine alone (weight_form.h).
   uint32_t rank() const { return machine_->first_rank(); }

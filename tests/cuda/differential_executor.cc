@@ -15,6 +15,7 @@
 #include "cuda/machine.h"
 #include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
+#include "cuda/stream_sink.h"
 #include "cuda/tile_caches.h"
 #include "program/access.h"
 #include "program/route_table.h"
@@ -75,7 +76,8 @@ class DifferentialExecutor final : public program::Executor {
     cpu_.poison_arenas();
     scratch_.begin_step();
     US_TRY(step_->upload(*program_, input, stream_.get()));
-    check(launchers_[index].begin_step(stream_.get()));
+    cuda::StreamSink sink(stream_.get());
+    check(launchers_[index].begin_step(sink));
     std::vector<size_t> next(program_->lists.size(), 0);
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
       const std::set<Region> written = poison_outputs(stage);
@@ -234,7 +236,8 @@ class DifferentialExecutor final : public program::Executor {
     const std::string& name = program_->stages[stage].name;
     // Copies from pageable memory may still be on their way, and the stream waits for no other.
     check(cudaDeviceSynchronize());
-    US_TRY(cuda::cuda_status(launchers_[index].launch(stage, false, stream_.get()), name));
+    cuda::StreamSink sink(stream_.get());
+    US_TRY(cuda::cuda_status(launchers_[index].launch(stage, false, sink), name));
     return cuda::cuda_status(cudaStreamSynchronize(stream_.get()), name);
   }
 

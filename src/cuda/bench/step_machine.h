@@ -15,6 +15,7 @@
 #include "cuda/machine.h"
 #include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
+#include "cuda/stream_sink.h"
 #include "program/step.h"
 
 namespace ultraspeed::cuda {
@@ -35,10 +36,20 @@ class StepMachine {
   // Errors: those of Machine::load().
   Status load(cudaStream_t stream);
   cudaError_t launch(uint32_t stage, bool follows_stage, cudaStream_t stream) const {
-    return launcher_->launch(stage, follows_stage, stream);
+    StreamSink sink(stream);
+    return launcher_->launch(stage, follows_stage, sink);
   }
+  cudaError_t launch(uint32_t stage, bool follows_stage, KernelSink& sink) const {
+    return launcher_->launch(stage, follows_stage, sink);
+  }
+  cudaError_t begin_step(KernelSink& sink) const { return launcher_->begin_step(sink); }
+  const StepView* step_view() const { return image_->device_view(); }
   // Before the first stage of each step.
-  cudaError_t begin_step(cudaStream_t stream) const { return launcher_->begin_step(stream); }
+  cudaError_t begin_step(cudaStream_t stream) const {
+    StreamSink sink(stream);
+    return launcher_->begin_step(sink);
+  }
+  uint64_t arena_size_bytes() const { return arena_bytes(machine_.programs(), limits_, options_); }
   // Errors: of a sampler that found no numbers in what the last step computed.
   Status check_results(cudaStream_t stream);
 
