@@ -37,7 +37,7 @@ class AttentionRound {
 
   __device__ void run() {
     load_queries();
-    __syncthreads();
+    task_barrier();
     uint32_t begin = layout_.states[0].begin;
     uint32_t end = layout_.states[0].end;
     for (uint32_t query = 1; query < queries_.count; ++query) {
@@ -51,7 +51,7 @@ class AttentionRound {
       count_ = min(end, chunk * size + size) - begin_;
       run_chunk(chunk);
     }
-    __syncthreads();  // the next round overwrites what this one read
+    task_barrier();  // the next round overwrites what this one read
   }
 
  private:
@@ -75,26 +75,26 @@ class AttentionRound {
 
   // Tiles of keys, then tiles of values; the next one is on its way while one is used.
   __device__ void run_chunk(uint32_t chunk) {
-    __syncthreads();  // the chunk before is stored
+    task_barrier();  // the chunk before is stored
     for (uint32_t i = threadIdx.x; i < count_; i += kTaskThreads) {
       layout_.rows[i] = keys_.row_of(begin_ + i);
     }
-    __syncthreads();
+    task_barrier();
     const uint32_t num_tiles = (count_ + layout_.tile_positions - 1) / layout_.tile_positions;
     start_copy(0, num_tiles);
     for (uint32_t i = 0; i < 2 * num_tiles; ++i) {
       start_copy(i + 1, num_tiles);
       __pipeline_wait_prior(1);
-      __syncthreads();
+      task_barrier();
       if (i < num_tiles) {
         add_scores(tile(i), i);
       } else {
         add_values(tile(i), i - num_tiles);
       }
-      __syncthreads();
+      task_barrier();
       if (i + 1 != num_tiles) continue;
       take_exponentials();
-      __syncthreads();
+      task_barrier();
     }
     op_.num_splits > 1 ? store_partials(chunk) : merge(chunk);
   }

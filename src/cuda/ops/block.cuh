@@ -15,9 +15,9 @@ __device__ T block_reduce(T value, T* shared, const Combine& combine) {
   for (uint32_t width = kWarpThreads / 2; width > 0; width /= 2) {
     value = combine(value, __shfl_xor_sync(kWholeWarp, value, width));
   }
-  __syncthreads();
+  task_barrier();
   if (threadIdx.x % kWarpThreads == 0) shared[threadIdx.x / kWarpThreads] = value;
-  __syncthreads();
+  task_barrier();
   value = shared[0];
 #pragma unroll
   for (uint32_t warp = 1; warp < kTaskWarps; ++warp) value = combine(value, shared[warp]);

@@ -100,7 +100,7 @@ class Candidates {
       for (uint32_t i = threadIdx.x; i < count; i += kTaskThreads) {
         shared_->weights[i] = weight(value_of(tokens.key(i)));
       }
-      __syncthreads();
+      task_barrier();
       for (uint32_t i = 0; i < count; ++i) {
         if (tokens.key(i) < least_key_) return;
         reached += shared_->weights[i];

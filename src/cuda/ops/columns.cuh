@@ -31,7 +31,7 @@ class NormedColumns {
       const float squares = dot(x, x, size);
       if (t < context.num_columns()) factors[t] = rms_factor(squares, size, norm.epsilon);
     }
-    __syncthreads();
+    task_barrier();
   }
 
   __device__ float operator()(uint32_t t, uint32_t k) const {
@@ -45,6 +45,22 @@ class NormedColumns {
   const float* factors_;
   uint32_t size_;
 };
+
+// A row in shared memory on its way through a norm.
+struct NormedRow {
+  float* row;
+  float* weight;
+  float* factor;  // of the row
+};
+
+// For the first kThreads threads of a CTA: copies floats, of which 4 divides the number, between
+// addresses that are multiples of 16.
+template <uint32_t kThreads>
+__device__ __forceinline__ void copy_floats(float* to, const float* from, uint32_t count) {
+  for (uint32_t i = threadIdx.x; i < count / 4; i += kThreads) {
+    reinterpret_cast<float4*>(to)[i] = reinterpret_cast<const float4*>(from)[i];
+  }
+}
 
 // The columns t with is_wanted(t), ascending.
 struct ColumnList {
@@ -66,7 +82,7 @@ struct ColumnList {
       }
       if (threadIdx.x == 0) count = found;
     }
-    __syncthreads();
+    task_barrier();
   }
 };
 

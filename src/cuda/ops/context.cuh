@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cuda/ptx/warpgroup.cuh"
 #include "cuda/view.h"
 #include "program/operands.h"
 #include "program/route_table.h"
@@ -14,6 +15,12 @@ namespace ultraspeed::cuda {
 inline constexpr uint32_t kTaskThreads = 256;
 inline constexpr uint32_t kWarpThreads = 32;
 inline constexpr uint32_t kTaskWarps = kTaskThreads / kWarpThreads;
+
+// A barrier of a task's threads, the first ones of a CTA.
+template <uint32_t kThreads = kTaskThreads>
+__device__ __forceinline__ void task_barrier() {
+  ptx::named_barrier(1, kThreads);
+}
 
 inline constexpr uint32_t kMaxColumns = 512;  // of a step: plan::kMaxWidth
 

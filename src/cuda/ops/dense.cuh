@@ -183,39 +183,36 @@ class PageLoader {
   uint32_t count_ = 0, ahead_count_ = 0;
 };
 
-// Streams pieces of the operand to the same stages.
-template <class Plan, uint32_t kStages>
-__device__ void load_pieces(const Plan& plan, const StreamRole& role, DenseRing<kStages>& ring,
-                            std::byte* stages) {
-  using Shared = DenseShared<Plan>;
-  PageWalk<Plan> walk(plan, role);
-  ptx::wait_for_grids();
-  // No earlier: what the next launch reads at once was written two launches before it.
-  if constexpr (Plan::kReadsRoutes) ptx::launch_dependents();
-  RingPosition<kStages> at;
-  for (; !walk.is_done(); walk.advance(), at.advance()) {
+// Streams pieces of the operand to the same stages, of kStageBytes, from stage `at` on.
+template <class Plan, uint32_t kStageBytes, uint32_t kStages>
+__device__ __forceinline__ void load_pieces(const Plan& plan, const StreamRole& role,
+                                            DenseRing<kStages>& ring, RingPosition<kStages>& at,
+                                            std::byte* stages) {
+  constexpr uint32_t kPieceBytes = Plan::Operand::piece_bytes(Plan::kColumns);
+  for (PageWalk<Plan> walk(plan, role); !walk.is_done(); walk.advance(), at.advance()) {
     ptx::mbarrier_wait(&ring.pages.empty[at.stage], at.parity ^ 1);  // as claim_stage()
-    ptx::mbarrier_arrive_expect_tx(&ring.piece_full[at.stage], Shared::kPieceBytes);
-    ptx::bulk_copy(stages + at.stage * Shared::kStageBytes + Plan::Page::kBytes, walk.piece(),
-                   Shared::kPieceBytes, &ring.piece_full[at.stage]);
+    ptx::mbarrier_arrive_expect_tx(&ring.piece_full[at.stage], kPieceBytes);
+    ptx::bulk_copy(stages + at.stage * kStageBytes + Plan::Page::kBytes, walk.piece(), kPieceBytes,
+                   &ring.piece_full[at.stage]);
   }
 }
 
-template <class Plan, typename Plan::Launch::Work kWork, uint32_t kStages, class Exchange>
+// What a consumer warp does, from stage `at` of kStageBytes on. index: of the next tile that the
+// exchange, whose buffers are at `sums_out`, carries.
+template <class Plan, typename Plan::Launch::Work kWork, uint32_t kStageBytes, uint32_t kStages,
+          class Exchange>
 __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole& role,
-                                              DenseRing<kStages>& ring, Exchange& exchange,
-                                              std::byte* shared) {
-  using Shared = DenseShared<Plan>;
+                                              DenseRing<kStages>& ring, RingPosition<kStages>& at,
+                                              const std::byte* stages, Exchange& exchange,
+                                              std::byte* sums_out, uint32_t& index) {
   using Page = typename Plan::Page;
   using Work = typename Plan::Launch::Work;
   constexpr uint32_t kColumns = Plan::kColumns;
-  RingPosition<kStages> at;
-  uint32_t index = 0;
   uint32_t bits = 0;
-  for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters) {
+  for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters, ++index) {
     float sums[kColumns / 2] = {};
     for (uint32_t page = 0; page < plan.pages; ++page, at.advance()) {
-      const std::byte* stage = shared + Shared::kStage + at.stage * Shared::kStageBytes;
+      const std::byte* stage = stages + at.stage * kStageBytes;
       ptx::mbarrier_wait(&ring.pages.full[at.stage], at.parity);
       const DenseSlab<Page> slab(stage, role.warpgroup, role.warp % 4, role.lane);
       ptx::mbarrier_wait(&ring.piece_full[at.stage], at.parity);
@@ -229,7 +226,7 @@ __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole
       }
     }
     if constexpr (kWork == Work::kProducts) {
-      exchange.send(shared, index++, role.rank, role.warpgroup, sums);
+      exchange.send(sums_out, index, role.rank, role.warpgroup, sums);
     }
   }
   if constexpr (kWork == Work::kDrain) {
@@ -237,16 +234,16 @@ __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole
   }
 }
 
+// What a finishing warp does with the tiles from number `index` on of `num_tiles` that the exchange
+// carries in all.
 template <class Plan, class Epilogue, class Exchange>
 __device__ __forceinline__ void finish_dense(const typename Plan::Launch& launch,
                                              const Epilogue& epilogue, const Plan& plan,
                                              const StreamRole& role, Exchange& exchange,
-                                             const std::byte* shared) {
+                                             const std::byte* sums_in, uint32_t& index,
+                                             uint32_t num_tiles) {
   using Finish = DenseFinish<Epilogue>;
   const uint32_t end_column = Finish::kWritesAll ? Plan::kColumns : present_columns(launch);
-  ptx::wait_for_grids();
-  const uint32_t num_units = role.units(plan.num_units);
-  uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters, ++index) {
     const uint32_t pair = unit % plan.tiles * kDenseTilePairs + role.lane;
     const auto column_of = [&](uint32_t group) {
@@ -264,7 +261,7 @@ __device__ __forceinline__ void finish_dense(const typename Plan::Launch& launch
       if (is_written(i)) loaded[i] = Finish::load(epilogue, place_of(i));
     }
     typename Exchange::Sums sums[Exchange::kGroups];
-    exchange.take(shared, index, num_units, role.finish_warp(), sums);
+    exchange.take(sums_in, index, num_tiles, role.finish_warp(), sums);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       if (!is_written(i)) continue;
@@ -302,12 +299,22 @@ __global__ void __cluster_dims__(Plan::kRanks) __launch_bounds__(kStreamThreads,
   if (role.is_loader()) {
     loader.load(ring, stages, ~0u);
   } else if (role.is_operand_loader()) {
-    load_pieces(plan, role, ring, stages);
+    ptx::wait_for_grids();
+    // No earlier: what the next launch reads at once was written two launches before it.
+    if constexpr (Plan::kReadsRoutes) ptx::launch_dependents();
+    RingPosition<Shared::kStages> at;
+    load_pieces<Plan, Shared::kStageBytes>(plan, role, ring, at, stages);
   } else if (role.is_consumer()) {
-    consume_dense<Plan, kWork>(plan, role, ring, exchange, shared);
+    RingPosition<Shared::kStages> at;
+    uint32_t index = 0;
+    consume_dense<Plan, kWork, Shared::kStageBytes>(plan, role, ring, at, stages, exchange, shared,
+                                                    index);
   } else if (role.is_finisher()) {
     if constexpr (kWork == Work::kProducts) {
-      finish_dense(launch, epilogue, plan, role, exchange, shared);
+      ptx::wait_for_grids();
+      uint32_t index = 0;
+      finish_dense(launch, epilogue, plan, role, exchange, shared, index,
+                   role.units(plan.num_units));
     }
   }
 }

@@ -15,7 +15,7 @@ inline __device__ void run_op(const OpContext& context, const program::ExpertDow
     *partials.at(column_and_chunk / partials.num_chunks, column_and_chunk % partials.num_chunks,
                  rows.begin + i % rows.count) = 0;
   }
-  __syncthreads();
+  task_barrier();
   const auto table = program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs);
   for (uint32_t slot = 0; slot < *table.num_slots; ++slot) {
     const uint32_t first_pair = table.pair_begin[slot];

@@ -1,9 +1,8 @@
 // Launches of expert_w4a8.h.
 #include <algorithm>
 
-#include "cuda/ops/columns.cuh"
-#include "cuda/ops/dot.cuh"
 #include "cuda/ops/expert_fp8.h"
+#include "cuda/ops/expert_quantize.cuh"
 #include "cuda/ops/expert_w4a8_down.cuh"
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
 #include "cuda/ops/launch.cuh"
@@ -14,62 +13,13 @@ namespace {
 
 using Work = ExpertLaunch::Work;
 
-constexpr uint32_t kQuantizeParts = 4;  // CTAs of a column
-constexpr uint32_t kQuantizeWarps = kQuantizeParts * kTaskWarps;
-constexpr uint32_t kQuantizeTurns =
-    kGateUpMaxRanks * kMaxPart / kBlockColumns / kQuantizeWarps;  // of a warp, at most
-
-// Column blockIdx.x; each warp 32 elements at a time, all of which it asks for at once: the norm's
-// weights before the row is there.
+// CTA (column, part).
 template <uint32_t kColumns>
 __global__ void __launch_bounds__(kTaskThreads)
     quantize_kernel(const __grid_constant__ ExpertLaunch launch,
                     const __grid_constant__ QuantizeData data) {
-  using Operand = E4m3Operand<kColumns>;
   __shared__ float row[kGateUpMaxRanks * kMaxPart];  // the sum of squares reads it with less delay
-  const uint32_t column = blockIdx.x, lane = threadIdx.x % kWarpThreads;
-  const uint32_t hidden = launch.hidden, blocks = hidden / kBlockColumns;
-  const uint32_t first = blockIdx.y * kTaskWarps + threadIdx.x / kWarpThreads;
-  const bool is_normed = data.norm_weight != nullptr;
-  // The lane's element of each of the warp's blocks; 0 behind the last.
-  const auto load = [&](const float* from, float(&values)[kQuantizeTurns]) {
-#pragma unroll
-    for (uint32_t i = 0; i < kQuantizeTurns; ++i) {
-      const uint32_t block = first + i * kQuantizeWarps;
-      values[i] = block < blocks ? from[block * kBlockColumns + lane] : 0.0F;
-    }
-  };
-  float weights[kQuantizeTurns], values[kQuantizeTurns] = {};
-  if (is_normed) load(data.norm_weight, weights);
-  await_grid_before();
-  const bool is_present = column < present_columns(launch);
-  const float* x = data.rows + uint64_t{launch.first_column + column} * hidden;
-  if (is_present) load(x, values);
-  if (is_present && is_normed) {
-#pragma unroll 8
-    for (uint32_t k = threadIdx.x; k < hidden; k += kTaskThreads) row[k] = x[k];
-    __syncthreads();
-    static_assert(kGateUpPageColumns % kSquareBatch == 0);
-    const float factor = rms_factor(sum_of_squares(row, hidden), hidden, data.norm_epsilon);
-#pragma unroll
-    for (uint32_t i = 0; i < kQuantizeTurns; ++i) values[i] = weights[i] * (values[i] * factor);
-  }
-#pragma unroll
-  for (uint32_t i = 0; i < kQuantizeTurns; ++i) {
-    const uint32_t block = first + i * kQuantizeWarps;
-    if (block >= blocks) break;
-    const E4m3Scale scale =
-        e4m3_scale(__reduce_max_sync(~0u, __float_as_uint(values[i]) & 0x7fffffffu));
-    const uint8_t code = scale.is_nan
-                             ? kE4m3Nan
-                             : tensor::e4m3_from_float(values[i] * power_of_two(-scale.exponent));
-    data.output[Operand::code(block, column, lane)] = std::byte{is_present ? code : uint8_t{0}};
-    if (lane == 0) {
-      reinterpret_cast<float*>(data.output +
-                               Operand::code_bytes(blocks))[block * kColumns + column] =
-          is_present ? power_of_two(scale.exponent) * kDecodedUnit : 0.0F;
-    }
-  }
+  quantize_column<kColumns>(launch, data, blockIdx.x, blockIdx.y, row, [] { await_grid_before(); });
 }
 
 bool is_fp8(const ExpertLaunch& launch) {

@@ -33,6 +33,11 @@ __device__ inline void await_grid_before() {
   ptx::launch_dependents();
 }
 
+// Slots of live experts; 0 where the step has no column of the launch. Reads the route.
+__device__ inline uint32_t live_slots(const ExpertLaunch& launch) {
+  return present_columns(launch) == 0 ? 0 : *launch.route.num_slots;
+}
+
 // Blocks of columns in shared memory: the first, and from one to the next.
 template <uint32_t kColumns>
 __device__ __forceinline__ uint64_t operand_descriptor(const std::byte* codes) {

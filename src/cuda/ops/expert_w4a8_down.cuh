@@ -90,11 +90,12 @@ struct DownShared {
 };
 
 struct DownShape {
-  __device__ DownShape(const ExpertLaunch& launch)
+  // live: live_slots() of the launch.
+  __device__ DownShape(const ExpertLaunch& launch, uint32_t live)
       : tiles(launch.hidden / kBlockRows),
         chunks(launch.intermediate / launch.chunk_columns),
-        num_units(present_columns(launch) == 0 ? 0 : tiles * chunks),
-        num_slots(*launch.route.num_slots) {}
+        num_units(tiles * chunks),
+        num_slots(live) {}
 
   // Of a warpgroup in a unit. Both have as many: with an odd number of slots the last stage, and
   // the product of it, is empty.
@@ -107,19 +108,27 @@ struct DownShape {
 
 // The stages of a CTA's ring in order: all live slots of each of its units, filled up to turns.
 struct DownWalk {
-  __device__ DownWalk(const DownShape& shape_in, const StreamRole& role_in)
-      : shape(shape_in), role(role_in) {
-    begin_unit(role.cluster);
+  // Units first, first + stride, ....
+  __device__ DownWalk(const DownShape& shape_in, uint32_t first, uint32_t stride_in)
+      : shape(shape_in), stride(stride_in) {
+    begin_unit(first);
   }
 
   __device__ bool is_done() const { return unit >= shape.num_units || shape.num_slots == 0; }
   __device__ bool is_empty() const { return slot >= shape.num_slots; }
+  __device__ const std::byte* pages(const ExpertLaunch& launch, const ExpertDownData& data) const {
+    const uint64_t matrix_bytes = uint64_t{shape.tiles} * shape.chunks * DownPage::kBytes;
+    return data.weights + launch.route.expert[slot] * matrix_bytes +
+           uint64_t{page} * DownPage::kBytes;
+  }
+  // The slot's columns.
+  __device__ uint64_t piece() const { return uint64_t{slot} * shape.chunks + chunk; }
   __device__ void advance() {
-    if (++slot == shape.turns() * kDownTeams) begin_unit(unit + role.num_clusters);
+    if (++slot == shape.turns() * kDownTeams) begin_unit(unit + stride);
   }
 
   const DownShape& shape;
-  const StreamRole& role;
+  const uint32_t stride;
   uint32_t slot;
   uint32_t chunk;
   uint32_t page;  // of an expert's matrix
@@ -141,29 +150,25 @@ __device__ void load_down(const ExpertLaunch& launch, const ExpertDownData& data
                           RingBarriers<kStages>& ring, std::byte* shared) {
   using Shared = DownShared<kColumns>;
   const uint64_t policy = ptx::l2_evict_first();
-  const uint64_t matrix_bytes = uint64_t{shape.tiles} * shape.chunks * DownPage::kBytes;
   const auto stage_of = [&](const RingPosition<kStages>& at) {
     return shared + Shared::kStage + at.stage * Shared::kStageBytes;
   };
   const auto load_page = [&](const DownWalk& walk, const RingPosition<kStages>& at) {
     claim_stage(ring, at, walk.is_empty() ? 0 : Shared::kStageBytes);
     if (walk.is_empty()) return;
-    ptx::bulk_copy(stage_of(at),
-                   data.weights + launch.route.expert[walk.slot] * matrix_bytes +
-                       uint64_t{walk.page} * DownPage::kBytes,
-                   DownPage::kBytes, &ring.full[at.stage], policy);
+    ptx::bulk_copy(stage_of(at), walk.pages(launch, data), DownPage::kBytes, &ring.full[at.stage],
+                   policy);
   };
   const auto load_columns = [&](const DownWalk& walk, const RingPosition<kStages>& at) {
     if (walk.is_empty()) return;
-    const uint64_t piece = uint64_t{walk.slot} * shape.chunks + walk.chunk;
-    ptx::bulk_copy(stage_of(at) + DownPage::kBytes, data.input + piece * Shared::kPieceBytes,
+    ptx::bulk_copy(stage_of(at) + DownPage::kBytes, data.input + walk.piece() * Shared::kPieceBytes,
                    Shared::kPieceBytes, &ring.full[at.stage]);
   };
-  DownWalk walk(shape, role);
+  DownWalk walk(shape, role.cluster, role.num_clusters);
   RingPosition<kStages> at;
   for (; !walk.is_done() && at.parity == 0; walk.advance(), at.advance()) load_page(walk, at);
   await_grid_before();
-  DownWalk columns(shape, role);
+  DownWalk columns(shape, role.cluster, role.num_clusters);
   RingPosition<kStages> columns_at;
   for (uint32_t i = 0; i < kStages && !columns.is_done(); ++i) {
     load_columns(columns, columns_at);
@@ -212,23 +217,22 @@ struct DownStages {
 
 // A warpgroup's products of a unit. A slab is read while the product before runs. turn: of all
 // units'.
-template <uint32_t kColumns, uint32_t kStages>
-__device__ __forceinline__ void multiply_unit(const DownShape& shape, uint32_t team,
-                                              DownStages<kColumns, kStages>& stages,
+template <uint32_t kColumns, class Stages>
+__device__ __forceinline__ void multiply_unit(const DownShape& shape, uint32_t team, Stages& stages,
                                               ProductExchange<kColumns>& exchange,
-                                              std::byte* shared, uint32_t& turn) {
+                                              std::byte* sums_out, uint32_t& turn) {
   using Operand = E4m3Operand<kColumns>;
   constexpr uint32_t kBatch = kColumns == 8 ? 8 : kColumns <= 32 ? 4 : 2;  // products in registers
   Mxfp4Slab slab;
   if (kReadsAhead<kColumns> && team < shape.num_slots) slab = stages.read();
   for (uint32_t slot = team; slot < shape.turns() * kDownTeams; slot += kDownTeams) {
-    const RingPosition<kStages> next = stages.next();
+    const auto next = stages.next();
     float product[kColumns / 2] = {};
     if (slot < shape.num_slots) {
       const std::byte* piece = stages.piece();
       if (!kReadsAhead<kColumns>) slab = stages.read();
       const Mxfp4Slab of_slot = slab;
-      const RingPosition<kStages> at = stages.at;
+      const auto at = stages.at;
       multiply_slab<kColumns, kBatch, kDescriptorStep<kColumns>>(
           of_slot, operand_descriptor<kColumns>(piece),
           reinterpret_cast<const float*>(piece + Operand::code_bytes(kSlabBlocks)), product, [&] {
@@ -242,7 +246,7 @@ __device__ __forceinline__ void multiply_unit(const DownShape& shape, uint32_t t
     }
     stages.leave();
     stages.at = next;
-    exchange.send(shared, turn++, team, product);
+    exchange.send(sums_out, turn++, team, product);
   }
 }
 
@@ -257,25 +261,27 @@ __device__ __forceinline__ void drain_unit(const DownShape& shape,
   }
 }
 
-// What a finishing warp does.
+// What finishing warp `finish_warp` does with units first, first + stride, .... turn: of all that
+// the exchange carries.
 template <uint32_t kColumns>
 __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const ExpertDownData& data,
-                                            const DownShape& shape, const StreamRole& role,
-                                            typename DownShared<kColumns>::Exchange& exchange,
-                                            const std::byte* shared) {
-  using Exchange = typename DownShared<kColumns>::Exchange;
+                                            const DownShape& shape, uint32_t first, uint32_t stride,
+                                            uint32_t finish_warp,
+                                            ProductExchange<kColumns>& exchange,
+                                            const std::byte* sums_in, uint32_t& turn) {
+  using Exchange = ProductExchange<kColumns>;
+  const uint32_t lane = threadIdx.x % 32;
   const uint32_t present = present_columns(launch);
-  uint32_t turn = 0;
-  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+  for (uint32_t unit = first; unit < shape.num_units; unit += stride) {
     typename Exchange::Sums sums[Exchange::kGroups] = {};
     for (uint32_t i = 0; i < shape.turns(); ++i) {
-      exchange.add(shared, turn++, role.finish_warp(), sums);
+      exchange.add(sums_in, turn++, finish_warp, sums);
     }
     const uint32_t chunk = data.first_chunk + unit / shape.tiles;
-    const uint32_t row = unit % shape.tiles * kBlockRows + role.lane / 8 * 16 + role.lane % 8;
+    const uint32_t row = unit % shape.tiles * kBlockRows + lane / 8 * 16 + lane % 8;
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
-      const uint32_t column = 2 * i + role.finish_warp();
+      const uint32_t column = 2 * i + finish_warp;
       if (column >= present) continue;
       const uint64_t t = launch.first_column + column;
       float* out = data.partials + (t * program::kReductionChunks + chunk) * launch.hidden + row;
@@ -301,7 +307,7 @@ __global__ void __cluster_dims__(1) __launch_bounds__(kStreamThreads, 1)
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  const DownShape shape(launch);
+  const DownShape shape(launch, live_slots(launch));
 
   if (role.is_loader()) {
     load_down<kColumns, kStages>(launch, data, shape, role, ring, shared);
@@ -313,14 +319,16 @@ __global__ void __cluster_dims__(1) __launch_bounds__(kStreamThreads, 1)
       if constexpr (kWork == ExpertLaunch::Work::kDrain) {
         drain_unit(shape, stages, bits);
       } else {
-        multiply_unit(shape, role.warpgroup, stages, exchange, shared, turn);
+        multiply_unit<kColumns>(shape, role.warpgroup, stages, exchange, shared, turn);
       }
     }
     if constexpr (kWork == ExpertLaunch::Work::kDrain) {
       keep_bits(bits, data.partials);
     }
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
-    finish_down<kColumns>(launch, data, shape, role, exchange, shared);
+    uint32_t turn = 0;
+    finish_down<kColumns>(launch, data, shape, role.cluster, role.num_clusters, role.finish_warp(),
+                          exchange, shared, turn);
   }
 }
 

@@ -31,10 +31,13 @@ inline constexpr uint32_t kGateUpBatch = kColumns == 16   ? 8
 
 struct GateUpShape {
   __device__ GateUpShape(const ExpertLaunch& launch, uint32_t ranks)
+      : GateUpShape(launch, ranks, live_slots(launch)) {}
+  // live: live_slots() of the launch.
+  __device__ GateUpShape(const ExpertLaunch& launch, uint32_t ranks, uint32_t live)
       : tiles(launch.intermediate / kTileNeurons),
         pages(launch.hidden / kGateUpPageColumns / ranks),
         blocks(launch.hidden / ranks / kBlockColumns),
-        num_units(present_columns(launch) == 0 ? 0 : *launch.route.num_slots * tiles) {}
+        num_units(live * tiles) {}
 
   uint32_t tiles;   // of a matrix
   uint32_t pages;   // of a tile's part
@@ -42,7 +45,7 @@ struct GateUpShape {
   uint32_t num_units;
 };
 
-// This CTA's part of the input.
+// This CTA's part of the input. input_full: counts an arrival of this thread and the bytes.
 template <uint32_t kColumns, uint32_t kRanks>
 __device__ void load_input(const ExpertGateUpData& data, const GateUpShape& shape, uint32_t rank,
                            uint64_t* input_full, std::byte* input) {
@@ -55,13 +58,24 @@ __device__ void load_input(const ExpertGateUpData& data, const GateUpShape& shap
                  scale_bytes, input_full);
 }
 
+// This CTA's pages of a unit.
+__device__ __forceinline__ const std::byte* gate_up_pages(const ExpertLaunch& launch,
+                                                          const ExpertGateUpData& data,
+                                                          const GateUpShape& shape,
+                                                          const StreamRole& role, uint32_t unit,
+                                                          uint32_t ranks) {
+  const uint64_t tile_bytes = uint64_t{shape.pages} * ranks * GateUpPage::kBytes;
+  const uint32_t expert = launch.route.expert[unit / shape.tiles];
+  return data.weights + (uint64_t{expert} * shape.tiles + unit % shape.tiles) * tile_bytes +
+         uint64_t{role.rank} * shape.pages * GateUpPage::kBytes;
+}
+
 template <uint32_t kColumns, uint32_t kRanks, uint32_t kStages>
 __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
                              const GateUpShape& shape, const StreamRole& role,
                              RingBarriers<kStages>& ring, uint64_t* input_full, std::byte* shared) {
   using Shared = GateUpShared<kColumns, kRanks>;
   const uint64_t policy = ptx::l2_evict_first();
-  const uint64_t tile_bytes = uint64_t{shape.pages} * kRanks * GateUpPage::kBytes;
   RingPosition<kStages> at;
   Throttle < kStages, kStages<8 ? kStages : 8> throttle;
   bool is_input_known = false;
@@ -71,10 +85,7 @@ __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData&
     is_input_known = true;
   };
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-    const uint32_t expert = launch.route.expert[unit / shape.tiles];
-    const std::byte* page = data.weights +
-                            (uint64_t{expert} * shape.tiles + unit % shape.tiles) * tile_bytes +
-                            uint64_t{role.rank} * shape.pages * GateUpPage::kBytes;
+    const std::byte* page = gate_up_pages(launch, data, shape, role, unit, kRanks);
     for (uint32_t p = 0; p < shape.pages; ++p, page += GateUpPage::kBytes, at.advance()) {
       if (!is_input_known && at.parity == 1) await_input();  // the ring is full
       throttle.wait(ring);
@@ -126,16 +137,65 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
   }
 }
 
-// What a finishing warp does.
+// What a consumer warp does, from stage `at` of kStageBytes on, with its CTA's part of the input.
+// index: of the next tile that the exchange, whose buffers are at `sums_out`, carries. kReadsNext:
+// reads a page while the products of the one before run, which takes registers; without another CTA
+// on the multiprocessor nothing else hides it.
+template <uint32_t kColumns, ExpertLaunch::Work kWork, uint32_t kStageBytes, bool kReadsNext,
+          uint32_t kStages, class Exchange>
+__device__ __forceinline__ void consume_gate_up(const ExpertGateUpData& data,
+                                                const GateUpShape& shape, const StreamRole& role,
+                                                const std::byte* input, RingBarriers<kStages>& ring,
+                                                RingPosition<kStages>& at, const std::byte* stages,
+                                                Exchange& exchange, std::byte* sums_out,
+                                                uint32_t& index) {
+  constexpr uint32_t kBatch = kReadsNext ? kSlabBlocks : kGateUpBatch<kColumns>;
+  const auto* column_scales =
+      reinterpret_cast<const float*>(input + E4m3Operand<kColumns>::code_bytes(shape.blocks));
+  const uint64_t codes = operand_descriptor<kColumns>(input);
+  const auto read = [&] {
+    ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
+    const Mxfp4Slab slab = read_gate_up_slab(stages + at.stage * kStageBytes, role.warpgroup);
+    leave_stage(ring, at.stage);
+    at.advance();
+    return slab;
+  };
+  uint32_t bits = 0;
+  uint32_t pages_behind = role.units(shape.num_units) * shape.pages;
+  Mxfp4Slab next;
+  if (kReadsNext && pages_behind > 0) next = read();
+  for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters, ++index) {
+    float sums[kColumns / 2] = {};
+    for (uint32_t p = 0; p < shape.pages; ++p) {
+      const Mxfp4Slab slab = kReadsNext ? next : read();
+      if constexpr (kWork == ExpertLaunch::Work::kDrain) {
+        bits ^= slab.bits();
+      } else {
+        const uint32_t block = (p * kGateUpSlabs + role.warpgroup) * kSlabBlocks;
+        multiply_slab<kColumns, kBatch, kDescriptorStep<kColumns>>(
+            slab, codes + block * kDescriptorStep<kColumns>, column_scales + block * kColumns, sums,
+            [&] {
+              if (kReadsNext && --pages_behind > 0) next = read();
+            });
+      }
+    }
+    if constexpr (kWork == ExpertLaunch::Work::kProducts) {
+      exchange.send(sums_out, index, role.rank, role.warpgroup, sums);
+    }
+  }
+  if constexpr (kWork == ExpertLaunch::Work::kDrain) keep_bits(bits, data.output);
+}
+
+// What a finishing warp does with the tiles from number `index` on of `num_tiles` that the exchange
+// carries in all.
 template <uint32_t kColumns, uint32_t kRanks>
 __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
                                              const ExpertGateUpData& data, const GateUpShape& shape,
                                              const StreamRole& role,
                                              ExpertExchange<kColumns, kRanks>& exchange,
-                                             const std::byte* shared) {
+                                             const std::byte* sums_in, uint32_t& index,
+                                             uint32_t num_tiles) {
   using Exchange = ExpertExchange<kColumns, kRanks>;
-  const uint32_t num_units = role.units(shape.num_units);
-  uint32_t index = 0;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
     RoutedPair pairs[Exchange::kGroups];
 #pragma unroll
@@ -145,7 +205,7 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
                     launch.first_column + Exchange::column(i, role.rank, role.finish_warp()));
     }
     typename Exchange::Sums sums[Exchange::kGroups];
-    exchange.take(shared, index++, num_units, role.finish_warp(), sums);
+    exchange.take(sums_in, index++, num_tiles, role.finish_warp(), sums);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       finish_gate_up<kColumns>(launch, data, unit,
@@ -181,37 +241,16 @@ __global__ void __cluster_dims__(kRanks) __launch_bounds__(kStreamThreads, kGate
   if (role.is_loader()) {
     load_gate_up<kColumns, kRanks, kStages>(launch, data, shape, role, ring, &input_full, shared);
   } else if (role.is_consumer()) {
-    const std::byte* input = shared + Shared::kInput;
-    const auto* column_scales =
-        reinterpret_cast<const float*>(input + E4m3Operand<kColumns>::code_bytes(shape.blocks));
-    const uint64_t codes = operand_descriptor<kColumns>(input);
     ptx::mbarrier_wait(&input_full, 0);
     RingPosition<kStages> at;
     uint32_t index = 0;
-    uint32_t bits = 0;
-    for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-      float sums[kColumns / 2] = {};
-      for (uint32_t p = 0; p < shape.pages; ++p, at.advance()) {
-        ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
-        const Mxfp4Slab slab = read_gate_up_slab(
-            shared + Shared::kStage + at.stage * GateUpPage::kBytes, role.warpgroup);
-        leave_stage(ring, at.stage);
-        if constexpr (kWork == ExpertLaunch::Work::kDrain) {
-          bits ^= slab.bits();
-        } else {
-          const uint32_t block = (p * kGateUpSlabs + role.warpgroup) * kSlabBlocks;
-          multiply_slab<kColumns, kGateUpBatch<kColumns>, kDescriptorStep<kColumns>>(
-              slab, codes + block * kDescriptorStep<kColumns>, column_scales + block * kColumns,
-              sums, [] {});
-        }
-      }
-      if constexpr (kWork == ExpertLaunch::Work::kProducts) {
-        exchange.send(shared, index++, role.rank, role.warpgroup, sums);
-      }
-    }
-    if constexpr (kWork == ExpertLaunch::Work::kDrain) keep_bits(bits, data.output);
+    consume_gate_up<kColumns, kWork, GateUpPage::kBytes, false>(
+        data, shape, role, shared + Shared::kInput, ring, at, shared + Shared::kStage, exchange,
+        shared, index);
   } else if (role.is_finisher() && kWork == ExpertLaunch::Work::kProducts) {
-    finish_units<kColumns, kRanks>(launch, data, shape, role, exchange, shared);
+    uint32_t index = 0;
+    finish_units<kColumns, kRanks>(launch, data, shape, role, exchange, shared, index,
+                                   role.units(shape.num_units));
   }
   if (role.is_loader_warp()) {
     __syncwarp();

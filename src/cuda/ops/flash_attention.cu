@@ -2,6 +2,7 @@
 #include "cuda/ops/flash_attention.cuh"
 #include "cuda/ops/kv_rows.cuh"
 #include "cuda/ops/launch.cuh"
+#include "cuda/ops/query_rows.cuh"
 #include "cuda/ops/window_attention.cuh"
 
 namespace ultraspeed::cuda {
@@ -57,14 +58,7 @@ template <class Tile>
 __global__ void __launch_bounds__(kStoreWarps * 32) store_queries_kernel(QueryRows rows) {
   const uint32_t index = blockIdx.x * kStoreWarps + threadIdx.x / 32;
   if (index >= min(rows.num_columns, rows.step->num_columns) * rows.num_q_heads) return;
-  const uint32_t group = rows.num_q_heads / rows.num_kv_heads;
-  const uint32_t term_bytes = group / 8 * Tile::kKeyStride;
-  QueryRow<Tile> row;
-  row.load(rows.queries + uint64_t{index} * Tile::kHeadDim);
-  const float scale = row.scale(rows.scale * kLog2E);
-  if (threadIdx.x % 32 == 0) rows.scales[index] = scale;
-  row.store(rows.operands + uint64_t{index / group} * kFlashTerms * term_bytes, term_bytes,
-            index % group);
+  store_query<Tile>(rows, index);
 }
 
 template <KvFormat kFormat>

@@ -106,7 +106,7 @@ inline __device__ void normalise_heads(const OpContext& context, const program::
     for (uint32_t i = dot_lane(); i < head_dim; i += kDotLanes)
       head[i] = weight[i] * (head[i] * factor);
   }
-  __syncthreads();
+  task_barrier();
 }
 
 // Rotates or scales the results of columns [first, first + count) and writes them.
@@ -155,13 +155,13 @@ inline __device__ void run_op(const OpContext& context, const program::QkvProjOp
             if (!product.is_writer) return;
             shared->results[product.input][2 * product.pair + product.half] = product.sum;
           });
-      __syncthreads();
+      task_barrier();
       if (!head.is_value()) {
         normalise_heads(context, head.is_query() ? op.q_norm : op.k_norm, op.head_dim, count,
                         shared);
       }
       write_heads(context, op, head, first, count, *shared);
-      __syncthreads();  // the next head's products go where these were
+      task_barrier();  // the next head's products go where these were
     }
   }
 }

@@ -59,8 +59,9 @@ constexpr uint32_t route_shared_bytes(const program::RouteOperands& op) {
          kColumns * op.top_k * static_cast<uint32_t>(sizeof(Choice));
 }
 
-// kOfLane: experts that a lane has of a column, at least. kCtas: of the cluster, at most.
-template <uint32_t kOfLane, uint32_t kCtas, uint32_t kWarpsOf>
+// kOfLane: experts that a lane has of a column, at least. kCtas: of the cluster, at most; a CTA
+// that is alone has as few columns as one of so many.
+template <uint32_t kOfLane, uint32_t kCtas, uint32_t kWarpsOf, bool kIsAlone = kCtas == 1>
 class RouteCta {
  public:
   static constexpr uint32_t kWarps = kWarpsOf, kThreads = kWarps * kWarpThreads;
@@ -69,7 +70,7 @@ class RouteCta {
   __device__ RouteCta(const OpContext& context, const program::RouteOperands& op, uint32_t ctas)
       : op_(op),
         ctas_(ctas),
-        rank_(ptx::cluster_cta_rank()),
+        rank_(kIsAlone ? 0 : ptx::cluster_cta_rank()),
         logits_(context.buffer(op.logits)),
         bias_(context.vector(op.bias)),
         table_(program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs)),
@@ -85,7 +86,7 @@ class RouteCta {
       const uint32_t e = expert_of(i);
       biases_[i] = bias_ != nullptr && e < op_.num_experts ? bias_[e] : 0.0F;
     }
-    __syncthreads();
+    task_barrier<kThreads>();
   }
 
   // totals, of_warps: shared, [kWarps]. REQUIRES: num_columns <= kRouteColumns<kCtas> * ctas.
@@ -97,13 +98,18 @@ class RouteCta {
       route_column(column, &of_warps[warp()]);
       __syncwarp();  // the column has been read
     }
-    ptx::cluster_arrive();  // all masks are made. Partner: the wait below, of each CTA
-    ptx::cluster_wait();
+    if constexpr (!kIsAlone) {
+      ptx::cluster_arrive();  // all masks are made. Partner: the wait below, of each CTA
+      ptx::cluster_wait();
+    } else {
+      task_barrier<kThreads>();
+    }
     place_experts(totals);
-    ptx::cluster_arrive();  // the other CTAs' masks have been read. Partner: the last wait
-    __syncthreads();        // the places of pairs are known
+    // The other CTAs' masks have been read. Partner: the last wait.
+    if constexpr (!kIsAlone) ptx::cluster_arrive();
+    task_barrier<kThreads>();  // the places of pairs are known
     store_pairs();
-    ptx::cluster_wait();  // this CTA's masks have been read
+    if constexpr (!kIsAlone) ptx::cluster_wait();  // this CTA's masks have been read
   }
 
  private:
@@ -267,9 +273,9 @@ class RouteCta {
         const uint32_t others = __shfl_up_sync(kWholeWarp, sum, width);
         if (lane() >= width) sum += others;
       }
-      __syncthreads();  // the totals of the turn before have been read
+      task_barrier<kThreads>();  // the totals of the turn before have been read
       if (lane() == kWarpThreads - 1) totals[warp()] = sum;
-      __syncthreads();
+      task_barrier<kThreads>();
       const uint32_t total = lane() < kWarps ? totals[lane()] : 0;
       const uint32_t at =
           before + sum - count + __reduce_add_sync(kWholeWarp, lane() < warp() ? total : 0);

@@ -144,11 +144,11 @@ class ColumnSampler {
     values_.adjustments = context_.step().adjustments + column_.first_adjustment;
     values_.num_adjustments = column_.num_adjustments;
     values_.adjusted_bits = shared_->adjusted_bits;
-    __syncthreads();  // of the column before
+    task_barrier();  // of the column before
     for (uint32_t i = threadIdx.x; i * 32 < values_.vocab_size; i += kTaskThreads) {
       shared_->adjusted_bits[i] = 0;
     }
-    __syncthreads();
+    task_barrier();
     uint64_t first_bad = kNoId;  // every CTA finds it
     for (uint32_t i = threadIdx.x; i < values_.num_adjustments; i += kTaskThreads) {
       const auto id = static_cast<uint32_t>(values_.adjustments[i].token_id);

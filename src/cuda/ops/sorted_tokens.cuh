@@ -81,9 +81,9 @@ class SortedTokens {
 #pragma unroll
       for (uint32_t i = 0; i < kNumSteps; ++i) counts[i] += order >= orders[i] ? 1 : 0;
     });
-    __syncthreads();
+    task_barrier();
     if (threadIdx.x < kNumSteps) shared_->counts[threadIdx.x] = 0;
-    __syncthreads();
+    task_barrier();
 #pragma unroll
     for (uint32_t i = 0; i < kNumSteps; ++i) {
       const uint32_t of_warp = __reduce_add_sync(kWholeWarp, counts[i]);
@@ -97,7 +97,7 @@ class SortedTokens {
         count += of_ctas[cta].of[threadIdx.x];
       shared_->counts[threadIdx.x] = static_cast<uint32_t>(count);
     }
-    __syncthreads();
+    task_barrier();
   }
 
   __device__ uint32_t count_from(uint64_t least) const {
@@ -111,9 +111,9 @@ class SortedTokens {
 
   // Each CTA its share, then all CTAs those of all.
   __device__ uint32_t collect(uint64_t least) const {
-    __syncthreads();  // the batch before has been sent
+    task_barrier();  // the batch before has been sent
     if (threadIdx.x == 0) shared_->num_collected = 0;
-    __syncthreads();
+    task_barrier();
     for_each_token(values_, [&](uint32_t id, float value) {
       const uint64_t key = key_of(value, id);
       if (key < least || key >= bound_) return;
@@ -142,7 +142,7 @@ class SortedTokens {
     uint32_t size = 1;
     while (size < count) size *= 2;
     for (uint32_t i = count + threadIdx.x; i < size; i += kTaskThreads) shared_->keys[i] = 0;
-    __syncthreads();
+    task_barrier();
     for (uint32_t run = 2; run <= size; run *= 2) {
       for (uint32_t distance = run / 2; distance > 0; distance /= 2) {
         for (uint32_t i = threadIdx.x; i < size / 2; i += kTaskThreads) {
@@ -154,7 +154,7 @@ class SortedTokens {
           a = b;
           b = key;
         }
-        __syncthreads();
+        task_barrier();
       }
     }
   }

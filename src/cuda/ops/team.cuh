@@ -68,7 +68,7 @@ inline __device__ void end_team() {
 template <uint32_t kCount, class Of>
 __device__ const TeamShared::Numbers* team_exchange(TeamShared* shared, const Of& of) {
   static_assert(kCount <= TeamShared::kMost && kTeamCtas * kCount <= kTaskThreads);
-  __syncthreads();
+  task_barrier();
   // Who writes to this buffer has met all others in the exchange before: it has been read.
   const uint32_t number = shared->num_exchanges;
   TeamShared::Numbers* of_ctas = shared->of_ctas[number % 2];

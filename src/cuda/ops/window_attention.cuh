@@ -15,10 +15,16 @@
 #include "cuda/ops/window_products.cuh"
 #include "cuda/ops/window_tile.cuh"
 #include "cuda/ptx/grid.cuh"
+#include "cuda/ptx/warpgroup.cuh"
 #include "cuda/tile/keep_bits.cuh"
 #include "cuda/tile/kv_store.cuh"
 
 namespace ultraspeed::cuda {
+
+// Of the threads of a window, the first ones of a CTA.
+__device__ __forceinline__ void window_barrier() {
+  ptx::named_barrier(1, kWindowThreads);
+}
 
 template <class Tile>
 struct WindowShared {
@@ -148,23 +154,55 @@ __device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
         launch.cache.tile(at.sequence, at.pages, at.kv_head, (at.end - 1) / kKvTilePositions);
     own.store(launch.cache.tiles + to * Tile::kBytes, (at.end - 1) % kKvTilePositions, at.scales);
   }
-  __syncthreads();  // scores are made, and the operand is free
+  window_barrier();  // scores are made, and the operand is free
   const WeightPlace of;
   float values[2 * kTileGroups];
   if (warp < kWeightWarps) take_scores<Tile>(at, of, scores, values, softmax);
-  __syncthreads();  // the largest exponents are known
+  window_barrier();  // the largest exponents are known
   if (warp < kWeightWarps) store_weights<Tile>(of, values, operand, softmax);
-  __syncthreads();  // weights are made
+  window_barrier();  // weights are made
   WindowSums sums = {};
   multiply_values<Tile>(at, shared, operand, sums);
   write_window<Tile>(launch, at, softmax, sinks, sums);
+}
+
+// From the cache to outputs. arrived: counts the tile's bytes in its phase of `parity`. await():
+// what launches before wrote, but to tiles, may be read behind it.
+template <class Tile, FlashAttention::Work kWork, class Await>
+__device__ __forceinline__ void run_window(const FlashAttention& launch, const WindowPlace& at,
+                                           std::byte* shared, uint64_t* arrived, uint32_t parity,
+                                           WindowSoftmax& softmax, const Await& await) {
+  using Shared = WindowShared<Tile>;
+  load_window<Tile>(launch, at, shared, arrived);
+  float sinks[2] = {};
+  load_sinks(launch, at, sinks);
+  await();
+  if constexpr (kWork == FlashAttention::Work::kAttention) {
+    KvRow<Tile> own = {};
+    const uint32_t p = first_window_row(at);
+    if (has_window_row(at, p)) {
+      own.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
+    }
+    make_window_queries<Tile>(launch, at, shared + Shared::kOperand, softmax.scales);
+    ptx::mbarrier_wait(arrived, parity);
+    put_window_rows<Tile>(launch, at, own, shared);
+    window_barrier();  // the tile and the queries are there
+    attend_to_window<Tile>(launch, at, own, shared, softmax, sinks);
+  } else {
+    ptx::mbarrier_wait(arrived, parity);
+    const auto* words = reinterpret_cast<const uint4*>(shared);
+    uint32_t bits = 0;
+    for (uint32_t i = threadIdx.x; i < WindowTile<Tile>::kBytes / 16; i += kWindowThreads) {
+      bits ^= words[i].x;
+    }
+    keep_bits(bits, launch.output);
+  }
 }
 
 // Two CTAs, or one beside one of dense.h, fit on a multiprocessor.
 template <class Tile, FlashAttention::Work kWork>
 __global__ void __launch_bounds__(kWindowThreads, 2)
     window_attention_kernel(const __grid_constant__ FlashAttention launch) {
-  using Shared = WindowShared<Tile>;
   extern __shared__ __align__(128) std::byte shared[];
   __shared__ uint64_t arrived;
   __shared__ WindowSoftmax softmax;
@@ -177,31 +215,8 @@ __global__ void __launch_bounds__(kWindowThreads, 2)
   if (launch.rows == nullptr) ptx::wait_for_grids();  // else tiles come first
   const StepHead step(launch.step);
   if (blockIdx.x >= step.num_columns) return;
-  const WindowPlace at(launch, step, Tile::kPiece);
-  load_window<Tile>(launch, at, shared, &arrived);
-  float sinks[2] = {};
-  load_sinks(launch, at, sinks);
-  ptx::wait_for_grids();
-  if constexpr (kWork == FlashAttention::Work::kAttention) {
-    KvRow<Tile> own = {};
-    const uint32_t p = first_window_row(at);
-    if (has_window_row(at, p)) {
-      own.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
-    }
-    make_window_queries<Tile>(launch, at, shared + Shared::kOperand, softmax.scales);
-    ptx::mbarrier_wait(&arrived, 0);
-    put_window_rows<Tile>(launch, at, own, shared);
-    __syncthreads();  // the tile and the queries are there
-    attend_to_window<Tile>(launch, at, own, shared, softmax, sinks);
-  } else {
-    ptx::mbarrier_wait(&arrived, 0);
-    const auto* words = reinterpret_cast<const uint4*>(shared);
-    uint32_t bits = 0;
-    for (uint32_t i = threadIdx.x; i < WindowTile<Tile>::kBytes / 16; i += kWindowThreads) {
-      bits ^= words[i].x;
-    }
-    keep_bits(bits, launch.output);
-  }
+  const WindowPlace at(launch, step, Tile::kPiece, blockIdx.x, blockIdx.y);
+  run_window<Tile, kWork>(launch, at, shared, &arrived, 0, softmax, [] { ptx::wait_for_grids(); });
 }
 
 }  // namespace ultraspeed::cuda

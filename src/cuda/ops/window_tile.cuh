@@ -22,17 +22,18 @@ using WindowTile = KvTile<Tile::kFormat, Tile::kHeadDim, Tile::kValueDim,
 
 // The CTA's column and heads, and what they see.
 struct WindowPlace {
+  // slab: of [num_kv_heads, group / 16].
   __device__ WindowPlace(const FlashAttention& launch, const StepHead& step,
-                         uint32_t block_positions) {
-    const StepColumn& column = step.columns[blockIdx.x];
+                         uint32_t block_positions, uint32_t of_column, uint32_t slab) {
+    const StepColumn& column = step.columns[of_column];
     sequence = column.sequence;
     pages = step.pages + column.first_page;
     group = launch.num_q_heads / launch.cache.num_kv_heads;
     num_q_heads = launch.num_q_heads;
     const uint32_t slabs = (group + kWindowRows - 1) / kWindowRows;
-    t = blockIdx.x;
-    kv_head = blockIdx.y / slabs;
-    first_head = blockIdx.y % slabs * kWindowRows;
+    t = of_column;
+    kv_head = slab / slabs;
+    first_head = slab % slabs * kWindowRows;
     end = column.position + 1;
     begin = end - min(end, launch.window);
     first_column = column.first_column;

@@ -49,6 +49,16 @@ __device__ __forceinline__ void add_relaxed(uint32_t* counter, uint32_t value) {
   asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(value) : "memory");
 }
 
+// Without ordering memory: fence_acq_rel() behind it does, once the value is as awaited.
+__device__ __forceinline__ uint32_t load_relaxed(const uint32_t* counter) {
+  uint32_t value;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+__device__ __forceinline__ void fence_acq_rel() {
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+
 // For a whole warp: whether the counter has reached `value`; what was published is visible then.
 __device__ __forceinline__ bool has_reached(const uint32_t* counter, uint32_t value) {
   bool is_reached = false;

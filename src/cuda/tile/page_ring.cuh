@@ -34,6 +34,10 @@ struct RingPosition {
       parity ^= 1;
     }
   }
+  __device__ void advance(uint32_t count) {
+    stage += count;
+    for (; stage >= kStages; stage -= kStages) parity ^= 1;
+  }
 };
 
 // For the thread that fills: waits for the stage at `at` to be free and announces its bytes.

@@ -1,0 +1,99 @@
+// The operand of the experts' gate/up from a column in f32 (expert_w4a8.h).
+#pragma once
+
+#include "cuda/ops/columns.cuh"
+#include "cuda/ops/dot.cuh"
+#include "cuda/ops/expert_w4a8_gate_up.cuh"
+
+namespace ultraspeed::cuda {
+
+inline constexpr uint32_t kQuantizeParts = 4;  // CTAs of a column
+inline constexpr uint32_t kQuantizeWarps = kQuantizeParts * kTaskWarps;
+inline constexpr uint32_t kQuantizeTurns =
+    kGateUpMaxRanks * kMaxPart / kBlockColumns / kQuantizeWarps;  // of a warp, at most
+
+// For a warp, a value a lane: a block of a column, rounded to codes.
+template <uint32_t kColumns>
+__device__ __forceinline__ void store_block(std::byte* output, uint32_t blocks, uint32_t block,
+                                            uint32_t column, float value, bool is_present) {
+  using Operand = E4m3Operand<kColumns>;
+  const uint32_t lane = threadIdx.x % kWarpThreads;
+  const E4m3Scale scale = e4m3_scale(__reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu));
+  const uint8_t code =
+      scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
+  output[Operand::code(block, column, lane)] = std::byte{is_present ? code : uint8_t{0}};
+  if (lane != 0) return;
+  reinterpret_cast<float*>(output + Operand::code_bytes(blocks))[block * kColumns + column] =
+      is_present ? power_of_two(scale.exponent) * kDecodedUnit : 0.0F;
+}
+
+// For the first kTaskThreads threads of a CTA: part `part` of column `column`; each warp 32
+// elements at a time, all of which it asks for at once: the norm's weights before the row is there,
+// that is behind await(). row: shared, [hidden].
+template <uint32_t kColumns, class Await>
+__device__ __forceinline__ void quantize_column(const ExpertLaunch& launch,
+                                                const QuantizeData& data, uint32_t column,
+                                                uint32_t part, float* row, const Await& await) {
+  const uint32_t lane = threadIdx.x % kWarpThreads;
+  const uint32_t hidden = launch.hidden, blocks = hidden / kBlockColumns;
+  const uint32_t first = part * kTaskWarps + threadIdx.x / kWarpThreads;
+  const bool is_normed = data.norm_weight != nullptr;
+  // The lane's element of each of the warp's blocks; 0 behind the last.
+  const auto load = [&](const float* from, float(&values)[kQuantizeTurns]) {
+#pragma unroll
+    for (uint32_t i = 0; i < kQuantizeTurns; ++i) {
+      const uint32_t block = first + i * kQuantizeWarps;
+      values[i] = block < blocks ? from[block * kBlockColumns + lane] : 0.0F;
+    }
+  };
+  float weights[kQuantizeTurns], values[kQuantizeTurns] = {};
+  if (is_normed) load(data.norm_weight, weights);
+  await();
+  const bool is_present = column < present_columns(launch);
+  const float* x = data.rows + uint64_t{launch.first_column + column} * hidden;
+  if (is_present) load(x, values);
+  if (is_present && is_normed) {
+#pragma unroll 8
+    for (uint32_t k = threadIdx.x; k < hidden; k += kTaskThreads) row[k] = x[k];
+    task_barrier();
+    static_assert(kGateUpPageColumns % kSquareBatch == 0);
+    const float factor = rms_factor(sum_of_squares(row, hidden), hidden, data.norm_epsilon);
+#pragma unroll
+    for (uint32_t i = 0; i < kQuantizeTurns; ++i) values[i] = weights[i] * (values[i] * factor);
+  }
+#pragma unroll
+  for (uint32_t i = 0; i < kQuantizeTurns; ++i) {
+    const uint32_t block = first + i * kQuantizeWarps;
+    if (block >= blocks) break;
+    store_block<kColumns>(data.output, blocks, block, column, values[i], is_present);
+  }
+}
+
+// The same from shared memory, where load(is_normed, is_present) brings the row and the norm's
+// weight, for all threads; in few instructions, for who fetches them anew each time.
+template <uint32_t kColumns, class Load>
+__device__ __forceinline__ void quantize_column_in_shared(const ExpertLaunch& launch,
+                                                          const QuantizeData& data, uint32_t column,
+                                                          uint32_t part, const NormedRow& shared,
+                                                          const Load& load) {
+  const uint32_t lane = threadIdx.x % kWarpThreads, blocks = launch.hidden / kBlockColumns;
+  const bool is_present = column < present_columns(launch);
+  const bool is_normed = is_present && data.norm_weight != nullptr;
+  load(is_normed, is_present);
+  if (is_normed && threadIdx.x < kWarpThreads) {
+    const float squares = sum_of_squares(shared.row, launch.hidden);
+    if (threadIdx.x == 0) *shared.factor = rms_factor(squares, launch.hidden, data.norm_epsilon);
+  }
+  task_barrier();
+  const float factor = *shared.factor;
+#pragma unroll 1
+  for (uint32_t block = part * kTaskWarps + threadIdx.x / kWarpThreads; block < blocks;
+       block += kQuantizeWarps) {
+    const uint32_t k = block * kBlockColumns + lane;
+    float value = is_present ? shared.row[k] : 0.0F;
+    if (is_normed) value = shared.weight[k] * (value * factor);
+    store_block<kColumns>(data.output, blocks, block, column, value, is_present);
+  }
+}
+
+}  // namespace ultraspeed::cuda
