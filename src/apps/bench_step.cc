@@ -29,6 +29,7 @@ struct StepOptions {
   uint32_t positions = 1024;
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kBf16;
+  bool has_resident = false;
   std::optional<std::string> json_file, svg_file;
 };
 
@@ -74,6 +75,7 @@ Status bench_step(const StepOptions& options) {
   how.positions = run.positions;
   how.activations = run.activations;
   how.kv_cache = run.kv_cache;
+  how.has_resident = options.has_resident;
   how.progress = [&progress](std::string_view text) { progress.show(text); };
   auto bench = measure(std::move(planned.program), how);
   progress.clear();
@@ -81,7 +83,9 @@ Status bench_step(const StepOptions& options) {
   run.bench = std::move(*bench);
   if (options.svg_file) US_TRY(write_file(*options.svg_file, step_svg(run)));
   if (options.json_file) US_TRY(write_json_file(*options.json_file, step_json(run)));
-  return write_all(STDOUT_FILENO, step_text(run));
+  US_TRY(write_all(STDOUT_FILENO, step_text(run)));
+  if (!run.bench.resident) return {};
+  return write_all(STDOUT_FILENO, resident_text(*run.bench.resident));
 }
 
 }  // namespace
@@ -98,6 +102,8 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
                    kGpuActivations, program::activations_name, &options->activations);
   add_named_option(command, "--kv-cache", "Keys and values: f32, bf16 or fp8 (default: bf16)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &options->kv_cache);
+  command.add_flag("--resident", options->has_resident,
+                   "Run the step in one kernel that stays, too, as far as that has its operations");
   command.add_option("--json", options->json_file,
                      "Write every sample and figure into this file, too (docs/benchmarks.md)");
   command.add_option("--svg", options->svg_file, "Draw the operations' times into this file");

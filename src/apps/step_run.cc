@@ -151,4 +151,27 @@ std::string step_text(const StepRun& run) {
   return text;
 }
 
+std::string resident_text(const cuda::PhaseBench& bench) {
+  TextTable table;
+  table.head = {"phase", "phases", "span us", "hand-off us", "longest task us", "us"};
+  for (const cuda::PhaseRow& row : bench.rows) {
+    table.rows.push_back({row.name, std::to_string(row.count), fmt::format("{:.2f}", row.span_us),
+                          fmt::format("{:.2f}", row.hand_off_us),
+                          fmt::format("{:.2f}", row.longest_us),
+                          fmt::format("{:.1f}", row.count * row.span_us)});
+  }
+  const double resident = spread_of(bench.resident_us).median;
+  const double graph = spread_of(bench.graph_us).median;
+  std::string text = fmt::format(
+      "\none kernel that stays, {} CTAs: {:.1f} us a step; a graph of the same stages {:.1f} us, "
+      "{:.3f} times as long\n",
+      bench.num_ctas, resident, graph, graph / resident);
+  for (const std::string& why : bench.left_out) text += fmt::format("both without: {}\n", why);
+  text += bench.different_floats == 0
+              ? "both leave the same bits in all buffers\n"
+              : fmt::format("THEY DIFFER in {} numbers of all buffers\n", bench.different_floats);
+  return text + "\n" + plain_table(table) +
+         "a span goes from the end of the phase before to a phase's own; means of one step\n";
+}
+
 }  // namespace ultraspeed::apps

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "cuda/bench/ceiling.h"
+#include "cuda/bench/phase_bench.h"
 #include "cuda/bench/step_machine.h"
 #include "cuda/bench/synthetic.h"
 #include "cuda/bench/timed_graph.h"
@@ -141,6 +142,10 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
   const std::vector<StageGroup> groups = machine.groups();
   US_ASSIGN(bench.step_us, measurement.measure_step(all_stages(groups)));
   US_TRY(machine.check_results(stream.get()));
+  if (options.has_resident) {
+    if (options.progress) options.progress("the resident kernel");
+    US_ASSIGN(bench.resident, measure_phases(machine, all_stages(groups), stream.get()));
+  }
   for (const StageGroup& group : groups) {
     US_ASSIGN(StageSamples samples, measurement.measure_group(group));
     bench.stages.push_back(std::move(samples));

@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "cuda/bench/measured_gpu.h"
+#include "cuda/bench/phase_figures.h"
 #include "program/arithmetic.h"
 #include "program/program.h"
 
@@ -22,6 +24,7 @@ struct StepBenchOptions {
   uint32_t positions = 1024;  // in the KV caches before the step
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
+  bool has_resident = false;                       // measures the resident kernel of tiles, too
   std::function<void(std::string_view)> progress;  // told what is going on; may be empty
 };
 
@@ -43,6 +46,7 @@ struct StepBench : MeasuredGpu {
   std::string data;             // what lies in memory
   std::vector<double> step_us;  // [5 to 31]
   std::vector<StageSamples> stages;
+  std::optional<PhaseBench> resident;
 };
 
 // On GPU 0, with synthetic weights and caches made there. Errors: those of device_limits();

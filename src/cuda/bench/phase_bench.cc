@@ -1,0 +1,273 @@
+#include "cuda/bench/phase_bench.h"
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "cuda/bench/step_machine.h"
+#include "cuda/bench/timed_graph.h"
+#include "cuda/device.h"
+#include "cuda/resident/phase_kernel.h"
+#include "cuda/resident/phase_recorder.h"
+
+namespace ultraspeed::cuda {
+namespace {
+
+constexpr uint32_t kFewSteps = 4, kManySteps = 24;  // of launches whose times are subtracted
+constexpr uint32_t kSamples = 11;
+constexpr uint32_t kComparedSteps = 3;
+
+std::string phase_name(const Phase& phase) {
+  switch (phase.kind) {
+    case PhaseKind::kDenseColumns:
+      return "columns of a step";
+    case PhaseKind::kDensePrepare:
+      return "dense operand";
+    case PhaseKind::kQuantize:
+      return "expert operand";
+    case PhaseKind::kRoundRows:
+      return "router's rows";
+    case PhaseKind::kStoreKv:
+      return "keys and values";
+    case PhaseKind::kStoreQueries:
+      return "queries";
+    case PhaseKind::kWindow:
+      return "window";
+    case PhaseKind::kStage:
+      return std::string(program::opcode_name(phase.as<StagePhase>().operands.opcode));
+    case PhaseKind::kDenseStore:
+      return "dense";
+    case PhaseKind::kDensePartials:
+      return "dense, partial sums";
+    case PhaseKind::kDenseSwiglu:
+      return "dense gate/up";
+    case PhaseKind::kDenseQkv:
+      return "qkv";
+    case PhaseKind::kGateUp:
+      return "expert gate/up";
+    case PhaseKind::kDown:
+      return "expert down";
+    case PhaseKind::kF32Product:
+      return "router";
+  }
+  return "";
+}
+
+// Of all CTAs that take part in a phase.
+struct PhaseSpan {
+  uint64_t last_begin = 0, end = 0;
+  double longest_us = 0;
+};
+std::optional<PhaseSpan> span_of(std::span<const PhaseTime> times) {
+  PhaseSpan span;
+  for (const PhaseTime& time : times) {
+    if (time.end == 0) continue;
+    span.last_begin = std::max(span.last_begin, time.begin);
+    span.end = std::max(span.end, time.end);
+    span.longest_us = std::max(span.longest_us, static_cast<double>(time.end - time.begin) * 1e-3);
+  }
+  if (span.end == 0) return std::nullopt;
+  return span;
+}
+
+double us_between(uint64_t begin, uint64_t end) {
+  return static_cast<double>(static_cast<int64_t>(end - begin)) * 1e-3;
+}
+
+std::vector<PhaseRow> rows_of(const std::vector<Phase>& phases, std::span<const PhaseTime> times,
+                              uint32_t num_ctas) {
+  std::vector<PhaseRow> rows;
+  uint64_t before = 0;
+  for (size_t i = 0; i < phases.size(); ++i) {
+    const auto span = span_of(times.subspan(i * num_ctas, num_ctas));
+    if (!span) continue;
+    const std::string name = phase_name(phases[i]);
+    auto row = std::ranges::find(rows, name, &PhaseRow::name);
+    if (row == rows.end()) row = rows.insert(rows.end(), {name});
+    if (before != 0) {
+      ++row->count;
+      row->span_us += us_between(before, span->end);
+      row->hand_off_us += us_between(before, span->last_begin);
+      row->longest_us += span->longest_us;
+    }
+    before = std::max(before, span->end);
+  }
+  for (PhaseRow& row : rows) {
+    const double count = std::max(row.count, 1u);
+    row.span_us /= count;
+    row.hand_off_us /= count;
+    row.longest_us /= count;
+  }
+  return rows;
+}
+
+class PhaseMeasurement {
+ public:
+  PhaseMeasurement(const StepMachine& machine, cudaStream_t stream)
+      : machine_(machine), stream_(stream) {}
+
+  Result<PhaseBench> run(const std::vector<uint32_t>& stages) {
+    US_TRY(record(stages));
+    US_TRY(upload());
+    US_TRY(compare());
+    US_TRY(measure_resident());
+    US_TRY(measure_graph());
+    US_TRY(trace());
+    return std::move(bench_);
+  }
+
+ private:
+  // Stages that have a phase go to kept_.
+  Status record(const std::vector<uint32_t>& stages) {
+    US_TRY(cuda_status(count_phase_ctas(&bench_.num_ctas), "asking how many CTAs run at once"));
+    PhaseRecorder recorder(bench_.num_ctas);
+    US_TRY(cuda_status(machine_.begin_step(recorder), "recording a step's columns"));
+    for (const uint32_t stage : stages) {
+      const size_t before = recorder.num_phases();
+      const cudaError_t error = machine_.launch(stage, false, recorder);
+      if (error == cudaErrorNotSupported) {
+        bench_.left_out.insert(recorder.limit());
+        recorder.drop_from(before);
+        continue;
+      }
+      US_TRY(cuda_status(error, "recording phases"));
+      kept_.push_back(stage);
+    }
+    phases_ = recorder.finish();
+    bench_.num_phases = static_cast<uint32_t>(phases_.size());
+    return {};
+  }
+
+  Status upload() {
+    const uint64_t phase_bytes = phases_.size() * sizeof(Phase);
+    const uint64_t counter_bytes = phases_.size() * kPhaseCounterWords * sizeof(uint32_t);
+    US_ASSIGN(on_device_, DeviceMemory::allocate(phase_bytes));
+    US_ASSIGN(counters_, DeviceMemory::allocate(counter_bytes));
+    US_TRY(cuda_status(cudaMemset(counters_.data(), 0, counter_bytes), "clearing counters"));
+    US_TRY(cuda_status(
+        cudaMemcpy(on_device_.data(), phases_.data(), phase_bytes, cudaMemcpyHostToDevice),
+        "uploading phases"));
+    program_.machine = machine_.machine().view();
+    program_.step = machine_.step_view();
+    program_.phases = on_device_.as<const Phase>();
+    program_.num_phases = bench_.num_phases;
+    program_.counters = counters_.as<uint32_t>();
+    return {};
+  }
+
+  Status launch_kept(KernelSink& sink) const {
+    US_TRY(cuda_status(machine_.begin_step(sink), "launching a step's columns"));
+    for (const uint32_t stage : kept_) {
+      US_TRY(cuda_status(machine_.launch(stage, false, sink), "launching a stage"));
+    }
+    return {};
+  }
+
+  // One launch of so many steps, in microseconds.
+  Result<double> run_steps(uint32_t num_steps) {
+    program_.num_steps = num_steps;
+    US_ASSIGN(const Event begin, make_event());
+    US_ASSIGN(const Event end, make_event());
+    US_TRY(cuda_status(cudaEventRecord(begin.get(), stream_), "recording an event"));
+    US_TRY(cuda_status(launch_phases(program_, bench_.num_ctas, stream_), "launching phases"));
+    US_TRY(cuda_status(cudaEventRecord(end.get(), stream_), "recording an event"));
+    US_TRY(cuda_status(cudaStreamSynchronize(stream_), "running phases"));
+    program_.first_epoch += num_steps;
+    float milliseconds = 0;
+    US_TRY(
+        cuda_status(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "reading a time"));
+    return milliseconds * 1e3;
+  }
+
+  Result<std::vector<uint32_t>> buffers() const {
+    std::vector<uint32_t> words(machine_.arena_size_bytes() / sizeof(uint32_t));
+    US_TRY(cuda_status(
+        cudaMemcpy(words.data(), arena(), machine_.arena_size_bytes(), cudaMemcpyDeviceToHost),
+        "reading buffers"));
+    return words;
+  }
+  float* arena() const { return machine_.machine().view().ranks[0].arena; }
+
+  // Three steps of the graph's kernels, and as many of the resident one, from the same buffers:
+  // what is left out leaves there what others write, so that steps differ.
+  Status compare() {
+    US_ASSIGN(const std::vector<uint32_t> before, buffers());
+    StreamSink sink(stream_);
+    for (uint32_t i = 0; i < kComparedSteps; ++i) US_TRY(launch_kept(sink));
+    US_TRY(cuda_status(cudaStreamSynchronize(stream_), "running a step"));
+    US_ASSIGN(const std::vector<uint32_t> expected, buffers());
+    US_TRY(cuda_status(
+        cudaMemcpy(arena(), before.data(), machine_.arena_size_bytes(), cudaMemcpyHostToDevice),
+        "writing buffers"));
+    US_TRY(run_steps(kComparedSteps));
+    US_ASSIGN(const std::vector<uint32_t> actual, buffers());
+    for (size_t i = 0; i < actual.size(); ++i) {
+      if (actual[i] != expected[i]) ++bench_.different_floats;
+    }
+    return {};
+  }
+
+  Status measure_resident() {
+    US_TRY(run_steps(kManySteps));
+    for (uint32_t i = 0; i < kSamples; ++i) {
+      US_ASSIGN(const double few, run_steps(kFewSteps));
+      US_ASSIGN(const double many, run_steps(kManySteps));
+      bench_.resident_us.push_back((many - few) / (kManySteps - kFewSteps));
+    }
+    std::ranges::sort(bench_.resident_us);
+    return {};
+  }
+
+  // Launched as the graph executor does.
+  Status measure_graph() {
+    const auto launch_all = [&](cudaStream_t stream) {
+      cudaError_t error = machine_.begin_step(stream);
+      for (size_t i = 0; i < kept_.size() && error == cudaSuccess; ++i) {
+        error = machine_.launch(kept_[i], i > 0, stream);
+      }
+      return error;
+    };
+    US_ASSIGN(const TimedGraph graph, TimedGraph::record({}, launch_all, stream_));
+    US_TRY(graph.run(stream_));
+    for (uint32_t i = 0; i < kSamples; ++i) {
+      US_ASSIGN(const double us, graph.run(stream_));
+      bench_.graph_us.push_back(us);
+    }
+    std::ranges::sort(bench_.graph_us);
+    return {};
+  }
+
+  Status trace() {
+    std::vector<PhaseTime> times(phases_.size() * bench_.num_ctas);
+    const uint64_t size_bytes = times.size() * sizeof(PhaseTime);
+    US_ASSIGN(const DeviceMemory on_device, DeviceMemory::allocate(size_bytes));
+    US_TRY(cuda_status(cudaMemset(on_device.data(), 0, size_bytes), "clearing times"));
+    program_.times = on_device.as<PhaseTime>();
+    US_TRY(run_steps(2));
+    program_.times = nullptr;
+    US_TRY(
+        cuda_status(cudaMemcpy(times.data(), on_device.data(), size_bytes, cudaMemcpyDeviceToHost),
+                    "reading times"));
+    bench_.rows = rows_of(phases_, times, bench_.num_ctas);
+    return {};
+  }
+
+  const StepMachine& machine_;
+  cudaStream_t stream_;
+  PhaseBench bench_;
+  std::vector<uint32_t> kept_;
+  std::vector<Phase> phases_;
+  DeviceMemory on_device_, counters_;
+  PhaseProgram program_;
+};
+
+}  // namespace
+
+Result<PhaseBench> measure_phases(const StepMachine& machine, const std::vector<uint32_t>& stages,
+                                  cudaStream_t stream) {
+  return PhaseMeasurement(machine, stream).run(stages);
+}
+
+}  // namespace ultraspeed::cuda

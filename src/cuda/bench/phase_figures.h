@@ -1,0 +1,28 @@
+// What measure_phases() (phase_bench.h) finds.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace ultraspeed::cuda {
+
+// Phases that are alike, in one step; means of a phase. A span goes from the end of the phase
+// before to its own; its hand-off is over when the last CTA has what the phase needs.
+struct PhaseRow {
+  std::string name;
+  uint32_t count = 0;
+  double span_us = 0, hand_off_us = 0, longest_us = 0;
+};
+
+struct PhaseBench {
+  uint32_t num_ctas = 0, num_phases = 0;
+  std::set<std::string> left_out;             // why stages were, of both measurements
+  std::vector<double> resident_us, graph_us;  // of a step, ascending
+  // Of all buffers after a step, those with other bits than the graph's kernels leave.
+  uint64_t different_floats = 0;
+  std::vector<PhaseRow> rows;
+};
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,154 @@
+// The consumer warps (phase_cta.cuh): products of pages, and phases without pages.
+#pragma once
+
+#include "cuda/resident/phase_cta.cuh"
+#include "cuda/resident/phase_unit.cuh"
+
+namespace ultraspeed::cuda {
+
+// A warpgroup's stages of down: a slot has a page and a piece for each of both.
+struct SharedDownStages {
+  __device__ void wait() const {
+    ptx::mbarrier_wait(&ring.pages.full[at.stage], at.parity);
+    ptx::mbarrier_wait(&ring.piece_full[at.stage], at.parity);
+  }
+  __device__ const std::byte* page() const {
+    return slots + at.stage * kSlotBytes + team * DownPage::kBytes;
+  }
+  __device__ const std::byte* piece() const {
+    return slots + at.stage * kSlotBytes + kDownTeams * DownPage::kBytes + team * kDownPieceBytes;
+  }
+  __device__ __forceinline__ Mxfp4Slab read() const {
+    wait();
+    return {page(), page() + DownPage::kCodeBytes};
+  }
+  __device__ void leave() const { leave_stage(ring.pages, at.stage); }
+  __device__ PhaseRingPosition next() const {
+    PhaseRingPosition next = at;
+    next.advance();
+    return next;
+  }
+
+  DenseRing<kPhaseSlots>& ring;
+  const std::byte* slots;
+  uint32_t team;
+  PhaseRingPosition at;
+};
+
+class PhaseConsumer {
+ public:
+  __device__ PhaseConsumer(const PhaseRole& role, PhaseUnitShared& unit_shared)
+      : role_(role), unit_shared_(unit_shared) {}
+
+  __device__ void run() {
+    role_.walk([this](uint32_t index, const Phase& phase) { consume(index, phase); });
+  }
+
+ private:
+  static constexpr uint32_t kProductBarrier = 3;  // of the warps that make an F32 product's sums
+
+  __device__ void consume(uint32_t index, const Phase& phase) {
+    if (is_dense(phase.kind)) {
+      return dense_launch(phase).format == tensor::WeightFormat::kBf16 ? dense<Bf16Page>(phase)
+                                                                       : dense<Fp8Page>(phase);
+    }
+    if (phase.kind == PhaseKind::kGateUp) return gate_up(phase);
+    if (phase.kind == PhaseKind::kDown) return down(phase);
+    if (phase.kind == PhaseKind::kF32Product) return f32_product(index, phase);
+    if (role_.takes_part(phase)) run_units(index, phase);
+  }
+
+  template <class Page>
+  __device__ __forceinline__ void dense(const Phase& phase) {
+    using Plan = DensePlan<Page, kPhaseColumns>;
+    const Plan plan(dense_launch(phase), role_.stream.rank);
+    PhaseRingPosition at = role_.at;
+    uint32_t tile = tile_;
+    consume_dense<Plan, DenseLaunch::Work::kProducts, kSlotBytes>(
+        plan, role_.stream, role_.shared.ring, at, role_.slots(), role_.shared.sums,
+        role_.dynamic + PhaseLayout::kSums, tile);
+    role_.at = at;
+    tile_ = tile;
+  }
+
+  __device__ __forceinline__ void gate_up(const Phase& phase) {
+    const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
+    role_.await_input();
+    const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
+    PhaseRingPosition at = role_.at;
+    uint32_t tile = tile_;
+    consume_gate_up<kPhaseColumns, ExpertLaunch::Work::kProducts, kSlotBytes, true>(
+        data, shape, role_.stream, role_.dynamic + PhaseLayout::kInput, role_.shared.ring.pages, at,
+        role_.slots(), role_.shared.sums, role_.dynamic + PhaseLayout::kSums, tile);
+    role_.at = at;
+    tile_ = tile;
+    role_.leave_input();
+  }
+
+  __device__ __forceinline__ void down(const Phase& phase) {
+    const auto& [launch, data] = phase.as<ExpertPhase<ExpertDownData>>();
+    const DownShape shape(launch, role_.live_slots);
+    for (uint32_t unit = role_.cta(); unit < shape.num_units; unit += gridDim.x) {
+      SharedDownStages stages{role_.shared.ring, role_.slots(), role_.stream.warpgroup, role_.at};
+      multiply_unit<kPhaseColumns>(shape, role_.stream.warpgroup, stages, role_.shared.products,
+                                   role_.dynamic + PhaseLayout::kProducts, turn_);
+      role_.at = stages.at;
+    }
+  }
+
+  __device__ void await_slot() const {
+    ptx::mbarrier_wait(&role_.shared.ring.pages.full[role_.at.stage], role_.at.parity);
+  }
+  __device__ void leave_slot() {
+    leave_stage(role_.shared.ring.pages, role_.at.stage);
+    role_.at.advance();
+  }
+
+  // Half of the warps; the others only leave its slots.
+  __device__ __forceinline__ void f32_product(uint32_t index, const Phase& phase) {
+    using Tile = PhaseProductTile;
+    const auto& data = phase.as<F32Product>();
+    const F32Tiles tiles(data);
+    const auto next = [&] {
+      await_slot();
+      ptx::mbarrier_wait(&role_.shared.ring.piece_full[role_.at.stage], role_.at.parity);
+      return reinterpret_cast<const float*>(role_.slot());
+    };
+    for (uint32_t unit = role_.cta(); unit < tiles.count; unit += gridDim.x) {
+      if (role_.stream.warp < Tile::kWarps) {
+        make_sums<Tile>(data, F32Tiles::x(unit), F32Tiles::y(unit), next, [&] { leave_slot(); });
+      } else {
+        for (uint32_t k = 0; k < data.k; k += Tile::kStageK, leave_slot()) next();
+      }
+    }
+    if (!role_.takes_part(phase) || threadIdx.x >= Tile::kWarps * 32) return;
+    ptx::named_barrier(kProductBarrier, Tile::kWarps * 32);
+    if (threadIdx.x == 0) role_.arrive(index, phase);
+  }
+
+  __device__ __forceinline__ void run_units(uint32_t index, const Phase& phase) {
+    role_.skip_to_scratch(phase, [this] {
+      await_slot();
+      leave_stage(role_.shared.ring.pages, role_.at.stage);
+    });
+    const PhaseRingPosition first = role_.at;
+    std::byte* scratch = role_.slot();
+    for (uint32_t i = 0; i < phase.scratch_slots; ++i, role_.at.advance()) await_slot();
+    const PhaseAwait await{role_.program, phase, index, role_.epoch};
+    for (uint32_t unit = role_.part(phase); unit < phase.num_units; unit += phase.arrivals) {
+      run_unit(await, unit, scratch, role_.shared.unit_full, unit_shared_);
+      task_barrier();
+    }
+    if (threadIdx.x == 0) role_.arrive(index, phase);
+    ptx::fence_proxy_async();  // the scratch was written; next the loader's copies write there
+    role_.at = first;
+    for (uint32_t i = 0; i < phase.scratch_slots; ++i) leave_slot();
+  }
+
+  PhaseRole role_;
+  PhaseUnitShared& unit_shared_;
+  uint32_t tile_ = 0;  // that the exchange of sums carries next
+  uint32_t turn_ = 0;  // that of down's products
+};
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,205 @@
+// A CTA of the resident kernel of tiles: its shared memory, and what its roles have in common.
+//
+// Roles (tile/stream_role.cuh): the loader's warp runs ahead of all waits and brings pages of
+// weights, and the phases themselves, to shared memory; the operand warp waits for phases and
+// brings what they wrote; consumer warps multiply, or run a phase without pages; finishing warps
+// add partial sums, write results and count the CTA at the phase. All walk the same phases, and the
+// same slots of the page ring, in the same order.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ops/context.cuh"
+#include "cuda/ops/dense.cuh"
+#include "cuda/ops/expert_w4a8_down.cuh"
+#include "cuda/ops/expert_w4a8_gate_up.cuh"
+#include "cuda/ops/f32_product.cuh"
+#include "cuda/ptx/timer.cuh"
+#include "cuda/resident/phase.h"
+#include "cuda/sync/phase_counter.cuh"
+
+namespace ultraspeed::cuda {
+
+inline constexpr uint32_t kPhaseColumns = 8;  // of a step, at most
+inline constexpr uint32_t kPhaseRanks = 4;    // CTAs of a cluster
+inline constexpr uint32_t kPhaseSlots = 8;
+inline constexpr uint32_t kPhaseEntries = 8;
+inline constexpr uint32_t kPhaseRoleWarps = kStreamThreads / 32;
+
+using PhaseExchange = PartialExchange<kPhaseColumns, 2, kPhaseRanks>;
+using PhaseProducts = ProductExchange<kPhaseColumns>;
+using PhaseProductTile = ProductTile<2, 1, 2, 4, 384>;
+inline constexpr uint32_t kPhaseRouteCtas = 8;  // whose columns a CTA that routes has
+using PhaseRingPosition = RingPosition<kPhaseSlots>;
+
+// A slot of the ring has, from its begin on, one of:
+//   a dense page, its piece
+//   a gate/up page
+//   the down pages of two experts' slots, their pieces
+//   rows of an F32 product's weights and inputs
+//   scratch
+inline constexpr uint32_t kDownPieceBytes = E4m3Operand<kPhaseColumns>::bytes(kSlabBlocks);
+inline constexpr uint32_t kSlotBytes = kDownTeams * (DownPage::kBytes + kDownPieceBytes);
+static_assert(kSlotBytes % 128 == 0);
+static_assert(Fp8Page::kBytes + DenseOperand<Fp8Page>::piece_bytes(kPhaseColumns) <= kSlotBytes);
+static_assert(Bf16Page::kBytes + DenseOperand<Bf16Page>::piece_bytes(kPhaseColumns) <= kSlotBytes);
+static_assert(PhaseProductTile::kStageFloats * sizeof(float) <= kSlotBytes);
+
+// Dynamic shared memory.
+struct PhaseLayout {
+  static constexpr uint32_t kSums = 0;
+  static constexpr uint32_t kProducts = kSums + PhaseExchange::kBytes;
+  static constexpr uint32_t kInput = kProducts + PhaseProducts::kBytes;  // of gate/up
+  static constexpr uint32_t kSlots =
+      kInput + E4m3Operand<kPhaseColumns>::bytes(kMaxPart / kBlockColumns);
+  static constexpr uint32_t kBytes = kSlots + kPhaseSlots * kSlotBytes;
+  static_assert(kSlots % 128 == 0);
+};
+
+// Static shared memory.
+struct PhaseShared {
+  DenseRing<kPhaseSlots> ring;
+  RingBarriers<kPhaseEntries> entries_ring;
+  uint64_t input_full, input_empty;  // of gate/up's input, with which live_slots comes
+  uint64_t unit_full;
+  PhaseExchange sums;
+  PhaseProducts products;
+  uint32_t live_slots;
+  alignas(16) Phase entries[kPhaseEntries];
+
+  // By one thread.
+  __device__ void init() {
+    ring.init();
+    entries_ring.init(kPhaseRoleWarps);
+    ptx::mbarrier_init(&input_full, 1);
+    ptx::mbarrier_init(&input_empty, kConsumerWarps + kFinishWarps);
+    ptx::mbarrier_init(&unit_full, 1);
+    sums.init();
+    products.init();
+  }
+};
+
+__device__ __forceinline__ PhaseTime* phase_time(const PhaseProgram& program, uint32_t index) {
+  return program.times + uint64_t{index} * gridDim.x + blockIdx.x;
+}
+
+// Waits for what a phase needs: all that a function of its own has to know for that.
+struct PhaseAwait {
+  const PhaseProgram& program;
+  const Phase& phase;
+  uint32_t index, epoch;  // of the phase, of the step
+
+  // For one thread.
+  __device__ __forceinline__ void by_one() const {
+#pragma unroll
+    for (const PhaseWait& wait : phase.waits) {
+      if (wait.phase != kNoPhase) await_phase(program.counters, wait, epoch);
+    }
+    if (program.times != nullptr) phase_time(program, index)->begin = ptx::global_nanoseconds();
+  }
+  // For all consumer warps.
+  __device__ __forceinline__ void operator()() const {
+    if (threadIdx.x == 0) by_one();
+    task_barrier();
+  }
+};
+
+// What each role keeps from phase to phase.
+struct PhaseRole {
+  const PhaseProgram& program;
+  PhaseShared& shared;
+  std::byte* const dynamic;
+  const StreamRole stream;
+  PhaseRingPosition at = {};
+  RingPosition<kPhaseEntries> entry = {};
+  uint32_t epoch = 0;
+  uint32_t num_inputs = 0;  // of gate/up, so far
+  uint32_t live_slots = 0;  // of the last gate/up
+
+  __device__ std::byte* slots() const { return dynamic + PhaseLayout::kSlots; }
+  __device__ std::byte* slot() const { return slots() + at.stage * kSlotBytes; }
+  __device__ uint32_t cta() const { return blockIdx.x; }
+
+  // The CTA's number among those that take part; it does if that is below phase.arrivals.
+  __device__ uint32_t part(const Phase& phase) const {
+    return cta() >= phase.first_cta ? cta() - phase.first_cta : cta() + gridDim.x - phase.first_cta;
+  }
+  __device__ bool takes_part(const Phase& phase) const { return part(phase) < phase.arrivals; }
+
+  // Calls visit(phase index, phase) for all phases of all steps. For a whole warp.
+  template <class Visit>
+  __device__ __forceinline__ void walk(const Visit& visit) {
+    for (uint32_t step = 0; step < program.num_steps; ++step) {
+      epoch = program.first_epoch + step;
+      for (uint32_t index = 0; index < program.num_phases; ++index, entry.advance()) {
+        ptx::mbarrier_wait(&shared.entries_ring.full[entry.stage], entry.parity);
+        visit(index, shared.entries[entry.stage]);
+        leave_stage(shared.entries_ring, entry.stage);
+      }
+    }
+  }
+
+  // For a warp that reads gate/up's input or takes its size: waits until both are there.
+  __device__ __forceinline__ void await_input() {
+    ptx::mbarrier_wait(&shared.input_full, num_inputs++ % 2);
+    live_slots = shared.live_slots;
+  }
+  __device__ __forceinline__ void leave_input() const {
+    __syncwarp();
+    if (stream.lane == 0) ptx::mbarrier_arrive(&shared.input_empty);
+  }
+
+  // For one thread: waits for what phase `index` needs.
+  __device__ __forceinline__ void await(uint32_t index, const Phase& phase) const {
+    PhaseAwait{program, phase, index, epoch}.by_one();
+  }
+  // For one thread, behind a barrier of those that wrote: counts the CTA at phase `index`.
+  __device__ __forceinline__ void arrive(uint32_t index, const Phase& phase) const {
+    arrive_at_phase(program.counters, index, part(phase));
+    if (program.times != nullptr) phase_time(program, index)->end = ptx::global_nanoseconds();
+  }
+
+  // Calls pass() for slots that a scratch does not begin in, for it would go beyond the ring's end.
+  template <class Pass>
+  __device__ __forceinline__ void skip_to_scratch(const Phase& phase, const Pass& pass) {
+    while (at.stage + phase.scratch_slots > kPhaseSlots) {
+      pass();
+      at.advance();
+    }
+  }
+};
+
+__device__ __forceinline__ bool is_dense(PhaseKind kind) {
+  return kind == PhaseKind::kDenseStore || kind == PhaseKind::kDensePartials ||
+         kind == PhaseKind::kDenseSwiglu || kind == PhaseKind::kDenseQkv;
+}
+
+// What dense phases have in common, whatever becomes of their sums.
+__device__ __forceinline__ const DenseLaunch& dense_launch(const Phase& phase) {
+  return phase.as<DenseLaunch>();
+}
+
+// Calls call(DensePlan of the pages) for a dense phase.
+template <class Call>
+__device__ __forceinline__ void with_dense_plan(const Phase& phase, uint32_t rank,
+                                                const Call& call) {
+  const DenseLaunch& launch = dense_launch(phase);
+  if (launch.format == tensor::WeightFormat::kBf16) {
+    call(DensePlan<Bf16Page, kPhaseColumns>(launch, rank));
+  } else {
+    call(DensePlan<Fp8Page, kPhaseColumns>(launch, rank));
+  }
+}
+
+// Tile of an F32 product: rows in thirds of a half-warp, columns by four.
+struct F32Tiles {
+  static constexpr uint32_t kColumnTiles = kPhaseColumns / PhaseProductTile::kColumns;
+  __device__ explicit F32Tiles(const F32Product& data)
+      : count((data.num_rows + PhaseProductTile::kRows - 1) / PhaseProductTile::kRows *
+              kColumnTiles) {}
+  __device__ static uint32_t x(uint32_t unit) { return unit / kColumnTiles; }
+  __device__ static uint32_t y(uint32_t unit) { return unit % kColumnTiles; }
+  uint32_t count;
+};
+
+}  // namespace ultraspeed::cuda

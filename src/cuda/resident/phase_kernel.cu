@@ -1,0 +1,85 @@
+#include "cuda/resident/phase_kernel.h"
+
+#include "cuda/ops/launch.cuh"
+#include "cuda/resident/phase_consumer.cuh"
+#include "cuda/resident/phase_finisher.cuh"
+#include "cuda/resident/phase_loader.cuh"
+#include "cuda/resident/phase_operands.cuh"
+
+namespace ultraspeed::cuda {
+namespace {
+
+// Of a thread. A CTA has what its threads are launched with: 168 each.
+constexpr uint32_t kConsumerRegisters = 208, kOtherRegisters = 88;
+static_assert(kConsumerRegisters * kConsumerWarps + kOtherRegisters * 4 <= 168 * kPhaseRoleWarps);
+
+__global__ void __cluster_dims__(kPhaseRanks) __launch_bounds__(kStreamThreads, 1)
+    phase_kernel(const __grid_constant__ PhaseProgram program) {
+  extern __shared__ __align__(128) std::byte dynamic[];
+  __shared__ PhaseShared shared;
+  __shared__ PhaseUnitShared unit_shared;
+  const StreamRole stream;
+  if (threadIdx.x == 0) {
+    shared.init();
+    unit_shared.num_loads = 0;
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  ptx::cluster_arrive();
+  ptx::cluster_wait();  // before anything is written to other CTAs
+  const PhaseRole role{program, shared, dynamic, stream};
+  if (stream.is_consumer()) {
+    ptx::claim_registers<kConsumerRegisters>();
+    PhaseConsumer(role, unit_shared).run();
+  } else {
+    ptx::release_registers<kOtherRegisters>();
+    if (stream.is_loader_warp()) {
+      PhaseLoader(role).run();
+    } else if (stream.is_finisher()) {
+      PhaseFinisher(role).run();
+    } else {
+      PhaseOperands(role).run();
+    }
+  }
+  __syncwarp();
+  ptx::cluster_arrive();
+  ptx::cluster_wait();  // nobody writes to this CTA any more
+}
+
+}  // namespace
+
+cudaError_t count_phase_ctas(uint32_t* ctas) {
+  uint32_t clusters = 0;
+  const cudaError_t error =
+      count_clusters(phase_kernel, kPhaseRanks, kStreamThreads, PhaseLayout::kBytes, &clusters);
+  *ctas = clusters * kPhaseRanks;
+  return error;
+}
+
+cudaError_t launch_phases(const PhaseProgram& program, uint32_t num_ctas, cudaStream_t stream) {
+  const LaunchSize size = {dim3(num_ctas), kStreamThreads, PhaseLayout::kBytes};
+  return launch_with(phase_kernel, size, {is_cooperative()}, stream, program);
+}
+
+uint32_t phase_slot_bytes() {
+  return kSlotBytes;
+}
+uint32_t phase_ring_slots() {
+  return kPhaseSlots;
+}
+uint32_t phase_window_bytes(KvFormat format) {
+  return format == KvFormat::kE4m3 ? WindowShared<PhaseTile<KvFormat::kE4m3>>::kBytes
+                                   : WindowShared<PhaseTile<KvFormat::kBf16>>::kBytes;
+}
+uint32_t phase_route_bytes(const program::RouteOperands& op) {
+  return route_shared_bytes<kPhaseRouteCtas>(op);
+}
+uint32_t phase_f32_columns() {
+  return PhaseProductTile::kStageK;
+}
+uint32_t phase_f32_tiles(const F32Product& data) {
+  return (data.num_rows + PhaseProductTile::kRows - 1) / PhaseProductTile::kRows *
+         F32Tiles::kColumnTiles;
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,75 @@
+// Makes the phases of a resident kernel of what a step launches (stage_launcher.h).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cuda/kernel_sink.h"
+#include "cuda/resident/phase.h"
+
+namespace ultraspeed::cuda {
+
+// Each phase waits for the one recorded before it, and gate/up's loader for the route. What has no
+// phase is cudaErrorNotSupported, and limit() says what it was.
+class PhaseRecorder final : public KernelSink {
+ public:
+  explicit PhaseRecorder(uint32_t num_ctas) : num_ctas_(num_ctas) {}
+
+  // The phases of a step; the first waits for the last one of the step before.
+  std::vector<Phase> finish();
+  const std::string& limit() const { return limit_; }
+
+  size_t num_phases() const { return phases_.size(); }
+  // Forgets those from number `count` on: of a stage that was refused after its first phases.
+  void drop_from(size_t count);
+
+  cudaError_t run(const DenseColumnsLaunch& launch) override;
+  cudaError_t run(const DensePrepare& data) override;
+  cudaError_t run(const DenseLaunch& launch, const DenseStore& store) override;
+  cudaError_t run(const DenseLaunch& launch, const DensePartials& partials) override;
+  cudaError_t run(const DenseLaunch& launch, const DenseSwiglu& swiglu) override;
+  cudaError_t run(const DenseLaunch& launch, const DenseQkv& qkv) override;
+  cudaError_t run(const ExpertLaunch& launch, const QuantizeData& data) override;
+  cudaError_t run(const ExpertLaunch& launch, const ExpertGateUpData& data) override;
+  cudaError_t run(const ExpertLaunch& launch, const ExpertDownData& data) override;
+  cudaError_t run(const ExpertPrefill&, const PrefillRows&, const PrefillInput&) override;
+  cudaError_t run(const ExpertPrefill&) override;
+  cudaError_t run(const ExpertPrefill&, const PrefillGateUpData&) override;
+  cudaError_t run(const ExpertPrefill&, const PrefillDownData&) override;
+  cudaError_t run(const KvRows& rows) override;
+  cudaError_t run(const QueryRows& rows) override;
+  cudaError_t run(const FlashAttention& launch) override;
+  cudaError_t run(const RoundRows& data) override;
+  cudaError_t run(const F32Product& data) override;
+  cudaError_t run(const program::QkvProjOperands&, const CacheRounding&,
+                  const StageLaunch&) override;
+#define US_DECLARE_RUN(name) \
+  cudaError_t run(const program::name##Operands& op, const StageLaunch& launch) override;
+  US_OPCODES(US_DECLARE_RUN)
+#undef US_DECLARE_RUN
+
+ private:
+  template <class Payload>
+  cudaError_t add(PhaseKind kind, const Payload& payload, uint32_t num_units, uint32_t arrivals,
+                  uint64_t scratch_bytes);
+  template <class Payload>
+  cudaError_t add_units(PhaseKind kind, const Payload& payload, uint32_t num_units,
+                        uint64_t scratch_bytes);
+  template <class Epilogue>
+  cudaError_t add_dense(PhaseKind kind, const DenseLaunch& launch, const Epilogue& epilogue);
+  template <class Op>
+  cudaError_t add_stage(const Op& op, const StageLaunch& launch, uint64_t scratch_bytes);
+  cudaError_t refuse(std::string what);
+  cudaError_t check_experts(const ExpertLaunch& launch);
+  void move_beside_router(const float* rows);
+  PhaseWait wait_for(uint32_t phase) const {
+    return {phase, phases_[phase].arrivals, 0};
+  }
+
+  uint32_t num_ctas_;
+  std::vector<Phase> phases_;
+  uint32_t last_route_ = kNoPhase, last_quantize_ = kNoPhase;
+  std::string limit_;
+};
+
+}  // namespace ultraspeed::cuda

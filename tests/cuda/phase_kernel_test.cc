@@ -1,0 +1,73 @@
+// The resident kernel of tiles (cuda/resident/phase_kernel.h) leaves in all buffers of a step the
+// bits that the graph executor's kernels leave there.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+
+#include "cuda/bench/step_bench.h"
+#include "cuda/gpu.h"
+#include "cuda/planned.h"
+
+namespace ultraspeed::test {
+namespace {
+
+cuda::StepBenchOptions resident_options() {
+  cuda::StepBenchOptions options;
+  options.live_experts = 24;
+  options.positions = 300;
+  options.kv_cache = program::KvCacheType::kFp8;
+  options.has_resident = true;
+  return options;
+}
+
+void expect_same_bits(const cuda::StepBenchOptions& options) {
+  const auto bench = measure_step(plan_of("configs/mimo-v2.5-pro", 8, 8), options);
+  ASSERT_TRUE(bench) << bench.error().message;
+  ASSERT_TRUE(bench->resident);
+  EXPECT_EQ(bench->resident->different_floats, 0u);
+  // Of each layer of experts 13 but for full attention.
+  EXPECT_GT(bench->resident->num_phases, 69u * 11);
+  std::set<std::string> left_out = {"full attention"};
+  if (options.rank == 0) left_out.insert("the general operation Sample");
+  EXPECT_EQ(bench->resident->left_out, left_out);
+  EXPECT_GT(bench->resident->resident_us.front(), 1000);
+  const auto& rows = bench->resident->rows;
+  const auto experts = std::ranges::find(rows, "expert gate/up", &cuda::PhaseRow::name);
+  ASSERT_NE(experts, rows.end());
+  EXPECT_EQ(experts->count, 69u);
+  EXPECT_GT(experts->span_us, experts->hand_off_us);
+}
+
+TEST(PhaseKernel, LeavesTheGraphsBits) {
+  US_NEEDS_GPU();
+  expect_same_bits(resident_options());
+}
+
+// An odd number of live experts, columns that are not there, another rank's weights, bf16 tiles.
+TEST(PhaseKernel, LeavesThemWithFewerColumnsAndSlots) {
+  US_NEEDS_GPU();
+  cuda::StepBenchOptions options = resident_options();
+  options.rank = 5;
+  options.rows = 3;
+  options.live_experts = 23;
+  options.kv_cache = program::KvCacheType::kBf16;
+  expect_same_bits(options);
+}
+
+// What it has no phases for it names, and runs the rest.
+TEST(PhaseKernel, NamesWhatItLeavesOut) {
+  US_NEEDS_GPU();
+  cuda::StepBenchOptions options = resident_options();
+  options.live_experts = 9;
+  options.rows = 3;
+  const auto bench = measure_step(plan_of("models/tiny-mimo", 1, 8), options);
+  ASSERT_TRUE(bench) << bench.error().message;
+  ASSERT_TRUE(bench->resident);
+  EXPECT_FALSE(bench->resident->left_out.empty());
+  EXPECT_EQ(bench->resident->different_floats, 0u);
+}
+
+}  // namespace
+}  // namespace ultraspeed::test
