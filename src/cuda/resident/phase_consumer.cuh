@@ -45,8 +45,6 @@ class PhaseConsumer {
   }
 
  private:
-  static constexpr uint32_t kProductBarrier = 3;  // of the warps that make an F32 product's sums
-
   __device__ void consume(uint32_t index, const Phase& phase) {
     if (is_dense(phase.kind)) {
       return dense_launch(phase).format == tensor::WeightFormat::kBf16 ? dense<Bf16Page>(phase)
@@ -104,9 +102,9 @@ class PhaseConsumer {
     role_.at.advance();
   }
 
-  // Half of the warps; the others only leave its slots.
   __device__ __forceinline__ void f32_product(uint32_t index, const Phase& phase) {
     using Tile = PhaseProductTile;
+    static_assert(Tile::kWarps == kConsumerWarps);
     const auto& data = phase.as<F32Product>();
     const F32Tiles tiles(data);
     const auto next = [&] {
@@ -115,14 +113,10 @@ class PhaseConsumer {
       return reinterpret_cast<const float*>(role_.slot());
     };
     for (uint32_t unit = role_.cta(); unit < tiles.count; unit += gridDim.x) {
-      if (role_.stream.warp < Tile::kWarps) {
-        make_sums<Tile>(data, F32Tiles::x(unit), F32Tiles::y(unit), next, [&] { leave_slot(); });
-      } else {
-        for (uint32_t k = 0; k < data.k; k += Tile::kStageK, leave_slot()) next();
-      }
+      make_sums<Tile>(data, F32Tiles::x(unit), F32Tiles::y(unit), next, [&] { leave_slot(); });
     }
-    if (!role_.takes_part(phase) || threadIdx.x >= Tile::kWarps * 32) return;
-    ptx::named_barrier(kProductBarrier, Tile::kWarps * 32);
+    if (!role_.takes_part(phase)) return;
+    task_barrier();
     if (threadIdx.x == 0) role_.arrive(index, phase);
   }
 

@@ -65,12 +65,12 @@ __device__ __noinline__ void run_window_unit(PhaseAwait await, uint32_t unit, st
   }
   const WindowPlace at(launch, step, Tile::kPiece, column, slab);
   const uint32_t parity = shared.num_loads % 2;
+  const auto behind_tiles = [&] {
+    has_own_rows ? await() : task_barrier();  // all have read the parity
+    if (threadIdx.x == 0) shared.num_loads = parity ^ 1;
+  };
   run_window<Tile, FlashAttention::Work::kAttention>(launch, at, scratch, &full, parity,
-                                                     shared.softmax, [&] {
-                                                       if (has_own_rows) await();
-                                                       if (threadIdx.x == 0)
-                                                         shared.num_loads = parity ^ 1;
-                                                     });
+                                                     shared.softmax, behind_tiles);
 }
 
 // For a warp.
