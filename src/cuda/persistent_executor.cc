@@ -24,15 +24,7 @@ namespace ultraspeed::cuda {
 namespace {
 
 StageOperands stage_operands(const program::Operands& operands) {
-  StageOperands stage;
-  stage.opcode = program::opcode_of(operands);
-  std::visit(
-      [&](const auto& op) {
-        static_assert(std::is_trivially_copyable_v<std::decay_t<decltype(op)>>);
-        std::memcpy(stage.bytes, &op, sizeof(op));
-      },
-      operands);
-  return stage;
+  return std::visit([](const auto& op) { return StageOperands::of(op); }, operands);
 }
 
 // A program's lists and counters in device memory.

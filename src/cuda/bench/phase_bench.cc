@@ -1,10 +1,8 @@
 #include "cuda/bench/phase_bench.h"
 
 #include <algorithm>
-#include <bit>
 #include <optional>
 #include <span>
-#include <string_view>
 
 #include "cuda/bench/step_machine.h"
 #include "cuda/bench/timed_graph.h"
@@ -141,14 +139,10 @@ class PhaseMeasurement {
   }
 
   Status upload() {
-    const uint64_t phase_bytes = phases_.size() * sizeof(Phase);
     const uint64_t counter_bytes = phases_.size() * kPhaseCounterWords * sizeof(uint32_t);
-    US_ASSIGN(on_device_, DeviceMemory::allocate(phase_bytes));
+    US_ASSIGN(on_device_, to_device(std::span<const Phase>(phases_), "phases"));
     US_ASSIGN(counters_, DeviceMemory::allocate(counter_bytes));
     US_TRY(cuda_status(cudaMemset(counters_.data(), 0, counter_bytes), "clearing counters"));
-    US_TRY(cuda_status(
-        cudaMemcpy(on_device_.data(), phases_.data(), phase_bytes, cudaMemcpyHostToDevice),
-        "uploading phases"));
     program_.machine = machine_.machine().view();
     program_.step = machine_.step_view();
     program_.phases = on_device_.as<const Phase>();
@@ -175,10 +169,7 @@ class PhaseMeasurement {
     US_TRY(cuda_status(cudaEventRecord(end.get(), stream_), "recording an event"));
     US_TRY(cuda_status(cudaStreamSynchronize(stream_), "running phases"));
     program_.first_epoch += num_steps;
-    float milliseconds = 0;
-    US_TRY(
-        cuda_status(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "reading a time"));
-    return milliseconds * 1e3;
+    return microseconds_between(begin, end);
   }
 
   Result<std::vector<uint32_t>> buffers() const {

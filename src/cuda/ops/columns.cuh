@@ -53,6 +53,12 @@ struct NormedRow {
   float* factor;  // of the row
 };
 
+// For one whole warp: the factor of a row. REQUIRES: kSquareBatch divides size.
+__device__ __forceinline__ void make_factor(const NormedRow& row, uint32_t size, float epsilon) {
+  const float squares = sum_of_squares(row.row, size);
+  if (threadIdx.x % kWarpThreads == 0) *row.factor = rms_factor(squares, size, epsilon);
+}
+
 // For the first kThreads threads of a CTA: copies floats, of which 4 divides the number, between
 // addresses that are multiples of 16.
 template <uint32_t kThreads>

@@ -64,10 +64,7 @@ __device__ __forceinline__ void prepare_column(const DensePrepare& data, uint32_
   const bool takes_part = column < present_columns(data);
   const bool is_normed = takes_part && data.norm_weight != nullptr;
   load(is_normed, takes_part);
-  if (is_normed && warp == 0) {
-    const float squares = sum_of_squares(row, data.k);
-    if (threadIdx.x == 0) *shared.factor = rms_factor(squares, data.k, data.epsilon);
-  }
+  if (is_normed && warp == 0) make_factor(shared, data.k, data.epsilon);
   task_barrier<kThreads>();
 #pragma unroll 1
   for (uint32_t begin = warp * kWarpElements; begin < data.k;

@@ -7,7 +7,6 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kQuantizeParts = 4;  // CTAs of a column
 inline constexpr uint32_t kQuantizeWarps = kQuantizeParts * kTaskWarps;
 inline constexpr uint32_t kQuantizeTurns =
     kGateUpMaxRanks * kMaxPart / kBlockColumns / kQuantizeWarps;  // of a warp, at most
@@ -81,8 +80,7 @@ __device__ __forceinline__ void quantize_column_in_shared(const ExpertLaunch& la
   const bool is_normed = is_present && data.norm_weight != nullptr;
   load(is_normed, is_present);
   if (is_normed && threadIdx.x < kWarpThreads) {
-    const float squares = sum_of_squares(shared.row, launch.hidden);
-    if (threadIdx.x == 0) *shared.factor = rms_factor(squares, launch.hidden, data.norm_epsilon);
+    make_factor(shared, launch.hidden, data.norm_epsilon);
   }
   task_barrier();
   const float factor = *shared.factor;

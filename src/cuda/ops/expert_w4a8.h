@@ -86,6 +86,8 @@ cudaError_t launch_expert_down(const ExpertLaunch& launch, const ExpertDownData&
 // launch.hidden.
 cudaError_t set_clusters(ExpertLaunch* launch);
 
+inline constexpr uint32_t kQuantizeParts = 4;  // CTAs that make a column of gate/up's input
+
 // The input of gate/up: rows [columns of the step, hidden] f32, normalised and rounded to codes.
 // REQUIRES: of MXFP4 experts, 32 divides hidden, which is at most 6144; of FP8, no expert_limit().
 struct QuantizeData {

@@ -69,10 +69,7 @@ template <class Load>
 __device__ __forceinline__ void round_normed_row(const RoundRows& data, uint32_t index,
                                                  const NormedRow& shared, const Load& load) {
   load();
-  if (threadIdx.x < kWarpThreads) {
-    const float squares = sum_of_squares(shared.row, data.size);
-    if (threadIdx.x == 0) *shared.factor = rms_factor(squares, data.size, data.norm_epsilon);
-  }
+  if (threadIdx.x < kWarpThreads) make_factor(shared, data.size, data.norm_epsilon);
   task_barrier();
   const float factor = *shared.factor;
   store_row(data, index, [&](uint32_t k) { return shared.weight[k] * (shared.row[k] * factor); });

@@ -21,6 +21,12 @@
 
 namespace ultraspeed::cuda {
 
+// What the kernel takes.
+inline constexpr uint32_t kPhaseColumns = 8;       // of a step, at most
+inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
+inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
+inline constexpr uint32_t kPhaseWindowHeads = 16;  // of a window's unit: kWindowRows
+
 enum class PhaseKind : uint32_t {
   // By consumer warps, unit by unit.
   kDenseColumns,

@@ -60,26 +60,18 @@ class PhaseConsumer {
   __device__ __forceinline__ void dense(const Phase& phase) {
     using Plan = DensePlan<Page, kPhaseColumns>;
     const Plan plan(dense_launch(phase), role_.stream.rank);
-    PhaseRingPosition at = role_.at;
-    uint32_t tile = tile_;
     consume_dense<Plan, DenseLaunch::Work::kProducts, kSlotBytes>(
-        plan, role_.stream, role_.shared.ring, at, role_.slots(), role_.shared.sums,
-        role_.dynamic + PhaseLayout::kSums, tile);
-    role_.at = at;
-    tile_ = tile;
+        plan, role_.stream, role_.shared.ring, role_.at, role_.slots(), role_.shared.sums,
+        role_.dynamic + PhaseLayout::kSums, tile_);
   }
 
   __device__ __forceinline__ void gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
     role_.await_input();
     const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
-    PhaseRingPosition at = role_.at;
-    uint32_t tile = tile_;
     consume_gate_up<kPhaseColumns, ExpertLaunch::Work::kProducts, kSlotBytes, true>(
-        data, shape, role_.stream, role_.dynamic + PhaseLayout::kInput, role_.shared.ring.pages, at,
-        role_.slots(), role_.shared.sums, role_.dynamic + PhaseLayout::kSums, tile);
-    role_.at = at;
-    tile_ = tile;
+        data, shape, role_.stream, role_.dynamic + PhaseLayout::kInput, role_.shared.ring.pages,
+        role_.at, role_.slots(), role_.shared.sums, role_.dynamic + PhaseLayout::kSums, tile_);
     role_.leave_input();
   }
 

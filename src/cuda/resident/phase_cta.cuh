@@ -20,8 +20,7 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kPhaseColumns = 8;  // of a step, at most
-inline constexpr uint32_t kPhaseRanks = 4;    // CTAs of a cluster
+inline constexpr uint32_t kPhaseRanks = 4;  // CTAs of a cluster
 inline constexpr uint32_t kPhaseSlots = 8;
 inline constexpr uint32_t kPhaseEntries = 8;
 inline constexpr uint32_t kPhaseRoleWarps = kStreamThreads / 32;
@@ -191,10 +190,10 @@ __device__ __forceinline__ void with_dense_plan(const Phase& phase, uint32_t ran
   }
 }
 
-// Tile of an F32 product: rows in thirds of a half-warp, columns by four.
+// Tiles of an F32 product (ops/f32_product.cuh): those of the same rows are neighbours.
 struct F32Tiles {
   static constexpr uint32_t kColumnTiles = kPhaseColumns / PhaseProductTile::kColumns;
-  __device__ explicit F32Tiles(const F32Product& data)
+  __host__ __device__ explicit F32Tiles(const F32Product& data)
       : count((data.num_rows + PhaseProductTile::kRows - 1) / PhaseProductTile::kRows *
               kColumnTiles) {}
   __device__ static uint32_t x(uint32_t unit) { return unit / kColumnTiles; }

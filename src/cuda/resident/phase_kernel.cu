@@ -78,8 +78,7 @@ uint32_t phase_f32_columns() {
   return PhaseProductTile::kStageK;
 }
 uint32_t phase_f32_tiles(const F32Product& data) {
-  return (data.num_rows + PhaseProductTile::kRows - 1) / PhaseProductTile::kRows *
-         F32Tiles::kColumnTiles;
+  return F32Tiles(data).count;
 }
 
 }  // namespace ultraspeed::cuda

@@ -12,11 +12,6 @@
 namespace ultraspeed::cuda {
 namespace {
 
-constexpr uint32_t kColumns = 8;        // that the kernel's products take
-constexpr uint32_t kQuantizeUnits = 4;  // of a column
-constexpr uint32_t kUnitWarps = 8;
-constexpr uint32_t kMaxPhaseExperts = 384;  // of a router
-
 uint32_t ceil_div(uint64_t a, uint32_t b) {
   return static_cast<uint32_t>((a + b - 1) / b);
 }
@@ -72,7 +67,7 @@ cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
 }
 
 cudaError_t PhaseRecorder::run(const DensePrepare& data) {
-  if (data.columns != kColumns) return refuse("more than 8 columns");
+  if (data.columns != kPhaseColumns) return refuse("more than 8 columns");
   const uint64_t rows = data.norm_weight == nullptr ? 1 : 2;
   return add_units(PhaseKind::kDensePrepare, data, data.columns, rows * data.k * sizeof(float));
 }
@@ -80,7 +75,7 @@ cudaError_t PhaseRecorder::run(const DensePrepare& data) {
 template <class Epilogue>
 cudaError_t PhaseRecorder::add_dense(PhaseKind kind, const DenseLaunch& launch,
                                      const Epilogue& epilogue) {
-  if (launch.columns != kColumns) return refuse("more than 8 columns");
+  if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   const uint32_t units = ceil_div(launch.rows, kDenseTileRows) * launch.num_chunks;
   const uint32_t clusters = std::min(units, num_ctas_ / kDenseRanks);
   return add(kind, DensePhase<Epilogue>{launch, epilogue}, units, clusters * kDenseRanks, 0);
@@ -101,7 +96,7 @@ cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseQkv& qkv) {
 
 // Before the first phase of experts: all of them have phases or none.
 cudaError_t PhaseRecorder::check_experts(const ExpertLaunch& launch) {
-  if (launch.columns != kColumns) return refuse("more than 8 columns");
+  if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   if (launch.format != tensor::WeightFormat::kMxfp4) return refuse("experts in FP8");
   if (gate_up_ranks(launch.hidden) != kGateUpMaxRanks) {
     return refuse(
@@ -116,7 +111,7 @@ cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& d
   if (limit != cudaSuccess) return limit;
   const cudaError_t error =
       add_units(PhaseKind::kQuantize, ExpertPhase<QuantizeData>{launch, data},
-                launch.columns * kQuantizeUnits, uint64_t{2} * launch.hidden * sizeof(float));
+                launch.columns * kQuantizeParts, uint64_t{2} * launch.hidden * sizeof(float));
   if (error != cudaSuccess) return error;
   last_quantize_ = static_cast<uint32_t>(phases_.size() - 1);
   move_beside_router(data.rows);
@@ -179,17 +174,18 @@ cudaError_t PhaseRecorder::run(const ExpertPrefill&, const PrefillDownData&) {
 
 cudaError_t PhaseRecorder::run(const KvRows& rows) {
   return add_units(PhaseKind::kStoreKv, rows,
-                   ceil_div(uint64_t{rows.num_columns} * rows.cache.num_kv_heads, kUnitWarps), 0);
+                   ceil_div(uint64_t{rows.num_columns} * rows.cache.num_kv_heads, kPhaseUnitWarps),
+                   0);
 }
 cudaError_t PhaseRecorder::run(const QueryRows& rows) {
   return add_units(PhaseKind::kStoreQueries, rows,
-                   ceil_div(uint64_t{rows.num_columns} * rows.num_q_heads, kUnitWarps), 0);
+                   ceil_div(uint64_t{rows.num_columns} * rows.num_q_heads, kPhaseUnitWarps), 0);
 }
 
 cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
   if (!launch.is_short()) return refuse("full attention");
   const uint32_t kv_heads = launch.cache.num_kv_heads;
-  const uint32_t slabs = ceil_div(launch.num_q_heads / kv_heads, 16);
+  const uint32_t slabs = ceil_div(launch.num_q_heads / kv_heads, kPhaseWindowHeads);
   return add_units(PhaseKind::kWindow, launch, launch.max_columns * kv_heads * slabs,
                    phase_window_bytes(launch.format));
 }
@@ -203,7 +199,7 @@ cudaError_t PhaseRecorder::run(const RoundRows& data) {
 }
 
 cudaError_t PhaseRecorder::run(const F32Product& data) {
-  if (data.width > kColumns) return refuse("more than 8 columns");
+  if (data.width > kPhaseColumns) return refuse("more than 8 columns");
   if (data.k % phase_f32_columns() != 0) {
     return refuse(fmt::format("an F32 matrix of {} columns, which {} does not divide", data.k,
                               phase_f32_columns()));
@@ -219,11 +215,7 @@ cudaError_t PhaseRecorder::run(const program::QkvProjOperands&, const CacheRound
 template <class Op>
 cudaError_t PhaseRecorder::add_stage(const Op& op, const StageLaunch& launch,
                                      uint64_t scratch_bytes) {
-  StagePhase phase;
-  phase.operands.opcode = Op::kOpcode;
-  std::memcpy(phase.operands.bytes, &op, sizeof(op));
-  phase.tasks = launch.tasks;
-  phase.buffer_offsets = launch.buffer_offsets;
+  const StagePhase phase = {StageOperands::of(op), launch.tasks, launch.buffer_offsets};
   return add_units(PhaseKind::kStage, phase, launch.num_tasks, scratch_bytes);
 }
 
@@ -237,8 +229,8 @@ cudaError_t PhaseRecorder::run(const program::AcceptOperands& op, const StageLau
   return add_stage(op, launch, 0);
 }
 cudaError_t PhaseRecorder::run(const program::RouteOperands& op, const StageLaunch& launch) {
-  if (op.num_experts > kMaxPhaseExperts) return refuse("more than 384 experts");
-  if (op.max_pairs > kColumns * op.top_k) return refuse("more than 8 columns");
+  if (op.num_experts > kPhaseExperts) return refuse("more than 384 experts");
+  if (op.max_pairs > kPhaseColumns * op.top_k) return refuse("more than 8 columns");
   const cudaError_t error = add_stage(op, launch, phase_route_bytes(op));
   if (error == cudaSuccess) last_route_ = static_cast<uint32_t>(phases_.size() - 1);
   return error;

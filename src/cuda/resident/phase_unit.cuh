@@ -16,6 +16,8 @@
 
 namespace ultraspeed::cuda {
 
+static_assert(kPhaseUnitWarps == kTaskWarps && kPhaseWindowHeads == kWindowRows);
+
 // Static shared memory that is small.
 struct PhaseUnitShared {
   float factor;
@@ -91,10 +93,10 @@ __device__ __forceinline__ void store_query_rows(const QueryRows& rows, uint32_t
   }
 }
 
-template <uint32_t kOfLane, class Await>
+template <uint32_t kOfLane>
 __device__ __forceinline__ void route_unit(const OpContext& context,
                                            const program::RouteOperands& op,
-                                           PhaseUnitShared& shared, const Await& await) {
+                                           PhaseUnitShared& shared, const PhaseAwait& await) {
   RouteCta<kOfLane, kPhaseRouteCtas, kTaskWarps, true> cta(context, op, 1);
   cta.prepare();
   await();
@@ -108,7 +110,8 @@ __device__ __forceinline__ void run_stage_unit(const PhaseAwait& await, uint32_t
   const OpContext context(await.program.machine, phase.buffer_offsets, *await.program.step,
                           of_unit.task, of_unit.rank, scratch);
   if (phase.operands.opcode == program::Opcode::kRoute) {
-    return route_unit<12>(context, phase.operands.as<program::RouteOperands>(), shared, await);
+    return route_unit<kPhaseExperts / kWarpThreads>(
+        context, phase.operands.as<program::RouteOperands>(), shared, await);
   }
   await();
   switch (phase.operands.opcode) {

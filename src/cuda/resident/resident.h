@@ -13,6 +13,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 #include "cuda/ops/stage.h"
 #include "cuda/view.h"
@@ -24,6 +26,15 @@ namespace ultraspeed::cuda {
 // program::Operands without its variant.
 struct alignas(8) StageOperands {
   static constexpr size_t kBytes = sizeof(program::Operands);
+
+  template <class Op>
+  static StageOperands of(const Op& op) {
+    static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) <= kBytes);
+    StageOperands stage;
+    stage.opcode = Op::kOpcode;
+    std::memcpy(stage.bytes, &op, sizeof(op));
+    return stage;
+  }
 
   template <class Op>
   __host__ __device__ const Op& as() const {
