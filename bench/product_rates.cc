@@ -1,6 +1,7 @@
 // product_rates: what cpu::multiply() reaches on one thread, for each weight format and number of
 // inputs: a bound for the matrix products of a step. Prints microseconds and products per
-// nanosecond; a working set within the second-level cache.
+// nanosecond; a working set within the second-level cache. First what loops of f32 products reach
+// here that have nothing to wait for.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "cpu/kernels/int8.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/vector_layout.h"
+#include "vector_ceilings.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -96,6 +98,11 @@ int main() {
   using ultraspeed::cpu::WeightLayout;
   using ultraspeed::tensor::WeightFormat;
   fmt::print("{}\n", ultraspeed::cpu::vector_target_name());
+  if (const auto ceilings = ultraspeed::cpu::measure_vector_ceilings()) {
+    fmt::print(
+        "clock {:.2f} GHz; f32 products of 8 inputs {:.1f}/ns, with FP8 decoding {:.1f}/ns\n",
+        ceilings->clock_ghz, ceilings->broadcasts_per_ns, ceilings->with_decoding_per_ns);
+  }
   for (const WeightLayout layout : {WeightLayout::kVectors, WeightLayout::kInt8}) {
     for (const ultraspeed::cpu::Case& shape :
          {ultraspeed::cpu::Case{WeightFormat::kFp8Block128, 1152, 512, 1, layout},
