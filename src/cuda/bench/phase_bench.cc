@@ -21,12 +21,8 @@ std::string phase_name(const Phase& phase) {
   switch (phase.kind) {
     case PhaseKind::kDenseColumns:
       return "columns of a step";
-    case PhaseKind::kDensePrepare:
-      return "dense operand";
-    case PhaseKind::kQuantize:
-      return "expert operand";
-    case PhaseKind::kRoundRows:
-      return "router's rows";
+    case PhaseKind::kRows:
+      return phase.as<RowsPhase>().expert_operand != nullptr ? "rows of experts" : "rows";
     case PhaseKind::kStoreKv:
       return "keys and values";
     case PhaseKind::kStoreQueries:
@@ -120,14 +116,14 @@ class PhaseMeasurement {
   // Stages that have a phase go to kept_.
   Status record(const std::vector<uint32_t>& stages) {
     US_TRY(cuda_status(count_phase_ctas(&bench_.num_ctas), "asking how many CTAs run at once"));
-    PhaseRecorder recorder(bench_.num_ctas);
+    PhaseRecorder recorder(machine_.machine(), 0, bench_.num_ctas);
     US_TRY(cuda_status(machine_.begin_step(recorder), "recording a step's columns"));
     for (const uint32_t stage : stages) {
-      const size_t before = recorder.num_phases();
+      recorder.begin_stage();
       const cudaError_t error = machine_.launch(stage, false, recorder);
       if (error == cudaErrorNotSupported) {
         bench_.left_out.insert(recorder.limit());
-        recorder.drop_from(before);
+        recorder.drop_stage();
         continue;
       }
       US_TRY(cuda_status(error, "recording phases"));

@@ -68,30 +68,32 @@ __device__ __forceinline__ void quantize_column(const ExpertLaunch& launch,
   }
 }
 
-// The same from shared memory, where load(is_normed, is_present) brings the row and the norm's
-// weight, for all threads; in few instructions, for who fetches them anew each time.
-template <uint32_t kColumns, class Load>
-__device__ __forceinline__ void quantize_column_in_shared(const ExpertLaunch& launch,
-                                                          const QuantizeData& data, uint32_t column,
-                                                          uint32_t part, const NormedRow& shared,
-                                                          const Load& load) {
-  const uint32_t lane = threadIdx.x % kWarpThreads, blocks = launch.hidden / kBlockColumns;
-  const bool is_present = column < present_columns(launch);
-  const bool is_normed = is_present && data.norm_weight != nullptr;
-  load(is_normed, is_present);
-  if (is_normed && threadIdx.x < kWarpThreads) {
-    make_factor(shared, launch.hidden, data.norm_epsilon);
+// The same of four neighbouring elements, k and behind it, of a column of which the warp has 128.
+template <uint32_t kColumns>
+__device__ __forceinline__ void store_four(std::byte* output, uint32_t blocks, uint32_t column,
+                                           uint32_t k, const float (&values)[4], bool is_present) {
+  using Operand = E4m3Operand<kColumns>;
+  uint32_t largest = 0;
+#pragma unroll
+  for (const float value : values) largest = max(largest, __float_as_uint(value) & 0x7fffffffu);
+#pragma unroll
+  for (uint32_t lanes = 1; lanes < kBlockColumns / 4; lanes *= 2) {
+    largest = max(largest, __shfl_xor_sync(kWholeWarp, largest, lanes));
   }
-  task_barrier();
-  const float factor = *shared.factor;
-#pragma unroll 1
-  for (uint32_t block = part * kTaskWarps + threadIdx.x / kWarpThreads; block < blocks;
-       block += kQuantizeWarps) {
-    const uint32_t k = block * kBlockColumns + lane;
-    float value = is_present ? shared.row[k] : 0.0F;
-    if (is_normed) value = shared.weight[k] * (value * factor);
-    store_block<kColumns>(data.output, blocks, block, column, value, is_present);
+  const E4m3Scale scale = e4m3_scale(largest);
+  const float factor = power_of_two(-scale.exponent);
+  uint32_t codes = 0;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+    const uint8_t code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(values[i] * factor);
+    codes |= uint32_t{code} << 8 * i;
   }
+  const uint32_t block = k / kBlockColumns;
+  *reinterpret_cast<uint32_t*>(output + Operand::code(block, column, k % kBlockColumns)) =
+      is_present ? codes : 0;
+  if (k % kBlockColumns != 0) return;
+  reinterpret_cast<float*>(output + Operand::code_bytes(blocks))[block * kColumns + column] =
+      is_present ? power_of_two(scale.exponent) * kDecodedUnit : 0.0F;
 }
 
 }  // namespace ultraspeed::cuda

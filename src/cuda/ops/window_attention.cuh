@@ -110,11 +110,11 @@ __device__ __forceinline__ void load_sinks(const FlashAttention& launch, const W
   }
 }
 
-// Puts the tiles' sums together and writes outputs.
-template <class Tile>
+// Puts the tiles' sums together and writes outputs: output(row) is where a row's lie.
+template <class Tile, class Output>
 __device__ __forceinline__ void write_window(const FlashAttention& launch, const WindowPlace& at,
                                              const WindowSoftmax& softmax, const float (&sinks)[2],
-                                             const WindowSums& of_tiles) {
+                                             const WindowSums& of_tiles, const Output& output) {
   const uint32_t warp = threadIdx.x / 32, t = threadIdx.x % 4;
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
@@ -124,7 +124,7 @@ __device__ __forceinline__ void write_window(const FlashAttention& launch, const
     if (!at.has(row)) continue;
     if (launch.sinks != nullptr) l = with_sink<Tile>(l, of_row.most, sinks[i]);
     const float factor = l == 0 ? 0.0F : at.scales.value / l;
-    float* to = launch.output + at.head(row) * Tile::kValueDim + warp * 16 + 2 * t;
+    float* to = output(row) + warp * 16 + 2 * t;
 #pragma unroll
     for (uint32_t d = 0; d < 2; ++d) {
       float sums[2] = {};
@@ -139,11 +139,11 @@ __device__ __forceinline__ void write_window(const FlashAttention& launch, const
 }
 
 // From tile and queries to outputs. own: the warp's first row; the last warp's goes to the cache.
-template <class Tile>
+template <class Tile, class Output>
 __device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
                                                  const WindowPlace& at, const KvRow<Tile>& own,
                                                  std::byte* shared, WindowSoftmax& softmax,
-                                                 const float (&sinks)[2]) {
+                                                 const float (&sinks)[2], const Output& output) {
   std::byte* operand = shared + WindowShared<Tile>::kOperand;
   auto* scores = reinterpret_cast<float*>(shared + WindowShared<Tile>::kScores);
   const uint32_t warp = threadIdx.x / 32;
@@ -163,15 +163,17 @@ __device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
   window_barrier();  // weights are made
   WindowSums sums = {};
   multiply_values<Tile>(at, shared, operand, sums);
-  write_window<Tile>(launch, at, softmax, sinks, sums);
+  write_window<Tile>(launch, at, softmax, sinks, sums, output);
 }
 
 // From the cache to outputs. arrived: counts the tile's bytes in its phase of `parity`. await():
-// what launches before wrote, but to tiles, may be read behind it.
-template <class Tile, FlashAttention::Work kWork, class Await>
+// what launches before wrote, but to tiles, may be read behind it. output(row): where the row's
+// values go; the scores in `shared` are not needed by then.
+template <class Tile, FlashAttention::Work kWork, class Await, class Output>
 __device__ __forceinline__ void run_window(const FlashAttention& launch, const WindowPlace& at,
                                            std::byte* shared, uint64_t* arrived, uint32_t parity,
-                                           WindowSoftmax& softmax, const Await& await) {
+                                           WindowSoftmax& softmax, const Await& await,
+                                           const Output& output) {
   using Shared = WindowShared<Tile>;
   load_window<Tile>(launch, at, shared, arrived);
   float sinks[2] = {};
@@ -187,7 +189,7 @@ __device__ __forceinline__ void run_window(const FlashAttention& launch, const W
     ptx::mbarrier_wait(arrived, parity);
     put_window_rows<Tile>(launch, at, own, shared);
     window_barrier();  // the tile and the queries are there
-    attend_to_window<Tile>(launch, at, own, shared, softmax, sinks);
+    attend_to_window<Tile>(launch, at, own, shared, softmax, sinks, output);
   } else {
     ptx::mbarrier_wait(arrived, parity);
     const auto* words = reinterpret_cast<const uint4*>(shared);
@@ -216,7 +218,9 @@ __global__ void __launch_bounds__(kWindowThreads, 2)
   const StepHead step(launch.step);
   if (blockIdx.x >= step.num_columns) return;
   const WindowPlace at(launch, step, Tile::kPiece, blockIdx.x, blockIdx.y);
-  run_window<Tile, kWork>(launch, at, shared, &arrived, 0, softmax, [] { ptx::wait_for_grids(); });
+  run_window<Tile, kWork>(
+      launch, at, shared, &arrived, 0, softmax, [] { ptx::wait_for_grids(); },
+      [&](uint32_t row) { return launch.output + at.head(row) * Tile::kValueDim; });
 }
 
 }  // namespace ultraspeed::cuda

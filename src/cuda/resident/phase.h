@@ -15,7 +15,6 @@
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/flash_attention.h"
-#include "cuda/ops/round_rows.h"
 #include "cuda/ops/stage.h"
 #include "cuda/resident/resident.h"
 
@@ -26,13 +25,13 @@ inline constexpr uint32_t kPhaseColumns = 8;       // of a step, at most
 inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
 inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
 inline constexpr uint32_t kPhaseWindowHeads = 16;  // of a window's unit: kWindowRows
+inline constexpr uint32_t kRowParts = 4;           // of a column: the units of RowsPhase
+inline constexpr uint32_t kRowMultiple = 512;      // divides a row of RowsPhase
 
 enum class PhaseKind : uint32_t {
   // By consumer warps, unit by unit.
   kDenseColumns,
-  kDensePrepare,
-  kQuantize,
-  kRoundRows,
+  kRows,
   kStoreKv,
   kStoreQueries,
   kWindow,
@@ -57,6 +56,36 @@ template <class Data>
 struct ExpertPhase {
   ExpertLaunch launch;
   Data data;
+};
+// Rows on their way to operands of products: what of them this rank adds up, their norm, and what
+// is made of them. A unit is a part of a column, [kPhaseColumns, kRowParts]; each has the whole row
+// in shared memory.
+struct RowsPhase {
+  const float* rows = nullptr;  // [num_rows, size]
+  uint32_t num_rows = 0, size = 0;
+  // Elements [first_sum, end_sum) of a row are not there yet, but residual + partials in order:
+  // they go to the rows of all ranks, rows_offset floats into their arenas.
+  uint32_t first_sum = 0, end_sum = 0;
+  const float* residual = nullptr;  // [num_rows, size]
+  const float* partials = nullptr;  // [num_rows, kReductionChunks, size]
+  uint64_t rows_offset = 0;
+  const float* norm_weight = nullptr;  // [size]; nullptr: no RMSNorm
+  float norm_epsilon = 0;
+  // What is wanted; nullptr: not that.
+  std::byte* dense_operand = nullptr;  // DensePrepare::operand, for weights of dense_format
+  tensor::WeightFormat dense_format = tensor::WeightFormat::kFp8Block128;
+  std::byte* expert_operand = nullptr;  // QuantizeData::output
+  float* copy = nullptr;                // [num_rows, size]
+
+  bool is_made() const {
+    return dense_operand != nullptr || expert_operand != nullptr || copy != nullptr;
+  }
+};
+// Short windows, and the operand that the product behind them takes; nullptr: none.
+struct WindowPhase {
+  FlashAttention attention;
+  std::byte* dense_operand = nullptr;
+  tensor::WeightFormat dense_format = tensor::WeightFormat::kFp8Block128;
 };
 // A general operation: unit i is task i.
 struct StagePhase {
@@ -84,11 +113,10 @@ struct alignas(16) Phase {
   }
 
   PhaseKind kind = PhaseKind::kStage;
-  uint32_t num_units = 0;  // of consumer warps' phases: unit i is CTA first_cta + i's, modulo CTAs
-  uint32_t arrivals = 0;   // CTAs that take part: first_cta and those behind it, modulo CTAs
-  uint32_t first_cta = 0;
+  uint32_t num_units = 0;      // of consumer warps' phases: unit i is CTA i's, modulo arrivals
+  uint32_t arrivals = 0;       // CTAs that take part, the first ones
   uint32_t scratch_slots = 0;  // of the page ring, neighbouring, that a unit works in
-  PhaseWait waits[2];
+  PhaseWait wait;
   alignas(16) std::byte payload[kPayloadBytes] = {};
 };
 static_assert(sizeof(Phase) % 16 == 0);

@@ -109,7 +109,7 @@ class PhaseConsumer {
     }
     if (!role_.takes_part(phase)) return;
     task_barrier();
-    if (threadIdx.x == 0) role_.arrive(index, phase);
+    if (threadIdx.x == 0) role_.arrive(index);
   }
 
   __device__ __forceinline__ void run_units(uint32_t index, const Phase& phase) {
@@ -121,11 +121,11 @@ class PhaseConsumer {
     std::byte* scratch = role_.slot();
     for (uint32_t i = 0; i < phase.scratch_slots; ++i, role_.at.advance()) await_slot();
     const PhaseAwait await{role_.program, phase, index, role_.epoch};
-    for (uint32_t unit = role_.part(phase); unit < phase.num_units; unit += phase.arrivals) {
+    for (uint32_t unit = role_.cta(); unit < phase.num_units; unit += phase.arrivals) {
       run_unit(await, unit, scratch, role_.shared.unit_full, unit_shared_);
       task_barrier();
     }
-    if (threadIdx.x == 0) role_.arrive(index, phase);
+    if (threadIdx.x == 0) role_.arrive(index);
     ptx::fence_proxy_async();  // the scratch was written; next the loader's copies write there
     role_.at = first;
     for (uint32_t i = 0; i < phase.scratch_slots; ++i) leave_slot();

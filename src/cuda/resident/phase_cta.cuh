@@ -42,6 +42,7 @@ inline constexpr uint32_t kSlotBytes = kDownTeams * (DownPage::kBytes + kDownPie
 static_assert(kSlotBytes % 128 == 0);
 static_assert(Fp8Page::kBytes + DenseOperand<Fp8Page>::piece_bytes(kPhaseColumns) <= kSlotBytes);
 static_assert(Bf16Page::kBytes + DenseOperand<Bf16Page>::piece_bytes(kPhaseColumns) <= kSlotBytes);
+static_assert(kRowMultiple % kSquareBatch == 0);
 static_assert(PhaseProductTile::kStageFloats * sizeof(float) <= kSlotBytes);
 
 // Dynamic shared memory.
@@ -90,10 +91,7 @@ struct PhaseAwait {
 
   // For one thread.
   __device__ __forceinline__ void by_one() const {
-#pragma unroll
-    for (const PhaseWait& wait : phase.waits) {
-      if (wait.phase != kNoPhase) await_phase(program.counters, wait, epoch);
-    }
+    if (phase.wait.phase != kNoPhase) await_phase(program.counters, phase.wait, epoch);
     if (program.times != nullptr) phase_time(program, index)->begin = ptx::global_nanoseconds();
   }
   // For all consumer warps.
@@ -119,11 +117,7 @@ struct PhaseRole {
   __device__ std::byte* slot() const { return slots() + at.stage * kSlotBytes; }
   __device__ uint32_t cta() const { return blockIdx.x; }
 
-  // The CTA's number among those that take part; it does if that is below phase.arrivals.
-  __device__ uint32_t part(const Phase& phase) const {
-    return cta() >= phase.first_cta ? cta() - phase.first_cta : cta() + gridDim.x - phase.first_cta;
-  }
-  __device__ bool takes_part(const Phase& phase) const { return part(phase) < phase.arrivals; }
+  __device__ bool takes_part(const Phase& phase) const { return cta() < phase.arrivals; }
 
   // Calls visit(phase index, phase) for all phases of all steps. For a whole warp.
   template <class Visit>
@@ -153,8 +147,8 @@ struct PhaseRole {
     PhaseAwait{program, phase, index, epoch}.by_one();
   }
   // For one thread, behind a barrier of those that wrote: counts the CTA at phase `index`.
-  __device__ __forceinline__ void arrive(uint32_t index, const Phase& phase) const {
-    arrive_at_phase(program.counters, index, part(phase));
+  __device__ __forceinline__ void arrive(uint32_t index) const {
+    arrive_at_phase(program.counters, index, cta());
     if (program.times != nullptr) phase_time(program, index)->end = ptx::global_nanoseconds();
   }
 

@@ -12,7 +12,7 @@ class PhaseFinisher {
 
   __device__ void run() {
     role_.walk([this](uint32_t index, const Phase& phase) {
-      if (finish(phase) && role_.takes_part(phase)) arrive(index, phase);
+      if (finish(phase) && role_.takes_part(phase)) arrive(index);
     });
   }
 
@@ -57,10 +57,10 @@ class PhaseFinisher {
     return false;
   }
 
-  __device__ void arrive(uint32_t index, const Phase& phase) const {
+  __device__ void arrive(uint32_t index) const {
     ptx::named_barrier(kBarrier, kFinishWarps * 32);
     if (role_.stream.finish_warp() == 0 && role_.stream.lane == 0) {
-      role_.arrive(index, phase);
+      role_.arrive(index);
     }
   }
 

@@ -71,7 +71,7 @@ class PhaseLoader {
 
   __device__ void load_gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
-    await_phase(role_.program.counters, phase.waits[1], role_.epoch);  // the route
+    await_phase(role_.program.counters, phase.wait, role_.epoch);  // the route
     role_.live_slots = live_slots(launch);
     const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
     const StreamRole& stream = role_.stream;
@@ -116,37 +116,18 @@ class PhaseLoader {
     }
   }
 
-  // What of its scratch a phase finds filled.
-  struct Filling {
-    const float* from = nullptr;
-    uint32_t bytes = 0;
-  };
-  __device__ static Filling filling_of(const Phase& phase) {
-    if (phase.kind == PhaseKind::kDensePrepare) {
-      const auto& data = phase.as<DensePrepare>();
-      return {data.norm_weight, data.k * 4};
-    }
-    if (phase.kind == PhaseKind::kQuantize) {
-      const auto& [launch, data] = phase.as<ExpertPhase<QuantizeData>>();
-      return {data.norm_weight, launch.hidden * 4};
-    }
-    if (phase.kind == PhaseKind::kRoundRows) {
-      const auto& data = phase.as<RoundRows>();
-      return {data.norm_weight, data.size * 4};
-    }
-    return {};
-  }
-
+  // The norm's weight comes to the begin of a phase's scratch.
   __device__ void give_scratch(const Phase& phase) {
     role_.skip_to_scratch(phase, [this] { claim_alone(0); });
     std::byte* scratch = role_.slot();
-    const Filling filling = filling_of(phase);
+    const bool is_of_rows = phase.kind == PhaseKind::kRows;
+    const float* weight = is_of_rows ? phase.as<RowsPhase>().norm_weight : nullptr;
+    const uint32_t bytes = weight == nullptr ? 0 : phase.as<RowsPhase>().size * 4;
     for (uint32_t i = 0; i < phase.scratch_slots; ++i, role_.at.advance()) {
-      const bool fills = i + 1 == phase.scratch_slots && filling.from != nullptr;
-      claim_alone(fills ? filling.bytes : 0);
+      const bool fills = i + 1 == phase.scratch_slots && weight != nullptr;
+      claim_alone(fills ? bytes : 0);
       if (!fills) continue;
-      ptx::bulk_copy(scratch, filling.from, filling.bytes,
-                     &role_.shared.ring.pages.full[role_.at.stage]);
+      ptx::bulk_copy(scratch, weight, bytes, &role_.shared.ring.pages.full[role_.at.stage]);
     }
   }
 

@@ -16,16 +16,47 @@ uint32_t ceil_div(uint64_t a, uint32_t b) {
   return static_cast<uint32_t>((a + b - 1) / b);
 }
 
+uint64_t scratch_bytes(const RowsPhase& rows) {
+  return uint64_t{rows.size} * sizeof(float) * (rows.norm_weight == nullptr ? 1 : 2);
+}
+
+// Whether what stands behind the phase can be made before it: it reads nothing that rows are made
+// to, and writes none.
+bool stands_beside_rows(const Phase& phase) {
+  return phase.kind == PhaseKind::kF32Product ||
+         (phase.kind == PhaseKind::kStage &&
+          phase.as<StagePhase>().operands.opcode == program::Opcode::kRoute);
+}
+
+bool overlap(const float* a, uint64_t a_size, const float* b, uint64_t b_size) {
+  return a < b + b_size && b < a + a_size;
+}
+
 }  // namespace
 
-void PhaseRecorder::drop_from(size_t count) {
-  phases_.resize(count);
+void PhaseRecorder::begin_stage() {
+  stage_begin_ = phases_.size();
+  changed_.clear();
+}
+
+void PhaseRecorder::drop_stage() {
+  phases_.resize(stage_begin_);
+  for (; !changed_.empty(); changed_.pop_back()) {
+    phases_[changed_.back().first] = changed_.back().second;
+  }
+}
+
+// The payload of a phase that is recorded already, to be added to.
+template <class Payload>
+Payload* PhaseRecorder::change(size_t index) {
+  if (index < stage_begin_) changed_.emplace_back(index, phases_[index]);
+  return reinterpret_cast<Payload*>(phases_[index].payload);
 }
 
 std::vector<Phase> PhaseRecorder::finish() {
   if (!phases_.empty()) {
     const auto last = static_cast<uint32_t>(phases_.size() - 1);
-    phases_.front().waits[0] = {last, phases_[last].arrivals, 1};
+    phases_.front().wait = {last, phases_[last].arrivals, 1};
   }
   return std::exchange(phases_, {});
 }
@@ -35,22 +66,25 @@ cudaError_t PhaseRecorder::refuse(std::string what) {
   return cudaErrorNotSupported;
 }
 
+cudaError_t PhaseRecorder::set_scratch(uint64_t size_bytes, Phase* phase) {
+  phase->scratch_slots = ceil_div(size_bytes, phase_slot_bytes());
+  if (phase->scratch_slots <= phase_ring_slots()) return cudaSuccess;
+  return refuse(
+      fmt::format("{} bytes of work space for an operation, more than the {} of the page ring",
+                  size_bytes, phase_ring_slots() * phase_slot_bytes()));
+}
+
 template <class Payload>
 cudaError_t PhaseRecorder::add(PhaseKind kind, const Payload& payload, uint32_t num_units,
                                uint32_t arrivals, uint64_t scratch_bytes) {
   static_assert(sizeof(Payload) <= Phase::kPayloadBytes);
-  const uint32_t slots = ceil_div(scratch_bytes, phase_slot_bytes());
-  if (slots > phase_ring_slots()) {
-    return refuse(
-        fmt::format("{} bytes of work space for an operation, more than the {} of the page ring",
-                    scratch_bytes, phase_ring_slots() * phase_slot_bytes()));
-  }
   Phase phase;
   phase.kind = kind;
   phase.num_units = num_units;
   phase.arrivals = arrivals;
-  phase.scratch_slots = slots;
-  if (!phases_.empty()) phase.waits[0] = wait_for(static_cast<uint32_t>(phases_.size() - 1));
+  const cudaError_t error = set_scratch(scratch_bytes, &phase);
+  if (error != cudaSuccess) return error;
+  if (!phases_.empty()) phase.wait = wait_for(static_cast<uint32_t>(phases_.size() - 1));
   std::memcpy(phase.payload, &payload, sizeof(payload));
   phases_.push_back(phase);
   return cudaSuccess;
@@ -66,10 +100,52 @@ cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
   return add_units(PhaseKind::kDenseColumns, launch, launch.num_kinds, 0);
 }
 
+RowsPhase* PhaseRecorder::phase_of_rows(const RowsPhase& rows) {
+  size_t index = phases_.size();
+  while (index > 0 && stands_beside_rows(phases_[index - 1])) --index;
+  if (index-- > 0 && phases_[index].kind == PhaseKind::kRows) {
+    const auto& of = phases_[index].as<RowsPhase>();
+    const bool is_same_norm =
+        of.norm_weight == rows.norm_weight && of.norm_epsilon == rows.norm_epsilon;
+    if (of.rows == rows.rows && of.size == rows.size && (is_same_norm || !of.is_made())) {
+      auto* to = change<RowsPhase>(index);
+      to->norm_weight = rows.norm_weight;
+      to->norm_epsilon = rows.norm_epsilon;
+      const cudaError_t error = set_scratch(scratch_bytes(rows), &phases_[index]);
+      return error == cudaSuccess ? to : nullptr;
+    }
+  }
+  if (add_rows(rows) != cudaSuccess) return nullptr;
+  return change<RowsPhase>(phases_.size() - 1);
+}
+
+cudaError_t PhaseRecorder::add_rows(const RowsPhase& rows) {
+  if (rows.size % kRowMultiple != 0) {
+    return refuse(
+        fmt::format("rows of {} floats, which {} does not divide", rows.size, kRowMultiple));
+  }
+  return add_units(PhaseKind::kRows, rows, kPhaseColumns * kRowParts, scratch_bytes(rows));
+}
+
 cudaError_t PhaseRecorder::run(const DensePrepare& data) {
   if (data.columns != kPhaseColumns) return refuse("more than 8 columns");
-  const uint64_t rows = data.norm_weight == nullptr ? 1 : 2;
-  return add_units(PhaseKind::kDensePrepare, data, data.columns, rows * data.k * sizeof(float));
+  if (!phases_.empty() && phases_.back().kind == PhaseKind::kWindow &&
+      phases_.back().as<WindowPhase>().attention.output == data.rows &&
+      data.norm_weight == nullptr) {
+    auto* window = change<WindowPhase>(phases_.size() - 1);
+    window->dense_operand = data.operand;
+    window->dense_format = data.format;
+    return cudaSuccess;
+  }
+  RowsPhase* rows = phase_of_rows({.rows = data.rows,
+                                   .num_rows = width(),
+                                   .size = data.k,
+                                   .norm_weight = data.norm_weight,
+                                   .norm_epsilon = data.epsilon});
+  if (rows == nullptr) return cudaErrorNotSupported;
+  rows->dense_operand = data.operand;
+  rows->dense_format = data.format;
+  return cudaSuccess;
 }
 
 template <class Epilogue>
@@ -109,45 +185,21 @@ cudaError_t PhaseRecorder::check_experts(const ExpertLaunch& launch) {
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& data) {
   const cudaError_t limit = check_experts(launch);
   if (limit != cudaSuccess) return limit;
-  const cudaError_t error =
-      add_units(PhaseKind::kQuantize, ExpertPhase<QuantizeData>{launch, data},
-                launch.columns * kQuantizeParts, uint64_t{2} * launch.hidden * sizeof(float));
-  if (error != cudaSuccess) return error;
-  last_quantize_ = static_cast<uint32_t>(phases_.size() - 1);
-  move_beside_router(data.rows);
+  RowsPhase* rows = phase_of_rows({.rows = data.rows,
+                                   .num_rows = width(),
+                                   .size = launch.hidden,
+                                   .norm_weight = data.norm_weight,
+                                   .norm_epsilon = data.norm_epsilon});
+  if (rows == nullptr) return cudaErrorNotSupported;
+  rows->expert_operand = data.output;
   return cudaSuccess;
-}
-
-// Experts and their router normalise the same rows: the last phase, which makes the experts' input,
-// does not wait for the route, but runs beside the rounding of the router's rows, on other CTAs.
-void PhaseRecorder::move_beside_router(const float* rows) {
-  const auto is_router = [&](const Phase& phase) {
-    return phase.kind == PhaseKind::kRoundRows && phase.as<RoundRows>().rows == rows;
-  };
-  uint32_t router = last_quantize_;
-  while (router > 0 && last_quantize_ - router < 3 && !is_router(phases_[router])) --router;
-  if (!is_router(phases_[router])) return;
-  const uint32_t to = router + 1;
-  Phase phase = phases_.back();
-  phases_.pop_back();
-  phase.waits[0] = phases_[router].waits[0];
-  phase.first_cta = phases_[router].arrivals % num_ctas_;
-  phases_.insert(phases_.begin() + to, phase);
-  for (size_t i = to + 1; i < phases_.size(); ++i) {
-    for (PhaseWait& wait : phases_[i].waits) {
-      if (wait.phase != kNoPhase && wait.phase >= to) ++wait.phase;
-    }
-  }
-  if (last_route_ != kNoPhase && last_route_ >= to) ++last_route_;
-  last_quantize_ = to;
 }
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertGateUpData& data) {
   const cudaError_t error =
       add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, 0, num_ctas_, 0);
   if (error != cudaSuccess) return error;
-  phases_.back().waits[0] = wait_for(last_quantize_);
-  phases_.back().waits[1] = wait_for(last_route_);
+  phases_.back().wait = wait_for(last_route_);
   return cudaSuccess;
 }
 
@@ -186,16 +238,21 @@ cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
   if (!launch.is_short()) return refuse("full attention");
   const uint32_t kv_heads = launch.cache.num_kv_heads;
   const uint32_t slabs = ceil_div(launch.num_q_heads / kv_heads, kPhaseWindowHeads);
-  return add_units(PhaseKind::kWindow, launch, launch.max_columns * kv_heads * slabs,
+  return add_units(PhaseKind::kWindow, WindowPhase{launch}, kPhaseColumns * kv_heads * slabs,
                    phase_window_bytes(launch.format));
 }
 
 cudaError_t PhaseRecorder::run(const RoundRows& data) {
-  if (data.norm_weight == nullptr || data.size % 512 != 0) {
-    return refuse("rounding of rows that are not normalised");
-  }
-  return add_units(PhaseKind::kRoundRows, data, data.num_rows,
-                   uint64_t{2} * data.size * sizeof(float));
+  if (data.rounding != program::Rounding::kNone) return refuse("rows that are rounded");
+  if (data.num_rows != width() || width() > kPhaseColumns) return refuse("more than 8 columns");
+  RowsPhase* rows = phase_of_rows({.rows = data.rows,
+                                   .num_rows = width(),
+                                   .size = data.size,
+                                   .norm_weight = data.norm_weight,
+                                   .norm_epsilon = data.norm_epsilon});
+  if (rows == nullptr) return cudaErrorNotSupported;
+  rows->copy = data.output;
+  return cudaSuccess;
 }
 
 cudaError_t PhaseRecorder::run(const F32Product& data) {
@@ -223,7 +280,36 @@ cudaError_t PhaseRecorder::run(const program::EmbedOperands& op, const StageLaun
   return add_stage(op, launch, 0);
 }
 cudaError_t PhaseRecorder::run(const program::ReduceOperands& op, const StageLaunch& launch) {
-  return add_stage(op, launch, 0);
+  if (!machine_->is_single()) return refuse("several ranks");
+  if (width() > kPhaseColumns) return refuse("more than 8 columns");
+  std::vector<RankTask> tasks(launch.num_tasks);
+  const cudaError_t error = cudaMemcpy(tasks.data(), launch.tasks, tasks.size() * sizeof(RankTask),
+                                       cudaMemcpyDeviceToHost);
+  if (error != cudaSuccess) return error;
+  const uint32_t rank = machine_->first_rank();
+  const auto buffer = [&](program::BufferId id) { return machine_->buffer(rank, program_, id); };
+  RowsPhase rows;
+  rows.rows = buffer(op.output);
+  rows.num_rows = width();
+  rows.size = machine_->view().hidden_size;
+  rows.residual = buffer(op.residual);
+  rows.partials = buffer(op.partials);
+  rows.rows_offset = machine_->memory(program_).offsets[op.output];
+  rows.first_sum = ~0u;
+  uint32_t count = 0;
+  for (const RankTask& of : tasks) {
+    rows.first_sum = std::min(rows.first_sum, of.task.row_begin);
+    rows.end_sum = std::max(rows.end_sum, of.task.row_begin + of.task.row_count);
+    count += of.task.row_count;
+  }
+  const bool is_aligned = rows.first_sum % 4 == 0 && rows.end_sum % 4 == 0;
+  if (count != rows.end_sum - rows.first_sum || !is_aligned) return refuse("sums of rows apart");
+  const uint64_t floats = uint64_t{rows.num_rows} * rows.size;
+  if (overlap(rows.rows, floats, rows.residual, floats) ||
+      overlap(rows.rows, floats, rows.partials, floats * program::kReductionChunks)) {
+    return refuse("sums in the place of what is added");  // units read it at different times
+  }
+  return add_rows(rows);
 }
 cudaError_t PhaseRecorder::run(const program::AcceptOperands& op, const StageLaunch& launch) {
   return add_stage(op, launch, 0);

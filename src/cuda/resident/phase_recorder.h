@@ -1,27 +1,33 @@
 // Makes the phases of a resident kernel of what a step launches (stage_launcher.h).
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/kernel_sink.h"
+#include "cuda/machine.h"
 #include "cuda/resident/phase.h"
 
 namespace ultraspeed::cuda {
 
-// Each phase waits for the one recorded before it, and gate/up's loader for the route. What has no
-// phase is cudaErrorNotSupported, and limit() says what it was.
+// Each phase waits for the one recorded before it, and gate/up's loader for the route. What is made
+// of a row is part of the phase that makes the row, or the first such one. What has no phase is
+// cudaErrorNotSupported, and limit() says what it was.
 class PhaseRecorder final : public KernelSink {
  public:
-  explicit PhaseRecorder(uint32_t num_ctas) : num_ctas_(num_ctas) {}
+  // REQUIRES: machine stays where it is.
+  PhaseRecorder(const Machine& machine, uint32_t program, uint32_t num_ctas)
+      : machine_(&machine), program_(program), num_ctas_(num_ctas) {}
 
   // The phases of a step; the first waits for the last one of the step before.
   std::vector<Phase> finish();
   const std::string& limit() const { return limit_; }
 
-  size_t num_phases() const { return phases_.size(); }
-  // Forgets those from number `count` on: of a stage that was refused after its first phases.
-  void drop_from(size_t count);
+  // Between both: what a stage has recorded before something of it was refused.
+  void begin_stage();
+  void drop_stage();
 
   cudaError_t run(const DenseColumnsLaunch& launch) override;
   cudaError_t run(const DensePrepare& data) override;
@@ -59,16 +65,29 @@ class PhaseRecorder final : public KernelSink {
   cudaError_t add_dense(PhaseKind kind, const DenseLaunch& launch, const Epilogue& epilogue);
   template <class Op>
   cudaError_t add_stage(const Op& op, const StageLaunch& launch, uint64_t scratch_bytes);
+  cudaError_t add_rows(const RowsPhase& rows);
+  cudaError_t set_scratch(uint64_t size_bytes, Phase* phase);
   cudaError_t refuse(std::string what);
   cudaError_t check_experts(const ExpertLaunch& launch);
-  void move_beside_router(const float* rows);
+  // The phase that has the rows, and to which what is made of them can be added: an earlier one, or
+  // a new one. nullptr: it was refused.
+  RowsPhase* phase_of_rows(const RowsPhase& rows);
+  template <class Payload>
+  Payload* change(size_t index);
+  uint32_t width() const {
+    return machine_->programs()[program_].width;
+  }
   PhaseWait wait_for(uint32_t phase) const {
     return {phase, phases_[phase].arrivals, 0};
   }
 
+  const Machine* machine_;
+  uint32_t program_;
   uint32_t num_ctas_;
   std::vector<Phase> phases_;
-  uint32_t last_route_ = kNoPhase, last_quantize_ = kNoPhase;
+  uint32_t last_route_ = kNoPhase;
+  size_t stage_begin_ = 0;
+  std::vector<std::pair<size_t, Phase>> changed_;  // since then; as they were, by number
   std::string limit_;
 };
 

@@ -3,16 +3,13 @@
 
 #include "cuda/ops/accept.cuh"
 #include "cuda/ops/dense_columns.cuh"
-#include "cuda/ops/dense_prepare.cuh"
 #include "cuda/ops/embed.cuh"
-#include "cuda/ops/expert_quantize.cuh"
 #include "cuda/ops/kv_rows.cuh"
 #include "cuda/ops/query_rows.cuh"
-#include "cuda/ops/reduce.cuh"
-#include "cuda/ops/round_rows.cuh"
 #include "cuda/ops/route.cuh"
 #include "cuda/ops/window_attention.cuh"
 #include "cuda/resident/phase_cta.cuh"
+#include "cuda/resident/phase_rows.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -30,49 +27,75 @@ struct PhaseUnitShared {
 template <KvFormat kFormat>
 using PhaseTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
 
-// The norm's weight, which the loader has brought, and behind it the row.
-__device__ __forceinline__ NormedRow normed_row(std::byte* scratch, const float* norm_weight,
-                                                uint32_t size, PhaseUnitShared& shared) {
-  auto* floats = reinterpret_cast<float*>(scratch);
-  return {norm_weight == nullptr ? floats : floats + size, floats, &shared.factor};
+// For all threads: the parity of a unit's load, which each unit that loads takes once.
+__device__ __forceinline__ uint32_t take_parity(PhaseUnitShared& shared) {
+  const uint32_t parity = shared.num_loads % 2;
+  task_barrier();  // all have read it
+  if (threadIdx.x == 0) shared.num_loads = parity ^ 1;
+  return parity;
 }
 
-// Brings a row that another phase wrote, for all threads.
-__device__ __forceinline__ void load_row(const NormedRow& row, const float* from, uint32_t size,
-                                         uint64_t& full, PhaseUnitShared& shared) {
-  const uint32_t parity = shared.num_loads % 2;
-  if (threadIdx.x == 0) {
-    const auto bytes = static_cast<uint32_t>(size * sizeof(float));
-    ptx::mbarrier_arrive_expect_tx(&full, bytes);
-    ptx::bulk_copy(row.row, from, bytes, &full);
+// A unit's row, and its norm's weight, which the loader has brought, if there is one.
+__device__ __forceinline__ NormedRow normed_row(std::byte* scratch, const RowsPhase& data,
+                                                PhaseUnitShared& shared) {
+  auto* floats = reinterpret_cast<float*>(scratch);
+  return {data.norm_weight == nullptr ? floats : floats + data.size, floats, &shared.factor};
+}
+
+// The outputs of a window's heads, [kWindowRows, value dim] from `first_head` of the column's on,
+// and their part of the operand behind. values: shared; nullptr: the step has not the column.
+__device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t column,
+                                             uint32_t first_head, uint32_t num_heads,
+                                             const float* values) {
+  static_assert(kFlashValueDim == kWarpElements);
+  const uint32_t num_q_heads = phase.attention.num_q_heads;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x / kWarpThreads; i < num_heads; i += kTaskWarps) {
+    const uint32_t k = threadIdx.x % kWarpThreads * kFourFloats;
+    float4 v = {};
+    if (values != nullptr) {
+      v = *reinterpret_cast<const float4*>(values + i * kFlashValueDim + k);
+      const uint64_t head = uint64_t{column} * num_q_heads + first_head + i;
+      *reinterpret_cast<float4*>(phase.attention.output + head * kFlashValueDim + k) = v;
+    }
+    if (phase.dense_operand == nullptr) continue;
+    const float elements[4] = {v.x, v.y, v.z, v.w};
+    store_dense_operand(phase.dense_operand, phase.dense_format, column,
+                        (first_head + i) * kFlashValueDim + k, elements, values != nullptr);
   }
-  ptx::mbarrier_wait(&full, parity);
-  task_barrier();  // all have read the parity
-  if (threadIdx.x == 0) shared.num_loads = parity ^ 1;
 }
 
 // A function of its own: its registers would push out those that the consumers keep.
 template <KvFormat kFormat>
 __device__ __noinline__ void run_window_unit(PhaseAwait await, uint32_t unit, std::byte* scratch,
                                              uint64_t& full, PhaseUnitShared& shared) {
-  const auto& launch = await.phase.as<FlashAttention>();
+  const auto& phase = await.phase.as<WindowPhase>();
+  const FlashAttention& launch = phase.attention;
   using Tile = PhaseTile<kFormat>;
-  const bool has_own_rows = launch.rows != nullptr;
-  if (!has_own_rows) await();  // another phase writes the tiles
+  if (launch.rows == nullptr) await();  // another phase writes the tiles
   const StepHead step(launch.step);
-  const uint32_t column = unit % launch.max_columns, slab = unit / launch.max_columns;
+  const uint32_t group = launch.num_q_heads / launch.cache.num_kv_heads;
+  const uint32_t slabs = (group + kWindowRows - 1) / kWindowRows;
+  const uint32_t column = unit % kPhaseColumns, slab = unit / kPhaseColumns;
+  const uint32_t in_group = slab % slabs * kWindowRows;
+  const uint32_t first_head = slab / slabs * group + in_group;
+  const uint32_t num_heads = min(kWindowRows, group - in_group);
   if (column >= step.num_columns) {
     await();
+    store_window(phase, column, first_head, num_heads, nullptr);
     return;
   }
   const WindowPlace at(launch, step, Tile::kPiece, column, slab);
-  const uint32_t parity = shared.num_loads % 2;
-  const auto behind_tiles = [&] {
-    has_own_rows ? await() : task_barrier();  // all have read the parity
-    if (threadIdx.x == 0) shared.num_loads = parity ^ 1;
+  const uint32_t parity = take_parity(shared);
+  auto* values = reinterpret_cast<float*>(scratch + WindowShared<Tile>::kScores);
+  const auto await_rows = [&] {
+    if (launch.rows != nullptr) await();
   };
-  run_window<Tile, FlashAttention::Work::kAttention>(launch, at, scratch, &full, parity,
-                                                     shared.softmax, behind_tiles);
+  run_window<Tile, FlashAttention::Work::kAttention>(
+      launch, at, scratch, &full, parity, shared.softmax, await_rows,
+      [&](uint32_t row) { return values + row * kFlashValueDim; });
+  task_barrier();  // all values are there
+  store_window(phase, column, first_head, num_heads, values);
 }
 
 // For a warp.
@@ -117,8 +140,6 @@ __device__ __forceinline__ void run_stage_unit(const PhaseAwait& await, uint32_t
   switch (phase.operands.opcode) {
     case program::Opcode::kEmbed:
       return run_op(context, phase.operands.as<program::EmbedOperands>());
-    case program::Opcode::kReduce:
-      return run_op(context, phase.operands.as<program::ReduceOperands>());
     case program::Opcode::kAccept:
       return run_op(context, phase.operands.as<program::AcceptOperands>());
     default:
@@ -134,37 +155,9 @@ __device__ __forceinline__ void run_unit(const PhaseAwait& await, uint32_t unit,
     case PhaseKind::kDenseColumns:
       await();
       return make_dense_columns(phase.as<DenseColumnsLaunch>(), threadIdx.x / 32, unit);
-    case PhaseKind::kDensePrepare: {
-      const auto& data = phase.as<DensePrepare>();
-      const NormedRow row = normed_row(scratch, data.norm_weight, data.k, shared);
-      const auto load = [&](bool, bool takes_part) {
-        await();
-        const uint64_t column = data.first_column + unit;
-        if (takes_part) load_row(row, data.rows + column * data.k, data.k, full, shared);
-      };
-      if (data.format == tensor::WeightFormat::kBf16) {
-        return prepare_column<Bf16Page, kTaskThreads>(data, unit, row, load);
-      }
-      return prepare_column<Fp8Page, kTaskThreads>(data, unit, row, load);
-    }
-    case PhaseKind::kQuantize: {
-      const auto& [launch, data] = phase.as<ExpertPhase<QuantizeData>>();
-      const NormedRow row = normed_row(scratch, data.norm_weight, launch.hidden, shared);
-      const uint32_t column = unit / kQuantizeParts;
-      return quantize_column_in_shared<kPhaseColumns>(
-          launch, data, column, unit % kQuantizeParts, row, [&](bool, bool is_present) {
-            await();
-            const float* from = data.rows + uint64_t{launch.first_column + column} * launch.hidden;
-            if (is_present) load_row(row, from, launch.hidden, full, shared);
-          });
-    }
-    case PhaseKind::kRoundRows: {
-      const auto& data = phase.as<RoundRows>();
-      const NormedRow row = normed_row(scratch, data.norm_weight, data.size, shared);
-      return round_normed_row(data, unit, row, [&] {
-        await();
-        load_row(row, data.rows + uint64_t{unit} * data.size, data.size, full, shared);
-      });
+    case PhaseKind::kRows: {
+      const NormedRow row = normed_row(scratch, phase.as<RowsPhase>(), shared);
+      return run_rows_unit(await, unit, row, full, take_parity(shared));
     }
     case PhaseKind::kStoreKv:
       await();
@@ -174,7 +167,7 @@ __device__ __forceinline__ void run_unit(const PhaseAwait& await, uint32_t unit,
       return store_query_rows(phase.as<QueryRows>(),
                               unit * kTaskWarps + threadIdx.x / kWarpThreads);
     case PhaseKind::kWindow: {
-      if (phase.as<FlashAttention>().format == KvFormat::kE4m3) {
+      if (phase.as<WindowPhase>().attention.format == KvFormat::kE4m3) {
         return run_window_unit<KvFormat::kE4m3>(await, unit, scratch, full, shared);
       }
       return run_window_unit<KvFormat::kBf16>(await, unit, scratch, full, shared);

@@ -37,11 +37,11 @@ __device__ __forceinline__ void await_phase(const uint32_t* counters, const Phas
   ptx::fence_proxy_async_all();
 }
 
-// For one thread, behind a barrier of those that wrote: counts CTA number `part` of the phase.
-__device__ __forceinline__ void arrive_at_phase(uint32_t* counters, uint32_t phase, uint32_t part) {
+// For one thread, behind a barrier of those that wrote: counts CTA `cta`.
+__device__ __forceinline__ void arrive_at_phase(uint32_t* counters, uint32_t phase, uint32_t cta) {
   ptx::fence_proxy_async_all();
   ptx::add_release(
-      counters + uint64_t{phase} * kPhaseCounterWords + part % kPhaseWays * kPhaseWayWords, 1);
+      counters + uint64_t{phase} * kPhaseCounterWords + cta % kPhaseWays * kPhaseWayWords, 1);
 }
 
 }  // namespace ultraspeed::cuda
