@@ -163,9 +163,10 @@ std::string resident_text(const cuda::PhaseBench& bench) {
   const double resident = spread_of(bench.resident_us).median;
   const double graph = spread_of(bench.graph_us).median;
   std::string text = fmt::format(
-      "\none kernel that stays, {} CTAs: {:.1f} us a step; a graph of the same stages {:.1f} us, "
-      "{:.3f} times as long\n",
-      bench.num_ctas, resident, graph, graph / resident);
+      "\nkernels that stay, {} CTAs that stream and {} with units: {:.1f} us a step; a graph of "
+      "the "
+      "same stages {:.1f} us, {:.3f} times as long\n",
+      bench.ctas.streaming, bench.ctas.of_units, resident, graph, graph / resident);
   for (const std::string& why : bench.left_out) text += fmt::format("both without: {}\n", why);
   text += bench.different_floats == 0
               ? "both leave the same bits in all buffers\n"

@@ -53,4 +53,10 @@ Result<Event> make_event() {
   return Event(event);
 }
 
+Result<double> microseconds_between(const Event& begin, const Event& end) {
+  float milliseconds = 0;
+  US_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "timing"));
+  return 1000.0 * static_cast<double>(milliseconds);
+}
+
 }  // namespace ultraspeed::cuda

@@ -99,5 +99,7 @@ using GraphExec = Owner<cudaGraphExec_t, cudaGraphExecDestroy>;
 
 Result<Stream> make_stream();
 Result<Event> make_event();  // with timing
+// REQUIRES: both have been passed.
+Result<double> microseconds_between(const Event& begin, const Event& end);
 
 }  // namespace ultraspeed::cuda

@@ -7,8 +7,8 @@
 #include "cuda/bench/step_machine.h"
 #include "cuda/bench/timed_graph.h"
 #include "cuda/device.h"
-#include "cuda/resident/phase_kernel.h"
 #include "cuda/resident/phase_recorder.h"
+#include "cuda/resident/phase_runner.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -104,7 +104,8 @@ class PhaseMeasurement {
 
   Result<PhaseBench> run(const std::vector<uint32_t>& stages) {
     US_TRY(record(stages));
-    US_TRY(upload());
+    US_ASSIGN(runner_, PhaseRunner::make(phases_, bench_.ctas, machine_.machine().view(),
+                                         machine_.step_view()));
     US_TRY(compare());
     US_TRY(measure_resident());
     US_TRY(measure_graph());
@@ -115,8 +116,8 @@ class PhaseMeasurement {
  private:
   // Stages that have a phase go to kept_.
   Status record(const std::vector<uint32_t>& stages) {
-    US_TRY(cuda_status(count_phase_ctas(&bench_.num_ctas), "asking how many CTAs run at once"));
-    PhaseRecorder recorder(machine_.machine(), 0, bench_.num_ctas);
+    US_TRY(cuda_status(count_phase_ctas(&bench_.ctas), "asking how many CTAs run at once"));
+    PhaseRecorder recorder(machine_.machine(), 0, bench_.ctas);
     US_TRY(cuda_status(machine_.begin_step(recorder), "recording a step's columns"));
     for (const uint32_t stage : stages) {
       recorder.begin_stage();
@@ -134,38 +135,12 @@ class PhaseMeasurement {
     return {};
   }
 
-  Status upload() {
-    const uint64_t counter_bytes = phases_.size() * kPhaseCounterWords * sizeof(uint32_t);
-    US_ASSIGN(on_device_, to_device(std::span<const Phase>(phases_), "phases"));
-    US_ASSIGN(counters_, DeviceMemory::allocate(counter_bytes));
-    US_TRY(cuda_status(cudaMemset(counters_.data(), 0, counter_bytes), "clearing counters"));
-    program_.machine = machine_.machine().view();
-    program_.step = machine_.step_view();
-    program_.phases = on_device_.as<const Phase>();
-    program_.num_phases = bench_.num_phases;
-    program_.counters = counters_.as<uint32_t>();
-    return {};
-  }
-
   Status launch_kept(KernelSink& sink) const {
     US_TRY(cuda_status(machine_.begin_step(sink), "launching a step's columns"));
     for (const uint32_t stage : kept_) {
       US_TRY(cuda_status(machine_.launch(stage, false, sink), "launching a stage"));
     }
     return {};
-  }
-
-  // One launch of so many steps, in microseconds.
-  Result<double> run_steps(uint32_t num_steps) {
-    program_.num_steps = num_steps;
-    US_ASSIGN(const Event begin, make_event());
-    US_ASSIGN(const Event end, make_event());
-    US_TRY(cuda_status(cudaEventRecord(begin.get(), stream_), "recording an event"));
-    US_TRY(cuda_status(launch_phases(program_, bench_.num_ctas, stream_), "launching phases"));
-    US_TRY(cuda_status(cudaEventRecord(end.get(), stream_), "recording an event"));
-    US_TRY(cuda_status(cudaStreamSynchronize(stream_), "running phases"));
-    program_.first_epoch += num_steps;
-    return microseconds_between(begin, end);
   }
 
   Result<std::vector<uint32_t>> buffers() const {
@@ -188,7 +163,7 @@ class PhaseMeasurement {
     US_TRY(cuda_status(
         cudaMemcpy(arena(), before.data(), machine_.arena_size_bytes(), cudaMemcpyHostToDevice),
         "writing buffers"));
-    US_TRY(run_steps(kComparedSteps));
+    US_TRY(runner_.run(kComparedSteps, stream_));
     US_ASSIGN(const std::vector<uint32_t> actual, buffers());
     for (size_t i = 0; i < actual.size(); ++i) {
       if (actual[i] != expected[i]) ++bench_.different_floats;
@@ -197,10 +172,10 @@ class PhaseMeasurement {
   }
 
   Status measure_resident() {
-    US_TRY(run_steps(kManySteps));
+    US_TRY(runner_.run(kManySteps, stream_));
     for (uint32_t i = 0; i < kSamples; ++i) {
-      US_ASSIGN(const double few, run_steps(kFewSteps));
-      US_ASSIGN(const double many, run_steps(kManySteps));
+      US_ASSIGN(const double few, runner_.run(kFewSteps, stream_));
+      US_ASSIGN(const double many, runner_.run(kManySteps, stream_));
       bench_.resident_us.push_back((many - few) / (kManySteps - kFewSteps));
     }
     std::ranges::sort(bench_.resident_us);
@@ -227,17 +202,8 @@ class PhaseMeasurement {
   }
 
   Status trace() {
-    std::vector<PhaseTime> times(phases_.size() * bench_.num_ctas);
-    const uint64_t size_bytes = times.size() * sizeof(PhaseTime);
-    US_ASSIGN(const DeviceMemory on_device, DeviceMemory::allocate(size_bytes));
-    US_TRY(cuda_status(cudaMemset(on_device.data(), 0, size_bytes), "clearing times"));
-    program_.times = on_device.as<PhaseTime>();
-    US_TRY(run_steps(2));
-    program_.times = nullptr;
-    US_TRY(
-        cuda_status(cudaMemcpy(times.data(), on_device.data(), size_bytes, cudaMemcpyDeviceToHost),
-                    "reading times"));
-    bench_.rows = rows_of(phases_, times, bench_.num_ctas);
+    US_ASSIGN(const std::vector<PhaseTime> times, runner_.run_timed(stream_));
+    bench_.rows = rows_of(phases_, times, bench_.ctas.all());
     return {};
   }
 
@@ -246,8 +212,7 @@ class PhaseMeasurement {
   PhaseBench bench_;
   std::vector<uint32_t> kept_;
   std::vector<Phase> phases_;
-  DeviceMemory on_device_, counters_;
-  PhaseProgram program_;
+  PhaseRunner runner_;
 };
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "cuda/resident/phase_ctas.h"
+
 namespace ultraspeed::cuda {
 
 // Phases that are alike, in one step; means of a phase. A span goes from the end of the phase
@@ -17,7 +19,8 @@ struct PhaseRow {
 };
 
 struct PhaseBench {
-  uint32_t num_ctas = 0, num_phases = 0;
+  PhaseCtas ctas;
+  uint32_t num_phases = 0;
   std::set<std::string> left_out;             // why stages were, of both measurements
   std::vector<double> resident_us, graph_us;  // of a step, ascending
   // Of all buffers after a step, those with other bits than the graph's kernels leave.

@@ -2,12 +2,6 @@
 
 namespace ultraspeed::cuda {
 
-Result<double> microseconds_between(const Event& begin, const Event& end) {
-  float milliseconds = 0;
-  US_TRY(cuda_status(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "timing"));
-  return 1000.0 * static_cast<double>(milliseconds);
-}
-
 Result<TimedGraph> TimedGraph::record(const StreamWork& before, const StreamWork& work,
                                       cudaStream_t stream) {
   TimedGraph timed;

@@ -16,8 +16,6 @@ inline constexpr uint32_t kRepetitions = 31;
 // After a pause, as while weights are made, the first 10 ms were up to 15 % slower on an H100.
 inline constexpr double kWarmUpUs = 40'000;
 
-Result<double> microseconds_between(const Event& begin, const Event& end);
-
 using StreamWork = std::function<cudaError_t(cudaStream_t stream)>;
 
 class TimedGraph {

@@ -1,6 +1,8 @@
-// What a resident kernel of tiles (phase_kernel.h) runs: phases, one after the other, each what a
-// launch of the graph executor does, with the same data. All CTAs walk all phases; of most, only
-// some take part.
+// What the resident kernels of tiles (phase_kernel.h) run: phases, one after the other, each what a
+// launch of the graph executor does, with the same data. Clusters of CTAs stream the pages of
+// weights; what has no pages are units of single CTAs, which stand on the multiprocessors that
+// clusters leave over, and so keep their instructions in cache. All CTAs of a kind walk all phases
+// of their kind; of most, only some take part.
 //
 // A CTA that has done its part of a phase counts itself at the phase's counter; who needs what the
 // phase wrote waits for as many. Counters only grow: step n of a program waits for n times as many.
@@ -25,18 +27,17 @@ inline constexpr uint32_t kPhaseColumns = 8;       // of a step, at most
 inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
 inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
 inline constexpr uint32_t kPhaseWindowHeads = 16;  // of a window's unit: kWindowRows
-inline constexpr uint32_t kRowParts = 4;           // of a column: the units of RowsPhase
 inline constexpr uint32_t kRowMultiple = 512;      // divides a row of RowsPhase
 
 enum class PhaseKind : uint32_t {
-  // By consumer warps, unit by unit.
+  // Units.
   kDenseColumns,
   kRows,
   kStoreKv,
   kStoreQueries,
   kWindow,
   kStage,
-  // From pages that the loader streams.
+  // From pages.
   kDenseStore,
   kDensePartials,
   kDenseSwiglu,
@@ -45,6 +46,10 @@ enum class PhaseKind : uint32_t {
   kDown,
   kF32Product,
 };
+
+constexpr bool is_streamed(PhaseKind kind) {
+  return kind >= PhaseKind::kDenseStore;
+}
 
 // Payloads of more than one part.
 template <class Epilogue>
@@ -58,8 +63,7 @@ struct ExpertPhase {
   Data data;
 };
 // Rows on their way to operands of products: what of them this rank adds up, their norm, and what
-// is made of them. A unit is a part of a column, [kPhaseColumns, kRowParts]; each has the whole row
-// in shared memory.
+// is made of them. A unit is a column of kPhaseColumns.
 struct RowsPhase {
   const float* rows = nullptr;  // [num_rows, size]
   uint32_t num_rows = 0, size = 0;
@@ -113,9 +117,9 @@ struct alignas(16) Phase {
   }
 
   PhaseKind kind = PhaseKind::kStage;
-  uint32_t num_units = 0;      // of consumer warps' phases: unit i is CTA i's, modulo arrivals
-  uint32_t arrivals = 0;       // CTAs that take part, the first ones
-  uint32_t scratch_slots = 0;  // of the page ring, neighbouring, that a unit works in
+  uint32_t index = 0;      // of its counter
+  uint32_t num_units = 0;  // unit i is CTA i's, modulo arrivals
+  uint32_t arrivals = 0;   // CTAs of its kind that take part, the first ones
   PhaseWait wait;
   alignas(16) std::byte payload[kPayloadBytes] = {};
 };
@@ -133,16 +137,28 @@ struct PhaseTime {
   uint64_t begin = 0, end = 0;
 };
 
+// Phases of a kind, ascending.
+struct PhaseList {
+  const Phase* phases = nullptr;  // device
+  uint32_t count = 0;
+};
+
 // A kernel parameter.
 struct PhaseProgram {
   MachineView machine;
   const StepView* step = nullptr;  // device
-  const Phase* phases = nullptr;   // device
-  uint32_t num_phases = 0;
-  uint32_t* counters = nullptr;  // device, [num_phases, kPhaseWays, kPhaseWayWords], zeros at first
-  uint32_t first_epoch = 1;      // of this launch's first step; steps before it have counted
+  PhaseList streamed, of_units;
+  // Device, [phases of both kinds, kPhaseWays, kPhaseWayWords], zeros at first.
+  uint32_t* counters = nullptr;
+  uint32_t first_epoch = 1;  // of this launch's first step; steps before it have counted
   uint32_t num_steps = 1;
-  PhaseTime* times = nullptr;  // device, [num_phases, CTAs], of the last step; nullptr: nobody asks
+  // Device, [phases of both kinds, CTAs, those that stream first], of the last step; nullptr:
+  // nobody asks.
+  PhaseTime* times = nullptr;
+  uint32_t num_times = 0;  // of a phase: all CTAs
+  // In pinned memory of the host: 1 as soon as all CTAs that stream have their multiprocessors.
+  uint32_t* has_started = nullptr;
+  uint32_t* num_started = nullptr;  // device, 0 before a launch
 };
 
 }  // namespace ultraspeed::cuda

@@ -1,8 +1,7 @@
-// The consumer warps (phase_cta.cuh): products of pages, and phases without pages.
+// The consumer warps (phase_cta.cuh): products of pages.
 #pragma once
 
 #include "cuda/resident/phase_cta.cuh"
-#include "cuda/resident/phase_unit.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -37,23 +36,21 @@ struct SharedDownStages {
 
 class PhaseConsumer {
  public:
-  __device__ PhaseConsumer(const PhaseRole& role, PhaseUnitShared& unit_shared)
-      : role_(role), unit_shared_(unit_shared) {}
+  __device__ explicit PhaseConsumer(const PhaseRole& role) : role_(role) {}
 
   __device__ void run() {
-    role_.walk([this](uint32_t index, const Phase& phase) { consume(index, phase); });
+    role_.walk([this](const Phase& phase) { consume(phase); });
   }
 
  private:
-  __device__ void consume(uint32_t index, const Phase& phase) {
+  __device__ void consume(const Phase& phase) {
     if (is_dense(phase.kind)) {
       return dense_launch(phase).format == tensor::WeightFormat::kBf16 ? dense<Bf16Page>(phase)
                                                                        : dense<Fp8Page>(phase);
     }
     if (phase.kind == PhaseKind::kGateUp) return gate_up(phase);
     if (phase.kind == PhaseKind::kDown) return down(phase);
-    if (phase.kind == PhaseKind::kF32Product) return f32_product(index, phase);
-    if (role_.takes_part(phase)) run_units(index, phase);
+    if (phase.kind == PhaseKind::kF32Product) return f32_product(phase);
   }
 
   template <class Page>
@@ -94,7 +91,7 @@ class PhaseConsumer {
     role_.at.advance();
   }
 
-  __device__ __forceinline__ void f32_product(uint32_t index, const Phase& phase) {
+  __device__ __forceinline__ void f32_product(const Phase& phase) {
     using Tile = PhaseProductTile;
     static_assert(Tile::kWarps == kConsumerWarps);
     const auto& data = phase.as<F32Product>();
@@ -109,30 +106,10 @@ class PhaseConsumer {
     }
     if (!role_.takes_part(phase)) return;
     task_barrier();
-    if (threadIdx.x == 0) role_.arrive(index);
-  }
-
-  __device__ __forceinline__ void run_units(uint32_t index, const Phase& phase) {
-    role_.skip_to_scratch(phase, [this] {
-      await_slot();
-      leave_stage(role_.shared.ring.pages, role_.at.stage);
-    });
-    const PhaseRingPosition first = role_.at;
-    std::byte* scratch = role_.slot();
-    for (uint32_t i = 0; i < phase.scratch_slots; ++i, role_.at.advance()) await_slot();
-    const PhaseAwait await{role_.program, phase, index, role_.epoch};
-    for (uint32_t unit = role_.cta(); unit < phase.num_units; unit += phase.arrivals) {
-      run_unit(await, unit, scratch, role_.shared.unit_full, unit_shared_);
-      task_barrier();
-    }
-    if (threadIdx.x == 0) role_.arrive(index);
-    ptx::fence_proxy_async();  // the scratch was written; next the loader's copies write there
-    role_.at = first;
-    for (uint32_t i = 0; i < phase.scratch_slots; ++i) leave_slot();
+    if (threadIdx.x == 0) role_.arrive(phase);
   }
 
   PhaseRole role_;
-  PhaseUnitShared& unit_shared_;
   uint32_t tile_ = 0;  // that the exchange of sums carries next
   uint32_t turn_ = 0;  // that of down's products
 };

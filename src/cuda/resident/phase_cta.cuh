@@ -1,10 +1,10 @@
-// A CTA of the resident kernel of tiles: its shared memory, and what its roles have in common.
+// A CTA that streams phases' pages: its shared memory, and what its roles have in common.
 //
 // Roles (tile/stream_role.cuh): the loader's warp runs ahead of all waits and brings pages of
 // weights, and the phases themselves, to shared memory; the operand warp waits for phases and
-// brings what they wrote; consumer warps multiply, or run a phase without pages; finishing warps
-// add partial sums, write results and count the CTA at the phase. All walk the same phases, and the
-// same slots of the page ring, in the same order.
+// brings what they wrote; consumer warps multiply; finishing warps add partial sums, write results
+// and count the CTA at the phase. All walk the same phases, and the same slots of the page ring, in
+// the same order.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,6 @@
 #include "cuda/ops/expert_w4a8_down.cuh"
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
 #include "cuda/ops/f32_product.cuh"
-#include "cuda/ptx/timer.cuh"
 #include "cuda/resident/phase.h"
 #include "cuda/sync/phase_counter.cuh"
 
@@ -28,7 +27,6 @@ inline constexpr uint32_t kPhaseRoleWarps = kStreamThreads / 32;
 using PhaseExchange = PartialExchange<kPhaseColumns, 2, kPhaseRanks>;
 using PhaseProducts = ProductExchange<kPhaseColumns>;
 using PhaseProductTile = ProductTile<2, 1, 2, 4, 384>;
-inline constexpr uint32_t kPhaseRouteCtas = 8;  // whose columns a CTA that routes has
 using PhaseRingPosition = RingPosition<kPhaseSlots>;
 
 // A slot of the ring has, from its begin on, one of:
@@ -36,13 +34,11 @@ using PhaseRingPosition = RingPosition<kPhaseSlots>;
 //   a gate/up page
 //   the down pages of two experts' slots, their pieces
 //   rows of an F32 product's weights and inputs
-//   scratch
 inline constexpr uint32_t kDownPieceBytes = E4m3Operand<kPhaseColumns>::bytes(kSlabBlocks);
 inline constexpr uint32_t kSlotBytes = kDownTeams * (DownPage::kBytes + kDownPieceBytes);
 static_assert(kSlotBytes % 128 == 0);
 static_assert(Fp8Page::kBytes + DenseOperand<Fp8Page>::piece_bytes(kPhaseColumns) <= kSlotBytes);
 static_assert(Bf16Page::kBytes + DenseOperand<Bf16Page>::piece_bytes(kPhaseColumns) <= kSlotBytes);
-static_assert(kRowMultiple % kSquareBatch == 0);
 static_assert(PhaseProductTile::kStageFloats * sizeof(float) <= kSlotBytes);
 
 // Dynamic shared memory.
@@ -61,7 +57,6 @@ struct PhaseShared {
   DenseRing<kPhaseSlots> ring;
   RingBarriers<kPhaseEntries> entries_ring;
   uint64_t input_full, input_empty;  // of gate/up's input, with which live_slots comes
-  uint64_t unit_full;
   PhaseExchange sums;
   PhaseProducts products;
   uint32_t live_slots;
@@ -73,31 +68,8 @@ struct PhaseShared {
     entries_ring.init(kPhaseRoleWarps);
     ptx::mbarrier_init(&input_full, 1);
     ptx::mbarrier_init(&input_empty, kConsumerWarps + kFinishWarps);
-    ptx::mbarrier_init(&unit_full, 1);
     sums.init();
     products.init();
-  }
-};
-
-__device__ __forceinline__ PhaseTime* phase_time(const PhaseProgram& program, uint32_t index) {
-  return program.times + uint64_t{index} * gridDim.x + blockIdx.x;
-}
-
-// Waits for what a phase needs: all that a function of its own has to know for that.
-struct PhaseAwait {
-  const PhaseProgram& program;
-  const Phase& phase;
-  uint32_t index, epoch;  // of the phase, of the step
-
-  // For one thread.
-  __device__ __forceinline__ void by_one() const {
-    if (phase.wait.phase != kNoPhase) await_phase(program.counters, phase.wait, epoch);
-    if (program.times != nullptr) phase_time(program, index)->begin = ptx::global_nanoseconds();
-  }
-  // For all consumer warps.
-  __device__ __forceinline__ void operator()() const {
-    if (threadIdx.x == 0) by_one();
-    task_barrier();
   }
 };
 
@@ -119,14 +91,14 @@ struct PhaseRole {
 
   __device__ bool takes_part(const Phase& phase) const { return cta() < phase.arrivals; }
 
-  // Calls visit(phase index, phase) for all phases of all steps. For a whole warp.
+  // Calls visit(phase) for all phases of all steps. For a whole warp.
   template <class Visit>
   __device__ __forceinline__ void walk(const Visit& visit) {
     for (uint32_t step = 0; step < program.num_steps; ++step) {
       epoch = program.first_epoch + step;
-      for (uint32_t index = 0; index < program.num_phases; ++index, entry.advance()) {
+      for (uint32_t i = 0; i < program.streamed.count; ++i, entry.advance()) {
         ptx::mbarrier_wait(&shared.entries_ring.full[entry.stage], entry.parity);
-        visit(index, shared.entries[entry.stage]);
+        visit(shared.entries[entry.stage]);
         leave_stage(shared.entries_ring, entry.stage);
       }
     }
@@ -142,23 +114,13 @@ struct PhaseRole {
     if (stream.lane == 0) ptx::mbarrier_arrive(&shared.input_empty);
   }
 
-  // For one thread: waits for what phase `index` needs.
-  __device__ __forceinline__ void await(uint32_t index, const Phase& phase) const {
-    PhaseAwait{program, phase, index, epoch}.by_one();
+  // For one thread: waits for what the phase needs.
+  __device__ __forceinline__ void await(const Phase& phase) const {
+    begin_phase(program, phase, epoch, cta());
   }
-  // For one thread, behind a barrier of those that wrote: counts the CTA at phase `index`.
-  __device__ __forceinline__ void arrive(uint32_t index) const {
-    arrive_at_phase(program.counters, index, cta());
-    if (program.times != nullptr) phase_time(program, index)->end = ptx::global_nanoseconds();
-  }
-
-  // Calls pass() for slots that a scratch does not begin in, for it would go beyond the ring's end.
-  template <class Pass>
-  __device__ __forceinline__ void skip_to_scratch(const Phase& phase, const Pass& pass) {
-    while (at.stage + phase.scratch_slots > kPhaseSlots) {
-      pass();
-      at.advance();
-    }
+  // For one thread, behind a barrier of those that wrote: counts the CTA at the phase.
+  __device__ __forceinline__ void arrive(const Phase& phase) const {
+    end_phase(program, phase, cta(), cta());
   }
 };
 

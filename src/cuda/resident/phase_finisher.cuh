@@ -11,8 +11,8 @@ class PhaseFinisher {
   __device__ explicit PhaseFinisher(const PhaseRole& role) : role_(role) {}
 
   __device__ void run() {
-    role_.walk([this](uint32_t index, const Phase& phase) {
-      if (finish(phase) && role_.takes_part(phase)) arrive(index);
+    role_.walk([this](const Phase& phase) {
+      if (finish(phase) && role_.takes_part(phase)) arrive(phase);
     });
   }
 
@@ -57,10 +57,10 @@ class PhaseFinisher {
     return false;
   }
 
-  __device__ void arrive(uint32_t index) const {
+  __device__ void arrive(const Phase& phase) const {
     ptx::named_barrier(kBarrier, kFinishWarps * 32);
     if (role_.stream.finish_warp() == 0 && role_.stream.lane == 0) {
-      role_.arrive(index);
+      role_.arrive(phase);
     }
   }
 

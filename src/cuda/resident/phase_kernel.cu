@@ -13,24 +13,30 @@ namespace {
 constexpr uint32_t kConsumerRegisters = 208, kOtherRegisters = 88;
 static_assert(kConsumerRegisters * kConsumerWarps + kOtherRegisters * 4 <= 168 * kPhaseRoleWarps);
 
+// For one thread: tells the host when all CTAs run.
+__device__ __forceinline__ void count_started(const PhaseProgram& program) {
+  if (ptx::fetch_add(program.num_started, 1) + 1 == gridDim.x) {
+    ptx::store_release_system(program.has_started, 1);
+  }
+}
+
 __global__ void __cluster_dims__(kPhaseRanks) __launch_bounds__(kStreamThreads, 1)
     phase_kernel(const __grid_constant__ PhaseProgram program) {
   extern __shared__ __align__(128) std::byte dynamic[];
   __shared__ PhaseShared shared;
-  __shared__ PhaseUnitShared unit_shared;
   const StreamRole stream;
   if (threadIdx.x == 0) {
     shared.init();
-    unit_shared.num_loads = 0;
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
   ptx::cluster_arrive();
   ptx::cluster_wait();  // before anything is written to other CTAs
+  if (threadIdx.x == 0) count_started(program);
   const PhaseRole role{program, shared, dynamic, stream};
   if (stream.is_consumer()) {
     ptx::claim_registers<kConsumerRegisters>();
-    PhaseConsumer(role, unit_shared).run();
+    PhaseConsumer(role).run();
   } else {
     ptx::release_registers<kOtherRegisters>();
     if (stream.is_loader_warp()) {
@@ -48,7 +54,7 @@ __global__ void __cluster_dims__(kPhaseRanks) __launch_bounds__(kStreamThreads, 
 
 }  // namespace
 
-cudaError_t count_phase_ctas(uint32_t* ctas) {
+cudaError_t count_streaming_ctas(uint32_t* ctas) {
   uint32_t clusters = 0;
   const cudaError_t error =
       count_clusters(phase_kernel, kPhaseRanks, kStreamThreads, PhaseLayout::kBytes, &clusters);
@@ -56,24 +62,11 @@ cudaError_t count_phase_ctas(uint32_t* ctas) {
   return error;
 }
 
-cudaError_t launch_phases(const PhaseProgram& program, uint32_t num_ctas, cudaStream_t stream) {
-  const LaunchSize size = {dim3(num_ctas), kStreamThreads, PhaseLayout::kBytes};
+cudaError_t launch_phases(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream) {
+  const LaunchSize size = {dim3(ctas.streaming), kStreamThreads, PhaseLayout::kBytes};
   return launch_with(phase_kernel, size, {is_cooperative()}, stream, program);
 }
 
-uint32_t phase_slot_bytes() {
-  return kSlotBytes;
-}
-uint32_t phase_ring_slots() {
-  return kPhaseSlots;
-}
-uint32_t phase_window_bytes(KvFormat format) {
-  return format == KvFormat::kE4m3 ? WindowShared<PhaseTile<KvFormat::kE4m3>>::kBytes
-                                   : WindowShared<PhaseTile<KvFormat::kBf16>>::kBytes;
-}
-uint32_t phase_route_bytes(const program::RouteOperands& op) {
-  return route_shared_bytes<kPhaseRouteCtas>(op);
-}
 uint32_t phase_f32_columns() {
   return PhaseProductTile::kStageK;
 }

@@ -1,4 +1,5 @@
-// The resident kernel of tiles: runs the phases of a program (phase.h) for some steps.
+// The resident kernels of tiles: run the phases of a program (phase.h) for some steps, together.
+// One streams, in clusters of CTAs; the other has units. Each CTA has a multiprocessor.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -6,22 +7,29 @@
 #include <cstdint>
 
 #include "cuda/resident/phase.h"
+#include "cuda/resident/phase_ctas.h"
 
 namespace ultraspeed::cuda {
 
-// CTAs of a launch on the current device: whole clusters, one CTA a multiprocessor.
-cudaError_t count_phase_ctas(uint32_t* ctas);
+// CTAs of launches on the current device: as many clusters as run at the same time and leave over
+// kLeastUnitCtas multiprocessors, and all those for units.
+cudaError_t count_phase_ctas(PhaseCtas* ctas);
+// The most CTAs that stream, alone.
+cudaError_t count_streaming_ctas(uint32_t* ctas);
 
-// REQUIRES: count_phase_ctas(), num_ctas as it said.
-cudaError_t launch_phases(const PhaseProgram& program, uint32_t num_ctas, cudaStream_t stream);
+// Both wait for each other's counters: launch_units() comes, on another stream, when
+// program.has_started says that all CTAs of launch_phases() run, so that none of its own takes the
+// place of a cluster. REQUIRES: ctas as count_phase_ctas() said; nothing else runs.
+cudaError_t launch_phases(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream);
+cudaError_t launch_units(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream);
 
-// Bytes of a slot of the page ring, and how many it has.
-uint32_t phase_slot_bytes();
-uint32_t phase_ring_slots();
-// Shared memory of a window's unit.
-uint32_t phase_window_bytes(KvFormat format);
-uint32_t phase_route_bytes(const program::RouteOperands& op);
+inline constexpr uint32_t kLeastUnitCtas = 8;
+
 uint32_t phase_f32_columns();  // a multiple of which K has to be
 uint32_t phase_f32_tiles(const F32Product& data);
+// Shared memory of a unit: what there is, and what a window's and a route's take.
+uint32_t phase_unit_bytes();
+uint32_t phase_window_bytes(KvFormat format);
+uint32_t phase_route_bytes(const program::RouteOperands& op);
 
 }  // namespace ultraspeed::cuda

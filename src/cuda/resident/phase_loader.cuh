@@ -16,7 +16,7 @@ class PhaseLoader {
       for (uint32_t i = 0; i < kEntriesAhead; ++i) fetch_entry();
     }
     __syncwarp();
-    role_.walk([this](uint32_t, const Phase& phase) {
+    role_.walk([this](const Phase& phase) {
       if (role_.stream.lane != 0) return;
       fetch_entry();
       load(phase);
@@ -28,11 +28,12 @@ class PhaseLoader {
 
   // The next phase that nobody has asked for.
   __device__ void fetch_entry() {
-    if (num_fetched_ == role_.program.num_phases * role_.program.num_steps) return;
-    const uint32_t index = num_fetched_++ % role_.program.num_phases;
+    const PhaseList& list = role_.program.streamed;
+    if (num_fetched_ == list.count * role_.program.num_steps) return;
+    const uint32_t number = num_fetched_++ % list.count;
     RingBarriers<kPhaseEntries>& ring = role_.shared.entries_ring;
     claim_stage(ring, entry_, sizeof(Phase));
-    ptx::bulk_copy(&role_.shared.entries[entry_.stage], &role_.program.phases[index], sizeof(Phase),
+    ptx::bulk_copy(&role_.shared.entries[entry_.stage], &list.phases[number], sizeof(Phase),
                    &ring.full[entry_.stage]);
     entry_.advance();
   }
@@ -45,7 +46,6 @@ class PhaseLoader {
     if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
     if (phase.kind == PhaseKind::kDown) return load_down(phase);
     if (phase.kind == PhaseKind::kF32Product) return load_f32(phase);
-    if (role_.takes_part(phase)) give_scratch(phase);
   }
 
   __device__ void claim(uint32_t bytes) { claim_stage(role_.shared.ring.pages, role_.at, bytes); }
@@ -113,21 +113,6 @@ class PhaseLoader {
         }
         role_.at.advance();
       }
-    }
-  }
-
-  // The norm's weight comes to the begin of a phase's scratch.
-  __device__ void give_scratch(const Phase& phase) {
-    role_.skip_to_scratch(phase, [this] { claim_alone(0); });
-    std::byte* scratch = role_.slot();
-    const bool is_of_rows = phase.kind == PhaseKind::kRows;
-    const float* weight = is_of_rows ? phase.as<RowsPhase>().norm_weight : nullptr;
-    const uint32_t bytes = weight == nullptr ? 0 : phase.as<RowsPhase>().size * 4;
-    for (uint32_t i = 0; i < phase.scratch_slots; ++i, role_.at.advance()) {
-      const bool fills = i + 1 == phase.scratch_slots && weight != nullptr;
-      claim_alone(fills ? bytes : 0);
-      if (!fills) continue;
-      ptx::bulk_copy(scratch, weight, bytes, &role_.shared.ring.pages.full[role_.at.stage]);
     }
   }
 

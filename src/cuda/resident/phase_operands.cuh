@@ -11,8 +11,7 @@ class PhaseOperands {
   __device__ explicit PhaseOperands(const PhaseRole& role) : role_(role) {}
 
   __device__ void run() {
-    role_.walk([this](uint32_t index, const Phase& phase) {
-      index_ = index;
+    role_.walk([this](const Phase& phase) {
       if (role_.stream.lane == 0) load(phase);
     });
   }
@@ -20,7 +19,7 @@ class PhaseOperands {
  private:
   __device__ void load(const Phase& phase) {
     if (is_dense(phase.kind)) {
-      if (role_.takes_part(phase)) role_.await(index_, phase);
+      if (role_.takes_part(phase)) role_.await(phase);
       with_dense_plan(phase, role_.stream.rank, [&](const auto& plan) {
         using Plan = std::decay_t<decltype(plan)>;
         load_pieces<Plan, kSlotBytes>(plan, role_.stream, role_.shared.ring, role_.at,
@@ -31,14 +30,6 @@ class PhaseOperands {
     if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
     if (phase.kind == PhaseKind::kDown) return load_down(phase);
     if (phase.kind == PhaseKind::kF32Product) return load_f32(phase);
-    if (role_.takes_part(phase)) pass_scratch(phase);
-  }
-
-  // Slots that nothing is brought to: the loader sees to their barriers.
-  __device__ void pass_slots(uint32_t count) { role_.at.advance(count); }
-  __device__ void pass_scratch(const Phase& phase) {
-    role_.skip_to_scratch(phase, [] {});
-    pass_slots(phase.scratch_slots);
   }
 
   // Announces `bytes` of what stands beside a page, once the slot is free.
@@ -54,19 +45,20 @@ class PhaseOperands {
   __device__ void load_gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
     ptx::mbarrier_wait(&role_.shared.input_empty, role_.num_inputs++ % 2 ^ 1);
-    role_.await(index_, phase);
+    role_.await(phase);
     role_.live_slots = live_slots(launch);
     role_.shared.live_slots = role_.live_slots;
     const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
     load_input<kPhaseColumns, kPhaseRanks>(data, shape, role_.stream.rank, &role_.shared.input_full,
                                            role_.dynamic + PhaseLayout::kInput);
-    pass_slots(role_.stream.units(shape.num_units) * shape.pages);
+    // Slots that nothing is brought to: the loader sees to their barriers.
+    role_.at.advance(role_.stream.units(shape.num_units) * shape.pages);
   }
 
   __device__ void load_down(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertDownData>>();
     const DownShape shape(launch, role_.live_slots);
-    if (role_.takes_part(phase)) role_.await(index_, phase);
+    if (role_.takes_part(phase)) role_.await(phase);
     for (DownWalk walk(shape, role_.cta(), gridDim.x); !walk.is_done(); role_.at.advance()) {
       const bool is_last_alone = walk.slot + 1 == shape.num_slots;
       claim((is_last_alone ? 1 : kDownTeams) * kDownPieceBytes);
@@ -83,7 +75,7 @@ class PhaseOperands {
     constexpr uint32_t kRowBytes = Tile::kStageK * sizeof(float);
     const auto& data = phase.as<F32Product>();
     const F32Tiles tiles(data);
-    if (role_.takes_part(phase)) role_.await(index_, phase);
+    if (role_.takes_part(phase)) role_.await(phase);
     for (uint32_t unit = role_.cta(); unit < tiles.count; unit += gridDim.x) {
       const uint32_t first = F32Tiles::y(unit) * Tile::kColumns;
       for (uint32_t k = 0; k < data.k; k += Tile::kStageK, role_.at.advance()) {
@@ -98,7 +90,6 @@ class PhaseOperands {
   }
 
   PhaseRole role_;
-  uint32_t index_ = 0;  // of the phase
 };
 
 }  // namespace ultraspeed::cuda

@@ -17,7 +17,7 @@ uint32_t ceil_div(uint64_t a, uint32_t b) {
 }
 
 uint64_t scratch_bytes(const RowsPhase& rows) {
-  return uint64_t{rows.size} * sizeof(float) * (rows.norm_weight == nullptr ? 1 : 2);
+  return uint64_t{2} * rows.size * sizeof(float);  // and the norm's weight
 }
 
 // Whether what stands behind the phase can be made before it: it reads nothing that rows are made
@@ -66,34 +66,33 @@ cudaError_t PhaseRecorder::refuse(std::string what) {
   return cudaErrorNotSupported;
 }
 
-cudaError_t PhaseRecorder::set_scratch(uint64_t size_bytes, Phase* phase) {
-  phase->scratch_slots = ceil_div(size_bytes, phase_slot_bytes());
-  if (phase->scratch_slots <= phase_ring_slots()) return cudaSuccess;
-  return refuse(
-      fmt::format("{} bytes of work space for an operation, more than the {} of the page ring",
-                  size_bytes, phase_ring_slots() * phase_slot_bytes()));
-}
-
 template <class Payload>
 cudaError_t PhaseRecorder::add(PhaseKind kind, const Payload& payload, uint32_t num_units,
-                               uint32_t arrivals, uint64_t scratch_bytes) {
+                               uint32_t arrivals) {
   static_assert(sizeof(Payload) <= Phase::kPayloadBytes);
   Phase phase;
   phase.kind = kind;
+  phase.index = static_cast<uint32_t>(phases_.size());
   phase.num_units = num_units;
   phase.arrivals = arrivals;
-  const cudaError_t error = set_scratch(scratch_bytes, &phase);
-  if (error != cudaSuccess) return error;
   if (!phases_.empty()) phase.wait = wait_for(static_cast<uint32_t>(phases_.size() - 1));
   std::memcpy(phase.payload, &payload, sizeof(payload));
   phases_.push_back(phase);
   return cudaSuccess;
 }
 
+cudaError_t PhaseRecorder::check_scratch(uint64_t size_bytes) {
+  if (size_bytes <= phase_unit_bytes()) return cudaSuccess;
+  return refuse(fmt::format("{} bytes of work space for an operation, more than {}", size_bytes,
+                            phase_unit_bytes()));
+}
+
 template <class Payload>
 cudaError_t PhaseRecorder::add_units(PhaseKind kind, const Payload& payload, uint32_t num_units,
                                      uint64_t scratch_bytes) {
-  return add(kind, payload, num_units, std::min(num_units, num_ctas_), scratch_bytes);
+  const cudaError_t error = check_scratch(scratch_bytes);
+  if (error != cudaSuccess) return error;
+  return add(kind, payload, num_units, std::min(num_units, ctas_.of_units));
 }
 
 cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
@@ -111,8 +110,7 @@ RowsPhase* PhaseRecorder::phase_of_rows(const RowsPhase& rows) {
       auto* to = change<RowsPhase>(index);
       to->norm_weight = rows.norm_weight;
       to->norm_epsilon = rows.norm_epsilon;
-      const cudaError_t error = set_scratch(scratch_bytes(rows), &phases_[index]);
-      return error == cudaSuccess ? to : nullptr;
+      return check_scratch(scratch_bytes(rows)) == cudaSuccess ? to : nullptr;
     }
   }
   if (add_rows(rows) != cudaSuccess) return nullptr;
@@ -124,7 +122,7 @@ cudaError_t PhaseRecorder::add_rows(const RowsPhase& rows) {
     return refuse(
         fmt::format("rows of {} floats, which {} does not divide", rows.size, kRowMultiple));
   }
-  return add_units(PhaseKind::kRows, rows, kPhaseColumns * kRowParts, scratch_bytes(rows));
+  return add_units(PhaseKind::kRows, rows, kPhaseColumns, scratch_bytes(rows));
 }
 
 cudaError_t PhaseRecorder::run(const DensePrepare& data) {
@@ -153,8 +151,8 @@ cudaError_t PhaseRecorder::add_dense(PhaseKind kind, const DenseLaunch& launch,
                                      const Epilogue& epilogue) {
   if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   const uint32_t units = ceil_div(launch.rows, kDenseTileRows) * launch.num_chunks;
-  const uint32_t clusters = std::min(units, num_ctas_ / kDenseRanks);
-  return add(kind, DensePhase<Epilogue>{launch, epilogue}, units, clusters * kDenseRanks, 0);
+  const uint32_t clusters = std::min(units, ctas_.streaming / kDenseRanks);
+  return add(kind, DensePhase<Epilogue>{launch, epilogue}, units, clusters * kDenseRanks);
 }
 
 cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseStore& store) {
@@ -197,7 +195,7 @@ cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& d
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertGateUpData& data) {
   const cudaError_t error =
-      add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, 0, num_ctas_, 0);
+      add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, 0, ctas_.streaming);
   if (error != cudaSuccess) return error;
   phases_.back().wait = wait_for(last_route_);
   return cudaSuccess;
@@ -208,7 +206,7 @@ cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertDownData&
   if (limit != cudaSuccess) return limit;
   const uint32_t units = launch.hidden / kBlockRows * (launch.intermediate / launch.chunk_columns);
   return add(PhaseKind::kDown, ExpertPhase<ExpertDownData>{launch, data}, units,
-             std::min(units, num_ctas_), 0);
+             std::min(units, ctas_.streaming));
 }
 
 cudaError_t PhaseRecorder::run(const ExpertPrefill&, const PrefillRows&, const PrefillInput&) {
@@ -261,7 +259,8 @@ cudaError_t PhaseRecorder::run(const F32Product& data) {
     return refuse(fmt::format("an F32 matrix of {} columns, which {} does not divide", data.k,
                               phase_f32_columns()));
   }
-  return add_units(PhaseKind::kF32Product, data, phase_f32_tiles(data), 0);
+  const uint32_t tiles = phase_f32_tiles(data);
+  return add(PhaseKind::kF32Product, data, tiles, std::min(tiles, ctas_.streaming));
 }
 
 cudaError_t PhaseRecorder::run(const program::QkvProjOperands&, const CacheRounding&,

@@ -9,6 +9,7 @@
 #include "cuda/kernel_sink.h"
 #include "cuda/machine.h"
 #include "cuda/resident/phase.h"
+#include "cuda/resident/phase_ctas.h"
 
 namespace ultraspeed::cuda {
 
@@ -18,8 +19,8 @@ namespace ultraspeed::cuda {
 class PhaseRecorder final : public KernelSink {
  public:
   // REQUIRES: machine stays where it is.
-  PhaseRecorder(const Machine& machine, uint32_t program, uint32_t num_ctas)
-      : machine_(&machine), program_(program), num_ctas_(num_ctas) {}
+  PhaseRecorder(const Machine& machine, uint32_t program, const PhaseCtas& ctas)
+      : machine_(&machine), program_(program), ctas_(ctas) {}
 
   // The phases of a step; the first waits for the last one of the step before.
   std::vector<Phase> finish();
@@ -56,8 +57,7 @@ class PhaseRecorder final : public KernelSink {
 
  private:
   template <class Payload>
-  cudaError_t add(PhaseKind kind, const Payload& payload, uint32_t num_units, uint32_t arrivals,
-                  uint64_t scratch_bytes);
+  cudaError_t add(PhaseKind kind, const Payload& payload, uint32_t num_units, uint32_t arrivals);
   template <class Payload>
   cudaError_t add_units(PhaseKind kind, const Payload& payload, uint32_t num_units,
                         uint64_t scratch_bytes);
@@ -66,7 +66,7 @@ class PhaseRecorder final : public KernelSink {
   template <class Op>
   cudaError_t add_stage(const Op& op, const StageLaunch& launch, uint64_t scratch_bytes);
   cudaError_t add_rows(const RowsPhase& rows);
-  cudaError_t set_scratch(uint64_t size_bytes, Phase* phase);
+  cudaError_t check_scratch(uint64_t size_bytes);
   cudaError_t refuse(std::string what);
   cudaError_t check_experts(const ExpertLaunch& launch);
   // The phase that has the rows, and to which what is made of them can be added: an earlier one, or
@@ -83,7 +83,7 @@ class PhaseRecorder final : public KernelSink {
 
   const Machine* machine_;
   uint32_t program_;
-  uint32_t num_ctas_;
+  PhaseCtas ctas_;
   std::vector<Phase> phases_;
   uint32_t last_route_ = kNoPhase;
   size_t stage_begin_ = 0;

@@ -4,7 +4,8 @@
 #include "cuda/ops/columns.cuh"
 #include "cuda/ops/dense_prepare.cuh"
 #include "cuda/ops/expert_quantize.cuh"
-#include "cuda/resident/phase_cta.cuh"
+#include "cuda/ptx/bulk.cuh"
+#include "cuda/resident/phase.h"
 #include "program/operands.h"
 
 namespace ultraspeed::cuda {
@@ -27,11 +28,33 @@ __device__ __forceinline__ void store_dense_operand(std::byte* operand, tensor::
   }
 }
 
-// For all threads: the elements of a row that this rank adds up, to `row`, and a part of them to
-// the rows of all ranks.
+// Each is used once a unit.
+struct RowBarriers {
+  uint64_t weight_full, row_full;
+
+  __device__ void init() {
+    ptx::mbarrier_init(&weight_full, 1);
+    ptx::mbarrier_init(&row_full, 1);
+  }
+};
+
+__device__ __forceinline__ uint32_t float_bytes(uint32_t floats) {
+  return floats * static_cast<uint32_t>(sizeof(float));
+}
+
+// For one thread, before the rows are there.
+__device__ __forceinline__ void load_norm_weight(const RowsPhase& data, const NormedRow& shared,
+                                                 RowBarriers& barriers) {
+  const uint32_t bytes = data.norm_weight == nullptr ? 0 : float_bytes(data.size);
+  ptx::mbarrier_arrive_expect_tx(&barriers.weight_full, bytes);
+  if (bytes > 0) ptx::bulk_copy(shared.weight, data.norm_weight, bytes, &barriers.weight_full);
+}
+
+// For all threads: the elements of a row that this rank adds up, to `row` and to the rows of all
+// ranks.
 __device__ __forceinline__ void add_partials(const RowsPhase& data, const MachineView& machine,
-                                             uint32_t column, uint32_t part, float* row) {
-  constexpr uint32_t kChunks = program::kReductionChunks, kSectorFours = 8;
+                                             uint32_t column, float* row) {
+  constexpr uint32_t kChunks = program::kReductionChunks;
   const uint32_t fours = data.size / kFourFloats;
   const uint64_t begin = uint64_t{column} * fours;
   const auto* residual = reinterpret_cast<const float4*>(data.residual) + begin;
@@ -55,7 +78,6 @@ __device__ __forceinline__ void add_partials(const RowsPhase& data, const Machin
     }
     const float4 value = {before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w};
     reinterpret_cast<float4*>(row)[i] = value;
-    if (i / kSectorFours % kRowParts != part) continue;
     for (uint32_t rank = 0; rank < machine.num_ranks; ++rank) {
       float* to = machine.ranks[rank].arena + data.rows_offset;
       reinterpret_cast<float4*>(to)[begin + i] = value;
@@ -64,32 +86,29 @@ __device__ __forceinline__ void add_partials(const RowsPhase& data, const Machin
 }
 
 // For all threads: brings a row to shared memory. is_present: the step has the column; of others
-// there is what was left in memory. full: counts bytes, in phases of `parity`.
+// there is what was left in memory.
 __device__ __forceinline__ void make_row(const RowsPhase& data, const MachineView& machine,
-                                         uint32_t column, uint32_t part, bool is_present,
-                                         float* row, uint64_t& full, uint32_t parity) {
+                                         uint32_t column, bool is_present, float* row,
+                                         uint64_t& full, uint32_t parity) {
   const uint32_t begin = is_present ? data.first_sum : 0, end = is_present ? data.end_sum : 0;
   if (threadIdx.x == 0) {
     const float* from = data.rows + uint64_t{column} * data.size;
-    const auto bytes = [](uint32_t floats) -> uint32_t { return floats * sizeof(float); };
-    ptx::mbarrier_arrive_expect_tx(&full, bytes(data.size - (end - begin)));
-    if (begin > 0) ptx::bulk_copy(row, from, bytes(begin), &full);
-    if (end < data.size) ptx::bulk_copy(row + end, from + end, bytes(data.size - end), &full);
+    ptx::mbarrier_arrive_expect_tx(&full, float_bytes(data.size - (end - begin)));
+    if (begin > 0) ptx::bulk_copy(row, from, float_bytes(begin), &full);
+    if (end < data.size) ptx::bulk_copy(row + end, from + end, float_bytes(data.size - end), &full);
   }
-  if (begin < end) add_partials(data, machine, column, part, row);
+  if (begin < end) add_partials(data, machine, column, row);
   ptx::mbarrier_wait(&full, parity);
   task_barrier();
 }
 
-// For all threads: of a column's blocks of 128 elements, those of a part.
-__device__ __forceinline__ void store_rows(const RowsPhase& data, uint32_t column, uint32_t part,
-                                           bool exists, bool is_present, const NormedRow& shared) {
+// For all threads: what is made of a row. Of one that memory has no room for, zeros.
+__device__ __forceinline__ void store_row(const RowsPhase& data, uint32_t column, bool exists,
+                                          bool is_present, const NormedRow& shared) {
   const bool is_normed = exists && data.norm_weight != nullptr;
   const float factor = is_normed ? *shared.factor : 0;
-  const uint32_t first = (part * kTaskWarps + threadIdx.x / kWarpThreads) * kWarpElements;
-#pragma unroll 1
-  for (uint32_t begin = first; begin < data.size; begin += kRowParts * kTaskWarps * kWarpElements) {
-    const uint32_t k = begin + threadIdx.x % kWarpThreads * kFourFloats;
+#pragma unroll 2
+  for (uint32_t k = threadIdx.x * kFourFloats; k < data.size; k += kTaskThreads * kFourFloats) {
     float v[kFourFloats];
 #pragma unroll
     for (uint32_t i = 0; i < kFourFloats; ++i) {
@@ -111,23 +130,47 @@ __device__ __forceinline__ void store_rows(const RowsPhase& data, uint32_t colum
   }
 }
 
-// shared: the norm's weight is there. full, parity: of make_row().
-__device__ __forceinline__ void run_rows_unit(const PhaseAwait& await, uint32_t unit,
-                                              const NormedRow& shared, uint64_t& full,
-                                              uint32_t parity) {
-  const auto& data = await.phase.as<RowsPhase>();
-  const uint32_t column = unit / kRowParts, part = unit % kRowParts;
+// For all threads: column `column` of a step with so many. parity: of both barriers.
+__device__ __forceinline__ void make_rows(const RowsPhase& data, const MachineView& machine,
+                                          uint32_t column, uint32_t num_columns,
+                                          const NormedRow& shared, RowBarriers& barriers,
+                                          uint32_t parity) {
   const bool exists = column < data.num_rows;
-  await();
-  const bool is_present = exists && column < await.program.step->num_columns;
+  const bool is_present = exists && column < num_columns;
   if (exists) {
-    make_row(data, await.program.machine, column, part, is_present, shared.row, full, parity);
-    if (data.norm_weight != nullptr) {
-      if (threadIdx.x < kWarpThreads) make_factor(shared, data.size, data.norm_epsilon);
-      task_barrier();
+    make_row(data, machine, column, is_present, shared.row, barriers.row_full, parity);
+    if (data.norm_weight != nullptr && threadIdx.x < kWarpThreads) {
+      make_factor(shared, data.size, data.norm_epsilon);
     }
+  } else if (threadIdx.x == 0) {
+    ptx::mbarrier_arrive(&barriers.row_full);
   }
-  store_rows(data, column, part, exists, is_present, shared);
+  ptx::mbarrier_wait(&barriers.weight_full, parity);
+  task_barrier();  // the factor is known
+  store_row(data, column, exists, is_present, shared);
+}
+
+// The outputs of a window's heads, [kWindowRows, value dim] from `first_head` of the column's on,
+// and their part of the operand behind. values: shared; nullptr: the step has not the column.
+__device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t column,
+                                             uint32_t first_head, uint32_t num_heads,
+                                             const float* values) {
+  static_assert(kFlashValueDim == kWarpElements);
+  const uint32_t num_q_heads = phase.attention.num_q_heads;
+#pragma unroll 1
+  for (uint32_t i = threadIdx.x / kWarpThreads; i < num_heads; i += kTaskWarps) {
+    const uint32_t k = threadIdx.x % kWarpThreads * kFourFloats;
+    float4 v = {};
+    if (values != nullptr) {
+      v = *reinterpret_cast<const float4*>(values + i * kFlashValueDim + k);
+      const uint64_t head = uint64_t{column} * num_q_heads + first_head + i;
+      *reinterpret_cast<float4*>(phase.attention.output + head * kFlashValueDim + k) = v;
+    }
+    if (phase.dense_operand == nullptr) continue;
+    const float elements[4] = {v.x, v.y, v.z, v.w};
+    store_dense_operand(phase.dense_operand, phase.dense_format, column,
+                        (first_head + i) * kFlashValueDim + k, elements, values != nullptr);
+  }
 }
 
 }  // namespace ultraspeed::cuda

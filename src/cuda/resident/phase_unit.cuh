@@ -1,4 +1,5 @@
-// Units of phases without pages, each by the consumer warps of a CTA.
+// A CTA that runs units of phases without pages, and nothing else: what it has to fetch of
+// instructions stays in its cache, as it does not where pages are streamed.
 #pragma once
 
 #include "cuda/ops/accept.cuh"
@@ -8,175 +9,210 @@
 #include "cuda/ops/query_rows.cuh"
 #include "cuda/ops/route.cuh"
 #include "cuda/ops/window_attention.cuh"
-#include "cuda/resident/phase_cta.cuh"
 #include "cuda/resident/phase_rows.cuh"
+#include "cuda/sync/phase_counter.cuh"
 
 namespace ultraspeed::cuda {
 
 static_assert(kPhaseUnitWarps == kTaskWarps && kPhaseWindowHeads == kWindowRows);
 
-// Static shared memory that is small.
-struct PhaseUnitShared {
-  float factor;
-  uint32_t num_loads;  // of units, so far: the parity of PhaseShared::unit_full
-  WindowSoftmax softmax;
-  uint32_t totals[kTaskWarps];
-  alignas(16) ColumnShared of_warps[kTaskWarps];
-};
+inline constexpr uint32_t kPhaseRouteCtas = 8;  // whose columns a CTA that routes has
 
 template <KvFormat kFormat>
 using PhaseTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
 
-// For all threads: the parity of a unit's load, which each unit that loads takes once.
-__device__ __forceinline__ uint32_t take_parity(PhaseUnitShared& shared) {
-  const uint32_t parity = shared.num_loads % 2;
-  task_barrier();  // all have read it
-  if (threadIdx.x == 0) shared.num_loads = parity ^ 1;
-  return parity;
-}
+// Static shared memory.
+struct UnitShared {
+  uint64_t entry_full[2];
+  RowBarriers rows;
+  uint64_t tile_full;
+  float factor;
+  WindowSoftmax softmax;
+  uint32_t totals[kTaskWarps];
+  alignas(16) ColumnShared of_warps[kTaskWarps];
+  alignas(16) Phase entries[2];
 
-// A unit's row, and its norm's weight, which the loader has brought, if there is one.
-__device__ __forceinline__ NormedRow normed_row(std::byte* scratch, const RowsPhase& data,
-                                                PhaseUnitShared& shared) {
-  auto* floats = reinterpret_cast<float*>(scratch);
-  return {data.norm_weight == nullptr ? floats : floats + data.size, floats, &shared.factor};
-}
+  // By one thread.
+  __device__ void init() {
+    ptx::mbarrier_init(&entry_full[0], 1);
+    ptx::mbarrier_init(&entry_full[1], 1);
+    rows.init();
+    ptx::mbarrier_init(&tile_full, 1);
+  }
+};
 
-// The outputs of a window's heads, [kWindowRows, value dim] from `first_head` of the column's on,
-// and their part of the operand behind. values: shared; nullptr: the step has not the column.
-__device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t column,
-                                             uint32_t first_head, uint32_t num_heads,
-                                             const float* values) {
-  static_assert(kFlashValueDim == kWarpElements);
-  const uint32_t num_q_heads = phase.attention.num_q_heads;
-#pragma unroll 1
-  for (uint32_t i = threadIdx.x / kWarpThreads; i < num_heads; i += kTaskWarps) {
-    const uint32_t k = threadIdx.x % kWarpThreads * kFourFloats;
-    float4 v = {};
-    if (values != nullptr) {
-      v = *reinterpret_cast<const float4*>(values + i * kFlashValueDim + k);
-      const uint64_t head = uint64_t{column} * num_q_heads + first_head + i;
-      *reinterpret_cast<float4*>(phase.attention.output + head * kFlashValueDim + k) = v;
+// What every thread of the CTA keeps.
+class PhaseUnits {
+ public:
+  // scratch: what a unit works in.
+  __device__ PhaseUnits(const PhaseProgram& program, UnitShared& shared, std::byte* scratch)
+      : program_(program), shared_(shared), scratch_(scratch) {}
+
+  __device__ void run() {
+    const uint32_t count = program_.of_units.count;
+    fetch_entry(0);
+    for (uint32_t i = 0; i < count * program_.num_steps; ++i) {
+      fetch_entry(i + 1);
+      ptx::mbarrier_wait(&shared_.entry_full[i % 2], i / 2 % 2);
+      epoch_ = program_.first_epoch + i / count;
+      run_phase(shared_.entries[i % 2]);
     }
-    if (phase.dense_operand == nullptr) continue;
-    const float elements[4] = {v.x, v.y, v.z, v.w};
-    store_dense_operand(phase.dense_operand, phase.dense_format, column,
-                        (first_head + i) * kFlashValueDim + k, elements, values != nullptr);
   }
-}
 
-// A function of its own: its registers would push out those that the consumers keep.
-template <KvFormat kFormat>
-__device__ __noinline__ void run_window_unit(PhaseAwait await, uint32_t unit, std::byte* scratch,
-                                             uint64_t& full, PhaseUnitShared& shared) {
-  const auto& phase = await.phase.as<WindowPhase>();
-  const FlashAttention& launch = phase.attention;
-  using Tile = PhaseTile<kFormat>;
-  if (launch.rows == nullptr) await();  // another phase writes the tiles
-  const StepHead step(launch.step);
-  const uint32_t group = launch.num_q_heads / launch.cache.num_kv_heads;
-  const uint32_t slabs = (group + kWindowRows - 1) / kWindowRows;
-  const uint32_t column = unit % kPhaseColumns, slab = unit / kPhaseColumns;
-  const uint32_t in_group = slab % slabs * kWindowRows;
-  const uint32_t first_head = slab / slabs * group + in_group;
-  const uint32_t num_heads = min(kWindowRows, group - in_group);
-  if (column >= step.num_columns) {
-    await();
-    store_window(phase, column, first_head, num_heads, nullptr);
-    return;
+ private:
+  // The entry before the last one is not read any more.
+  __device__ __forceinline__ void fetch_entry(uint32_t i) {
+    const PhaseList& list = program_.of_units;
+    if (threadIdx.x != 0 || i == list.count * program_.num_steps) return;
+    uint64_t& full = shared_.entry_full[i % 2];
+    ptx::mbarrier_arrive_expect_tx(&full, sizeof(Phase));
+    ptx::bulk_copy(&shared_.entries[i % 2], &list.phases[i % list.count], sizeof(Phase), &full);
   }
-  const WindowPlace at(launch, step, Tile::kPiece, column, slab);
-  const uint32_t parity = take_parity(shared);
-  auto* values = reinterpret_cast<float*>(scratch + WindowShared<Tile>::kScores);
-  const auto await_rows = [&] {
-    if (launch.rows != nullptr) await();
-  };
-  run_window<Tile, FlashAttention::Work::kAttention>(
-      launch, at, scratch, &full, parity, shared.softmax, await_rows,
-      [&](uint32_t row) { return values + row * kFlashValueDim; });
-  task_barrier();  // all values are there
-  store_window(phase, column, first_head, num_heads, values);
-}
 
-// For a warp.
-__device__ __forceinline__ void store_kv_rows(const KvRows& rows, uint32_t index) {
-  if (index >= min(rows.num_columns, rows.step->num_columns) * rows.cache.num_kv_heads) return;
-  if (rows.format == KvFormat::kE4m3) {
-    copy_to_cache<PhaseTile<KvFormat::kE4m3>>(rows.rows, *rows.step, rows.cache, 0, index);
-  } else {
-    copy_to_cache<PhaseTile<KvFormat::kBf16>>(rows.rows, *rows.step, rows.cache, 0, index);
-  }
-}
-__device__ __forceinline__ void store_query_rows(const QueryRows& rows, uint32_t index) {
-  if (index >= min(rows.num_columns, rows.step->num_columns) * rows.num_q_heads) return;
-  if (rows.format == KvFormat::kE4m3) {
-    store_query<PhaseTile<KvFormat::kE4m3>>(rows, index);
-  } else {
-    store_query<PhaseTile<KvFormat::kBf16>>(rows, index);
-  }
-}
-
-template <uint32_t kOfLane>
-__device__ __forceinline__ void route_unit(const OpContext& context,
-                                           const program::RouteOperands& op,
-                                           PhaseUnitShared& shared, const PhaseAwait& await) {
-  RouteCta<kOfLane, kPhaseRouteCtas, kTaskWarps, true> cta(context, op, 1);
-  cta.prepare();
-  await();
-  cta.run(context.num_columns(), shared.totals, shared.of_warps);
-}
-
-__device__ __forceinline__ void run_stage_unit(const PhaseAwait& await, uint32_t unit,
-                                               std::byte* scratch, PhaseUnitShared& shared) {
-  const auto& phase = await.phase.as<StagePhase>();
-  const RankTask of_unit = phase.tasks[unit];
-  const OpContext context(await.program.machine, phase.buffer_offsets, *await.program.step,
-                          of_unit.task, of_unit.rank, scratch);
-  if (phase.operands.opcode == program::Opcode::kRoute) {
-    return route_unit<kPhaseExperts / kWarpThreads>(
-        context, phase.operands.as<program::RouteOperands>(), shared, await);
-  }
-  await();
-  switch (phase.operands.opcode) {
-    case program::Opcode::kEmbed:
-      return run_op(context, phase.operands.as<program::EmbedOperands>());
-    case program::Opcode::kAccept:
-      return run_op(context, phase.operands.as<program::AcceptOperands>());
-    default:
-      return;  // the recorder refuses others
-  }
-}
-
-// scratch: phase.scratch_slots neighbouring slots. full: PhaseShared::unit_full.
-__device__ __forceinline__ void run_unit(const PhaseAwait& await, uint32_t unit, std::byte* scratch,
-                                         uint64_t& full, PhaseUnitShared& shared) {
-  const Phase& phase = await.phase;
-  switch (phase.kind) {
-    case PhaseKind::kDenseColumns:
-      await();
-      return make_dense_columns(phase.as<DenseColumnsLaunch>(), threadIdx.x / 32, unit);
-    case PhaseKind::kRows: {
-      const NormedRow row = normed_row(scratch, phase.as<RowsPhase>(), shared);
-      return run_rows_unit(await, unit, row, full, take_parity(shared));
-    }
-    case PhaseKind::kStoreKv:
-      await();
-      return store_kv_rows(phase.as<KvRows>(), unit * kTaskWarps + threadIdx.x / kWarpThreads);
-    case PhaseKind::kStoreQueries:
-      await();
-      return store_query_rows(phase.as<QueryRows>(),
-                              unit * kTaskWarps + threadIdx.x / kWarpThreads);
-    case PhaseKind::kWindow: {
-      if (phase.as<WindowPhase>().attention.format == KvFormat::kE4m3) {
-        return run_window_unit<KvFormat::kE4m3>(await, unit, scratch, full, shared);
+  __device__ __forceinline__ void run_phase(const Phase& phase) {
+    phase_ = &phase;
+    is_awaited_ = false;
+    if (blockIdx.x < phase.arrivals) {
+      for (uint32_t unit = blockIdx.x; unit < phase.num_units; unit += phase.arrivals) {
+        run_unit(unit);
+        ptx::fence_proxy_async();  // what it wrote to its scratch; next copies may write there
+        task_barrier();
       }
-      return run_window_unit<KvFormat::kBf16>(await, unit, scratch, full, shared);
+      if (threadIdx.x == 0) end_phase(program_, phase, blockIdx.x, time());
     }
-    case PhaseKind::kStage:
-      return run_stage_unit(await, unit, scratch, shared);
-    default:
-      return;  // phases with pages
+    task_barrier();  // nobody reads the entry any more
   }
-}
+
+  __device__ uint32_t time() const { return program_.num_times - gridDim.x + blockIdx.x; }
+
+  // For all threads: waits for what the phase needs. Nothing of a step is known before the first
+  // time in it, but what is in phases.
+  __device__ __forceinline__ void await() {
+    if (is_awaited_) return;
+    is_awaited_ = true;
+    if (threadIdx.x == 0) begin_phase(program_, *phase_, epoch_, time());
+    task_barrier();
+    if (known_epoch_ == epoch_) return;
+    known_epoch_ = epoch_;
+    num_columns_ = program_.step->num_columns;
+  }
+
+  __device__ __forceinline__ void run_unit(uint32_t unit) {
+    const Phase& phase = *phase_;
+    const uint32_t warp_unit = unit * kTaskWarps + threadIdx.x / kWarpThreads;
+    switch (phase.kind) {
+      case PhaseKind::kDenseColumns:
+        await();
+        return make_dense_columns(phase.as<DenseColumnsLaunch>(), threadIdx.x / kWarpThreads, unit);
+      case PhaseKind::kRows:
+        return rows(unit);
+      case PhaseKind::kStoreKv:
+        await();
+        return store_kv_rows(phase.as<KvRows>(), warp_unit);
+      case PhaseKind::kStoreQueries:
+        await();
+        return store_query_rows(phase.as<QueryRows>(), warp_unit);
+      case PhaseKind::kWindow:
+        return phase.as<WindowPhase>().attention.format == KvFormat::kE4m3
+                   ? window<KvFormat::kE4m3>(unit)
+                   : window<KvFormat::kBf16>(unit);
+      case PhaseKind::kStage:
+        return stage(unit);
+      default:
+        return;  // phases with pages
+    }
+  }
+
+  __device__ __forceinline__ void rows(uint32_t column) {
+    const auto& data = phase_->as<RowsPhase>();
+    auto* floats = reinterpret_cast<float*>(scratch_);
+    const NormedRow row = {floats, floats + data.size, &shared_.factor};
+    const uint32_t parity = num_rows_++ % 2;
+    if (threadIdx.x == 0) load_norm_weight(data, row, shared_.rows);
+    await();
+    make_rows(data, program_.machine, column, num_columns_, row, shared_.rows, parity);
+  }
+
+  // For a warp.
+  __device__ __forceinline__ static void store_kv_rows(const KvRows& rows, uint32_t index) {
+    if (index >= min(rows.num_columns, rows.step->num_columns) * rows.cache.num_kv_heads) return;
+    if (rows.format == KvFormat::kE4m3) {
+      copy_to_cache<PhaseTile<KvFormat::kE4m3>>(rows.rows, *rows.step, rows.cache, 0, index);
+    } else {
+      copy_to_cache<PhaseTile<KvFormat::kBf16>>(rows.rows, *rows.step, rows.cache, 0, index);
+    }
+  }
+  __device__ __forceinline__ static void store_query_rows(const QueryRows& rows, uint32_t index) {
+    if (index >= min(rows.num_columns, rows.step->num_columns) * rows.num_q_heads) return;
+    if (rows.format == KvFormat::kE4m3) {
+      store_query<PhaseTile<KvFormat::kE4m3>>(rows, index);
+    } else {
+      store_query<PhaseTile<KvFormat::kBf16>>(rows, index);
+    }
+  }
+
+  // Tiles come before what the phase waits for is there, unless that writes them.
+  template <KvFormat kFormat>
+  __device__ __forceinline__ void window(uint32_t unit) {
+    using Tile = PhaseTile<kFormat>;
+    const auto& phase = phase_->as<WindowPhase>();
+    const FlashAttention& launch = phase.attention;
+    if (launch.rows == nullptr || known_epoch_ != epoch_) await();
+    const uint32_t group = launch.num_q_heads / launch.cache.num_kv_heads;
+    const uint32_t slabs = (group + kWindowRows - 1) / kWindowRows;
+    const uint32_t column = unit % kPhaseColumns, slab = unit / kPhaseColumns;
+    const uint32_t in_group = slab % slabs * kWindowRows;
+    const uint32_t first_head = slab / slabs * group + in_group;
+    const uint32_t num_heads = min(kWindowRows, group - in_group);
+    if (column >= num_columns_) {
+      await();
+      store_window(phase, column, first_head, num_heads, nullptr);
+      return;
+    }
+    const WindowPlace at(launch, StepHead(launch.step), Tile::kPiece, column, slab);
+    auto* values = reinterpret_cast<float*>(scratch_ + WindowShared<Tile>::kScores);
+    run_window<Tile, FlashAttention::Work::kAttention>(
+        launch, at, scratch_, &shared_.tile_full, num_tiles_++ % 2, shared_.softmax,
+        [this] { await(); }, [&](uint32_t row) { return values + row * kFlashValueDim; });
+    task_barrier();  // all values are there
+    store_window(phase, column, first_head, num_heads, values);
+  }
+
+  __device__ __forceinline__ void stage(uint32_t unit) {
+    const auto& phase = phase_->as<StagePhase>();
+    const RankTask of_unit = phase.tasks[unit];
+    const OpContext context(program_.machine, phase.buffer_offsets, *program_.step, of_unit.task,
+                            of_unit.rank, scratch_);
+    if (phase.operands.opcode == program::Opcode::kRoute) {
+      return route(context, phase.operands.as<program::RouteOperands>());
+    }
+    await();
+    switch (phase.operands.opcode) {
+      case program::Opcode::kEmbed:
+        return run_op(context, phase.operands.as<program::EmbedOperands>());
+      case program::Opcode::kAccept:
+        return run_op(context, phase.operands.as<program::AcceptOperands>());
+      default:
+        return;  // the recorder refuses others
+    }
+  }
+
+  __device__ __forceinline__ void route(const OpContext& context,
+                                        const program::RouteOperands& op) {
+    RouteCta<kPhaseExperts / kWarpThreads, kPhaseRouteCtas, kTaskWarps, true> cta(context, op, 1);
+    cta.prepare();
+    await();
+    cta.run(num_columns_, shared_.totals, shared_.of_warps);
+  }
+
+  const PhaseProgram& program_;
+  UnitShared& shared_;
+  std::byte* const scratch_;
+  const Phase* phase_ = nullptr;
+  uint32_t epoch_ = 0;
+  bool is_awaited_ = false;
+  uint32_t known_epoch_ = 0, num_columns_ = 0;  // of the last step that it has waited in
+  uint32_t num_rows_ = 0, num_tiles_ = 0;       // that it has loaded: parities of their barriers
+};
 
 }  // namespace ultraspeed::cuda

@@ -5,6 +5,7 @@
 
 #include "cuda/ptx/bulk.cuh"
 #include "cuda/ptx/counter.cuh"
+#include "cuda/ptx/timer.cuh"
 #include "cuda/resident/phase.h"
 
 namespace ultraspeed::cuda {
@@ -15,7 +16,7 @@ US_HOST_DEVICE constexpr uint32_t arrivals_of_way(uint32_t arrivals, uint32_t wa
 }
 
 // For one thread: waits until all CTAs of a phase have counted themselves in steps up to `epoch`.
-// Partner: arrive_at_phase(). What they wrote is visible behind it, to bulk copies too.
+// Partner: end_phase(). What they wrote is visible behind it, to bulk copies too.
 __device__ __forceinline__ void await_phase(const uint32_t* counters, const PhaseWait& wait,
                                             uint32_t epoch) {
   const uint32_t* counter = counters + uint64_t{wait.phase} * kPhaseCounterWords;
@@ -37,11 +38,23 @@ __device__ __forceinline__ void await_phase(const uint32_t* counters, const Phas
   ptx::fence_proxy_async_all();
 }
 
-// For one thread, behind a barrier of those that wrote: counts CTA `cta`.
-__device__ __forceinline__ void arrive_at_phase(uint32_t* counters, uint32_t phase, uint32_t cta) {
+// For one thread: the same for what a phase needs. time: of the CTA, in PhaseProgram::times.
+__device__ __forceinline__ void begin_phase(const PhaseProgram& program, const Phase& phase,
+                                            uint32_t epoch, uint32_t time) {
+  if (phase.wait.phase != kNoPhase) await_phase(program.counters, phase.wait, epoch);
+  if (program.times == nullptr) return;
+  program.times[uint64_t{phase.index} * program.num_times + time].begin = ptx::global_nanoseconds();
+}
+
+// For one thread, behind a barrier of those that wrote: counts CTA `cta` of its kind at the phase.
+__device__ __forceinline__ void end_phase(const PhaseProgram& program, const Phase& phase,
+                                          uint32_t cta, uint32_t time) {
   ptx::fence_proxy_async_all();
-  ptx::add_release(
-      counters + uint64_t{phase} * kPhaseCounterWords + cta % kPhaseWays * kPhaseWayWords, 1);
+  ptx::add_release(program.counters + uint64_t{phase.index} * kPhaseCounterWords +
+                       cta % kPhaseWays * kPhaseWayWords,
+                   1);
+  if (program.times == nullptr) return;
+  program.times[uint64_t{phase.index} * program.num_times + time].end = ptx::global_nanoseconds();
 }
 
 }  // namespace ultraspeed::cuda

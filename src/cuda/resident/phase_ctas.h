@@ -1,0 +1,13 @@
+// How many CTAs the resident kernels of tiles have (phase_kernel.h).
+#pragma once
+
+#include <cstdint>
+
+namespace ultraspeed::cuda {
+
+struct PhaseCtas {
+  uint32_t streaming = 0, of_units = 0;
+  uint32_t all() const { return streaming + of_units; }
+};
+
+}  // namespace ultraspeed::cuda
