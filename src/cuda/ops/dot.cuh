@@ -6,6 +6,8 @@
 #include <cstdint>
 
 #include "cuda/ops/context.cuh"
+#include "cuda/ptx/mbarrier.cuh"
+#include "cuda/ptx/shared_load.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -57,25 +59,33 @@ inline __device__ float dot(const float* a, const float* b, uint32_t count) {
   return half_warp_tree(sum);
 }
 
-// The same of a row with itself, by the two halves of a warp alike. Loads are in flight together,
-// and ahead of the additions, which wait for each other. REQUIRES: kSquareBatch divides size.
+// The same of a row in shared memory with itself, by the two halves of a warp alike. Additions wait
+// for each other; what they need is read as soon as its registers are free, in kSquareGroups
+// groups, for a wait for one read is a wait for those beside it. REQUIRES: kSquareBatch divides
+// size.
 inline constexpr uint32_t kSquareBatch = 32 * kDotLanes;
 inline __device__ float sum_of_squares(const float* row, uint32_t size) {
-  constexpr uint32_t kInFlight = kSquareBatch / kDotLanes;
-  float values[kInFlight] = {};  // zeros: the sum stays 0
+  constexpr uint32_t kSquareGroups = 4, kOfGroup = kSquareBatch / kDotLanes / kSquareGroups;
+  const uint32_t from = ptx::smem_address(row + dot_lane());
+  float values[kSquareGroups][kOfGroup] = {};  // zeros: the sum stays 0
   float sum = 0;
-  for (uint32_t i = dot_lane(); i < size; i += kSquareBatch) {
-    float next[kInFlight];
+  for (uint32_t begin = 0; begin < size; begin += kSquareBatch) {
 #pragma unroll
-    for (uint32_t j = 0; j < kInFlight; ++j) next[j] = row[i + j * kDotLanes];
+    for (uint32_t g = 0; g < kSquareGroups; ++g) {
 #pragma unroll
-    for (uint32_t j = 0; j < kInFlight; ++j) {
-      sum = fmaf(values[j], values[j], sum);
-      values[j] = next[j];
+      for (const float value : values[g]) sum = fmaf(value, value, sum);
+#pragma unroll
+      for (uint32_t j = 0; j < kOfGroup; ++j) {
+        const uint32_t k = begin + (g * kOfGroup + j) * kDotLanes;
+        values[g][j] = ptx::load_shared_here(from + k * static_cast<uint32_t>(sizeof(float)));
+      }
     }
   }
 #pragma unroll
-  for (const float value : values) sum = fmaf(value, value, sum);
+  for (const auto& group : values) {
+#pragma unroll
+    for (const float value : group) sum = fmaf(value, value, sum);
+  }
   return half_warp_tree(sum);
 }
 

@@ -4,6 +4,7 @@
 #include "cuda/ops/columns.cuh"
 #include "cuda/ops/dot.cuh"
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
+#include "cuda/ptx/convert.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -18,9 +19,9 @@ __device__ __forceinline__ void store_block(std::byte* output, uint32_t blocks, 
   using Operand = E4m3Operand<kColumns>;
   const uint32_t lane = threadIdx.x % kWarpThreads;
   const E4m3Scale scale = e4m3_scale(__reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu));
-  const uint8_t code =
-      scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
-  output[Operand::code(block, column, lane)] = std::byte{is_present ? code : uint8_t{0}};
+  const uint32_t code =
+      scale.is_nan ? kE4m3Nan : ptx::e4m3x2(value * power_of_two(-scale.exponent), 0);
+  output[Operand::code(block, column, lane)] = static_cast<std::byte>(is_present ? code : 0);
   if (lane != 0) return;
   reinterpret_cast<float*>(output + Operand::code_bytes(blocks))[block * kColumns + column] =
       is_present ? power_of_two(scale.exponent) * kDecodedUnit : 0.0F;
@@ -82,12 +83,9 @@ __device__ __forceinline__ void store_four(std::byte* output, uint32_t blocks, u
   }
   const E4m3Scale scale = e4m3_scale(largest);
   const float factor = power_of_two(-scale.exponent);
-  uint32_t codes = 0;
-#pragma unroll
-  for (uint32_t i = 0; i < 4; ++i) {
-    const uint8_t code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(values[i] * factor);
-    codes |= uint32_t{code} << 8 * i;
-  }
+  const uint32_t low = ptx::e4m3x2(values[0] * factor, values[1] * factor);
+  const uint32_t high = ptx::e4m3x2(values[2] * factor, values[3] * factor);
+  const uint32_t codes = scale.is_nan ? kE4m3Nan * 0x1010101u : low | high << 16;
   const uint32_t block = k / kBlockColumns;
   *reinterpret_cast<uint32_t*>(output + Operand::code(block, column, k % kBlockColumns)) =
       is_present ? codes : 0;

@@ -5,6 +5,7 @@
 #include "cuda/ops/expert_w4a8.cuh"
 #include "cuda/ops/math.cuh"
 #include "cuda/ops/routed_pair.cuh"
+#include "cuda/ptx/convert.cuh"
 #include "tensor/e4m3.h"
 
 namespace ultraspeed::cuda {
@@ -63,9 +64,8 @@ __device__ __forceinline__ const std::byte* gate_up_pages(const ExpertLaunch& la
                                                           const ExpertGateUpData& data,
                                                           const GateUpShape& shape,
                                                           const StreamRole& role, uint32_t unit,
-                                                          uint32_t ranks) {
+                                                          uint32_t expert, uint32_t ranks) {
   const uint64_t tile_bytes = uint64_t{shape.pages} * ranks * GateUpPage::kBytes;
-  const uint32_t expert = launch.route.expert[unit / shape.tiles];
   return data.weights + (uint64_t{expert} * shape.tiles + unit % shape.tiles) * tile_bytes +
          uint64_t{role.rank} * shape.pages * GateUpPage::kBytes;
 }
@@ -85,7 +85,8 @@ __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData&
     is_input_known = true;
   };
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
-    const std::byte* page = gate_up_pages(launch, data, shape, role, unit, kRanks);
+    const uint32_t expert = launch.route.expert[unit / shape.tiles];
+    const std::byte* page = gate_up_pages(launch, data, shape, role, unit, expert, kRanks);
     for (uint32_t p = 0; p < shape.pages; ++p, page += GateUpPage::kBytes, at.advance()) {
       if (!is_input_known && at.parity == 1) await_input();  // the ring is full
       throttle.wait(ring);
@@ -112,13 +113,13 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t tiles = launch.intermediate / kTileNeurons;
   const uint32_t slot = unit / tiles, tile = unit % tiles;
-  uint8_t code = 0;
+  uint32_t code = 0;
   float column_scale = 0;
   if (routed.pair != program::kNoId) {
     const float value = silu_multiply(gate, up);
     const uint32_t largest = __reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu);
     const E4m3Scale scale = e4m3_scale(largest);
-    code = scale.is_nan ? kE4m3Nan : tensor::e4m3_from_float(value * power_of_two(-scale.exponent));
+    code = scale.is_nan ? kE4m3Nan : ptx::e4m3x2(value * power_of_two(-scale.exponent), 0);
     column_scale = power_of_two(scale.exponent) * kDecodedUnit * routed.weight;
     if (data.activation != nullptr) {
       data.activation[uint64_t{routed.pair} * launch.intermediate + tile * kTileNeurons + lane] =
@@ -130,7 +131,7 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
   const uint32_t block = k % kDownChunkColumns / kBlockColumns;
   std::byte* piece =
       data.output + (uint64_t{slot} * chunks + k / kDownChunkColumns) * Operand::bytes(kSlabBlocks);
-  piece[Operand::code(block, column, k % kBlockColumns)] = std::byte{code};
+  piece[Operand::code(block, column, k % kBlockColumns)] = static_cast<std::byte>(code);
   if (k % kBlockColumns == 0) {
     reinterpret_cast<float*>(piece + Operand::code_bytes(kSlabBlocks))[block * kColumns + column] =
         column_scale;

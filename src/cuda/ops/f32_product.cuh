@@ -6,6 +6,7 @@
 #include "cuda/ops/accepted.cuh"
 #include "cuda/ops/dot.cuh"
 #include "cuda/ops/f32_product.h"
+#include "cuda/ptx/shared_load.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -24,31 +25,40 @@ struct ProductTile {
   static constexpr uint32_t kStageFloats = (kRows + kColumns) * kStride;
 };
 
-// Elements of a thread's rows and columns for the next steps of its lane's sums. Each is loaded as
-// soon as the one before in its place has been used.
+// Elements of a thread's rows and columns for some steps of its lane's sums. All are read anew as
+// soon as they have been used, while those of another batch are.
 template <class Tile>
 class Operands {
  public:
-  static constexpr uint32_t kSteps = Tile::kSumRows + Tile::kSumColumns > 5 ? 4 : 8;
+  static constexpr uint32_t kSteps = Tile::kSumRows + Tile::kSumColumns > 5 ? 2 : 4;
 
-  __device__ __forceinline__ void multiply(uint32_t i,
-                                           float (&sums)[Tile::kSumRows][Tile::kSumColumns]) const {
+  __device__ __forceinline__ void multiply(float (&sums)[Tile::kSumRows][Tile::kSumColumns]) const {
 #pragma unroll
-    for (uint32_t r = 0; r < Tile::kSumRows; ++r) {
+    for (uint32_t i = 0; i < kSteps; ++i) {
 #pragma unroll
-      for (uint32_t c = 0; c < Tile::kSumColumns; ++c) {
-        sums[r][c] = fmaf(weights_[i][r], inputs_[i][c], sums[r][c]);
+      for (uint32_t r = 0; r < Tile::kSumRows; ++r) {
+#pragma unroll
+        for (uint32_t c = 0; c < Tile::kSumColumns; ++c) {
+          sums[r][c] = fmaf(weights_[i][r], inputs_[i][c], sums[r][c]);
+        }
       }
     }
   }
 
-  __device__ __forceinline__ void load(uint32_t i, const float* row, const float* input) {
+  // row, input: addresses in shared memory.
+  __device__ __forceinline__ void load(uint32_t row, uint32_t input) {
+    constexpr uint32_t kFloat = sizeof(float);
 #pragma unroll
-    for (uint32_t r = 0; r < Tile::kSumRows; ++r) {
-      weights_[i][r] = row[r * Tile::kRowTiles * Tile::kStride];
+    for (uint32_t i = 0; i < kSteps; ++i, row += kDotLanes * kFloat, input += kDotLanes * kFloat) {
+#pragma unroll
+      for (uint32_t r = 0; r < Tile::kSumRows; ++r) {
+        weights_[i][r] = ptx::load_shared_here(row + r * Tile::kRowTiles * Tile::kStride * kFloat);
+      }
+#pragma unroll
+      for (uint32_t c = 0; c < Tile::kSumColumns; ++c) {
+        inputs_[i][c] = ptx::load_shared_here(input + c * Tile::kStride * kFloat);
+      }
     }
-#pragma unroll
-    for (uint32_t c = 0; c < Tile::kSumColumns; ++c) inputs_[i][c] = input[c * Tile::kStride];
   }
 
  private:
@@ -62,26 +72,26 @@ class Operands {
 template <class Tile, class Next, class Leave>
 __device__ __forceinline__ void make_sums(const F32Product& data, uint32_t x, uint32_t y,
                                           const Next& next, const Leave& leave) {
-  constexpr uint32_t kSteps = Tile::kStageK / kDotLanes;
+  constexpr uint32_t kBatchK = Operands<Tile>::kSteps * kDotLanes;
+  static_assert(Tile::kStageK % (2 * kBatchK) == 0);
   const uint32_t num_columns = *data.num_columns;
   const uint32_t tile = half_warp() % Tile::kRowTiles;
   const uint32_t column = half_warp() / Tile::kRowTiles * Tile::kSumColumns;
   const uint32_t row = tile * Tile::kStride + dot_lane();
   const uint32_t input = (Tile::kRows + column) * Tile::kStride + dot_lane();
   float sums[Tile::kSumRows][Tile::kSumColumns] = {};
-  Operands<Tile> operands;  // zeros at first: the sums stay 0
+  Operands<Tile> batches[2];  // zeros at first: the sums stay 0
   for (uint32_t k = 0; k < data.k; k += Tile::kStageK) {
     const float* stage = next();
 #pragma unroll
-    for (uint32_t i = 0; i < kSteps; ++i) {
-      operands.multiply(i % operands.kSteps, sums);
-      operands.load(i % operands.kSteps, stage + row + i * kDotLanes,
-                    stage + input + i * kDotLanes);
+    for (uint32_t i = 0; i < Tile::kStageK / kBatchK; ++i) {
+      const float* from = stage + i * kBatchK;
+      batches[i % 2].multiply(sums);
+      batches[i % 2].load(ptx::smem_address(from + row), ptx::smem_address(from + input));
     }
     leave();
   }
-#pragma unroll
-  for (uint32_t i = 0; i < operands.kSteps; ++i) operands.multiply(i, sums);
+  for (const Operands<Tile>& batch : batches) batch.multiply(sums);
 #pragma unroll
   for (uint32_t c = 0; c < Tile::kSumColumns; ++c) {
     const uint32_t t = y * Tile::kColumns + column + c;

@@ -17,9 +17,9 @@ class PhaseLoader {
     }
     __syncwarp();
     role_.walk([this](const Phase& phase) {
-      if (role_.stream.lane != 0) return;
-      fetch_entry();
-      load(phase);
+      if (role_.stream.lane == 0) fetch_entry();
+      if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
+      if (role_.stream.lane == 0) load(phase);
     });
   }
 
@@ -43,7 +43,6 @@ class PhaseLoader {
       with_dense_plan(phase, role_.stream.rank, [&](const auto& plan) { load_dense(plan); });
       return;
     }
-    if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
     if (phase.kind == PhaseKind::kDown) return load_down(phase);
     if (phase.kind == PhaseKind::kF32Product) return load_f32(phase);
   }
@@ -69,14 +68,31 @@ class PhaseLoader {
     }
   }
 
+  // For the whole warp: each lane asks for the expert of another unit, and all do at once, together
+  // with the number of live ones.
   __device__ void load_gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
-    await_phase(role_.program.counters, phase.wait, role_.epoch);  // the route
-    role_.live_slots = live_slots(launch);
-    const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
     const StreamRole& stream = role_.stream;
+    if (stream.lane == 0) {
+      await_phase(role_.program.counters, phase.wait, role_.epoch);  // the route
+    }
+    __syncwarp();
+    const program::RouteTable& route = launch.route;
+    const auto max_slots = static_cast<uint32_t>(route.pair_begin - route.expert);
+    const uint32_t tiles = launch.intermediate / kTileNeurons;
+    const auto expert_of = [&](uint32_t unit) {
+      return route.expert[min((unit + stream.lane * stream.num_clusters) / tiles, max_slots - 1)];
+    };
+    uint32_t experts = expert_of(stream.cluster);
+    role_.live_slots = *route.num_slots;
+    const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
+    uint32_t of_lane = 0;
     for (uint32_t unit = stream.cluster; unit < shape.num_units; unit += stream.num_clusters) {
-      const std::byte* page = gate_up_pages(launch, data, shape, stream, unit, kPhaseRanks);
+      if (of_lane == kWarpThreads) experts = expert_of(unit);
+      of_lane %= kWarpThreads;
+      const uint32_t expert = __shfl_sync(~0u, experts, static_cast<int>(of_lane++));
+      if (stream.lane != 0) continue;
+      const std::byte* page = gate_up_pages(launch, data, shape, stream, unit, expert, kPhaseRanks);
       for (uint32_t p = 0; p < shape.pages; ++p, role_.at.advance()) {
         claim_alone(GateUpPage::kBytes);
         copy(0, page + p * GateUpPage::kBytes, GateUpPage::kBytes);

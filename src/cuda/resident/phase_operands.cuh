@@ -46,7 +46,7 @@ class PhaseOperands {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
     ptx::mbarrier_wait(&role_.shared.input_empty, role_.num_inputs++ % 2 ^ 1);
     role_.await(phase);
-    role_.live_slots = live_slots(launch);
+    role_.live_slots = *launch.route.num_slots;
     role_.shared.live_slots = role_.live_slots;
     const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
     load_input<kPhaseColumns, kPhaseRanks>(data, shape, role_.stream.rank, &role_.shared.input_full,

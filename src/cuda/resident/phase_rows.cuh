@@ -109,17 +109,17 @@ __device__ __forceinline__ void store_row(const RowsPhase& data, uint32_t column
   const float factor = is_normed ? *shared.factor : 0;
 #pragma unroll 2
   for (uint32_t k = threadIdx.x * kFourFloats; k < data.size; k += kTaskThreads * kFourFloats) {
-    float v[kFourFloats];
-#pragma unroll
-    for (uint32_t i = 0; i < kFourFloats; ++i) {
-      v[i] = exists ? shared.row[k + i] : 0;
-      if (is_normed) v[i] = shared.weight[k + i] * (v[i] * factor);
+    float4 x = {};
+    if (exists) x = *reinterpret_cast<const float4*>(shared.row + k);
+    if (is_normed) {
+      const float4 w = *reinterpret_cast<const float4*>(shared.weight + k);
+      x = {w.x * (x.x * factor), w.y * (x.y * factor), w.z * (x.z * factor), w.w * (x.w * factor)};
     }
     if (data.copy != nullptr && exists) {
-      *reinterpret_cast<float4*>(data.copy + uint64_t{column} * data.size + k) = {v[0], v[1], v[2],
-                                                                                  v[3]};
+      *reinterpret_cast<float4*>(data.copy + uint64_t{column} * data.size + k) = x;
     }
-    if (!is_present) v[0] = v[1] = v[2] = v[3] = 0;
+    if (!is_present) x = {};
+    const float v[kFourFloats] = {x.x, x.y, x.z, x.w};
     if (data.dense_operand != nullptr) {
       store_dense_operand(data.dense_operand, data.dense_format, column, k, v, is_present);
     }
@@ -157,7 +157,7 @@ __device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t 
                                              const float* values) {
   static_assert(kFlashValueDim == kWarpElements);
   const uint32_t num_q_heads = phase.attention.num_q_heads;
-#pragma unroll 1
+#pragma unroll 2
   for (uint32_t i = threadIdx.x / kWarpThreads; i < num_heads; i += kTaskWarps) {
     const uint32_t k = threadIdx.x % kWarpThreads * kFourFloats;
     float4 v = {};
