@@ -47,9 +47,10 @@ __device__ __forceinline__ void begin_phase(const PhaseProgram& program, const P
 }
 
 // For one thread, behind a barrier of those that wrote: counts CTA `cta` of its kind at the phase.
+// Who waits for it has the fence between what was written and bulk copies of that: one on the way
+// is enough.
 __device__ __forceinline__ void end_phase(const PhaseProgram& program, const Phase& phase,
                                           uint32_t cta, uint32_t time) {
-  ptx::fence_proxy_async_all();
   ptx::add_release(program.counters + uint64_t{phase.index} * kPhaseCounterWords +
                        cta % kPhaseWays * kPhaseWayWords,
                    1);
