@@ -123,8 +123,10 @@ class PhaseUnits {
     }
   }
 
+  // Of a phase a copy, here and below: what is stored might otherwise change it, for all that the
+  // compiler knows, so that each use would read it anew.
   __device__ __forceinline__ void rows(uint32_t column) {
-    const auto& data = phase_->as<RowsPhase>();
+    const RowsPhase data = phase_->as<RowsPhase>();
     auto* floats = reinterpret_cast<float*>(scratch_);
     const NormedRow row = {floats, floats + data.size, &shared_.factor};
     const uint32_t parity = num_rows_++ % 2;
@@ -155,7 +157,7 @@ class PhaseUnits {
   template <KvFormat kFormat>
   __device__ __forceinline__ void window(uint32_t unit) {
     using Tile = PhaseTile<kFormat>;
-    const auto& phase = phase_->as<WindowPhase>();
+    const WindowPhase phase = phase_->as<WindowPhase>();
     const FlashAttention& launch = phase.attention;
     if (launch.rows == nullptr || known_epoch_ != epoch_) await();
     const uint32_t group = launch.num_q_heads / launch.cache.num_kv_heads;
@@ -197,8 +199,7 @@ class PhaseUnits {
     }
   }
 
-  __device__ __forceinline__ void route(const OpContext& context,
-                                        const program::RouteOperands& op) {
+  __device__ __forceinline__ void route(const OpContext& context, const program::RouteOperands op) {
     RouteCta<kPhaseExperts / kWarpThreads, kPhaseRouteCtas, kTaskWarps, true> cta(context, op, 1);
     cta.prepare();
     await();
