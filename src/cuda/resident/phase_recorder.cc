@@ -99,17 +99,23 @@ cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
   return add_units(PhaseKind::kDenseColumns, launch, launch.num_kinds, 0);
 }
 
-RowsPhase* PhaseRecorder::phase_of_rows(const RowsPhase& rows) {
+RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const float* norm_weight,
+                                        float norm_epsilon) {
+  RowsPhase rows;
+  rows.rows = from;
+  rows.num_rows = width();
+  rows.size = size;
+  rows.norm_weight = norm_weight;
+  rows.norm_epsilon = norm_epsilon;
   size_t index = phases_.size();
   while (index > 0 && stands_beside_rows(phases_[index - 1])) --index;
   if (index-- > 0 && phases_[index].kind == PhaseKind::kRows) {
     const auto& of = phases_[index].as<RowsPhase>();
-    const bool is_same_norm =
-        of.norm_weight == rows.norm_weight && of.norm_epsilon == rows.norm_epsilon;
-    if (of.rows == rows.rows && of.size == rows.size && (is_same_norm || !of.is_made())) {
+    const bool is_same_norm = of.norm_weight == norm_weight && of.norm_epsilon == norm_epsilon;
+    if (of.rows == from && of.size == size && (is_same_norm || !of.is_made())) {
       auto* to = change<RowsPhase>(index);
-      to->norm_weight = rows.norm_weight;
-      to->norm_epsilon = rows.norm_epsilon;
+      to->norm_weight = norm_weight;
+      to->norm_epsilon = norm_epsilon;
       return check_scratch(scratch_bytes(rows)) == cudaSuccess ? to : nullptr;
     }
   }
@@ -135,11 +141,7 @@ cudaError_t PhaseRecorder::run(const DensePrepare& data) {
     window->dense_format = data.format;
     return cudaSuccess;
   }
-  RowsPhase* rows = phase_of_rows({.rows = data.rows,
-                                   .num_rows = width(),
-                                   .size = data.k,
-                                   .norm_weight = data.norm_weight,
-                                   .norm_epsilon = data.epsilon});
+  RowsPhase* rows = phase_of_rows(data.rows, data.k, data.norm_weight, data.epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
   rows->dense_operand = data.operand;
   rows->dense_format = data.format;
@@ -176,29 +178,21 @@ cudaError_t PhaseRecorder::check_experts(const ExpertLaunch& launch) {
     return refuse(
         fmt::format("experts with a hidden size of {}, which 2048 does not divide", launch.hidden));
   }
-  if (last_route_ == kNoPhase) return refuse("experts without a router before them");
+  if (!has_route_) return refuse("experts without a router before them");
   return cudaSuccess;
 }
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& data) {
   const cudaError_t limit = check_experts(launch);
   if (limit != cudaSuccess) return limit;
-  RowsPhase* rows = phase_of_rows({.rows = data.rows,
-                                   .num_rows = width(),
-                                   .size = launch.hidden,
-                                   .norm_weight = data.norm_weight,
-                                   .norm_epsilon = data.norm_epsilon});
+  RowsPhase* rows = phase_of_rows(data.rows, launch.hidden, data.norm_weight, data.norm_epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
   rows->expert_operand = data.output;
   return cudaSuccess;
 }
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertGateUpData& data) {
-  const cudaError_t error =
-      add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, 0, ctas_.streaming);
-  if (error != cudaSuccess) return error;
-  phases_.back().wait = wait_for(last_route_);
-  return cudaSuccess;
+  return add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, 0, ctas_.streaming);
 }
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertDownData& data) {
@@ -243,11 +237,7 @@ cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
 cudaError_t PhaseRecorder::run(const RoundRows& data) {
   if (data.rounding != program::Rounding::kNone) return refuse("rows that are rounded");
   if (data.num_rows != width() || width() > kPhaseColumns) return refuse("more than 8 columns");
-  RowsPhase* rows = phase_of_rows({.rows = data.rows,
-                                   .num_rows = width(),
-                                   .size = data.size,
-                                   .norm_weight = data.norm_weight,
-                                   .norm_epsilon = data.norm_epsilon});
+  RowsPhase* rows = phase_of_rows(data.rows, data.size, data.norm_weight, data.norm_epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
   rows->copy = data.output;
   return cudaSuccess;
@@ -317,7 +307,7 @@ cudaError_t PhaseRecorder::run(const program::RouteOperands& op, const StageLaun
   if (op.num_experts > kPhaseExperts) return refuse("more than 384 experts");
   if (op.max_pairs > kPhaseColumns * op.top_k) return refuse("more than 8 columns");
   const cudaError_t error = add_stage(op, launch, phase_route_bytes(op));
-  if (error == cudaSuccess) last_route_ = static_cast<uint32_t>(phases_.size() - 1);
+  has_route_ = has_route_ || error == cudaSuccess;
   return error;
 }
 

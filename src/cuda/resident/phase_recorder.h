@@ -13,9 +13,9 @@
 
 namespace ultraspeed::cuda {
 
-// Each phase waits for the one recorded before it, and gate/up's loader for the route. What is made
-// of a row is part of the phase that makes the row, or the first such one. What has no phase is
-// cudaErrorNotSupported, and limit() says what it was.
+// Each phase waits for the one recorded before it, so that of experts for the route, which their
+// loader has to know. What is made of a row is part of the phase that makes the row, or the first
+// such one. What has no phase is cudaErrorNotSupported, and limit() says what it was.
 class PhaseRecorder final : public KernelSink {
  public:
   // REQUIRES: machine stays where it is.
@@ -71,7 +71,8 @@ class PhaseRecorder final : public KernelSink {
   cudaError_t check_experts(const ExpertLaunch& launch);
   // The phase that has the rows, and to which what is made of them can be added: an earlier one, or
   // a new one. nullptr: it was refused.
-  RowsPhase* phase_of_rows(const RowsPhase& rows);
+  RowsPhase* phase_of_rows(const float* rows, uint32_t size, const float* norm_weight,
+                           float norm_epsilon);
   template <class Payload>
   Payload* change(size_t index);
   uint32_t width() const {
@@ -85,7 +86,7 @@ class PhaseRecorder final : public KernelSink {
   uint32_t program_;
   PhaseCtas ctas_;
   std::vector<Phase> phases_;
-  uint32_t last_route_ = kNoPhase;
+  bool has_route_ = false;
   size_t stage_begin_ = 0;
   std::vector<std::pair<size_t, Phase>> changed_;  // since then; as they were, by number
   std::string limit_;
