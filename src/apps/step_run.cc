@@ -164,8 +164,7 @@ std::string resident_text(const cuda::PhaseBench& bench) {
   const double graph = spread_of(bench.graph_us).median;
   std::string text = fmt::format(
       "\nkernels that stay, {} CTAs that stream and {} with units: {:.1f} us a step; a graph of "
-      "the "
-      "same stages {:.1f} us, {:.3f} times as long\n",
+      "the same stages {:.1f} us, {:.3f} times as long\n",
       bench.ctas.streaming, bench.ctas.of_units, resident, graph, graph / resident);
   for (const std::string& why : bench.left_out) text += fmt::format("both without: {}\n", why);
   text += bench.different_floats == 0

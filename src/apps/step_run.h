@@ -63,7 +63,7 @@ std::vector<std::string> step_notes(const StepRun& run);
 
 // All of it for a terminal; ends with a newline.
 std::string step_text(const StepRun& run);
-// What the resident kernel of tiles took beside a graph of the same stages.
+// What the resident kernels of tiles took beside a graph of the same stages.
 std::string resident_text(const cuda::PhaseBench& bench);
 // Bars of each operation's time beside that of the same bytes at the ceiling.
 std::string step_svg(const StepRun& run);

@@ -1,5 +1,5 @@
 // Where the kernels of a program's stages go: to a stream, which a graph records, or to the phases
-// of a resident kernel. What runs which kernels with which data is the same for both
+// of the resident kernels. What runs which kernels with which data is the same for both
 // (stage_launcher.h).
 #pragma once
 

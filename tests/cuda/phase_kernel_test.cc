@@ -1,4 +1,4 @@
-// The resident kernel of tiles (cuda/resident/phase_kernel.h) leaves in all buffers of a step the
+// The resident kernels of tiles (cuda/resident/phase_kernel.h) leave in all buffers of a step the
 // bits that the graph executor's kernels leave there.
 #include <gtest/gtest.h>
 

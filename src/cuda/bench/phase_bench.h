@@ -1,4 +1,4 @@
-// The resident kernel of tiles (resident/phase_kernel.h) at the shapes of a step, beside the same
+// The resident kernels of tiles (resident/phase_kernel.h) at the shapes of a step, beside the same
 // stages in a graph.
 #pragma once
 

@@ -143,7 +143,7 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
   US_ASSIGN(bench.step_us, measurement.measure_step(all_stages(groups)));
   US_TRY(machine.check_results(stream.get()));
   if (options.has_resident) {
-    if (options.progress) options.progress("the resident kernel");
+    if (options.progress) options.progress("the resident kernels");
     US_ASSIGN(bench.resident, measure_phases(machine, all_stages(groups), stream.get()));
   }
   for (const StageGroup& group : groups) {

@@ -24,7 +24,7 @@ struct StepBenchOptions {
   uint32_t positions = 1024;  // in the KV caches before the step
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
-  bool has_resident = false;                       // measures the resident kernel of tiles, too
+  bool has_resident = false;                       // measures the resident kernels of tiles, too
   std::function<void(std::string_view)> progress;  // told what is going on; may be empty
 };
 

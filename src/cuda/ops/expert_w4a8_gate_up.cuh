@@ -6,7 +6,6 @@
 #include "cuda/ops/math.cuh"
 #include "cuda/ops/routed_pair.cuh"
 #include "cuda/ptx/convert.cuh"
-#include "tensor/e4m3.h"
 
 namespace ultraspeed::cuda {
 

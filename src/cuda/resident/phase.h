@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "cuda/ops/dense.h"
 #include "cuda/ops/dense_columns.h"
@@ -22,7 +21,7 @@
 
 namespace ultraspeed::cuda {
 
-// What the kernel takes.
+// What the kernels take.
 inline constexpr uint32_t kPhaseColumns = 8;       // of a step, at most
 inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
 inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
@@ -118,7 +117,7 @@ struct alignas(16) Phase {
 
   PhaseKind kind = PhaseKind::kStage;
   uint32_t index = 0;      // of its counter
-  uint32_t num_units = 0;  // unit i is CTA i's, modulo arrivals
+  uint32_t num_units = 0;  // of phases of units: unit i is CTA i's, modulo arrivals
   uint32_t arrivals = 0;   // CTAs of its kind that take part, the first ones
   PhaseWait wait;
   alignas(16) std::byte payload[kPayloadBytes] = {};

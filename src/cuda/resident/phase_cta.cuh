@@ -15,11 +15,12 @@
 #include "cuda/ops/expert_w4a8_gate_up.cuh"
 #include "cuda/ops/f32_product.cuh"
 #include "cuda/resident/phase.h"
+#include "cuda/resident/phase_ctas.h"
 #include "cuda/sync/phase_counter.cuh"
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kPhaseRanks = 4;  // CTAs of a cluster
+static_assert(kPhaseRanks == kDenseRanks && kPhaseRanks == kGateUpMaxRanks);
 inline constexpr uint32_t kPhaseSlots = 8;
 inline constexpr uint32_t kPhaseEntries = 8;
 inline constexpr uint32_t kPhaseRoleWarps = kStreamThreads / 32;

@@ -5,6 +5,8 @@
 
 namespace ultraspeed::cuda {
 
+inline constexpr uint32_t kPhaseRanks = 4;  // CTAs of a cluster that streams
+
 struct PhaseCtas {
   uint32_t streaming = 0, of_units = 0;
   uint32_t all() const { return streaming + of_units; }

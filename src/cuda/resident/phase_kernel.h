@@ -11,6 +11,8 @@
 
 namespace ultraspeed::cuda {
 
+inline constexpr uint32_t kLeastUnitCtas = kPhaseColumns;  // a unit of rows, or of a window, each
+
 // CTAs of launches on the current device: as many clusters as run at the same time and leave over
 // kLeastUnitCtas multiprocessors, and all those for units.
 cudaError_t count_phase_ctas(PhaseCtas* ctas);
@@ -22,8 +24,6 @@ cudaError_t count_streaming_ctas(uint32_t* ctas);
 // place of a cluster. REQUIRES: ctas as count_phase_ctas() said; nothing else runs.
 cudaError_t launch_phases(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream);
 cudaError_t launch_units(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream);
-
-inline constexpr uint32_t kLeastUnitCtas = 8;
 
 uint32_t phase_f32_columns();  // a multiple of which K has to be
 uint32_t phase_f32_tiles(const F32Product& data);

@@ -2,6 +2,8 @@
 // what they wrote beside its pages.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/resident/phase_cta.cuh"
 
 namespace ultraspeed::cuda {

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "base/check.h"
 #include "cuda/resident/phase_kernel.h"
 #include "cuda/tile/dense_page.h"
 #include "program/operands.h"
@@ -16,12 +18,14 @@ uint32_t ceil_div(uint64_t a, uint32_t b) {
   return static_cast<uint32_t>((a + b - 1) / b);
 }
 
+// The row, and the weight of a norm, which may be asked for later.
 uint64_t scratch_bytes(const RowsPhase& rows) {
-  return uint64_t{2} * rows.size * sizeof(float);  // and the norm's weight
+  return uint64_t{2} * rows.size * sizeof(float);
 }
 
-// Whether what stands behind the phase can be made before it: it reads nothing that rows are made
-// to, and writes none.
+// Whether what is made of rows can be made before the phase, which stood in front of that: of what
+// it reads only the rows' copy is made of them, and a second one, of the same rows and norm, has
+// the same numbers.
 bool stands_beside_rows(const Phase& phase) {
   return phase.kind == PhaseKind::kF32Product ||
          (phase.kind == PhaseKind::kStage &&
@@ -67,13 +71,12 @@ cudaError_t PhaseRecorder::refuse(std::string what) {
 }
 
 template <class Payload>
-cudaError_t PhaseRecorder::add(PhaseKind kind, const Payload& payload, uint32_t num_units,
-                               uint32_t arrivals) {
+cudaError_t PhaseRecorder::add(PhaseKind kind, const Payload& payload, uint32_t arrivals) {
+  US_CHECK(arrivals > 0, "a phase that nobody takes part in");  // whoever waits for it would not
   static_assert(sizeof(Payload) <= Phase::kPayloadBytes);
   Phase phase;
   phase.kind = kind;
   phase.index = static_cast<uint32_t>(phases_.size());
-  phase.num_units = num_units;
   phase.arrivals = arrivals;
   if (!phases_.empty()) phase.wait = wait_for(static_cast<uint32_t>(phases_.size() - 1));
   std::memcpy(phase.payload, &payload, sizeof(payload));
@@ -92,7 +95,9 @@ cudaError_t PhaseRecorder::add_units(PhaseKind kind, const Payload& payload, uin
                                      uint64_t scratch_bytes) {
   const cudaError_t error = check_scratch(scratch_bytes);
   if (error != cudaSuccess) return error;
-  return add(kind, payload, num_units, std::min(num_units, ctas_.of_units));
+  const cudaError_t added = add(kind, payload, std::min(num_units, ctas_.of_units));
+  if (added == cudaSuccess) phases_.back().num_units = num_units;
+  return added;
 }
 
 cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
@@ -116,7 +121,7 @@ RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const 
       auto* to = change<RowsPhase>(index);
       to->norm_weight = norm_weight;
       to->norm_epsilon = norm_epsilon;
-      return check_scratch(scratch_bytes(rows)) == cudaSuccess ? to : nullptr;
+      return to;
     }
   }
   if (add_rows(rows) != cudaSuccess) return nullptr;
@@ -143,6 +148,7 @@ cudaError_t PhaseRecorder::run(const DensePrepare& data) {
   }
   RowsPhase* rows = phase_of_rows(data.rows, data.k, data.norm_weight, data.epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
+  US_CHECK(rows->dense_operand == nullptr, "two dense operands of the same rows");
   rows->dense_operand = data.operand;
   rows->dense_format = data.format;
   return cudaSuccess;
@@ -153,8 +159,8 @@ cudaError_t PhaseRecorder::add_dense(PhaseKind kind, const DenseLaunch& launch,
                                      const Epilogue& epilogue) {
   if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   const uint32_t units = ceil_div(launch.rows, kDenseTileRows) * launch.num_chunks;
-  const uint32_t clusters = std::min(units, ctas_.streaming / kDenseRanks);
-  return add(kind, DensePhase<Epilogue>{launch, epilogue}, units, clusters * kDenseRanks);
+  const uint32_t clusters = std::min(units, ctas_.streaming / kPhaseRanks);
+  return add(kind, DensePhase<Epilogue>{launch, epilogue}, clusters * kPhaseRanks);
 }
 
 cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseStore& store) {
@@ -187,19 +193,20 @@ cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& d
   if (limit != cudaSuccess) return limit;
   RowsPhase* rows = phase_of_rows(data.rows, launch.hidden, data.norm_weight, data.norm_epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
+  US_CHECK(rows->expert_operand == nullptr, "two experts' operands of the same rows");
   rows->expert_operand = data.output;
   return cudaSuccess;
 }
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertGateUpData& data) {
-  return add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, 0, ctas_.streaming);
+  return add(PhaseKind::kGateUp, ExpertPhase<ExpertGateUpData>{launch, data}, ctas_.streaming);
 }
 
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const ExpertDownData& data) {
   const cudaError_t limit = check_experts(launch);
   if (limit != cudaSuccess) return limit;
   const uint32_t units = launch.hidden / kBlockRows * (launch.intermediate / launch.chunk_columns);
-  return add(PhaseKind::kDown, ExpertPhase<ExpertDownData>{launch, data}, units,
+  return add(PhaseKind::kDown, ExpertPhase<ExpertDownData>{launch, data},
              std::min(units, ctas_.streaming));
 }
 
@@ -236,9 +243,11 @@ cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
 
 cudaError_t PhaseRecorder::run(const RoundRows& data) {
   if (data.rounding != program::Rounding::kNone) return refuse("rows that are rounded");
-  if (data.num_rows != width() || width() > kPhaseColumns) return refuse("more than 8 columns");
+  if (width() > kPhaseColumns) return refuse("more than 8 columns");
+  if (data.num_rows != width()) return refuse("rounding of other rows than a step's");
   RowsPhase* rows = phase_of_rows(data.rows, data.size, data.norm_weight, data.norm_epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
+  US_CHECK(rows->copy == nullptr, "two copies of the same rows");
   rows->copy = data.output;
   return cudaSuccess;
 }
@@ -250,7 +259,7 @@ cudaError_t PhaseRecorder::run(const F32Product& data) {
                               phase_f32_columns()));
   }
   const uint32_t tiles = phase_f32_tiles(data);
-  return add(PhaseKind::kF32Product, data, tiles, std::min(tiles, ctas_.streaming));
+  return add(PhaseKind::kF32Product, data, std::min(tiles, ctas_.streaming));
 }
 
 cudaError_t PhaseRecorder::run(const program::QkvProjOperands&, const CacheRounding&,

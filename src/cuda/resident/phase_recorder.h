@@ -1,4 +1,4 @@
-// Makes the phases of a resident kernel of what a step launches (stage_launcher.h).
+// Makes the phases of the resident kernels of what a step launches (stage_launcher.h).
 #pragma once
 
 #include <cstddef>
@@ -57,7 +57,7 @@ class PhaseRecorder final : public KernelSink {
 
  private:
   template <class Payload>
-  cudaError_t add(PhaseKind kind, const Payload& payload, uint32_t num_units, uint32_t arrivals);
+  cudaError_t add(PhaseKind kind, const Payload& payload, uint32_t arrivals);
   template <class Payload>
   cudaError_t add_units(PhaseKind kind, const Payload& payload, uint32_t num_units,
                         uint64_t scratch_bytes);

@@ -10,12 +10,14 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kFourFloats = 4;  // that a thread takes at a time
+inline constexpr uint32_t kThreadFloats = 4;  // that a thread takes at a time
+static_assert(kRowMultiple % kSquareBatch == 0 && kRowMultiple % kWarpElements == 0);
 
 // A column's elements k .. k + 3 to the operand of a dense product; the warp has 128.
 __device__ __forceinline__ void store_dense_operand(std::byte* operand, tensor::WeightFormat format,
                                                     uint32_t column, uint32_t k,
-                                                    const float (&values)[4], bool is_present) {
+                                                    const float (&values)[kThreadFloats],
+                                                    bool is_present) {
   const auto store = [&]<class Page>() {
     const uint64_t piece = DenseOperand<Page>::piece_bytes(kPhaseColumns);
     write_operand<Page>(operand + k / Page::kColumns * piece, kPhaseColumns, column,
@@ -55,12 +57,12 @@ __device__ __forceinline__ void load_norm_weight(const RowsPhase& data, const No
 __device__ __forceinline__ void add_partials(const RowsPhase& data, const MachineView& machine,
                                              uint32_t column, float* row) {
   constexpr uint32_t kChunks = program::kReductionChunks;
-  const uint32_t fours = data.size / kFourFloats;
+  const uint32_t fours = data.size / kThreadFloats;
   const uint64_t begin = uint64_t{column} * fours;
   const auto* residual = reinterpret_cast<const float4*>(data.residual) + begin;
   const auto* partials = reinterpret_cast<const float4*>(data.partials) + begin * kChunks;
 #pragma unroll 1
-  for (uint32_t i = data.first_sum / kFourFloats + threadIdx.x; i < data.end_sum / kFourFloats;
+  for (uint32_t i = data.first_sum / kThreadFloats + threadIdx.x; i < data.end_sum / kThreadFloats;
        i += kTaskThreads) {
     float4 of_chunks[kChunks];
 #pragma unroll
@@ -87,7 +89,7 @@ __device__ __forceinline__ void add_partials(const RowsPhase& data, const Machin
 
 // For all threads: brings a row to shared memory. is_present: the step has the column; of others
 // there is what was left in memory.
-__device__ __forceinline__ void make_row(const RowsPhase& data, const MachineView& machine,
+__device__ __forceinline__ void load_row(const RowsPhase& data, const MachineView& machine,
                                          uint32_t column, bool is_present, float* row,
                                          uint64_t& full, uint32_t parity) {
   const uint32_t begin = is_present ? data.first_sum : 0, end = is_present ? data.end_sum : 0;
@@ -103,12 +105,12 @@ __device__ __forceinline__ void make_row(const RowsPhase& data, const MachineVie
 }
 
 // For all threads: what is made of a row. Of one that memory has no room for, zeros.
-__device__ __forceinline__ void store_row(const RowsPhase& data, uint32_t column, bool exists,
-                                          bool is_present, const NormedRow& shared) {
+__device__ __forceinline__ void store_operands(const RowsPhase& data, uint32_t column, bool exists,
+                                               bool is_present, const NormedRow& shared) {
   const bool is_normed = exists && data.norm_weight != nullptr;
   const float factor = is_normed ? *shared.factor : 0;
 #pragma unroll 2
-  for (uint32_t k = threadIdx.x * kFourFloats; k < data.size; k += kTaskThreads * kFourFloats) {
+  for (uint32_t k = threadIdx.x * kThreadFloats; k < data.size; k += kTaskThreads * kThreadFloats) {
     float4 x = {};
     if (exists) x = *reinterpret_cast<const float4*>(shared.row + k);
     if (is_normed) {
@@ -119,7 +121,7 @@ __device__ __forceinline__ void store_row(const RowsPhase& data, uint32_t column
       *reinterpret_cast<float4*>(data.copy + uint64_t{column} * data.size + k) = x;
     }
     if (!is_present) x = {};
-    const float v[kFourFloats] = {x.x, x.y, x.z, x.w};
+    const float v[kThreadFloats] = {x.x, x.y, x.z, x.w};
     if (data.dense_operand != nullptr) {
       store_dense_operand(data.dense_operand, data.dense_format, column, k, v, is_present);
     }
@@ -131,14 +133,14 @@ __device__ __forceinline__ void store_row(const RowsPhase& data, uint32_t column
 }
 
 // For all threads: column `column` of a step with so many. parity: of both barriers.
-__device__ __forceinline__ void make_rows(const RowsPhase& data, const MachineView& machine,
-                                          uint32_t column, uint32_t num_columns,
-                                          const NormedRow& shared, RowBarriers& barriers,
-                                          uint32_t parity) {
+__device__ __forceinline__ void run_rows(const RowsPhase& data, const MachineView& machine,
+                                         uint32_t column, uint32_t num_columns,
+                                         const NormedRow& shared, RowBarriers& barriers,
+                                         uint32_t parity) {
   const bool exists = column < data.num_rows;
   const bool is_present = exists && column < num_columns;
   if (exists) {
-    make_row(data, machine, column, is_present, shared.row, barriers.row_full, parity);
+    load_row(data, machine, column, is_present, shared.row, barriers.row_full, parity);
     if (data.norm_weight != nullptr && threadIdx.x < kWarpThreads) {
       make_factor(shared, data.size, data.norm_epsilon);
     }
@@ -147,7 +149,7 @@ __device__ __forceinline__ void make_rows(const RowsPhase& data, const MachineVi
   }
   ptx::mbarrier_wait(&barriers.weight_full, parity);
   task_barrier();  // the factor is known
-  store_row(data, column, exists, is_present, shared);
+  store_operands(data, column, exists, is_present, shared);
 }
 
 // The outputs of a window's heads, [kWindowRows, value dim] from `first_head` of the column's on,
@@ -159,7 +161,7 @@ __device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t 
   const uint32_t num_q_heads = phase.attention.num_q_heads;
 #pragma unroll 2
   for (uint32_t i = threadIdx.x / kWarpThreads; i < num_heads; i += kTaskWarps) {
-    const uint32_t k = threadIdx.x % kWarpThreads * kFourFloats;
+    const uint32_t k = threadIdx.x % kWarpThreads * kThreadFloats;
     float4 v = {};
     if (values != nullptr) {
       v = *reinterpret_cast<const float4*>(values + i * kFlashValueDim + k);
@@ -167,7 +169,7 @@ __device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t 
       *reinterpret_cast<float4*>(phase.attention.output + head * kFlashValueDim + k) = v;
     }
     if (phase.dense_operand == nullptr) continue;
-    const float elements[4] = {v.x, v.y, v.z, v.w};
+    const float elements[kThreadFloats] = {v.x, v.y, v.z, v.w};
     store_dense_operand(phase.dense_operand, phase.dense_format, column,
                         (first_head + i) * kFlashValueDim + k, elements, values != nullptr);
   }

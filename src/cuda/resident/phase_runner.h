@@ -22,7 +22,9 @@ class PhaseRunner {
   // So many steps in one launch of both kernels, behind and before what else the stream does;
   // returns when they are over, with the microseconds from before the first launch to the end.
   // REQUIRES: nothing else runs on the device.
-  // Errors: of a launch, or that the kernel which streams has not got its multiprocessors.
+  // Errors: of a launch, or that the kernel which streams has not got its multiprocessors. After
+  // one behind the first launch that kernel waits for ever: it has no deadlines yet, and the
+  // process has to be ended.
   Result<double> run(uint32_t num_steps, cudaStream_t stream);
 
   // Two steps, and of the second when each CTA began and ended its part of each phase, [phases,

@@ -78,19 +78,19 @@ class PhaseUnits {
         ptx::fence_proxy_async();  // what it wrote to its scratch; next copies may write there
         task_barrier();
       }
-      if (threadIdx.x == 0) end_phase(program_, phase, blockIdx.x, time());
+      if (threadIdx.x == 0) end_phase(program_, phase, blockIdx.x, time_index());
     }
     task_barrier();  // nobody reads the entry any more
   }
 
-  __device__ uint32_t time() const { return program_.num_times - gridDim.x + blockIdx.x; }
+  __device__ uint32_t time_index() const { return program_.num_times - gridDim.x + blockIdx.x; }
 
   // For all threads: waits for what the phase needs. Nothing of a step is known before the first
   // time in it, but what is in phases.
   __device__ __forceinline__ void await() {
     if (is_awaited_) return;
     is_awaited_ = true;
-    if (threadIdx.x == 0) begin_phase(program_, *phase_, epoch_, time());
+    if (threadIdx.x == 0) begin_phase(program_, *phase_, epoch_, time_index());
     task_barrier();
     if (known_epoch_ == epoch_) return;
     known_epoch_ = epoch_;
@@ -105,7 +105,7 @@ class PhaseUnits {
         await();
         return make_dense_columns(phase.as<DenseColumnsLaunch>(), threadIdx.x / kWarpThreads, unit);
       case PhaseKind::kRows:
-        return rows(unit);
+        return rows_unit(unit);
       case PhaseKind::kStoreKv:
         await();
         return store_kv_rows(phase.as<KvRows>(), warp_unit);
@@ -114,10 +114,10 @@ class PhaseUnits {
         return store_query_rows(phase.as<QueryRows>(), warp_unit);
       case PhaseKind::kWindow:
         return phase.as<WindowPhase>().attention.format == KvFormat::kE4m3
-                   ? window<KvFormat::kE4m3>(unit)
-                   : window<KvFormat::kBf16>(unit);
+                   ? window_unit<KvFormat::kE4m3>(unit)
+                   : window_unit<KvFormat::kBf16>(unit);
       case PhaseKind::kStage:
-        return stage(unit);
+        return stage_unit(unit);
       default:
         return;  // phases with pages
     }
@@ -125,14 +125,14 @@ class PhaseUnits {
 
   // Of a phase a copy, here and below: what is stored might otherwise change it, for all that the
   // compiler knows, so that each use would read it anew.
-  __device__ __forceinline__ void rows(uint32_t column) {
+  __device__ __forceinline__ void rows_unit(uint32_t column) {
     const RowsPhase data = phase_->as<RowsPhase>();
     auto* floats = reinterpret_cast<float*>(scratch_);
     const NormedRow row = {floats, floats + data.size, &shared_.factor};
     const uint32_t parity = num_rows_++ % 2;
     if (threadIdx.x == 0) load_norm_weight(data, row, shared_.rows);
     await();
-    make_rows(data, program_.machine, column, num_columns_, row, shared_.rows, parity);
+    run_rows(data, program_.machine, column, num_columns_, row, shared_.rows, parity);
   }
 
   // For a warp.
@@ -153,10 +153,13 @@ class PhaseUnits {
     }
   }
 
-  // Tiles come before what the phase waits for is there, unless that writes them.
+  // Tiles come before what the phase waits for is there, unless that writes them: they were written
+  // a step ago, and the fence between that and these copies is the one of the CTA's first await()
+  // in this step.
   template <KvFormat kFormat>
-  __device__ __forceinline__ void window(uint32_t unit) {
+  __device__ __forceinline__ void window_unit(uint32_t unit) {
     using Tile = PhaseTile<kFormat>;
+    static_assert(kScorePitch<Tile> >= kFlashValueDim);  // outputs lie where scores were
     const WindowPhase phase = phase_->as<WindowPhase>();
     const FlashAttention& launch = phase.attention;
     if (launch.rows == nullptr || known_epoch_ != epoch_) await();
@@ -180,7 +183,7 @@ class PhaseUnits {
     store_window(phase, column, first_head, num_heads, values);
   }
 
-  __device__ __forceinline__ void stage(uint32_t unit) {
+  __device__ __forceinline__ void stage_unit(uint32_t unit) {
     const auto& phase = phase_->as<StagePhase>();
     const RankTask of_unit = phase.tasks[unit];
     const OpContext context(program_.machine, phase.buffer_offsets, *program_.step, of_unit.task,

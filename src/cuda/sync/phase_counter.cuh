@@ -38,24 +38,26 @@ __device__ __forceinline__ void await_phase(const uint32_t* counters, const Phas
   ptx::fence_proxy_async_all();
 }
 
-// For one thread: the same for what a phase needs. time: of the CTA, in PhaseProgram::times.
+// For one thread: the same for what a phase needs. time_index: the CTA, in PhaseProgram::times.
 __device__ __forceinline__ void begin_phase(const PhaseProgram& program, const Phase& phase,
-                                            uint32_t epoch, uint32_t time) {
+                                            uint32_t epoch, uint32_t time_index) {
   if (phase.wait.phase != kNoPhase) await_phase(program.counters, phase.wait, epoch);
   if (program.times == nullptr) return;
-  program.times[uint64_t{phase.index} * program.num_times + time].begin = ptx::global_nanoseconds();
+  program.times[uint64_t{phase.index} * program.num_times + time_index].begin =
+      ptx::global_nanoseconds();
 }
 
 // For one thread, behind a barrier of those that wrote: counts CTA `cta` of its kind at the phase.
 // Who waits for it has the fence between what was written and bulk copies of that: one on the way
 // is enough.
 __device__ __forceinline__ void end_phase(const PhaseProgram& program, const Phase& phase,
-                                          uint32_t cta, uint32_t time) {
+                                          uint32_t cta, uint32_t time_index) {
   ptx::add_release(program.counters + uint64_t{phase.index} * kPhaseCounterWords +
                        cta % kPhaseWays * kPhaseWayWords,
                    1);
   if (program.times == nullptr) return;
-  program.times[uint64_t{phase.index} * program.num_times + time].end = ptx::global_nanoseconds();
+  program.times[uint64_t{phase.index} * program.num_times + time_index].end =
+      ptx::global_nanoseconds();
 }
 
 }  // namespace ultraspeed::cuda

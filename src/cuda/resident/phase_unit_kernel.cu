@@ -36,7 +36,7 @@ cudaError_t count_phase_ctas(PhaseCtas* ctas) {
   }
   if (error != cudaSuccess) return error;
   const auto all = static_cast<uint32_t>(multiprocessors);
-  while (ctas->streaming + kLeastUnitCtas > all) ctas->streaming -= kDenseRanks;
+  while (ctas->streaming + kLeastUnitCtas > all) ctas->streaming -= kPhaseRanks;
   ctas->of_units = all - ctas->streaming;
   return cudaSuccess;
 }
