@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/bench_result.h"
+#include "bench_steps.h"
 #include "cpu/executor.h"
 #include "engine/engine.h"
 #include "model/drafter.h"
@@ -19,13 +20,6 @@
 
 namespace ultraspeed {
 namespace {
-
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  fmt::print(stderr, "{}\n", result.error().message);
-  std::exit(1);
-}
 
 // A session with a random prompt of `num_tokens`, past it.
 class Text {
@@ -61,10 +55,7 @@ class Text {
  private:
   void step() {
     events_.clear();
-    const Status status = engine_->step(&events_);
-    if (status) return;
-    fmt::print(stderr, "{}\n", status.error().message);
-    std::exit(1);
+    exit_on_error(engine_->step(&events_));
   }
 
   std::unique_ptr<engine::Engine> engine_;

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "apps/loaded_model.h"
+#include "bench_steps.h"
 #include "cpu/executor.h"
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
@@ -30,15 +31,7 @@
 namespace ultraspeed {
 namespace {
 
-constexpr uint32_t kDecode = 0, kPrefill = 1;  // engine/program_engine.h
 constexpr uint32_t kColumns = 8;
-
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  fmt::print(stderr, "{}\n", result.error().message);
-  std::exit(1);
-}
 
 // Experts, those that most columns want first; ties to the lower id.
 using Experts = std::vector<uint32_t>;
@@ -177,20 +170,7 @@ void run_text(program::Executor* executor, const StepRoutes& routes, uint32_t pr
               const std::vector<int32_t>& tokens, uint32_t begin, uint32_t stride,
               const std::vector<uint32_t>& pages, Totals* totals) {
   const auto step = [&](uint32_t program, uint32_t first, uint32_t count) {
-    std::vector<program::Column> columns(count);
-    for (uint32_t i = 0; i < count; ++i) {
-      columns[i].position = first + i;
-      columns[i].token_id = tokens.at(first + i);
-      columns[i].wants_logits = program == kDecode;
-    }
-    program::StepOutput output;
-    const std::span<const uint32_t> table(pages);
-    const Status status =
-        executor->run(program, {.columns = columns, .page_tables = {&table, 1}}, &output);
-    if (!status) {
-      fmt::print(stderr, "{}\n", status.error().message);
-      std::exit(1);
-    }
+    run_text_step(executor, program, tokens, first, count, pages);
   };
   for (uint32_t at = 0; at < begin; at += prefill_width) {
     step(kPrefill, at, std::min(prefill_width, begin - at));

@@ -19,6 +19,7 @@
 
 #include "apps/files.h"
 #include "apps/loaded_model.h"
+#include "bench_steps.h"
 #include "cpu/executor.h"
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
@@ -29,23 +30,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint32_t kDecode = 0, kPrefill = 1;  // engine/program_engine.h
 constexpr uint32_t kMostColumns = 8;
-
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  fmt::print(stderr, "{}\n", result.error().message);
-  std::exit(1);
-}
-
-void run_or_exit(program::Executor* executor, uint32_t index, const program::StepInput& input) {
-  program::StepOutput output;
-  if (const Status status = executor->run(index, input, &output); !status) {
-    fmt::print(stderr, "{}\n", status.error().message);
-    std::exit(1);
-  }
-}
 
 double us_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
@@ -123,14 +108,7 @@ class Text {
 
  private:
   void step(uint32_t program, uint32_t begin, uint32_t count) {
-    std::vector<program::Column> columns(count);
-    for (uint32_t i = 0; i < count; ++i) {
-      columns[i].position = begin + i;
-      columns[i].token_id = tokens_.at(begin + i);
-      columns[i].wants_logits = program == kDecode;
-    }
-    const std::span<const uint32_t> pages(pages_);
-    run_or_exit(executor_, program, {.columns = columns, .page_tables = {&pages, 1}});
+    run_text_step(executor_, program, tokens_, begin, count, pages_);
   }
 
   std::vector<int32_t> tokens_;
