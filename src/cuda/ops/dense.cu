@@ -34,15 +34,16 @@ __global__ void __launch_bounds__(kPrepareThreads)
   __shared__ float factor;
   if (!data.holds_next) ptx::launch_dependents();
   const NormedRow shared = {row, row + data.k, &factor};
-  prepare_column<Page, kPrepareThreads>(
-      data, blockIdx.x, shared, [&](bool is_normed, bool takes_part) {
-        if (is_normed) copy_floats<kPrepareThreads>(shared.weight, data.norm_weight, data.k);
-        ptx::wait_for_grids();
-        if (data.holds_next) ptx::launch_dependents();
-        const float* from = data.rows + uint64_t{data.first_column + blockIdx.x} * data.k;
-        if (takes_part) copy_floats<kPrepareThreads>(row, from, data.k);
-        __syncthreads();
-      });
+  const bool takes_part = blockIdx.x < present_columns(data);
+  if (takes_part && data.norm_weight != nullptr) {
+    copy_floats<kPrepareThreads>(shared.weight, data.norm_weight, data.k);
+  }
+  ptx::wait_for_grids();
+  if (data.holds_next) ptx::launch_dependents();
+  const float* from = data.rows + uint64_t{data.first_column + blockIdx.x} * data.k;
+  if (takes_part) copy_floats<kPrepareThreads>(row, from, data.k);
+  __syncthreads();
+  prepare_column<Page, kPrepareThreads>(data, blockIdx.x, shared, takes_part);
 }
 
 }  // namespace

@@ -52,18 +52,15 @@ constexpr uint64_t dense_prepare_bytes(const DensePrepare& data) {
   return uint64_t{data.k} * sizeof(float) * (data.norm_weight == nullptr ? 1 : 2);
 }
 
-// For the first kThreads threads of a CTA: column `column` of the operand. shared: a row and the
-// norm's weight; load(is_normed, takes_part) brings those of both that are wanted there, for all
-// threads.
-template <class Page, uint32_t kThreads, class Load>
+// For the first kThreads threads of a CTA: column `column` of the operand, from its row and the
+// norm's weight in shared memory. takes_part: the step has the column, else there is neither.
+template <class Page, uint32_t kThreads>
 __device__ __forceinline__ void prepare_column(const DensePrepare& data, uint32_t column,
-                                               const NormedRow& shared, const Load& load) {
+                                               const NormedRow& shared, bool takes_part) {
   const float* row = shared.row;
   const float* weight = shared.weight;
   const uint32_t warp = threadIdx.x / kWarpThreads;
-  const bool takes_part = column < present_columns(data);
   const bool is_normed = takes_part && data.norm_weight != nullptr;
-  load(is_normed, takes_part);
   if (is_normed && warp == 0) make_factor(shared, data.k, data.epsilon);
   task_barrier<kThreads>();
 #pragma unroll 1

@@ -29,11 +29,11 @@ __device__ __forceinline__ void store_block(std::byte* output, uint32_t blocks, 
 
 // For the first kTaskThreads threads of a CTA: part `part` of column `column`; each warp 32
 // elements at a time, all of which it asks for at once: the norm's weights before the row is there,
-// that is behind await(). row: shared, [hidden].
-template <uint32_t kColumns, class Await>
+// that is behind await_grid_before(). row: shared, [hidden].
+template <uint32_t kColumns>
 __device__ __forceinline__ void quantize_column(const ExpertLaunch& launch,
                                                 const QuantizeData& data, uint32_t column,
-                                                uint32_t part, float* row, const Await& await) {
+                                                uint32_t part, float* row) {
   const uint32_t lane = threadIdx.x % kWarpThreads;
   const uint32_t hidden = launch.hidden, blocks = hidden / kBlockColumns;
   const uint32_t first = part * kTaskWarps + threadIdx.x / kWarpThreads;
@@ -48,7 +48,7 @@ __device__ __forceinline__ void quantize_column(const ExpertLaunch& launch,
   };
   float weights[kQuantizeTurns], values[kQuantizeTurns] = {};
   if (is_normed) load(data.norm_weight, weights);
-  await();
+  await_grid_before();
   const bool is_present = column < present_columns(launch);
   const float* x = data.rows + uint64_t{launch.first_column + column} * hidden;
   if (is_present) load(x, values);

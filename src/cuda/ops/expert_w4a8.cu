@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kTaskThreads)
     quantize_kernel(const __grid_constant__ ExpertLaunch launch,
                     const __grid_constant__ QuantizeData data) {
   __shared__ float row[kGateUpMaxRanks * kMaxPart];  // the sum of squares reads it with less delay
-  quantize_column<kColumns>(launch, data, blockIdx.x, blockIdx.y, row, [] { await_grid_before(); });
+  quantize_column<kColumns>(launch, data, blockIdx.x, blockIdx.y, row);
 }
 
 bool is_fp8(const ExpertLaunch& launch) {

@@ -42,10 +42,9 @@ __global__ void __launch_bounds__(kTaskThreads)
     ptx::bulk_copy(row, data.rows + uint64_t{blockIdx.x} * data.size, bytes, &full[1]);
   }
   __syncthreads();  // the barriers are made
-  round_normed_row(data, blockIdx.x, {row, row + data.size, &shared_factor}, [&] {
-    ptx::mbarrier_wait(&full[1], 0);
-    ptx::mbarrier_wait(&full[0], 0);
-  });
+  ptx::mbarrier_wait(&full[1], 0);
+  ptx::mbarrier_wait(&full[0], 0);
+  round_normed_row(data, blockIdx.x, {row, row + data.size, &shared_factor});
 }
 
 bool is_aligned(const void* pointer) {

@@ -63,12 +63,9 @@ __device__ void store_row(const RoundRows& data, uint32_t row, const Value& valu
   }
 }
 
-// Row `index`, normalised in shared memory, where load() brings it and the norm's weight, for all
-// threads.
-template <class Load>
+// Row `index`, normalised in shared memory, where it and the norm's weight are.
 __device__ __forceinline__ void round_normed_row(const RoundRows& data, uint32_t index,
-                                                 const NormedRow& shared, const Load& load) {
-  load();
+                                                 const NormedRow& shared) {
   if (threadIdx.x < kWarpThreads) make_factor(shared, data.size, data.norm_epsilon);
   task_barrier();
   const float factor = *shared.factor;
