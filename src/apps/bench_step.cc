@@ -30,6 +30,7 @@ struct StepOptions {
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kBf16;
   bool has_resident = false;
+  bool has_own_routes = false;
   std::optional<std::string> json_file, svg_file;
 };
 
@@ -76,6 +77,7 @@ Status bench_step(const StepOptions& options) {
   how.activations = run.activations;
   how.kv_cache = run.kv_cache;
   how.has_resident = options.has_resident;
+  how.has_own_routes = options.has_own_routes;
   how.progress = [&progress](std::string_view text) { progress.show(text); };
   auto bench = measure(std::move(planned.program), how);
   progress.clear();
@@ -103,7 +105,11 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
   add_named_option(command, "--kv-cache", "Keys and values: f32, bf16 or fp8 (default: bf16)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &options->kv_cache);
   command.add_flag("--resident", options->has_resident,
-                   "Run the step in one kernel that stays, too, as far as that has its operations");
+                   "Run the step in kernels that stay, too, as far as they have its operations");
+  command.add_flag(
+      "--own-routes", options->has_own_routes,
+      "Experts are those that the step's own routers choose, and all of each layer are "
+      "in memory, which takes all that the rank's weights take");
   command.add_option("--json", options->json_file,
                      "Write every sample and figure into this file, too (docs/benchmarks.md)");
   command.add_option("--svg", options->svg_file, "Draw the operations' times into this file");

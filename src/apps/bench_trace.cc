@@ -79,8 +79,7 @@ Status bench_trace(TraceOptions options) {
   US_TRY(decode_prompts(*engine, model.tokenizer(), {&prompt, 1}, decode));
   if (recorder.steps().empty()) {
     return make_error(ErrorCode::kUnsupported,
-                      "{} timed no step: --executor auto took graph; cpu and persistent can be "
-                      "traced",
+                      "{} timed no step: cpu can be traced, and persistent with --activations f32",
                       engine->device());
   }
   const size_t num_steps = recorder.steps().size();

@@ -37,7 +37,9 @@ Result<ChosenExecutor> gpu_executor(const ExecutorOptions& options, uint64_t mod
   limits.memory_bytes /= options.ranks;
   const ArithmeticModes modes = modes_on(options, limits.name, model_bytes);
   auto executor = options.kind == ExecutorKind::kPersistent
-                      ? cuda::make_persistent_executor({.trace = options.trace})
+                      ? cuda::make_persistent_executor({.activations = modes.activations,
+                                                        .kv_cache = modes.kv_cache,
+                                                        .trace = options.trace})
                       : cuda::make_graph_executor(modes.activations, modes.kv_cache);
   return ChosenExecutor{std::move(executor), std::move(limits), modes};
 }
@@ -59,20 +61,26 @@ Status check_gpu_modes(const ExecutorOptions& options) {
                       "--executor cpu",
                       program::activations_name(*options.activations));
   }
-  if (options.kind != ExecutorKind::kPersistent) return {};
-  if (options.activations.value_or(program::Activations::kF32) != program::Activations::kF32) {
+  if (options.kind != ExecutorKind::kPersistent || !options.activations) return {};
+  if (*options.activations == program::Activations::kW4a16) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "--executor persistent has f32 activations; --activations {} needs "
+                      "--executor persistent has f32 and w4a8 activations; --activations {} needs "
                       "--executor graph",
                       program::activations_name(*options.activations));
   }
-  if (options.kv_cache.value_or(program::KvCacheType::kF32) == program::KvCacheType::kF32) {
+  return {};
+}
+
+// Of a mode as it is with all defaults.
+Status check_persistent_modes(const ArithmeticModes& modes) {
+  if (modes.activations != program::Activations::kF32 ||
+      modes.kv_cache == program::KvCacheType::kF32) {
     return {};
   }
   return make_error(ErrorCode::kInvalidArgument,
-                    "--executor persistent has an f32 KV cache; --kv-cache {} needs "
-                    "--executor graph",
-                    program::kv_cache_type_name(*options.kv_cache));
+                    "--executor persistent has an f32 KV cache with f32 activations; --kv-cache {} "
+                    "needs --activations w4a8, or --executor graph",
+                    program::kv_cache_type_name(modes.kv_cache));
 }
 
 }  // namespace
@@ -81,8 +89,7 @@ ArithmeticModes modes_on(const ExecutorOptions& options, std::string_view device
                          uint64_t model_bytes) {
   using program::Activations;
   using program::KvCacheType;
-  const bool is_rounded = device != kProcessor && options.kind != ExecutorKind::kPersistent &&
-                          model_bytes > kCachedBytes;
+  const bool is_rounded = device != kProcessor && model_bytes > kCachedBytes;
   return {options.activations.value_or(is_rounded ? Activations::kW4a8 : Activations::kF32),
           options.kv_cache.value_or(is_rounded ? KvCacheType::kBf16 : KvCacheType::kF32),
           options.dense_dtype};
@@ -111,6 +118,9 @@ program::DeviceLimits processor_limits(const ExecutorOptions& options) {
 Result<ChosenExecutor> choose_executor(const ExecutorOptions& options, uint64_t model_bytes) {
   if (options.kind == ExecutorKind::kGraph || options.kind == ExecutorKind::kPersistent) {
     US_TRY(check_gpu_modes(options));
+    if (options.kind == ExecutorKind::kPersistent) {
+      US_TRY(check_persistent_modes(modes_on(options, "", model_bytes)));
+    }
     return gpu_executor(options, model_bytes);
   }
   const bool wants_gpu = options.kind == ExecutorKind::kAuto && model_bytes > kCachedBytes;

@@ -20,19 +20,24 @@ TEST(ExecutorChoice, AGpuRefusesAModeThatItDoesNotHave) {
   EXPECT_NE(chosen.error().message.find("--executor cpu"), std::string::npos);
 }
 
-TEST(ExecutorChoice, ThePersistentExecutorIsExact) {
+TEST(ExecutorChoice, ThePersistentExecutorHasTwoModes) {
+  using program::Activations;
   const auto error_of = [](const ExecutorOptions& options) {
     const auto chosen = choose_executor(options, 1 << 20);
     return chosen ? std::string("none") : chosen.error().message;
   };
-  EXPECT_EQ(
-      error_of({.kind = ExecutorKind::kPersistent, .activations = program::Activations::kW4a8}),
-      "--executor persistent has f32 activations; --activations w4a8 needs --executor graph");
-  EXPECT_EQ(error_of({.kind = ExecutorKind::kPersistent, .kv_cache = program::KvCacheType::kFp8}),
-            "--executor persistent has an f32 KV cache; --kv-cache fp8 needs --executor graph");
-  EXPECT_EQ(
-      mode_text(modes_on({.kind = ExecutorKind::kPersistent}, "NVIDIA H100", uint64_t{1} << 40)),
-      "f32 activations");
+  ExecutorOptions options = {.kind = ExecutorKind::kPersistent, .activations = Activations::kW4a16};
+  EXPECT_EQ(error_of(options),
+            "--executor persistent has f32 and w4a8 activations; --activations w4a16 needs "
+            "--executor graph");
+  options = {.kind = ExecutorKind::kPersistent, .kv_cache = program::KvCacheType::kFp8};
+  EXPECT_EQ(error_of(options),
+            "--executor persistent has an f32 KV cache with f32 activations; --kv-cache fp8 needs "
+            "--activations w4a8, or --executor graph");
+  options = {.kind = ExecutorKind::kPersistent};
+  EXPECT_EQ(mode_text(modes_on(options, "NVIDIA H100", uint64_t{1} << 40)),
+            "w4a8 activations, bf16 KV cache");
+  EXPECT_EQ(mode_text(modes_on(options, "NVIDIA H100", 1 << 20)), "f32 activations");
 }
 
 // Where auto would want a GPU, too.

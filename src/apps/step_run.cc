@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "apps/executor_choice.h"
 #include "plan/report.h"
@@ -134,6 +135,13 @@ std::vector<std::string> step_notes(const StepRun& run) {
       "overlap with those of other operations, so that the step is not their sum",
       "one rank alone: what it would send to others it writes into its own memory, and it waits "
       "for nobody"};
+  if (!run.bench.live.empty()) {
+    const auto [least, most] = std::ranges::minmax(run.bench.live);
+    const uint64_t sum = std::accumulate(run.bench.live.begin(), run.bench.live.end(), uint64_t{0});
+    notes.push_back(fmt::format(
+        "experts by the step's own routes: {} to {} of a layer, {:.1f} on average", least, most,
+        static_cast<double>(sum) / static_cast<double>(run.bench.live.size())));
+  }
   if (run.is_shape_only) {
     notes.emplace_back(
         "shapes alone: the matrices, keys and values that the model needs are read in its stages, "
@@ -163,9 +171,11 @@ std::string resident_text(const cuda::PhaseBench& bench) {
   const double resident = spread_of(bench.resident_us).median;
   const double graph = spread_of(bench.graph_us).median;
   std::string text = fmt::format(
-      "\nkernels that stay, {} CTAs that stream and {} with units: {:.1f} us a step; a graph of "
+      "\nkernels that stay, {} CTAs that stream, {} with units, {} with stages: {:.1f} us a step; "
+      "a graph of "
       "the same stages {:.1f} us, {:.3f} times as long\n",
-      bench.ctas.streaming, bench.ctas.of_units, resident, graph, graph / resident);
+      bench.ctas.streaming, bench.ctas.of_units, bench.ctas.of_stages, resident, graph,
+      graph / resident);
   for (const std::string& why : bench.left_out) text += fmt::format("both without: {}\n", why);
   text += bench.different_floats == 0
               ? "both leave the same bits in all buffers\n"

@@ -101,6 +101,7 @@ struct ColumnOutput {
 struct StepOutput {
   std::vector<ColumnOutput> columns;  // one per StepInput column
   double draft_s = 0;                 // of the draft part, or of the MTP heads; 0 without either
+  bool is_resident = false;  // a kernel that stays on the device has run it, without a launch
 };
 
 }  // namespace ultraspeed::program

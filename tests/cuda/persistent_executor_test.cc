@@ -3,9 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <iterator>
 #include <map>
-#include <random>
 #include <span>
 #include <string>
 #include <utility>
@@ -13,6 +11,7 @@
 
 #include "cuda/executor.h"
 #include "cuda/gpu.h"
+#include "engine/company.h"
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
 #include "golden/expect_golden.h"
@@ -106,53 +105,7 @@ TEST_F(Persistent, TextsDoNotDependOnWhoComesAndGoes) {
   auto requests = engine::make_requests({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 32);
   const auto expected = engine::reference_texts(&requests, on({}, false));
   const auto engine = engine::open(on({{engine::DrafterKind::kSuffix, 1}, 32}, true));
-  std::mt19937 random(5);
-  struct Running {
-    size_t request = 0;
-    engine::Text text;
-  };
-  std::map<engine::SessionId, Running> running;
-  const auto expect_begins = [&](const Running& session) {
-    const engine::Text& all = expected[session.request];
-    ASSERT_LE(session.text.tokens.size(), all.tokens.size());
-    EXPECT_TRUE(std::ranges::equal(session.text.tokens,
-                                   std::span(all.tokens).first(session.text.tokens.size())));
-    EXPECT_TRUE(std::ranges::equal(session.text.logprobs,
-                                   std::span(all.logprobs).first(session.text.tokens.size())));
-  };
-  uint32_t num_finished = 0, num_cancelled = 0;
-  for (uint32_t step = 0; step < 3000; ++step) {
-    if (running.empty() || (running.size() < 4 && random() % 3 == 0)) {
-      const size_t i = random() % requests.size();
-      const auto id = engine->start(requests[i].prompt, requests[i].params);
-      ASSERT_TRUE(id) << id.error().message;
-      running[*id].request = i;
-    }
-    if (random() % 24 == 0) {
-      const auto victim = std::next(running.begin(), random() % running.size());
-      engine->cancel(victim->first);
-      expect_begins(victim->second);
-      running.erase(victim);
-      ++num_cancelled;
-      continue;
-    }
-    std::vector<engine::StepEvent> events;
-    const Status status = engine->step(&events);
-    ASSERT_TRUE(status) << status.error().message;
-    for (const engine::StepEvent& event : events) {
-      engine::Text& text = running[event.session].text;
-      if (event.token) {
-        text.tokens.push_back(event.token->id);
-        text.logprobs.push_back(event.token->logprob);
-      }
-      if (!event.finished) continue;
-      EXPECT_EQ(text, expected[running[event.session].request]);
-      running.erase(event.session);
-      ++num_finished;
-    }
-  }
-  EXPECT_GT(num_finished, 100u);
-  EXPECT_GT(num_cancelled, 50u);
+  engine::expect_texts_in_company(*engine, requests, expected, 3000);
 }
 
 // A fork copies rings: the kernel stops for it and is started again.

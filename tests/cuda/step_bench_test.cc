@@ -50,7 +50,7 @@ TEST(WeightForms, AreThoseOfTheRankThatIsHeld) {
 TEST(WeightRotation, SharesMemoryAmongLayers) {
   const Program program = plan_of("configs/mimo-v2.5-pro", 8, 8);
   const auto forms = weight_forms({&program, 1}, kFast);
-  const auto rotation = cuda::rotate_weights(program, forms, 60);
+  const auto rotation = cuda::rotate_weights(program, forms, 60, false);
   // Six layers of 60 of the 384 experts, and down reads 50.1 MB: two sets are twelve layers.
   EXPECT_EQ(rotation.num_expert_sets, 2u);
   EXPECT_EQ(rotation.experts_in_a_set, 384u);
@@ -79,7 +79,7 @@ TEST(WeightRotation, ReadsOtherExpertsInEachLayer) {
   const Program program = plan_of("configs/mimo-v2.5-pro", 8, 8);
   const auto forms = weight_forms({&program, 1}, kFast);
   for (const uint32_t live : {1u, 25u, 60u}) {
-    const auto rotation = cuda::rotate_weights(program, forms, live);
+    const auto rotation = cuda::rotate_weights(program, forms, live, false);
     std::map<std::pair<uint64_t, uint32_t>, uint32_t> last;  // by matrix: the layer that read it
     uint32_t layer = 0;
     for (const program::Stage& stage : program.stages) {
@@ -105,7 +105,7 @@ TEST(WeightRotation, ReadsOtherExpertsInEachLayer) {
 TEST(WeightRotation, LeavesWhatIsFewAlone) {
   const Program program = plan_of("models/tiny-mimo", 1, 8);
   const auto forms = weight_forms({&program, 1}, kFast);
-  const auto rotation = cuda::rotate_weights(program, forms, 16);
+  const auto rotation = cuda::rotate_weights(program, forms, 16, false);
   const std::set<uint64_t> places(rotation.places.offsets.begin(), rotation.places.offsets.end());
   EXPECT_EQ(places.size(), program.weights.size());
   EXPECT_EQ(rotation.places.size_bytes, rotation.whole_bytes);
@@ -114,7 +114,7 @@ TEST(WeightRotation, LeavesWhatIsFewAlone) {
 // Nothing but what all ranks write a part of lies where it lies.
 TEST(StepProgram, SetsWhatRanksShareApart) {
   const Program planned = plan_of("configs/mimo-v2.5-pro", 8, 8);
-  const Program program = cuda::prepare_step(planned).program;
+  const Program program = cuda::prepare_step(planned, false).program;
   ASSERT_EQ(program.stages.size(), planned.stages.size());
   std::set<program::BufferId> shared;
   uint64_t tables = 0;
@@ -143,7 +143,7 @@ TEST(StepProgram, SetsWhatRanksShareApart) {
 
 TEST(StepProgram, HasATableForEachLayerOfExperts) {
   const Program planned = plan_of("configs/mimo-v2.5-pro", 8, 16);
-  const cuda::StepProgram step = cuda::prepare_step(planned);
+  const cuda::StepProgram step = cuda::prepare_step(planned, false);
   ASSERT_EQ(step.routes.size(), 69u);
   EXPECT_EQ(step.routes[0].max_slots, 128u);
   EXPECT_EQ(step.routes[0].max_pairs, 128u);

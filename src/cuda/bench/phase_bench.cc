@@ -1,6 +1,7 @@
 #include "cuda/bench/phase_bench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <span>
 
@@ -16,38 +17,7 @@ namespace {
 constexpr uint32_t kFewSteps = 4, kManySteps = 24;  // of launches whose times are subtracted
 constexpr uint32_t kSamples = 11;
 constexpr uint32_t kComparedSteps = 3;
-
-std::string phase_name(const Phase& phase) {
-  switch (phase.kind) {
-    case PhaseKind::kDenseColumns:
-      return "columns of a step";
-    case PhaseKind::kRows:
-      return phase.as<RowsPhase>().expert_operand != nullptr ? "rows of experts" : "rows";
-    case PhaseKind::kStoreKv:
-      return "keys and values";
-    case PhaseKind::kStoreQueries:
-      return "queries";
-    case PhaseKind::kWindow:
-      return "window";
-    case PhaseKind::kStage:
-      return std::string(program::opcode_name(phase.as<StagePhase>().operands.opcode));
-    case PhaseKind::kDenseStore:
-      return "dense";
-    case PhaseKind::kDensePartials:
-      return "dense, partial sums";
-    case PhaseKind::kDenseSwiglu:
-      return "dense gate/up";
-    case PhaseKind::kDenseQkv:
-      return "qkv";
-    case PhaseKind::kGateUp:
-      return "expert gate/up";
-    case PhaseKind::kDown:
-      return "expert down";
-    case PhaseKind::kF32Product:
-      return "router";
-  }
-  return "";
-}
+constexpr std::chrono::seconds kDeadline(2);
 
 // Of all CTAs that take part in a phase.
 struct PhaseSpan {
@@ -104,8 +74,7 @@ class PhaseMeasurement {
 
   Result<PhaseBench> run(const std::vector<uint32_t>& stages) {
     US_TRY(record(stages));
-    US_ASSIGN(runner_, PhaseRunner::make(phases_, bench_.ctas, machine_.machine().view(),
-                                         machine_.step_view()));
+    US_ASSIGN(runner_, make_runner(false));
     US_TRY(compare());
     US_TRY(measure_resident());
     US_TRY(measure_graph());
@@ -114,9 +83,24 @@ class PhaseMeasurement {
   }
 
  private:
+  Result<PhaseRunner> make_runner(bool is_timed) const {
+    PhaseOptions options;
+    options.deadline = kDeadline;
+    options.is_timed = is_timed;
+    return PhaseRunner::make({phases_}, bench_.ctas, machine_.machine().view(),
+                             machine_.step_view(), options);
+  }
+
+  // So many steps while the kernels stay; microseconds on the device's clock.
+  static Result<double> run_steps(PhaseRunner& runner, uint32_t num_steps) {
+    US_TRY(runner.start());
+    US_TRY(runner.run(0, num_steps, {}));
+    return static_cast<double>(runner.times().end - runner.times().begin) * 1e-3;
+  }
+
   // Stages that have a phase go to kept_.
   Status record(const std::vector<uint32_t>& stages) {
-    US_TRY(cuda_status(count_phase_ctas(&bench_.ctas), "asking how many CTAs run at once"));
+    US_TRY(cuda_status(count_phase_ctas(0, &bench_.ctas), "asking how many CTAs run at once"));
     PhaseRecorder recorder(machine_.machine(), 0, bench_.ctas);
     US_TRY(cuda_status(machine_.begin_step(recorder), "recording a step's columns"));
     for (const uint32_t stage : stages) {
@@ -163,7 +147,8 @@ class PhaseMeasurement {
     US_TRY(cuda_status(
         cudaMemcpy(arena(), before.data(), machine_.arena_size_bytes(), cudaMemcpyHostToDevice),
         "writing buffers"));
-    US_TRY(runner_.run(kComparedSteps, stream_));
+    US_TRY(run_steps(runner_, kComparedSteps));
+    US_TRY(runner_.stop());
     US_ASSIGN(const std::vector<uint32_t> actual, buffers());
     for (size_t i = 0; i < actual.size(); ++i) {
       if (actual[i] != expected[i]) ++bench_.different_floats;
@@ -172,14 +157,14 @@ class PhaseMeasurement {
   }
 
   Status measure_resident() {
-    US_TRY(runner_.run(kManySteps, stream_));
+    US_TRY(run_steps(runner_, kManySteps));
     for (uint32_t i = 0; i < kSamples; ++i) {
-      US_ASSIGN(const double few, runner_.run(kFewSteps, stream_));
-      US_ASSIGN(const double many, runner_.run(kManySteps, stream_));
+      US_ASSIGN(const double few, run_steps(runner_, kFewSteps));
+      US_ASSIGN(const double many, run_steps(runner_, kManySteps));
       bench_.resident_us.push_back((many - few) / (kManySteps - kFewSteps));
     }
     std::ranges::sort(bench_.resident_us);
-    return {};
+    return runner_.stop();
   }
 
   // Launched as the graph executor does.
@@ -202,7 +187,10 @@ class PhaseMeasurement {
   }
 
   Status trace() {
-    US_ASSIGN(const std::vector<PhaseTime> times, runner_.run_timed(stream_));
+    US_ASSIGN(PhaseRunner runner, make_runner(true));
+    US_TRY(run_steps(runner, 2));
+    US_TRY(runner.stop());
+    US_ASSIGN(const std::vector<PhaseTime> times, runner.phase_times(0));
     bench_.rows = rows_of(phases_, times, bench_.ctas.all());
     return {};
   }

@@ -1,6 +1,7 @@
 #include "cuda/bench/step_bench.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/check.h"
@@ -128,8 +129,10 @@ std::vector<uint32_t> all_stages(const std::vector<StageGroup>& groups) {
 Result<StepBench> measure_step(program::Program program, const StepBenchOptions& options) {
   check_options(program, options);
   US_ASSIGN(const program::DeviceLimits limits, device_limits(0));
-  StepMachine machine(std::move(program), {options.rows, options.positions, options.live_experts},
-                      {options.activations, options.kv_cache, options.rank});
+  StepMachine machine(
+      std::move(program),
+      {options.rows, options.positions, options.live_experts, options.has_own_routes},
+      {options.activations, options.kv_cache, options.rank});
   US_TRY(check_step_memory(machine, limits.memory_bytes));
   US_ASSIGN(const Stream stream, make_stream());
   StepBench bench;
@@ -139,9 +142,15 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
   US_TRY(machine.load(stream.get()));
   StepMeasurement measurement(machine, options.progress, stream.get());
   US_TRY(measurement.prepare(bench.gpu.num_multiprocessors));
-  const std::vector<StageGroup> groups = machine.groups();
-  US_ASSIGN(bench.step_us, measurement.measure_step(all_stages(groups)));
+  US_ASSIGN(bench.step_us, measurement.measure_step(all_stages(machine.groups())));
   US_TRY(machine.check_results(stream.get()));
+  if (options.has_own_routes) {
+    US_ASSIGN(bench.live, machine.live_counts(stream.get()));
+    const uint64_t sum = std::accumulate(bench.live.begin(), bench.live.end(), uint64_t{0});
+    const size_t layers = std::max<size_t>(bench.live.size(), 1);
+    machine.set_live_experts(static_cast<uint32_t>((sum + layers / 2) / layers));
+  }
+  const std::vector<StageGroup> groups = machine.groups();
   if (options.has_resident) {
     if (options.progress) options.progress("the resident kernels");
     US_ASSIGN(bench.resident, measure_phases(machine, all_stages(groups), stream.get()));

@@ -21,6 +21,8 @@ struct StepBenchOptions {
   uint32_t rank = 0;
   uint32_t rows = 8;          // columns that carry tokens, at most Program::width
   uint32_t live_experts = 0;  // of a layer of experts; 0: the program has none
+  // Experts are those that each step's own routers choose, and every layer has memory of its own.
+  bool has_own_routes = false;
   uint32_t positions = 1024;  // in the KV caches before the step
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
@@ -44,6 +46,7 @@ struct StageSamples {
 
 struct StepBench : MeasuredGpu {
   std::string data;             // what lies in memory
+  std::vector<uint32_t> live;   // experts of each layer, where they have their own routes
   std::vector<double> step_us;  // [5 to 31]
   std::vector<StageSamples> stages;
   std::optional<PhaseBench> resident;

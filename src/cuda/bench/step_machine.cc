@@ -31,10 +31,11 @@ uint32_t sampled_ids(const Program& program) {
 StepMachine::StepMachine(Program program, const StepShape& shape, const MachineOptions& options)
     : shape_(shape),
       options_(options),
-      step_(prepare_step(std::move(program))),
+      step_(prepare_step(std::move(program), shape.has_own_routes)),
       forms_{weight_forms({&step_.program, 1}, options),
              cache_forms({&step_.program, 1}, options.kv_cache)},
-      rotation_(rotate_weights(step_.program, forms_.weights, shape.live_experts)) {
+      rotation_(
+          rotate_weights(step_.program, forms_.weights, shape.live_experts, shape.has_own_routes)) {
   const uint32_t page_positions = step_.program.kv_page_positions;
   limits_.num_kv_pages = (shape.positions + shape.rows + page_positions - 1) / page_positions;
   pages_.resize(limits_.num_kv_pages);
@@ -77,7 +78,7 @@ Status StepMachine::load(cudaStream_t stream) {
                                      arena_bytes(machine_.programs(), limits_, options_), stream),
                      "clearing activations"));
   US_TRY(fill_caches(stream));
-  US_TRY(upload_routes(stream));
+  if (!shape_.has_own_routes) US_TRY(upload_routes(stream));
   US_TRY(upload_step(stream));
   return cuda_status(cudaStreamSynchronize(stream), "making synthetic data");
 }
@@ -117,6 +118,18 @@ Status StepMachine::upload_routes(cudaStream_t stream) {
         "copying route tables"));
   }
   return {};
+}
+
+Result<std::vector<uint32_t>> StepMachine::live_counts(cudaStream_t stream) const {
+  std::vector<uint32_t> counts(step_.routes.size());
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const auto* table = machine_.buffer(machine_.first_rank(), 0, step_.routes[i].buffer);
+    US_TRY(cuda_status(
+        cudaMemcpyAsync(&counts[i], table, sizeof(uint32_t), cudaMemcpyDeviceToHost, stream),
+        "reading route tables"));
+  }
+  US_TRY(cuda_status(cudaStreamSynchronize(stream), "reading route tables"));
+  return counts;
 }
 
 Status StepMachine::upload_step(cudaStream_t stream) {

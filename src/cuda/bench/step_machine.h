@@ -50,6 +50,10 @@ class StepMachine {
     return launcher_->begin_step(sink);
   }
   uint64_t arena_size_bytes() const { return arena_bytes(machine_.programs(), limits_, options_); }
+  // Of each layer of experts, in the last step.
+  Result<std::vector<uint32_t>> live_counts(cudaStream_t stream) const;
+  // What groups() takes for read of each layer, from now on.
+  void set_live_experts(uint32_t live_experts) { shape_.live_experts = live_experts; }
   // Errors: of a sampler that found no numbers in what the last step computed.
   Status check_results(cudaStream_t stream);
 

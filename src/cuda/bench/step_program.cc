@@ -152,7 +152,7 @@ std::set<uint32_t> stages_of_rank(const Program& program, uint32_t rank) {
 
 }  // namespace
 
-StepProgram prepare_step(Program program) {
+StepProgram prepare_step(Program program, bool has_own_routes) {
   StepProgram step;
   if (program.num_ranks > 1) set_shared_outputs_apart(&program);
   std::map<BufferId, BufferId> prepared;  // by the table that Route writes
@@ -165,6 +165,13 @@ StepProgram prepare_step(Program program) {
           {table, up->weight, up->max_slots, up->max_pairs, up->max_pairs / program.width});
     } else if (auto* down = std::get_if<program::ExpertDownOperands>(&stage.operands)) {
       down->route = prepared.at(down->route);
+    }
+  }
+  for (Stage& stage : program.stages) {
+    auto* route = std::get_if<program::RouteOperands>(&stage.operands);
+    if (route == nullptr || !has_own_routes) continue;
+    if (const auto table = prepared.find(route->route); table != prepared.end()) {
+      route->route = table->second;
     }
   }
   step.program = std::move(program);

@@ -15,9 +15,10 @@ struct StepShape {
   uint32_t rows = 1;       // columns that carry tokens, of one sequence
   uint32_t positions = 0;  // in its KV caches before the step
   uint32_t live_experts = 0;
+  bool has_own_routes = false;  // experts are those that the step's own Route chooses
 };
 
-// A route table that the host makes, and the layer whose experts read it.
+// A route table that the host makes, or Route, and the layer whose experts read it.
 struct PreparedRoute {
   program::BufferId buffer = program::kNoId;
   program::WeightId gate_up = program::kNoId;
@@ -31,10 +32,11 @@ struct StepProgram {
 };
 
 // Two changes, which leave the stages' shapes and launches as they are:
-// - Expert stages read tables of their own, behind the arena; Route still writes its table.
+// - Each layer has a route table of its own, behind the arena. Route still writes another one,
+//   unless has_own_routes.
 // - What other ranks would write a part of (residuals, partial sums, logits) gets memory that
 //   nothing else is in, behind the arena: those parts stay the zeros that they start as.
-StepProgram prepare_step(program::Program program);
+StepProgram prepare_step(program::Program program, bool has_own_routes);
 
 // How weights and caches lie.
 struct StepForms {

@@ -6,8 +6,8 @@ namespace {
 constexpr uint32_t kBlocks = 1056, kThreads = 512;  // 8 blocks for each of 132 multiprocessors
 
 // 32 bits that look random, of an index: xorshift.
-__device__ uint32_t mixed(uint64_t index) {
-  uint32_t x = static_cast<uint32_t>(index) * 2654435761u + 12345;
+__device__ uint32_t mixed(uint64_t index, uint32_t seed) {
+  uint32_t x = static_cast<uint32_t>(index) * 2654435761u + 12345 + seed * 0x9e3779b9u;
   for (int round = 0; round < 2; ++round) {
     x ^= x << 13;
     x ^= x >> 17;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) fill_pages_kernel(PageFill fill) {
   for (uint64_t i = uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < fill.size_bytes / 4;
        i += stride) {
     const bool is_code = i * 4 % fill.page_bytes < fill.code_bytes;
-    words[i] = word_of(is_code ? fill.codes : fill.scales, mixed(i));
+    words[i] = word_of(is_code ? fill.codes : fill.scales, mixed(i, fill.seed));
   }
 }
 

@@ -25,6 +25,7 @@ struct PageFill {
   uint64_t size_bytes = 0;
   uint64_t page_bytes = 0, code_bytes = 0;
   WordKind codes = WordKind::kE2m1, scales = WordKind::kE8m0;
+  uint32_t seed = 0;  // others make other bits
 };
 cudaError_t fill_pages(const PageFill& fill, cudaStream_t stream);
 

@@ -93,9 +93,10 @@ PageFill fill_of(const program::WeightDecl& decl, WeightForm form, uint64_t matr
 }  // namespace
 
 WeightRotation rotate_weights(const Program& program, std::span<const WeightForm> forms,
-                              uint32_t live_experts) {
+                              uint32_t live_experts, bool is_whole) {
   WeightRotation rotation;
   rotation.live_experts = live_experts;
+  rotation.is_whole = is_whole;
   rotation.num_expert_sets =
       count_expert_sets(program, forms, live_experts, &rotation.experts_in_a_set);
   std::map<Kind, std::vector<uint64_t>> sets;  // where each begins
@@ -103,8 +104,9 @@ WeightRotation rotate_weights(const Program& program, std::span<const WeightForm
   for (WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
     const uint64_t matrix_bytes = form_bytes(program, id, forms[id]);
-    const uint32_t num_sets =
-        decl.count > 1 ? rotation.num_expert_sets : sets_to_rotate(matrix_bytes);
+    const uint32_t num_sets = is_whole         ? ~0u
+                              : decl.count > 1 ? rotation.num_expert_sets
+                                               : sets_to_rotate(matrix_bytes);
     const Kind kind = kind_of(decl, forms[id]);
     const uint32_t index = seen[kind]++;
     std::vector<uint64_t>& begins = sets[kind];
@@ -113,7 +115,7 @@ WeightRotation rotate_weights(const Program& program, std::span<const WeightForm
       rotation.places.size_bytes += decl.count * matrix_bytes;
     }
     rotation.index.push_back(index);
-    rotation.places.offsets.push_back(begins[index % num_sets]);
+    rotation.places.offsets.push_back(begins[index % begins.size()]);
     rotation.whole_bytes += decl.count * matrix_bytes;
   }
   return rotation;
@@ -134,7 +136,7 @@ std::string WeightRotation::text() const {
   std::string text =
       fmt::format("{} of weights in {}", format_bytes(static_cast<double>(whole_bytes)),
                   format_bytes(static_cast<double>(places.size_bytes)));
-  if (num_expert_sets > 0) {
+  if (num_expert_sets > 0 && !is_whole) {
     text += fmt::format(": layers share {} set{} of {} experts", num_expert_sets,
                         num_expert_sets == 1 ? "" : "s", experts_in_a_set);
   }
@@ -150,6 +152,7 @@ Status SyntheticWeights::fill(WeightId id, WeightForm form, std::byte* memory) {
   const program::WeightDecl& decl = programs_[0].weights[id];
   PageFill fill = fill_of(decl, form, form_bytes(programs_[0], id, form));
   fill.pages = memory;
+  fill.seed = id;
   return cuda_status(fill_pages(fill, nullptr), fmt::format("making synthetic {}", decl.name));
 }
 

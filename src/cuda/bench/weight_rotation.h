@@ -23,6 +23,7 @@ struct WeightRotation {
   uint32_t num_expert_sets = 0;   // of each kind of experts; 0: there are none
   uint32_t experts_in_a_set = 0;  // matrices
   uint32_t live_experts = 0;      // of a layer
+  bool is_whole = false;          // no two layers share experts
 
   // The live experts of the layer with this weight: others than those of the layers that share its
   // set, as long as the set has others.
@@ -31,10 +32,10 @@ struct WeightRotation {
   std::string text() const;  // for people
 };
 
-// REQUIRES: 1 <= live_experts <= experts of a layer, if there are any; all layers of experts have
-// as many.
+// is_whole: every layer of experts gets memory of its own. REQUIRES: 1 <= live_experts <= experts
+// of a layer, if there are any; all layers of experts have as many.
 WeightRotation rotate_weights(const program::Program& program, std::span<const WeightForm> forms,
-                              uint32_t live_experts);
+                              uint32_t live_experts, bool is_whole);
 
 // Random weights in these places, finite and such that products of values near 1 are near 1.
 class SyntheticWeights final : public WeightSource {

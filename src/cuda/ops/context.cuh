@@ -17,9 +17,15 @@ inline constexpr uint32_t kWarpThreads = 32;
 inline constexpr uint32_t kTaskWarps = kTaskThreads / kWarpThreads;
 
 // A barrier of a task's threads, the first ones of a CTA.
+inline constexpr uint32_t kTaskBarrier = 1;
 template <uint32_t kThreads = kTaskThreads>
 __device__ __forceinline__ void task_barrier() {
-  ptx::named_barrier(1, kThreads);
+  ptx::named_barrier(kTaskBarrier, kThreads);
+}
+
+// The same; whether `value` holds for all of them.
+__device__ __forceinline__ bool all_of_task(bool value) {
+  return ptx::named_barrier_all(kTaskBarrier, kTaskThreads, value);
 }
 
 inline constexpr uint32_t kMaxColumns = 512;  // of a step: plan::kMaxWidth

@@ -45,16 +45,17 @@ struct GateUpShape {
   uint32_t num_units;
 };
 
-// This CTA's part of the input. input_full: counts an arrival of this thread and the bytes.
-template <uint32_t kColumns, uint32_t kRanks>
+// This CTA's part of the input, that of `ranks`. input_full: counts an arrival of this thread and
+// the bytes.
+template <uint32_t kColumns>
 __device__ void load_input(const ExpertGateUpData& data, const GateUpShape& shape, uint32_t rank,
-                           uint64_t* input_full, std::byte* input) {
+                           uint32_t ranks, uint64_t* input_full, std::byte* input) {
   using Operand = E4m3Operand<kColumns>;
   const uint32_t code_bytes = Operand::code_bytes(shape.blocks);
   const uint32_t scale_bytes = Operand::scale_bytes(shape.blocks);
   ptx::mbarrier_arrive_expect_tx(input_full, code_bytes + scale_bytes);
   ptx::bulk_copy(input, data.input + rank * code_bytes, code_bytes, input_full);
-  ptx::bulk_copy(input + code_bytes, data.input + kRanks * code_bytes + rank * scale_bytes,
+  ptx::bulk_copy(input + code_bytes, data.input + ranks * code_bytes + rank * scale_bytes,
                  scale_bytes, input_full);
 }
 
@@ -80,7 +81,7 @@ __device__ void load_gate_up(const ExpertLaunch& launch, const ExpertGateUpData&
   bool is_input_known = false;
   const auto await_input = [&] {
     await_grid_before();
-    load_input<kColumns, kRanks>(data, shape, role.rank, input_full, shared + Shared::kInput);
+    load_input<kColumns>(data, shape, role.rank, kRanks, input_full, shared + Shared::kInput);
     is_input_known = true;
   };
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {

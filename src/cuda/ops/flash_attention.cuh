@@ -1,6 +1,6 @@
-// The kernel of flash_attention.h for all but short windows. Warp 0 loads tiles, warp 1 queries;
-// warps 4 .. 11 are two consumer warpgroups of 64 rows each. While one takes exponentials the
-// other's products run.
+// Attention of flash_attention.h but for short windows, and its kernel. Warps 0 .. 7 of a CTA are
+// two consumer warpgroups of 64 rows each: while one takes exponentials the other's products run.
+// Behind them warp 8 loads tiles, warp 9 queries.
 #pragma once
 
 #include <cstdint>
@@ -84,39 +84,70 @@ __device__ void load_all_queries(const FlashAttention& launch, const FlashPlan& 
   }
 }
 
-// For one thread: all steps. A tile of a step may be behind the sequence's last, or before the
+// For one thread: step i of a unit. A tile of it may be behind the sequence's last, or before the
 // first of which anything is seen: then that one takes its place, masked.
 template <class Tile, uint32_t kStages>
-__device__ void load_steps(const FlashAttention& launch, const FlashPlan& plan, std::byte* stages,
-                           RingBarriers<kStages>& ring) {
+__device__ __forceinline__ void load_step(const FlashAttention& launch, const FlashUnit& unit,
+                                          uint32_t i, bool is_read_once, std::byte* stages,
+                                          RingBarriers<kStages>& ring,
+                                          const RingPosition<kStages>& at) {
   using Step = FlashStep<Tile>;
-  const FlashShape shape(launch);
-  RingPosition<kStages> at;
-  for (uint32_t index = blockIdx.x; index < plan.num_units; index += gridDim.x) {
-    const FlashUnit unit = plan.unit<Step>(launch, index);
-    const FlashSequence& sequence = *unit.sequence;
-    const bool is_read_once = shape.blocks(sequence.num_columns) == 1;
-    for (uint32_t i = unit.begin_step; i < unit.end_step; ++i, at.advance()) {
-      claim_stage(ring, at, Step::kBytes);
+  const FlashSequence& sequence = *unit.sequence;
+  claim_stage(ring, at, Step::kBytes);
 #pragma unroll
-      for (uint32_t j = 0; j < Step::kTiles; ++j) {
-        const uint32_t of_sequence =
-            max(min(i * Step::kTiles + j, (sequence.end - 1) / kKvTilePositions), unit.begin_tile);
-        const uint64_t tile =
-            launch.cache.tile(sequence.sequence, sequence.pages, unit.kv_head, of_sequence);
-        load_tile<Tile>(launch.cache.tiles + tile * Tile::kBytes, stages + at.stage * Step::kBytes,
-                        j, &ring.full[at.stage], is_read_once);
-      }
-    }
+  for (uint32_t j = 0; j < Step::kTiles; ++j) {
+    const uint32_t of_sequence =
+        max(min(i * Step::kTiles + j, (sequence.end - 1) / kKvTilePositions), unit.begin_tile);
+    const uint64_t tile =
+        launch.cache.tile(sequence.sequence, sequence.pages, unit.kv_head, of_sequence);
+    load_tile<Tile>(launch.cache.tiles + tile * Tile::kBytes, stages + at.stage * Step::kBytes, j,
+                    &ring.full[at.stage], is_read_once);
   }
 }
+
+// For one thread: the steps of all units that this CTA has, one behind the other.
+template <class Tile>
+class StepLoads {
+ public:
+  __device__ void begin(const FlashAttention& launch, const FlashPlan& plan) {
+    index_ = blockIdx.x - gridDim.x;
+    next_unit(launch, plan);
+  }
+
+  __device__ bool is_done(const FlashPlan& plan) const { return index_ >= plan.num_units; }
+
+  template <uint32_t kStages>
+  __device__ void load(const FlashAttention& launch, const FlashPlan& plan, std::byte* stages,
+                       RingBarriers<kStages>& ring, RingPosition<kStages>& at) {
+    const bool is_read_once = FlashShape(launch).blocks(unit_.sequence->num_columns) == 1;
+    load_step<Tile>(launch, unit_, step_, is_read_once, stages, ring, at);
+    at.advance();
+    if (++step_ == unit_.end_step) next_unit(launch, plan);
+  }
+
+ private:
+  // The next one that has steps.
+  __device__ void next_unit(const FlashAttention& launch, const FlashPlan& plan) {
+    for (;;) {
+      index_ += gridDim.x;
+      if (is_done(plan)) return;
+      unit_ = plan.unit<FlashStep<Tile>>(launch, index_);
+      step_ = unit_.begin_step;
+      if (step_ < unit_.end_step) return;
+    }
+  }
+
+  uint32_t index_;
+  FlashUnit unit_;
+  uint32_t step_;
+};
 
 // What a thread's rows see of a unit, and where they begin.
 template <class Tile>
 __device__ void start_rows(const FlashAttention& launch, const FlashRows& rows,
                            FlashResult<Tile>& result) {
   const uint32_t first = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
-  const uint32_t warpgroup = threadIdx.x / 128 - 1;
+  const uint32_t warpgroup = threadIdx.x / 128;
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
     const uint32_t row = warpgroup * kWarpgroupRows + first + 8 * i;
@@ -137,7 +168,7 @@ __device__ void write_rows(const FlashAttention& launch, const FlashRows& rows, 
                            FlashResult<Tile>& result) {
   const float value_scale = launch.cache.scale(rows.unit.kv_head).value;
   const uint32_t t = threadIdx.x % 4;
-  const uint32_t warpgroup = threadIdx.x / 128 - 1;
+  const uint32_t warpgroup = threadIdx.x / 128;
 #pragma unroll
   for (uint32_t i = 0; i < 2; ++i) {
     const uint32_t row =
@@ -164,13 +195,12 @@ __device__ void write_rows(const FlashAttention& launch, const FlashRows& rows, 
 template <class Tile, uint32_t kStages>
 __device__ uint32_t drain_unit(const FlashUnit& unit, const std::byte* stages,
                                RingBarriers<kStages>& ring, RingPosition<kStages>& at) {
-  const uint32_t thread = threadIdx.x - (kFlashThreads - kFlashConsumers);
   uint32_t bits = 0;
   constexpr uint32_t kBytes = FlashStep<Tile>::kBytes;
   for (uint32_t i = unit.begin_step; i < unit.end_step; ++i, at.advance()) {
     ptx::mbarrier_wait(&ring.full[at.stage], at.parity);
     const auto* words = reinterpret_cast<const uint4*>(stages + at.stage * kBytes);
-    for (uint32_t j = thread; j < kBytes / 16; j += kFlashConsumers) bits ^= words[j].x;
+    for (uint32_t j = threadIdx.x; j < kBytes / 16; j += kFlashConsumers) bits ^= words[j].x;
     leave_stage(ring, at.stage);
   }
   return bits;
@@ -179,7 +209,7 @@ __device__ uint32_t drain_unit(const FlashUnit& unit, const std::byte* stages,
 // For all consumers: waits until those of all CTAs are here, and makes their writes visible.
 __device__ __forceinline__ void meet_all_ctas(uint32_t* arrivals) {
   ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
-  if (threadIdx.x == kFlashThreads - kFlashConsumers) {
+  if (threadIdx.x == 0) {
     ptx::fetch_add(&arrivals[0], 1);
     while (ptx::load_acquire(&arrivals[0]) < gridDim.x) {
     }
@@ -191,17 +221,31 @@ __device__ __forceinline__ void meet_all_ctas(uint32_t* arrivals) {
   ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
 }
 
-template <class Tile, FlashAttention::Work kWork>
+// Where consumers are in both rings: at the next block's queries, and the next step.
+template <class Tile>
+struct FlashPlaces {
+  RingPosition<1> query_at;
+  RingPosition<FlashShared<Tile>::kStages> at;
+};
+
+// Other warps than consumers load.
+struct OthersLoad {
+  __device__ void begin_block(const FlashUnit&) const {}
+  __device__ void end_step() const {}
+};
+
+// For all consumers. loads: is told of a unit whose block has other queries, and behind each step.
+template <class Tile, FlashAttention::Work kWork, class Loads>
 __device__ __forceinline__ void consume(const FlashAttention& launch, const FlashPlan& plan,
                                         std::byte* shared, RingBarriers<1>& query_ring,
-                                        RingBarriers<FlashShared<Tile>::kStages>& ring) {
+                                        RingBarriers<FlashShared<Tile>::kStages>& ring,
+                                        FlashPlaces<Tile>& places, const Loads& loads) {
   using Shared = FlashShared<Tile>;
   const FlashShape shape(launch);
-  const uint32_t warpgroup = threadIdx.x / 128 - 1;
+  const uint32_t warpgroup = threadIdx.x / 128;
   std::byte* queries = shared + warpgroup * Shared::kQueries;
   std::byte* stages = shared + Shared::kRing;
-  RingPosition<Shared::kStages> at;
-  RingPosition<1> query_at;
+  auto& [query_at, at] = places;
   FlashBlock block;
   const FlashTurns turns{warpgroup};
   turns.begin();
@@ -220,15 +264,19 @@ __device__ __forceinline__ void consume(const FlashAttention& launch, const Flas
     const bool has_queries = !block.is_none();
     if (block.is_left_for(unit)) {
       if (has_queries) leave_stage(query_ring, 0);
+      loads.begin_block(unit);
       ptx::mbarrier_wait(&query_ring.full[0], query_at.parity);
       query_at.advance();
     }
     const FlashRange seen_by_all = {
         unit.sequence->visible(launch, unit.first_column + unit.num_columns - 1).begin,
         unit.sequence->visible(launch, unit.first_column).end};
-    attend<Tile, Shared::kStages>(unit, queries, stages, ring, at, turns, result, seen_by_all);
+    attend<Tile, Shared::kStages>(unit, queries, stages, ring, at, turns, result, seen_by_all,
+                                  [&] { loads.end_step(); });
     write_rows<Tile>(launch, rows, index, result);
   }
+  if (!block.is_none()) leave_stage(query_ring, 0);
+  turns.end();
   if constexpr (kWork == FlashAttention::Work::kDrain) {
     keep_bits(bits, launch.output);
   } else if (kWork == FlashAttention::Work::kAttention && launch.window == 0) {
@@ -246,7 +294,7 @@ __global__ void __launch_bounds__(kFlashThreads, 1)
   __shared__ FlashPlan plan;
   __shared__ RingBarriers<Shared::kStages> ring;
   __shared__ RingBarriers<1> query_ring;
-  if (threadIdx.x == 128) {
+  if (threadIdx.x == 0) {
     ring.init(kFlashConsumers / 32);
     query_ring.init(kFlashConsumers / 32);
     ptx::fence_mbarrier_init();
@@ -254,18 +302,23 @@ __global__ void __launch_bounds__(kFlashThreads, 1)
   __syncwarp();
   ptx::launch_dependents();
   ptx::wait_for_grids();
-  if (threadIdx.x < 32) plan.make(launch);
+  if (threadIdx.x >= kFlashConsumers && threadIdx.x < kFlashConsumers + 32) plan.make(launch);
   __syncthreads();
-  if (threadIdx.x < 128) {
+  if (threadIdx.x < kFlashConsumers) {
+    ptx::claim_registers<232>();
+    FlashPlaces<Tile> places;
+    consume<Tile, kWork>(launch, plan, shared, query_ring, ring, places, OthersLoad());
+  } else {
     ptx::release_registers<40>();
-    if (threadIdx.x == 0) {
-      load_steps<Tile, Shared::kStages>(launch, plan, shared + Shared::kRing, ring);
-    } else if (threadIdx.x == 32 && !kIsDrain) {
+    if (threadIdx.x == kFlashConsumers) {
+      RingPosition<Shared::kStages> at;
+      StepLoads<Tile> steps;
+      for (steps.begin(launch, plan); !steps.is_done(plan);) {
+        steps.load(launch, plan, shared + Shared::kRing, ring, at);
+      }
+    } else if (threadIdx.x == kFlashConsumers + 32 && !kIsDrain) {
       load_all_queries<Tile>(launch, plan, shared, query_ring);
     }
-  } else {
-    ptx::claim_registers<232>();
-    consume<Tile, kWork>(launch, plan, shared, query_ring, ring);
   }
 }
 

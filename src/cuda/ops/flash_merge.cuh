@@ -23,7 +23,7 @@ class FlashMerge {
       : launch_(launch),
         shape_(launch),
         plan_(plan),
-        thread_(threadIdx.x - (kFlashThreads - kFlashConsumers)),
+        thread_(threadIdx.x),
         warp_(thread_ / 32),
         lane_(thread_ % 32),
         shared_(shared) {}

@@ -14,7 +14,7 @@
 namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kFlashWarpgroups = 2, kFlashConsumers = kFlashWarpgroups * 128;
-inline constexpr uint32_t kFlashThreads = 128 + kFlashConsumers;
+inline constexpr uint32_t kFlashThreads = kFlashConsumers + 128;
 inline constexpr uint32_t kWarpgroupRows = kFlashRows / kFlashWarpgroups;
 // Named barriers: of all consumers; of each warpgroup's turn (this + its number), and of its
 // threads (this + threadIdx.x / 128).
@@ -112,14 +112,20 @@ struct FlashTurns {
   __device__ void give() const {
     ptx::named_barrier_arrive(kTurnBarrier + (warpgroup ^ 1), kFlashConsumers);
   }
+  // Takes the turn that nobody uses: barriers are as before begin().
+  __device__ void end() const {
+    if (warpgroup == 0) take();
+  }
 };
 
-// Goes through the steps of a unit. ring, at: where they arrive.
-template <class Tile, uint32_t kStages>
+// Goes through the steps of a unit. ring, at: where they arrive. end_step_of_unit(): is
+// called behind each.
+template <class Tile, uint32_t kStages, class EndStep>
 __device__ __forceinline__ void attend(const FlashUnit& unit, const std::byte* queries,
                                        std::byte* stages, RingBarriers<kStages>& ring,
                                        RingPosition<kStages>& at, const FlashTurns& turns,
-                                       FlashResult<Tile>& result, FlashRange seen_by_all) {
+                                       FlashResult<Tile>& result, FlashRange seen_by_all,
+                                       const EndStep& end_step_of_unit) {
   using Step = FlashStep<Tile>;
   const uint32_t begin = unit.begin_tile * kKvTilePositions, end = unit.sequence->end;
   const uint32_t query_address = uniform_address(queries);
@@ -147,6 +153,7 @@ __device__ __forceinline__ void attend(const FlashUnit& unit, const std::byte* q
     start_sums<Tile>(step_sums, weights, step_address);
     finish_product(step_sums);
     leave_stage(ring, at.stage);
+    end_step_of_unit();
     result.add(factors, step_sums);
   }
 }

@@ -88,24 +88,34 @@ class ColumnSampler {
   // is. On the first CTA; the others get 0.
   __device__ double log_sum_exp(float largest) const {
     constexpr uint32_t kTurn = kHalfWarps * kTeamPiece;
-    constexpr uint32_t kAhead = 16;  // loads in flight
+    constexpr uint32_t kAhead = 32;  // loads in flight, while as many are added
+    constexpr uint32_t kBatch = kAhead * kDotLanes;
+    static_assert(kTeamPiece == 2 * kBatch);
     const TeamShare share(raw_.vocab_size);
+    // Of a batch, what its piece and the share do not have adds 0.
+    const auto load = [&](uint32_t begin, float(&logits)[kAhead]) {
+      const uint32_t end = min(share.end, begin + kBatch);
+#pragma unroll
+      for (uint32_t i = 0; i < kAhead; ++i) {
+        const uint32_t id = begin + dot_lane() + i * kDotLanes;
+        logits[i] = id < end ? raw_.logits[id] : minus_infinity();
+      }
+    };
+    const auto add = [&](const float(&logits)[kAhead], float& sum) {
+#pragma unroll
+      for (const float logit : logits) sum += expf(logit - largest);
+    };
+    float even[kAhead], odd[kAhead];
+    load(share.begin + half_warp() * kTeamPiece, even);
     for (uint32_t first = share.begin; first < share.end; first += kTurn) {  // whole warps
       const uint32_t begin = first + half_warp() * kTeamPiece;
-      const uint32_t end = min(share.end, begin + kTeamPiece);
       float lane_sum = 0;
-      for (uint32_t id = begin + dot_lane(); id < end; id += kAhead * kDotLanes) {
-        float logits[kAhead];
-#pragma unroll
-        for (uint32_t i = 0; i < kAhead; ++i) {
-          const uint32_t of = id + i * kDotLanes;
-          logits[i] = of < end ? raw_.logits[of] : minus_infinity();  // which adds 0
-        }
-#pragma unroll
-        for (const float logit : logits) lane_sum += expf(logit - largest);
-      }
+      load(begin + kBatch, odd);
+      add(even, lane_sum);
+      load(begin + kTurn, even);
+      add(odd, lane_sum);
       const float sum = half_warp_tree(lane_sum);
-      if (dot_lane() != 0 || begin >= end) continue;
+      if (dot_lane() != 0 || begin >= share.end) continue;
       const uint32_t piece = ptx::smem_address(&shared_->pieces[begin / kTeamPiece]);
       ptx::store_shared_cluster(ptx::map_shared_rank(piece, 0), sum);
     }

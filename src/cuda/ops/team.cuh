@@ -50,6 +50,7 @@ struct TeamShare {
 
 // All CTAs' writes to each other's shared memory before it are visible behind it.
 inline __device__ void team_barrier() {
+  if (ptx::cluster_num_ctas() == 1) return task_barrier();  // the CTA may have other threads
   ptx::cluster_arrive();
   ptx::cluster_wait();
 }

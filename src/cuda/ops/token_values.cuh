@@ -76,9 +76,36 @@ __device__ void for_each_token(const TokenValues& values, const Function& functi
 
 // The key of the first of the largest values. All threads of the team.
 inline __device__ uint64_t largest_key(const TokenValues& values, TeamShared* shared) {
+  constexpr uint32_t kAhead = 8;  // loads in flight, of four tokens each
   uint64_t best = 0;
-  for_each_token<16>(values,
-                     [&](uint32_t id, float value) { best = max(best, key_of(value, id)); });
+  const auto look_at = [&](uint32_t id, float logit) {
+    best = max(best, key_of(values.of(id, logit), id));
+  };
+  const TeamShare share(values.vocab_size);
+  if (reinterpret_cast<uint64_t>(values.logits) % sizeof(float4) != 0) {
+    for_each_token<16>(values, look_at);
+    return team_max(best, shared);
+  }
+  const auto* fours = reinterpret_cast<const float4*>(values.logits);
+  const uint32_t end = share.end / 4;
+  for (uint32_t first = share.begin / 4 + threadIdx.x; first < end;
+       first += kAhead * kTaskThreads) {
+    float4 logits[kAhead];
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) {
+      logits[i] = fours[min(first + i * kTaskThreads, end - 1)];  // the last one again
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kAhead; ++i) {
+      const uint32_t id = 4 * min(first + i * kTaskThreads, end - 1);
+      look_at(id, logits[i].x);
+      look_at(id + 1, logits[i].y);
+      look_at(id + 2, logits[i].z);
+      look_at(id + 3, logits[i].w);
+    }
+  }
+  const uint32_t behind = 4 * end + threadIdx.x;  // the last, if they are not four
+  if (behind >= share.begin && behind < share.end) look_at(behind, values.logits[behind]);
   return team_max(best, shared);
 }
 

@@ -1,11 +1,13 @@
 // What the resident kernels of tiles (phase_kernel.h) run: phases, one after the other, each what a
 // launch of the graph executor does, with the same data. Clusters of CTAs stream the pages of
-// weights; what has no pages are units of single CTAs, which stand on the multiprocessors that
-// clusters leave over, and so keep their instructions in cache. All CTAs of a kind walk all phases
-// of their kind; of most, only some take part.
+// weights. What has no pages are units of single CTAs, which stand on the multiprocessors that
+// clusters leave over: some for what stands between products in every layer, whose instructions
+// stay in their caches, others for all that takes more registers or code. All CTAs of a group walk
+// all phases of their group; of most, only some take part.
 //
 // A CTA that has done its part of a phase counts itself at the phase's counter; who needs what the
 // phase wrote waits for as many. Counters only grow: step n of a program waits for n times as many.
+// Steps come and go through the mailbox of resident.h.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +18,8 @@
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/flash_attention.h"
+#include "cuda/ops/round_cache.h"
+#include "cuda/ops/round_rows.h"
 #include "cuda/ops/stage.h"
 #include "cuda/resident/resident.h"
 
@@ -34,7 +38,12 @@ enum class PhaseKind : uint32_t {
   kRows,
   kStoreKv,
   kStoreQueries,
+  kRoundRows,
+  kRoundCache,
   kWindow,
+  kRoute,
+  // Units that take all registers, or much code.
+  kAttention,
   kStage,
   // From pages.
   kDenseStore,
@@ -46,8 +55,13 @@ enum class PhaseKind : uint32_t {
   kF32Product,
 };
 
-constexpr bool is_streamed(PhaseKind kind) {
-  return kind >= PhaseKind::kDenseStore;
+// Which kernel runs a phase. Their CTAs are numbered in this order.
+enum class PhaseGroup : uint32_t { kStreamed, kUnits, kStages };
+inline constexpr uint32_t kPhaseGroups = 3;
+
+constexpr PhaseGroup group_of(PhaseKind kind) {
+  if (kind >= PhaseKind::kDenseStore) return PhaseGroup::kStreamed;
+  return kind >= PhaseKind::kAttention ? PhaseGroup::kStages : PhaseGroup::kUnits;
 }
 
 // Payloads of more than one part.
@@ -84,13 +98,20 @@ struct RowsPhase {
     return dense_operand != nullptr || expert_operand != nullptr || copy != nullptr;
   }
 };
+// The rounding of what a stage appended to a cache; a unit is kTaskWarps heads, a warp each.
+struct CacheRoundingPhase {
+  program::QkvProjOperands operands;
+  CacheRounding rounding;
+  const RankTask* tasks = nullptr;  // device
+  const uint64_t* buffer_offsets = nullptr;
+};
 // Short windows, and the operand that the product behind them takes; nullptr: none.
 struct WindowPhase {
   FlashAttention attention;
   std::byte* dense_operand = nullptr;
   tensor::WeightFormat dense_format = tensor::WeightFormat::kFp8Block128;
 };
-// A general operation: unit i is task i.
+// A general operation, or Route: unit i is task i.
 struct StagePhase {
   StageOperands operands;
   const RankTask* tasks = nullptr;  // device
@@ -118,7 +139,7 @@ struct alignas(16) Phase {
   PhaseKind kind = PhaseKind::kStage;
   uint32_t index = 0;      // of its counter
   uint32_t num_units = 0;  // of phases of units: unit i is CTA i's, modulo arrivals
-  uint32_t arrivals = 0;   // CTAs of its kind that take part, the first ones
+  uint32_t arrivals = 0;   // CTAs of its group that take part, the first ones
   PhaseWait wait;
   alignas(16) std::byte payload[kPayloadBytes] = {};
 };
@@ -136,25 +157,40 @@ struct PhaseTime {
   uint64_t begin = 0, end = 0;
 };
 
-// Phases of a kind, ascending.
+// Phases of a group, ascending.
 struct PhaseList {
   const Phase* phases = nullptr;  // device
   uint32_t count = 0;
 };
 
-// A kernel parameter.
+// A program's phases, on the device.
 struct PhaseProgram {
-  MachineView machine;
-  const StepView* step = nullptr;  // device
-  PhaseList streamed, of_units;
-  // Device, [phases of both kinds, kPhaseWays, kPhaseWayWords], zeros at first.
-  uint32_t* counters = nullptr;
-  uint32_t first_epoch = 1;  // of this launch's first step; steps before it have counted
-  uint32_t num_steps = 1;
-  // Device, [phases of both kinds, CTAs, those that stream first], of the last step; nullptr:
-  // nobody asks.
+  PhaseList lists[kPhaseGroups];
+  uint32_t* counters = nullptr;  // [phases of all groups, kPhaseWays, kPhaseWayWords]
+  PhaseWait last;                // what ends a step
+  // [phases of all groups, CTAs], of the last step; nullptr: nobody asks.
   PhaseTime* times = nullptr;
-  uint32_t num_times = 0;  // of a phase: all CTAs
+};
+
+// What a CTA waited for when a step was aborted.
+struct PhaseFault {
+  uint32_t is_set = 0;
+  uint32_t phase = 0;           // that it waited for, of the program
+  uint32_t need = 0, have = 0;  // arrivals of this step
+};
+
+// A kernel parameter, of all three.
+struct ResidentPhases {
+  MachineView machine;
+  const PhaseProgram* programs = nullptr;  // device
+  const StepView* step = nullptr;          // device
+  Mailbox* mailbox = nullptr;              // pinned
+  Board* board = nullptr;                  // device, zero at the launch
+  PhaseFault* faults = nullptr;            // device, [CTAs], zero at the launch
+  uint32_t first_number = 0;               // of the first command after the launch
+  uint32_t num_ctas = 0;                   // of all kernels
+  uint32_t num_stage_ctas = 0;             // of PhaseGroup::kStages
+  uint64_t deadline_ns = 0;                // of every wait for a phase
   // In pinned memory of the host: 1 as soon as all CTAs that stream have their multiprocessors.
   uint32_t* has_started = nullptr;
   uint32_t* num_started = nullptr;  // device, 0 before a launch

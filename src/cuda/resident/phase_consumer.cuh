@@ -34,6 +34,22 @@ struct SharedDownStages {
   PhaseRingPosition at;
 };
 
+// Gives sums to the exchange of the CTAs that share K. One loop serves both: it is long.
+struct EitherExchange {
+  __device__ __forceinline__ void send(std::byte* buffers, uint32_t index, uint32_t rank,
+                                       uint32_t warpgroup, const float (&sums)[kPhaseColumns / 2]) {
+    if (is_alone) {
+      alone.send(buffers, index, rank, warpgroup, sums);
+    } else {
+      shared.send(buffers, index, rank, warpgroup, sums);
+    }
+  }
+
+  PhaseExchange& shared;
+  PhaseExchangeAlone& alone;
+  bool is_alone;
+};
+
 class PhaseConsumer {
  public:
   __device__ explicit PhaseConsumer(const PhaseRole& role) : role_(role) {}
@@ -65,10 +81,19 @@ class PhaseConsumer {
   __device__ __forceinline__ void gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
     role_.await_input();
-    const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
+    const bool is_alone = gate_up_ranks(launch.hidden) == 1;
+    const StreamRole stream = gate_up_role(launch, role_.stream);
+    const GateUpShape shape(launch, gate_up_ranks(launch.hidden), role_.live_slots);
+    uint32_t tile = is_alone ? tile_alone_ : tile_;
+    EitherExchange exchange{role_.shared.sums, role_.shared.sums_alone, is_alone};
     consume_gate_up<kPhaseColumns, ExpertLaunch::Work::kProducts, kSlotBytes, true>(
-        data, shape, role_.stream, role_.dynamic + PhaseLayout::kInput, role_.shared.ring.pages,
-        role_.at, role_.slots(), role_.shared.sums, role_.dynamic + PhaseLayout::kSums, tile_);
+        data, shape, stream, role_.dynamic + PhaseLayout::kInput, role_.shared.ring.pages, role_.at,
+        role_.slots(), exchange, role_.dynamic + PhaseLayout::kSums, tile);
+    if (is_alone) {
+      tile_alone_ = tile;
+    } else {
+      tile_ = tile;
+    }
     role_.leave_input();
   }
 
@@ -91,10 +116,9 @@ class PhaseConsumer {
     role_.at.advance();
   }
 
-  __device__ __forceinline__ void f32_product(const Phase& phase) {
-    using Tile = PhaseProductTile;
+  template <class Tile>
+  __device__ __forceinline__ void multiply_f32(const F32Product& data) {
     static_assert(Tile::kWarps == kConsumerWarps);
-    const auto& data = phase.as<F32Product>();
     const F32Tiles tiles(data);
     const auto next = [&] {
       await_slot();
@@ -104,6 +128,11 @@ class PhaseConsumer {
     for (uint32_t unit = role_.cta(); unit < tiles.count; unit += gridDim.x) {
       make_sums<Tile>(data, F32Tiles::x(unit), F32Tiles::y(unit), next, [&] { leave_slot(); });
     }
+  }
+
+  __device__ __forceinline__ void f32_product(const Phase& phase) {
+    const auto& data = phase.as<F32Product>();
+    with_f32_tile(data, [&]<class Tile>(Tile) { multiply_f32<Tile>(data); });
     if (!role_.takes_part(phase)) return;
     task_barrier();
     if (threadIdx.x == 0) role_.arrive(phase);
@@ -111,6 +140,7 @@ class PhaseConsumer {
 
   PhaseRole role_;
   uint32_t tile_ = 0;  // that the exchange of sums carries next
+  uint32_t tile_alone_ = 0;
   uint32_t turn_ = 0;  // that of down's products
 };
 

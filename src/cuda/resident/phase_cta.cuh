@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/ops/context.cuh"
 #include "cuda/ops/dense.cuh"
@@ -26,8 +27,14 @@ inline constexpr uint32_t kPhaseEntries = 8;
 inline constexpr uint32_t kPhaseRoleWarps = kStreamThreads / 32;
 
 using PhaseExchange = PartialExchange<kPhaseColumns, 2, kPhaseRanks>;
+using PhaseExchangeAlone = PartialExchange<kPhaseColumns, 2, 1>;  // of CTAs that share no K
+static_assert(PhaseExchangeAlone::kBytes <= PhaseExchange::kBytes);
 using PhaseProducts = ProductExchange<kPhaseColumns>;
+// Of F32 products, by what divides K.
 using PhaseProductTile = ProductTile<2, 1, 2, 4, 384>;
+using SmallProductTile = ProductTile<2, 1, 2, 4, kF32ProductColumns>;
+static_assert(SmallProductTile::kRows == PhaseProductTile::kRows &&
+              SmallProductTile::kColumns == PhaseProductTile::kColumns);
 using PhaseRingPosition = RingPosition<kPhaseSlots>;
 
 // A slot of the ring has, from its begin on, one of:
@@ -53,15 +60,22 @@ struct PhaseLayout {
   static_assert(kSlots % 128 == 0);
 };
 
+// A phase as roles get it from the loader.
+struct PhaseEntry {
+  Phase phase;
+  PhaseStep step;  // epoch 0: no phase, roles return
+};
+
 // Static shared memory.
 struct PhaseShared {
   DenseRing<kPhaseSlots> ring;
   RingBarriers<kPhaseEntries> entries_ring;
   uint64_t input_full, input_empty;  // of gate/up's input, with which live_slots comes
   PhaseExchange sums;
+  PhaseExchangeAlone sums_alone;
   PhaseProducts products;
   uint32_t live_slots;
-  alignas(16) Phase entries[kPhaseEntries];
+  alignas(16) PhaseEntry entries[kPhaseEntries];
 
   // By one thread.
   __device__ void init() {
@@ -70,19 +84,20 @@ struct PhaseShared {
     ptx::mbarrier_init(&input_full, 1);
     ptx::mbarrier_init(&input_empty, kConsumerWarps + kFinishWarps);
     sums.init();
+    sums_alone.init();
     products.init();
   }
 };
 
 // What each role keeps from phase to phase.
 struct PhaseRole {
-  const PhaseProgram& program;
+  const ResidentPhases& resident;
   PhaseShared& shared;
   std::byte* const dynamic;
   const StreamRole stream;
   PhaseRingPosition at = {};
   RingPosition<kPhaseEntries> entry = {};
-  uint32_t epoch = 0;
+  PhaseStep step = {};
   uint32_t num_inputs = 0;  // of gate/up, so far
   uint32_t live_slots = 0;  // of the last gate/up
 
@@ -95,14 +110,20 @@ struct PhaseRole {
   // Calls visit(phase) for all phases of all steps. For a whole warp.
   template <class Visit>
   __device__ __forceinline__ void walk(const Visit& visit) {
-    for (uint32_t step = 0; step < program.num_steps; ++step) {
-      epoch = program.first_epoch + step;
-      for (uint32_t i = 0; i < program.streamed.count; ++i, entry.advance()) {
-        ptx::mbarrier_wait(&shared.entries_ring.full[entry.stage], entry.parity);
-        visit(shared.entries[entry.stage]);
-        leave_stage(shared.entries_ring, entry.stage);
-      }
+    while (visit_next(visit)) {
     }
+  }
+  // For the next phase. False: there is none.
+  template <class Visit>
+  __device__ __forceinline__ bool visit_next(const Visit& visit) {
+    ptx::mbarrier_wait(&shared.entries_ring.full[entry.stage], entry.parity);
+    const PhaseEntry& next = shared.entries[entry.stage];
+    step = next.step;
+    if (step.epoch == 0) return false;
+    visit(next.phase);
+    leave_stage(shared.entries_ring, entry.stage);
+    entry.advance();
+    return true;
   }
 
   // For a warp that reads gate/up's input or takes its size: waits until both are there.
@@ -117,11 +138,11 @@ struct PhaseRole {
 
   // For one thread: waits for what the phase needs.
   __device__ __forceinline__ void await(const Phase& phase) const {
-    begin_phase(program, phase, epoch, cta());
+    begin_phase(resident, step, phase, cta());
   }
   // For one thread, behind a barrier of those that wrote: counts the CTA at the phase.
   __device__ __forceinline__ void arrive(const Phase& phase) const {
-    end_phase(program, phase, cta(), cta());
+    end_phase(resident, step, phase, cta());
   }
 };
 
@@ -144,6 +165,27 @@ __device__ __forceinline__ void with_dense_plan(const Phase& phase, uint32_t ran
     call(DensePlan<Bf16Page, kPhaseColumns>(launch, rank));
   } else {
     call(DensePlan<Fp8Page, kPhaseColumns>(launch, rank));
+  }
+}
+
+// This CTA's place in a phase of gate/up, where either the CTAs of a cluster share K or none do.
+__device__ __forceinline__ StreamRole gate_up_role(const ExpertLaunch& launch,
+                                                   const StreamRole& stream) {
+  if (gate_up_ranks(launch.hidden) == kPhaseRanks) return stream;
+  StreamRole alone = stream;
+  alone.rank = 0;
+  alone.cluster = blockIdx.x;
+  alone.num_clusters = gridDim.x;
+  return alone;
+}
+
+// Calls call(tile) with the type that an F32 product takes.
+template <class Call>
+__device__ __forceinline__ void with_f32_tile(const F32Product& data, const Call& call) {
+  if (data.k % PhaseProductTile::kStageK == 0) {
+    call(PhaseProductTile());
+  } else {
+    call(SmallProductTile());
   }
 }
 

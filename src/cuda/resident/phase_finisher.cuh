@@ -40,10 +40,15 @@ class PhaseFinisher {
       const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
       role_.await_input();
       role_.leave_input();
-      const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
-      finish_units<kPhaseColumns, kPhaseRanks>(launch, data, shape, role_.stream, role_.shared.sums,
-                                               role_.dynamic + PhaseLayout::kSums, tile_,
-                                               kNumTiles);
+      const StreamRole stream = gate_up_role(launch, role_.stream);
+      const GateUpShape shape(launch, gate_up_ranks(launch.hidden), role_.live_slots);
+      std::byte* sums = role_.dynamic + PhaseLayout::kSums;
+      if (gate_up_ranks(launch.hidden) == 1) {
+        finish_alone(launch, data, shape, stream, sums);
+      } else {
+        finish_units<kPhaseColumns, kPhaseRanks>(launch, data, shape, stream, role_.shared.sums,
+                                                 sums, tile_, kNumTiles);
+      }
       return true;
     }
     if (phase.kind == PhaseKind::kDown) {
@@ -57,6 +62,29 @@ class PhaseFinisher {
     return false;
   }
 
+  // finish_units() of a CTA that shares no K, in less code.
+  __device__ void finish_alone(const ExpertLaunch& launch, const ExpertGateUpData& data,
+                               const GateUpShape& shape, const StreamRole& stream,
+                               const std::byte* sums) {
+    PhaseExchangeAlone& exchange = role_.shared.sums_alone;
+    const uint32_t warp = stream.finish_warp();
+    for (uint32_t unit = stream.cluster; unit < shape.num_units;
+         unit += stream.num_clusters, ++tile_alone_) {
+      exchange.receive(tile_alone_, warp);
+#pragma unroll 1
+      for (uint32_t group = 0; group < PhaseExchangeAlone::kGroups; ++group) {
+        const uint32_t column = PhaseExchangeAlone::column(group, 0, warp);
+        const RoutedPair pair =
+            find_pair(launch.route, unit / shape.tiles, launch.first_column + column);
+        const PhaseExchangeAlone::Sums of_lane =
+            PhaseExchangeAlone::sum(sums, tile_alone_, group, warp);
+        finish_gate_up<kPhaseColumns>(launch, data, unit, column, pair, of_lane.first,
+                                      of_lane.second);
+      }
+      exchange.release(tile_alone_, kNumTiles);
+    }
+  }
+
   __device__ void arrive(const Phase& phase) const {
     ptx::named_barrier(kBarrier, kFinishWarps * 32);
     if (role_.stream.finish_warp() == 0 && role_.stream.lane == 0) {
@@ -66,6 +94,7 @@ class PhaseFinisher {
 
   PhaseRole role_;
   uint32_t tile_ = 0;  // that the exchange of sums carries next
+  uint32_t tile_alone_ = 0;
   uint32_t turn_ = 0;  // that of down's products
 };
 

@@ -14,14 +14,14 @@ constexpr uint32_t kConsumerRegisters = 208, kOtherRegisters = 88;
 static_assert(kConsumerRegisters * kConsumerWarps + kOtherRegisters * 4 <= 168 * kPhaseRoleWarps);
 
 // For one thread: tells the host when all CTAs run.
-__device__ __forceinline__ void count_started(const PhaseProgram& program) {
-  if (ptx::fetch_add(program.num_started, 1) + 1 == gridDim.x) {
-    ptx::store_release_system(program.has_started, 1);
+__device__ __forceinline__ void count_started(const ResidentPhases& resident) {
+  if (ptx::fetch_add(resident.num_started, 1) + 1 == gridDim.x) {
+    ptx::store_release_system(resident.has_started, 1);
   }
 }
 
 __global__ void __cluster_dims__(kPhaseRanks) __launch_bounds__(kStreamThreads, 1)
-    phase_kernel(const __grid_constant__ PhaseProgram program) {
+    phase_kernel(const __grid_constant__ ResidentPhases resident) {
   extern __shared__ __align__(128) std::byte dynamic[];
   __shared__ PhaseShared shared;
   const StreamRole stream;
@@ -32,8 +32,8 @@ __global__ void __cluster_dims__(kPhaseRanks) __launch_bounds__(kStreamThreads, 
   __syncthreads();
   ptx::cluster_arrive();
   ptx::cluster_wait();  // before anything is written to other CTAs
-  if (threadIdx.x == 0) count_started(program);
-  const PhaseRole role{program, shared, dynamic, stream};
+  if (threadIdx.x == 0) count_started(resident);
+  const PhaseRole role{resident, shared, dynamic, stream};
   if (stream.is_consumer()) {
     ptx::claim_registers<kConsumerRegisters>();
     PhaseConsumer(role).run();
@@ -62,14 +62,12 @@ cudaError_t count_streaming_ctas(uint32_t* ctas) {
   return error;
 }
 
-cudaError_t launch_phases(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream) {
+cudaError_t launch_phases(const ResidentPhases& resident, const PhaseCtas& ctas,
+                          cudaStream_t stream) {
   const LaunchSize size = {dim3(ctas.streaming), kStreamThreads, PhaseLayout::kBytes};
-  return launch_with(phase_kernel, size, {is_cooperative()}, stream, program);
+  return launch_with(phase_kernel, size, {is_cooperative()}, stream, resident);
 }
 
-uint32_t phase_f32_columns() {
-  return PhaseProductTile::kStageK;
-}
 uint32_t phase_f32_tiles(const F32Product& data) {
   return F32Tiles(data).count;
 }

@@ -1,5 +1,5 @@
-// The resident kernels of tiles: run the phases of a program (phase.h) for some steps, together.
-// One streams, in clusters of CTAs; the other has units. Each CTA has a multiprocessor.
+// The resident kernels of tiles: run the phases of programs (phase.h), step after step, together.
+// One streams, in clusters of CTAs; the others have units. Each CTA has a multiprocessor.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,21 +11,26 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kLeastUnitCtas = kPhaseColumns;  // a unit of rows, or of a window, each
+inline constexpr uint32_t kUnitCtas = kPhaseColumns;  // a unit of rows, or of a window, each
 
 // CTAs of launches on the current device: as many clusters as run at the same time and leave over
-// kLeastUnitCtas multiprocessors, and all those for units.
-cudaError_t count_phase_ctas(PhaseCtas* ctas);
+// least_others multiprocessors, and all those for units and stages.
+cudaError_t count_phase_ctas(uint32_t least_others, PhaseCtas* ctas);
 // The most CTAs that stream, alone.
 cudaError_t count_streaming_ctas(uint32_t* ctas);
+// So that its launch does not have to.
+cudaError_t load_stage_kernel();
 
-// Both wait for each other's counters: launch_units() comes, on another stream, when
-// program.has_started says that all CTAs of launch_phases() run, so that none of its own takes the
-// place of a cluster. REQUIRES: ctas as count_phase_ctas() said; nothing else runs.
-cudaError_t launch_phases(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream);
-cudaError_t launch_units(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream);
+// They wait for each other's counters: launch_units() and launch_stages() come, on streams of their
+// own, when resident.has_started says that all CTAs of launch_phases() run, so that none of theirs
+// takes the place of a cluster. REQUIRES: ctas as count_phase_ctas() said; nothing else runs.
+cudaError_t launch_phases(const ResidentPhases& resident, const PhaseCtas& ctas,
+                          cudaStream_t stream);
+cudaError_t launch_units(const ResidentPhases& resident, const PhaseCtas& ctas,
+                         cudaStream_t stream);
+cudaError_t launch_stages(const ResidentPhases& resident, const PhaseCtas& ctas,
+                          cudaStream_t stream);
 
-uint32_t phase_f32_columns();  // a multiple of which K has to be
 uint32_t phase_f32_tiles(const F32Product& data);
 // Shared memory of a unit: what there is, and what a window's and a route's take.
 uint32_t phase_unit_bytes();

@@ -3,38 +3,76 @@
 #pragma once
 
 #include "cuda/resident/phase_cta.cuh"
+#include "cuda/resident/step_exchange.cuh"
 
 namespace ultraspeed::cuda {
 
 class PhaseLoader {
  public:
   __device__ explicit PhaseLoader(const PhaseRole& role)
-      : role_(role), policy_(ptx::l2_evict_first()) {}
+      : role_(role), number_(role.resident.first_number), policy_(ptx::l2_evict_first()) {}
 
   __device__ void run() {
-    if (role_.stream.lane == 0) {
-      for (uint32_t i = 0; i < kEntriesAhead; ++i) fetch_entry();
+    while (begin_command()) {
+      for (uint32_t i = 0; i < count_; ++i) {
+        if (role_.stream.lane == 0) fetch_entries(i + kEntriesAhead);
+        __syncwarp();
+        role_.visit_next([this](const Phase& phase) {
+          if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
+          if (role_.stream.lane == 0) load(phase);
+        });
+      }
+      // Nobody needs the command any more. Partner: StepExchange::end_step().
+      if (role_.stream.lane == 0) ptx::add_release(&role_.resident.board->done, 1);
     }
-    __syncwarp();
-    role_.walk([this](const Phase& phase) {
-      if (role_.stream.lane == 0) fetch_entry();
-      if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
-      if (role_.stream.lane == 0) load(phase);
-    });
+    if (role_.stream.lane == 0) add_entry(nullptr, {});
+    end_kernel();
   }
 
  private:
   static constexpr uint32_t kEntriesAhead = 2;
 
-  // The next phase that nobody has asked for.
-  __device__ void fetch_entry() {
-    const PhaseList& list = role_.program.streamed;
-    if (num_fetched_ == list.count * role_.program.num_steps) return;
-    const uint32_t number = num_fetched_++ % list.count;
+  // Waits for the next command. For the whole warp. False: the kernel returns.
+  __device__ bool begin_command() {
+    const ResidentPhases& resident = role_.resident;
+    bool goes_on = true;
+    if (role_.stream.lane == 0) goes_on = await_board(*resident.board, number_++);
+    if (!__all_sync(~0u, goes_on)) return false;
+    const ResidentCommand& command = resident.board->command;
+    const uint32_t index = load_anew(&command.program);
+    if (index == kStopProgram) return false;
+    const PhaseProgram& program = resident.programs[index];
+    list_ = program.lists[static_cast<uint32_t>(PhaseGroup::kStreamed)];
+    count_ = list_.count * load_anew(&command.num_steps);
+    fetched_ = 0;
+    PhaseTime* times = program.times == nullptr ? nullptr : program.times + role_.cta();
+    step_ = {program.counters, times, load_anew(&command.epoch)};
+    return true;
+  }
+
+  // When a step was aborted. Partner: PhaseUnits::end_kernels().
+  __device__ void end_kernel() const {
+    Board* board = role_.resident.board;
+    if (role_.stream.lane != 0 || ptx::load_acquire(&board->aborted) == 0) return;
+    ptx::add_release(&board->left, 1);
+  }
+
+  // Phases up to `end` of the command, which nobody has asked for.
+  __device__ void fetch_entries(uint32_t end) {
+    for (; fetched_ < min(end + 1, count_); ++fetched_) {
+      PhaseStep step = step_;
+      step.epoch += fetched_ / list_.count;
+      add_entry(&list_.phases[fetched_ % list_.count], step);
+    }
+  }
+  __device__ void add_entry(const Phase* phase, const PhaseStep& step) {
     RingBarriers<kPhaseEntries>& ring = role_.shared.entries_ring;
-    claim_stage(ring, entry_, sizeof(Phase));
-    ptx::bulk_copy(&role_.shared.entries[entry_.stage], &list.phases[number], sizeof(Phase),
-                   &ring.full[entry_.stage]);
+    PhaseEntry& entry = role_.shared.entries[entry_.stage];
+    ptx::mbarrier_wait(&ring.empty[entry_.stage], entry_.parity ^ 1);
+    entry.step = step;
+    const uint32_t bytes = phase == nullptr ? 0 : sizeof(Phase);
+    ptx::mbarrier_arrive_expect_tx(&ring.full[entry_.stage], bytes);
+    if (phase != nullptr) ptx::bulk_copy(&entry.phase, phase, bytes, &ring.full[entry_.stage]);
     entry_.advance();
   }
 
@@ -44,7 +82,10 @@ class PhaseLoader {
       return;
     }
     if (phase.kind == PhaseKind::kDown) return load_down(phase);
-    if (phase.kind == PhaseKind::kF32Product) return load_f32(phase);
+    if (phase.kind == PhaseKind::kF32Product) {
+      const auto& data = phase.as<F32Product>();
+      with_f32_tile(data, [&]<class Tile>(Tile) { load_f32<Tile>(data); });
+    }
   }
 
   __device__ void claim(uint32_t bytes) { claim_stage(role_.shared.ring.pages, role_.at, bytes); }
@@ -72,11 +113,12 @@ class PhaseLoader {
   // with the number of live ones.
   __device__ void load_gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
-    const StreamRole& stream = role_.stream;
-    if (stream.lane == 0) {
-      await_phase(role_.program.counters, phase.wait, role_.epoch);  // the route
+    if (role_.stream.lane == 0) {
+      await_phase(role_.resident, role_.step, phase.wait, role_.cta());  // the route
     }
     __syncwarp();
+    const StreamRole stream = gate_up_role(launch, role_.stream);
+    const uint32_t ranks = gate_up_ranks(launch.hidden);
     const program::RouteTable& route = launch.route;
     const auto max_slots = static_cast<uint32_t>(route.pair_begin - route.expert);
     const uint32_t tiles = launch.intermediate / kTileNeurons;
@@ -85,14 +127,14 @@ class PhaseLoader {
     };
     uint32_t experts = expert_of(stream.cluster);
     role_.live_slots = *route.num_slots;
-    const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
+    const GateUpShape shape(launch, ranks, role_.live_slots);
     uint32_t of_lane = 0;
     for (uint32_t unit = stream.cluster; unit < shape.num_units; unit += stream.num_clusters) {
       if (of_lane == kWarpThreads) experts = expert_of(unit);
       of_lane %= kWarpThreads;
       const uint32_t expert = __shfl_sync(~0u, experts, static_cast<int>(of_lane++));
       if (stream.lane != 0) continue;
-      const std::byte* page = gate_up_pages(launch, data, shape, stream, unit, expert, kPhaseRanks);
+      const std::byte* page = gate_up_pages(launch, data, shape, stream, unit, expert, ranks);
       for (uint32_t p = 0; p < shape.pages; ++p, role_.at.advance()) {
         claim_alone(GateUpPage::kBytes);
         copy(0, page + p * GateUpPage::kBytes, GateUpPage::kBytes);
@@ -114,10 +156,9 @@ class PhaseLoader {
     }
   }
 
-  __device__ void load_f32(const Phase& phase) {
-    using Tile = PhaseProductTile;
+  template <class Tile>
+  __device__ void load_f32(const F32Product& data) {
     constexpr uint32_t kRowBytes = Tile::kStageK * sizeof(float);
-    const auto& data = phase.as<F32Product>();
     const F32Tiles tiles(data);
     for (uint32_t unit = role_.cta(); unit < tiles.count; unit += gridDim.x) {
       const uint32_t first = F32Tiles::x(unit) * Tile::kRows;
@@ -134,7 +175,10 @@ class PhaseLoader {
 
   PhaseRole role_;
   RingPosition<kPhaseEntries> entry_;
-  uint32_t num_fetched_ = 0;
+  uint32_t number_;                   // of the next command
+  PhaseList list_ = {};               // of the command's program
+  PhaseStep step_ = {};               // its first one
+  uint32_t count_ = 0, fetched_ = 0;  // of the command's phases: all, and those asked for
   uint64_t policy_;
 };
 

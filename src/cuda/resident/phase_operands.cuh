@@ -19,9 +19,10 @@ class PhaseOperands {
   }
 
  private:
+  // All CTAs read the input of gate/up, and how many slots are live.
   __device__ void load(const Phase& phase) {
+    if (phase.kind == PhaseKind::kGateUp || role_.takes_part(phase)) role_.await(phase);
     if (is_dense(phase.kind)) {
-      if (role_.takes_part(phase)) role_.await(phase);
       with_dense_plan(phase, role_.stream.rank, [&](const auto& plan) {
         using Plan = std::decay_t<decltype(plan)>;
         load_pieces<Plan, kSlotBytes>(plan, role_.stream, role_.shared.ring, role_.at,
@@ -31,7 +32,10 @@ class PhaseOperands {
     }
     if (phase.kind == PhaseKind::kGateUp) return load_gate_up(phase);
     if (phase.kind == PhaseKind::kDown) return load_down(phase);
-    if (phase.kind == PhaseKind::kF32Product) return load_f32(phase);
+    if (phase.kind == PhaseKind::kF32Product) {
+      const auto& data = phase.as<F32Product>();
+      with_f32_tile(data, [&]<class Tile>(Tile) { load_f32<Tile>(data); });
+    }
   }
 
   // Announces `bytes` of what stands beside a page, once the slot is free.
@@ -47,20 +51,20 @@ class PhaseOperands {
   __device__ void load_gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
     ptx::mbarrier_wait(&role_.shared.input_empty, role_.num_inputs++ % 2 ^ 1);
-    role_.await(phase);
     role_.live_slots = *launch.route.num_slots;
     role_.shared.live_slots = role_.live_slots;
-    const GateUpShape shape(launch, kPhaseRanks, role_.live_slots);
-    load_input<kPhaseColumns, kPhaseRanks>(data, shape, role_.stream.rank, &role_.shared.input_full,
-                                           role_.dynamic + PhaseLayout::kInput);
+    const StreamRole stream = gate_up_role(launch, role_.stream);
+    const uint32_t ranks = gate_up_ranks(launch.hidden);
+    const GateUpShape shape(launch, ranks, role_.live_slots);
+    load_input<kPhaseColumns>(data, shape, stream.rank, ranks, &role_.shared.input_full,
+                              role_.dynamic + PhaseLayout::kInput);
     // Slots that nothing is brought to: the loader sees to their barriers.
-    role_.at.advance(role_.stream.units(shape.num_units) * shape.pages);
+    role_.at.advance(stream.units(shape.num_units) * shape.pages);
   }
 
   __device__ void load_down(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertDownData>>();
     const DownShape shape(launch, role_.live_slots);
-    if (role_.takes_part(phase)) role_.await(phase);
     for (DownWalk walk(shape, role_.cta(), gridDim.x); !walk.is_done(); role_.at.advance()) {
       const bool is_last_alone = walk.slot + 1 == shape.num_slots;
       claim((is_last_alone ? 1 : kDownTeams) * kDownPieceBytes);
@@ -72,12 +76,10 @@ class PhaseOperands {
     }
   }
 
-  __device__ void load_f32(const Phase& phase) {
-    using Tile = PhaseProductTile;
+  template <class Tile>
+  __device__ void load_f32(const F32Product& data) {
     constexpr uint32_t kRowBytes = Tile::kStageK * sizeof(float);
-    const auto& data = phase.as<F32Product>();
     const F32Tiles tiles(data);
-    if (role_.takes_part(phase)) role_.await(phase);
     for (uint32_t unit = role_.cta(); unit < tiles.count; unit += gridDim.x) {
       const uint32_t first = F32Tiles::y(unit) * Tile::kColumns;
       for (uint32_t k = 0; k < data.k; k += Tile::kStageK, role_.at.advance()) {

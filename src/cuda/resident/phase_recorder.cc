@@ -27,9 +27,7 @@ uint64_t scratch_bytes(const RowsPhase& rows) {
 // it reads only the rows' copy is made of them, and a second one, of the same rows and norm, has
 // the same numbers.
 bool stands_beside_rows(const Phase& phase) {
-  return phase.kind == PhaseKind::kF32Product ||
-         (phase.kind == PhaseKind::kStage &&
-          phase.as<StagePhase>().operands.opcode == program::Opcode::kRoute);
+  return phase.kind == PhaseKind::kF32Product || phase.kind == PhaseKind::kRoute;
 }
 
 bool overlap(const float* a, uint64_t a_size, const float* b, uint64_t b_size) {
@@ -95,7 +93,8 @@ cudaError_t PhaseRecorder::add_units(PhaseKind kind, const Payload& payload, uin
                                      uint64_t scratch_bytes) {
   const cudaError_t error = check_scratch(scratch_bytes);
   if (error != cudaSuccess) return error;
-  const cudaError_t added = add(kind, payload, std::min(num_units, ctas_.of_units));
+  const uint32_t ctas = group_of(kind) == PhaseGroup::kStages ? ctas_.of_stages : ctas_.of_units;
+  const cudaError_t added = add(kind, payload, std::min(num_units, ctas));
   if (added == cudaSuccess) phases_.back().num_units = num_units;
   return added;
 }
@@ -180,10 +179,6 @@ cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseQkv& qkv) {
 cudaError_t PhaseRecorder::check_experts(const ExpertLaunch& launch) {
   if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   if (launch.format != tensor::WeightFormat::kMxfp4) return refuse("experts in FP8");
-  if (gate_up_ranks(launch.hidden) != kGateUpMaxRanks) {
-    return refuse(
-        fmt::format("experts with a hidden size of {}, which 2048 does not divide", launch.hidden));
-  }
   if (!has_route_) return refuse("experts without a router before them");
   return cudaSuccess;
 }
@@ -234,7 +229,10 @@ cudaError_t PhaseRecorder::run(const QueryRows& rows) {
 }
 
 cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
-  if (!launch.is_short()) return refuse("full attention");
+  if (!launch.is_short()) {
+    if (launch.max_columns > kMaxFlashColumns) return refuse("attention of more than 64 columns");
+    return add_units(PhaseKind::kAttention, launch, ctas_.of_stages, 0);  // each has a share
+  }
   const uint32_t kv_heads = launch.cache.num_kv_heads;
   const uint32_t slabs = ceil_div(launch.num_q_heads / kv_heads, kPhaseWindowHeads);
   return add_units(PhaseKind::kWindow, WindowPhase{launch}, kPhaseColumns * kv_heads * slabs,
@@ -242,9 +240,12 @@ cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
 }
 
 cudaError_t PhaseRecorder::run(const RoundRows& data) {
-  if (data.rounding != program::Rounding::kNone) return refuse("rows that are rounded");
   if (width() > kPhaseColumns) return refuse("more than 8 columns");
-  if (data.num_rows != width()) return refuse("rounding of other rows than a step's");
+  if (data.rounding != program::Rounding::kNone || data.num_rows != width() ||
+      data.size % kRowMultiple != 0) {
+    return add_units(PhaseKind::kRoundRows, data, data.num_rows,
+                     uint64_t{2} * data.size * sizeof(float));
+  }
   RowsPhase* rows = phase_of_rows(data.rows, data.size, data.norm_weight, data.norm_epsilon);
   if (rows == nullptr) return cudaErrorNotSupported;
   US_CHECK(rows->copy == nullptr, "two copies of the same rows");
@@ -254,32 +255,30 @@ cudaError_t PhaseRecorder::run(const RoundRows& data) {
 
 cudaError_t PhaseRecorder::run(const F32Product& data) {
   if (data.width > kPhaseColumns) return refuse("more than 8 columns");
-  if (data.k % phase_f32_columns() != 0) {
-    return refuse(fmt::format("an F32 matrix of {} columns, which {} does not divide", data.k,
-                              phase_f32_columns()));
-  }
+  US_CHECK(data.k % kF32ProductColumns == 0);
   const uint32_t tiles = phase_f32_tiles(data);
   return add(PhaseKind::kF32Product, data, std::min(tiles, ctas_.streaming));
 }
 
-cudaError_t PhaseRecorder::run(const program::QkvProjOperands&, const CacheRounding&,
-                               const StageLaunch&) {
-  return refuse("caches of rounded rows");
+cudaError_t PhaseRecorder::run(const program::QkvProjOperands& op, const CacheRounding& rounding,
+                               const StageLaunch& launch) {
+  const uint64_t heads = uint64_t{rounding.num_ranks} * rounding.width * 2 * op.num_kv_heads;
+  return add_units(PhaseKind::kRoundCache,
+                   CacheRoundingPhase{op, rounding, launch.tasks, launch.buffer_offsets},
+                   ceil_div(heads, kPhaseUnitWarps), 0);
 }
 
 template <class Op>
-cudaError_t PhaseRecorder::add_stage(const Op& op, const StageLaunch& launch,
+cudaError_t PhaseRecorder::add_stage(PhaseKind kind, const Op& op, const StageLaunch& launch,
                                      uint64_t scratch_bytes) {
   const StagePhase phase = {StageOperands::of(op), launch.tasks, launch.buffer_offsets};
-  return add_units(PhaseKind::kStage, phase, launch.num_tasks, scratch_bytes);
+  return add_units(kind, phase, launch.num_tasks, scratch_bytes);
 }
 
-cudaError_t PhaseRecorder::run(const program::EmbedOperands& op, const StageLaunch& launch) {
-  return add_stage(op, launch, 0);
-}
+// As a phase of rows where there is one, for what is made of them.
 cudaError_t PhaseRecorder::run(const program::ReduceOperands& op, const StageLaunch& launch) {
-  if (!machine_->is_single()) return refuse("several ranks");
   if (width() > kPhaseColumns) return refuse("more than 8 columns");
+  if (!machine_->is_single()) return add_stage(PhaseKind::kStage, op, launch, 0);
   std::vector<RankTask> tasks(launch.num_tasks);
   const cudaError_t error = cudaMemcpy(tasks.data(), launch.tasks, tasks.size() * sizeof(RankTask),
                                        cudaMemcpyDeviceToHost);
@@ -300,41 +299,42 @@ cudaError_t PhaseRecorder::run(const program::ReduceOperands& op, const StageLau
     rows.end_sum = std::max(rows.end_sum, of.task.row_begin + of.task.row_count);
     count += of.task.row_count;
   }
-  const bool is_aligned = rows.first_sum % 4 == 0 && rows.end_sum % 4 == 0;
-  if (count != rows.end_sum - rows.first_sum || !is_aligned) return refuse("sums of rows apart");
+  const bool is_apart = count != rows.end_sum - rows.first_sum;
+  const bool is_aligned =
+      rows.first_sum % 4 == 0 && rows.end_sum % 4 == 0 && rows.size % kRowMultiple == 0;
+  // Units read what they add at different times.
   const uint64_t floats = uint64_t{rows.num_rows} * rows.size;
-  if (overlap(rows.rows, floats, rows.residual, floats) ||
-      overlap(rows.rows, floats, rows.partials, floats * program::kReductionChunks)) {
-    return refuse("sums in the place of what is added");  // units read it at different times
-  }
+  const bool is_in_place =
+      overlap(rows.rows, floats, rows.residual, floats) ||
+      overlap(rows.rows, floats, rows.partials, floats * program::kReductionChunks);
+  if (is_apart || !is_aligned || is_in_place) return add_stage(PhaseKind::kStage, op, launch, 0);
   return add_rows(rows);
-}
-cudaError_t PhaseRecorder::run(const program::AcceptOperands& op, const StageLaunch& launch) {
-  return add_stage(op, launch, 0);
 }
 cudaError_t PhaseRecorder::run(const program::RouteOperands& op, const StageLaunch& launch) {
   if (op.num_experts > kPhaseExperts) return refuse("more than 384 experts");
   if (op.max_pairs > kPhaseColumns * op.top_k) return refuse("more than 8 columns");
-  const cudaError_t error = add_stage(op, launch, phase_route_bytes(op));
+  const cudaError_t error = add_stage(PhaseKind::kRoute, op, launch, phase_route_bytes(op));
   has_route_ = has_route_ || error == cudaSuccess;
   return error;
 }
 
-#define US_REFUSE(name)                                                                \
-  cudaError_t PhaseRecorder::run(const program::name##Operands&, const StageLaunch&) { \
-    return refuse("the general operation " #name);                                     \
+#define US_ADD(name)                                                                             \
+  cudaError_t PhaseRecorder::run(const program::name##Operands& op, const StageLaunch& launch) { \
+    return add_stage(PhaseKind::kStage, op, launch, 0);                                          \
   }
-US_REFUSE(QkvProj)
-US_REFUSE(Attention)
-US_REFUSE(AttentionMerge)
-US_REFUSE(OutProj)
-US_REFUSE(GateUp)
-US_REFUSE(ExpertGateUp)
-US_REFUSE(ExpertDown)
-US_REFUSE(Linear)
-US_REFUSE(Sample)
-US_REFUSE(Propose)
-US_REFUSE(Follow)
-#undef US_REFUSE
+US_ADD(Embed)
+US_ADD(QkvProj)
+US_ADD(Attention)
+US_ADD(AttentionMerge)
+US_ADD(OutProj)
+US_ADD(GateUp)
+US_ADD(ExpertGateUp)
+US_ADD(ExpertDown)
+US_ADD(Linear)
+US_ADD(Sample)
+US_ADD(Accept)
+US_ADD(Propose)
+US_ADD(Follow)
+#undef US_ADD
 
 }  // namespace ultraspeed::cuda

@@ -64,7 +64,8 @@ class PhaseRecorder final : public KernelSink {
   template <class Epilogue>
   cudaError_t add_dense(PhaseKind kind, const DenseLaunch& launch, const Epilogue& epilogue);
   template <class Op>
-  cudaError_t add_stage(const Op& op, const StageLaunch& launch, uint64_t scratch_bytes);
+  cudaError_t add_stage(PhaseKind kind, const Op& op, const StageLaunch& launch,
+                        uint64_t scratch_bytes);
   cudaError_t add_rows(const RowsPhase& rows);
   cudaError_t check_scratch(uint64_t size_bytes);
   cudaError_t refuse(std::string what);

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <iterator>
 #include <utility>
+
+#include "base/check.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -13,50 +14,156 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kStartLimit(10);
 
-Result<DeviceMemory> upload(std::span<const Phase> phases, bool streamed, PhaseList* list) {
-  std::vector<Phase> of_kind;
-  std::ranges::copy_if(phases, std::back_inserter(of_kind),
-                       [&](const Phase& phase) { return is_streamed(phase.kind) == streamed; });
-  US_ASSIGN(DeviceMemory memory, to_device(std::span<const Phase>(of_kind), "phases"));
-  *list = {memory.as<const Phase>(), static_cast<uint32_t>(of_kind.size())};
+Result<DeviceMemory> upload(std::span<const Phase> phases, PhaseGroup group, PhaseList* list) {
+  std::vector<Phase> of_group;
+  std::ranges::copy_if(phases, std::back_inserter(of_group),
+                       [&](const Phase& phase) { return group_of(phase.kind) == group; });
+  if (of_group.empty()) return DeviceMemory();
+  US_ASSIGN(DeviceMemory memory, to_device(std::span<const Phase>(of_group), "phases"));
+  *list = {memory.as<const Phase>(), static_cast<uint32_t>(of_group.size())};
   return memory;
 }
 
 }  // namespace
 
-Result<PhaseRunner> PhaseRunner::make(std::span<const Phase> phases, const PhaseCtas& ctas,
-                                      const MachineView& machine, const StepView* step) {
+std::string phase_name(const Phase& phase) {
+  switch (phase.kind) {
+    case PhaseKind::kDenseColumns:
+      return "columns of a step";
+    case PhaseKind::kRows:
+      return phase.as<RowsPhase>().expert_operand != nullptr ? "rows of experts" : "rows";
+    case PhaseKind::kStoreKv:
+      return "keys and values";
+    case PhaseKind::kStoreQueries:
+      return "queries";
+    case PhaseKind::kRoundRows:
+      return "rounded rows";
+    case PhaseKind::kRoundCache:
+      return "rounded keys and values";
+    case PhaseKind::kWindow:
+      return "window";
+    case PhaseKind::kAttention:
+      return "full attention";
+    case PhaseKind::kRoute:
+    case PhaseKind::kStage:
+      return std::string(program::opcode_name(phase.as<StagePhase>().operands.opcode));
+    case PhaseKind::kDenseStore:
+      return "dense";
+    case PhaseKind::kDensePartials:
+      return "dense, partial sums";
+    case PhaseKind::kDenseSwiglu:
+      return "dense gate/up";
+    case PhaseKind::kDenseQkv:
+      return "qkv";
+    case PhaseKind::kGateUp:
+      return "expert gate/up";
+    case PhaseKind::kDown:
+      return "expert down";
+    case PhaseKind::kF32Product:
+      return "router";
+  }
+  return "";
+}
+
+Result<PhaseProgram> PhaseRunner::list(std::vector<Phase> phases, bool is_timed) {
+  US_CHECK(!phases.empty());
+  Listed of;
+  PhaseProgram program;
+  for (uint32_t group = 0; group < kPhaseGroups; ++group) {
+    US_ASSIGN(of.groups[group],
+              upload(phases, static_cast<PhaseGroup>(group), &program.lists[group]));
+  }
+  const uint64_t words = phases.size() * kPhaseCounterWords;
+  US_ASSIGN(of.counters, DeviceMemory::allocate(words * sizeof(uint32_t)));
+  program.counters = of.counters.as<uint32_t>();
+  if (is_timed) {
+    US_ASSIGN(of.times, DeviceMemory::allocate(phases.size() * ctas_.all() * sizeof(PhaseTime)));
+    US_TRY(cuda_status(cudaMemset(of.times.data(), 0, of.times.size_bytes()), "clearing times"));
+    program.times = of.times.as<PhaseTime>();
+  }
+  program.last = {phases.back().index, phases.back().arrivals, 0};
+  of.phases = std::move(phases);
+  programs_.push_back(std::move(of));
+  return program;
+}
+
+Result<PhaseRunner> PhaseRunner::make(std::vector<std::vector<Phase>> programs,
+                                      const PhaseCtas& ctas, const MachineView& machine,
+                                      const StepView* step, const PhaseOptions& options) {
   PhaseRunner runner;
   runner.ctas_ = ctas;
-  runner.num_phases_ = static_cast<uint32_t>(phases.size());
-  PhaseProgram& program = runner.program_;
-  US_ASSIGN(runner.streamed_, upload(phases, true, &program.streamed));
-  US_ASSIGN(runner.of_units_, upload(phases, false, &program.of_units));
-  // Behind the counters the one of CTAs that have started.
-  const uint64_t words = phases.size() * kPhaseCounterWords;
-  US_ASSIGN(runner.counters_, DeviceMemory::allocate((words + 1) * sizeof(uint32_t)));
-  US_TRY(cuda_status(cudaMemset(runner.counters_.data(), 0, runner.counters_.size_bytes()),
-                     "clearing counters"));
+  std::vector<PhaseProgram> table;
+  for (std::vector<Phase>& phases : programs) {
+    US_ASSIGN(table.emplace_back(), runner.list(std::move(phases), options.is_timed));
+  }
+  US_ASSIGN(runner.table_, to_device(std::span<const PhaseProgram>(table), "programs"));
+  US_ASSIGN(runner.faults_, DeviceMemory::allocate(ctas.all() * sizeof(PhaseFault)));
+  US_ASSIGN(runner.num_started_, DeviceMemory::allocate(sizeof(uint32_t)));
   US_ASSIGN(runner.has_started_, PinnedMemory::allocate(sizeof(uint32_t)));
-  US_ASSIGN(runner.unit_stream_, make_stream());
-  program.machine = machine;
-  program.step = step;
-  program.counters = runner.counters_.as<uint32_t>();
-  program.num_times = ctas.all();
-  program.has_started = runner.has_started_.as<uint32_t>();
-  program.num_started = program.counters + words;
+  US_ASSIGN(runner.postbox_, Postbox::make());
+  for (Stream* stream :
+       {&runner.stream_, &runner.unit_stream_, &runner.stage_stream_, &runner.copy_stream_}) {
+    US_ASSIGN(*stream, make_stream());
+  }
+  runner.resident_ = {.machine = machine,
+                      .programs = runner.table_.as<const PhaseProgram>(),
+                      .step = step,
+                      .mailbox = runner.postbox_.mailbox(),
+                      .board = runner.postbox_.board(),
+                      .faults = runner.faults_.as<PhaseFault>(),
+                      .num_ctas = ctas.all(),
+                      .num_stage_ctas = ctas.of_stages,
+                      .has_started = runner.has_started_.as<uint32_t>(),
+                      .num_started = runner.num_started_.as<uint32_t>()};
+  const std::chrono::nanoseconds deadline = options.deadline;
+  runner.resident_.deadline_ns = static_cast<uint64_t>(deadline.count());
+  US_TRY(runner.reset());
   return runner;
 }
 
-Status PhaseRunner::await_start(cudaStream_t stream) const {
+// REQUIRES: no kernel stays.
+Status PhaseRunner::reset() {
+  for (Listed& of : programs_) {
+    of.epoch = 0;
+    US_TRY(
+        cuda_status(cudaMemsetAsync(of.counters.data(), 0, of.counters.size_bytes(), stream_.get()),
+                    "resetting counters"));
+  }
+  return {};
+}
+
+Status PhaseRunner::start() {
+  if (is_running_) return {};
+  *has_started_.as<uint32_t>() = 0;
+  for (const DeviceMemory* memory : {&num_started_, &faults_}) {
+    US_TRY(cuda_status(cudaMemsetAsync(memory->data(), 0, memory->size_bytes(), stream_.get()),
+                       "starting the kernels"));
+  }
+  US_ASSIGN(resident_.first_number, postbox_.open(stream_.get()));
+  US_TRY(cuda_status(launch_phases(resident_, ctas_, stream_.get()), "starting the kernels"));
+  const Status started = await_start();
+  if (!started) return started;
+  US_TRY(cuda_status(launch_units(resident_, ctas_, unit_stream_.get()), "starting the kernels"));
+  US_TRY(cuda_status(launch_stages(resident_, ctas_, stage_stream_.get()), "starting the kernels"));
+  is_running_ = true;
+  return {};
+}
+
+// Acquire: partner count_started() of phase_kernel.cu.
+Status PhaseRunner::await_start() {
   const std::atomic_ref<uint32_t> has_started(*has_started_.as<uint32_t>());
   const Clock::time_point limit = Clock::now() + kStartLimit;
   while (has_started.load(std::memory_order_acquire) == 0) {
-    const cudaError_t error = cudaStreamQuery(stream);
+    const cudaError_t error = cudaStreamQuery(stream_.get());
     if (error != cudaErrorNotReady && error != cudaSuccess) {
       return cuda_status(error, "starting the kernel that streams");
     }
     if (Clock::now() > limit) {
+      // For CTAs that get theirs later.
+      const uint32_t aborted = 1;
+      US_TRY(cuda_status(cudaMemcpyAsync(&postbox_.board()->aborted, &aborted, sizeof(aborted),
+                                         cudaMemcpyHostToDevice, copy_stream_.get()),
+                         "stopping the kernel that streams"));
       return make_error(ErrorCode::kInternal,
                         "the kernel that streams did not get its multiprocessors; does something "
                         "else run on the GPU?");
@@ -65,38 +172,74 @@ Status PhaseRunner::await_start(cudaStream_t stream) const {
   return {};
 }
 
-Result<double> PhaseRunner::run(uint32_t num_steps, cudaStream_t stream) {
-  program_.num_steps = num_steps;
-  *has_started_.as<uint32_t>() = 0;
-  US_ASSIGN(const Event begin, make_event());
-  US_ASSIGN(const Event end_of_units, make_event());
-  US_ASSIGN(const Event end, make_event());
-  US_TRY(cuda_status(cudaMemsetAsync(program_.num_started, 0, sizeof(uint32_t), stream),
-                     "clearing a counter"));
-  US_TRY(cuda_status(cudaEventRecord(begin.get(), stream), "recording an event"));
-  US_TRY(cuda_status(launch_phases(program_, ctas_, stream), "launching phases"));
-  US_TRY(await_start(stream));
-  US_TRY(cuda_status(launch_units(program_, ctas_, unit_stream_.get()), "launching units"));
-  US_TRY(
-      cuda_status(cudaEventRecord(end_of_units.get(), unit_stream_.get()), "recording an event"));
-  US_TRY(cuda_status(cudaStreamWaitEvent(stream, end_of_units.get()), "waiting for an event"));
-  US_TRY(cuda_status(cudaEventRecord(end.get(), stream), "recording an event"));
-  US_TRY(cuda_status(cudaStreamSynchronize(stream), "running phases"));
-  program_.first_epoch += num_steps;
-  return microseconds_between(begin, end);
+Status PhaseRunner::stop() {
+  if (!is_running_) return {};
+  postbox_.post({});
+  return join();
 }
 
-Result<std::vector<PhaseTime>> PhaseRunner::run_timed(cudaStream_t stream) {
-  std::vector<PhaseTime> times(size_t{num_phases_} * ctas_.all());
-  const uint64_t size_bytes = times.size() * sizeof(PhaseTime);
-  US_ASSIGN(const DeviceMemory on_device, DeviceMemory::allocate(size_bytes));
-  US_TRY(cuda_status(cudaMemset(on_device.data(), 0, size_bytes), "clearing times"));
-  program_.times = on_device.as<PhaseTime>();
-  const Result<double> us = run(2, stream);
-  program_.times = nullptr;
-  if (!us) return tl::unexpected(us.error());
-  US_TRY(cuda_status(cudaMemcpy(times.data(), on_device.data(), size_bytes, cudaMemcpyDeviceToHost),
+Status PhaseRunner::join() {
+  is_running_ = false;
+  for (const Stream* stream : {&unit_stream_, &stage_stream_, &stream_}) {
+    US_TRY(cuda_status(cudaStreamSynchronize(stream->get()), "stopping the kernels"));
+  }
+  return {};
+}
+
+// An error of one, or cudaErrorNotReady while one runs.
+cudaError_t PhaseRunner::state() const {
+  cudaError_t state = cudaSuccess;
+  for (const Stream* stream : {&unit_stream_, &stage_stream_, &stream_}) {
+    const cudaError_t of_stream = cudaStreamQuery(stream->get());
+    if (of_stream != cudaSuccess) state = of_stream;
+    if (of_stream != cudaSuccess && of_stream != cudaErrorNotReady) return of_stream;
+  }
+  return state;
+}
+
+Status PhaseRunner::run(uint32_t program, uint32_t num_steps, const StepTransfer& step) {
+  US_CHECK(is_running_ && num_steps > 0);
+  Listed& of = programs_[program];
+  postbox_.post({.program = program, .epoch = of.epoch + 1, .num_steps = num_steps, .step = step});
+  of.epoch += num_steps;
+  const auto answer = postbox_.await([this] { return state(); });
+  if (answer == Postbox::Answer::kDone) return {};
+  if (answer == Postbox::Answer::kFault) return recover(program);
+  is_running_ = false;
+  US_TRY(answer);
+  return make_error(ErrorCode::kInternal, "the GPU's kernels returned within a step");
+}
+
+// A wait has been too long, and the kernels return. Of those that waited, who waited for the
+// earliest phase is nearest to the cause.
+Status PhaseRunner::recover(uint32_t program) {
+  US_TRY(join());
+  std::vector<PhaseFault> faults(ctas_.all());
+  US_TRY(cuda_status(
+      cudaMemcpy(faults.data(), faults_.data(), faults_.size_bytes(), cudaMemcpyDeviceToHost),
+      "reading a fault"));
+  US_TRY(reset());
+  const auto end = std::remove_if(faults.begin(), faults.end(),
+                                  [](const PhaseFault& fault) { return fault.is_set == 0; });
+  const auto first = std::ranges::min_element(faults.begin(), end, {}, &PhaseFault::phase);
+  US_CHECK(first != end, "a fault that nobody reported");
+  const std::vector<Phase>& phases = programs_[program].phases;
+  const std::string name = phase_name(phases[first->phase]);
+  return make_error(ErrorCode::kInternal,
+                    "resident kernels stuck: {} of {} CTAs waited {} ms for phase {} of {} ({}): "
+                    "it needs {} arrivals, has {}",
+                    end - faults.begin(), ctas_.all(), resident_.deadline_ns / 1'000'000,
+                    first->phase, phases.size(), name, first->need, first->have);
+}
+
+Result<std::vector<PhaseTime>> PhaseRunner::phase_times(uint32_t program) const {
+  const DeviceMemory& memory = programs_[program].times;
+  std::vector<PhaseTime> times(memory.size_bytes() / sizeof(PhaseTime));
+  // In a stream of its own: the kernels' are busy as long as they stay.
+  US_TRY(cuda_status(cudaMemcpyAsync(times.data(), memory.data(), memory.size_bytes(),
+                                     cudaMemcpyDeviceToHost, copy_stream_.get()),
                      "reading times"));
+  US_TRY(cuda_status(cudaStreamSynchronize(copy_stream_.get()), "reading times"));
   return times;
 }
 

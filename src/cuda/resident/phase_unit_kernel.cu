@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cuda/ops/launch.cuh"
 #include "cuda/resident/phase_kernel.h"
 #include "cuda/resident/phase_unit.cuh"
@@ -10,7 +12,7 @@ constexpr uint32_t kUnitBytes = 220 * 1024;
 static_assert(kUnitBytes + sizeof(UnitShared) <= 227 * 1024);
 
 __global__ void __launch_bounds__(kTaskThreads, 1)
-    unit_kernel(const __grid_constant__ PhaseProgram program) {
+    unit_kernel(const __grid_constant__ ResidentPhases resident) {
   extern __shared__ __align__(128) std::byte scratch[];
   __shared__ UnitShared shared;
   if (threadIdx.x == 0) {
@@ -18,33 +20,40 @@ __global__ void __launch_bounds__(kTaskThreads, 1)
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  PhaseUnits(program, shared, scratch).run();
+  const uint32_t first = resident.num_ctas - resident.num_stage_ctas - gridDim.x;
+  PhaseUnits(resident, shared, scratch, first + blockIdx.x).run();
 }
 
 }  // namespace
 
-cudaError_t count_phase_ctas(PhaseCtas* ctas) {
+cudaError_t count_phase_ctas(uint32_t least_others, PhaseCtas* ctas) {
   int device = 0, multiprocessors = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) {
     error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   }
   if (error == cudaSuccess) error = count_streaming_ctas(&ctas->streaming);
-  // So that the kernel is loaded: while the other one runs that would have to wait for its end.
+  // So that the kernels are loaded: while another one runs that would have to wait for its end.
+  if (error == cudaSuccess) error = load_stage_kernel();
   if (error == cudaSuccess) {
     error = allow_shared_bytes(reinterpret_cast<const void*>(unit_kernel), kUnitBytes);
   }
   if (error != cudaSuccess) return error;
   const auto all = static_cast<uint32_t>(multiprocessors);
-  while (ctas->streaming + kLeastUnitCtas > all) ctas->streaming -= kPhaseRanks;
-  ctas->of_units = all - ctas->streaming;
+  const uint32_t others = std::max(least_others, kUnitCtas + 1);
+  while (ctas->streaming > kPhaseRanks && ctas->streaming + others > all) {
+    ctas->streaming -= kPhaseRanks;
+  }
+  ctas->of_units = kUnitCtas;
+  ctas->of_stages = all - ctas->streaming - kUnitCtas;
   return cudaSuccess;
 }
 
-cudaError_t launch_units(const PhaseProgram& program, const PhaseCtas& ctas, cudaStream_t stream) {
+cudaError_t launch_units(const ResidentPhases& resident, const PhaseCtas& ctas,
+                         cudaStream_t stream) {
   // Not cooperative: such a launch waits for others to end.
   const LaunchSize size = {dim3(ctas.of_units), kTaskThreads, kUnitBytes};
-  return launch_with(unit_kernel, size, {}, stream, program);
+  return launch_with(unit_kernel, size, {}, stream, resident);
 }
 
 uint32_t phase_unit_bytes() {

@@ -2,11 +2,11 @@
 // them, the mailbox in memory of the host, and the board on which CTAs find the step.
 //
 // A step, by the words that hand it on, each written with release and polled with acquire:
-//   mailbox.number    host -> CTA 0        a command and an image of the step lie in host memory
-//   board.number      CTA 0 -> all CTAs    they lie on the device
+//   mailbox.number    host -> one CTA      a command and an image of the step lie in host memory
+//   board.number      that -> all CTAs     they lie on the device
 //   counters, flags   task -> task         program/task.h
-//   board.done        all CTAs -> CTA 0    a CTA's list is done; nobody needs the command any more
-//   mailbox.answer    CTA 0 -> host        results and times lie in host memory
+//   board.done        all CTAs -> that     a CTA's list is done, and it needs the command no more
+//   mailbox.answer    that CTA -> host     results and times lie in host memory
 // A wait for counters or flags that passes its deadline ends all waits: board.aborted tells the
 // CTAs, which note what they wait for and return, mailbox.has_fault the host.
 #pragma once
@@ -63,7 +63,8 @@ inline constexpr uint32_t kStopProgram = ~0u;
 struct ResidentCommand {
   uint32_t program = kStopProgram;  // kStopProgram: return
   uint32_t epoch = 0;               // steps of this program, this one included, since it started
-  StepTransfer step;
+  uint32_t num_steps = 1;           // of the same image, one behind the other; of phases alone
+  StepTransfer step;                // without pointers: the image is on the device
 };
 
 // Nanoseconds of the device's clock.
@@ -72,6 +73,11 @@ struct StepTimes {
   unsigned long long draft_end = 0;    // begin without a draft part
   unsigned long long heads_begin = 0;  // 0 without MTP heads
   unsigned long long end = 0;
+
+  double draft_seconds() const {
+    const unsigned long long heads = heads_begin == 0 ? 0 : end - heads_begin;
+    return static_cast<double>(draft_end - begin + heads) * 1e-9;
+  }
 };
 
 // What a CTA waited for when the step was aborted.
@@ -97,6 +103,7 @@ struct Board {
   alignas(128) uint32_t number = 0;  // of the step that may run
   alignas(128) uint32_t done = 0;    // CTAs that have ended a step, of all steps since the launch
   alignas(128) uint32_t aborted = 0;
+  uint32_t left = 0;  // CTAs of phases that return because of that
   ResidentCommand command;
   StepTimes times;
 };

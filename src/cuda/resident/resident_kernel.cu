@@ -3,22 +3,9 @@
 #include <algorithm>
 #include <variant>
 
-#include "cuda/ops/accept.cuh"
-#include "cuda/ops/attention.cuh"
-#include "cuda/ops/attention_merge.cuh"
-#include "cuda/ops/embed.cuh"
-#include "cuda/ops/expert_down.cuh"
-#include "cuda/ops/expert_gate_up.cuh"
-#include "cuda/ops/follow.cuh"
-#include "cuda/ops/gate_up.cuh"
 #include "cuda/ops/launch.cuh"
-#include "cuda/ops/linear.cuh"
-#include "cuda/ops/out_proj.cuh"
-#include "cuda/ops/propose.cuh"
-#include "cuda/ops/qkv_proj.cuh"
-#include "cuda/ops/reduce.cuh"
-#include "cuda/ops/route.cuh"
-#include "cuda/ops/sample.cuh"
+#include "cuda/resident/run_opcode.cuh"
+#include "cuda/resident/step_exchange.cuh"
 #include "cuda/sync/wait.cuh"
 
 namespace ultraspeed::cuda {
@@ -26,41 +13,6 @@ namespace {
 
 // Dynamic, of a CTA; the rest is for static arrays.
 constexpr uint32_t kResidentSharedBytes = 200 * 1024;
-
-// Route has no run_op() of its own: here a rank's columns are one CTA's.
-template <uint32_t kOfLane>
-__device__ void route(const OpContext& context, const program::RouteOperands& op) {
-  __shared__ uint32_t totals[kTaskWarps];
-  __shared__ __align__(16) ColumnShared of_warps[kTaskWarps];
-  RouteCta<kOfLane, 1, kTaskWarps> cta(context, op, 1);
-  cta.prepare();
-  cta.run(context.num_columns(), totals, of_warps);
-}
-
-__device__ void run_op(const OpContext& context, const program::RouteOperands& op) {
-  constexpr uint32_t kFew = 16;  // experts of a lane
-  if (op.num_experts <= kFew * kWarpThreads) {
-    route<kFew>(context, op);
-  } else {
-    route<kMaxRouteExperts / kWarpThreads>(context, op);
-  }
-}
-
-template <class Op>
-__device__ __noinline__ void run_stage(const OpContext& context, const StageOperands& stage) {
-  const Op op = stage.as<Op>();
-  run_op(context, op);
-}
-
-__device__ void run_opcode(const OpContext& context, const StageOperands& stage) {
-  switch (stage.opcode) {
-#define US_CASE(name)            \
-  case program::Opcode::k##name: \
-    return run_stage<program::name##Operands>(context, stage);
-    US_OPCODES(US_CASE)
-#undef US_CASE
-  }
-}
 
 // Units of a task in this step: more than one where it loops over live experts (cpu/ops/ops.h).
 // REQUIRES: the route table has been written then.
@@ -77,118 +29,31 @@ __device__ uint32_t unit_count(const OpContext& context, const StageOperands& st
   return 1;
 }
 
-// Reads the host's memory anew.
-template <class T>
-__device__ T load_anew(const T* from) {
-  return __ldcv(from);
-}
-
-// By all threads of a CTA: whole words of 4 bytes.
-__device__ void copy_words(void* to, const void* from, uint32_t size_bytes) {
-  for (uint32_t i = threadIdx.x; i < size_bytes / 4; i += blockDim.x) {
-    static_cast<uint32_t*>(to)[i] = load_anew(static_cast<const uint32_t*>(from) + i);
-  }
-}
-
-// The same, of 16 bytes, loads ahead. REQUIRES: multiples of 16.
-__device__ void copy_quads(std::byte* to, const std::byte* from, uint64_t size_bytes) {
-  constexpr uint32_t kAhead = 4;
-  const uint64_t count = size_bytes / 16;
-  for (uint64_t begin = threadIdx.x; begin < count; begin += kAhead * blockDim.x) {
-    uint4 quads[kAhead];
-#pragma unroll
-    for (uint32_t i = 0; i < kAhead; ++i) {
-      const uint64_t at = begin + i * blockDim.x;
-      if (at < count) quads[i] = load_anew(reinterpret_cast<const uint4*>(from) + at);
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < kAhead; ++i) {
-      const uint64_t at = begin + i * blockDim.x;
-      if (at < count) reinterpret_cast<uint4*>(to)[at] = quads[i];
-    }
-  }
-}
-
-static_assert(sizeof(ResidentCommand) % 4 == 0 && sizeof(StepView) % 4 == 0);
-
 // A CTA's work. All threads call its functions together.
 class ResidentCta {
  public:
   __device__ ResidentCta(const Resident& resident, std::byte* shared, ResidentCommand* command)
-      : resident_(resident), board_(resident.board), shared_(shared), command_(command) {}
+      : resident_(resident),
+        board_(resident.board),
+        shared_(shared),
+        exchange_(resident.mailbox, resident.board, resident.first_number, gridDim.x, command,
+                  blockIdx.x == 0) {}
 
   __device__ void run() {
-    for (uint32_t number = resident_.first_number;; ++number) {
-      if (blockIdx.x == 0 ? !fetch_step(number) : !await_step(number)) return;
-      if (command_->program == kStopProgram) return;
-      if (!run_list()) return;
-      if (!end_step(number)) return;
+    while (exchange_.begin_step() && run_list() && exchange_.end_step()) {
     }
   }
 
  private:
-  __device__ bool is_aborted() const { return ptx::load_acquire(&board_->aborted) != 0; }
-
-  // Waits for the host, longer and longer from poll to poll; shows the step to the other CTAs.
-  // False when the kernel was aborted.
-  __device__ bool fetch_step(uint32_t number) {
-    const Mailbox* mailbox = resident_.mailbox;
-    bool goes_on = true;
-    if (threadIdx.x == 0) {
-      uint32_t pause_ns = 20;
-      // Partner: PersistentExecutor::post().
-      while (ptx::load_acquire_system(&mailbox->number) != number) {
-        goes_on = !is_aborted();
-        if (!goes_on) break;
-        __nanosleep(pause_ns);
-        pause_ns = min(pause_ns + pause_ns / 16, 4000u);
-      }
-    }
-    if (!__syncthreads_and(goes_on)) return false;
-    copy_words(command_, &mailbox->command, sizeof(ResidentCommand));
-    __syncthreads();
-    // All CTAs have copied the one before: they counted themselves done, or there was no answer.
-    copy_words(&board_->command, &mailbox->command, sizeof(ResidentCommand));
-    const StepTransfer& step = command_->step;
-    if (command_->program != kStopProgram) {
-      copy_words(step.device_view, step.host_view, sizeof(StepView));
-      copy_quads(step.device, step.host, step.upload_end);
-      if (threadIdx.x == 0) {
-        const uint64_t now = ptx::global_nanoseconds();
-        board_->times = {.begin = now, .draft_end = now, .heads_begin = 0, .end = 0};
-      }
-    }
-    __syncthreads();
-    // Partner: await_step().
-    if (threadIdx.x == 0) ptx::store_release(&board_->number, number);
-    return true;
-  }
-
-  __device__ bool await_step(uint32_t number) {
-    bool goes_on = true;
-    if (threadIdx.x == 0) {
-      // Partner: fetch_step().
-      while (ptx::load_acquire(&board_->number) != number) {
-        goes_on = !is_aborted();
-        if (!goes_on) break;
-        __nanosleep(100);
-      }
-    }
-    if (!__syncthreads_and(goes_on)) return false;
-    copy_words(command_, &board_->command, sizeof(ResidentCommand));
-    __syncthreads();
-    return true;
-  }
-
   // False when the step was aborted.
   __device__ bool run_list() {
-    const ResidentProgram& program = resident_.programs[command_->program];
+    const ResidentProgram& program = resident_.programs[exchange_.command().program];
     const Epoch epoch = {program.counters,
                          program.flags,
                          program.num_counters,
                          program.num_flags,
                          resident_.machine.num_ranks,
-                         command_->epoch};
+                         exchange_.command().epoch};
     const uint32_t begin = program.first_task[blockIdx.x];
     const uint32_t end = program.first_task[blockIdx.x + 1];
     for (uint32_t index = begin; index < end; ++index) {
@@ -212,11 +77,11 @@ class ResidentCta {
     const uint32_t units = unit_count(context, stage);
     if (!wait_slots(context, epoch, index, units)) return false;
     if (time != nullptr) time->begin_ns = ptx::global_nanoseconds();
-    note_heads(stage);
-    run_opcode(context, stage);
-    __syncthreads();  // all threads have written
+    if (threadIdx.x == 0) exchange_.note_heads(stage);
+    run_opcode<true>(context, stage);
+    task_barrier();  // all threads have written
     if (time != nullptr) time->end_ns = ptx::global_nanoseconds();
-    note_draft(stage);
+    if (threadIdx.x == 0) exchange_.note_draft(stage);
     if (task.signal.kind == program::SignalKind::kSlot) {
       signal_units(epoch, context.rank(), task.signal, task.row_begin, task.part, units);
     } else if (task.signal.kind == program::SignalKind::kCounter && threadIdx.x == 0) {
@@ -239,7 +104,7 @@ class ResidentCta {
         if (!is_met) report(index, wait, wait.id, have);
       }
     }
-    return __syncthreads_and(is_met) != 0;
+    return all_of_task(is_met);
   }
 
   // Waits for the slots of all units; each thread for some flags.
@@ -259,63 +124,22 @@ class ResidentCta {
         if (!is_met) report(index, wait, wait.id + i, have);
       }
     }
-    return !has_waited || __syncthreads_and(is_met) != 0;
+    return !has_waited || all_of_task(is_met);
   }
 
   // Notes what the CTA waits for, and ends all waits. The host reads the notes when the kernel has
   // returned, and tells that of the earliest stage: it is nearest to the cause.
   __device__ void report(uint32_t index, const program::Wait& wait, uint32_t id, uint32_t have) {
     resident_.faults[blockIdx.x] = {1, index, wait, id, have};
-    if (atomicExch(&board_->aborted, 1u) != 0) return;  // partner: is_aborted(), Deadline
-    // Partner: PersistentExecutor::await_answer().
+    if (atomicExch(&board_->aborted, 1u) != 0) return;  // partner: StepExchange, Deadline
+    // Partner: Postbox::await().
     ptx::store_release_system(&resident_.mailbox->has_fault, 1);
-  }
-
-  __device__ void note_heads(const StageOperands& stage) {
-    if (stage.opcode != program::Opcode::kFollow || threadIdx.x != 0) return;
-    if (stage.as<program::FollowOperands>().distance != 1) return;
-    board_->times.heads_begin = ptx::global_nanoseconds();
-  }
-
-  // The latest of the tasks that propose ends the draft part.
-  __device__ void note_draft(const StageOperands& stage) {
-    if (stage.opcode != program::Opcode::kPropose || threadIdx.x != 0) return;
-    if (stage.as<program::ProposeOperands>().accepted != program::kNoId) return;
-    atomicMax(&board_->times.draft_end, static_cast<unsigned long long>(ptx::global_nanoseconds()));
-  }
-
-  // CTA 0 answers when all have ended their lists. A CTA that waits for nothing comes to its end:
-  // there is no deadline here.
-  __device__ bool end_step(uint32_t number) {
-    __syncthreads();
-    if (threadIdx.x == 0) ptx::add_release(&board_->done, 1);  // partner: CTA 0, below
-    if (blockIdx.x != 0) return true;
-    bool is_met = true;
-    if (threadIdx.x == 0) {
-      const uint32_t all = gridDim.x * (number - resident_.first_number + 1);
-      while (ptx::load_acquire(&board_->done) != all && is_met) is_met = !is_aborted();
-    }
-    if (!__syncthreads_and(is_met)) return false;
-    Mailbox* mailbox = resident_.mailbox;
-    const StepTransfer& step = command_->step;
-    copy_quads(step.host + step.results_begin, step.device + step.results_begin,
-               step.end - step.results_begin);
-    if (threadIdx.x == 0) {
-      mailbox->times = {.begin = board_->times.begin,
-                        .draft_end = board_->times.draft_end,
-                        .heads_begin = board_->times.heads_begin,
-                        .end = ptx::global_nanoseconds()};
-    }
-    __syncthreads();
-    // Partner: PersistentExecutor::await_answer().
-    if (threadIdx.x == 0) ptx::store_release_system(&mailbox->answer, number);
-    return true;
   }
 
   const Resident& resident_;
   Board* const board_;
   std::byte* const shared_;
-  ResidentCommand* const command_;  // shared
+  StepExchange exchange_;
 };
 
 __global__ void __launch_bounds__(kTaskThreads, 1)

@@ -38,6 +38,12 @@ struct PartialExchange {
     }
   }
 
+  // Where in the cluster CTA `rank` of those that share a tile is: one that shares with none may be
+  // in a larger cluster.
+  __device__ __forceinline__ static uint32_t cta(uint32_t rank) {
+    return kRanks == 1 ? ptx::cluster_cta_rank() : rank;
+  }
+
   // For all threads of consumer warpgroup `warpgroup` of CTA `rank`: gives away the sums of the
   // cluster's tile number `index` (0, 1, 2, ...).
   __device__ __forceinline__ void send(std::byte* buffers, uint32_t index, uint32_t rank,
@@ -49,9 +55,9 @@ struct PartialExchange {
     const uint32_t source = rank * 2 + warpgroup;
     const uint32_t local = ptx::smem_address(buffers) + buffer * kBufferBytes +
                            source * kGroups * 512 + lane % kShares * 512 + pair * 16;
-    const uint32_t remote = ptx::map_shared_rank(local, lane % 4 / kShares);
+    const uint32_t remote = ptx::map_shared_rank(local, cta(lane % 4 / kShares));
     const uint32_t barrier =
-        ptx::map_shared_rank(ptx::smem_address(&full[buffer]), lane % 4 / kShares);
+        ptx::map_shared_rank(ptx::smem_address(&full[buffer]), cta(lane % 4 / kShares));
 #pragma unroll
     for (uint32_t j = 0; j < kColumns / 8; ++j) {
       ptx::store_async(remote + j * kShares * 512, sums[4 * j], sums[4 * j + 1], sums[4 * j + 2],
@@ -100,7 +106,7 @@ struct PartialExchange {
     const uint32_t lane = threadIdx.x % 32;
     if (lane < kRanks && index + kBuffers < count) {
       ptx::mbarrier_arrive_cluster(
-          ptx::map_shared_rank(ptx::smem_address(&empty[index % kBuffers]), lane));
+          ptx::map_shared_rank(ptx::smem_address(&empty[index % kBuffers]), cta(lane)));
     }
   }
 

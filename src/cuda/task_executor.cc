@@ -1,10 +1,9 @@
-// The persistent executor: one kernel that stays on the device (resident/) and runs the tasks of a
-// program as verify() has proven them, with their counters. The host writes a step to a mailbox.
+// The persistent executor in f32: one kernel that stays on the device (resident/) and runs the
+// tasks of a program as verify() has proven them, with their counters. The host writes a step to a
+// mailbox.
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstring>
-#include <new>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -16,6 +15,8 @@
 #include "cuda/device_turn.h"
 #include "cuda/executor.h"
 #include "cuda/machine_executor.h"
+#include "cuda/persistent_executors.h"
+#include "cuda/resident/postbox.h"
 #include "cuda/resident/resident.h"
 #include "cuda/resident/resident_kernel.h"
 #include "program/print.h"
@@ -83,14 +84,14 @@ struct ProgramLists {
   }
 };
 
-class PersistentExecutor final : public MachineExecutor, public Occupant {
+class TaskExecutor final : public MachineExecutor, public Occupant {
  public:
-  explicit PersistentExecutor(const PersistentOptions& options)
+  explicit TaskExecutor(const PersistentOptions& options)
       : MachineExecutor(program::Activations::kF32, program::KvCacheType::kF32),
         deadline_(std::chrono::milliseconds(options.wait_deadline_ms)),
         trace_(options.trace) {}
 
-  ~PersistentExecutor() override {
+  ~TaskExecutor() override {
     const DeviceTurn turn;  // this one leaves, too
   }
 
@@ -111,10 +112,8 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     }
     US_ASSIGN(copy_stream_, make_stream());
     US_ASSIGN(views_, to_device(std::span<const ResidentProgram>(views), "programs"));
-    US_ASSIGN(board_, DeviceMemory::allocate(sizeof(Board)));
     US_ASSIGN(faults_, DeviceMemory::allocate(num_ctas_ * sizeof(ResidentFault)));
-    US_ASSIGN(mailbox_memory_, PinnedMemory::allocate(sizeof(Mailbox)));
-    mailbox_ = new (mailbox_memory_.data()) Mailbox();
+    US_ASSIGN(postbox_, Postbox::make());
     return cuda_status(cudaDeviceSynchronize(), "preparing to run");
   }
 
@@ -126,10 +125,11 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     US_ASSIGN(const StepTransfer step, step_->prepare(input));
     if (lists_[index].epoch == ~0U) US_TRY(reset());  // a flag that was never set holds epoch 0
     US_TRY(start());
-    post({index, ++lists_[index].epoch, step});
+    postbox_.post({.program = index, .epoch = ++lists_[index].epoch, .step = step});
     US_TRY(await_answer(index));
     US_TRY(step_->read(input, output));
-    output->draft_s = draft_seconds(mailbox_->times);
+    output->is_resident = true;
+    output->draft_s = postbox_.mailbox()->times.draft_seconds();
     return trace_ ? tell_trace(index) : Status();
   }
 
@@ -173,19 +173,16 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   // Unless the kernel runs.
   Status start() {
     if (is_running_) return {};
-    for (const DeviceMemory* memory : {&board_, &faults_}) {
-      US_TRY(cuda_status(cudaMemsetAsync(memory->data(), 0, memory->size_bytes(), stream_.get()),
-                         "starting the kernel"));
-    }
-    if (mailbox_->number == ~0U) mailbox_->number = 0;  // 0 is no step's: the board begins with it
+    US_TRY(cuda_status(cudaMemsetAsync(faults_.data(), 0, faults_.size_bytes(), stream_.get()),
+                       "starting the kernel"));
     Resident resident;
+    US_ASSIGN(resident.first_number, postbox_.open(stream_.get()));
     resident.machine = machine_.view();
     resident.programs = views_.as<const ResidentProgram>();
     resident.step = step_->device_view();
-    resident.mailbox = mailbox_;
-    resident.board = board_.as<Board>();
+    resident.mailbox = postbox_.mailbox();
+    resident.board = postbox_.board();
     resident.faults = faults_.as<ResidentFault>();
-    resident.first_number = mailbox_->number + 1;
     resident.deadline_ns = static_cast<uint64_t>(std::chrono::nanoseconds(deadline_).count());
     US_TRY(cuda_status(launch_resident(resident, num_ctas_, stream_.get()), "starting the kernel"));
     is_running_ = true;
@@ -195,7 +192,7 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
   // Waits until the kernel has returned.
   Status stop() {
     if (!is_running_) return {};
-    post({});
+    postbox_.post({});
     return join("stopping the kernel");
   }
 
@@ -204,43 +201,24 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     return cuda_status(cudaStreamSynchronize(stream_.get()), what);
   }
 
-  // Release: partner ResidentCta::fetch_step().
-  void post(const ResidentCommand& command) {
-    mailbox_->command = command;
-    std::atomic_ref(mailbox_->number).fetch_add(1, std::memory_order_release);
-  }
-
   Status reset() {
     US_TRY(stop());
     for (ProgramLists& lists : lists_) US_TRY(lists.reset(stream_.get()));
     return {};
   }
 
-  // Acquire: the step's results are in the image. Partners: ResidentCta::end_step() and report().
   Status await_answer(uint32_t index) {
-    constexpr uint32_t kSpins = 1 << 16;
-    const auto is_answered = [&] {
-      return std::atomic_ref(mailbox_->answer).load(std::memory_order_acquire) == mailbox_->number;
-    };
-    for (;;) {
-      for (uint32_t i = 0; i < kSpins; ++i) {
-        if (is_answered()) return {};
-      }
-      const cudaError_t state = cudaStreamQuery(stream_.get());
-      if (std::atomic_ref(mailbox_->has_fault).load(std::memory_order_acquire) != 0) {
-        return recover(index);
-      }
-      if (state == cudaErrorNotReady || is_answered()) continue;
-      is_running_ = false;
-      US_TRY(cuda_status(state, "running a step"));
-      return make_error(ErrorCode::kInternal, "the GPU's kernel returned within a step");
-    }
+    const auto answer = postbox_.await([this] { return cudaStreamQuery(stream_.get()); });
+    if (answer == Postbox::Answer::kDone) return {};
+    if (answer == Postbox::Answer::kFault) return recover(index);
+    is_running_ = false;
+    US_TRY(answer);
+    return make_error(ErrorCode::kInternal, "the GPU's kernel returned within a step");
   }
 
   // The kernel has told of a fault and returns; the next step starts it again.
   Status recover(uint32_t index) {
     US_TRY(join("stopping the kernel after a fault"));
-    mailbox_->has_fault = 0;
     std::vector<ResidentFault> faults(num_ctas_);
     US_TRY(cuda_status(
         cudaMemcpy(faults.data(), faults_.data(), faults_.size_bytes(), cudaMemcpyDeviceToHost),
@@ -282,7 +260,8 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
                                        cudaMemcpyDeviceToHost, copy_stream_.get()),
                        "copying a trace"));
     US_TRY(cuda_status(cudaStreamSynchronize(copy_stream_.get()), "copying a trace"));
-    program::StepTrace trace{mailbox_->times.begin, mailbox_->times.end, {}};
+    const StepTimes& step = postbox_.mailbox()->times;
+    program::StepTrace trace{step.begin, step.end, {}};
     auto next = times.begin();
     for (const auto& list : program.lists) {
       const auto end = next + static_cast<ptrdiff_t>(list.size());
@@ -293,28 +272,28 @@ class PersistentExecutor final : public MachineExecutor, public Occupant {
     return {};
   }
 
-  static double draft_seconds(const StepTimes& times) {
-    const uint64_t heads = times.heads_begin == 0 ? 0 : times.end - times.heads_begin;
-    return static_cast<double>(times.draft_end - times.begin + heads) * 1e-9;
-  }
-
   const std::chrono::milliseconds deadline_;
   const program::TraceSink trace_;
   Stream copy_stream_;
   std::vector<ProgramLists> lists_;  // [program]
   DeviceMemory views_;               // ResidentProgram [program]
-  DeviceMemory board_;               // Board
   DeviceMemory faults_;              // ResidentFault [CTA]
-  PinnedMemory mailbox_memory_;
-  Mailbox* mailbox_ = nullptr;
+  Postbox postbox_;
   uint32_t num_ctas_ = 0;
   bool is_running_ = false;
 };
 
 }  // namespace
 
+std::unique_ptr<program::Executor> make_task_executor(const PersistentOptions& options) {
+  return std::make_unique<TaskExecutor>(options);
+}
+
 std::unique_ptr<program::Executor> make_persistent_executor(const PersistentOptions& options) {
-  return std::make_unique<PersistentExecutor>(options);
+  const bool is_f32 = options.activations == program::Activations::kF32;
+  US_CHECK(is_f32 ? options.kv_cache == program::KvCacheType::kF32
+                  : options.activations == program::Activations::kW4a8);
+  return is_f32 ? make_task_executor(options) : make_phase_executor(options);
 }
 
 }  // namespace ultraspeed::cuda

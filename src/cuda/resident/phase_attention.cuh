@@ -1,0 +1,99 @@
+// Full attention by CTAs that stay: their threads are the consumers of ops/flash_attention.cuh, the
+// first of them loads, too. All CTAs of PhaseGroup::kStages take part.
+#pragma once
+
+#include "cuda/ops/context.cuh"
+#include "cuda/ops/flash_attention.cuh"
+#include "cuda/resident/phase.h"
+
+namespace ultraspeed::cuda {
+
+static_assert(kFlashConsumers == kTaskThreads && kConsumerBarrier == kTaskBarrier);
+
+template <KvFormat kFormat>
+using PhaseTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
+
+// Both rings for tiles of a form, and how far those that load and those that consume are in them
+// between two phases: in static shared memory, as registers are short.
+template <KvFormat kFormat>
+struct AttentionRings {
+  using Tile = PhaseTile<kFormat>;
+  RingBarriers<FlashShared<Tile>::kStages> steps;
+  RingBarriers<1> queries;
+  FlashPlaces<Tile> consumed, loaded;
+  StepLoads<Tile> loads;
+
+  // By one thread.
+  __device__ void init() {
+    steps.init(kFlashConsumers / kWarpThreads);
+    queries.init(kFlashConsumers / kWarpThreads);
+    consumed = loaded = {};
+  }
+};
+
+struct AttentionShared {
+  FlashPlan plan;
+  AttentionRings<KvFormat::kE4m3> e4m3;
+  AttentionRings<KvFormat::kBf16> bf16;
+
+  template <KvFormat kFormat>
+  __device__ AttentionRings<kFormat>& rings() {
+    if constexpr (kFormat == KvFormat::kE4m3) {
+      return e4m3;
+    } else {
+      return bf16;
+    }
+  }
+
+  // By one thread.
+  __device__ void init() {
+    e4m3.init();
+    bf16.init();
+  }
+};
+
+// The loads of a CTA, by its first thread: steps as far ahead as the ring has room for, but for
+// one, which the other warpgroup may still read.
+template <KvFormat kFormat>
+struct OwnLoads {
+  using Tile = PhaseTile<kFormat>;
+
+  __device__ void begin() const {
+    if (threadIdx.x != 0) return;
+    rings.loads.begin(launch, plan);
+    for (uint32_t i = 0; i + 1 < FlashShared<Tile>::kStages; ++i) end_step();
+  }
+  __device__ void begin_block(const FlashUnit& unit) const {
+    if (threadIdx.x != 0) return;
+    load_queries<Tile>(launch, FlashShape(launch), unit, scratch, rings.queries,
+                       rings.loaded.query_at);
+  }
+  __device__ void end_step() const {
+    if (threadIdx.x != 0 || rings.loads.is_done(plan)) return;
+    rings.loads.load(launch, plan, scratch + FlashShared<Tile>::kRing, rings.steps,
+                     rings.loaded.at);
+  }
+
+  const FlashAttention& launch;
+  const FlashPlan& plan;
+  AttentionRings<kFormat>& rings;
+  std::byte* scratch;
+};
+
+// For all threads of a task. scratch: FlashShared::kBytes.
+template <KvFormat kFormat>
+__device__ __forceinline__ void attend_to_all(const FlashAttention& launch, AttentionShared& shared,
+                                              std::byte* scratch) {
+  if (threadIdx.x < kWarpThreads) shared.plan.make(launch);
+  task_barrier();
+  auto& rings = shared.rings<kFormat>();
+  FlashPlaces<PhaseTile<kFormat>> places = rings.consumed;
+  const OwnLoads<kFormat> loads = {launch, shared.plan, rings, scratch};
+  loads.begin();
+  consume<PhaseTile<kFormat>, FlashAttention::Work::kAttention>(
+      launch, shared.plan, scratch, rings.queries, rings.steps, places, loads);
+  task_barrier();
+  if (threadIdx.x == 0) rings.consumed = places;
+}
+
+}  // namespace ultraspeed::cuda

@@ -1,0 +1,90 @@
+#include "cuda/ops/launch.cuh"
+#include "cuda/resident/phase_attention.cuh"
+#include "cuda/resident/phase_kernel.h"
+#include "cuda/resident/run_opcode.cuh"
+#include "cuda/resident/unit_cta.cuh"
+
+namespace ultraspeed::cuda {
+namespace {
+
+// All that a multiprocessor has but for static shared memory.
+constexpr uint32_t kStageBytes = 218 * 1024;
+
+struct StageShared {
+  UnitCtaShared cta;
+  AttentionShared attention;
+
+  // By one thread.
+  __device__ void init() {
+    cta.init();
+    attention.init();
+  }
+};
+static_assert(kStageBytes + sizeof(StageShared) <= 227 * 1024);
+static_assert(FlashShared<PhaseTile<KvFormat::kE4m3>>::kBytes <= kStageBytes);
+static_assert(FlashShared<PhaseTile<KvFormat::kBf16>>::kBytes <= kStageBytes);
+
+// What CTAs of PhaseGroup::kStages do.
+class PhaseStages : public UnitCta<PhaseStages> {
+ public:
+  __device__ __forceinline__ PhaseStages(const ResidentPhases& resident, StageShared& shared,
+                                         std::byte* scratch, uint32_t cta)
+      : UnitCta(resident, shared.cta, scratch, PhaseGroup::kStages, cta), shared_(shared) {}
+
+  __device__ __forceinline__ void run_unit(uint32_t unit) {
+    await();
+    if (phase().kind == PhaseKind::kAttention) return attend(phase().as<FlashAttention>());
+    const auto& stage = phase().as<StagePhase>();
+    if (threadIdx.x == 0) exchange().note_heads(stage.operands);
+    run_stage_unit(resident(), stage, unit, scratch_);
+    task_barrier();
+    if (threadIdx.x == 0) exchange().note_draft(stage.operands);
+  }
+
+ private:
+  __device__ __forceinline__ void attend(const FlashAttention& launch) const {
+    if (launch.format == KvFormat::kE4m3) {
+      attend_to_all<KvFormat::kE4m3>(launch, shared_.attention, scratch_);
+    } else {
+      attend_to_all<KvFormat::kBf16>(launch, shared_.attention, scratch_);
+    }
+  }
+
+  // A function of its own: calls and products of attention do not mix.
+  __device__ __noinline__ static void run_stage_unit(const ResidentPhases& resident,
+                                                     const StagePhase& stage, uint32_t unit,
+                                                     std::byte* scratch) {
+    const RankTask of_unit = stage.tasks[unit];
+    const OpContext context(resident.machine, stage.buffer_offsets, *resident.step, of_unit.task,
+                            of_unit.rank, scratch);
+    run_opcode<false>(context, stage.operands);
+  }
+
+  StageShared& shared_;
+};
+
+__global__ void __launch_bounds__(kTaskThreads, 1)
+    stage_kernel(const __grid_constant__ ResidentPhases resident) {
+  extern __shared__ __align__(128) std::byte scratch[];
+  __shared__ StageShared shared;
+  if (threadIdx.x == 0) {
+    shared.init();
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  PhaseStages(resident, shared, scratch, resident.num_ctas - gridDim.x + blockIdx.x).run();
+}
+
+}  // namespace
+
+cudaError_t load_stage_kernel() {
+  return allow_shared_bytes(reinterpret_cast<const void*>(stage_kernel), kStageBytes);
+}
+
+cudaError_t launch_stages(const ResidentPhases& resident, const PhaseCtas& ctas,
+                          cudaStream_t stream) {
+  const LaunchSize size = {dim3(ctas.of_stages), kTaskThreads, kStageBytes};
+  return launch_with(stage_kernel, size, {}, stream, resident);
+}
+
+}  // namespace ultraspeed::cuda
