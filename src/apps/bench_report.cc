@@ -94,6 +94,7 @@ ordered_json result_json(const BenchReport& report, const BenchResult& result) {
           {"tokens_per_second_of_repeats", std::move(rates)},
           {"speedup", speedup(result, report.base_of(result))},
           {"cycles", stats.num_cycles()},
+          {"resident_cycles", stats.num_resident()},
           {"accepted_length", stats.accepted_length()},
           {"cycles_by_length", std::vector(stats.lengths().begin(), stats.lengths().end())},
           {"per_position", stats.acceptance()},

@@ -169,6 +169,10 @@ std::string describe_speed(const GenerationResult& result, size_t prompt_tokens)
   if (result.speculation.has_drafts()) {
     text += fmt::format(", accepted length {:.2f}", result.speculation.accepted_length());
   }
+  if (const uint64_t resident = result.speculation.num_resident(); resident > 0) {
+    text += fmt::format(", {} of {} cycles in resident kernels", resident,
+                        result.speculation.num_cycles());
+  }
   return fmt::format("{} ({})", text, generation_end_name(result.end));
 }
 

@@ -52,6 +52,7 @@ ordered_json logprobs_json(const std::vector<engine::Token>& tokens) {
 ordered_json speculation_json(const GenerationResult& result, const std::string& drafter) {
   return {{"drafter", drafter},
           {"cycles", result.speculation.num_cycles()},
+          {"resident_cycles", result.speculation.num_resident()},
           {"accepted_length", result.speculation.accepted_length()},
           {"per_position", result.speculation.acceptance()}};
 }

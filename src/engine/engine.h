@@ -90,7 +90,8 @@ struct Token {
 struct VerifyCycle {
   uint32_t num_drafts = 0;
   uint32_t num_accepted = 0;  // drafts that became output
-  uint32_t num_tokens = 0;  // of output: the accepted drafts and, unless cut off, the target's own
+  uint32_t num_tokens = 0;   // of output: the accepted drafts and, unless cut off, the target's own
+  bool is_resident = false;  // a kernel that stays on the device has run it, without a launch
 };
 
 // What one step did for one session, in the order it happened: an event a token.

@@ -204,6 +204,7 @@ void ProgramEngine::deliver_block(const Share& share, std::vector<StepEvent>* ev
     ++cycle.num_tokens;
   }
   cycle.num_accepted = std::min(num_accepted, cycle.num_tokens);
+  cycle.is_resident = output_.is_resident;
   (*events)[first_event].cycle = cycle;
   if (finished) {
     end_session(share.slot);
@@ -239,6 +240,7 @@ Status ProgramEngine::run(uint32_t program_index) {
   const program::StepInput input{.columns = columns_, .page_tables = page_tables_};
   output_.columns.clear();
   output_.draft_s = 0;
+  output_.is_resident = false;
   Status status = executor_->run(program_index, input, &output_);
   if (status) status = check_output();
   if (!status) return fail(std::move(status).error());

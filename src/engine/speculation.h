@@ -16,6 +16,7 @@ class SpeculationStats {
  public:
   void add(const VerifyCycle& cycle) {
     ++num_cycles_;
+    num_resident_ += cycle.is_resident ? 1 : 0;
     num_tokens_ += cycle.num_tokens;
     if (lengths_.size() < cycle.num_tokens) lengths_.resize(cycle.num_tokens);
     if (cycle.num_tokens > 0) ++lengths_[cycle.num_tokens - 1];
@@ -30,11 +31,13 @@ class SpeculationStats {
   // the engine does not know.
   void add(const VerifyCycle& cycle, uint32_t num_taken) {
     const uint32_t num_tokens = std::min(cycle.num_tokens, num_taken);
-    add({cycle.num_drafts, std::min(cycle.num_accepted, num_tokens), num_tokens});
+    add({cycle.num_drafts, std::min(cycle.num_accepted, num_tokens), num_tokens,
+         cycle.is_resident});
   }
 
   void add(const SpeculationStats& other) {
     num_cycles_ += other.num_cycles_;
+    num_resident_ += other.num_resident_;
     num_tokens_ += other.num_tokens_;
     if (lengths_.size() < other.lengths_.size()) lengths_.resize(other.lengths_.size());
     for (size_t i = 0; i < other.lengths_.size(); ++i) lengths_[i] += other.lengths_[i];
@@ -46,6 +49,7 @@ class SpeculationStats {
   }
 
   uint64_t num_cycles() const { return num_cycles_; }
+  uint64_t num_resident() const { return num_resident_; }  // VerifyCycle::is_resident
   uint64_t num_tokens() const { return num_tokens_; }
   bool has_drafts() const { return !positions_.empty(); }
 
@@ -80,6 +84,7 @@ class SpeculationStats {
   }
 
   uint64_t num_cycles_ = 0;
+  uint64_t num_resident_ = 0;
   uint64_t num_tokens_ = 0;
   std::vector<uint64_t> lengths_;
   std::vector<Position> positions_;

@@ -53,17 +53,23 @@ TEST(PhaseKernel, LeavesThemWithFewerColumnsAndSlots) {
   expect_same_bits(options);
 }
 
-// Rows in which nothing shares K, general attention, caches in rows.
+// Experts whose CTAs do not share K, general attention, caches in rows, routes of the step itself.
 TEST(PhaseKernel, LeavesThemWithASmallModel) {
   US_NEEDS_GPU();
   cuda::StepBenchOptions options = resident_options();
   options.live_experts = 9;
+  options.has_own_routes = true;
   options.rows = 3;
   const auto bench = measure_step(plan_of("models/tiny-mimo", 1, 8), options);
   ASSERT_TRUE(bench) << bench.error().message;
   ASSERT_TRUE(bench->resident);
   EXPECT_EQ(bench->resident->left_out, std::set<std::string>());
   EXPECT_EQ(bench->resident->different_floats, 0u);
+  ASSERT_EQ(bench->live.size(), 7u);
+  for (const uint32_t live : bench->live) {
+    EXPECT_GE(live, 4u);  // that a row chooses
+    EXPECT_LE(live, 3u * 4);
+  }
 }
 
 }  // namespace

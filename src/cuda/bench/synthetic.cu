@@ -37,6 +37,8 @@ __device__ uint32_t word_of(WordKind kind, uint32_t bits) {
       return (bits & 0x007fffffu) | (111u + (bits >> 23 & 3u)) << 23;
     case WordKind::kBf16:
       return (bits & 0x81ff81ffu) | 0x3a003a00u;
+    case WordKind::kLargeBf16:
+      return (bits & 0x807f807fu) | 0x42804280u;
     case WordKind::kF32:
       return __float_as_uint(bell(bits));
   }

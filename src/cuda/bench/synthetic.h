@@ -10,12 +10,13 @@ namespace ultraspeed::cuda {
 
 // What words of 4 bytes hold. Products of 6144 such terms and activations near 1 are near 1.
 enum class WordKind : uint8_t {
-  kE2m1,     // any bits
-  kE8m0,     // scales of 2^-15 .. 2^-8
-  kE4m3,     // no NaN
-  kF32Unit,  // positive scales of 2^-16 .. 2^-12, for e4m3
-  kBf16,     // magnitudes of 2^-11 .. 2^-7
-  kF32,      // between -2 and 2 with variance 1/3, bell-shaped: sums of four uniform values
+  kE2m1,       // any bits
+  kE8m0,       // scales of 2^-15 .. 2^-8
+  kE4m3,       // no NaN
+  kF32Unit,    // positive scales of 2^-16 .. 2^-12, for e4m3
+  kBf16,       // magnitudes of 2^-11 .. 2^-7
+  kLargeBf16,  // of 2^6 .. 2^7
+  kF32,        // between -2 and 2 with variance 1/3, bell-shaped: sums of four uniform values
 };
 
 // Pages, or matrices, one behind the other: from byte `code_bytes` of each on, scales.

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <random>
 #include <tuple>
+#include <variant>
 
 #include "base/check.h"
 #include "base/progress.h"
@@ -44,6 +45,15 @@ uint32_t count_expert_sets(const Program& program, std::span<const WeightForm> f
            *num_experts);
   const uint32_t layers_a_set = *num_experts / live_experts;
   return (sets_to_rotate(least_bytes) + layers_a_set - 1) / layers_a_set;
+}
+
+// Of tokens. What layers add to a row must not drown it: routers would choose the same experts for
+// all rows.
+bool is_table(const Program& program, WeightId id) {
+  return std::ranges::any_of(program.stages, [&](const program::Stage& stage) {
+    const auto* embed = std::get_if<program::EmbedOperands>(&stage.operands);
+    return embed != nullptr && embed->table == id;
+  });
 }
 
 PageFill fill_of(const program::WeightDecl& decl, WeightForm form, uint64_t matrix_bytes) {
@@ -153,6 +163,8 @@ Status SyntheticWeights::fill(WeightId id, WeightForm form, std::byte* memory) {
   PageFill fill = fill_of(decl, form, form_bytes(programs_[0], id, form));
   fill.pages = memory;
   fill.seed = id;
+  if (fill.codes == WordKind::kBf16 && is_table(programs_[0], id))
+    fill.codes = WordKind::kLargeBf16;
   return cuda_status(fill_pages(fill, nullptr), fmt::format("making synthetic {}", decl.name));
 }
 

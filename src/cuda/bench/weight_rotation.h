@@ -37,7 +37,8 @@ struct WeightRotation {
 WeightRotation rotate_weights(const program::Program& program, std::span<const WeightForm> forms,
                               uint32_t live_experts, bool is_whole);
 
-// Random weights in these places, finite and such that products of values near 1 are near 1.
+// Random weights in these places, finite and such that products of values near 1 are near 1;
+// tokens' rows are larger.
 class SyntheticWeights final : public WeightSource {
  public:
   // REQUIRES: rotation outlives it.

@@ -115,6 +115,11 @@ class StepLoads {
   }
 
   __device__ bool is_done(const FlashPlan& plan) const { return index_ >= plan.num_units; }
+  // Whether steps before this one have written all of the next step to load. REQUIRES: there is
+  // one.
+  __device__ bool is_old() const {
+    return (step_ + 1) * FlashStep<Tile>::kPositions <= unit_.sequence->position;
+  }
 
   template <uint32_t kStages>
   __device__ void load(const FlashAttention& launch, const FlashPlan& plan, std::byte* stages,

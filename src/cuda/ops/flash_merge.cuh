@@ -33,13 +33,27 @@ class FlashMerge {
     for (uint32_t i = 0; i < plan_.num_sequences; ++i) {
       most_chunks = max(most_chunks, FlashShape::chunks(launch_, plan_.sequences[i].end));
     }
-    const bool in_warp = most_chunks <= kMergeSegment;
-    const uint32_t first =
-        launch_.first_column * launch_.num_q_heads + blockIdx.x + (in_warp ? warp_ * gridDim.x : 0);
+    const uint32_t begin = launch_.first_column * launch_.num_q_heads + blockIdx.x;
     const uint32_t end = plan_.end_column * launch_.num_q_heads;
+    if (most_chunks > kMergeSegment) {
 #pragma unroll 1
-    for (uint32_t row = first; row < end; row += gridDim.x * (in_warp ? kFlashConsumerWarps : 1)) {
-      merge(row, in_warp);
+      for (uint32_t row = begin; row < end; row += gridDim.x) merge(row);
+      return;
+    }
+    // Two at a time: where CTAs are few a warp has several.
+    const uint32_t step = gridDim.x * kFlashConsumerWarps;
+#pragma unroll 1
+    for (uint32_t row = begin + warp_ * gridDim.x; row < end; row += 2 * step) {
+      const Chunks first = chunks(row);
+      const Segment of_first = load(first, 0);
+      if (row + step >= end) {
+        merge_in_warp(row, first, of_first);
+        continue;
+      }
+      const Chunks second = chunks(row + step);
+      const Segment of_second = load(second, 0);
+      merge_in_warp(row, first, of_first);
+      merge_in_warp(row + step, second, of_second);
     }
   }
 
@@ -137,39 +151,41 @@ class FlashMerge {
     return warp_max(of_warps[lane_ % kFlashConsumerWarps]);
   }
 
-  // A row by a warp, which has one segment, or by all warps: warp w has segments w, w + 8, ...
-  __device__ __forceinline__ void merge(uint32_t row, bool in_warp) const {
+  // A row of one segment by a warp.
+  __device__ __forceinline__ void merge_in_warp(uint32_t row, const Chunks& of,
+                                                const Segment& segment) const {
+    const float most = warp_max(segment.state.x);
+    write(row, of, most, add(segment, of.count, most));
+  }
+
+  // A row by all warps: warp w has segments w, w + 8, ...
+  __device__ __forceinline__ void merge(uint32_t row) const {
     const Chunks of = chunks(row);
     const uint32_t segments = (of.count + kMergeSegment - 1) / kMergeSegment;
     auto* segment_sums = reinterpret_cast<float4*>(shared_);
     float* segment_ls = reinterpret_cast<float*>(segment_sums + segments * 32);
-    uint32_t i = in_warp ? 0 : warp_;
+    uint32_t i = warp_;
     Segment segment = load(of, i * kMergeSegment);  // on its way beside the states
-    const float most = in_warp ? warp_max(segment.state.x) : most_of_row(of, segment_ls + segments);
-    Sums sums;
+    const float most = most_of_row(of, segment_ls + segments);
 #pragma unroll 1
     while (i < segments) {
-      sums = add(segment, of.count - i * kMergeSegment, most);
-      if (!in_warp) {
-        segment_sums[i * 32 + lane_] = sums.sum;
-        if (lane_ == 0) segment_ls[i] = sums.l;
-      }
+      const Sums sums = add(segment, of.count - i * kMergeSegment, most);
+      segment_sums[i * 32 + lane_] = sums.sum;
+      if (lane_ == 0) segment_ls[i] = sums.l;
       i += kFlashConsumerWarps;
       if (i < segments) segment = load(of, i * kMergeSegment);
     }
-    if (!in_warp) {
-      ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
-      sums = {segment_sums[lane_], segment_ls[0]};
+    ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
+    Sums sums = {segment_sums[lane_], segment_ls[0]};
 #pragma unroll 1
-      for (uint32_t j = 1; j < segments; ++j) {
-        const float4 other = segment_sums[j * 32 + lane_];
-        sums.sum = {sums.sum.x + other.x, sums.sum.y + other.y, sums.sum.z + other.z,
-                    sums.sum.w + other.w};
-        sums.l += segment_ls[j];
-      }
+    for (uint32_t j = 1; j < segments; ++j) {
+      const float4 other = segment_sums[j * 32 + lane_];
+      sums.sum = {sums.sum.x + other.x, sums.sum.y + other.y, sums.sum.z + other.z,
+                  sums.sum.w + other.w};
+      sums.l += segment_ls[j];
     }
-    if (in_warp || warp_ == 0) write(row, of, most, sums);
-    if (!in_warp) ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
+    if (warp_ == 0) write(row, of, most, sums);
+    ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
   }
 
   const FlashAttention& launch_;

@@ -13,8 +13,11 @@ inline __device__ uint32_t order_of(float value) {
 }
 
 // Larger for what comes first. Neither 0 nor ~0 is a key of a number below 2^32 - 1.
+inline __device__ uint64_t key_of_order(uint32_t order, uint32_t id) {
+  return uint64_t{order} << 32 | ~id;
+}
 inline __device__ uint64_t key_of(float value, uint32_t id) {
-  return uint64_t{order_of(value)} << 32 | ~id;
+  return key_of_order(order_of(value), id);
 }
 inline __device__ uint32_t id_of(uint64_t key) {
   return ~static_cast<uint32_t>(key);

@@ -74,17 +74,29 @@ __device__ void for_each_token(const TokenValues& values, const Function& functi
   for_each_token<kAhead>(values, TeamShare(values.vocab_size), function);
 }
 
+// Of a thread's tokens, which come by ascending id, the first of the largest values.
+class LargestToken {
+ public:
+  __device__ void add(uint32_t id, float value) {
+    const uint32_t order = order_of(value);
+    id_ = order > order_ ? id : id_;
+    order_ = max(order, order_);
+  }
+  // 0: there was none.
+  __device__ uint64_t key() const { return order_ == 0 ? 0 : key_of_order(order_, id_); }
+
+ private:
+  uint32_t order_ = 0, id_ = 0;  // 0: no value's order
+};
+
 // The key of the first of the largest values. All threads of the team.
 inline __device__ uint64_t largest_key(const TokenValues& values, TeamShared* shared) {
   constexpr uint32_t kAhead = 8;  // loads in flight, of four tokens each
-  uint64_t best = 0;
-  const auto look_at = [&](uint32_t id, float logit) {
-    best = max(best, key_of(values.of(id, logit), id));
-  };
+  LargestToken best;
   const TeamShare share(values.vocab_size);
   if (reinterpret_cast<uint64_t>(values.logits) % sizeof(float4) != 0) {
-    for_each_token<16>(values, look_at);
-    return team_max(best, shared);
+    for_each_token<16>(values, [&](uint32_t id, float value) { best.add(id, value); });
+    return team_max(best.key(), shared);
   }
   const auto* fours = reinterpret_cast<const float4*>(values.logits);
   const uint32_t end = share.end / 4;
@@ -98,15 +110,17 @@ inline __device__ uint64_t largest_key(const TokenValues& values, TeamShared* sh
 #pragma unroll
     for (uint32_t i = 0; i < kAhead; ++i) {
       const uint32_t id = 4 * min(first + i * kTaskThreads, end - 1);
-      look_at(id, logits[i].x);
-      look_at(id + 1, logits[i].y);
-      look_at(id + 2, logits[i].z);
-      look_at(id + 3, logits[i].w);
+      best.add(id, values.of(id, logits[i].x));
+      best.add(id + 1, values.of(id + 1, logits[i].y));
+      best.add(id + 2, values.of(id + 2, logits[i].z));
+      best.add(id + 3, values.of(id + 3, logits[i].w));
     }
   }
   const uint32_t behind = 4 * end + threadIdx.x;  // the last, if they are not four
-  if (behind >= share.begin && behind < share.end) look_at(behind, values.logits[behind]);
-  return team_max(best, shared);
+  if (behind >= share.begin && behind < share.end) {
+    best.add(behind, values.of(behind, values.logits[behind]));
+  }
+  return team_max(best.key(), shared);
 }
 
 }  // namespace ultraspeed::cuda

@@ -22,12 +22,28 @@ struct AttentionRings {
   RingBarriers<1> queries;
   FlashPlaces<Tile> consumed, loaded;
   StepLoads<Tile> loads;
+  uint32_t num_ahead;  // steps that have been asked for before the first is consumed
 
   // By one thread.
   __device__ void init() {
     steps.init(kFlashConsumers / kWarpThreads);
     queries.init(kFlashConsumers / kWarpThreads);
     consumed = loaded = {};
+  }
+};
+
+// What units depend on, beside the step.
+struct AttentionShape {
+  uint32_t num_q_heads = 0, num_kv_heads = 0, window = 0, chunk_positions = 0;
+
+  __device__ explicit AttentionShape(const FlashAttention& launch)
+      : num_q_heads(launch.num_q_heads),
+        num_kv_heads(launch.cache.num_kv_heads),
+        window(launch.window),
+        chunk_positions(launch.chunk_positions) {}
+  __device__ bool operator==(const AttentionShape& other) const {
+    return num_q_heads == other.num_q_heads && num_kv_heads == other.num_kv_heads &&
+           window == other.window && chunk_positions == other.chunk_positions;
   }
 };
 
@@ -61,7 +77,16 @@ struct OwnLoads {
   __device__ void begin() const {
     if (threadIdx.x != 0) return;
     rings.loads.begin(launch, plan);
-    for (uint32_t i = 0; i + 1 < FlashShared<Tile>::kStages; ++i) end_step();
+    rings.num_ahead = 0;
+  }
+  // The first steps. has_waited: for the phases that write what is new in them.
+  __device__ void load_ahead(bool has_waited) const {
+    if (threadIdx.x != 0) return;
+    while (rings.num_ahead + 1 < FlashShared<Tile>::kStages && !rings.loads.is_done(plan) &&
+           (has_waited || rings.loads.is_old())) {
+      ++rings.num_ahead;
+      end_step();
+    }
   }
   __device__ void begin_block(const FlashUnit& unit) const {
     if (threadIdx.x != 0) return;
@@ -80,16 +105,18 @@ struct OwnLoads {
   std::byte* scratch;
 };
 
-// For all threads of a task. scratch: FlashShared::kBytes.
-template <KvFormat kFormat>
+// For all threads of a task, when shared.plan is made. await(): for the phases in front, of which
+// tiles that earlier steps have filled need nothing. scratch: FlashShared::kBytes.
+template <KvFormat kFormat, class Await>
 __device__ __forceinline__ void attend_to_all(const FlashAttention& launch, AttentionShared& shared,
-                                              std::byte* scratch) {
-  if (threadIdx.x < kWarpThreads) shared.plan.make(launch);
-  task_barrier();
+                                              std::byte* scratch, const Await& await) {
   auto& rings = shared.rings<kFormat>();
   FlashPlaces<PhaseTile<kFormat>> places = rings.consumed;
   const OwnLoads<kFormat> loads = {launch, shared.plan, rings, scratch};
   loads.begin();
+  loads.load_ahead(false);
+  await();
+  loads.load_ahead(true);
   consume<PhaseTile<kFormat>, FlashAttention::Work::kAttention>(
       launch, shared.plan, scratch, rings.queries, rings.steps, places, loads);
   task_barrier();

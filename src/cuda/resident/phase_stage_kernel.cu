@@ -32,8 +32,8 @@ class PhaseStages : public UnitCta<PhaseStages> {
       : UnitCta(resident, shared.cta, scratch, PhaseGroup::kStages, cta), shared_(shared) {}
 
   __device__ __forceinline__ void run_unit(uint32_t unit) {
-    await();
     if (phase().kind == PhaseKind::kAttention) return attend(phase().as<FlashAttention>());
+    await();
     const auto& stage = phase().as<StagePhase>();
     if (threadIdx.x == 0) exchange().note_heads(stage.operands);
     run_stage_unit(resident(), stage, unit, scratch_);
@@ -42,12 +42,26 @@ class PhaseStages : public UnitCta<PhaseStages> {
   }
 
  private:
-  __device__ __forceinline__ void attend(const FlashAttention& launch) const {
+  __device__ __forceinline__ void attend(const FlashAttention& launch) {
+    make_plan(launch);
+    const auto await_phase = [this] { await(); };
     if (launch.format == KvFormat::kE4m3) {
-      attend_to_all<KvFormat::kE4m3>(launch, shared_.attention, scratch_);
+      attend_to_all<KvFormat::kE4m3>(launch, shared_.attention, scratch_, await_phase);
     } else {
-      attend_to_all<KvFormat::kBf16>(launch, shared_.attention, scratch_);
+      attend_to_all<KvFormat::kBf16>(launch, shared_.attention, scratch_, await_phase);
     }
+  }
+
+  // Layers of the same shape share a step's.
+  __device__ __forceinline__ void make_plan(const FlashAttention& launch) {
+    const AttentionShape shape(launch);
+    if (has_plan_ && plan_step_ == num_steps() && shape == plan_shape_) return;
+    await();  // nothing of the step is known before
+    if (threadIdx.x < kWarpThreads) shared_.attention.plan.make(launch);
+    task_barrier();
+    has_plan_ = true;
+    plan_step_ = num_steps();
+    plan_shape_ = shape;
   }
 
   // A function of its own: calls and products of attention do not mix.
@@ -61,6 +75,9 @@ class PhaseStages : public UnitCta<PhaseStages> {
   }
 
   StageShared& shared_;
+  bool has_plan_ = false;
+  uint32_t plan_step_ = 0;
+  AttentionShape plan_shape_ = AttentionShape(FlashAttention());
 };
 
 __global__ void __launch_bounds__(kTaskThreads, 1)

@@ -70,6 +70,8 @@ class UnitCta {
     is_step_known_ = true;
   }
   __device__ __forceinline__ bool is_step_known() const { return is_step_known_; }
+  // That it has entered, this one included: a number for it.
+  __device__ __forceinline__ uint32_t num_steps() const { return num_steps_; }
   __device__ __forceinline__ uint32_t num_columns() const { return cta_shared_.num_columns; }
   __device__ __forceinline__ const ResidentPhases& resident() const { return resident_; }
   __device__ __forceinline__ const StepExchange& exchange() const { return exchange_; }
@@ -116,6 +118,7 @@ class UnitCta {
 
   __device__ __forceinline__ void enter_step() {
     is_step_known_ = false;
+    ++num_steps_;
     if (threadIdx.x == 0) ++cta_shared_.step.epoch;
   }
 
@@ -168,6 +171,7 @@ class UnitCta {
   const uint32_t cta_;
   StepExchange exchange_;
   uint32_t num_entries_ = 0;  // that it has read
+  uint32_t num_steps_ = 0;
   bool is_awaited_ = false;
   bool goes_on_ = true;         // false: the step was aborted
   bool is_step_known_ = false;  // it has waited in it
