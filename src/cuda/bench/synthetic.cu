@@ -41,6 +41,8 @@ __device__ uint32_t word_of(WordKind kind, uint32_t bits) {
       return (bits & 0x807f807fu) | 0x42804280u;
     case WordKind::kF32:
       return __float_as_uint(bell(bits));
+    case WordKind::kSmallF32:
+      return __float_as_uint(bell(bits) / 64);
   }
   return 0;
 }

@@ -17,6 +17,7 @@ enum class WordKind : uint8_t {
   kBf16,       // magnitudes of 2^-11 .. 2^-7
   kLargeBf16,  // of 2^6 .. 2^7
   kF32,        // between -2 and 2 with variance 1/3, bell-shaped: sums of four uniform values
+  kSmallF32,   // the same / 64
 };
 
 // Pages, or matrices, one behind the other: from byte `code_bytes` of each on, scales.

@@ -47,13 +47,24 @@ uint32_t count_expert_sets(const Program& program, std::span<const WeightForm> f
   return (sets_to_rotate(least_bytes) + layers_a_set - 1) / layers_a_set;
 }
 
-// Of tokens. What layers add to a row must not drown it: routers would choose the same experts for
-// all rows.
-bool is_table(const Program& program, WeightId id) {
+template <class Op, class IsOf>
+bool has_stage(const Program& program, const IsOf& is_of) {
   return std::ranges::any_of(program.stages, [&](const program::Stage& stage) {
-    const auto* embed = std::get_if<program::EmbedOperands>(&stage.operands);
-    return embed != nullptr && embed->table == id;
+    const auto* op = std::get_if<Op>(&stage.operands);
+    return op != nullptr && is_of(*op);
   });
+}
+
+// Routers would choose the same experts for all rows if what layers add to a row drowned its token,
+// if scores were all near 0 or 1, or if their biases differed more than they do.
+void spread_routes(const Program& program, WeightId id, PageFill* fill) {
+  const bool is_table = has_stage<program::EmbedOperands>(
+      program, [&](const auto& embed) { return embed.table == id; });
+  const bool is_bias = has_stage<program::RouteOperands>(
+      program, [&](const auto& route) { return route.bias == id; });
+  const bool is_router = fill->codes == WordKind::kF32 && program.weights[id].rows > 1;
+  if (is_table && fill->codes == WordKind::kBf16) fill->codes = WordKind::kLargeBf16;
+  if (is_bias || is_router) fill->codes = fill->scales = WordKind::kSmallF32;
 }
 
 PageFill fill_of(const program::WeightDecl& decl, WeightForm form, uint64_t matrix_bytes) {
@@ -163,8 +174,7 @@ Status SyntheticWeights::fill(WeightId id, WeightForm form, std::byte* memory) {
   PageFill fill = fill_of(decl, form, form_bytes(programs_[0], id, form));
   fill.pages = memory;
   fill.seed = id;
-  if (fill.codes == WordKind::kBf16 && is_table(programs_[0], id))
-    fill.codes = WordKind::kLargeBf16;
+  spread_routes(programs_[0], id, &fill);
   return cuda_status(fill_pages(fill, nullptr), fmt::format("making synthetic {}", decl.name));
 }
 

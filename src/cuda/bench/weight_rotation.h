@@ -38,7 +38,7 @@ WeightRotation rotate_weights(const program::Program& program, std::span<const W
                               uint32_t live_experts, bool is_whole);
 
 // Random weights in these places, finite and such that products of values near 1 are near 1;
-// tokens' rows are larger.
+// tokens' rows are larger, routers and their biases smaller.
 class SyntheticWeights final : public WeightSource {
  public:
   // REQUIRES: rotation outlives it.
