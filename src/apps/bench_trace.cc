@@ -65,7 +65,18 @@ Status bench_trace(TraceOptions options) {
   if (options.model.executor.kind == ExecutorKind::kGraph) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--executor graph has no tasks to time; 'bench step' times its kernels, and "
-                      "cpu and persistent can be traced");
+                      "cpu and persistent, in f32, can be traced");
+  }
+  ExecutorOptions& executor = options.model.executor;
+  if (executor.kind == ExecutorKind::kPersistent) {  // in w4a8 it has no tasks
+    using program::Activations;
+    if (executor.activations.value_or(Activations::kF32) != Activations::kF32) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "--executor persistent has tasks to time in f32 alone; leave out "
+                        "--activations {}",
+                        program::activations_name(*executor.activations));
+    }
+    executor.activations = Activations::kF32;
   }
   US_TRY(check_writable(options.file));
   Recorder recorder;
@@ -105,7 +116,7 @@ Status bench_trace(TraceOptions options) {
 void add_bench_trace_command(CLI::App& bench, int* exit_code) {
   const auto options = std::make_shared<TraceOptions>();
   CLI::App& command = *bench.add_subcommand(
-      "trace", "What a decode step waits for, task by task: cpu and persistent executors");
+      "trace", "What a decode step waits for, task by task: cpu executor, or persistent in f32");
   add_model_options(command, &options->model);
   add_decode_width_option(command, &options->model.decode_width);
   command.add_option("-n,--max-tokens", options->num_tokens, "Tokens of the text at most")

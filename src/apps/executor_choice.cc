@@ -90,8 +90,13 @@ ArithmeticModes modes_on(const ExecutorOptions& options, std::string_view device
   using program::Activations;
   using program::KvCacheType;
   const bool is_rounded = device != kProcessor && model_bytes > kCachedBytes;
-  return {options.activations.value_or(is_rounded ? Activations::kW4a8 : Activations::kF32),
-          options.kv_cache.value_or(is_rounded ? KvCacheType::kBf16 : KvCacheType::kF32),
+  const Activations activations =
+      options.activations.value_or(is_rounded ? Activations::kW4a8 : Activations::kF32);
+  // With f32 activations the persistent executor has no other cache than f32.
+  const bool rounds_cache =
+      is_rounded && (options.kind != ExecutorKind::kPersistent || activations != Activations::kF32);
+  return {activations,
+          options.kv_cache.value_or(rounds_cache ? KvCacheType::kBf16 : KvCacheType::kF32),
           options.dense_dtype};
 }
 

@@ -38,6 +38,8 @@ TEST(ExecutorChoice, ThePersistentExecutorHasTwoModes) {
   EXPECT_EQ(mode_text(modes_on(options, "NVIDIA H100", uint64_t{1} << 40)),
             "w4a8 activations, bf16 KV cache");
   EXPECT_EQ(mode_text(modes_on(options, "NVIDIA H100", 1 << 20)), "f32 activations");
+  options.activations = Activations::kF32;
+  EXPECT_EQ(mode_text(modes_on(options, "NVIDIA H100", uint64_t{1} << 40)), "f32 activations");
 }
 
 // Where auto would want a GPU, too.

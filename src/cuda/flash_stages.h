@@ -44,6 +44,12 @@ class FlashStages {
   cudaError_t launch(const program::AttentionOperands& op, KernelSink& sink) const;
   cudaError_t launch(const program::AttentionMergeOperands& op, KernelSink& sink) const;
 
+  // After a step that was aborted, in the stream of the next: counters are as before the first.
+  Status reset(cudaStream_t stream) const {
+    return cuda_status(cudaMemsetAsync(arrivals_.data(), 0, arrivals_.size_bytes(), stream),
+                       "clearing counters of attention");
+  }
+
  private:
   FlashStages(const Machine& machine, uint32_t program, const StepView* step)
       : machine_(&machine), index_(program), program_(&machine.programs()[program]), step_(step) {}

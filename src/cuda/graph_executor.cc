@@ -32,13 +32,7 @@ class GraphExecutor final : public MachineExecutor {
              program::StepOutput* output) override {
     US_TRY(check_run(index, input));
     const DeviceTurn turn;
-    US_TRY(step_->upload(machine_.programs()[index], input, stream_.get()));
-    US_TRY(graphs_.launch(index, stream_.get()));
-    US_TRY(step_->download(stream_.get()));
-    US_TRY(cuda_status(cudaStreamSynchronize(stream_.get()), "running a step"));
-    US_TRY(step_->read(input, output));
-    US_ASSIGN(output->draft_s, graphs_.draft_seconds(index));
-    return {};
+    return graphs_.run(index, input, &*step_, stream_.get(), output);
   }
 
   Status copy_cache(const program::CacheCopy& copy) override {

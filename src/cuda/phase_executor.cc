@@ -22,14 +22,6 @@ namespace {
 // Of full attention: beyond, the few CTAs that it has here take longer than a graph's all.
 constexpr uint32_t kMostPositions = 8192;
 
-// Multiprocessors that do not stream. Of models that keep few of them busy half have general
-// operations.
-uint32_t least_others(const program::Program& program) {
-  constexpr uint32_t kSmallHiddenSize = 2048;
-  constexpr uint32_t kOfSmall = 72;
-  return program.hidden_size < kSmallHiddenSize ? kOfSmall : 0;
-}
-
 class PhaseExecutor final : public MachineExecutor, public Occupant {
  public:
   explicit PhaseExecutor(const PersistentOptions& options)
@@ -49,8 +41,9 @@ class PhaseExecutor final : public MachineExecutor, public Occupant {
     US_TRY(load_machine(std::move(programs), limits, read_weight));
     US_ASSIGN(graphs_, ProgramGraphs::record(machine_, activations_, kv_cache_,
                                              step_->device_view(), stream_.get()));
-    US_TRY(cuda_status(count_phase_ctas(least_others(machine_.programs()[0]), &ctas_),
-                       "asking how many CTAs run at once"));
+    US_TRY(
+        cuda_status(count_phase_ctas(least_other_ctas(machine_.programs()[0].hidden_size), &ctas_),
+                    "asking how many CTAs run at once"));
     std::vector<std::vector<Phase>> recorded;
     std::string why = "it has no program of at most 8 columns";
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
@@ -77,11 +70,18 @@ class PhaseExecutor final : public MachineExecutor, public Occupant {
              program::StepOutput* output) override {
     US_TRY(check_run(index, input));
     const DeviceTurn turn(this);
-    if (!phase_index_[index] || is_long(index, input)) return run_graph(index, input, output);
+    if (!phase_index_[index] || is_long(index, input)) {
+      US_TRY(stop());
+      return graphs_.run(index, input, &*step_, stream_.get(), output);
+    }
     if (step_->lay_out(machine_.programs()[index], input)) US_TRY(stop());
     US_ASSIGN(const StepTransfer step, step_->prepare(input));
     US_TRY(runner_->start());
-    US_TRY(runner_->run(*phase_index_[index], 1, step));
+    const Status ran = runner_->run(*phase_index_[index], 1, step);
+    if (!ran) {
+      US_TRY(reset());
+      return ran;
+    }
     US_TRY(step_->read(input, output));
     output->draft_s = runner_->times().draft_seconds();
     output->is_resident = true;
@@ -128,15 +128,12 @@ class PhaseExecutor final : public MachineExecutor, public Occupant {
            std::ranges::any_of(phases, attends_to_all);
   }
 
-  Status run_graph(uint32_t index, const program::StepInput& input, program::StepOutput* output) {
-    US_TRY(stop());
-    US_TRY(step_->upload(machine_.programs()[index], input, stream_.get()));
-    US_TRY(graphs_.launch(index, stream_.get()));
-    US_TRY(step_->download(stream_.get()));
-    US_TRY(cuda_status(cudaStreamSynchronize(stream_.get()), "running a step"));
-    US_TRY(step_->read(input, output));
-    US_ASSIGN(output->draft_s, graphs_.draft_seconds(index));
-    return {};
+  // After an error, when the kernels have returned.
+  Status reset() const {
+    for (uint32_t i = 0; i < machine_.programs().size(); ++i) {
+      US_TRY(graphs_.launcher(i).reset(stream_.get()));
+    }
+    return cuda_status(cudaStreamSynchronize(stream_.get()), "resetting counters");
   }
 
   Status stop() { return runner_ ? runner_->stop() : Status(); }

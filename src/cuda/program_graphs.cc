@@ -31,6 +31,7 @@ Result<ProgramGraphs> ProgramGraphs::record(const Machine& machine,
                                             program::KvCacheType kv_cache, const StepView* step,
                                             cudaStream_t stream) {
   ProgramGraphs graphs;
+  graphs.machine_ = &machine;
   for (uint32_t i = 0; i < machine.programs().size(); ++i) {
     US_ASSIGN(StageLauncher launcher, StageLauncher::make(machine, i, activations, kv_cache, step));
     US_ASSIGN(Recorded recorded,
@@ -85,8 +86,15 @@ Status ProgramGraphs::launch_stages(const program::Program& program, const Recor
   return {};
 }
 
-Status ProgramGraphs::launch(uint32_t program, cudaStream_t stream) const {
-  return cuda_status(cudaGraphLaunch(recorded_[program].graph.get(), stream), "starting a step");
+Status ProgramGraphs::run(uint32_t program, const program::StepInput& input, StepImage* image,
+                          cudaStream_t stream, program::StepOutput* output) const {
+  US_TRY(image->upload(machine_->programs()[program], input, stream));
+  US_TRY(cuda_status(cudaGraphLaunch(recorded_[program].graph.get(), stream), "starting a step"));
+  US_TRY(image->download(stream));
+  US_TRY(cuda_status(cudaStreamSynchronize(stream), "running a step"));
+  US_TRY(image->read(input, output));
+  US_ASSIGN(output->draft_s, draft_seconds(program));
+  return {};
 }
 
 Result<double> ProgramGraphs::draft_seconds(uint32_t program) const {

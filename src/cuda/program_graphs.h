@@ -12,7 +12,9 @@
 #include "cuda/device.h"
 #include "cuda/machine.h"
 #include "cuda/stage_launcher.h"
+#include "cuda/step_image.h"
 #include "program/arithmetic.h"
+#include "program/step.h"
 
 namespace ultraspeed::cuda {
 
@@ -23,10 +25,9 @@ class ProgramGraphs {
                                       program::KvCacheType kv_cache, const StepView* step,
                                       cudaStream_t stream);
 
-  // Starts a program's graph in the stream.
-  Status launch(uint32_t program, cudaStream_t stream) const;
-  // Of the last run of it that has ended: how long its draft part and its heads took.
-  Result<double> draft_seconds(uint32_t program) const;
+  // Runs a step of a program, and waits for it. image: of the steps that it was recorded for.
+  Status run(uint32_t program, const program::StepInput& input, StepImage* image,
+             cudaStream_t stream, program::StepOutput* output) const;
 
   const StageLauncher& launcher(uint32_t program) const { return *recorded_[program].launcher; }
 
@@ -44,6 +45,10 @@ class ProgramGraphs {
   static Status launch_stages(const program::Program& program, const Recorded& recorded,
                               cudaStream_t stream);
 
+  // Of the last run of it that has ended: how long its draft part and its heads took.
+  Result<double> draft_seconds(uint32_t program) const;
+
+  const Machine* machine_ = nullptr;
   std::vector<Recorded> recorded_;  // [program]
 };
 

@@ -28,6 +28,9 @@ class StageLauncher {
   // else stands between it and the stage launched before.
   cudaError_t launch(uint32_t stage, bool follows_stage, KernelSink& sink) const;
 
+  // After a step that was aborted, in the stream of the next.
+  Status reset(cudaStream_t stream) const { return flash_.reset(stream); }
+
  private:
   StageLauncher(const Machine& machine, uint32_t program, const StepView* step,
                 ExpertStages experts, DenseStages dense, FlashStages flash, RoundedStages rounded)

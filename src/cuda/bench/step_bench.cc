@@ -107,11 +107,13 @@ void check_options(const program::Program& program, const StepBenchOptions& opti
   US_CHECK(!program.is_drafting() && program.num_mtp_heads() == 0);
 }
 
-Status check_step_memory(const StepMachine& machine, uint64_t usable_bytes) {
+Status check_step_memory(const StepMachine& machine, bool has_own_routes, uint64_t usable_bytes) {
   US_TRY(check_free_memory("the drain of 8 GB", kCeilingBytes, usable_bytes, ""));
   return check_free_memory(fmt::format("the step ({})", machine.rotation().text()),
                            machine.memory_bytes() + kFlushBytes, usable_bytes,
-                           ", or take more ranks, fewer live experts or fewer positions");
+                           has_own_routes
+                               ? ", or take more ranks, fewer positions or routes made in advance"
+                               : ", or take more ranks, fewer live experts or fewer positions");
 }
 
 // In the order of the step.
@@ -133,7 +135,7 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
       std::move(program),
       {options.rows, options.positions, options.live_experts, options.has_own_routes},
       {options.activations, options.kv_cache, options.rank});
-  US_TRY(check_step_memory(machine, limits.memory_bytes));
+  US_TRY(check_step_memory(machine, options.has_own_routes, limits.memory_bytes));
   US_ASSIGN(const Stream stream, make_stream());
   StepBench bench;
   US_ASSIGN(static_cast<MeasuredGpu&>(bench), measure_gpu(options.progress, stream.get()));

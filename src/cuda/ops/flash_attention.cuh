@@ -212,11 +212,14 @@ __device__ uint32_t drain_unit(const FlashUnit& unit, const std::byte* stages,
 }
 
 // For all consumers: waits until those of all CTAs are here, and makes their writes visible.
-__device__ __forceinline__ void meet_all_ctas(uint32_t* arrivals) {
+// aborted: a word that ends the wait; nullptr: none does.
+__device__ __forceinline__ void meet_all_ctas(uint32_t* arrivals, const uint32_t* aborted) {
   ptx::named_barrier(kConsumerBarrier, kFlashConsumers);
   if (threadIdx.x == 0) {
     ptx::fetch_add(&arrivals[0], 1);
-    while (ptx::load_acquire(&arrivals[0]) < gridDim.x) {
+    constexpr uint32_t kPolls = 64;
+    for (uint32_t i = 1; ptx::load_acquire(&arrivals[0]) < gridDim.x; ++i) {
+      if (aborted != nullptr && i % kPolls == 0 && ptx::load_acquire(aborted) != 0) break;
     }
     if (ptx::fetch_add(&arrivals[1], 1) == gridDim.x - 1) {  // nobody looks any more
       arrivals[0] = 0;
@@ -237,9 +240,11 @@ struct FlashPlaces {
 struct OthersLoad {
   __device__ void begin_block(const FlashUnit&) const {}
   __device__ void end_step() const {}
+  __device__ const uint32_t* aborted() const { return nullptr; }
 };
 
-// For all consumers. loads: is told of a unit whose block has other queries, and behind each step.
+// For all consumers. loads: is told of a unit whose block has other queries, and behind each step;
+// knows what ends waits.
 template <class Tile, FlashAttention::Work kWork, class Loads>
 __device__ __forceinline__ void consume(const FlashAttention& launch, const FlashPlan& plan,
                                         std::byte* shared, RingBarriers<1>& query_ring,
@@ -285,7 +290,7 @@ __device__ __forceinline__ void consume(const FlashAttention& launch, const Flas
   if constexpr (kWork == FlashAttention::Work::kDrain) {
     keep_bits(bits, launch.output);
   } else if (kWork == FlashAttention::Work::kAttention && launch.window == 0) {
-    meet_all_ctas(launch.partials.arrivals);
+    meet_all_ctas(launch.partials.arrivals, loads.aborted());
     FlashMerge<Tile>(launch, plan, stages).run();
   }
 }

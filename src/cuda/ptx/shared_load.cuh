@@ -12,10 +12,5 @@ __device__ __forceinline__ float load_shared_here(uint32_t address) {
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address));
   return value;
 }
-__device__ __forceinline__ uint32_t load_shared_word_here(uint32_t address) {
-  uint32_t value;
-  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address));
-  return value;
-}
 
 }  // namespace ultraspeed::cuda::ptx

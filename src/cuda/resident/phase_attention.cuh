@@ -5,13 +5,11 @@
 #include "cuda/ops/context.cuh"
 #include "cuda/ops/flash_attention.cuh"
 #include "cuda/resident/phase.h"
+#include "cuda/resident/unit_cta.cuh"
 
 namespace ultraspeed::cuda {
 
 static_assert(kFlashConsumers == kTaskThreads && kConsumerBarrier == kTaskBarrier);
-
-template <KvFormat kFormat>
-using PhaseTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
 
 // Both rings for tiles of a form, and how far those that load and those that consume are in them
 // between two phases: in static shared memory, as registers are short.
@@ -99,20 +97,25 @@ struct OwnLoads {
                      rings.loaded.at);
   }
 
+  __device__ const uint32_t* aborted() const { return aborted_word; }
+
   const FlashAttention& launch;
   const FlashPlan& plan;
   AttentionRings<kFormat>& rings;
   std::byte* scratch;
+  const uint32_t* aborted_word;
 };
 
 // For all threads of a task, when shared.plan is made. await(): for the phases in front, of which
-// tiles that earlier steps have filled need nothing. scratch: FlashShared::kBytes.
+// tiles that earlier steps have filled need nothing. aborted: a word that ends waits. scratch:
+// FlashShared::kBytes.
 template <KvFormat kFormat, class Await>
 __device__ __forceinline__ void attend_to_all(const FlashAttention& launch, AttentionShared& shared,
-                                              std::byte* scratch, const Await& await) {
+                                              std::byte* scratch, const uint32_t* aborted,
+                                              const Await& await) {
   auto& rings = shared.rings<kFormat>();
   FlashPlaces<PhaseTile<kFormat>> places = rings.consumed;
-  const OwnLoads<kFormat> loads = {launch, shared.plan, rings, scratch};
+  const OwnLoads<kFormat> loads = {launch, shared.plan, rings, scratch, aborted};
   loads.begin();
   loads.load_ahead(false);
   await();

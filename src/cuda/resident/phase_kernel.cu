@@ -50,6 +50,11 @@ __global__ void __cluster_dims__(kPhaseRanks) __launch_bounds__(kStreamThreads, 
   __syncwarp();
   ptx::cluster_arrive();
   ptx::cluster_wait();  // nobody writes to this CTA any more
+  // When a step was aborted. Partner: UnitCta::end_kernels().
+  Board* board = resident.board;
+  if (threadIdx.x == 0 && ptx::load_acquire(&board->aborted) != 0) {
+    ptx::add_release(&board->left, 1);
+  }
 }
 
 }  // namespace

@@ -26,7 +26,6 @@ class PhaseLoader {
       if (role_.stream.lane == 0) ptx::add_release(&role_.resident.board->done, 1);
     }
     if (role_.stream.lane == 0) add_entry(nullptr, {});
-    end_kernel();
   }
 
  private:
@@ -48,13 +47,6 @@ class PhaseLoader {
     PhaseTime* times = program.times == nullptr ? nullptr : program.times + role_.cta();
     step_ = {program.counters, times, load_anew(&command.epoch)};
     return true;
-  }
-
-  // When a step was aborted. Partner: PhaseUnits::end_kernels().
-  __device__ void end_kernel() const {
-    Board* board = role_.resident.board;
-    if (role_.stream.lane != 0 || ptx::load_acquire(&board->aborted) == 0) return;
-    ptx::add_release(&board->left, 1);
   }
 
   // Phases up to `end` of the command, which nobody has asked for.
@@ -126,7 +118,7 @@ class PhaseLoader {
       return route.expert[min((unit + stream.lane * stream.num_clusters) / tiles, max_slots - 1)];
     };
     uint32_t experts = expert_of(stream.cluster);
-    role_.live_slots = *route.num_slots;
+    role_.live_slots = live_slots_of(route);
     const GateUpShape shape(launch, ranks, role_.live_slots);
     uint32_t of_lane = 0;
     for (uint32_t unit = stream.cluster; unit < shape.num_units; unit += stream.num_clusters) {

@@ -51,7 +51,7 @@ class PhaseOperands {
   __device__ void load_gate_up(const Phase& phase) {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertGateUpData>>();
     ptx::mbarrier_wait(&role_.shared.input_empty, role_.num_inputs++ % 2 ^ 1);
-    role_.live_slots = *launch.route.num_slots;
+    role_.live_slots = live_slots_of(launch.route);
     role_.shared.live_slots = role_.live_slots;
     const StreamRole stream = gate_up_role(launch, role_.stream);
     const uint32_t ranks = gate_up_ranks(launch.hidden);

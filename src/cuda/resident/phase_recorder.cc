@@ -103,8 +103,9 @@ cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
   return add_units(PhaseKind::kDenseColumns, launch, launch.num_kinds, 0);
 }
 
+template <class IsFree>
 RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const float* norm_weight,
-                                        float norm_epsilon) {
+                                        float norm_epsilon, const IsFree& is_free) {
   RowsPhase rows;
   rows.rows = from;
   rows.num_rows = width();
@@ -116,7 +117,7 @@ RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const 
   if (index-- > 0 && phases_[index].kind == PhaseKind::kRows) {
     const auto& of = phases_[index].as<RowsPhase>();
     const bool is_same_norm = of.norm_weight == norm_weight && of.norm_epsilon == norm_epsilon;
-    if (of.rows == from && of.size == size && (is_same_norm || !of.is_made())) {
+    if (of.rows == from && of.size == size && (is_same_norm || !of.is_made()) && is_free(of)) {
       auto* to = change<RowsPhase>(index);
       to->norm_weight = norm_weight;
       to->norm_epsilon = norm_epsilon;
@@ -145,9 +146,9 @@ cudaError_t PhaseRecorder::run(const DensePrepare& data) {
     window->dense_format = data.format;
     return cudaSuccess;
   }
-  RowsPhase* rows = phase_of_rows(data.rows, data.k, data.norm_weight, data.epsilon);
+  RowsPhase* rows = phase_of_rows(data.rows, data.k, data.norm_weight, data.epsilon,
+                                  [](const RowsPhase& of) { return of.dense_operand == nullptr; });
   if (rows == nullptr) return cudaErrorNotSupported;
-  US_CHECK(rows->dense_operand == nullptr, "two dense operands of the same rows");
   rows->dense_operand = data.operand;
   rows->dense_format = data.format;
   return cudaSuccess;
@@ -186,9 +187,9 @@ cudaError_t PhaseRecorder::check_experts(const ExpertLaunch& launch) {
 cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& data) {
   const cudaError_t limit = check_experts(launch);
   if (limit != cudaSuccess) return limit;
-  RowsPhase* rows = phase_of_rows(data.rows, launch.hidden, data.norm_weight, data.norm_epsilon);
+  RowsPhase* rows = phase_of_rows(data.rows, launch.hidden, data.norm_weight, data.norm_epsilon,
+                                  [](const RowsPhase& of) { return of.expert_operand == nullptr; });
   if (rows == nullptr) return cudaErrorNotSupported;
-  US_CHECK(rows->expert_operand == nullptr, "two experts' operands of the same rows");
   rows->expert_operand = data.output;
   return cudaSuccess;
 }
@@ -246,9 +247,9 @@ cudaError_t PhaseRecorder::run(const RoundRows& data) {
     return add_units(PhaseKind::kRoundRows, data, data.num_rows,
                      uint64_t{2} * data.size * sizeof(float));
   }
-  RowsPhase* rows = phase_of_rows(data.rows, data.size, data.norm_weight, data.norm_epsilon);
+  RowsPhase* rows = phase_of_rows(data.rows, data.size, data.norm_weight, data.norm_epsilon,
+                                  [](const RowsPhase& of) { return of.copy == nullptr; });
   if (rows == nullptr) return cudaErrorNotSupported;
-  US_CHECK(rows->copy == nullptr, "two copies of the same rows");
   rows->copy = data.output;
   return cudaSuccess;
 }

@@ -70,10 +70,11 @@ class PhaseRecorder final : public KernelSink {
   cudaError_t check_scratch(uint64_t size_bytes);
   cudaError_t refuse(std::string what);
   cudaError_t check_experts(const ExpertLaunch& launch);
-  // The phase that has the rows, and to which what is made of them can be added: an earlier one, or
-  // a new one. nullptr: it was refused.
+  // The phase that has the rows, and to which what is made of them can be added, as is_free(phase)
+  // says: an earlier one, or a new one. nullptr: it was refused.
+  template <class IsFree>
   RowsPhase* phase_of_rows(const float* rows, uint32_t size, const float* norm_weight,
-                           float norm_epsilon);
+                           float norm_epsilon, const IsFree& is_free);
   template <class Payload>
   Payload* change(size_t index);
   uint32_t width() const {

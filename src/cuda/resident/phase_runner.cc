@@ -133,24 +133,30 @@ Status PhaseRunner::reset() {
 }
 
 Status PhaseRunner::start() {
-  if (is_running_) return {};
+  if (running_.is_true) return {};
   *has_started_.as<uint32_t>() = 0;
   for (const DeviceMemory* memory : {&num_started_, &faults_}) {
     US_TRY(cuda_status(cudaMemsetAsync(memory->data(), 0, memory->size_bytes(), stream_.get()),
                        "starting the kernels"));
   }
   US_ASSIGN(resident_.first_number, postbox_.open(stream_.get()));
+  // So that nothing of this comes behind what abort_start() writes.
+  US_TRY(cuda_status(cudaStreamSynchronize(stream_.get()), "starting the kernels"));
+  const Status launched = launch();
+  if (!launched) abort_start();
+  running_.is_true = launched.has_value();
+  return launched;
+}
+
+Status PhaseRunner::launch() {
   US_TRY(cuda_status(launch_phases(resident_, ctas_, stream_.get()), "starting the kernels"));
-  const Status started = await_start();
-  if (!started) return started;
+  US_TRY(await_start());
   US_TRY(cuda_status(launch_units(resident_, ctas_, unit_stream_.get()), "starting the kernels"));
-  US_TRY(cuda_status(launch_stages(resident_, ctas_, stage_stream_.get()), "starting the kernels"));
-  is_running_ = true;
-  return {};
+  return cuda_status(launch_stages(resident_, ctas_, stage_stream_.get()), "starting the kernels");
 }
 
 // Acquire: partner count_started() of phase_kernel.cu.
-Status PhaseRunner::await_start() {
+Status PhaseRunner::await_start() const {
   const std::atomic_ref<uint32_t> has_started(*has_started_.as<uint32_t>());
   const Clock::time_point limit = Clock::now() + kStartLimit;
   while (has_started.load(std::memory_order_acquire) == 0) {
@@ -159,11 +165,6 @@ Status PhaseRunner::await_start() {
       return cuda_status(error, "starting the kernel that streams");
     }
     if (Clock::now() > limit) {
-      // For CTAs that get theirs later.
-      const uint32_t aborted = 1;
-      US_TRY(cuda_status(cudaMemcpyAsync(&postbox_.board()->aborted, &aborted, sizeof(aborted),
-                                         cudaMemcpyHostToDevice, copy_stream_.get()),
-                         "stopping the kernel that streams"));
       return make_error(ErrorCode::kInternal,
                         "the kernel that streams did not get its multiprocessors; does something "
                         "else run on the GPU?");
@@ -172,14 +173,24 @@ Status PhaseRunner::await_start() {
   return {};
 }
 
+// Ends what has been launched: those that have no place yet leave as soon as they get one. The
+// error that led here is the one to tell.
+void PhaseRunner::abort_start() {
+  const uint32_t aborted = 1;
+  static_cast<void>(cudaMemcpyAsync(&postbox_.board()->aborted, &aborted, sizeof(aborted),
+                                    cudaMemcpyHostToDevice, copy_stream_.get()));
+  static_cast<void>(cudaStreamSynchronize(copy_stream_.get()));
+  static_cast<void>(join());
+}
+
 Status PhaseRunner::stop() {
-  if (!is_running_) return {};
+  if (!running_.is_true) return {};
   postbox_.post({});
   return join();
 }
 
 Status PhaseRunner::join() {
-  is_running_ = false;
+  running_.is_true = false;
   for (const Stream* stream : {&unit_stream_, &stage_stream_, &stream_}) {
     US_TRY(cuda_status(cudaStreamSynchronize(stream->get()), "stopping the kernels"));
   }
@@ -198,14 +209,19 @@ cudaError_t PhaseRunner::state() const {
 }
 
 Status PhaseRunner::run(uint32_t program, uint32_t num_steps, const StepTransfer& step) {
-  US_CHECK(is_running_ && num_steps > 0);
+  US_CHECK(running_.is_true && num_steps > 0);
   Listed& of = programs_[program];
+  if (of.epoch > ~0U - num_steps) {  // 0 is no step's
+    US_TRY(stop());
+    US_TRY(reset());
+    US_TRY(start());
+  }
   postbox_.post({.program = program, .epoch = of.epoch + 1, .num_steps = num_steps, .step = step});
   of.epoch += num_steps;
   const auto answer = postbox_.await([this] { return state(); });
   if (answer == Postbox::Answer::kDone) return {};
   if (answer == Postbox::Answer::kFault) return recover(program);
-  is_running_ = false;
+  running_.is_true = false;
   US_TRY(answer);
   return make_error(ErrorCode::kInternal, "the GPU's kernels returned within a step");
 }
@@ -225,11 +241,12 @@ Status PhaseRunner::recover(uint32_t program) {
   US_CHECK(first != end, "a fault that nobody reported");
   const std::vector<Phase>& phases = programs_[program].phases;
   const std::string name = phase_name(phases[first->phase]);
-  return make_error(ErrorCode::kInternal,
-                    "resident kernels stuck: {} of {} CTAs waited {} ms for phase {} of {} ({}): "
-                    "it needs {} arrivals, has {}",
-                    end - faults.begin(), ctas_.all(), resident_.deadline_ns / 1'000'000,
-                    first->phase, phases.size(), name, first->need, first->have);
+  return make_error(
+      ErrorCode::kInternal,
+      "resident kernels stuck: a wait of {} ms has ended with {} of {} CTAs waiting, the "
+      "earliest for phase {} of {} ({}): it needs {} arrivals, has {}",
+      resident_.deadline_ns / 1'000'000, end - faults.begin(), ctas_.all(), first->phase,
+      phases.size(), name, first->need, first->have);
 }
 
 Result<std::vector<PhaseTime>> PhaseRunner::phase_times(uint32_t program) const {

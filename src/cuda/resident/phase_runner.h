@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -24,6 +25,13 @@ struct PhaseOptions {
 
 class PhaseRunner {
  public:
+  PhaseRunner() = default;
+  PhaseRunner(PhaseRunner&&) = default;
+  PhaseRunner& operator=(PhaseRunner&&) = default;
+  // Memory is given back when no kernel stays. REQUIRES: the kernels do not run, or it is not
+  // moved.
+  ~PhaseRunner() { static_cast<void>(stop()); }
+
   // programs: a recorder's, for these CTAs. step: device.
   static Result<PhaseRunner> make(std::vector<std::vector<Phase>> programs, const PhaseCtas& ctas,
                                   const MachineView& machine, const StepView* step,
@@ -31,8 +39,8 @@ class PhaseRunner {
 
   // Before a step; starts the kernels unless they run. REQUIRES: nothing else runs on the device,
   // or comes to it before stop().
-  // Errors: that the kernel which streams has not got its multiprocessors, after which they are on
-  // their way out.
+  // Errors: of a launch, or that the kernel which streams has not got its multiprocessors; then
+  // none runs any more.
   Status start();
   // Waits until the kernels have returned, if they run.
   Status stop();
@@ -57,7 +65,9 @@ class PhaseRunner {
   };
 
   Result<PhaseProgram> list(std::vector<Phase> phases, bool is_timed);
-  Status await_start();
+  Status launch();
+  Status await_start() const;
+  void abort_start();
   Status join();
   Status reset();
   Status recover(uint32_t program);
@@ -72,7 +82,17 @@ class PhaseRunner {
   Postbox postbox_;
   Stream stream_, unit_stream_, stage_stream_, copy_stream_;
   ResidentPhases resident_;
-  bool is_running_ = false;
+  // A moved runner has none.
+  struct Running {
+    Running() = default;
+    Running(Running&& other) noexcept : is_true(std::exchange(other.is_true, false)) {}
+    Running& operator=(Running&& other) noexcept {
+      std::swap(is_true, other.is_true);
+      return *this;
+    }
+    bool is_true = false;
+  };
+  Running running_;
 };
 
 // What a phase is, for people.

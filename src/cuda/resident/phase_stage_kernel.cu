@@ -34,6 +34,7 @@ class PhaseStages : public UnitCta<PhaseStages> {
   __device__ __forceinline__ void run_unit(uint32_t unit) {
     if (phase().kind == PhaseKind::kAttention) return attend(phase().as<FlashAttention>());
     await();
+    if (!goes_on()) return;
     const auto& stage = phase().as<StagePhase>();
     if (threadIdx.x == 0) exchange().note_heads(stage.operands);
     run_stage_unit(resident(), stage, unit, scratch_);
@@ -45,10 +46,11 @@ class PhaseStages : public UnitCta<PhaseStages> {
   __device__ __forceinline__ void attend(const FlashAttention& launch) {
     make_plan(launch);
     const auto await_phase = [this] { await(); };
+    const uint32_t* aborted = &resident().board->aborted;
     if (launch.format == KvFormat::kE4m3) {
-      attend_to_all<KvFormat::kE4m3>(launch, shared_.attention, scratch_, await_phase);
+      attend_to_all<KvFormat::kE4m3>(launch, shared_.attention, scratch_, aborted, await_phase);
     } else {
-      attend_to_all<KvFormat::kBf16>(launch, shared_.attention, scratch_, await_phase);
+      attend_to_all<KvFormat::kBf16>(launch, shared_.attention, scratch_, aborted, await_phase);
     }
   }
 

@@ -17,9 +17,6 @@ static_assert(kPhaseUnitWarps == kTaskWarps && kPhaseWindowHeads == kWindowRows)
 
 inline constexpr uint32_t kPhaseRouteCtas = 8;  // whose columns a CTA that routes has
 
-template <KvFormat kFormat>
-using PhaseTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
-
 // Static shared memory.
 struct UnitShared {
   UnitCtaShared cta;

@@ -36,12 +36,17 @@ Result<Postbox::Answer> Postbox::await(const std::function<cudaError_t()>& state
     return std::atomic_ref(box.answer).load(std::memory_order_acquire) == box.number;
   };
   for (;;) {
+    const bool has_fault = std::atomic_ref(box.has_fault).load(std::memory_order_acquire) != 0;
+    if (has_fault) return Answer::kFault;
     for (uint32_t i = 0; i < kSpins; ++i) {
       if (is_answered()) return Answer::kDone;
     }
     const cudaError_t now = state();
-    if (std::atomic_ref(box.has_fault).load(std::memory_order_acquire) != 0) return Answer::kFault;
-    if (now == cudaErrorNotReady || is_answered()) continue;
+    // A fault that was told before they returned is found above.
+    if (now == cudaErrorNotReady || is_answered() ||
+        std::atomic_ref(box.has_fault).load(std::memory_order_acquire) != 0) {
+      continue;
+    }
     US_TRY(cuda_status(now, "running a step"));
     return Answer::kEnded;
   }

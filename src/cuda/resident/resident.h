@@ -1,5 +1,6 @@
-// What the resident kernel (resident_kernel.h) and its host tell each other: programs as it runs
-// them, the mailbox in memory of the host, and the board on which CTAs find the step.
+// What resident kernels (resident_kernel.h, and phase_kernel.h for its own programs) and their host
+// tell each other: programs as the former runs them, the mailbox in memory of the host, and the
+// board on which CTAs find the step.
 //
 // A step, by the words that hand it on, each written with release and polled with acquire:
 //   mailbox.number    host -> one CTA      a command and an image of the step lie in host memory
@@ -8,7 +9,8 @@
 //   board.done        all CTAs -> that     a CTA's list is done, and it needs the command no more
 //   mailbox.answer    that CTA -> host     results and times lie in host memory
 // A wait for counters or flags that passes its deadline ends all waits: board.aborted tells the
-// CTAs, which note what they wait for and return, mailbox.has_fault the host.
+// CTAs, which note what they wait for and return (those that stream run to the end of the step
+// first, without waiting), mailbox.has_fault the host.
 #pragma once
 
 #include <cstddef>

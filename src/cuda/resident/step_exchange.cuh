@@ -89,6 +89,7 @@ class StepExchange {
     if (threadIdx.x == 0) {
       const uint32_t all = num_ctas_ * num_steps_;
       while (ptx::load_acquire(&board_->done) != all && is_met) is_met = !is_aborted();
+      is_met = is_met && !is_aborted();  // those that did not stop on the spot count, too
     }
     if (!all_of_task(is_met)) return false;
     const StepTransfer& step = command_->step;

@@ -12,6 +12,9 @@
 
 namespace ultraspeed::cuda {
 
+template <KvFormat kFormat>
+using PhaseTile = KvTile<kFormat, kFlashHeadDim, kFlashValueDim>;
+
 // Static shared memory.
 struct UnitCtaShared {
   uint64_t entry_full[2];
@@ -69,6 +72,8 @@ class UnitCta {
     goes_on_ = all_of_task(goes_on);
     is_step_known_ = true;
   }
+  // False behind an await() of a step that was aborted.
+  __device__ __forceinline__ bool goes_on() const { return goes_on_; }
   __device__ __forceinline__ bool is_step_known() const { return is_step_known_; }
   // That it has entered, this one included: a number for it.
   __device__ __forceinline__ uint32_t num_steps() const { return num_steps_; }

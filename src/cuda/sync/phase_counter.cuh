@@ -43,10 +43,15 @@ __device__ __forceinline__ uint32_t count_arrivals(const PhaseStep& step, const 
   return count;
 }
 
-// For one thread: notes what CTA `cta` of both kernels waited for, and ends all waits.
+// For one thread: notes what CTA `cta` of all kernels waited for first, and ends all waits.
 __device__ __forceinline__ void report_fault(const ResidentPhases& resident, uint32_t cta,
                                              const PhaseWait& wait, uint32_t have) {
-  resident.faults[cta] = {1, wait.phase, wait.arrivals, have};
+  PhaseFault& fault = resident.faults[cta];
+  if (atomicCAS(&fault.is_set, 0, 1) == 0) {
+    fault.phase = wait.phase;
+    fault.need = wait.arrivals;
+    fault.have = have;
+  }
   if (atomicExch(&resident.board->aborted, 1u) != 0) return;  // partner: StepExchange, Deadline
   // Partner: Postbox::await().
   ptx::store_release_system(&resident.mailbox->has_fault, 1);
