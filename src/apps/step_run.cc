@@ -172,8 +172,7 @@ std::string resident_text(const cuda::PhaseBench& bench) {
   const double graph = spread_of(bench.graph_us).median;
   std::string text = fmt::format(
       "\nkernels that stay, {} CTAs that stream, {} with units, {} with stages: {:.1f} us a step; "
-      "a graph of "
-      "the same stages {:.1f} us, {:.3f} times as long\n",
+      "a graph of the same stages {:.1f} us, {:.3f} times as long\n",
       bench.ctas.streaming, bench.ctas.of_units, bench.ctas.of_stages, resident, graph,
       graph / resident);
   for (const std::string& why : bench.left_out) text += fmt::format("both without: {}\n", why);

@@ -8,9 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/check.h"
-#include "cuda/device_turn.h"
-#include "cuda/machine_executor.h"
 #include "cuda/persistent_executors.h"
 #include "cuda/program_graphs.h"
 #include "cuda/resident/phase_recorder.h"
@@ -22,18 +19,15 @@ namespace {
 // Of full attention: beyond, the few CTAs that it has here take longer than a graph's all.
 constexpr uint32_t kMostPositions = 8192;
 
-class PhaseExecutor final : public MachineExecutor, public Occupant {
+class PhaseExecutor final : public ResidentExecutor {
  public:
   explicit PhaseExecutor(const PersistentOptions& options)
-      : MachineExecutor(options.activations, options.kv_cache),
+      : ResidentExecutor(options.activations, options.kv_cache),
         options_{.deadline = std::chrono::milliseconds(options.wait_deadline_ms)} {}
 
   ~PhaseExecutor() override {
     const DeviceTurn turn;  // this one leaves, too
   }
-
-  // Nobody could be told what goes wrong; the next step finds it.
-  void leave() override { static_cast<void>(stop()); }
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
@@ -88,14 +82,6 @@ class PhaseExecutor final : public MachineExecutor, public Occupant {
     return {};
   }
 
-  // The runtime copies with kernels, which need room.
-  Status copy_cache(const program::CacheCopy& copy) override {
-    const DeviceTurn turn(this);
-    US_TRY(stop());
-    US_TRY(machine_.copy_cache(copy, stream_.get()));
-    return cuda_status(cudaStreamSynchronize(stream_.get()), "copying a KV cache");
-  }
-
  private:
   // nullopt: the program, or a stage of it, has none, and `why` says what it is.
   Result<std::optional<std::vector<Phase>>> record(uint32_t index, std::string* why) const {
@@ -105,7 +91,6 @@ class PhaseExecutor final : public MachineExecutor, public Occupant {
     const StageLauncher& launcher = graphs_.launcher(index);
     cudaError_t error = launcher.begin_step(recorder);
     for (uint32_t i = 0; i < program.stages.size() && error == cudaSuccess; ++i) {
-      recorder.begin_stage();
       error = launcher.launch(i, false, recorder);
     }
     if (error == cudaErrorNotSupported) {
@@ -136,7 +121,7 @@ class PhaseExecutor final : public MachineExecutor, public Occupant {
     return cuda_status(cudaStreamSynchronize(stream_.get()), "resetting counters");
   }
 
-  Status stop() { return runner_ ? runner_->stop() : Status(); }
+  Status stop() override { return runner_ ? runner_->stop() : Status(); }
 
   const PhaseOptions options_;
   PhaseCtas ctas_;

@@ -12,9 +12,6 @@
 #include <vector>
 
 #include "base/check.h"
-#include "cuda/device_turn.h"
-#include "cuda/executor.h"
-#include "cuda/machine_executor.h"
 #include "cuda/persistent_executors.h"
 #include "cuda/resident/postbox.h"
 #include "cuda/resident/resident.h"
@@ -84,19 +81,16 @@ struct ProgramLists {
   }
 };
 
-class TaskExecutor final : public MachineExecutor, public Occupant {
+class TaskExecutor final : public ResidentExecutor {
  public:
   explicit TaskExecutor(const PersistentOptions& options)
-      : MachineExecutor(program::Activations::kF32, program::KvCacheType::kF32),
+      : ResidentExecutor(program::Activations::kF32, program::KvCacheType::kF32),
         deadline_(std::chrono::milliseconds(options.wait_deadline_ms)),
         trace_(options.trace) {}
 
   ~TaskExecutor() override {
     const DeviceTurn turn;  // this one leaves, too
   }
-
-  // Nobody could be told what goes wrong; the next step finds it.
-  void leave() override { static_cast<void>(stop()); }
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
@@ -131,14 +125,6 @@ class TaskExecutor final : public MachineExecutor, public Occupant {
     output->is_resident = true;
     output->draft_s = postbox_.mailbox()->times.draft_seconds();
     return trace_ ? tell_trace(index) : Status();
-  }
-
-  // The runtime copies with kernels, which need room.
-  Status copy_cache(const program::CacheCopy& copy) override {
-    const DeviceTurn turn(this);
-    US_TRY(stop());
-    US_TRY(machine_.copy_cache(copy, stream_.get()));
-    return cuda_status(cudaStreamSynchronize(stream_.get()), "copying a KV cache");
   }
 
  private:
@@ -189,8 +175,7 @@ class TaskExecutor final : public MachineExecutor, public Occupant {
     return {};
   }
 
-  // Waits until the kernel has returned.
-  Status stop() {
+  Status stop() override {
     if (!is_running_) return {};
     postbox_.post({});
     return join("stopping the kernel");
@@ -287,13 +272,6 @@ class TaskExecutor final : public MachineExecutor, public Occupant {
 
 std::unique_ptr<program::Executor> make_task_executor(const PersistentOptions& options) {
   return std::make_unique<TaskExecutor>(options);
-}
-
-std::unique_ptr<program::Executor> make_persistent_executor(const PersistentOptions& options) {
-  const bool is_f32 = options.activations == program::Activations::kF32;
-  US_CHECK(is_f32 ? options.kv_cache == program::KvCacheType::kF32
-                  : options.activations == program::Activations::kW4a8);
-  return is_f32 ? make_task_executor(options) : make_phase_executor(options);
 }
 
 }  // namespace ultraspeed::cuda

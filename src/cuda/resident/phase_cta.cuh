@@ -168,11 +168,13 @@ __device__ __forceinline__ void with_dense_plan(const Phase& phase, uint32_t ran
   }
 }
 
+__device__ __forceinline__ uint32_t max_slots_of(const program::RouteTable& route) {
+  return static_cast<uint32_t>(route.pair_begin - route.expert);
+}
 // Of a step that was aborted before Route has ever written the table: none.
 __device__ __forceinline__ uint32_t live_slots_of(const program::RouteTable& route) {
-  const auto most = static_cast<uint32_t>(route.pair_begin - route.expert);
   const uint32_t count = *route.num_slots;
-  return count <= most ? count : 0;
+  return count <= max_slots_of(route) ? count : 0;
 }
 
 // This CTA's place in a phase of gate/up, where either the CTAs of a cluster share K or none do.

@@ -112,7 +112,7 @@ class PhaseLoader {
     const StreamRole stream = gate_up_role(launch, role_.stream);
     const uint32_t ranks = gate_up_ranks(launch.hidden);
     const program::RouteTable& route = launch.route;
-    const auto max_slots = static_cast<uint32_t>(route.pair_begin - route.expert);
+    const uint32_t max_slots = max_slots_of(route);
     const uint32_t tiles = launch.intermediate / kTileNeurons;
     const auto expert_of = [&](uint32_t unit) {
       return route.expert[min((unit + stream.lane * stream.num_clusters) / tiles, max_slots - 1)];

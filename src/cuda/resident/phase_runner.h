@@ -28,8 +28,7 @@ class PhaseRunner {
   PhaseRunner() = default;
   PhaseRunner(PhaseRunner&&) = default;
   PhaseRunner& operator=(PhaseRunner&&) = default;
-  // Memory is given back when no kernel stays. REQUIRES: the kernels do not run, or it is not
-  // moved.
+  // Memory is given back when no kernel stays.
   ~PhaseRunner() { static_cast<void>(stop()); }
 
   // programs: a recorder's, for these CTAs. step: device.

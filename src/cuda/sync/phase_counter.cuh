@@ -87,13 +87,13 @@ __device__ __forceinline__ bool begin_phase(const ResidentPhases& resident, cons
   return goes_on;
 }
 
-// For one thread, behind a barrier of those that wrote: counts CTA `of_kind` of its kind at the
+// For one thread, behind a barrier of those that wrote: counts CTA `of_group` of its group at the
 // phase. Who waits for it has the fence between what was written and bulk copies of that: one on
 // the way is enough.
 __device__ __forceinline__ void end_phase(const ResidentPhases& resident, const PhaseStep& step,
-                                          const Phase& phase, uint32_t of_kind) {
+                                          const Phase& phase, uint32_t of_group) {
   ptx::add_release(step.counters + uint64_t{phase.index} * kPhaseCounterWords +
-                       of_kind % kPhaseWays * kPhaseWayWords,
+                       of_group % kPhaseWays * kPhaseWayWords,
                    1);
   if (step.times == nullptr) return;
   step.times[uint64_t{phase.index} * resident.num_ctas].end = ptx::global_nanoseconds();
