@@ -34,8 +34,10 @@ Result<DenseStages> DenseStages::make(const Machine& machine, uint32_t program,
           if constexpr (requires { op.weight; }) {
             if (!is_dense(machine.form(op.weight))) return {};
             const program::WeightDecl& decl = of.weights[op.weight];
+            const bool has_chunks = machine.form(op.weight) == WeightForm::kDensePartialPages;
             largest_bytes =
-                std::max(largest_bytes, dense_operand_bytes(decl.format, columns, decl.cols));
+                std::max(largest_bytes, dense_operand_bytes(decl.format, columns, decl.cols,
+                                                            has_chunks ? rank_chunks(of) : 1));
           }
           if constexpr (requires { op.rope_theta; }) return stages.add_kind(op);
           return {};
@@ -118,6 +120,7 @@ cudaError_t DenseStages::launch_product(uint32_t rank, const Product& product,
     static_cast<ColumnGroup&>(prepare) = launch;
     prepare.format = weight.format;
     prepare.k = weight.cols;
+    prepare.num_chunks = product.num_chunks;
     prepare.rows = machine_->buffer(rank, program_, product.input);
     prepare.norm_weight = machine_->vector(rank, product.norm.weight);
     prepare.epsilon = product.norm.epsilon;

@@ -19,9 +19,11 @@ using program::WeightId;
 
 namespace {
 
-DenseMatrix dense_matrix(const Program& program, WeightId id) {
+DenseMatrix dense_matrix(const Program& program, WeightId id, WeightForm form) {
   const program::WeightDecl& decl = program.weights[id];
-  return {decl.format, decl.rows, decl.cols};
+  const bool has_chunks =
+      form == WeightForm::kDensePartialPages || form == WeightForm::kFp8DownPages;
+  return {decl.format, decl.rows, decl.cols, has_chunks ? rank_chunks(program) : 1};
 }
 
 QkvShape qkv_shape(const program::QkvProjOperands& op) {
@@ -66,12 +68,13 @@ class DenseForms {
   }
 
   // What a product takes its weight in, if nothing else of the stage stands against pages.
-  WeightForm form_of(const Program& program, WeightId id, const program::NormRef& norm,
-                     uint32_t num_chunks, WeightForm pages) const {
-    const uint32_t limit = norm.weight == program::kNoId ? kMaxDenseInput : kMaxDenseInput / 2;
-    const DenseMatrix matrix = dense_matrix(program, id);
-    const bool has_kernels = program.weights[id].count == 1 && matrix.columns <= limit &&
-                             check_dense(matrix, num_chunks).has_value();
+  static WeightForm form_of(const Program& program, WeightId id, const program::NormRef& norm,
+                            WeightForm pages) {
+    const DenseMatrix matrix = dense_matrix(program, id, pages);
+    const bool has_norm = norm.weight != program::kNoId;
+    const bool has_kernels = program.weights[id].count == 1 &&
+                             !dense_input_limit(matrix.columns, has_norm) &&
+                             check_dense(matrix).has_value();
     return has_kernels ? pages : WeightForm::kCanonical;
   }
 
@@ -81,21 +84,21 @@ class DenseForms {
     const bool is_even = op.head_dim % 2 == 0 && op.v_head_dim % 2 == 0 && op.rotary_dim % 2 == 0;
     const bool fits =
         !has_head_norms && is_even && qkv_shape(op) == qkv_shape(*qkv_stage(programs_, op.weight));
-    want(op.weight, fits ? form_of(program, op.weight, op.norm, 1, WeightForm::kDenseQkvPages)
+    want(op.weight, fits ? form_of(program, op.weight, op.norm, WeightForm::kDenseQkvPages)
                          : WeightForm::kCanonical);
   }
 
   void add(const Program& program, const program::OutProjOperands& op) {
-    want(op.weight, form_of(program, op.weight, {}, rank_chunks(program), WeightForm::kDensePages));
+    want(op.weight, form_of(program, op.weight, {}, WeightForm::kDensePartialPages));
   }
 
   void add(const Program& program, const program::GateUpOperands& op) {
-    want(op.weight, form_of(program, op.weight, op.norm, 1, WeightForm::kDenseGateUpPages));
+    want(op.weight, form_of(program, op.weight, op.norm, WeightForm::kDenseGateUpPages));
   }
 
   void add(const Program& program, const program::LinearOperands& op) {
     const bool fits = op.more_inputs[0] == program::kNoId && op.total_rows % 2 == 0;
-    want(op.weight, fits ? form_of(program, op.weight, op.norm, 1, WeightForm::kDensePages)
+    want(op.weight, fits ? form_of(program, op.weight, op.norm, WeightForm::kDensePages)
                          : WeightForm::kCanonical);
   }
 
@@ -143,19 +146,23 @@ void find_expert_forms(const Program& program, std::vector<WeightForm>& forms) {
 // Without what aligns the next matrix.
 uint64_t page_bytes(const Program& program, WeightId id, WeightForm form) {
   const program::WeightDecl& decl = program.weights[id];
-  DenseMatrix matrix = dense_matrix(program, id);
-  if (form == WeightForm::kDownPages || form == WeightForm::kFp8DownPages) {
-    matrix.columns = padded_down_columns(decl.cols, down_chunk_columns(program, decl.cols));
+  switch (form) {
+    case WeightForm::kCanonical:
+    case WeightForm::kGateUpPages:
+      return decl.matrix_bytes();
+    case WeightForm::kDownPages:
+      return packed_bytes(decl.format, decl.rows,
+                          padded_down_columns(decl.cols, down_chunk_columns(program, decl.cols)));
+    default:
+      return dense_page_bytes(dense_matrix(program, id, form));
   }
-  const bool is_mxfp4 = form == WeightForm::kGateUpPages || form == WeightForm::kDownPages;
-  if (form == WeightForm::kCanonical) return decl.matrix_bytes();
-  return is_mxfp4 ? packed_bytes(decl.format, matrix.rows, matrix.columns)
-                  : dense_page_bytes(matrix);
 }
 
 RowOrder order_of(std::span<const Program> programs, WeightId id, WeightForm form) {
   const uint32_t rows = programs[0].weights[id].rows;
-  if (form == WeightForm::kDensePages) return neighbour_order(rows);
+  if (form == WeightForm::kDensePages || form == WeightForm::kDensePartialPages) {
+    return neighbour_order(rows);
+  }
   if (form == WeightForm::kDenseGateUpPages) return gate_up_order(rows / 2);
   const program::QkvProjOperands* op = qkv_stage(programs, id);
   US_CHECK(op != nullptr, "no stage makes heads of weight {}", id);
@@ -185,16 +192,11 @@ Status check_numbers(const DenseMatrix& matrix, std::span<const std::byte> canon
 
 Status to_fp8_expert_pages(const Program& program, WeightId id, WeightForm form,
                            std::span<const std::byte> canonical, std::span<std::byte> pages) {
-  DenseMatrix matrix = dense_matrix(program, id);
+  const DenseMatrix matrix = dense_matrix(program, id, form);
   US_TRY(check_numbers(matrix, canonical));
-  if (form == WeightForm::kFp8GateUpPages) {
-    pack_dense(matrix, gate_up_order(matrix.rows / 2), canonical, pages);
-    return {};
-  }
-  const uint32_t chunk = down_chunk_columns(program, matrix.columns);
-  const std::vector<std::byte> filled = fill_up_fp8(canonical, matrix.rows, matrix.columns, chunk);
-  matrix.columns = padded_down_columns(matrix.columns, chunk);
-  pack_dense(matrix, neighbour_order(matrix.rows), filled, pages);
+  const bool is_down = form == WeightForm::kFp8DownPages;
+  pack_dense(matrix, is_down ? neighbour_order(matrix.rows) : gate_up_order(matrix.rows / 2),
+             canonical, pages);
   return {};
 }
 
@@ -240,7 +242,7 @@ Status to_pages(std::span<const Program> programs, WeightId id, WeightForm form,
                 std::span<const std::byte> canonical, std::span<std::byte> pages) {
   US_CHECK(form != WeightForm::kCanonical);
   if (!is_dense(form)) return to_expert_pages(programs[0], id, form, canonical, pages);
-  const DenseMatrix matrix = dense_matrix(programs[0], id);
+  const DenseMatrix matrix = dense_matrix(programs[0], id, form);
   pack_dense(matrix, order_of(programs, id, form), canonical,
              pages.first(dense_page_bytes(matrix)));
   return {};

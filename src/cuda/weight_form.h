@@ -21,9 +21,10 @@ enum class WeightForm : uint8_t {
   kFp8GateUpPages,  // gate_up_order()
   kFp8DownPages,    // neighbour_order()
   // tile/dense_page.h, by the order of the rows (tile/pack_dense.h)
-  kDensePages,        // neighbour_order()
-  kDenseGateUpPages,  // gate_up_order()
-  kDenseQkvPages,     // qkv_order()
+  kDensePages,         // neighbour_order()
+  kDensePartialPages,  // neighbour_order(), in rank_chunks() K-chunks
+  kDenseGateUpPages,   // gate_up_order()
+  kDenseQkvPages,      // qkv_order()
 };
 
 constexpr bool is_dense(WeightForm form) {

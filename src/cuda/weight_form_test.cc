@@ -91,7 +91,8 @@ TEST(WeightForm, StagesChooseTheOrderOfRows) {
     gate_up.weight = maker.weight(format, 128, 1024);
     maker.stage(gate_up);
     maker.linear(maker.weight(format, 66, 1024));
-    const std::vector<WeightForm> pages = {WeightForm::kDenseQkvPages, WeightForm::kDensePages,
+    const std::vector<WeightForm> pages = {WeightForm::kDenseQkvPages,
+                                           WeightForm::kDensePartialPages,
                                            WeightForm::kDenseGateUpPages, WeightForm::kDensePages};
     EXPECT_EQ(maker.forms(), pages);
     EXPECT_EQ(form_bytes(maker.program(), 3, WeightForm::kDensePages),
@@ -110,24 +111,33 @@ TEST(WeightForm, ShapesWithoutKernelsStayCanonical) {
   const auto expect_last = [&](WeightForm form, const char* what) {
     EXPECT_EQ(maker.forms().back(), form) << what;
   };
-  maker.linear(maker.weight(kFp8, 64, 512));
-  expect_last(WeightForm::kCanonical, "half of the columns that a cluster shares");
-  maker.linear(maker.weight(kBf16, 64, 512));
-  expect_last(WeightForm::kDensePages, "in BF16 they are enough");
+  maker.linear(maker.weight(kFp8, 64, 2880));
+  expect_last(WeightForm::kDensePages, "columns that are filled up");
+  maker.linear(maker.weight(kFp8, 64, 1022));
+  expect_last(WeightForm::kCanonical, "columns that 4 does not divide");
   maker.linear(maker.weight(WeightFormat::kF32, 64, 1024));
   expect_last(WeightForm::kCanonical, "F32");
   maker.linear(maker.weight(kFp8, 63, 1024));
   expect_last(WeightForm::kCanonical, "an odd number of rows");
   OutProjOperands out;
-  out.weight = maker.weight(kFp8, 64, 4096);
+  out.weight = maker.weight(kFp8, 64, 512);
   maker.stage(out);
-  expect_last(WeightForm::kCanonical, "K-chunks of 512 columns");
+  expect_last(WeightForm::kDensePartialPages, "K-chunks of 64 columns");
+  out.weight = maker.weight(kFp8, 64, 2880);
+  maker.stage(out);
+  expect_last(WeightForm::kDensePartialPages, "K-chunks of 360 columns");
+  out.weight = maker.weight(kFp8, 64, 720);
+  maker.stage(out);
+  expect_last(WeightForm::kCanonical, "K-chunks of 90 columns");
   LinearOperands normed = maker.linear_of(maker.weight(kFp8, 64, 29 * 1024));
   maker.stage(normed);
   expect_last(WeightForm::kDensePages, "a long row");
   normed.norm.weight = 0;
   maker.stage(normed);
   expect_last(WeightForm::kCanonical, "a long row with a norm");
+  normed.weight = maker.weight(kBf16, 64, 2880);
+  maker.stage(normed);
+  expect_last(WeightForm::kCanonical, "a row with a norm that 512 does not divide");
 }
 
 TEST(WeightForm, StagesThatTheEpiloguesCannotDoStayCanonical) {
@@ -146,6 +156,7 @@ TEST(WeightForm, WeightsOfSeveralStagesHaveOneOrderOrStayCanonical) {
   Maker maker;
   const WeightId head = maker.weight(kFp8, 64, 1024), tied = maker.weight(kFp8, 64, 1024);
   const WeightId twice = maker.weight(kFp8, 64, 1024), heads = maker.weight(kFp8, kQkvRows, 1024);
+  const WeightId chunked = maker.weight(kFp8, 64, 1024);
   for (int i = 0; i < 2; ++i) maker.linear(head);
   maker.linear(tied);
   EmbedOperands embed;
@@ -157,8 +168,13 @@ TEST(WeightForm, WeightsOfSeveralStagesHaveOneOrderOrStayCanonical) {
   maker.linear(twice);
   maker.stage(gate_up);
   maker.stage(qkv_of(heads));
-  EXPECT_EQ(maker.forms(), (std::vector{WeightForm::kDensePages, WeightForm::kCanonical,
-                                        WeightForm::kCanonical, WeightForm::kDenseQkvPages}));
+  OutProjOperands out;
+  out.weight = chunked;
+  maker.stage(out);
+  maker.linear(chunked);  // not in K-chunks
+  EXPECT_EQ(maker.forms(),
+            (std::vector{WeightForm::kDensePages, WeightForm::kCanonical, WeightForm::kCanonical,
+                         WeightForm::kDenseQkvPages, WeightForm::kCanonical}));
   QkvProjOperands other = qkv_of(heads);
   other.rotary_dim = 64;
   maker.stage(other);
@@ -215,7 +231,7 @@ TEST(WeightForm, PagesHaveTheirOrder) {
       canonical[i] = static_cast<std::byte>(i * 31 + i / 509);
     std::vector<std::byte> pages(form_bytes(maker.program(), id, forms[id]));
     ASSERT_TRUE(to_pages({&maker.program(), 1}, id, forms[id], canonical, pages));
-    const DenseMatrix matrix = {decl.format, decl.rows, decl.cols};
+    const DenseMatrix matrix = {decl.format, decl.rows, decl.cols, 1};
     unpack_dense(matrix, orders[id], std::span(pages).first(dense_page_bytes(matrix)), back);
     EXPECT_EQ(back, canonical) << id;
   }
@@ -255,13 +271,13 @@ TEST(WeightForm, PagesOfExpertsHaveTheirOrder) {
     for (uint64_t i = 0; i < uint64_t{decl.rows} * decl.cols; ++i) {
       canonical[i] = static_cast<std::byte>((i * 31 + i / 509) % 126);
     }
-    const DenseMatrix matrix = {kFp8, decl.rows, id == 0 ? decl.cols : 8 * 256};
+    const DenseMatrix matrix = {kFp8, decl.rows, decl.cols, id == 0 ? 1u : 8u};
     std::vector<std::byte> pages(form_bytes(program, id, forms[id]));
     ASSERT_EQ(pages.size(), dense_page_bytes(matrix));
     ASSERT_TRUE(to_pages({&program, 1}, id, forms[id], canonical, pages));
     std::vector<std::byte> back(packed_bytes(kFp8, matrix.rows, matrix.columns));
     unpack_dense(matrix, id == 0 ? gate_up_order(128) : neighbour_order(1024), pages, back);
-    EXPECT_EQ(back, id == 0 ? canonical : fill_up_fp8(canonical, 1024, 128, 16)) << id;
+    EXPECT_EQ(back, canonical) << id;
   }
 }
 

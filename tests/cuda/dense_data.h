@@ -33,8 +33,8 @@ inline bool is_poison(float value) {
 }
 
 struct DenseWeights {
-  DenseWeights(WeightFormat format, uint32_t rows, uint32_t columns)
-      : shape{format, rows, columns}, bytes(packed_bytes(format, rows, columns)) {}
+  DenseWeights(WeightFormat format, uint32_t rows, uint32_t columns, uint32_t num_chunks = 1)
+      : shape{format, rows, columns, num_chunks}, bytes(packed_bytes(format, rows, columns)) {}
 
   // Any finite codes; scales, or values, over some octaves.
   static DenseWeights random(WeightFormat format, uint32_t rows, uint32_t columns,
@@ -188,9 +188,9 @@ struct DenseOperandBytes {
   std::vector<uint8_t> bytes;
 };
 
-inline uint64_t operand_bytes(WeightFormat format, uint32_t width, uint32_t k) {
-  return format == kFp8 ? cuda::dense_operand_bytes<cuda::Fp8Page>(width, k)
-                        : cuda::dense_operand_bytes<cuda::Bf16Page>(width, k);
+inline uint64_t operand_bytes(WeightFormat format, uint32_t width, uint32_t k,
+                              uint32_t num_chunks = 1) {
+  return cuda::dense_operand_bytes(format, width, k, num_chunks);
 }
 
 // The sum of a row and a column in dense.h's order.
@@ -250,17 +250,19 @@ class DenseTest : public testing::Test {
     return launch;
   }
   static std::vector<std::byte> pack(const DenseWeights& weights, const cuda::RowOrder& order) {
-    EXPECT_TRUE(cuda::check_dense(weights.shape, 1));
+    EXPECT_TRUE(cuda::check_dense(weights.shape));
     std::vector<std::byte> pages(cuda::dense_page_bytes(weights.shape));
     cuda::pack_dense(weights.shape, order, weights.bytes, pages);
     return pages;
   }
-  static void prepare(const DenseCase& c, Device<float>& rows, Device<uint8_t>& operand) {
+  static void prepare(const DenseCase& c, Device<float>& rows, Device<uint8_t>& operand,
+                      uint32_t num_chunks = 1) {
     DensePrepare data;
     data.format = c.format;
     data.columns = c.width;
     data.num_columns = on_device(c.num_columns);
     data.k = c.k;
+    data.num_chunks = num_chunks;
     data.rows = rows.data();
     data.operand = reinterpret_cast<std::byte*>(operand.data());
     check(cuda::launch_dense_prepare(data, nullptr));

@@ -32,7 +32,6 @@ struct DenseShape {
   DenseOutput output = DenseOutput::kStore;
   DenseMatrix matrix;
   bool is_f32 = false;  // in the program; pages hold BF16 then, which checkpoints store
-  uint32_t num_chunks = 1;
   bool has_norm = false;
   QkvShape heads;       // kQkv
   std::string refusal;  // what is not of the matrix
@@ -40,7 +39,7 @@ struct DenseShape {
   bool is_like(const DenseShape& other) const {
     return name == other.name && output == other.output && is_f32 == other.is_f32 &&
            matrix.format == other.matrix.format && matrix.rows == other.matrix.rows &&
-           matrix.columns == other.matrix.columns && num_chunks == other.num_chunks &&
+           matrix.columns == other.matrix.columns && matrix.num_chunks == other.matrix.num_chunks &&
            heads.num_q_heads == other.heads.num_q_heads;
   }
 };
@@ -50,7 +49,7 @@ DenseShape dense_shape(const program::Program& program, program::WeightId id) {
   DenseShape shape;
   shape.name = weight.name.substr(weight.name.rfind('.') + 1);
   shape.is_f32 = weight.format == WeightFormat::kF32;
-  shape.matrix = {shape.is_f32 ? WeightFormat::kBf16 : weight.format, weight.rows, weight.cols};
+  shape.matrix = {shape.is_f32 ? WeightFormat::kBf16 : weight.format, weight.rows, weight.cols, 1};
   return shape;
 }
 
@@ -67,7 +66,7 @@ std::optional<DenseShape> shape_of_stage(const program::Program& program,
   if (const auto* op = std::get_if<program::OutProjOperands>(&operands)) {
     DenseShape shape = dense_shape(program, op->weight);
     shape.output = DenseOutput::kPartials;
-    shape.num_chunks = program::kReductionChunks / program.num_ranks;
+    shape.matrix.num_chunks = program::kReductionChunks / program.num_ranks;
     return shape;
   }
   if (const auto* op = std::get_if<program::GateUpOperands>(&operands)) {
@@ -90,12 +89,11 @@ std::string dense_refusal(const DenseShape& shape, uint32_t width) {
   if (width != 8 && width != 16 && width != 32 && width != 64) {
     return fmt::format("the kernels have widths of 8, 16, 32 and 64 columns; these are {}", width);
   }
-  const Status status = check_dense(shape.matrix, shape.num_chunks);
+  const Status status = check_dense(shape.matrix);
   if (!status) return status.error().message;
-  const uint32_t most = shape.has_norm ? kMaxDenseInput / 2 : kMaxDenseInput;
-  if (shape.matrix.columns <= most) return "";
-  return fmt::format("the kernels take at most {} columns; these are {}", most,
-                     shape.matrix.columns);
+  const char* limit = dense_input_limit(shape.matrix.columns, shape.has_norm);
+  if (limit == nullptr) return "";
+  return fmt::format("the kernels do not take {}; these are {}", limit, shape.matrix.columns);
 }
 
 class DenseGroup final : public KernelGroup {
@@ -134,7 +132,7 @@ class DenseGroup final : public KernelGroup {
     launch_.num_columns = num_columns();
     launch_.rows = shape_.matrix.rows;
     launch_.k = shape_.matrix.columns;
-    launch_.num_chunks = shape_.num_chunks;
+    launch_.num_chunks = shape_.matrix.num_chunks;
     launch_.operand = memory_[kOperand].data();
     US_TRY(cuda_status(set_clusters(&launch_), "asking how many clusters run at once"));
     using Work = DenseLaunch::Work;
@@ -177,7 +175,7 @@ class DenseGroup final : public KernelGroup {
     bytes[kWeights] = num_sets * weight_bytes_;
     bytes[kRows] = uint64_t{width_} * matrix.columns * sizeof(float);
     bytes[kNorm] = uint64_t{matrix.columns} * sizeof(float);
-    bytes[kOperand] = dense_operand_bytes(matrix.format, width_, matrix.columns);
+    bytes[kOperand] = dense_operand_bytes(matrix.format, width_, matrix.columns, matrix.num_chunks);
     bytes[kOutput] = uint64_t{width_} * matrix.rows * sizeof(float) *
                      (shape_.output == DenseOutput::kPartials ? program::kReductionChunks : 1);
     bytes[kKeys] = uint64_t{width_} * heads.num_kv_heads * heads.head_dim * sizeof(float);
@@ -232,6 +230,7 @@ class DenseGroup final : public KernelGroup {
     prepare.columns = width_;
     prepare.num_columns = num_columns();
     prepare.k = shape_.matrix.columns;
+    prepare.num_chunks = shape_.matrix.num_chunks;
     prepare.rows = memory_[kRows].as<float>();
     if (shape_.has_norm) prepare.norm_weight = memory_[kNorm].as<float>();
     prepare.epsilon = kDenseEpsilon;
@@ -248,7 +247,7 @@ class DenseGroup final : public KernelGroup {
       case DenseOutput::kQkv:
         return launch_dense(launch, qkv(output), stream);
       case DenseOutput::kPartials:
-        return launch_dense(launch, DensePartials{output, options_.rank * shape_.num_chunks},
+        return launch_dense(launch, DensePartials{output, options_.rank * shape_.matrix.num_chunks},
                             stream);
       case DenseOutput::kSwiglu:
         return launch_dense(launch, DenseSwiglu{output}, stream);

@@ -20,7 +20,7 @@ std::string dense_reason(const program::WeightDecl& weight, uint32_t num_chunks)
     return fmt::format("the product of F32 matrices takes a multiple of {} columns, not {}",
                        kF32ProductColumns, weight.cols);
   }
-  const Status fits = check_dense({weight.format, weight.rows, weight.cols}, num_chunks);
+  const Status fits = check_dense({weight.format, weight.rows, weight.cols, num_chunks});
   return fits ? "the GPU's dense products do not take this stage" : fits.error().message;
 }
 

@@ -84,6 +84,7 @@ PageFill fill_of(const program::WeightDecl& decl, WeightForm form, uint64_t matr
     case WeightForm::kFp8GateUpPages:
     case WeightForm::kFp8DownPages:
     case WeightForm::kDensePages:
+    case WeightForm::kDensePartialPages:
     case WeightForm::kDenseGateUpPages:
     case WeightForm::kDenseQkvPages: {
       const bool is_fp8 = decl.format == WeightFormat::kFp8Block128;

@@ -3,6 +3,7 @@
 #include "cuda/ops/dense_prepare.cuh"
 #include "cuda/ops/launch.cuh"
 #include "cuda/ptx/grid.cuh"
+#include "cuda/tile/dense_matrix.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -24,12 +25,14 @@ cudaError_t launch_format(const DenseLaunch& launch, const Epilogue& epilogue,
 }
 
 constexpr uint32_t kPrepareThreads = 512;
-static_assert(kMaxDenseInput * sizeof(float) == kStreamSharedBytes);
+static_assert(kMaxDenseInput * sizeof(float) == kStreamSharedBytes &&
+              kNormedDenseMultiple == kSquareBatch);
 
 // One CTA a column.
 template <class Page>
 __global__ void __launch_bounds__(kPrepareThreads)
-    dense_prepare_kernel(const __grid_constant__ DensePrepare data) {
+    dense_prepare_kernel(const __grid_constant__ DensePrepare data,
+                         const __grid_constant__ PagedRow paged) {
   extern __shared__ __align__(16) float row[];
   __shared__ float factor;
   if (!data.holds_next) ptx::launch_dependents();
@@ -43,7 +46,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
   const float* from = data.rows + uint64_t{data.first_column + blockIdx.x} * data.k;
   if (takes_part) copy_floats<kPrepareThreads>(row, from, data.k);
   __syncthreads();
-  prepare_column<Page, kPrepareThreads>(data, blockIdx.x, shared, takes_part);
+  prepare_column<Page, kPrepareThreads>(data, paged, blockIdx.x, shared, takes_part);
 }
 
 }  // namespace
@@ -89,13 +92,14 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
   return for_format(data.format, [&](auto page) {
     using Page = decltype(page);
     const uint64_t shared_bytes = dense_prepare_bytes(data);
-    if (data.k == 0 || data.k % (kDenseRanks * Page::kColumns) != 0 ||
-        shared_bytes > kStreamSharedBytes) {
+    if (!has_dense_kernels({data.format, 2, data.k, data.num_chunks}) ||
+        dense_input_limit(data.k, data.norm_weight != nullptr) != nullptr) {
       return cudaErrorInvalidValue;
     }
     return for_width(data.columns, [&](auto width) {
       const LaunchSize size = {dim3(width), kPrepareThreads, static_cast<uint32_t>(shared_bytes)};
-      return launch_with(dense_prepare_kernel<Page>, size, {starts_early()}, stream, data);
+      return launch_with(dense_prepare_kernel<Page>, size, {starts_early()}, stream, data,
+                         paged_row<Page>(data.k, data.num_chunks));
     });
   });
 }

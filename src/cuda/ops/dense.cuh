@@ -36,10 +36,11 @@ struct DenseShared {
   static constexpr uint32_t kBytes = kStage + kStages * kStageBytes;
 };
 
-// Where the pages and the pieces of a CTA in a unit begin.
+// Where the pages and the pieces of a CTA in a unit begin, and how many there are.
 struct StreamUnit {
   const std::byte* pages;
   const std::byte* pieces;
+  uint32_t num_pages;
 };
 
 // Whether a launch has units. The first group of a step always has some: nothing waits for the
@@ -48,7 +49,8 @@ __device__ __forceinline__ bool has_units(const ColumnGroup& launch) {
   return launch.first_column == 0 || present_columns(launch) != 0;
 }
 
-// What dense.h's launches take: CTA r of a cluster has quarter r of a K-chunk.
+// What dense.h's launches take: a CTA of a cluster has a quarter of a K-chunk, from unit to unit
+// another one, as quarters are not equally long.
 template <class PageOf, uint32_t kWidth>
 struct DensePlan {
   using Page = PageOf;
@@ -71,15 +73,19 @@ struct DensePlan {
         rank(of_rank),
         rows(launch.rows),
         tiles((rows + kDenseTileRows - 1) / kDenseTileRows),
-        row_pages(launch.k / Page::kColumns),
-        chunk_pages(row_pages / launch.num_chunks),
-        pages(chunk_pages / kRanks),
+        chunk_pages(launch.chunk_pages),
+        row_pages(chunk_pages * launch.num_chunks),
+        quarter_pages((chunk_pages + kRanks - 1) / kRanks),
         num_units(has_units(launch) ? tiles * launch.num_chunks : 0) {}
 
+  // Which quarter of K is this CTA's.
+  __device__ uint32_t part(uint32_t unit) const { return (rank + unit) % kRanks; }
   __device__ StreamUnit unit(uint32_t index) const {
-    const uint32_t piece_of = index / tiles * chunk_pages + rank * pages;
-    return {weights + (uint64_t{index % tiles} * row_pages + piece_of) * Page::kBytes,
-            operand + uint64_t{piece_of} * Operand::piece_bytes(kColumns)};
+    const uint32_t in_chunk = min(part(index) * quarter_pages, chunk_pages);
+    const uint32_t first = index / tiles * chunk_pages + in_chunk;
+    return {weights + (uint64_t{index % tiles} * row_pages + first) * Page::kBytes,
+            operand + uint64_t{first} * Operand::piece_bytes(kColumns),
+            min(quarter_pages, chunk_pages - in_chunk)};
   }
   __device__ const std::byte* page(const StreamUnit& of, uint32_t i) const {
     return of.pages + i * Page::kBytes;
@@ -91,11 +97,11 @@ struct DensePlan {
   const std::byte* weights;
   const std::byte* operand;
   uint32_t rank;
-  uint32_t rows;         // of a matrix
-  uint32_t tiles;        // of a matrix
-  uint32_t row_pages;    // of a tile
-  uint32_t chunk_pages;  // of a tile and a chunk
-  uint32_t pages;        // of a CTA in a unit
+  uint32_t rows;           // of a matrix
+  uint32_t tiles;          // of a matrix
+  uint32_t chunk_pages;    // of a tile and a chunk
+  uint32_t row_pages;      // of a tile
+  uint32_t quarter_pages;  // of a CTA in a unit, at most
   uint32_t num_units;
 };
 
@@ -108,9 +114,9 @@ class PageWalk {
     begin_unit();
   }
 
-  __device__ bool is_done() const { return index_ >= plan_.num_units || plan_.pages == 0; }
+  __device__ bool is_done() const { return index_ >= plan_.num_units; }
   __device__ void advance() {
-    if (++page_ < plan_.pages) return;
+    if (++page_ < unit_.num_pages) return;
     page_ = 0;
     index_ += clusters_;
     begin_unit();
@@ -119,8 +125,12 @@ class PageWalk {
   __device__ const std::byte* piece() const { return plan_.piece(unit_, page_); }
 
  private:
+  // The next one that has pages.
   __device__ void begin_unit() {
-    if (!is_done()) unit_ = plan_.unit(index_);
+    for (; !is_done(); index_ += clusters_) {
+      unit_ = plan_.unit(index_);
+      if (unit_.num_pages > 0) return;
+    }
   }
 
   const Plan& plan_;
@@ -211,7 +221,8 @@ __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole
   uint32_t bits = 0;
   for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters, ++index) {
     float sums[kColumns / 2] = {};
-    for (uint32_t page = 0; page < plan.pages; ++page, at.advance()) {
+    const uint32_t num_pages = plan.unit(unit).num_pages;
+    for (uint32_t page = 0; page < num_pages; ++page, at.advance()) {
       const std::byte* stage = stages + at.stage * kStageBytes;
       ptx::mbarrier_wait(&ring.pages.full[at.stage], at.parity);
       const DenseSlab<Page> slab(stage, role.warpgroup, role.warp % 4, role.lane);
@@ -226,7 +237,7 @@ __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole
       }
     }
     if constexpr (kWork == Work::kProducts) {
-      exchange.send(sums_out, index, role.rank, role.warpgroup, sums);
+      exchange.send(sums_out, index, plan.part(unit), role.warpgroup, sums);
     }
   }
   if constexpr (kWork == Work::kDrain) {

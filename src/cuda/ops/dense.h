@@ -2,8 +2,9 @@
 // activations (tile/dense_operand.h) on sm_90a. All columns of the operand are computed, which
 // reading the weights hides; only those that the step has are read and written.
 //
-// The CTAs of a cluster share K in quarters; two warpgroups of each share its blocks of columns:
-// 128 (FP8) or 64 (BF16). The order of a sum depends on K alone, the matrix's or its K-chunk's:
+// The CTAs of a cluster share K in quarters of pages; two warpgroups of each share its blocks of
+// columns: 128 (FP8) or 64 (BF16). The order of a sum depends on K alone, the matrix's or its
+// K-chunk's:
 //   block b of a quarter: d from 0 on, on the tensor cores, steps of 16 columns ascending; of BF16
 //     each step's hi terms, then its lo terms;
 //   8 partial sums, (quarter, w) = 0 .. 7, each over the quarter's blocks b with b % 2 == w, up:
@@ -21,19 +22,31 @@
 
 #include "cuda/ops/column_filter.h"
 #include "cuda/ops/column_group.h"
+#include "cuda/tile/dense_page.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::cuda {
 
 // The longest rows that become an operand; half of that with a norm.
 inline constexpr uint32_t kMaxDenseInput = 57'856;
+// What divides rows with a norm.
+inline constexpr uint32_t kNormedDenseMultiple = 512;
+
+// Why rows of k do not become an operand; nullptr: they do.
+constexpr const char* dense_input_limit(uint32_t k, bool has_norm) {
+  if (k > (has_norm ? kMaxDenseInput / 2 : kMaxDenseInput)) return "rows too long for an operand";
+  if (has_norm && k % kNormedDenseMultiple != 0) return "rows with a norm that 512 does not divide";
+  return nullptr;
+}
 
 // Makes an operand of f32 rows, each first normalised if there is a weight:
 // norm_weight[i] * (row[i] * factor), the factor as in docs/numerics.md section 2.
-// cudaErrorInvalidValue if check_dense() (tile/pack_dense.h) would refuse k, or if it is too large.
+// cudaErrorInvalidValue if check_dense() (tile/pack_dense.h) would refuse k, if it is too large, or
+// if 512 does not divide the k of a norm.
 struct DensePrepare : ColumnGroup {
   tensor::WeightFormat format = tensor::WeightFormat::kFp8Block128;  // of the weights
   uint32_t k = 0;
+  uint32_t num_chunks = 1;             // of the weights
   const float* rows = nullptr;         // [columns of the step, k]
   const float* norm_weight = nullptr;  // [k]; null: no normalisation
   float epsilon = 0;
@@ -51,9 +64,10 @@ struct DenseLaunch : ColumnGroup {
   };
 
   tensor::WeightFormat format = tensor::WeightFormat::kFp8Block128;
-  uint32_t rows = 0;        // of the matrix
-  uint32_t k = 0;           // its columns, all chunks of this rank together
-  uint32_t num_chunks = 1;  // K-chunks that are summed apart
+  uint32_t rows = 0;         // of the matrix
+  uint32_t k = 0;            // its columns, all chunks of this rank together
+  uint32_t num_chunks = 1;   // K-chunks that are summed apart
+  uint32_t chunk_pages = 0;  // of a K-chunk: set_pages()
   const std::byte* weights = nullptr;
   const std::byte* operand = nullptr;
   uint32_t clusters = 0;  // set_clusters()
@@ -62,6 +76,11 @@ struct DenseLaunch : ColumnGroup {
 
 // Fills in how many clusters to launch on the current device.
 cudaError_t set_clusters(DenseLaunch* launch);
+// Fills in what follows from format, k and num_chunks. REQUIRES: has_dense_kernels()
+// (tile/dense_matrix.h).
+inline void set_pages(DenseLaunch* launch) {
+  launch->chunk_pages = paged_row(launch->format, launch->k, launch->num_chunks).chunk_pages;
+}
 
 // What becomes of the sums, for columns c of the step. cudaErrorInvalidValue if check_dense() would
 // refuse the shape, or the width is none of the four.

@@ -28,13 +28,14 @@ inline __device__ void store_pair(float* at, float first, float second) {
 // For a drain, which finishes nothing.
 struct DenseNothing {};
 
-// kWritesAll: also columns that the step does not have.
+// kWritesAll: also columns that the step does not have. kLoads: load() reads what stages before
+// have written.
 template <class Epilogue>
 struct DenseFinish;
 
 template <>
 struct DenseFinish<DenseStore> {
-  static constexpr bool kWritesAll = false;
+  static constexpr bool kWritesAll = false, kLoads = true;
   struct Loaded {
     bool is_wanted;
   };
@@ -52,7 +53,7 @@ struct DenseFinish<DenseStore> {
 
 template <>
 struct DenseFinish<DensePartials> {
-  static constexpr bool kWritesAll = false;
+  static constexpr bool kWritesAll = false, kLoads = false;
 
   __device__ static NothingLoaded load(const DensePartials&, const DensePlace&) { return {}; }
   __device__ static void store(const DensePartials& data, const DensePlace& at,
@@ -65,7 +66,7 @@ struct DenseFinish<DensePartials> {
 
 template <>
 struct DenseFinish<DenseSwiglu> {
-  static constexpr bool kWritesAll = false;
+  static constexpr bool kWritesAll = false, kLoads = false;
 
   __device__ static NothingLoaded load(const DenseSwiglu&, const DensePlace&) { return {}; }
   __device__ static void store(const DenseSwiglu& data, const DensePlace& at, const NothingLoaded&,
@@ -76,7 +77,7 @@ struct DenseFinish<DenseSwiglu> {
 
 template <>
 struct DenseFinish<DenseQkv> {
-  static constexpr bool kWritesAll = false;
+  static constexpr bool kWritesAll = false, kLoads = true;
 
   // Where a pair of rows stands: the second row is dimension `first + distance` of the head.
   struct Place {

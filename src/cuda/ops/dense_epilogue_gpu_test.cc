@@ -29,15 +29,19 @@ using DenseEpilogue = test::DenseTest;
 
 // The chunks of a matrix have the bits of products of their own.
 TEST_F(DenseEpilogue, PartialsAreThoseOfTheChunks) {
-  for (const WeightFormat format : {kFp8, kBf16}) {
-    const DenseCase c{format, 16, 11, 192, 3072}, part{format, 16, 11, 192, 1024};
+  // The last two are filled up to pages.
+  for (const auto& [format, chunk_columns] : std::vector<std::pair<WeightFormat, uint32_t>>{
+           {kFp8, 1024}, {kBf16, 1024}, {kFp8, 64}, {kBf16, 360}}) {
+    const DenseCase c{format, 16, 11, 192, 3 * chunk_columns};
+    const DenseCase part{format, 16, 11, 192, chunk_columns};
     std::mt19937 random(5);
-    const DenseWeights weights = DenseWeights::random(format, c.rows, c.k, random);
+    DenseWeights weights = DenseWeights::random(format, c.rows, c.k, random);
+    weights.shape.num_chunks = 3;
     const std::vector<float> rows = random_rows(c.num_columns, c.k, random);
     Device<float> device_rows(rows), partials(uint64_t{c.num_columns} * 8 * c.rows);
-    Device<uint8_t> operand(operand_bytes(format, c.width, c.k));
+    Device<uint8_t> operand(operand_bytes(format, c.width, c.k, 3));
     Device<std::byte> pages(pack(weights, neighbour_order(c.rows)));
-    prepare(c, device_rows, operand);
+    prepare(c, device_rows, operand, 3);
     DenseLaunch launch = launch_of(c, pages.data(), operand.data(), 5);
     launch.num_chunks = 3;
     check(launch_dense(launch, DensePartials{partials.data(), 4}, nullptr));

@@ -34,8 +34,9 @@ using Dense = test::DenseTest;
 void expect_operand(const DenseOperandBytes& operand, uint32_t column, const float* row,
                     uint32_t k) {
   for (uint32_t block = 0; block < k; block += 128) {
+    const uint32_t end = std::min(block + 128, k);
     if (operand.format == kBf16) {
-      for (uint32_t i = block; i < block + 128; ++i) {
+      for (uint32_t i = block; i < end; ++i) {
         const float hi = tensor::bf16_to_float(tensor::bf16_from_float(row[i]));
         const float lo = tensor::bf16_to_float(tensor::bf16_from_float(row[i] - hi));
         ASSERT_EQ(operand.code(0, column, i), hi);
@@ -43,12 +44,11 @@ void expect_operand(const DenseOperandBytes& operand, uint32_t column, const flo
       }
       continue;
     }
-    const float largest =
-        std::fabs(*std::max_element(row + block, row + block + 128,
-                                    [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+    const float largest = std::fabs(*std::max_element(
+        row + block, row + end, [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
     const int exponent = test::f16_exponent(largest);
     ASSERT_EQ(operand.scale(column, block), std::ldexp(1.0F, exponent));
-    for (uint32_t i = block; i < block + 128; ++i) {
+    for (uint32_t i = block; i < end; ++i) {
       ASSERT_EQ(operand.code(0, column, i), test::f16_code(row[i], exponent));
     }
   }
@@ -60,7 +60,11 @@ TEST_F(Dense, AgreesWithBinary64) {
         DenseCase{kFp8, 16, 13, 130, 2048}, DenseCase{kFp8, 32, 32, 192, 6144},
         DenseCase{kFp8, 64, 50, 128, 6144}, DenseCase{kBf16, 8, 8, 192, 6144},
         DenseCase{kBf16, 8, 3, 66, 512}, DenseCase{kBf16, 16, 13, 130, 2048},
-        DenseCase{kBf16, 32, 29, 64, 6144}, DenseCase{kBf16, 64, 50, 128, 6144}}) {
+        DenseCase{kBf16, 32, 29, 64, 6144}, DenseCase{kBf16, 64, 50, 128, 6144},
+        // pages that are filled up; quarters of other lengths, and none
+        DenseCase{kFp8, 8, 8, 130, 2880}, DenseCase{kFp8, 16, 9, 66, 512},
+        DenseCase{kFp8, 64, 50, 66, 64}, DenseCase{kBf16, 8, 8, 130, 2880},
+        DenseCase{kBf16, 8, 2, 320, 1280}, DenseCase{kBf16, 32, 29, 66, 200}}) {
     std::mt19937 random(c.width + c.rows + c.k);
     const DenseWeights weights = DenseWeights::random(c.format, c.rows, c.k, random);
     const std::vector<float> rows = random_rows(c.num_columns, c.k, random);
@@ -113,9 +117,11 @@ TEST_F(Dense, AllCodesAreExact) {
 }
 
 // The same column in other company, at another width, on other clusters, has the same bits.
-TEST_F(Dense, BitsDoNotDependOnTheCompany) {
+class DenseOfK : public Dense, public testing::WithParamInterface<uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(K, DenseOfK, testing::Values(6144, 1280, 512));
+TEST_P(DenseOfK, BitsDoNotDependOnTheCompany) {
   for (const WeightFormat format : {kFp8, kBf16}) {
-    const uint32_t rows = 320, k = 6144;
+    const uint32_t rows = 320, k = GetParam();
     std::mt19937 random(3);
     const DenseWeights weights = DenseWeights::random(format, rows, k, random);
     const std::vector<float> inputs = random_rows(64, k, random);
@@ -284,9 +290,9 @@ TEST_F(Dense, RefusesWhatItHasNoKernelsFor) {
     return launch_dense(changed, store, nullptr) == cudaErrorInvalidValue;
   };
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.columns = 12; }));
-  EXPECT_TRUE(refused([](DenseLaunch& l) { l.k = 1280; }));
+  EXPECT_TRUE(refused([](DenseLaunch& l) { l.k = 1278; }));
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.rows = 63; }));
-  EXPECT_TRUE(refused([](DenseLaunch& l) { l.num_chunks = 2; }));
+  EXPECT_TRUE(refused([](DenseLaunch& l) { l.num_chunks = 3; }));
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.format = WeightFormat::kF32; }));
   EXPECT_TRUE(refused([](DenseLaunch& l) { l.clusters = 0; }));
   EXPECT_EQ(launch_dense(launch, DensePartials{output.data(), 8}, nullptr), cudaErrorInvalidValue);

@@ -55,25 +55,28 @@ constexpr uint64_t dense_prepare_bytes(const DensePrepare& data) {
 // For the first kThreads threads of a CTA: column `column` of the operand, from its row and the
 // norm's weight in shared memory. takes_part: the step has the column, else there is neither.
 template <class Page, uint32_t kThreads>
-__device__ __forceinline__ void prepare_column(const DensePrepare& data, uint32_t column,
-                                               const NormedRow& shared, bool takes_part) {
+__device__ __forceinline__ void prepare_column(const DensePrepare& data, const PagedRow& paged,
+                                               uint32_t column, const NormedRow& shared,
+                                               bool takes_part) {
   const float* row = shared.row;
   const float* weight = shared.weight;
   const uint32_t warp = threadIdx.x / kWarpThreads;
   const bool is_normed = takes_part && data.norm_weight != nullptr;
+  const bool fills_up = paged.size() != data.k;
   if (is_normed && warp == 0) make_factor(shared, data.k, data.epsilon);
   task_barrier<kThreads>();
 #pragma unroll 1
-  for (uint32_t begin = warp * kWarpElements; begin < data.k;
+  for (uint32_t begin = warp * kWarpElements; begin < paged.size();
        begin += kThreads / kWarpThreads * kWarpElements) {
-    const uint32_t k = begin + threadIdx.x % kWarpThreads * 4;
+    const uint32_t at = begin + threadIdx.x % kWarpThreads * 4;
+    const uint32_t k = fills_up ? paged.column(at) : at;
     float v[4] = {};
-    for (uint32_t i = 0; i < 4 && takes_part; ++i) {
+    for (uint32_t i = 0; i < 4 && takes_part && k != PagedRow::kFilling; ++i) {
       v[i] = is_normed ? weight[k + i] * (row[k + i] * *shared.factor) : row[k + i];
     }
-    std::byte* piece =
-        data.operand + uint64_t{k / Page::kColumns} * DenseOperand<Page>::piece_bytes(data.columns);
-    write_operand<Page>(piece, data.columns, column, k % Page::kColumns, v, takes_part);
+    std::byte* piece = data.operand + uint64_t{at / Page::kColumns} *
+                                          DenseOperand<Page>::piece_bytes(data.columns);
+    write_operand<Page>(piece, data.columns, column, at % Page::kColumns, v, takes_part);
   }
 }
 

@@ -33,17 +33,24 @@ struct ExpertPlan {
   static constexpr uint32_t kAhead = 0;
   static constexpr bool kReadsRoutes = true;
 
-  __device__ ExpertPlan(const ExpertStream& launch, uint32_t of_rows)
+  __device__ ExpertPlan(const ExpertStream& launch, uint32_t of_rows, uint32_t of_rank,
+                        uint32_t of_pages)
       : weights(launch.weights),
         operand(launch.operand),
         expert(launch.route.expert),
         rows(of_rows),
-        tiles(of_rows / kDenseTileRows) {}
+        tiles(of_rows / kDenseTileRows),
+        rank(of_rank),
+        pages(of_pages) {}
+
+  __device__ uint32_t part(uint32_t) const { return rank; }
 
   const std::byte* weights;
   const std::byte* operand;
   const uint32_t* expert;  // [slots]
   uint32_t rows, tiles;    // of a matrix
+  uint32_t rank;           // which part of K is this CTA's
+  uint32_t pages;          // of a CTA in a unit
 };
 
 template <uint32_t kWidth>
@@ -55,16 +62,15 @@ struct ExpertGateUpPlan : ExpertPlan<DenseOperand<Fp8Page>, kWidth> {
   static constexpr uint32_t kPieceBytes = Base::Operand::piece_bytes(kWidth);
 
   __device__ ExpertGateUpPlan(const ExpertStream& launch, uint32_t of_rank)
-      : Base(launch, 2 * launch.intermediate),
-        rank(of_rank),
-        pages(launch.hidden / Fp8Page::kColumns / kRanks),
+      : Base(launch, 2 * launch.intermediate, of_rank, launch.hidden / Fp8Page::kColumns / kRanks),
         num_units(has_units(launch) ? *launch.route.num_slots * this->tiles : 0) {}
 
   __device__ StreamUnit unit(uint32_t index) const {
     const uint64_t tile =
         uint64_t{this->expert[index / this->tiles]} * this->tiles + index % this->tiles;
-    return {this->weights + (tile * kRanks + rank) * pages * Fp8Page::kBytes,
-            this->operand + uint64_t{rank} * pages * kPieceBytes};
+    const uint32_t pages = this->pages;
+    return {this->weights + (tile * kRanks + this->rank) * pages * Fp8Page::kBytes,
+            this->operand + uint64_t{this->rank} * pages * kPieceBytes, pages};
   }
   __device__ const std::byte* page(const StreamUnit& of, uint32_t i) const {
     return of.pages + i * Fp8Page::kBytes;
@@ -73,8 +79,6 @@ struct ExpertGateUpPlan : ExpertPlan<DenseOperand<Fp8Page>, kWidth> {
     return of.pieces + i * kPieceBytes;
   }
 
-  uint32_t rank;
-  uint32_t pages;  // of a CTA in a unit
   uint32_t num_units;
 };
 
@@ -86,16 +90,15 @@ struct ExpertDownPlan : ExpertPlan<ExpertOperand, kWidth> {
   static constexpr uint32_t kPieceBytes = ExpertOperand::piece_bytes(kWidth);
 
   __device__ ExpertDownPlan(const ExpertStream& launch, uint32_t)
-      : Base(launch, launch.hidden),
+      : Base(launch, launch.hidden, 0, *launch.route.num_slots),
         chunks(launch.intermediate / launch.chunk_columns),
         matrix_bytes(uint64_t{this->tiles} * chunks * Fp8Page::kBytes),
-        pages(*launch.route.num_slots),
         num_units(has_units(launch) ? this->tiles * chunks : 0) {}
 
   __device__ StreamUnit unit(uint32_t index) const {
     const uint32_t tile = index % this->tiles, chunk = index / this->tiles;
     return {this->weights + (uint64_t{tile} * chunks + chunk) * Fp8Page::kBytes,
-            this->operand + uint64_t{chunk} * kPieceBytes};
+            this->operand + uint64_t{chunk} * kPieceBytes, this->pages};
   }
   __device__ const std::byte* page(const StreamUnit& of, uint32_t slot) const {
     return of.pages + this->expert[slot] * matrix_bytes;
@@ -105,8 +108,7 @@ struct ExpertDownPlan : ExpertPlan<ExpertOperand, kWidth> {
   }
 
   uint32_t chunks;        // of K
-  uint64_t matrix_bytes;  // of an expert
-  uint32_t pages;         // of a unit: all slots'
+  uint64_t matrix_bytes;  // of an expert; a unit's pages are those of all slots
   uint32_t num_units;
 };
 

@@ -61,13 +61,11 @@ struct Fp8Experts {
   }
   std::vector<std::byte> down_pages(uint32_t chunk_columns) const {
     DenseMatrix shape = down[0].shape;
-    shape.columns = padded_down_columns(shape.columns, chunk_columns);
+    shape.num_chunks = shape.columns / chunk_columns;
     const uint64_t size_bytes = dense_page_bytes(shape);
     std::vector<std::byte> pages = poison(static_cast<uint32_t>(down.size()), size_bytes);
     for (size_t i = 0; i < down.size(); ++i) {
-      const auto filled =
-          fill_up_fp8(down[i].bytes, shape.rows, down[i].shape.columns, chunk_columns);
-      pack_dense(shape, neighbour_order(shape.rows), filled,
+      pack_dense(shape, neighbour_order(shape.rows), down[i].bytes,
                  std::span(pages).subspan((2 * i + 1) * size_bytes, size_bytes));
     }
     return pages;

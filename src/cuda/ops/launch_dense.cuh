@@ -7,6 +7,7 @@
 #include "cuda/ops/dense.cuh"
 #include "cuda/ops/dense_pages.h"
 #include "cuda/ops/launch.cuh"
+#include "cuda/tile/dense_matrix.h"
 
 namespace ultraspeed::cuda {
 
@@ -34,20 +35,21 @@ cudaError_t launch_dense_pages(const DenseLaunch& launch, const Epilogue& epilog
   return for_width(launch.columns, [&](auto width) {
     using Plan = DensePlan<Page, width>;
     using Work = DenseLaunch::Work;
-    const uint64_t unit = uint64_t{launch.num_chunks} * kDenseRanks * Page::kColumns;
-    if (launch.rows == 0 || launch.rows % 2 != 0 || unit == 0 || launch.k == 0 ||
-        launch.k % unit != 0 || launch.clusters == 0) {
+    if (!has_dense_kernels({launch.format, launch.rows, launch.k, launch.num_chunks}) ||
+        launch.clusters == 0) {
       return cudaErrorInvalidValue;
     }
+    DenseLaunch paged = launch;
+    set_pages(&paged);
     const uint32_t units = (launch.rows + kDenseTileRows - 1) / kDenseTileRows * launch.num_chunks;
     const LaunchSize size = {dim3(std::min(launch.clusters, units) * kDenseRanks), kStreamThreads,
                              DenseShared<Plan>::kBytes};
     if (launch.work == Work::kDrain) {
       return launch_with(dense_kernel<Plan, DenseNothing, Work::kDrain>, size,
-                         {starts_early(), spreads_clusters()}, stream, launch, DenseNothing());
+                         {starts_early(), spreads_clusters()}, stream, paged, DenseNothing());
     }
     return launch_with(dense_kernel<Plan, Epilogue, Work::kProducts>, size,
-                       {starts_early(), spreads_clusters()}, stream, launch, epilogue);
+                       {starts_early(), spreads_clusters()}, stream, paged, epilogue);
   });
 }
 

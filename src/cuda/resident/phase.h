@@ -30,7 +30,8 @@ inline constexpr uint32_t kPhaseColumns = 8;       // of a step, at most
 inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
 inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
 inline constexpr uint32_t kPhaseWindowHeads = 16;  // of a window's unit: kWindowRows
-inline constexpr uint32_t kRowMultiple = 512;      // divides a row of RowsPhase
+inline constexpr uint32_t kThreadFloats = 4;       // divides a row of RowsPhase: a thread's
+inline constexpr uint32_t kRowMultiple = 512;      // divides one with a norm
 
 enum class PhaseKind : uint32_t {
   // Units.
@@ -91,6 +92,8 @@ struct RowsPhase {
   // What is wanted; nullptr: not that.
   std::byte* dense_operand = nullptr;  // DensePrepare::operand, for weights of dense_format
   tensor::WeightFormat dense_format = tensor::WeightFormat::kFp8Block128;
+  uint32_t dense_chunks = 1;            // DensePrepare::num_chunks
+  bool fills_up = false;                // pages of the dense operand (PagedRow)
   std::byte* expert_operand = nullptr;  // QuantizeData::output
   float* copy = nullptr;                // [num_rows, size]
 

@@ -71,6 +71,8 @@ struct PhaseShared {
   DenseRing<kPhaseSlots> ring;
   RingBarriers<kPhaseEntries> entries_ring;
   uint64_t input_full, input_empty;  // of gate/up's input, with which live_slots comes
+  // What a dense phase waits for is there. Whoever takes part in it ends it before the next begins.
+  uint64_t dense_begun;
   PhaseExchange sums;
   PhaseExchangeAlone sums_alone;
   PhaseProducts products;
@@ -82,6 +84,7 @@ struct PhaseShared {
     ring.init();
     entries_ring.init(kPhaseRoleWarps);
     ptx::mbarrier_init(&input_full, 1);
+    ptx::mbarrier_init(&dense_begun, 1);
     ptx::mbarrier_init(&input_empty, kConsumerWarps + kFinishWarps);
     sums.init();
     sums_alone.init();
@@ -145,6 +148,11 @@ struct PhaseRole {
     end_phase(resident, step, phase, cta());
   }
 };
+
+// Of dense phases, those whose finishing warps load what phases before have written.
+__device__ __forceinline__ bool loads_ahead(PhaseKind kind) {
+  return kind == PhaseKind::kDenseStore || kind == PhaseKind::kDenseQkv;
+}
 
 __device__ __forceinline__ bool is_dense(PhaseKind kind) {
   return kind == PhaseKind::kDenseStore || kind == PhaseKind::kDensePartials ||

@@ -106,6 +106,11 @@ cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
 template <class IsFree>
 RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const float* norm_weight,
                                         float norm_epsilon, const IsFree& is_free) {
+  if (norm_weight != nullptr && size % kRowMultiple != 0) {
+    static_cast<void>(refuse(fmt::format("rows of {} floats with a norm, which {} does not divide",
+                                         size, kRowMultiple)));
+    return nullptr;
+  }
   RowsPhase rows;
   rows.rows = from;
   rows.num_rows = width();
@@ -129,18 +134,19 @@ RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const 
 }
 
 cudaError_t PhaseRecorder::add_rows(const RowsPhase& rows) {
-  if (rows.size % kRowMultiple != 0) {
+  if (rows.size % kThreadFloats != 0) {
     return refuse(
-        fmt::format("rows of {} floats, which {} does not divide", rows.size, kRowMultiple));
+        fmt::format("rows of {} floats, which {} does not divide", rows.size, kThreadFloats));
   }
   return add_units(PhaseKind::kRows, rows, kPhaseColumns, scratch_bytes(rows));
 }
 
 cudaError_t PhaseRecorder::run(const DensePrepare& data) {
   if (data.columns != kPhaseColumns) return refuse("more than 8 columns");
+  const bool fills_up = paged_row(data.format, data.k, data.num_chunks).size() != data.k;
   if (!phases_.empty() && phases_.back().kind == PhaseKind::kWindow &&
       phases_.back().as<WindowPhase>().attention.output == data.rows &&
-      data.norm_weight == nullptr) {
+      data.norm_weight == nullptr && !fills_up) {
     auto* window = change<WindowPhase>(phases_.size() - 1);
     window->dense_operand = data.operand;
     window->dense_format = data.format;
@@ -151,6 +157,8 @@ cudaError_t PhaseRecorder::run(const DensePrepare& data) {
   if (rows == nullptr) return cudaErrorNotSupported;
   rows->dense_operand = data.operand;
   rows->dense_format = data.format;
+  rows->dense_chunks = data.num_chunks;
+  rows->fills_up = fills_up;
   return cudaSuccess;
 }
 
@@ -160,7 +168,9 @@ cudaError_t PhaseRecorder::add_dense(PhaseKind kind, const DenseLaunch& launch,
   if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   const uint32_t units = ceil_div(launch.rows, kDenseTileRows) * launch.num_chunks;
   const uint32_t clusters = std::min(units, ctas_.streaming / kPhaseRanks);
-  return add(kind, DensePhase<Epilogue>{launch, epilogue}, clusters * kPhaseRanks);
+  DensePhase<Epilogue> phase{launch, epilogue};
+  set_pages(&phase.launch);
+  return add(kind, phase, clusters * kPhaseRanks);
 }
 
 cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseStore& store) {

@@ -10,8 +10,7 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kThreadFloats = 4;  // that a thread takes at a time
-static_assert(kRowMultiple % kSquareBatch == 0 && kRowMultiple % kWarpElements == 0);
+static_assert(kRowMultiple % kSquareBatch == 0 && kWarpElements == kWarpThreads * kThreadFloats);
 
 // A column's elements k .. k + 3 to the operand of a dense product; the warp has 128.
 __device__ __forceinline__ void store_dense_operand(std::byte* operand, tensor::WeightFormat format,
@@ -104,25 +103,57 @@ __device__ __forceinline__ void load_row(const RowsPhase& data, const MachineVie
   task_barrier();
 }
 
-// For all threads: what is made of a row. Of one that memory has no room for, zeros.
-__device__ __forceinline__ void store_operands(const RowsPhase& data, uint32_t column, bool exists,
-                                               bool is_present, const NormedRow& shared) {
-  const bool is_normed = exists && data.norm_weight != nullptr;
-  const float factor = is_normed ? *shared.factor : 0;
-#pragma unroll 2
-  for (uint32_t k = threadIdx.x * kThreadFloats; k < data.size; k += kTaskThreads * kThreadFloats) {
+// Of a row: elements k .. k + 3, normalised. Of one that memory has no room for, zeros.
+struct NormedElements {
+  __device__ NormedElements(const RowsPhase& data, bool row_exists, const NormedRow& of_shared)
+      : shared(of_shared),
+        exists(row_exists),
+        is_normed(row_exists && data.norm_weight != nullptr),
+        factor(is_normed ? *of_shared.factor : 0) {}
+
+  __device__ __forceinline__ float4 operator()(uint32_t k) const {
     float4 x = {};
     if (exists) x = *reinterpret_cast<const float4*>(shared.row + k);
-    if (is_normed) {
-      const float4 w = *reinterpret_cast<const float4*>(shared.weight + k);
-      x = {w.x * (x.x * factor), w.y * (x.y * factor), w.z * (x.z * factor), w.w * (x.w * factor)};
-    }
+    if (!is_normed) return x;
+    const float4 w = *reinterpret_cast<const float4*>(shared.weight + k);
+    return {w.x * (x.x * factor), w.y * (x.y * factor), w.z * (x.z * factor), w.w * (x.w * factor)};
+  }
+
+  const NormedRow& shared;
+  const bool exists, is_normed;
+  const float factor;
+};
+
+// For all threads: a dense operand with what fills up its pages. Warps are whole in it, as they
+// have to be in store_dense_operand().
+__device__ __forceinline__ void store_filled_up(const RowsPhase& data, uint32_t column,
+                                                const NormedElements& elements, bool is_present) {
+  const PagedRow paged = data.dense_format == tensor::WeightFormat::kBf16
+                             ? paged_row<Bf16Page>(data.size, data.dense_chunks)
+                             : paged_row<Fp8Page>(data.size, data.dense_chunks);
+#pragma unroll 1
+  for (uint32_t at = threadIdx.x * kThreadFloats; at < paged.size();
+       at += kTaskThreads * kThreadFloats) {
+    const uint32_t k = paged.column(at);
+    const float4 x = is_present && k != PagedRow::kFilling ? elements(k) : float4{};
+    const float v[kThreadFloats] = {x.x, x.y, x.z, x.w};
+    store_dense_operand(data.dense_operand, data.dense_format, column, at, v, is_present);
+  }
+}
+
+// For all threads: what is made of a row.
+__device__ __forceinline__ void store_operands(const RowsPhase& data, uint32_t column, bool exists,
+                                               bool is_present, const NormedRow& shared) {
+  const NormedElements elements(data, exists, shared);
+#pragma unroll 2
+  for (uint32_t k = threadIdx.x * kThreadFloats; k < data.size; k += kTaskThreads * kThreadFloats) {
+    float4 x = elements(k);
     if (data.copy != nullptr && exists) {
       *reinterpret_cast<float4*>(data.copy + uint64_t{column} * data.size + k) = x;
     }
     if (!is_present) x = {};
     const float v[kThreadFloats] = {x.x, x.y, x.z, x.w};
-    if (data.dense_operand != nullptr) {
+    if (data.dense_operand != nullptr && !data.fills_up) {
       store_dense_operand(data.dense_operand, data.dense_format, column, k, v, is_present);
     }
     if (data.expert_operand != nullptr) {
@@ -130,6 +161,7 @@ __device__ __forceinline__ void store_operands(const RowsPhase& data, uint32_t c
                                 is_present);
     }
   }
+  if (data.fills_up) store_filled_up(data, column, elements, is_present);
 }
 
 // For all threads: column `column` of a step with so many. parity: of both barriers.

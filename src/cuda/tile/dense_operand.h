@@ -11,7 +11,8 @@
 // Layout for n columns (8, 16, 32 or 64): pieces of a page's columns (dense_page.h), in bytes
 //   FP8:  codes f16 [16 steps][n / 8][2 halves of 8 k][8 columns][8 k], scales f32 [2][n]: 2^s
 //   BF16: hi bf16 [8 steps][n / 8][2][8][8], lo likewise
-// Columns that take no part have codes 0 and scale 0, and so add exact zeros.
+// Columns that take no part have codes 0 and scale 0, and so add exact zeros, as what fills up
+// pages has (PagedRow).
 //
 // h, the input of down in FP8 experts, has a scale for each 32 neurons, those that one warp makes:
 // scales f32 [8][n], s of 32 elements, otherwise as above, times a routing weight. A piece is a
@@ -59,16 +60,19 @@ static_assert(DenseOperand<Fp8Page>::piece_bytes(8) == 4160 &&
 using ExpertOperand = DenseOperand<Fp8Page, kDenseTilePairs>;
 static_assert(ExpertOperand::piece_bytes(8) == 4352);
 
-// Bytes of the operand of `columns` columns with k elements.
+// Bytes of the operand of `columns` columns with k elements in K-chunks.
 template <class Page>
-constexpr uint64_t dense_operand_bytes(uint32_t columns, uint32_t k) {
-  return uint64_t{k / Page::kColumns} * DenseOperand<Page>::piece_bytes(columns);
+constexpr uint64_t dense_operand_bytes(uint32_t columns, uint32_t k, uint32_t num_chunks = 1) {
+  return uint64_t{paged_row<Page>(k, num_chunks).pages()} *
+         DenseOperand<Page>::piece_bytes(columns);
 }
 
 // By the format of the weights, kFp8Block128 or kBf16.
-constexpr uint64_t dense_operand_bytes(tensor::WeightFormat format, uint32_t columns, uint32_t k) {
-  return format == tensor::WeightFormat::kBf16 ? dense_operand_bytes<Bf16Page>(columns, k)
-                                               : dense_operand_bytes<Fp8Page>(columns, k);
+constexpr uint64_t dense_operand_bytes(tensor::WeightFormat format, uint32_t columns, uint32_t k,
+                                       uint32_t num_chunks = 1) {
+  return format == tensor::WeightFormat::kBf16
+             ? dense_operand_bytes<Bf16Page>(columns, k, num_chunks)
+             : dense_operand_bytes<Fp8Page>(columns, k, num_chunks);
 }
 
 }  // namespace ultraspeed::cuda

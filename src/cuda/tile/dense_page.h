@@ -16,8 +16,9 @@
 //   BF16: of one step: of row r columns 2 t, 2 t + 1; of row r + 8 the same; of row r columns
 //        8 + 2 t, 9 + 2 t; of row r + 8 the same
 //
-// A matrix is [tiles][K / kColumns] pages. Its columns, or each of its K-chunks, are cut in
-// quarters, one for each CTA of a cluster: 4 kColumns divide them.
+// A matrix is [tiles][pages of a row] pages. K, or each of its chunks, is filled up with zeros to
+// whole pages (PagedRow), which are cut in quarters, one for each CTA of a cluster: all but the
+// last have as many, of few pages the last ones none.
 #pragma once
 
 #include <cstdint>
@@ -60,6 +61,7 @@ struct Fp8Page : DensePage {
   static constexpr tensor::WeightFormat kFormat = tensor::WeightFormat::kFp8Block128;
   static constexpr uint32_t kElementBytes = 1;
   static constexpr uint32_t kBlockColumns = tensor::kFp8BlockColumns;
+  static constexpr uint32_t kScaleColumns = kBlockColumns;
   static constexpr uint32_t kColumns = kDenseSlabs * kBlockColumns;
   static constexpr uint32_t kBytes = kCodeBytes + kDenseSlabs * kDenseTileRows * 4;
 
@@ -82,6 +84,7 @@ struct Bf16Page : DensePage {
   static constexpr tensor::WeightFormat kFormat = tensor::WeightFormat::kBf16;
   static constexpr uint32_t kElementBytes = 2;
   static constexpr uint32_t kBlockColumns = 64;
+  static constexpr uint32_t kScaleColumns = 1;
   static constexpr uint32_t kColumns = kDenseSlabs * kBlockColumns;
   static constexpr uint32_t kBytes = kCodeBytes;
 
@@ -93,11 +96,62 @@ struct Bf16Page : DensePage {
 };
 static_assert(Fp8Page::kBytes == 16896 && Bf16Page::kBytes == 16384);
 
+// A row of `columns` columns in `num_chunks` K-chunks, as it lies in pages of page_columns. Columns
+// that share a scale, scale_columns from a multiple of that on (a power of two, or 1), lie in one
+// block of as many: chunks of a multiple or a divisor of scale_columns begin where a page does, one
+// of others as far behind it as in such a block.
+struct PagedRow {
+  static constexpr uint32_t kFilling = ~0U;
+
+  US_HOST_DEVICE constexpr PagedRow(uint32_t page_columns, uint32_t scale_columns, uint32_t columns,
+                                    uint32_t of_chunks = 1)
+      : num_chunks(of_chunks),
+        chunk_columns(columns / of_chunks),
+        block(chunk_columns % scale_columns == 0 || scale_columns % chunk_columns == 0
+                  ? 1
+                  : scale_columns),
+        chunk_pages((chunk_columns + most_offset() + page_columns - 1) / page_columns),
+        padded_chunk(chunk_pages * page_columns) {}
+
+  US_HOST_DEVICE constexpr uint32_t pages() const { return chunk_pages * num_chunks; }
+  US_HOST_DEVICE constexpr uint32_t size() const { return padded_chunk * num_chunks; }
+  // Where a chunk begins in its pages.
+  US_HOST_DEVICE constexpr uint32_t offset(uint32_t chunk) const {
+    return chunk * chunk_columns % block;
+  }
+  // The column that lies at `place`, or kFilling.
+  US_HOST_DEVICE constexpr uint32_t column(uint32_t place) const {
+    const uint32_t chunk = place / padded_chunk;
+    const uint32_t in_chunk = place % padded_chunk - offset(chunk);  // huge in front of it
+    return in_chunk < chunk_columns ? chunk * chunk_columns + in_chunk : kFilling;
+  }
+
+  uint32_t num_chunks, chunk_columns;
+  uint32_t block;  // offsets are below it
+  uint32_t chunk_pages, padded_chunk;
+
+ private:
+  // Offsets are multiples of the power of two that divides chunk_columns.
+  US_HOST_DEVICE constexpr uint32_t most_offset() const {
+    const uint32_t step = chunk_columns & (0 - chunk_columns);
+    return block - (step < block ? step : block);
+  }
+};
+
+template <class Page>
+US_HOST_DEVICE constexpr PagedRow paged_row(uint32_t columns, uint32_t num_chunks = 1) {
+  return PagedRow(Page::kColumns, Page::kScaleColumns, columns, num_chunks);
+}
+constexpr PagedRow paged_row(tensor::WeightFormat format, uint32_t columns, uint32_t num_chunks) {
+  return format == tensor::WeightFormat::kBf16 ? paged_row<Bf16Page>(columns, num_chunks)
+                                               : paged_row<Fp8Page>(columns, num_chunks);
+}
+
 // Bytes of a matrix of `rows` rows, which are filled up to whole tiles.
 template <class Page>
-constexpr uint64_t dense_bytes(uint32_t rows, uint32_t columns) {
-  return uint64_t{(rows + kDenseTileRows - 1) / kDenseTileRows} * (columns / Page::kColumns) *
-         Page::kBytes;
+constexpr uint64_t dense_bytes(uint32_t rows, uint32_t columns, uint32_t num_chunks) {
+  return uint64_t{(rows + kDenseTileRows - 1) / kDenseTileRows} *
+         paged_row<Page>(columns, num_chunks).pages() * Page::kBytes;
 }
 
 }  // namespace ultraspeed::cuda

@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "cuda/tile/dense_page.h"
-#include "cuda/tile/mxfp4_page.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -43,25 +42,44 @@ void check_sizes(const DenseMatrix& matrix, std::span<const uint32_t> order, uin
            matrix.columns);
 }
 
+// The columns of the matrix in page p of a row: first + k at k of [begin, end). first may be below
+// 0 and wrap around.
+struct PageColumns {
+  PageColumns(const PagedRow& row, uint32_t page_columns, uint32_t p) {
+    const uint32_t chunk = p / row.chunk_pages, at = p % row.chunk_pages * page_columns;
+    const uint32_t chunk_begin = row.offset(chunk), chunk_end = chunk_begin + row.chunk_columns;
+    begin = std::clamp(chunk_begin, at, at + page_columns) - at;
+    end = std::clamp(chunk_end, at, at + page_columns) - at;
+    first = chunk * row.chunk_columns + at - chunk_begin;
+  }
+
+  uint32_t begin, end, first;
+};
+
 // Calls copy(offset in the canonical form, offset in the pages, bytes) for all elements and scales.
 template <class Page, class Copy>
 void for_each_place(const DenseMatrix& matrix, std::span<const uint32_t> order, const Copy& copy) {
   const uint64_t scale_columns = tensor::scale_columns(matrix.format, matrix.columns);
   const uint64_t first_scale = code_bytes(matrix.format, matrix.rows, matrix.columns);
-  const uint32_t row_pages = matrix.columns / Page::kColumns;
+  const PagedRow paged = paged_row<Page>(matrix.columns, matrix.num_chunks);
   for (uint32_t packed = 0; packed < matrix.rows; ++packed) {
     const uint64_t row = order[packed];
     const uint32_t in_tile = packed % kDenseTileRows;
     const uint32_t tile_row = dense_tile_row(in_tile / 2, in_tile % 2);
-    for (uint32_t p = 0; p < row_pages; ++p) {
-      const uint64_t page = (uint64_t{packed / kDenseTileRows} * row_pages + p) * Page::kBytes;
-      for (uint32_t k = 0; k < Page::kColumns; k += 2) {  // columns 2 t and 2 t + 1 stay neighbours
-        copy((row * matrix.columns + p * Page::kColumns + k) * Page::kElementBytes,
+    for (uint32_t p = 0; p < paged.pages(); ++p) {
+      const uint64_t page = (uint64_t{packed / kDenseTileRows} * paged.pages() + p) * Page::kBytes;
+      const PageColumns of_page(paged, Page::kColumns, p);
+      for (uint32_t k = of_page.begin; k < of_page.end;
+           k += 2) {  // 2 t and 2 t + 1 stay neighbours
+        const uint32_t column = of_page.first + k;
+        copy((row * matrix.columns + column) * Page::kElementBytes,
              page + Page::element(tile_row, k), 2 * Page::kElementBytes);
       }
       if constexpr (Page::kFormat == WeightFormat::kFp8Block128) {
-        for (uint32_t slab = 0; slab < kDenseSlabs; ++slab) {
-          copy(first_scale + (row * scale_columns + p * kDenseSlabs + slab) * sizeof(float),
+        constexpr uint32_t kBlock = Page::kBlockColumns;
+        for (uint32_t slab = of_page.begin / kBlock; slab * kBlock < of_page.end; ++slab) {
+          const uint32_t column = of_page.first + std::max(of_page.begin, slab * kBlock);
+          copy(first_scale + (row * scale_columns + column / kBlock) * sizeof(float),
                page + Page::scale(tile_row, slab), sizeof(float));
         }
       }
@@ -99,56 +117,24 @@ RowOrder qkv_order(const QkvShape& shape) {
   return order;
 }
 
-Status check_dense(const DenseMatrix& matrix, uint32_t num_chunks) {
+Status check_dense(const DenseMatrix& matrix) {
   if (matrix.format != WeightFormat::kFp8Block128 && matrix.format != WeightFormat::kBf16) {
     return make_error(ErrorCode::kUnsupported,
                       "the GPU's dense products have no {} weights; expected FP8 or BF16",
                       weight_format_name(matrix.format));
   }
-  const uint32_t unit =
-      kDenseRanks * with_page(matrix.format, [](auto page) { return decltype(page)::kColumns; });
-  if (matrix.rows == 0 || matrix.rows % 2 != 0 || num_chunks == 0 || matrix.columns == 0 ||
-      matrix.columns % (uint64_t{num_chunks} * unit) != 0) {
-    return make_error(
-        ErrorCode::kUnsupported,
-        "the GPU's dense products have no {} matrix [{}, {}] in {} K-chunks; expected "
-        "an even number of rows and chunks of a multiple of {} columns",
-        weight_format_name(matrix.format), matrix.rows, matrix.columns, num_chunks, unit);
-  }
-  return {};
+  if (has_dense_kernels(matrix)) return {};
+  return make_error(ErrorCode::kUnsupported,
+                    "the GPU's dense products have no {} matrix [{}, {}] in {} K-chunks; expected "
+                    "an even number of rows and chunks of a multiple of {} columns",
+                    weight_format_name(matrix.format), matrix.rows, matrix.columns,
+                    matrix.num_chunks, kDenseColumnMultiple);
 }
 
 uint64_t dense_page_bytes(const DenseMatrix& matrix) {
   return with_page(matrix.format, [&](auto page) {
-    return dense_bytes<decltype(page)>(matrix.rows, matrix.columns);
+    return dense_bytes<decltype(page)>(matrix.rows, matrix.columns, matrix.num_chunks);
   });
-}
-
-std::vector<std::byte> fill_up_fp8(std::span<const std::byte> canonical, uint32_t rows,
-                                   uint32_t columns, uint32_t chunk_columns) {
-  constexpr auto kFormat = WeightFormat::kFp8Block128;
-  constexpr uint32_t kBlock = tensor::kFp8BlockColumns;
-  US_CHECK(chunk_columns != 0 && columns % chunk_columns == 0 &&
-               (chunk_columns == kDownChunkColumns || kBlock % chunk_columns == 0) &&
-               canonical.size() == packed_bytes(kFormat, rows, columns),
-           "{} bytes for [{}, {}] in K-chunks of {}", canonical.size(), rows, columns,
-           chunk_columns);
-  const uint32_t padded = padded_down_columns(columns, chunk_columns);
-  std::vector<std::byte> filled(packed_bytes(kFormat, rows, padded), std::byte{0});
-  const uint64_t scales = tensor::scale_columns(kFormat, columns);
-  const uint64_t padded_scales = tensor::scale_columns(kFormat, padded);
-  const std::byte* from_scales = &canonical[code_bytes(kFormat, rows, columns)];
-  std::byte* to_scales = &filled[code_bytes(kFormat, rows, padded)];
-  const uint32_t piece = std::min(chunk_columns, kBlock);  // has one scale
-  for (uint64_t row = 0; row < rows; ++row) {
-    for (uint32_t k = 0; k < columns; k += piece) {
-      const uint32_t to = down_column(k, chunk_columns);
-      std::memcpy(&filled[row * padded + to], &canonical[row * columns + k], piece);
-      std::memcpy(to_scales + (row * padded_scales + to / kBlock) * sizeof(float),
-                  from_scales + (row * scales + k / kBlock) * sizeof(float), sizeof(float));
-    }
-  }
-  return filled;
 }
 
 void pack_dense(const DenseMatrix& matrix, std::span<const uint32_t> order,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cuda/tile/dense_matrix.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::cuda {
@@ -35,27 +36,14 @@ struct QkvShape {
 };
 RowOrder qkv_order(const QkvShape& shape);
 
-// A canonical matrix [rows, columns].
-struct DenseMatrix {
-  tensor::WeightFormat format = tensor::WeightFormat::kFp8Block128;
-  uint32_t rows = 0, columns = 0;
-};
-
-// kUnsupported, with the shape and what was expected, if there are no kernels for the matrix with
-// its columns in `num_chunks` K-chunks: the format is neither FP8 nor BF16, rows are odd in number,
-// or 1024 (FP8) or 512 (BF16) does not divide a chunk.
-Status check_dense(const DenseMatrix& matrix, uint32_t num_chunks);
+// kUnsupported, with the shape and what was expected, if there are no kernels for the matrix: the
+// format is neither FP8 nor BF16, rows are odd in number, or 4 does not divide a chunk.
+Status check_dense(const DenseMatrix& matrix);
 
 // Bytes of the pages. REQUIRES: check_dense() is fine.
 uint64_t dense_page_bytes(const DenseMatrix& matrix);
 
-// A canonical FP8 matrix [rows, columns] with K-chunks of chunk_columns columns, these filled up
-// with zeros to 256, codes and scales alike.
-// REQUIRES: chunk_columns divides columns, and is 256 or a divisor of 128.
-std::vector<std::byte> fill_up_fp8(std::span<const std::byte> canonical, uint32_t rows,
-                                   uint32_t columns, uint32_t chunk_columns);
-
-// Rows that fill up the last tile are zeros.
+// Rows that fill up the last tile are zeros, and columns that fill up chunks, scales too.
 // REQUIRES: check_dense() is fine; order is one of matrix.rows rows; canonical and pages have
 // tensor::packed_bytes() and dense_page_bytes() bytes.
 void pack_dense(const DenseMatrix& matrix, std::span<const uint32_t> order,

@@ -10,7 +10,6 @@
 
 #include "cuda/tile/dense_operand.h"
 #include "cuda/tile/dense_page.h"
-#include "cuda/tile/mxfp4_page.h"
 
 namespace ultraspeed::cuda {
 namespace {
@@ -82,34 +81,40 @@ TEST(PackDense, ScalesOfAnOperandAreAPermutation) {
 
 // Each chunk's columns, and the scale of each, then zeros.
 TEST(PackDense, ChunksAreFilledUp) {
-  constexpr auto kFormat = WeightFormat::kFp8Block128;
-  for (const uint32_t chunk : {16u, 64u, 128u, 256u}) {
-    const DenseMatrix matrix{kFormat, 6, 3 * chunk};
+  // Of 192 and 360 every second one, and all but the first, begin within a page.
+  for (const uint32_t chunk : {16u, 64u, 128u, 256u, 384u, 192u, 360u}) {
+    const bool shifts = chunk == 192 || chunk == 360;
+    const DenseMatrix matrix{WeightFormat::kFp8Block128, 2, 3 * chunk, 3};
+    ASSERT_TRUE(check_dense(matrix));
     const Bytes canonical = random_bytes(matrix, chunk);
-    const Bytes filled = fill_up_fp8(canonical, matrix.rows, matrix.columns, chunk);
-    const DenseMatrix padded{kFormat, matrix.rows, 3 * 256};
-    ASSERT_EQ(filled.size(), packed_bytes(kFormat, padded.rows, padded.columns));
-    const auto code = [](const Bytes& bytes, const DenseMatrix& of, uint32_t row, uint32_t k) {
-      return bytes[row * of.columns + k];
-    };
-    const auto scale = [](const Bytes& bytes, const DenseMatrix& of, uint32_t row, uint32_t k) {
-      uint32_t bits = 0;
-      std::memcpy(
-          &bits,
-          &bytes[of.rows * of.columns + (row * scale_columns(of.format, of.columns) + k / 128) * 4],
-          4);
-      return bits;
-    };
-    for (uint32_t row = 0; row < matrix.rows; ++row) {
-      for (uint32_t k = 0; k < padded.columns; ++k) {
-        const bool is_filled = k % 256 >= chunk;
-        const uint32_t from = k / 256 * chunk + k % 256;
-        ASSERT_EQ(code(filled, padded, row, k),
-                  is_filled ? std::byte{0} : code(canonical, matrix, row, from));
-        if (is_filled) continue;
-        ASSERT_EQ(scale(filled, padded, row, k), scale(canonical, matrix, row, from));
+    Bytes pages(dense_page_bytes(matrix), std::byte{0xff});
+    pack_dense(matrix, neighbour_order(2), canonical, pages);
+    const uint32_t chunk_pages = (chunk + 255) / 256;
+    ASSERT_EQ(pages.size(), 3 * chunk_pages * Fp8Page::kBytes);
+    for (uint32_t row = 0; row < 2; ++row) {
+      for (uint32_t at = 0; at < 3 * chunk_pages * 256; ++at) {
+        const std::byte* page = &pages[at / 256 * Fp8Page::kBytes];
+        const uint32_t tile_row = dense_tile_row(0, row), number = at / (chunk_pages * 256);
+        const uint32_t offset = shifts ? number * chunk % 128 : 0;
+        const uint32_t in_chunk = at % (chunk_pages * 256) - offset;
+        const uint32_t k = number * chunk + in_chunk;
+        const bool is_filled = in_chunk >= chunk;
+        ASSERT_EQ(page[Fp8Page::element(tile_row, at % 256)],
+                  is_filled ? std::byte{0} : canonical[row * matrix.columns + k]);
+        const Bytes scale(page + Fp8Page::scale(tile_row, at % 256 / 128),
+                          page + Fp8Page::scale(tile_row, at % 256 / 128) + 4);
+        const uint64_t columns = tensor::scale_columns(matrix.format, matrix.columns);
+        const std::byte* from = &canonical[2 * matrix.columns + (row * columns + k / 128) * 4];
+        if (!is_filled) {
+          ASSERT_EQ(scale, Bytes(from, from + 4));
+        } else if (!shifts && in_chunk / 128 * 128 >= chunk) {
+          ASSERT_EQ(scale, Bytes(4));
+        }
       }
     }
+    Bytes back(canonical.size());
+    unpack_dense(matrix, neighbour_order(2), pages, back);
+    EXPECT_EQ(back, canonical);
   }
 }
 
@@ -131,8 +136,8 @@ TEST(PackDense, OrdersArePermutations) {
 TEST(PackDense, MatricesComeBack) {
   for (const WeightFormat format : {WeightFormat::kFp8Block128, WeightFormat::kBf16}) {
     for (const uint32_t rows : {128u, 66u}) {
-      const DenseMatrix matrix{format, rows, 1024};
-      ASSERT_TRUE(check_dense(matrix, 1));
+      const DenseMatrix matrix{format, rows, 1096};
+      ASSERT_TRUE(check_dense(matrix));
       const Bytes canonical = random_bytes(matrix, rows);
       RowOrder order = neighbour_order(rows);
       std::shuffle(order.begin(), order.end(), std::mt19937(rows));
@@ -187,23 +192,26 @@ TEST(PackDense, RowsThatFillUpATileAreZeros) {
 }
 
 TEST(PackDense, RefusesWhatThereAreNoKernelsFor) {
-  const auto message = [](const DenseMatrix& matrix, uint32_t chunks) {
-    const Status status = check_dense(matrix, chunks);
+  const auto message = [](const DenseMatrix& matrix) {
+    const Status status = check_dense(matrix);
     return status ? std::string() : status.error().message;
   };
-  EXPECT_EQ(message({WeightFormat::kFp8Block128, 64, 2048}, 2), "");
-  EXPECT_EQ(message({WeightFormat::kBf16, 2, 512}, 1), "");
-  EXPECT_EQ(message({WeightFormat::kF32, 64, 1024}, 1),
+  EXPECT_EQ(message({WeightFormat::kFp8Block128, 64, 2048, 2}), "");
+  EXPECT_EQ(message({WeightFormat::kFp8Block128, 64, 2880, 1}), "");
+  EXPECT_EQ(message({WeightFormat::kBf16, 2, 360, 3}), "");
+  EXPECT_EQ(message({WeightFormat::kF32, 64, 1024, 1}),
             "the GPU's dense products have no F32 weights; expected FP8 or BF16");
-  EXPECT_EQ(
-      message({WeightFormat::kFp8Block128, 64, 1536}, 1),
-      "the GPU's dense products have no FP8 (e4m3, 128 columns a scale) matrix [64, 1536] in 1 "
-      "K-chunks; expected an even number of rows and chunks of a multiple of 1024 columns");
-  EXPECT_NE(message({WeightFormat::kBf16, 64, 1024}, 3), "");
-  EXPECT_NE(message({WeightFormat::kBf16, 64, 1024}, 0), "");
-  EXPECT_NE(message({WeightFormat::kBf16, 63, 1024}, 1), "");
-  EXPECT_NE(message({WeightFormat::kBf16, 0, 1024}, 1), "");
-  EXPECT_NE(message({WeightFormat::kBf16, 64, 0}, 1), "");
+  EXPECT_EQ(message({WeightFormat::kFp8Block128, 64, 2880, 16}),  // of 180 columns
+            "");
+  EXPECT_EQ(message({WeightFormat::kFp8Block128, 64, 2880, 32}),  // of 90
+            "the GPU's dense products have no FP8 (e4m3, 128 columns a scale) matrix [64, 2880] in "
+            "32 K-chunks; expected an even number of rows and chunks of a multiple of 4 columns");
+  EXPECT_NE(message({WeightFormat::kBf16, 64, 1024, 3}), "");
+  EXPECT_NE(message({WeightFormat::kBf16, 64, 1024, 0}), "");
+  EXPECT_NE(message({WeightFormat::kBf16, 64, 1022, 1}), "");
+  EXPECT_NE(message({WeightFormat::kBf16, 63, 1024, 1}), "");
+  EXPECT_NE(message({WeightFormat::kBf16, 0, 1024, 1}), "");
+  EXPECT_NE(message({WeightFormat::kBf16, 64, 0, 1}), "");
 }
 
 }  // namespace

@@ -1,0 +1,27 @@
+// Matrices of dense products: what kernels take.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/weight_format.h"
+
+namespace ultraspeed::cuda {
+
+// A canonical matrix [rows, columns], its columns in K-chunks that are summed apart.
+struct DenseMatrix {
+  tensor::WeightFormat format = tensor::WeightFormat::kFp8Block128;
+  uint32_t rows = 0, columns = 0;
+  uint32_t num_chunks = 1;
+};
+
+// Of a chunk: what threads take at a time of the rows that become operands.
+inline constexpr uint32_t kDenseColumnMultiple = 4;
+
+// Whether there are kernels for its sizes: check_dense() (pack_dense.h) says what they need.
+constexpr bool has_dense_kernels(const DenseMatrix& matrix) {
+  return matrix.rows != 0 && matrix.rows % 2 == 0 && matrix.num_chunks != 0 &&
+         matrix.columns != 0 &&
+         matrix.columns % (uint64_t{matrix.num_chunks} * kDenseColumnMultiple) == 0;
+}
+
+}  // namespace ultraspeed::cuda
