@@ -63,11 +63,10 @@ TEST(CacheForm, FollowsTheTypeWhereTheShapeFits) {
 // What one program cannot attend to keeps its rows in all; the other cache does not care.
 TEST(CacheForm, NeedsEveryProgram) {
   const std::vector<std::function<void(TileProgram&)>> changes = {
-      [](TileProgram& p) { p.reader(0).head_dim = 96; },
+      [](TileProgram& p) { p.reader(0).head_dim = 100; },
+      [](TileProgram& p) { p.reader(0).head_dim = 256; },
       [](TileProgram& p) { p.reader(0).v_head_dim = 192; },
-      [](TileProgram& p) { p.reader(0).num_q_heads = 4; },
       [](TileProgram& p) { p.reader(0).num_q_heads = 128; },
-      [](TileProgram& p) { p.reader(0).num_q_heads = 24; },
       [](TileProgram& p) { p.reader(0).is_draft_block = 1; },
       [](TileProgram& p) { p.reader(0).is_causal = 0; },
       [](TileProgram& p) { p.reader(0).is_window_before_step = 1; },

@@ -14,9 +14,9 @@ using program::QkvProjOperands;
 
 // Blocks of a launch of `columns` columns of `sequences` sequences, at most: each sequence begins
 // one of its own.
-uint64_t most_blocks(uint32_t columns, uint32_t sequences, uint32_t group) {
+uint64_t most_blocks(uint32_t columns, uint32_t sequences, uint32_t heads) {
   const uint32_t begun = std::min(columns, sequences);
-  return begun + (columns - begun) / (kFlashRows / group);
+  return begun + (columns - begun) / (kFlashRows / flash_group(heads));
 }
 
 // Stages that tiles are for are causal (cache_form.cc).
@@ -46,8 +46,8 @@ void add_flash_scratch(const program::Program& program, std::span<const CacheFor
     const auto* op = std::get_if<AttentionOperands>(&stage.operands);
     if (op == nullptr || !has_tiles(op->cache)) continue;
     if (is_short(*op)) continue;
-    const uint64_t operand_bytes =
-        query_operand_bytes(tile_format(cache_forms[op->cache]), program.width, op->num_q_heads);
+    const uint64_t operand_bytes = query_operand_bytes(
+        tile_format(cache_forms[op->cache]), program.width, op->num_q_heads, op->num_kv_heads);
     need_floats(&need[kQueryScratch], operand_bytes / sizeof(float));
     need_floats(&need[kQueryScaleScratch], width * op->num_q_heads);
     if (op->window != 0) continue;
@@ -123,6 +123,7 @@ cudaError_t FlashStages::store_queries(const AttentionOperands& op, KernelSink& 
                            .num_columns = program_->width,
                            .num_q_heads = op.num_q_heads,
                            .num_kv_heads = op.num_kv_heads,
+                           .head_dim = op.head_dim,
                            .scale = op.scale,
                            .format = format(op.cache),
                            .operands = reinterpret_cast<std::byte*>(scratch(rank, kQueryScratch)),

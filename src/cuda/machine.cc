@@ -183,6 +183,8 @@ KvTiles Machine::tiles(uint32_t rank, program::CacheId id) const {
   tiles.num_kv_heads = decl.num_kv_heads;
   tiles.ring_positions = decl.ring_positions;
   tiles.page_positions = programs_[0].kv_page_positions;
+  tiles.head_dim = decl.head_dim;
+  tiles.v_head_dim = decl.v_head_dim;
   // All stages that write it have the same scales (cache_form.h).
   for (const Program& program : programs_) {
     for (const program::Stage& stage : program.stages) {

@@ -50,15 +50,17 @@ inline void compare_row(std::span<const Cached> seen, const float* query, double
                         const double* sink, KvFormat format, const float* got,
                         FlashErrors& errors) {
   const FlashRounding rounding = flash_rounding(format);
+  const auto head_dim = static_cast<uint32_t>(seen.empty() ? 0 : seen[0].key.size());
+  const auto v_head_dim = static_cast<uint32_t>(seen.empty() ? 0 : seen[0].value.size());
   double largest_query = 0;
-  for (uint32_t d = 0; d < kFlashHeadDim; ++d) {
+  for (uint32_t d = 0; d < head_dim; ++d) {
     largest_query = std::max(largest_query, std::fabs(double{query[d]}));
   }
   std::vector<double> logits, deltas;
   double most_seen = -INFINITY;
   for (const Cached& row : seen) {
     double logit = 0, magnitude = 0, largest = 0, keys = 0;
-    for (uint32_t d = 0; d < kFlashHeadDim; ++d) {
+    for (uint32_t d = 0; d < head_dim; ++d) {
       const double term = query[d] * row.key[d] * scale;
       logit += term;
       magnitude += std::fabs(term);
@@ -75,14 +77,14 @@ inline void compare_row(std::span<const Cached> seen, const float* query, double
   }
   const double most = sink == nullptr ? most_seen : std::max(most_seen, *sink);
   double sum = sink == nullptr ? 0 : std::exp(*sink - most), sum_error = 0;
-  std::vector<double> value(kFlashValueDim), value_error(kFlashValueDim), term_most(kFlashValueDim);
+  std::vector<double> value(v_head_dim), value_error(v_head_dim), term_most(v_head_dim);
   const double floor = rounding.floor * std::exp(most_seen - most);
   for (uint32_t i = 0; i < seen.size(); ++i) {
     const double weight = std::exp(logits[i] - most);
     const double grown = std::expm1(deltas[i]);
     sum += weight;
     sum_error += weight * (grown + 0x1p-16);
-    for (uint32_t d = 0; d < kFlashValueDim; ++d) {
+    for (uint32_t d = 0; d < v_head_dim; ++d) {
       const double term = weight * seen[i].value[d];
       value[d] += term;
       value_error[d] += std::fabs(term) * (grown + rounding.split + 0x1p-16) +
@@ -92,11 +94,11 @@ inline void compare_row(std::span<const Cached> seen, const float* query, double
   }
   const double tiles = static_cast<double>(seen.size()) / 64 + 2;
   double largest_output = 0;
-  for (uint32_t d = 0; d < kFlashValueDim; ++d) {
+  for (uint32_t d = 0; d < v_head_dim; ++d) {
     if (sum > 0) value[d] /= sum;
     largest_output = std::max(largest_output, std::fabs(value[d]));
   }
-  for (uint32_t d = 0; d < kFlashValueDim; ++d) {
+  for (uint32_t d = 0; d < v_head_dim; ++d) {
     const double products = 2 * (format == KvFormat::kE4m3 ? 2 : 4) * tiles;
     const double error = value_error[d] + products * rounding.product * term_most[d] +
                          std::fabs(value[d]) * sum_error;

@@ -196,13 +196,21 @@ TEST(KernelGroups, SayWhatDenseAttentionAndPrefillCannotTake) {
     const auto groups = find_kernel_groups(program, kind(name));
     EXPECT_FALSE(groups.empty()) << name;
     if (groups.empty()) return std::string();
-    EXPECT_EQ(groups.front()->memory_bytes, 0u);
+    EXPECT_EQ(groups.front()->memory_bytes == 0, !groups.front()->refusal.empty());
     return groups.front()->refusal;
   };
   const auto tiny = plan_of("models/tiny-mimo", 1, 8);
-  EXPECT_NE(refusal_of(tiny, "dense").find("512"), std::string::npos);
-  EXPECT_EQ(refusal_of(tiny, "attention"),
-            "the kernels take heads of 192 and 128 dimensions; these have 96 and 64");
+  EXPECT_EQ(refusal_of(tiny, "dense"), "");
+  program::Program odd = tiny;
+  for (program::WeightDecl& weight : odd.weights) weight.cols += 2;
+  EXPECT_NE(refusal_of(odd, "dense").find("514"), std::string::npos);
+  EXPECT_EQ(refusal_of(tiny, "attention"), "");
+  for (program::Stage& stage : odd.stages) {
+    if (auto* op = std::get_if<program::AttentionOperands>(&stage.operands)) op->head_dim = 256;
+  }
+  EXPECT_EQ(refusal_of(odd, "attention"),
+            "the kernels take heads of a multiple of 8 of at most 192 and 128 dimensions; these "
+            "have 256 and 64");
   EXPECT_EQ(refusal_of(tiny, "prefill"),
             "the kernels take a multiple of 2048 columns, and K-chunks of 256; these are 512, in "
             "chunks of 16");

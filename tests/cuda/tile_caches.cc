@@ -66,7 +66,7 @@ class TileCodec {
 
  private:
   uint64_t size_bytes(uint64_t num_keys) const {
-    return num_keys / cuda::kFlashHeadDim / cuda::kKvTilePositions * cuda::kv_tile_bytes(format_);
+    return num_keys / tiles_.head_dim / cuda::kKvTilePositions * cuda::kv_tile_bytes(format_);
   }
 
   // visit(index of an element in keys or values, which, its scale, its first byte).
@@ -82,18 +82,18 @@ class TileCodec {
     const uint32_t num_heads = tiles_.num_kv_heads;
     const uint32_t piece =
         tiles_.ring_positions != 0 ? tiles_.ring_positions : tiles_.page_positions;
-    for (uint64_t row = 0; row < num_keys / Tile::kHeadDim; ++row) {
+    for (uint64_t row = 0; row < num_keys / tiles_.head_dim; ++row) {
       const uint64_t p = row / num_heads;
       const auto head = static_cast<uint32_t>(row % num_heads);
       const uint64_t tile =
           (p / piece * num_heads + head) * (piece / kPositions) + p % piece / kPositions;
       const auto slot = static_cast<uint32_t>(p % kPositions);
-      for (uint32_t d = 0; d < Tile::kHeadDim; ++d) {
-        visit(row * Tile::kHeadDim + d, false, scales_[head].key,
+      for (uint32_t d = 0; d < tiles_.head_dim; ++d) {
+        visit(row * tiles_.head_dim + d, false, scales_[head].key,
               tile * Tile::kBytes + Tile::key(slot, d));
       }
-      for (uint32_t d = 0; d < Tile::kValueDim; ++d) {
-        visit(row * Tile::kValueDim + d, true, scales_[head].value,
+      for (uint32_t d = 0; d < tiles_.v_head_dim; ++d) {
+        visit(row * tiles_.v_head_dim + d, true, scales_[head].value,
               tile * Tile::kBytes + Tile::value(slot, d));
       }
     }
@@ -121,8 +121,8 @@ std::vector<Cached> read_cached(const AttentionRows& rows, uint32_t sequence, ui
     const uint64_t row = cache_row(*rows.program, rows.op->cache, *rows.input, sequence, position) *
                              rows.op->num_kv_heads +
                          kv_head;
-    const auto key = rows.keys.subspan(row * cuda::kFlashHeadDim, cuda::kFlashHeadDim);
-    const auto value = rows.values.subspan(row * cuda::kFlashValueDim, cuda::kFlashValueDim);
+    const auto key = rows.keys.subspan(row * rows.op->head_dim, rows.op->head_dim);
+    const auto value = rows.values.subspan(row * rows.op->v_head_dim, rows.op->v_head_dim);
     cached.push_back({{key.begin(), key.end()}, {value.begin(), value.end()}});
   }
   return cached;
@@ -215,9 +215,9 @@ double worst_of_bound(const AttentionRows& rows, std::span<const float> output) 
         const double sink = rows.sinks == nullptr ? 0 : double{rows.sinks[head]};
         const uint32_t low = window_begin(position);
         cuda::compare_row(std::span(cached).subspan(low - begin, position + 1 - low),
-                          &rows.query[row * cuda::kFlashHeadDim], double{op.scale},
+                          &rows.query[row * op.head_dim], double{op.scale},
                           rows.sinks == nullptr ? nullptr : &sink, rows.format,
-                          &output[row * cuda::kFlashValueDim], errors);
+                          &output[row * op.v_head_dim], errors);
       }
     }
   }

@@ -32,16 +32,17 @@ struct AttentionShape {
 };
 
 std::string attention_refusal(const AttentionShape& shape) {
-  if (shape.head_dim != kFlashHeadDim || shape.v_head_dim != kFlashValueDim) {
-    return fmt::format("the kernels take heads of {} and {} dimensions; these have {} and {}",
-                       kFlashHeadDim, kFlashValueDim, shape.head_dim, shape.v_head_dim);
-  }
-  const uint32_t group = shape.num_q_heads / shape.num_kv_heads;
-  if (shape.num_q_heads % shape.num_kv_heads != 0 ||
-      (group != 8 && group != 16 && group != 32 && group != 64)) {
+  if (shape.head_dim > kFlashHeadDim || shape.head_dim % 8 != 0 ||
+      shape.v_head_dim > kFlashValueDim || shape.v_head_dim % 8 != 0) {
     return fmt::format(
-        "the kernels take 8, 16, 32 or 64 query heads a KV head; these are {} and {}",
-        shape.num_q_heads, shape.num_kv_heads);
+        "the kernels take heads of a multiple of 8 of at most {} and {} dimensions; these have {} "
+        "and {}",
+        kFlashHeadDim, kFlashValueDim, shape.head_dim, shape.v_head_dim);
+  }
+  if (shape.num_q_heads % shape.num_kv_heads != 0 ||
+      shape.num_q_heads / shape.num_kv_heads > kMaxFlashGroup) {
+    return fmt::format("the kernels take at most {} query heads a KV head; these are {} and {}",
+                       kMaxFlashGroup, shape.num_q_heads, shape.num_kv_heads);
   }
   if (shape.ring_positions % kKvTilePositions != 0) {
     return fmt::format("the kernels take rings of a multiple of {} positions; these have {}",
@@ -136,7 +137,7 @@ class AttentionGroup final : public KernelGroup {
 
   // Of the step's own keys and values.
   uint64_t row_floats() const {
-    return uint64_t{rows_} * shape_.num_kv_heads * (kFlashHeadDim + kFlashValueDim);
+    return uint64_t{rows_} * shape_.num_kv_heads * (shape_.head_dim + shape_.v_head_dim);
   }
 
   // Bytes of each part of memory_.
@@ -150,13 +151,14 @@ class AttentionGroup final : public KernelGroup {
     bytes[kViews] = num_sets * sizeof(StepView);
     bytes[kColumns] = uint64_t{num_sets} * rows_ * sizeof(StepColumn);
     bytes[kPages] = uint64_t{num_sets} * num_pages_ * sizeof(uint32_t);
-    bytes[kQueries] = heads * kFlashHeadDim * sizeof(float);
-    bytes[kQueryOperands] = query_operand_bytes(format_, rows_, shape_.num_q_heads);
+    bytes[kQueries] = heads * shape_.head_dim * sizeof(float);
+    bytes[kQueryOperands] =
+        query_operand_bytes(format_, rows_, shape_.num_q_heads, shape_.num_kv_heads);
     bytes[kQueryScales] = heads * sizeof(float);
     bytes[kRows] = row_floats() * sizeof(float);
     bytes[kSinks] = shape_.num_q_heads * sizeof(float);
     bytes[kScales] = shape_.num_kv_heads * sizeof(KvScales);
-    bytes[kOutput] = heads * kFlashValueDim * sizeof(float);
+    bytes[kOutput] = heads * shape_.v_head_dim * sizeof(float);
     bytes[kSums] = units * kFlashRows * kFlashValueDim * sizeof(float);
     bytes[kStates] = units * kFlashRows * sizeof(float2);
     bytes[kArrivals] = 2 * sizeof(uint32_t);
@@ -205,7 +207,7 @@ class AttentionGroup final : public KernelGroup {
     error = cudaMemsetAsync(memory_[kArrivals].data(), 0, memory_[kArrivals].size_bytes(), stream);
     if (error != cudaSuccess) return error;
     error = fill_values(memory_[kQueries].as<float>(),
-                        uint64_t{rows_} * shape_.num_q_heads * kFlashHeadDim, stream);
+                        uint64_t{rows_} * shape_.num_q_heads * shape_.head_dim, stream);
     if (error != cudaSuccess) return error;
     error = fill_values(memory_[kRows].as<float>(), row_floats(), stream);
     if (error != cudaSuccess) return error;
@@ -214,7 +216,8 @@ class AttentionGroup final : public KernelGroup {
                                  .num_columns = rows_,
                                  .num_q_heads = shape_.num_q_heads,
                                  .num_kv_heads = shape_.num_kv_heads,
-                                 .scale = 1 / std::sqrt(static_cast<float>(kFlashHeadDim)),
+                                 .head_dim = shape_.head_dim,
+                                 .scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim)),
                                  .format = format_,
                                  .operands = memory_[kQueryOperands].data(),
                                  .scales = memory_[kQueryScales].as<float>()},
@@ -227,12 +230,14 @@ class AttentionGroup final : public KernelGroup {
     launch.cache.tiles = memory_[kTiles].data();
     launch.cache.num_kv_heads = shape_.num_kv_heads;
     launch.cache.ring_positions = shape_.ring_positions;
+    launch.cache.head_dim = shape_.head_dim;
+    launch.cache.v_head_dim = shape_.v_head_dim;
     launch.cache.page_positions = shape_.window == 0 ? kKvTilePositions : 0;
     if (format_ == KvFormat::kE4m3) launch.cache.scales = memory_[kScales].as<const KvScales>();
     launch.format = format_;
     launch.max_columns = rows_;
     launch.query = memory_[kQueries].as<float>();
-    launch.scale = 1 / std::sqrt(static_cast<float>(kFlashHeadDim));
+    launch.scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim));
     launch.query_operands = memory_[kQueryOperands].data();
     launch.query_scales = memory_[kQueryScales].as<float>();
     launch.output = memory_[kOutput].as<float>();

@@ -52,24 +52,19 @@ constexpr uint64_t dense_prepare_bytes(const DensePrepare& data) {
   return uint64_t{data.k} * sizeof(float) * (data.norm_weight == nullptr ? 1 : 2);
 }
 
-// For the first kThreads threads of a CTA: column `column` of the operand, from its row and the
-// norm's weight in shared memory. takes_part: the step has the column, else there is neither.
-template <class Page, uint32_t kThreads>
-__device__ __forceinline__ void prepare_column(const DensePrepare& data, const PagedRow& paged,
-                                               uint32_t column, const NormedRow& shared,
-                                               bool takes_part) {
+// What a thread makes of 4 neighbouring elements at a time, and the warp of 128. column_at(place):
+// which column of the row lies there.
+template <class Page, uint32_t kThreads, class ColumnAt>
+__device__ __forceinline__ void write_row(const DensePrepare& data, uint32_t size, uint32_t column,
+                                          const NormedRow& shared, bool takes_part, bool is_normed,
+                                          const ColumnAt& column_at) {
   const float* row = shared.row;
   const float* weight = shared.weight;
-  const uint32_t warp = threadIdx.x / kWarpThreads;
-  const bool is_normed = takes_part && data.norm_weight != nullptr;
-  const bool fills_up = paged.size() != data.k;
-  if (is_normed && warp == 0) make_factor(shared, data.k, data.epsilon);
-  task_barrier<kThreads>();
 #pragma unroll 1
-  for (uint32_t begin = warp * kWarpElements; begin < paged.size();
+  for (uint32_t begin = threadIdx.x / kWarpThreads * kWarpElements; begin < size;
        begin += kThreads / kWarpThreads * kWarpElements) {
     const uint32_t at = begin + threadIdx.x % kWarpThreads * 4;
-    const uint32_t k = fills_up ? paged.column(at) : at;
+    const uint32_t k = column_at(at);
     float v[4] = {};
     for (uint32_t i = 0; i < 4 && takes_part && k != PagedRow::kFilling; ++i) {
       v[i] = is_normed ? weight[k + i] * (row[k + i] * *shared.factor) : row[k + i];
@@ -77,6 +72,24 @@ __device__ __forceinline__ void prepare_column(const DensePrepare& data, const P
     std::byte* piece = data.operand + uint64_t{at / Page::kColumns} *
                                           DenseOperand<Page>::piece_bytes(data.columns);
     write_operand<Page>(piece, data.columns, column, at % Page::kColumns, v, takes_part);
+  }
+}
+
+// For the first kThreads threads of a CTA: column `column` of the operand, from its row and the
+// norm's weight in shared memory. takes_part: the step has the column, else there is neither.
+template <class Page, uint32_t kThreads>
+__device__ __forceinline__ void prepare_column(const DensePrepare& data, const PagedRow& paged,
+                                               uint32_t column, const NormedRow& shared,
+                                               bool takes_part) {
+  const bool is_normed = takes_part && data.norm_weight != nullptr;
+  if (is_normed && threadIdx.x / kWarpThreads == 0) make_factor(shared, data.k, data.epsilon);
+  task_barrier<kThreads>();
+  if (paged.size() == data.k) {
+    write_row<Page, kThreads>(data, data.k, column, shared, takes_part, is_normed,
+                              [](uint32_t at) { return at; });
+  } else {
+    write_row<Page, kThreads>(data, paged.size(), column, shared, takes_part, is_normed,
+                              [&](uint32_t at) { return paged.column(at); });
   }
 }
 

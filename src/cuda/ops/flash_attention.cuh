@@ -185,10 +185,12 @@ __device__ void write_rows(const FlashAttention& launch, const FlashRows& rows, 
       l = with_sink<Tile>(l, result.rows[i].m, launch.sinks[rows.head(row) % launch.num_q_heads]);
     }
     const uint64_t of = is_whole ? rows.head(row) : uint64_t{index} * kFlashRows + row;
-    float* to = (is_whole ? launch.output : launch.partials.sums) + of * Tile::kValueDim;
+    const uint32_t size = is_whole ? launch.cache.v_head_dim : Tile::kValueDim;
+    float* to = (is_whole ? launch.output : launch.partials.sums) + of * size;
     const float factor = !is_whole ? value_scale : l == 0 ? 0.0F : value_scale / l;
 #pragma unroll
     for (uint32_t j = 0; j < Tile::kValueDim / 8; ++j) {
+      if (8 * j >= size) continue;
       *reinterpret_cast<float2*>(to + 8 * j + 2 * t) = {result.sums[4 * j + 2 * i] * factor,
                                                         result.sums[4 * j + 2 * i + 1] * factor};
     }

@@ -4,10 +4,11 @@
 // KV head and a column, and all that they see (window_attention.cuh). It takes queries and the
 // step's own rows as QkvProj writes them, and brings the rows to the cache.
 //
-// Else a block is up to 128 rows: `group` query heads of a KV head times 128 / group neighbouring
-// columns of a sequence. Full attention cuts a sequence's positions into chunks, absolute positions
-// [chunk * c, chunk * c + chunk): a unit is a block and a chunk, whose partial result a CTA makes;
-// then rows are merged, each by a CTA. With a window a unit is a block and all that it sees.
+// Else a block is up to 128 rows: `group` rows for the query heads of a KV head (flash_group())
+// times 128 / group neighbouring columns of a sequence. Full attention cuts a sequence's positions
+// into chunks, absolute positions [chunk * c, chunk * c + chunk): a unit is a block and a chunk,
+// whose partial result a CTA makes; then rows are merged, each by a CTA. With a window a unit is a
+// block and all that it sees.
 //
 // Arithmetic and order (docs/numerics.md, section 9) depend on a row's query, what it sees, and the
 // chunk, on nothing else: not on the width, the grid, or other columns.
@@ -24,7 +25,8 @@
 namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kFlashRows = 128;
-inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;
+inline constexpr uint32_t kFlashHeadDim = 192, kFlashValueDim = 128;  // of a tile
+inline constexpr uint32_t kMaxFlashGroup = 64;                        // query heads of a KV head
 inline constexpr uint32_t kFlashStepPositions = 128;  // that a softmax takes at once, at most
 inline constexpr uint32_t kMaxFlashColumns = 64;      // of a launch, but of a short window's
 inline constexpr uint32_t kMaxFlashChunks = 3000;     // of a sequence
@@ -33,9 +35,16 @@ US_HOST_DEVICE constexpr bool is_short_window(uint32_t window) {
   return window != 0 && window <= kShortWindow;
 }
 
+// Rows of a block that so many query heads of a KV head take.
+US_HOST_DEVICE constexpr uint32_t flash_group(uint32_t heads) {
+  uint32_t group = 8;  // of a core matrix
+  while (group < heads) group *= 2;
+  return group;
+}
+
 // Work space of full attention: one partial result a unit.
 struct FlashPartials {
-  float* sums = nullptr;         // [units, 128, v_head_dim]
+  float* sums = nullptr;         // [units, 128, kFlashValueDim]
   float2* states = nullptr;      // [units, 128]: the largest logit m, and the sum l
   uint32_t* arrivals = nullptr;  // [2], zeros before the first launch; a launch leaves zeros
 };
@@ -55,7 +64,7 @@ struct FlashAttention {
   const float* query = nullptr;
   float scale = 1;
   // Of all else: operands (tile/query_store.cuh), aligned to 16: [T, num_kv_heads, 2 terms,
-  // num_q_heads / num_kv_heads * head_dim], and [T, num_q_heads]; launch_store_queries().
+  // group * kFlashHeadDim], and [T, num_q_heads]; launch_store_queries().
   const std::byte* query_operands = nullptr;
   const float* query_scales = nullptr;
   // The step's own keys and values: [T, num_kv_heads * (head_dim + v_head_dim)], the k heads, then
@@ -65,7 +74,7 @@ struct FlashAttention {
   const float* rows = nullptr;
   float* output = nullptr;       // [T, num_q_heads * v_head_dim]
   const float* sinks = nullptr;  // [num_q_heads]; nullptr: none
-  uint32_t num_q_heads = 0;      // num_kv_heads * group; group is 8, 16, 32 or 64
+  uint32_t num_q_heads = 0;      // num_kv_heads * heads; heads is at most kMaxFlashGroup
   uint32_t window = 0;           // 0: full attention; else as in program::AttentionOperands
   bool is_causal = true;
   bool is_window_before_step = false;
@@ -87,10 +96,11 @@ struct FlashAttention {
 cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t stream);
 
 // Units of a step of full attention, which FlashPartials has to have room for: a sequence of
-// `columns` columns ending at position `end` (one past the last).
-constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t group,
+// `columns` columns ending at position `end` (one past the last), of `heads` query heads of a KV
+// head.
+constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t heads,
                                uint32_t num_kv_heads, uint32_t chunk_positions) {
-  const uint32_t width = kFlashRows / group;
+  const uint32_t width = kFlashRows / flash_group(heads);
   return uint64_t{(columns + width - 1) / width} * num_kv_heads *
          ((end + chunk_positions - 1) / chunk_positions);
 }
@@ -110,15 +120,17 @@ cudaError_t launch_store_kv(const KvRows& rows, cudaStream_t stream);
 struct QueryRows {
   const StepView* step = nullptr;  // device
   const float* queries = nullptr;
-  uint32_t num_columns = 0, num_q_heads = 0, num_kv_heads = 0;
+  uint32_t num_columns = 0, num_q_heads = 0, num_kv_heads = 0, head_dim = 0;
   float scale = 1;  // of logits
   KvFormat format = KvFormat::kE4m3;
   std::byte* operands = nullptr;
   float* scales = nullptr;
 };
 cudaError_t launch_store_queries(const QueryRows& rows, cudaStream_t stream);
-constexpr uint64_t query_operand_bytes(KvFormat format, uint32_t columns, uint32_t num_q_heads) {
-  return uint64_t{columns} * num_q_heads * kFlashHeadDim * 2 * (format == KvFormat::kE4m3 ? 1 : 2);
+constexpr uint64_t query_operand_bytes(KvFormat format, uint32_t columns, uint32_t num_q_heads,
+                                       uint32_t num_kv_heads) {
+  return uint64_t{columns} * num_kv_heads * flash_group(num_q_heads / num_kv_heads) *
+         kFlashHeadDim * 2 * (format == KvFormat::kE4m3 ? 1 : 2);
 }
 
 // Bytes of a tile.

@@ -27,11 +27,12 @@ struct Attention {
   uint32_t num_ctas = 132;
 };
 
-std::vector<float> random_queries(uint32_t rows, std::mt19937& random) {
+std::vector<float> random_queries(uint32_t rows, std::mt19937& random,
+                                  uint32_t head_dim = kHeadDim) {
   std::normal_distribution<float> normal;
-  std::vector<float> queries(uint64_t{rows} * kHeadDim);
+  std::vector<float> queries(uint64_t{rows} * head_dim);
   for (uint64_t i = 0; i < queries.size(); ++i) {
-    queries[i] = std::ldexp(normal(random), static_cast<int>(i / kHeadDim % 4) - 2);
+    queries[i] = std::ldexp(normal(random), static_cast<int>(i / head_dim % 4) - 2);
   }
   return queries;
 }
@@ -45,7 +46,7 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
                        const std::vector<float>& queries, const std::vector<float>& own_rows = {}) {
   DeviceStep step(pieces, caches.pages);
   Device<float> query(queries);
-  Device<float> output(uint64_t{step.num_columns()} * attention.num_q_heads * kValueDim);
+  Device<float> output(uint64_t{step.num_columns()} * attention.num_q_heads * caches.v_head_dim());
   std::vector<float> sink_values;
   for (uint32_t head = 0; head < attention.num_q_heads; ++head)
     sink_values.push_back(sink_of(head));
@@ -67,10 +68,10 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
   Device<float> rows(own_rows);
   launch.max_columns = step.num_columns() + 3;
   launch.query = query.data();
-  launch.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
+  launch.scale = 1 / std::sqrt(static_cast<float>(caches.head_dim()));
   if (!own_rows.empty()) launch.rows = rows.data();
-  Device<uint8_t> operands(
-      query_operand_bytes(caches.format(), step.num_columns(), attention.num_q_heads));
+  Device<uint8_t> operands(query_operand_bytes(caches.format(), step.num_columns(),
+                                               attention.num_q_heads, caches.num_kv_heads()));
   Device<float> query_scales(uint64_t{step.num_columns()} * attention.num_q_heads);
   launch.query_operands = reinterpret_cast<const std::byte*>(operands.data());
   launch.query_scales = query_scales.data();
@@ -79,6 +80,7 @@ std::vector<float> run(Caches& caches, const Attention& attention, const std::ve
                               .num_columns = step.num_columns(),
                               .num_q_heads = attention.num_q_heads,
                               .num_kv_heads = caches.num_kv_heads(),
+                              .head_dim = caches.head_dim(),
                               .scale = launch.scale,
                               .format = caches.format(),
                               .operands = reinterpret_cast<std::byte*>(operands.data()),
@@ -138,9 +140,10 @@ void compare(Caches& caches, const Attention& attention, const std::vector<Piece
                                        all.begin() + (row_end - low));
         const double sink = sink_of(head);
         const uint64_t row = uint64_t{t + column} * attention.num_q_heads + head;
-        compare_row(seen, &queries[row * kHeadDim], 1 / std::sqrt(double{kHeadDim}),
+        compare_row(seen, &queries[row * caches.head_dim()],
+                    1 / std::sqrt(static_cast<double>(caches.head_dim())),
                     attention.has_sinks ? &sink : nullptr, caches.format(),
-                    &output[row * kValueDim], errors);
+                    &output[row * caches.v_head_dim()], errors);
       }
     }
     t += piece.columns;
@@ -218,6 +221,27 @@ TEST_F(FlashAttentionTest, AgreesWithBinary64InPackedSteps) {
       attention.num_q_heads = 16;
       attention.chunk_positions = 256;
       expect_agreement({format, 2, window == 0 ? 0u : 512u}, attention, pieces, 2);
+    }
+  }
+}
+
+// Heads of fewer dimensions than a tile, and groups that fill no core matrix.
+TEST_F(FlashAttentionTest, AgreesWithBinary64WithOtherHeads) {
+  struct Heads {
+    uint32_t head_dim, v_head_dim, num_kv_heads, num_q_heads;
+  };
+  for (const KvFormat format : kFormats) {
+    for (const Heads& heads : {Heads{96, 64, 2, 8}, Heads{64, 64, 2, 14}, Heads{128, 128, 1, 5},
+                               Heads{192, 128, 2, 6}, Heads{8, 8, 1, 1}, Heads{72, 40, 1, 48}}) {
+      for (const uint32_t window : {0u, 128u, 200u}) {
+        Attention attention;
+        attention.has_sinks = heads.head_dim == 64;
+        attention.window = window;
+        attention.num_q_heads = heads.num_q_heads;
+        const CacheShape shape = {format, heads.num_kv_heads, window == 0 ? 0u : 512u,
+                                  heads.head_dim, heads.v_head_dim};
+        expect_agreement(shape, attention, {{0, 1000, 9}, {1, 0, 3}, {2, 300, 1}}, 3);
+      }
     }
   }
 }

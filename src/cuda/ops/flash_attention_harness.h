@@ -92,6 +92,7 @@ struct CacheShape {
   KvFormat format = KvFormat::kE4m3;
   uint32_t num_kv_heads = 1;
   uint32_t ring_positions = 0;
+  uint32_t head_dim = kHeadDim, v_head_dim = kValueDim;
 };
 
 struct Sequence {
@@ -132,9 +133,15 @@ class Caches {
 
   KvTiles tiles() {
     return {reinterpret_cast<std::byte*>(memory_->data()),
-            shape_.format == KvFormat::kE4m3 ? scales_.data() : nullptr, shape_.num_kv_heads,
-            shape_.ring_positions, kPagePositions};
+            shape_.format == KvFormat::kE4m3 ? scales_.data() : nullptr,
+            shape_.num_kv_heads,
+            shape_.ring_positions,
+            kPagePositions,
+            shape_.head_dim,
+            shape_.v_head_dim};
   }
+  uint32_t head_dim() const { return shape_.head_dim; }
+  uint32_t v_head_dim() const { return shape_.v_head_dim; }
   KvFormat format() const { return shape_.format; }
   uint32_t num_kv_heads() const { return shape_.num_kv_heads; }
 
@@ -152,20 +159,20 @@ class Caches {
   std::vector<float> random_rows(const Piece& piece, std::mt19937& random,
                                  int64_t nan_position = -1) {
     std::normal_distribution<float> normal;
-    std::vector<float> keys(uint64_t{piece.columns} * shape_.num_kv_heads * kHeadDim);
-    std::vector<float> values(uint64_t{piece.columns} * shape_.num_kv_heads * kValueDim);
+    std::vector<float> keys(uint64_t{piece.columns} * shape_.num_kv_heads * shape_.head_dim);
+    std::vector<float> values(uint64_t{piece.columns} * shape_.num_kv_heads * shape_.v_head_dim);
     for (uint64_t i = 0; i < keys.size(); ++i) {
-      const int exponent = static_cast<int>(i / kHeadDim % 5) - 2;
+      const int exponent = static_cast<int>(i / shape_.head_dim % 5) - 2;
       keys[i] = std::ldexp(normal(random), exponent);
       // A few directions are large, as in trained models.
-      if (i % kHeadDim % 61 == 3) keys[i] *= 6;
+      if (i % shape_.head_dim % 61 == 3) keys[i] *= 6;
     }
     for (uint64_t i = 0; i < values.size(); ++i) {
-      const int exponent = static_cast<int>(i / kValueDim * 7 % 9) - 4;
+      const int exponent = static_cast<int>(i / shape_.v_head_dim * 7 % 9) - 4;
       values[i] = std::ldexp(normal(random), exponent);
     }
     if (nan_position >= 0) {
-      keys[(nan_position - piece.context) * shape_.num_kv_heads * kHeadDim + 17] = NAN;
+      keys[(nan_position - piece.context) * shape_.num_kv_heads * shape_.head_dim + 17] = NAN;
     }
     last_keys = keys;
     last_values = values;
@@ -192,7 +199,7 @@ class Caches {
     };
     const KvScales scales = scales_of(shape_.format, head);
     Cached cached;
-    for (uint32_t d = 0; d < kHeadDim; ++d) {
+    for (uint32_t d = 0; d < shape_.head_dim; ++d) {
       cached.key.push_back(scales.key *
                            element(slot / 8 * (kHeadDim / piece) * 128 + d / piece * 128 +
                                    slot % 8 * 16 + d % piece * size));
@@ -204,7 +211,7 @@ class Caches {
         if (byte % 4 / 2 * 8 + byte / 4 * 2 + byte % 2 == slot % 16) place = byte;
       }
     }
-    for (uint32_t d = 0; d < kValueDim; ++d) {
+    for (uint32_t d = 0; d < shape_.v_head_dim; ++d) {
       cached.value.push_back(scales.value *
                              element(64 * kHeadDim * size + d / 8 * (64 / piece) * 128 +
                                      slot / piece * 128 + d % 8 * 16 + place * size));

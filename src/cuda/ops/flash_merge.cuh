@@ -76,10 +76,9 @@ class FlashMerge {
     const FlashSequence& sequence = plan_.sequences[i];
     const uint32_t column = t - sequence.first_column;
     const uint32_t stride = shape_.blocks(sequence.num_columns) * shape_.num_kv_heads;
-    const uint32_t in_columns = (column << shape_.log_group) + (head & (shape_.group - 1));
+    const uint32_t in_columns = (column << shape_.log_group) + head % shape_.heads;
     const uint32_t unit = sequence.first_unit +
-                          (in_columns >> kLogFlashRows) * shape_.num_kv_heads +
-                          (head >> shape_.log_group);
+                          (in_columns >> kLogFlashRows) * shape_.num_kv_heads + head / shape_.heads;
     const uint32_t in_block = in_columns % kFlashRows;
     return {unit * kFlashRows + in_block, stride * kFlashRows,
             FlashShape::chunks(launch_, sequence.visible(launch_, column).end),
@@ -127,7 +126,9 @@ class FlashMerge {
     float l = sums.l;
     if (of.sink != nullptr) l = with_sink<Tile>(l, most, *of.sink);
     const float factor = l == 0 ? 0.0F : 1 / l;
-    reinterpret_cast<float4*>(launch_.output)[uint64_t{row} * (Tile::kValueDim / 4) + lane_] = {
+    const uint32_t fours = launch_.cache.v_head_dim / 4;
+    if (lane_ >= fours) return;
+    reinterpret_cast<float4*>(launch_.output)[uint64_t{row} * fours + lane_] = {
         sums.sum.x * factor, sums.sum.y * factor, sums.sum.z * factor, sums.sum.w * factor};
   }
 

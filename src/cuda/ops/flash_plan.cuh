@@ -42,7 +42,8 @@ static_assert(1 << kLogFlashRows == kFlashRows);
 struct FlashShape {
   __device__ explicit FlashShape(const FlashAttention& launch) {
     num_kv_heads = launch.cache.num_kv_heads;
-    group = launch.num_q_heads / num_kv_heads;
+    heads = launch.num_q_heads / num_kv_heads;
+    group = flash_group(heads);
     log_group = __popc(group - 1);
     block_columns = kFlashRows >> log_group;
   }
@@ -54,7 +55,8 @@ struct FlashShape {
     return launch.window != 0 ? 1 : (end + launch.chunk_positions - 1) / launch.chunk_positions;
   }
 
-  uint32_t group;  // query heads of a KV head: a power of two
+  uint32_t heads;  // query heads of a KV head
+  uint32_t group;  // their rows: a power of two
   uint32_t log_group;
   uint32_t block_columns, num_kv_heads;
 };

@@ -28,11 +28,13 @@ struct FlashRows {
   __device__ uint32_t column(uint32_t row) const {  // within the sequence
     return unit.first_column + (row >> shape.log_group);
   }
-  __device__ bool has(uint32_t row) const { return row >> shape.log_group < unit.num_columns; }
+  __device__ bool has(uint32_t row) const {
+    return row >> shape.log_group < unit.num_columns && (row & (shape.group - 1)) < shape.heads;
+  }
   // Of the row's head in [T, num_q_heads].
   __device__ uint64_t head(uint32_t row) const {
-    return uint64_t{unit.sequence->first_column + column(row)} * shape.group * shape.num_kv_heads +
-           unit.kv_head * shape.group + (row & (shape.group - 1));
+    return uint64_t{unit.sequence->first_column + column(row)} * shape.heads * shape.num_kv_heads +
+           unit.kv_head * shape.heads + (row & (shape.group - 1));
   }
 
   const FlashShape& shape;

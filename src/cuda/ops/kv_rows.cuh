@@ -26,7 +26,7 @@ __device__ __forceinline__ void copy_to_cache(const float* rows, const StepView&
                                               uint32_t index) {
   const uint32_t t = first_column + index / cache.num_kv_heads, head = index % cache.num_kv_heads;
   KvRow<Tile> row;
-  row.load(rows, cache.num_kv_heads, t, head);
+  row.load(rows, cache, t, head);
   store_to_cache(row, step, cache, t, head);
 }
 

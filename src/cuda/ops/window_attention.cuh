@@ -44,7 +44,8 @@ __device__ __forceinline__ void make_window_queries(const FlashAttention& launch
   QueryRow<Tile> rows[kWarpRows];
 #pragma unroll
   for (uint32_t i = 0; i < kWarpRows; ++i) {
-    if (at.has(first + i)) rows[i].load(launch.query + at.head(first + i) * Tile::kHeadDim);
+    const uint32_t head_dim = launch.cache.head_dim;
+    if (at.has(first + i)) rows[i].load(launch.query + at.head(first + i) * head_dim, head_dim);
   }
 #pragma unroll
   for (uint32_t i = 0; i < kWarpRows; ++i) {
@@ -81,7 +82,7 @@ __device__ __forceinline__ void put_window_rows(const FlashAttention& launch, co
     p -= kWindowWarps;
     has_next = has_window_row(at, p);
     if (has_next) {
-      next.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
+      next.load(launch.rows, launch.cache, at.column_of(p), at.kv_head);
     }
   }
   const uint32_t begin_slot = at.begin - at.first_position(), visible = at.end - at.begin;
@@ -110,7 +111,8 @@ __device__ __forceinline__ void load_sinks(const FlashAttention& launch, const W
   }
 }
 
-// Puts the tiles' sums together and writes outputs: output(row) is where a row's lie.
+// Puts the tiles' sums together and writes outputs: output(row) is where a row's lie, output.size()
+// how many dimensions it has room for.
 template <class Tile, class Output>
 __device__ __forceinline__ void write_window(const FlashAttention& launch, const WindowPlace& at,
                                              const WindowSoftmax& softmax, const float (&sinks)[2],
@@ -127,6 +129,7 @@ __device__ __forceinline__ void write_window(const FlashAttention& launch, const
     float* to = output(row) + warp * 16 + 2 * t;
 #pragma unroll
     for (uint32_t d = 0; d < 2; ++d) {
+      if (warp * 16 + 8 * d >= output.size()) continue;
       float sums[2] = {};
 #pragma unroll
       for (uint32_t tile = 0; tile < kWindowTiles; ++tile) {
@@ -167,8 +170,8 @@ __device__ __forceinline__ void attend_to_window(const FlashAttention& launch,
 }
 
 // From the cache to outputs. arrived: counts the tile's bytes in its phase of `parity`. await():
-// what launches before wrote, but to tiles, may be read behind it. output(row): where the row's
-// values go; the scores in `shared` are not needed by then.
+// what launches before wrote, but to tiles, may be read behind it. output: where values go; the
+// scores in `shared` are not needed by then.
 template <class Tile, FlashAttention::Work kWork, class Await, class Output>
 __device__ __forceinline__ void run_window(const FlashAttention& launch, const WindowPlace& at,
                                            std::byte* shared, uint64_t* arrived, uint32_t parity,
@@ -183,7 +186,7 @@ __device__ __forceinline__ void run_window(const FlashAttention& launch, const W
     KvRow<Tile> own = {};
     const uint32_t p = first_window_row(at);
     if (has_window_row(at, p)) {
-      own.load(launch.rows, launch.cache.num_kv_heads, at.column_of(p), at.kv_head);
+      own.load(launch.rows, launch.cache, at.column_of(p), at.kv_head);
     }
     make_window_queries<Tile>(launch, at, shared + Shared::kOperand, softmax.scales);
     ptx::mbarrier_wait(arrived, parity);
@@ -200,6 +203,16 @@ __device__ __forceinline__ void run_window(const FlashAttention& launch, const W
     keep_bits(bits, launch.output);
   }
 }
+
+struct WindowOutput {
+  __device__ float* operator()(uint32_t row) const {
+    return launch.output + at.head(row) * launch.cache.v_head_dim;
+  }
+  __device__ uint32_t size() const { return launch.cache.v_head_dim; }
+
+  const FlashAttention& launch;
+  const WindowPlace& at;
+};
 
 // Two CTAs, or one beside one of dense.h, fit on a multiprocessor.
 template <class Tile, FlashAttention::Work kWork>
@@ -220,7 +233,7 @@ __global__ void __launch_bounds__(kWindowThreads, 2)
   const WindowPlace at(launch, step, Tile::kPiece, blockIdx.x, blockIdx.y);
   run_window<Tile, kWork>(
       launch, at, shared, &arrived, 0, softmax, [] { ptx::wait_for_grids(); },
-      [&](uint32_t row) { return launch.output + at.head(row) * Tile::kValueDim; });
+      WindowOutput{launch, at});
 }
 
 }  // namespace ultraspeed::cuda

@@ -144,9 +144,12 @@ cudaError_t PhaseRecorder::add_rows(const RowsPhase& rows) {
 cudaError_t PhaseRecorder::run(const DensePrepare& data) {
   if (data.columns != kPhaseColumns) return refuse("more than 8 columns");
   const bool fills_up = paged_row(data.format, data.k, data.num_chunks).size() != data.k;
+  const auto is_of_window = [&](const FlashAttention& attention) {
+    return attention.output == data.rows && attention.cache.v_head_dim == kFlashValueDim;
+  };
   if (!phases_.empty() && phases_.back().kind == PhaseKind::kWindow &&
-      phases_.back().as<WindowPhase>().attention.output == data.rows &&
-      data.norm_weight == nullptr && !fills_up) {
+      is_of_window(phases_.back().as<WindowPhase>().attention) && data.norm_weight == nullptr &&
+      !fills_up) {
     auto* window = change<WindowPhase>(phases_.size() - 1);
     window->dense_operand = data.operand;
     window->dense_format = data.format;

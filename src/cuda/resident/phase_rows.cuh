@@ -184,21 +184,23 @@ __device__ __forceinline__ void run_rows(const RowsPhase& data, const MachineVie
   store_operands(data, column, exists, is_present, shared);
 }
 
-// The outputs of a window's heads, [kWindowRows, value dim] from `first_head` of the column's on,
-// and their part of the operand behind. values: shared; nullptr: the step has not the column.
+// The outputs of a window's heads, [kWindowRows, kFlashValueDim] from `first_head` of the column's
+// on, and their part of the operand behind, which heads of kFlashValueDim dimensions have. values:
+// shared; nullptr: the step has not the column.
 __device__ __forceinline__ void store_window(const WindowPhase& phase, uint32_t column,
                                              uint32_t first_head, uint32_t num_heads,
                                              const float* values) {
   static_assert(kFlashValueDim == kWarpElements);
   const uint32_t num_q_heads = phase.attention.num_q_heads;
+  const uint32_t v_head_dim = phase.attention.cache.v_head_dim;
 #pragma unroll 2
   for (uint32_t i = threadIdx.x / kWarpThreads; i < num_heads; i += kTaskWarps) {
     const uint32_t k = threadIdx.x % kWarpThreads * kThreadFloats;
     float4 v = {};
-    if (values != nullptr) {
+    if (values != nullptr && k < v_head_dim) {
       v = *reinterpret_cast<const float4*>(values + i * kFlashValueDim + k);
       const uint64_t head = uint64_t{column} * num_q_heads + first_head + i;
-      *reinterpret_cast<float4*>(phase.attention.output + head * kFlashValueDim + k) = v;
+      *reinterpret_cast<float4*>(phase.attention.output + head * v_head_dim + k) = v;
     }
     if (phase.dense_operand == nullptr) continue;
     const float elements[kThreadFloats] = {v.x, v.y, v.z, v.w};

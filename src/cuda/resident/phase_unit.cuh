@@ -35,6 +35,14 @@ struct UnitShared {
   }
 };
 
+// Where a window's values go on their way to outputs and operands: all of a tile's dimensions.
+struct WindowValues {
+  __device__ float* operator()(uint32_t row) const { return values + row * kFlashValueDim; }
+  __device__ static constexpr uint32_t size() { return kFlashValueDim; }
+
+  float* values;
+};
+
 class PhaseUnits : public UnitCta<PhaseUnits> {
  public:
   __device__ __forceinline__ PhaseUnits(const ResidentPhases& resident, UnitShared& shared,
@@ -133,7 +141,7 @@ class PhaseUnits : public UnitCta<PhaseUnits> {
     auto* values = reinterpret_cast<float*>(scratch_ + WindowShared<Tile>::kScores);
     run_window<Tile, FlashAttention::Work::kAttention>(
         launch, at, scratch_, &shared_.tile_full, num_tiles_++ % 2, shared_.softmax,
-        [this] { await(); }, [&](uint32_t row) { return values + row * kFlashValueDim; });
+        [this] { await(); }, WindowValues{values});
     task_barrier();  // all values are there
     store_window(phase, column, first_head, num_heads, values);
   }

@@ -23,18 +23,24 @@ struct KvRow {
   static_assert(Tile::kHeadDim % 32 == 0 && Tile::kValueDim % 32 == 0);
   float key[Tile::kHeadDim / 32], value[Tile::kValueDim / 32];
 
-  // Of KV head `head` and the step's column t; rows [T, num_kv_heads * (head_dim + v_head_dim)]
-  // f32, the k heads, then the v heads: rotated and multiplied as attention is to see them.
-  __device__ __forceinline__ void load(const float* rows, uint32_t num_kv_heads, uint32_t t,
+  // Of KV head `head` of a cache and the step's column t; rows [T, num_kv_heads * (head_dim +
+  // v_head_dim)] f32, the k heads, then the v heads: rotated and multiplied as attention is to see
+  // them.
+  __device__ __forceinline__ void load(const float* rows, const KvTiles& cache, uint32_t t,
                                        uint32_t head) {
     const uint32_t lane = threadIdx.x % 32;
-    const float* keys = rows + uint64_t{t} * num_kv_heads * (Tile::kHeadDim + Tile::kValueDim);
-    const float* values = keys + num_kv_heads * Tile::kHeadDim + head * Tile::kValueDim;
-    keys += head * Tile::kHeadDim;
+    const uint32_t head_dim = cache.head_dim, v_head_dim = cache.v_head_dim;
+    const float* keys = rows + uint64_t{t} * cache.num_kv_heads * (head_dim + v_head_dim);
+    const float* values = keys + cache.num_kv_heads * head_dim + head * v_head_dim;
+    keys += head * head_dim;
 #pragma unroll
-    for (uint32_t i = 0; i < Tile::kHeadDim / 32; ++i) key[i] = keys[i * 32 + lane];
+    for (uint32_t i = 0; i < Tile::kHeadDim / 32; ++i) {
+      key[i] = i * 32 + lane < head_dim ? keys[i * 32 + lane] : 0;
+    }
 #pragma unroll
-    for (uint32_t i = 0; i < Tile::kValueDim / 32; ++i) value[i] = values[i * 32 + lane];
+    for (uint32_t i = 0; i < Tile::kValueDim / 32; ++i) {
+      value[i] = i * 32 + lane < v_head_dim ? values[i * 32 + lane] : 0;
+    }
   }
 
   // Into slot `slot` of a tile of that layout.

@@ -17,6 +17,8 @@
 // A row with a NaN or an infinity, in its keys or its values, has NaN keys and zero values: whoever
 // sees it gets NaN, and nobody else. A slot that was never written may hold anything.
 //
+// Heads of fewer dimensions than a tile has are filled up with zeros.
+//
 // Paged: tiles [page][num_kv_heads][page_positions / 64]; rings: [sequence][num_kv_heads]
 // [ring_positions / 64], position p in slot p % ring_positions.
 #pragma once
@@ -81,6 +83,7 @@ struct KvTiles {
   uint32_t num_kv_heads = 1;
   uint32_t ring_positions = 0;  // 0: paged. 64 divides it; at least window + columns of a step
   uint32_t page_positions = 0;  // 64 divides it
+  uint32_t head_dim = 0, v_head_dim = 0;  // of the heads: multiples of 8, at most the tile's
 
   US_HOST_DEVICE KvScales scale(uint32_t kv_head) const {
     return scales == nullptr ? KvScales() : scales[kv_head];

@@ -2,7 +2,8 @@
 // KvTile::key() has them, split into terms whose sum it is, term_bytes apart.
 //
 // In global memory, for each column (token) and KV head: [terms][group / 8][head_dim / E][8 heads]
-// [E], for the `group` query heads of the KV head; the scales stand apart.
+// [E], for the query heads of the KV head, filled up to `group` (flash_group()) with what nobody
+// reads; the scales stand apart.
 //
 // In bf16 the first term is the value rounded to nearest, the second what is left, rounded
 // likewise. Of caches in e4m3 a query is scaled by the power of two of tile/e4m3_operand.h and
@@ -42,10 +43,10 @@ struct QueryRow {
   static_assert(kLanes <= 32);
   float values[8] = {};
 
-  // query [head_dim] f32, rotated, aligned to 16.
-  __device__ __forceinline__ void load(const float* query) {
+  // query [head_dim] f32, rotated, aligned to 16; 8 divides head_dim.
+  __device__ __forceinline__ void load(const float* query, uint32_t head_dim) {
     const uint32_t lane = threadIdx.x % 32;
-    if (lane >= kLanes) return;
+    if (lane * 8 >= head_dim) return;
 #pragma unroll
     for (uint32_t i = 0; i < 2; ++i) {
       const float4 four = reinterpret_cast<const float4*>(query)[2 * lane + i];
