@@ -71,7 +71,7 @@ TEST(CacheForm, NeedsEveryProgram) {
       [](TileProgram& p) { p.reader(0).is_causal = 0; },
       [](TileProgram& p) { p.reader(0).is_window_before_step = 1; },
       [](TileProgram& p) { p.reader(0).chunk_positions = 192; },
-      [](TileProgram& p) { p.reader(0).max_chunks = 3001; },
+      [](TileProgram& p) { p.reader(0).max_chunks = 2997; },
       [](TileProgram& p) { p.reader(0).window = 128; },
       [](TileProgram& p) { p.writer(0).weight = 7; },
       [](TileProgram& p) { p.writer(0).norm.weight = 7; },
@@ -107,13 +107,13 @@ TEST(CacheForm, TilesTakeTheBytesOfTheirCodes) {
 }
 
 // Rows, query operands of two terms and scales of 64 columns; partial results of 128 rows: of 3
-// sequences and 64 columns at most 3 + 61 / 8 blocks, 4 chunks each.
+// sequences and 64 columns at most 3 + 61 / 8 blocks, 8 chunks each, of 256 positions.
 TEST(CacheForm, ScratchIsCounted) {
   const std::vector<Program> programs = {TileProgram().program};
   const program::CacheLimits limits{.num_sequences = 3, .num_kv_pages = 10};
   EXPECT_EQ(arena_bytes(programs, limits, {}), 4096u);
   const uint64_t rows = 64 * 320 * 4, queries = 64 * 16 * 192 * 2, scales = 64 * 16 * 4;
-  const uint64_t partials = 10 * 4 * 128 * (128 + 2) * 4;
+  const uint64_t partials = 10 * 8 * 128 * (128 + 2) * 4;
   EXPECT_EQ(arena_bytes(programs, limits, {.kv_cache = KvCacheType::kFp8}),
             4096 + rows + queries + scales + partials);
   EXPECT_EQ(arena_bytes(programs, limits, {.kv_cache = KvCacheType::kBf16}),

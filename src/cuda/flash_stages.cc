@@ -52,8 +52,9 @@ void add_flash_scratch(const program::Program& program, std::span<const CacheFor
     need_floats(&need[kQueryScaleScratch], width * op->num_q_heads);
     if (op->window != 0) continue;
     const uint32_t columns = std::min(program.width, kMaxFlashColumns);
-    const uint64_t units = most_blocks(columns, num_sequences, op->num_q_heads / op->num_kv_heads) *
-                           op->num_kv_heads * op->max_chunks;
+    const uint64_t units =
+        most_blocks(columns, num_sequences, op->num_q_heads / op->num_kv_heads) * op->num_kv_heads *
+        FlashChunks(op->chunk_positions).count(op->max_chunks * op->chunk_positions);
     need_floats(&need[kPartialSumScratch], units * kFlashRows * kFlashValueDim);
     need_floats(&need[kPartialStateScratch], units * kFlashRows * 2);
   }

@@ -6,9 +6,8 @@
 //
 // Else a block is up to 128 rows: `group` rows for the query heads of a KV head (flash_group())
 // times 128 / group neighbouring columns of a sequence. Full attention cuts a sequence's positions
-// into chunks, absolute positions [chunk * c, chunk * c + chunk): a unit is a block and a chunk,
-// whose partial result a CTA makes; then rows are merged, each by a CTA. With a window a unit is a
-// block and all that it sees.
+// into chunks (FlashChunks): a unit is a block and a chunk, whose partial result a CTA makes; then
+// rows are merged, each by a CTA. With a window a unit is a block and all that it sees.
 //
 // Arithmetic and order (docs/numerics.md, section 9) depend on a row's query, what it sees, and the
 // chunk, on nothing else: not on the width, the grid, or other columns.
@@ -41,6 +40,31 @@ US_HOST_DEVICE constexpr uint32_t flash_group(uint32_t heads) {
   while (group < heads) group *= 2;
   return group;
 }
+
+// The chunks of a sequence, by absolute positions: of 256 below 2048, so that several CTAs share a
+// short context, then of chunk_positions.
+struct FlashChunks {
+  static constexpr uint32_t kBorder = 2048;
+
+  US_HOST_DEVICE constexpr explicit FlashChunks(uint32_t chunk_positions)
+      : first(chunk_positions < 2 * kFlashStepPositions ? chunk_positions
+                                                        : 2 * kFlashStepPositions),
+        rest(chunk_positions) {}
+
+  // How many hold positions below `end`.
+  US_HOST_DEVICE constexpr uint32_t count(uint32_t end) const {
+    return end <= kBorder ? up(end, first) : kBorder / first + up(end - kBorder, rest);
+  }
+  US_HOST_DEVICE constexpr uint32_t begin(uint32_t chunk) const {
+    const uint32_t num_first = kBorder / first;
+    return chunk <= num_first ? chunk * first : kBorder + (chunk - num_first) * rest;
+  }
+
+  uint32_t first, rest;  // positions of a chunk
+
+ private:
+  US_HOST_DEVICE static constexpr uint32_t up(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+};
 
 // Work space of full attention: one partial result a unit.
 struct FlashPartials {
@@ -102,7 +126,7 @@ constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t heads,
                                uint32_t num_kv_heads, uint32_t chunk_positions) {
   const uint32_t width = kFlashRows / flash_group(heads);
   return uint64_t{(columns + width - 1) / width} * num_kv_heads *
-         ((end + chunk_positions - 1) / chunk_positions);
+         FlashChunks(chunk_positions).count(end);
 }
 
 // Writes rows of a step's columns, at most num_columns, to their cache, for whom no attention does.

@@ -52,7 +52,7 @@ struct FlashShape {
     return (num_columns + block_columns - 1) >> (kLogFlashRows - log_group);
   }
   __device__ static uint32_t chunks(const FlashAttention& launch, uint32_t end) {
-    return launch.window != 0 ? 1 : (end + launch.chunk_positions - 1) / launch.chunk_positions;
+    return launch.window != 0 ? 1 : FlashChunks(launch.chunk_positions).count(end);
   }
 
   uint32_t heads;  // query heads of a KV head
@@ -147,8 +147,9 @@ struct FlashPlan {
     FlashRange range = {sequence.visible(launch, unit.first_column).begin,
                         sequence.visible(launch, unit.first_column + unit.num_columns - 1).end};
     if (launch.window == 0) {
-      range.begin = max(range.begin, chunk * launch.chunk_positions);
-      range.end = min(range.end, (chunk + 1) * launch.chunk_positions);
+      const FlashChunks chunks(launch.chunk_positions);
+      range.begin = max(range.begin, chunks.begin(chunk));
+      range.end = min(range.end, chunks.begin(chunk + 1));
     }
     unit.begin_tile = range.begin / kKvTilePositions;
     unit.begin_step = range.begin / Step::kPositions;
