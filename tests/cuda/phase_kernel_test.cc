@@ -53,7 +53,20 @@ TEST(PhaseKernel, LeavesThemWithFewerColumnsAndSlots) {
   expect_same_bits(options);
 }
 
-// Experts whose CTAs do not share K, general attention, caches in rows, routes of the step itself.
+// Experts whose CTAs do not share K, dense products of fewer pages than CTAs that share it, which
+// so run ahead, with each of them busy.
+TEST(PhaseKernel, LeavesThemWhereCtasHaveNoPages) {
+  US_NEEDS_GPU();
+  cuda::StepBenchOptions options = resident_options();
+  options.live_experts = 21;
+  options.kv_cache = program::KvCacheType::kBf16;
+  const auto bench = measure_step(plan_of("models/tiny-mimo", 1, 8), options);
+  ASSERT_TRUE(bench) << bench.error().message;
+  ASSERT_TRUE(bench->resident);
+  EXPECT_EQ(bench->resident->different_floats, 0u);
+}
+
+// Experts as before, rows of steps that have fewer, and the routes of the step itself.
 TEST(PhaseKernel, LeavesThemWithASmallModel) {
   US_NEEDS_GPU();
   cuda::StepBenchOptions options = resident_options();

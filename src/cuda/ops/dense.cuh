@@ -208,13 +208,15 @@ __device__ __forceinline__ void load_pieces(const Plan& plan, const StreamRole& 
 }
 
 // What a consumer warp does, from stage `at` of kStageBytes on. index: of the next tile that the
-// exchange, whose buffers are at `sums_out`, carries.
+// exchange, whose buffers are at `sums_out`, carries. await_begin(): where this CTA has no page of
+// a unit, so that it waits for nothing else, until others may be sent sums.
 template <class Plan, typename Plan::Launch::Work kWork, uint32_t kStageBytes, uint32_t kStages,
-          class Exchange>
+          class Exchange, class AwaitBegin>
 __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole& role,
                                               DenseRing<kStages>& ring, RingPosition<kStages>& at,
                                               const std::byte* stages, Exchange& exchange,
-                                              std::byte* sums_out, uint32_t& index) {
+                                              std::byte* sums_out, uint32_t& index,
+                                              const AwaitBegin& await_begin) {
   using Page = typename Plan::Page;
   using Work = typename Plan::Launch::Work;
   constexpr uint32_t kColumns = Plan::kColumns;
@@ -222,6 +224,7 @@ __device__ __forceinline__ void consume_dense(const Plan& plan, const StreamRole
   for (uint32_t unit = role.cluster; unit < plan.num_units; unit += role.num_clusters, ++index) {
     float sums[kColumns / 2] = {};
     const uint32_t num_pages = plan.unit(unit).num_pages;
+    if (num_pages == 0) await_begin();
     for (uint32_t page = 0; page < num_pages; ++page, at.advance()) {
       const std::byte* stage = stages + at.stage * kStageBytes;
       ptx::mbarrier_wait(&ring.pages.full[at.stage], at.parity);
@@ -319,7 +322,7 @@ __global__ void __cluster_dims__(Plan::kRanks) __launch_bounds__(kStreamThreads,
     RingPosition<Shared::kStages> at;
     uint32_t index = 0;
     consume_dense<Plan, kWork, Shared::kStageBytes>(plan, role, ring, at, stages, exchange, shared,
-                                                    index);
+                                                    index, [] {});
   } else if (role.is_finisher()) {
     if constexpr (kWork == Work::kProducts) {
       ptx::wait_for_grids();

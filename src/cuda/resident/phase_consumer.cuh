@@ -73,9 +73,10 @@ class PhaseConsumer {
   __device__ __forceinline__ void dense(const Phase& phase) {
     using Plan = DensePlan<Page, kPhaseColumns>;
     const Plan plan(dense_launch(phase), role_.stream.rank);
+    const uint32_t begin = role_.next_begin(phase);
     consume_dense<Plan, DenseLaunch::Work::kProducts, kSlotBytes>(
         plan, role_.stream, role_.shared.ring, role_.at, role_.slots(), role_.shared.sums,
-        role_.dynamic + PhaseLayout::kSums, tile_);
+        role_.dynamic + PhaseLayout::kSums, tile_, [&] { role_.await_begin(begin); });
   }
 
   __device__ __forceinline__ void gate_up(const Phase& phase) {

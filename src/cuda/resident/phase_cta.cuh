@@ -103,6 +103,7 @@ struct PhaseRole {
   PhaseStep step = {};
   uint32_t num_inputs = 0;  // of gate/up, so far
   uint32_t live_slots = 0;  // of the last gate/up
+  uint32_t num_begins = 0;  // of dense phases that the CTA takes part in
 
   __device__ std::byte* slots() const { return dynamic + PhaseLayout::kSlots; }
   __device__ std::byte* slot() const { return slots() + at.stage * kSlotBytes; }
@@ -139,6 +140,16 @@ struct PhaseRole {
     if (stream.lane == 0) ptx::mbarrier_arrive(&shared.input_empty);
   }
 
+  // A dense phase's number among those that the CTA takes part in.
+  __device__ __forceinline__ uint32_t next_begin(const Phase& phase) {
+    return takes_part(phase) ? num_begins++ : 0;
+  }
+  // Waits until what dense phase `begin` needs is there: for loads beside its operand, and for sums
+  // that go to CTAs which may still be in a phase before it. Partner: PhaseOperands::load().
+  __device__ __forceinline__ void await_begin(uint32_t begin) const {
+    ptx::mbarrier_wait(&shared.dense_begun, begin % 2);
+  }
+
   // For one thread: waits for what the phase needs.
   __device__ __forceinline__ void await(const Phase& phase) const {
     begin_phase(resident, step, phase, cta());
@@ -148,11 +159,6 @@ struct PhaseRole {
     end_phase(resident, step, phase, cta());
   }
 };
-
-// Of dense phases, those whose finishing warps load what phases before have written.
-__device__ __forceinline__ bool loads_ahead(PhaseKind kind) {
-  return kind == PhaseKind::kDenseStore || kind == PhaseKind::kDenseQkv;
-}
 
 __device__ __forceinline__ bool is_dense(PhaseKind kind) {
   return kind == PhaseKind::kDenseStore || kind == PhaseKind::kDensePartials ||

@@ -24,7 +24,8 @@ class PhaseFinisher {
   template <class Epilogue>
   __device__ bool finish_dense_phase(const Phase& phase) {
     const auto& [launch, epilogue] = phase.as<DensePhase<Epilogue>>();
-    if constexpr (DenseFinish<Epilogue>::kLoads) await_begin(phase);
+    const uint32_t begin = role_.next_begin(phase);
+    if (DenseFinish<Epilogue>::kLoads && role_.takes_part(phase)) role_.await_begin(begin);
     const DensePlan<Bf16Page, kPhaseColumns> plan(launch, role_.stream.rank);
     finish_dense(launch, epilogue, plan, role_.stream, role_.shared.sums,
                  role_.dynamic + PhaseLayout::kSums, tile_, kNumTiles);
@@ -86,13 +87,6 @@ class PhaseFinisher {
     }
   }
 
-  // What is loaded ahead of sums does not come with them. Partner: PhaseOperands::load().
-  __device__ void await_begin(const Phase& phase) {
-    if (role_.takes_part(phase)) {
-      ptx::mbarrier_wait(&role_.shared.dense_begun, num_begun_++ % 2);
-    }
-  }
-
   __device__ void arrive(const Phase& phase) const {
     ptx::named_barrier(kBarrier, kFinishWarps * 32);
     if (role_.stream.finish_warp() == 0 && role_.stream.lane == 0) {
@@ -104,7 +98,6 @@ class PhaseFinisher {
   uint32_t tile_ = 0;  // that the exchange of sums carries next
   uint32_t tile_alone_ = 0;
   uint32_t turn_ = 0;  // that of down's products
-  uint32_t num_begun_ = 0;
 };
 
 }  // namespace ultraspeed::cuda

@@ -23,10 +23,8 @@ class PhaseOperands {
   __device__ void load(const Phase& phase) {
     if (phase.kind == PhaseKind::kGateUp || role_.takes_part(phase)) role_.await(phase);
     if (is_dense(phase.kind)) {
-      // Partner: PhaseFinisher::await_begin().
-      if (loads_ahead(phase.kind) && role_.takes_part(phase)) {
-        ptx::mbarrier_arrive(&role_.shared.dense_begun);
-      }
+      // Partner: PhaseRole::await_begin().
+      if (role_.takes_part(phase)) ptx::mbarrier_arrive(&role_.shared.dense_begun);
       with_dense_plan(phase, role_.stream.rank, [&](const auto& plan) {
         using Plan = std::decay_t<decltype(plan)>;
         load_pieces<Plan, kSlotBytes>(plan, role_.stream, role_.shared.ring, role_.at,
