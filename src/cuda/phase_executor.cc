@@ -35,9 +35,8 @@ class PhaseExecutor final : public ResidentExecutor {
     US_TRY(load_machine(std::move(programs), limits, read_weight));
     US_ASSIGN(graphs_, ProgramGraphs::record(machine_, activations_, kv_cache_,
                                              step_->device_view(), stream_.get()));
-    US_TRY(
-        cuda_status(count_phase_ctas(least_other_ctas(machine_.programs()[0].hidden_size), &ctas_),
-                    "asking how many CTAs run at once"));
+    US_TRY(cuda_status(count_phase_ctas(other_ctas(machine_.programs()[0].hidden_size), &ctas_),
+                       "asking how many CTAs run at once"));
     std::vector<std::vector<Phase>> recorded;
     std::string why = "it has no program of at most 8 columns";
     for (uint32_t i = 0; i < machine_.programs().size(); ++i) {

@@ -129,7 +129,7 @@ cuda::Phase empty_phase(const cuda::StepView* step, uint32_t index, uint32_t arr
 // and the next one runs.
 TEST_F(PhaseExecutor, LostArrivalsAreToldAndLeaveNothingBehind) {
   cuda::PhaseCtas ctas;
-  ASSERT_EQ(cuda::count_phase_ctas(0, &ctas), cudaSuccess);
+  ASSERT_EQ(cuda::count_phase_ctas({}, &ctas), cudaSuccess);
   const std::vector<cuda::StepView> views(1);
   const auto step = cuda::to_device(std::span(views), "a step");
   ASSERT_TRUE(step) << step.error().message;

@@ -7,12 +7,16 @@ namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kPhaseRanks = 4;  // CTAs of a cluster that streams
 
-// Multiprocessors that do not stream, at least. Of models that keep few of them busy half have
-// general operations.
-constexpr uint32_t least_other_ctas(uint32_t hidden_size) {
+// Multiprocessors that do not stream.
+struct OtherCtas {
+  uint32_t of_units = 8;   // a unit of rows, or of a window, each
+  uint32_t of_stages = 1;  // at least
+};
+
+// Of models that keep few multiprocessors busy, more: a window of each KV head.
+constexpr OtherCtas other_ctas(uint32_t hidden_size) {
   constexpr uint32_t kSmallHiddenSize = 2048;
-  constexpr uint32_t kOfSmall = 72;
-  return hidden_size < kSmallHiddenSize ? kOfSmall : 0;
+  return hidden_size < kSmallHiddenSize ? OtherCtas{32, 16} : OtherCtas{};
 }
 
 struct PhaseCtas {

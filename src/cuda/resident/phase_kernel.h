@@ -11,11 +11,9 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kUnitCtas = kPhaseColumns;  // a unit of rows, or of a window, each
-
 // CTAs of launches on the current device: as many clusters as run at the same time and leave over
-// least_others multiprocessors, and all those for units and stages.
-cudaError_t count_phase_ctas(uint32_t least_others, PhaseCtas* ctas);
+// what others need, and all those for units and stages.
+cudaError_t count_phase_ctas(const OtherCtas& others, PhaseCtas* ctas);
 // The most CTAs that stream, alone.
 cudaError_t count_streaming_ctas(uint32_t* ctas);
 // So that its launch does not have to.

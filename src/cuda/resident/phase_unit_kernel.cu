@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kTaskThreads, 1)
 
 }  // namespace
 
-cudaError_t count_phase_ctas(uint32_t least_others, PhaseCtas* ctas) {
+cudaError_t count_phase_ctas(const OtherCtas& others, PhaseCtas* ctas) {
   int device = 0, multiprocessors = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) {
@@ -40,12 +40,12 @@ cudaError_t count_phase_ctas(uint32_t least_others, PhaseCtas* ctas) {
   }
   if (error != cudaSuccess) return error;
   const auto all = static_cast<uint32_t>(multiprocessors);
-  const uint32_t others = std::max(least_others, kUnitCtas + 1);
-  while (ctas->streaming > kPhaseRanks && ctas->streaming + others > all) {
+  const uint32_t least = others.of_units + others.of_stages;
+  while (ctas->streaming > kPhaseRanks && ctas->streaming + least > all) {
     ctas->streaming -= kPhaseRanks;
   }
-  ctas->of_units = kUnitCtas;
-  ctas->of_stages = all - ctas->streaming - kUnitCtas;
+  ctas->of_units = others.of_units;
+  ctas->of_stages = all - ctas->streaming - others.of_units;
   return cudaSuccess;
 }
 
