@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -31,7 +32,8 @@ struct StepOptions {
   program::KvCacheType kv_cache = program::KvCacheType::kBf16;
   bool has_resident = false;
   bool has_own_routes = false;
-  std::optional<std::string> json_file, svg_file;
+  double all_reduce_us = 0;
+  std::optional<std::string> json_file, svg_file, trace_file;
 };
 
 #ifdef US_HAS_CUDA
@@ -52,6 +54,7 @@ Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) 
   run.positions = options.positions;
   run.activations = options.activations;
   run.kv_cache = options.kv_cache;
+  run.all_reduce_ns = static_cast<uint32_t>(std::lround(1000 * options.all_reduce_us));
   if (uint64_t{run.positions} + run.rows > planned.max_context) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--positions {}: with {} rows at most {} are possible, as {} is planned for "
@@ -65,6 +68,7 @@ Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) 
 Status bench_step(const StepOptions& options) {
   US_TRY(check_writable(options.svg_file));
   US_TRY(check_writable(options.json_file));
+  US_TRY(check_writable(options.trace_file));
   US_ASSIGN(PlannedShape planned, plan_shape(options.shape));
   US_ASSIGN(StepRun run, run_of(options, planned));
   US_TRY(program::verify(planned.program));
@@ -76,6 +80,7 @@ Status bench_step(const StepOptions& options) {
   how.positions = run.positions;
   how.activations = run.activations;
   how.kv_cache = run.kv_cache;
+  how.peer_delay_ns = run.all_reduce_ns;
   how.has_resident = options.has_resident;
   how.has_own_routes = options.has_own_routes;
   how.progress = [&progress](std::string_view text) { progress.show(text); };
@@ -87,7 +92,10 @@ Status bench_step(const StepOptions& options) {
   if (options.json_file) US_TRY(write_json_file(*options.json_file, step_json(run)));
   US_TRY(write_all(STDOUT_FILENO, step_text(run)));
   if (!run.bench.resident) return {};
-  return write_all(STDOUT_FILENO, resident_text(*run.bench.resident));
+  if (options.trace_file) {
+    US_TRY(write_file(*options.trace_file, resident_trace(*run.bench.resident)));
+  }
+  return write_all(STDOUT_FILENO, resident_text(run));
 }
 
 }  // namespace
@@ -104,8 +112,19 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
                    kGpuActivations, program::activations_name, &options->activations);
   add_named_option(command, "--kv-cache", "Keys and values: f32, bf16 or fp8 (default: bf16)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &options->kv_cache);
-  command.add_flag("--resident", options->has_resident,
-                   "Run the step in kernels that stay, too, as far as they have its operations");
+  CLI::Option* resident = command.add_flag(
+      "--resident", options->has_resident,
+      "Run the step in kernels that stay, too, as far as they have its operations");
+  command
+      .add_option("--trace", options->trace_file,
+                  "Write a step of those into this file, for ui.perfetto.dev")
+      ->needs(resident);
+  command
+      .add_option("--all-reduce-us", options->all_reduce_us,
+                  "Have what other ranks send arrive so long after what this one sends, at each "
+                  "of a layer's two sums")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
   command.add_flag(
       "--own-routes", options->has_own_routes,
       "Experts are those that the step's own routers choose, and all of each layer are "

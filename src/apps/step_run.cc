@@ -62,6 +62,24 @@ std::vector<std::string> general_notes(const cuda::StepBench& bench) {
 
 }  // namespace
 
+std::vector<std::pair<double, double>> token_rates(const StepRun& run, double step_us) {
+  std::vector<double> lengths = {1};
+  lengths.insert(lengths.end(), plan::kAcceptedLengths.begin(), plan::kAcceptedLengths.end());
+  std::vector<std::pair<double, double>> rates;
+  for (const double length : lengths) {
+    if (length <= run.rows) rates.emplace_back(length, 1e6 * length / step_us);
+  }
+  return rates;
+}
+
+std::string rates_text(const std::vector<std::pair<double, double>>& rates) {
+  std::string text;
+  for (const auto& [length, rate] : rates) {
+    text += fmt::format("{}{:.1f} at {:.2f}", text.empty() ? "" : ", ", rate, length);
+  }
+  return "tokens a second by the tokens that a step is accepted for: " + text;
+}
+
 Reading stage_reading(const cuda::StageSamples& stage, const cuda::MeasuredGpu& gpu) {
   return reading_of(stage.bytes, spread_of(stage.us).median, gpu);
 }
@@ -78,12 +96,7 @@ StepFigures step_figures(const StepRun& run) {
   for (OpFigures& op : figures.ops) op.share = op.reading.us / figures.sum_us;
   figures.reading = reading_of(bytes, figures.us.median, run.bench);
   figures.of_sum = figures.us.median / figures.sum_us;
-  std::vector<double> lengths = {1};
-  lengths.insert(lengths.end(), plan::kAcceptedLengths.begin(), plan::kAcceptedLengths.end());
-  for (const double length : lengths) {
-    if (length > run.rows) continue;
-    figures.tokens_per_second.emplace_back(length, 1e6 * length / figures.us.median);
-  }
+  figures.tokens_per_second = token_rates(run, figures.us.median);
   return figures;
 }
 
@@ -124,17 +137,17 @@ TextTable step_table(const StepRun& run) {
 
 std::vector<std::string> step_notes(const StepRun& run) {
   const StepFigures figures = step_figures(run);
-  std::string tokens;
-  for (const auto& [length, rate] : figures.tokens_per_second) {
-    tokens += fmt::format("{}{:.1f} at {:.2f}", tokens.empty() ? "" : ", ", rate, length);
-  }
   std::vector<std::string> notes = {
-      fmt::format("tokens a second by the tokens that a step is accepted for: {}", tokens),
+      rates_text(figures.tokens_per_second),
       fmt::format("medians of {} graphs; in memory {}", run.bench.step_us.size(), run.bench.data),
       "an operation's stages are timed by themselves, one behind the other; in the step they "
       "overlap with those of other operations, so that the step is not their sum",
-      "one rank alone: what it would send to others it writes into its own memory, and it waits "
-      "for nobody"};
+      run.all_reduce_ns == 0
+          ? "one rank alone: what it would send to others it writes into its own memory, and it "
+            "waits for nobody"
+          : fmt::format("one rank alone: what it would send to others it writes into its own "
+                        "memory, and waits {} us in place of what they would send",
+                        run.all_reduce_ns * 1e-3)};
   if (!run.bench.live.empty()) {
     const auto [least, most] = std::ranges::minmax(run.bench.live);
     const uint64_t sum = std::accumulate(run.bench.live.begin(), run.bench.live.end(), uint64_t{0});
@@ -157,30 +170,6 @@ std::string step_text(const StepRun& run) {
                   verdict(run.bench), plain_table(step_table(run)));
   for (const std::string& note : step_notes(run)) text += note + "\n";
   return text;
-}
-
-std::string resident_text(const cuda::PhaseBench& bench) {
-  TextTable table;
-  table.head = {"phase", "phases", "span us", "hand-off us", "longest task us", "us"};
-  for (const cuda::PhaseRow& row : bench.rows) {
-    table.rows.push_back({row.name, std::to_string(row.count), fmt::format("{:.2f}", row.span_us),
-                          fmt::format("{:.2f}", row.hand_off_us),
-                          fmt::format("{:.2f}", row.longest_us),
-                          fmt::format("{:.1f}", row.count * row.span_us)});
-  }
-  const double resident = spread_of(bench.resident_us).median;
-  const double graph = spread_of(bench.graph_us).median;
-  std::string text = fmt::format(
-      "\nkernels that stay, {} CTAs that stream, {} with units, {} with stages: {:.1f} us a step; "
-      "a graph of the same stages {:.1f} us, {:.3f} times as long\n",
-      bench.ctas.streaming, bench.ctas.of_units, bench.ctas.of_stages, resident, graph,
-      graph / resident);
-  for (const std::string& why : bench.left_out) text += fmt::format("both without: {}\n", why);
-  text += bench.different_floats == 0
-              ? "both leave the same bits in all buffers\n"
-              : fmt::format("THEY DIFFER in {} numbers of all buffers\n", bench.different_floats);
-  return text + "\n" + plain_table(table) +
-         "a span goes from the end of the phase before to a phase's own; means of one step\n";
 }
 
 }  // namespace ultraspeed::apps

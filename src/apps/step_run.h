@@ -18,7 +18,8 @@ namespace ultraspeed::apps {
 
 struct StepRun : BenchShape {
   Provenance made_by;
-  uint32_t positions = 0;  // in the KV caches before the step
+  uint32_t positions = 0;      // in the KV caches before the step
+  uint32_t all_reduce_ns = 0;  // that other ranks' shares of sums take to come
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   cuda::StepBench bench;
@@ -53,6 +54,9 @@ struct StepFigures {
   std::vector<std::pair<double, double>> tokens_per_second;
 };
 StepFigures step_figures(const StepRun& run);
+// The last of them for a step of other kernels, and as a line.
+std::vector<std::pair<double, double>> token_rates(const StepRun& run, double step_us);
+std::string rates_text(const std::vector<std::pair<double, double>>& rates);
 
 // The shard, the positions and the mode: one line.
 std::string describe_step(const StepRun& run);
@@ -63,8 +67,11 @@ std::vector<std::string> step_notes(const StepRun& run);
 
 // All of it for a terminal; ends with a newline.
 std::string step_text(const StepRun& run);
-// What the resident kernels of tiles took beside a graph of the same stages.
-std::string resident_text(const cuda::PhaseBench& bench);
+// What the resident kernels of tiles took beside a graph of the same stages. REQUIRES: both were
+// measured.
+std::string resident_text(const StepRun& run);
+// One of its steps for ui.perfetto.dev: a track a CTA, grouped by kernels.
+std::string resident_trace(const cuda::PhaseBench& bench);
 // Bars of each operation's time beside that of the same bytes at the ceiling.
 std::string step_svg(const StepRun& run);
 

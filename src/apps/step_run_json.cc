@@ -90,6 +90,7 @@ ordered_json step_json(const StepRun& run) {
   json["positions"] = run.positions;
   json["activations"] = program::activations_name(run.activations);
   json["kv_cache"] = program::kv_cache_type_name(run.kv_cache);
+  if (run.all_reduce_ns != 0) json["all_reduce_ns"] = run.all_reduce_ns;
   add_gpu(run.bench, &json);
   json["data"] = run.bench.data;
   json["step"] = whole_step_json(run, figures);
@@ -112,6 +113,9 @@ Result<StepRun> read_step_run(const ordered_json& json, const std::string& label
             read_choice(top, "activations", program::kAllActivations, program::activations_name));
   US_ASSIGN(run.kv_cache,
             read_choice(top, "kv_cache", program::kAllKvCacheTypes, program::kv_cache_type_name));
+  if (top.has("all_reduce_ns")) {
+    US_ASSIGN(run.all_reduce_ns, top.small_number("all_reduce_ns"));
+  }
   US_ASSIGN(static_cast<cuda::MeasuredGpu&>(run.bench), read_gpu(top));
   US_ASSIGN(run.bench.data, top.text("data"));
   US_ASSIGN(const JsonObject step, top.object("step"));

@@ -113,6 +113,7 @@ TEST(StepJson, IsReadBack) {
   StepRun run = sample_step();
   run.activations = program::Activations::kW4a16;
   run.kv_cache = program::KvCacheType::kFp8;
+  run.all_reduce_ns = 1500;
   const ordered_json json = step_json(run);
   EXPECT_EQ(json["schema"], "ultraspeed-bench-step/1");
   EXPECT_EQ(json["activations"], "w4a16");
@@ -201,6 +202,49 @@ TEST(StepJson, IsCheckedByReports) {
   json["step"]["tokens_per_second"][0]["rate"] = 1001;
   EXPECT_EQ(difference(),
             "a.json: step.tokens_per_second[0].rate is 1001; from the raw numbers it is 1000.0");
+}
+
+// Two phases, of a CTA that streams and one with units; 224 MB are 70 us at the ceiling.
+StepRun resident_step() {
+  StepRun run = sample_step();
+  run.bench.stages.push_back({"attention", "", Opcode::kAttention, 2, 0, 2, {1, 1, 1}});
+  cuda::PhaseBench& bench = run.bench.resident.emplace();
+  bench.ctas = {.streaming = 1, .of_units = 1, .of_stages = 0};
+  bench.resident_us = {100};
+  bench.graph_us = {110};
+  bench.rows = {{"rows", 1, 4.5, 1.25, 3, 1.5}, {"qkv", 1, 8, 1, 7, 2.5}};
+  bench.tasks = {{0, 0, 1, 0, 4500}, {1, 1, 0, 5500, 12500}};
+  return run;
+}
+
+TEST(StepResident, SaysHowLongMemoryIdles) {
+  const std::string text = resident_text(resident_step());
+  EXPECT_NE(text.find("100.0 us a step; a graph of the same stages 110.0 us, 1.100 times"),
+            std::string::npos);
+  EXPECT_NE(text.find("70.0 % of the ceiling: memory idles for 30.0 us of a step, 15.0 us a layer"),
+            std::string::npos);
+  EXPECT_NE(text.find("10000.0 at 1.00, 42900.0 at 4.29"), std::string::npos);
+  StepRun partial = resident_step();
+  partial.bench.resident->left_out = {"a reason"};
+  EXPECT_EQ(resident_text(partial).find("of the ceiling"), std::string::npos);
+}
+
+TEST(StepResident, TracesEveryTask) {
+  const auto json = ordered_json::parse(resident_trace(*resident_step().bench.resident));
+  uint32_t tasks = 0, names = 0;
+  for (const auto& event : json["traceEvents"]) {
+    if (event["ph"] == "M") {
+      ++names;
+      continue;
+    }
+    EXPECT_EQ(event["name"], tasks == 0 ? "rows" : "qkv");
+    EXPECT_EQ(event["pid"], tasks == 0 ? 1 : 0);
+    EXPECT_EQ(event["ts"], tasks == 0 ? 0 : 5.5);
+    EXPECT_EQ(event["dur"], tasks == 0 ? 4.5 : 7);
+    ++tasks;
+  }
+  EXPECT_EQ(tasks, 2u);
+  EXPECT_EQ(names, 5u);  // three kernels, two CTAs
 }
 
 TEST(StepPlot, HasBarsForTheStepAndEachOperation) {

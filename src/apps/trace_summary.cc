@@ -7,6 +7,7 @@
 #include <iterator>
 #include <set>
 
+#include "apps/perfetto.h"
 #include "base/check.h"
 #include "program/print.h"
 
@@ -123,35 +124,26 @@ TextTable hand_off_table(const program::Program& program, const std::vector<Stag
 }
 
 std::string perfetto_json(const program::Program& program, const program::StepTrace& trace) {
-  std::string json = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
-  const auto out = std::back_inserter(json);
-  const auto event = [&](std::string_view name, std::string_view category, size_t list,
-                         uint64_t begin_ns, uint64_t end_ns) {
-    fmt::format_to(out,
-                   "{{\"name\":\"{}\",\"cat\":\"{}\",\"ph\":\"X\",\"pid\":{},\"tid\":{},"
-                   "\"ts\":{:.3f},\"dur\":{:.3f}}},\n",
-                   name, category, list / program.num_workers, list % program.num_workers,
-                   microseconds(trace.begin_ns, begin_ns), microseconds(begin_ns, end_ns));
-  };
+  PerfettoTrace perfetto;
+  for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
+    perfetto.name_process(rank, fmt::format("rank {}", rank));
+  }
   for (size_t i = 0; i < trace.lists.size(); ++i) {
+    const PerfettoTrace::Track track = {i / program.num_workers, i % program.num_workers};
+    perfetto.name_track(track, fmt::format("worker {}", track.tid));
+    const auto add = [&](std::string_view name, std::string_view category, uint64_t begin_ns,
+                         uint64_t end_ns) {
+      perfetto.add(track, name, category, microseconds(trace.begin_ns, begin_ns),
+                   microseconds(begin_ns, end_ns));
+    };
     for (size_t k = 0; k < trace.lists[i].size(); ++k) {
       const program::TaskTime& time = trace.lists[i][k];
       const program::Stage& stage = program.stages[program.lists[i][k].stage];
-      if (time.begin_ns > time.wait_ns) event("wait", "wait", i, time.wait_ns, time.begin_ns);
-      event(stage.name, program::opcode_name(stage.opcode()), i, time.begin_ns, time.end_ns);
+      if (time.begin_ns > time.wait_ns) add("wait", "wait", time.wait_ns, time.begin_ns);
+      add(stage.name, program::opcode_name(stage.opcode()), time.begin_ns, time.end_ns);
     }
-    fmt::format_to(out,
-                   "{{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":{},\"tid\":{},"
-                   "\"args\":{{\"name\":\"worker {}\"}}}},\n",
-                   i / program.num_workers, i % program.num_workers, i % program.num_workers);
   }
-  for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
-    fmt::format_to(out,
-                   "{{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":{},"
-                   "\"args\":{{\"name\":\"rank {}\"}}}}{}\n",
-                   rank, rank, rank + 1 < program.num_ranks ? "," : "");
-  }
-  return json + "]}\n";
+  return perfetto.json();
 }
 
 }  // namespace ultraspeed::apps

@@ -99,6 +99,7 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   view_.num_ranks = first.num_ranks;
   view_.hidden_size = first.hidden_size;
   view_.kv_page_positions = first.kv_page_positions;
+  view_.peer_delay_ns = options_.peer_delay_ns;
   ranks_.resize(first.num_ranks);
   for (uint32_t rank = first_rank(); rank < end_rank(); ++rank) US_TRY(load_rank(rank, weights));
   if (options_.only_rank) std::ranges::fill(view_.ranks, view_.ranks[*options_.only_rank]);

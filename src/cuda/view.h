@@ -40,6 +40,7 @@ struct MachineView {
   uint32_t num_ranks = 1;
   uint32_t hidden_size = 0;
   uint32_t kv_page_positions = 0;
+  uint32_t peer_delay_ns = 0;  // MachineOptions
 };
 
 using program::kNoId;

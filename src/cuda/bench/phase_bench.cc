@@ -16,7 +16,7 @@ namespace {
 
 constexpr uint32_t kFewSteps = 4, kManySteps = 24;  // of launches whose times are subtracted
 constexpr uint32_t kSamples = 11;
-constexpr uint32_t kComparedSteps = 3;
+constexpr uint32_t kComparedSteps = 10;
 constexpr std::chrono::seconds kDeadline(2);
 
 // Of all CTAs that take part in a phase.
@@ -53,7 +53,9 @@ std::vector<PhaseRow> rows_of(const std::vector<Phase>& phases, std::span<const 
     if (before != 0) {
       ++row->count;
       row->span_us += us_between(before, span->end);
-      row->hand_off_us += us_between(before, span->last_begin);
+      const double hand_off_us = us_between(before, span->last_begin);
+      row->hand_off_us += hand_off_us;
+      row->slowest_hand_off_us = std::max(row->slowest_hand_off_us, hand_off_us);
       row->longest_us += span->longest_us;
     }
     before = std::max(before, span->end);
@@ -65,6 +67,26 @@ std::vector<PhaseRow> rows_of(const std::vector<Phase>& phases, std::span<const 
     row.longest_us /= count;
   }
   return rows;
+}
+
+std::vector<PhaseTask> tasks_of(const std::vector<Phase>& phases, std::span<const PhaseTime> times,
+                                const PhaseBench& bench) {
+  std::vector<PhaseTask> tasks;
+  uint64_t first = ~uint64_t{0};
+  for (const PhaseTime& time : times) {
+    if (time.end != 0) first = std::min(first, time.begin);
+  }
+  const uint32_t num_ctas = bench.ctas.all();
+  for (uint32_t i = 0; i < phases.size(); ++i) {
+    const auto row = std::ranges::find(bench.rows, phase_name(phases[i]), &PhaseRow::name);
+    for (uint32_t cta = 0; cta < num_ctas; ++cta) {
+      const PhaseTime& time = times[uint64_t{i} * num_ctas + cta];
+      if (time.end == 0) continue;
+      tasks.push_back({static_cast<uint32_t>(row - bench.rows.begin()), i, cta, time.begin - first,
+                       time.end - first});
+    }
+  }
+  return tasks;
 }
 
 class PhaseMeasurement {
@@ -100,9 +122,8 @@ class PhaseMeasurement {
 
   // Stages that have a phase go to kept_.
   Status record(const std::vector<uint32_t>& stages) {
-    US_TRY(cuda_status(
-        count_phase_ctas(other_ctas(machine_.program().hidden_size), &bench_.ctas),
-        "asking how many CTAs run at once"));
+    US_TRY(cuda_status(count_phase_ctas(other_ctas(machine_.program().hidden_size), &bench_.ctas),
+                       "asking how many CTAs run at once"));
     PhaseRecorder recorder(machine_.machine(), 0, bench_.ctas);
     US_TRY(cuda_status(machine_.begin_step(recorder), "recording a step's columns"));
     for (const uint32_t stage : stages) {
@@ -138,7 +159,7 @@ class PhaseMeasurement {
   }
   float* arena() const { return machine_.machine().view().ranks[0].arena; }
 
-  // Three steps of the graph's kernels, and as many of the resident one, from the same buffers:
+  // Steps of the graph's kernels, and as many of the resident one, from the same buffers:
   // what is left out leaves there what others write, so that steps differ.
   Status compare() {
     US_ASSIGN(const std::vector<uint32_t> before, buffers());
@@ -194,6 +215,7 @@ class PhaseMeasurement {
     US_TRY(runner.stop());
     US_ASSIGN(const std::vector<PhaseTime> times, runner.phase_times(0));
     bench_.rows = rows_of(phases_, times, bench_.ctas.all());
+    bench_.tasks = tasks_of(phases_, times, bench_);
     return {};
   }
 

@@ -16,6 +16,15 @@ struct PhaseRow {
   std::string name;
   uint32_t count = 0;
   double span_us = 0, hand_off_us = 0, longest_us = 0;
+  double slowest_hand_off_us = 0;
+};
+
+// A CTA's part in a phase, nanoseconds from the step's first: when it had what the phase needs, and
+// when it counted itself.
+struct PhaseTask {
+  uint32_t row = 0;  // of PhaseBench::rows
+  uint32_t phase = 0, cta = 0;
+  uint64_t begin_ns = 0, end_ns = 0;
 };
 
 struct PhaseBench {
@@ -26,6 +35,7 @@ struct PhaseBench {
   // Of all buffers after a step, those with other bits than the graph's kernels leave.
   uint64_t different_floats = 0;
   std::vector<PhaseRow> rows;
+  std::vector<PhaseTask> tasks;  // of one step, phase by phase
 };
 
 }  // namespace ultraspeed::cuda

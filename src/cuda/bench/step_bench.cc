@@ -134,7 +134,7 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
   StepMachine machine(
       std::move(program),
       {options.rows, options.positions, options.live_experts, options.has_own_routes},
-      {options.activations, options.kv_cache, options.rank});
+      {options.activations, options.kv_cache, options.rank, options.peer_delay_ns});
   US_TRY(check_step_memory(machine, options.has_own_routes, limits.memory_bytes));
   US_ASSIGN(const Stream stream, make_stream());
   StepBench bench;

@@ -23,7 +23,8 @@ struct StepBenchOptions {
   uint32_t live_experts = 0;  // of a layer of experts; 0: the program has none
   // Experts are those that each step's own routers choose, and every layer has memory of its own.
   bool has_own_routes = false;
-  uint32_t positions = 1024;  // in the KV caches before the step
+  uint32_t positions = 1024;   // in the KV caches before the step
+  uint32_t peer_delay_ns = 0;  // MachineOptions
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   bool has_resident = false;                       // measures the resident kernels of tiles, too

@@ -75,6 +75,7 @@ class OpContext {
   __device__ uint32_t num_columns() const { return step_.num_columns; }
   __device__ uint32_t rank() const { return rank_; }
   __device__ uint32_t num_ranks() const { return machine_.num_ranks; }
+  __device__ const MachineView& machine() const { return machine_; }
   __device__ const StepView& step() const { return step_; }
   __device__ const StepColumn& column(uint32_t t) const { return step_.columns[t]; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/ops/context.cuh"
+#include "cuda/ops/peer_delay.cuh"
 
 namespace ultraspeed::cuda {
 
@@ -23,6 +24,7 @@ inline __device__ void run_op(const OpContext& context, const program::ReduceOpe
       context.buffer_of(rank, op.output)[index] = value;
     }
   }
+  if (threadIdx.x == 0) await_emulated_peers(context.machine());
 }
 
 }  // namespace ultraspeed::cuda

@@ -4,6 +4,7 @@
 #include "cuda/ops/columns.cuh"
 #include "cuda/ops/dense_prepare.cuh"
 #include "cuda/ops/expert_quantize.cuh"
+#include "cuda/ops/peer_delay.cuh"
 #include "cuda/ptx/bulk.cuh"
 #include "cuda/resident/phase.h"
 #include "program/operands.h"
@@ -98,7 +99,10 @@ __device__ __forceinline__ void load_row(const RowsPhase& data, const MachineVie
     if (begin > 0) ptx::bulk_copy(row, from, float_bytes(begin), &full);
     if (end < data.size) ptx::bulk_copy(row + end, from + end, float_bytes(data.size - end), &full);
   }
-  if (begin < end) add_partials(data, machine, column, row);
+  if (begin < end) {
+    add_partials(data, machine, column, row);
+    if (threadIdx.x == 0) await_emulated_peers(machine);
+  }
   ptx::mbarrier_wait(&full, parity);
   task_barrier();
 }
