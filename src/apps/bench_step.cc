@@ -54,6 +54,11 @@ Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) 
   run.positions = options.positions;
   run.activations = options.activations;
   run.kv_cache = options.kv_cache;
+  if (options.all_reduce_us != 0 && run.num_ranks == 1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--all-reduce-us {}: with --ranks 1 there is nobody to wait for",
+                      options.all_reduce_us);
+  }
   run.all_reduce_ns = static_cast<uint32_t>(std::lround(1000 * options.all_reduce_us));
   if (uint64_t{run.positions} + run.rows > planned.max_context) {
     return make_error(ErrorCode::kInvalidArgument,
@@ -92,10 +97,9 @@ Status bench_step(const StepOptions& options) {
   if (options.json_file) US_TRY(write_json_file(*options.json_file, step_json(run)));
   US_TRY(write_all(STDOUT_FILENO, step_text(run)));
   if (!run.bench.resident) return {};
-  if (options.trace_file) {
-    US_TRY(write_file(*options.trace_file, resident_trace(*run.bench.resident)));
-  }
-  return write_all(STDOUT_FILENO, resident_text(run));
+  US_TRY(write_all(STDOUT_FILENO, resident_text(run)));
+  if (!options.trace_file) return {};
+  return write_file(*options.trace_file, resident_trace(*run.bench.resident));
 }
 
 }  // namespace
@@ -122,7 +126,7 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
   command
       .add_option("--all-reduce-us", options->all_reduce_us,
                   "Have what other ranks send arrive so long after what this one sends, at each "
-                  "of a layer's two sums")
+                  "of a layer's two sums, in all that is measured")
       ->check(CLI::Range(0.0, 1000.0))
       ->capture_default_str();
   command.add_flag(

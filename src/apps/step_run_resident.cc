@@ -34,7 +34,7 @@ std::string idle_text(const StepRun& run, double resident_us) {
   const double idle_us = resident_us - bound_us;
   return fmt::format(
       "{:.1f} % of the ceiling: memory idles for {:.1f} us of a step, {:.1f} us a layer, if it "
-      "reads at the ceiling else\n",
+      "otherwise reads at the ceiling\n",
       100 * bound_us / resident_us, idle_us, idle_us / num_layers);
 }
 

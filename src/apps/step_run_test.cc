@@ -118,6 +118,9 @@ TEST(StepJson, IsReadBack) {
   EXPECT_EQ(json["schema"], "ultraspeed-bench-step/1");
   EXPECT_EQ(json["activations"], "w4a16");
   EXPECT_EQ(json["kv_cache"], "fp8");
+  EXPECT_EQ(json["all_reduce_ns"], 1500);
+  EXPECT_NE(step_text(run).find("waits 1.5 us in place of what they would send"),
+            std::string::npos);
   EXPECT_EQ(json["step"]["of_sum"], 5.0);
   EXPECT_EQ(json["step"]["tokens_per_second"][1]["accepted"], 4.29);
   EXPECT_EQ(json["operations"][2]["operation"], "Linear");

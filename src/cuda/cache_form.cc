@@ -13,18 +13,16 @@ using program::QkvProjOperands;
 
 // Whether ops/flash_attention.h attends like this.
 bool fits(const Program& program, const AttentionOperands& op) {
-  if (op.num_kv_heads == 0 || op.num_q_heads % op.num_kv_heads != 0) return false;
-  const bool has_group = op.num_q_heads / op.num_kv_heads <= kMaxFlashGroup;
+  if (!has_flash_heads(op.num_q_heads, op.num_kv_heads, op.head_dim, op.v_head_dim)) return false;
   const bool has_chunks =
-      op.chunk_positions % kFlashStepPositions == 0 &&
+      op.chunk_positions != 0 && op.chunk_positions % kFlashStepPositions == 0 &&
+      op.max_chunks <= kMaxFlashChunks &&
       FlashChunks(op.chunk_positions).count(op.max_chunks * op.chunk_positions) <= kMaxFlashChunks;
-  const bool has_heads = op.head_dim <= kFlashHeadDim && op.head_dim % 8 == 0 &&
-                         op.v_head_dim <= kFlashValueDim && op.v_head_dim % 8 == 0;
   const uint32_t ring = program.caches[op.cache].ring_positions;
   const uint32_t piece = op.window != 0 ? ring : program.kv_page_positions;
-  return has_group && has_heads && op.is_draft_block == 0 && op.is_causal != 0 &&
-         op.is_window_before_step == 0 && has_chunks && (op.window != 0) == (ring != 0) &&
-         piece != 0 && piece % kKvTilePositions == 0;
+  return has_chunks && op.is_draft_block == 0 && op.is_causal != 0 &&
+         op.is_window_before_step == 0 && (op.window != 0) == (ring != 0) && piece != 0 &&
+         piece % kKvTilePositions == 0;
 }
 
 // They write the same rows to a cache, in the same scales.

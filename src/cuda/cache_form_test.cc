@@ -60,6 +60,16 @@ TEST(CacheForm, FollowsTheTypeWhereTheShapeFits) {
   EXPECT_EQ(forms_of(programs, KvCacheType::kFp8), (std::vector{kE4m3Tiles, kE4m3Tiles}));
 }
 
+TEST(CacheForm, TakesSmallerHeadsAndAnyGroup) {
+  for (const uint32_t num_q_heads : {1u, 4u, 24u, 64u}) {
+    TileProgram small;
+    small.reader(0).num_q_heads = num_q_heads;
+    small.reader(0).head_dim = 96;
+    small.reader(0).v_head_dim = 8;
+    EXPECT_EQ(forms_of({small.program}), (std::vector{kE4m3Tiles, kE4m3Tiles})) << num_q_heads;
+  }
+}
+
 // What one program cannot attend to keeps its rows in all; the other cache does not care.
 TEST(CacheForm, NeedsEveryProgram) {
   const std::vector<std::function<void(TileProgram&)>> changes = {
@@ -71,6 +81,8 @@ TEST(CacheForm, NeedsEveryProgram) {
       [](TileProgram& p) { p.reader(0).is_causal = 0; },
       [](TileProgram& p) { p.reader(0).is_window_before_step = 1; },
       [](TileProgram& p) { p.reader(0).chunk_positions = 192; },
+      [](TileProgram& p) { p.reader(0).chunk_positions = 0; },
+      [](TileProgram& p) { p.reader(0).max_chunks = 1u << 23; },
       [](TileProgram& p) { p.reader(0).max_chunks = 2997; },
       [](TileProgram& p) { p.reader(0).window = 128; },
       [](TileProgram& p) { p.writer(0).weight = 7; },

@@ -23,11 +23,16 @@ using tensor::WeightFormat;
 
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27};
 
-// docs/numerics.md sections 7 and 8: equal sums; exp, sin and cos within an ulp or two. w4a8's
-// experts are summed by tensor cores in an order of their own; where h is on the border of two
-// codes, an eighth apart at most, Down has the other one (of 16 in a K-chunk of the bundled model).
+// docs/numerics.md sections 7 and 8: equal sums; exp, sin and cos within an ulp or two. In w4a8
+// tensor cores sum dense products and experts in an order of their own; where h is on the border of
+// two codes, an eighth apart at most, Down has the other one (of 16 in a K-chunk of the bundled
+// model).
 double bound_of(Opcode opcode, program::Activations activations) {
   if (activations == program::Activations::kW4a8) {
+    if (opcode == Opcode::kQkvProj || opcode == Opcode::kOutProj || opcode == Opcode::kLinear) {
+      return 1e-6;
+    }
+    if (opcode == Opcode::kGateUp) return 3e-6;
     if (opcode == Opcode::kExpertGateUp) return 1e-3;
     if (opcode == Opcode::kExpertDown) return 1.0 / 16;
   }

@@ -209,8 +209,8 @@ TEST(KernelGroups, SayWhatDenseAttentionAndPrefillCannotTake) {
     if (auto* op = std::get_if<program::AttentionOperands>(&stage.operands)) op->head_dim = 256;
   }
   EXPECT_EQ(refusal_of(odd, "attention"),
-            "the kernels take heads of a multiple of 8 of at most 192 and 128 dimensions; these "
-            "have 256 and 64");
+            "the kernels take heads of a multiple of 8 of at most 192 and 128 dimensions, at most "
+            "64 query heads a KV head; these have 256 and 64, and are 8 and 2");
   EXPECT_EQ(refusal_of(tiny, "prefill"),
             "the kernels take a multiple of 2048 columns, and K-chunks of 256; these are 512, in "
             "chunks of 16");

@@ -32,17 +32,13 @@ struct AttentionShape {
 };
 
 std::string attention_refusal(const AttentionShape& shape) {
-  if (shape.head_dim > kFlashHeadDim || shape.head_dim % 8 != 0 ||
-      shape.v_head_dim > kFlashValueDim || shape.v_head_dim % 8 != 0) {
+  if (!has_flash_heads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim, shape.v_head_dim)) {
     return fmt::format(
-        "the kernels take heads of a multiple of 8 of at most {} and {} dimensions; these have {} "
-        "and {}",
-        kFlashHeadDim, kFlashValueDim, shape.head_dim, shape.v_head_dim);
-  }
-  if (shape.num_q_heads % shape.num_kv_heads != 0 ||
-      shape.num_q_heads / shape.num_kv_heads > kMaxFlashGroup) {
-    return fmt::format("the kernels take at most {} query heads a KV head; these are {} and {}",
-                       kMaxFlashGroup, shape.num_q_heads, shape.num_kv_heads);
+        "the kernels take heads of a multiple of 8 of at most {} and {} dimensions, at most {} "
+        "query "
+        "heads a KV head; these have {} and {}, and are {} and {}",
+        kFlashHeadDim, kFlashValueDim, kMaxFlashGroup, shape.head_dim, shape.v_head_dim,
+        shape.num_q_heads, shape.num_kv_heads);
   }
   if (shape.ring_positions % kKvTilePositions != 0) {
     return fmt::format("the kernels take rings of a multiple of {} positions; these have {}",

@@ -2,6 +2,7 @@
 
 #include <variant>
 
+#include "cuda/ops/dense.h"
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/flash_attention.h"
@@ -14,14 +15,17 @@ using program::Program;
 using tensor::WeightFormat;
 
 // What the rules of weight_form.h have against pages for a weight that has none.
-std::string dense_reason(const program::WeightDecl& weight, uint32_t num_chunks) {
+std::string dense_reason(const program::WeightDecl& weight, uint32_t num_chunks, bool has_norm) {
   if (weight.format == WeightFormat::kF32) {
     if (weight.cols % kF32ProductColumns == 0) return "";
     return fmt::format("the product of F32 matrices takes a multiple of {} columns, not {}",
                        kF32ProductColumns, weight.cols);
   }
   const Status fits = check_dense({weight.format, weight.rows, weight.cols, num_chunks});
-  return fits ? "the GPU's dense products do not take this stage" : fits.error().message;
+  if (!fits) return fits.error().message;
+  const char* limit = dense_input_limit(weight.cols, has_norm);
+  return limit == nullptr ? "the GPU's dense products do not take this stage"
+                          : fmt::format("the GPU's dense products do not take {}", limit);
 }
 
 std::string expert_reason(const Program& program, const program::WeightDecl& weight,
@@ -66,8 +70,8 @@ std::string general_reason(const Program& program, const StepForms& forms,
           if (!is_general) return "";
           return fmt::format(
               "attention on tensor cores takes causal heads of a multiple of 8 of at most {} and "
-              "{} "
-              "dimensions in groups of at most {}, not of {} and {} in groups of {}: rounded keys "
+              "{} dimensions in groups of at most {}, not of {} and {} in groups of {}: rounded "
+              "keys "
               "and values are read as F32",
               kFlashHeadDim, kFlashValueDim, kMaxFlashGroup, op.head_dim, op.v_head_dim,
               op.num_q_heads / op.num_kv_heads);
@@ -78,7 +82,9 @@ std::string general_reason(const Program& program, const StepForms& forms,
           if constexpr (requires { op.max_slots; }) {
             return expert_reason(program, weight, op.intermediate_size);
           } else if (const uint32_t chunks = dense_chunks<Op>(program); chunks > 0) {
-            return dense_reason(weight, chunks);
+            bool has_norm = false;
+            if constexpr (requires { op.norm; }) has_norm = op.norm.weight != program::kNoId;
+            return dense_reason(weight, chunks, has_norm);
           }
         }
         return "";

@@ -4,7 +4,7 @@
 //
 // The CTAs of a cluster share K in quarters of pages; two warpgroups of each share its blocks of
 // columns: 128 (FP8) or 64 (BF16). The order of a sum depends on K alone, the matrix's or its
-// K-chunk's:
+// K-chunk's (of FP8 chunks that cut blocks, on where it begins, too: PagedRow):
 //   block b of a quarter: d from 0 on, on the tensor cores, steps of 16 columns ascending; of BF16
 //     each step's hi terms, then its lo terms;
 //   8 partial sums, (quarter, w) = 0 .. 7, each over the quarter's blocks b with b % 2 == w, up:

@@ -77,16 +77,14 @@ cudaError_t launch_store_queries(const QueryRows& rows, cudaStream_t stream) {
 
 cudaError_t launch_flash_attention(const FlashAttention& launch, cudaStream_t stream) {
   const uint32_t kv_heads = launch.cache.num_kv_heads;
-  if (kv_heads == 0 || launch.num_q_heads % kv_heads != 0 || launch.num_ctas == 0) {
+  if (!has_flash_heads(launch.num_q_heads, kv_heads, launch.cache.head_dim,
+                       launch.cache.v_head_dim) ||
+      launch.num_ctas == 0) {
     return cudaErrorInvalidValue;
   }
-  const uint32_t heads = launch.num_q_heads / kv_heads;
-  const uint32_t head_dim = launch.cache.head_dim, v_head_dim = launch.cache.v_head_dim;
-  const bool fits = heads <= kMaxFlashGroup && head_dim <= kFlashHeadDim && head_dim % 8 == 0 &&
-                    v_head_dim <= kFlashValueDim && v_head_dim % 8 == 0;
   const uint32_t size =
       launch.cache.ring_positions != 0 ? launch.cache.ring_positions : launch.cache.page_positions;
-  if (!fits || size == 0 || size % kKvTilePositions != 0 || launch.chunk_positions == 0 ||
+  if (size == 0 || size % kKvTilePositions != 0 || launch.chunk_positions == 0 ||
       launch.chunk_positions % kFlashStepPositions != 0 || launch.max_columns == 0 ||
       (launch.rows != nullptr && !launch.is_short()) ||
       (launch.max_columns > kMaxFlashColumns &&

@@ -34,6 +34,15 @@ US_HOST_DEVICE constexpr bool is_short_window(uint32_t window) {
   return window != 0 && window <= kShortWindow;
 }
 
+// Whether there are kernels for such heads.
+constexpr bool has_flash_heads(uint32_t num_q_heads, uint32_t num_kv_heads, uint32_t head_dim,
+                               uint32_t v_head_dim) {
+  return num_q_heads != 0 && num_kv_heads != 0 && num_q_heads % num_kv_heads == 0 &&
+         num_q_heads / num_kv_heads <= kMaxFlashGroup && head_dim != 0 &&
+         head_dim <= kFlashHeadDim && head_dim % 8 == 0 && v_head_dim != 0 &&
+         v_head_dim <= kFlashValueDim && v_head_dim % 8 == 0;
+}
+
 // Rows of a block that so many query heads of a KV head take.
 US_HOST_DEVICE constexpr uint32_t flash_group(uint32_t heads) {
   uint32_t group = 8;  // of a core matrix
@@ -41,8 +50,9 @@ US_HOST_DEVICE constexpr uint32_t flash_group(uint32_t heads) {
   return group;
 }
 
-// The chunks of a sequence, by absolute positions: of 256 below 2048, so that several CTAs share a
-// short context, then of chunk_positions.
+// The chunks of a sequence, by absolute positions: of min(256, chunk_positions) below 2048, so that
+// several CTAs share a short context, then of chunk_positions. REQUIRES: kFlashStepPositions
+// divides chunk_positions, which is not 0.
 struct FlashChunks {
   static constexpr uint32_t kBorder = 2048;
 
@@ -130,6 +140,7 @@ constexpr uint64_t flash_units(uint32_t columns, uint32_t end, uint32_t heads,
 }
 
 // Writes rows of a step's columns, at most num_columns, to their cache, for whom no attention does.
+// REQUIRES: has_flash_heads() of the cache's.
 struct KvRows {
   const StepView* step = nullptr;  // device
   uint32_t num_columns = 0;
@@ -140,7 +151,7 @@ struct KvRows {
 cudaError_t launch_store_kv(const KvRows& rows, cudaStream_t stream);
 
 // Writes query operands and their scales of a step's columns, at most num_columns. queries [T,
-// num_q_heads * head_dim], aligned to 16.
+// num_q_heads * head_dim], aligned to 16. REQUIRES: has_flash_heads().
 struct QueryRows {
   const StepView* step = nullptr;  // device
   const float* queries = nullptr;

@@ -1,5 +1,5 @@
 // The kernel of flash_attention.h for short windows. CTA (t, s): column t, and 16 query heads of a
-// KV head, slab s of [num_kv_heads, group / 16]. Every step of the softmax is that of
+// KV head, slab s of [num_kv_heads, ceil(group / 16)]. Every step of the softmax is that of
 // flash_products.cuh, tile by tile of 64 absolute positions, but all tiles at once:
 //   warp w takes scores of position groups w, w + 6, ...; a thread weights of a row and a tile;
 //   warp w takes sums of dimensions 16 w .. 16 w + 15, each tile's apart, then adds them in order.

@@ -22,7 +22,7 @@ using WindowTile = KvTile<Tile::kFormat, Tile::kHeadDim, Tile::kValueDim,
 
 // The CTA's column and heads, and what they see.
 struct WindowPlace {
-  // slab: of [num_kv_heads, group / 16].
+  // slab: of [num_kv_heads, ceil(group / 16)].
   __device__ WindowPlace(const FlashAttention& launch, const StepHead& step,
                          uint32_t block_positions, uint32_t of_column, uint32_t slab) {
     const StepColumn& column = step.columns[of_column];

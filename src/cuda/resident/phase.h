@@ -31,7 +31,8 @@ inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
 inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
 inline constexpr uint32_t kPhaseWindowHeads = 16;  // of a window's unit: kWindowRows
 inline constexpr uint32_t kThreadFloats = 4;       // divides a row of RowsPhase: a thread's
-inline constexpr uint32_t kRowMultiple = 512;      // divides one with a norm
+inline constexpr uint32_t kRowMultiple = kNormedDenseMultiple;  // divides one with a norm
+inline constexpr uint32_t kExpertRowMultiple = 128;  // one that becomes an operand of experts
 
 enum class PhaseKind : uint32_t {
   // Units.

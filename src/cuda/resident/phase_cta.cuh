@@ -71,7 +71,9 @@ struct PhaseShared {
   DenseRing<kPhaseSlots> ring;
   RingBarriers<kPhaseEntries> entries_ring;
   uint64_t input_full, input_empty;  // of gate/up's input, with which live_slots comes
-  // What a dense phase waits for is there. Whoever takes part in it ends it before the next begins.
+  // What a dense phase waits for is there. Whoever takes part in it ends it before the next begins,
+  // unless the step was aborted: then waits may end early, and who misses a phase of this barrier
+  // waits until UnitCta::end_kernels() ends the kernels.
   uint64_t dense_begun;
   PhaseExchange sums;
   PhaseExchangeAlone sums_alone;

@@ -12,7 +12,8 @@
 namespace ultraspeed::cuda {
 
 // CTAs of launches on the current device: as many clusters as run at the same time and leave over
-// what others need, and all those for units and stages.
+// what others need, and all those for units and stages. Of a device that has not as many, others
+// are as few as there can be; cudaErrorLaunchOutOfResources: it has not even those.
 cudaError_t count_phase_ctas(const OtherCtas& others, PhaseCtas* ctas);
 // The most CTAs that stream, alone.
 cudaError_t count_streaming_ctas(uint32_t* ctas);

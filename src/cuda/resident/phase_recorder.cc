@@ -203,6 +203,7 @@ cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& d
   RowsPhase* rows = phase_of_rows(data.rows, launch.hidden, data.norm_weight, data.norm_epsilon,
                                   [](const RowsPhase& of) { return of.expert_operand == nullptr; });
   if (rows == nullptr) return cudaErrorNotSupported;
+  US_CHECK(launch.hidden % kExpertRowMultiple == 0, "{} columns of experts", launch.hidden);
   rows->expert_operand = data.output;
   return cudaSuccess;
 }

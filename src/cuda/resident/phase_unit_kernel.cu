@@ -40,12 +40,15 @@ cudaError_t count_phase_ctas(const OtherCtas& others, PhaseCtas* ctas) {
   }
   if (error != cudaSuccess) return error;
   const auto all = static_cast<uint32_t>(multiprocessors);
-  const uint32_t least = others.of_units + others.of_stages;
+  OtherCtas needed = others;
+  if (kPhaseRanks + needed.of_units + needed.of_stages > all) needed = OtherCtas();
+  const uint32_t least = needed.of_units + needed.of_stages;
+  if (kPhaseRanks + least > all) return cudaErrorLaunchOutOfResources;
   while (ctas->streaming > kPhaseRanks && ctas->streaming + least > all) {
     ctas->streaming -= kPhaseRanks;
   }
-  ctas->of_units = others.of_units;
-  ctas->of_stages = all - ctas->streaming - others.of_units;
+  ctas->of_units = needed.of_units;
+  ctas->of_stages = all - ctas->streaming - needed.of_units;
   return cudaSuccess;
 }
 

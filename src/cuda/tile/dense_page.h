@@ -17,8 +17,8 @@
 //        8 + 2 t, 9 + 2 t; of row r + 8 the same
 //
 // A matrix is [tiles][pages of a row] pages. K, or each of its chunks, is filled up with zeros to
-// whole pages (PagedRow), which are cut in quarters, one for each CTA of a cluster: all but the
-// last have as many, of few pages the last ones none.
+// whole pages (PagedRow), which are cut in quarters, one for each CTA of a cluster: of ceil(pages /
+// 4) pages from the first on, the last ones of what is left, of few pages none.
 #pragma once
 
 #include <cstdint>
@@ -107,7 +107,8 @@ struct PagedRow {
                                     uint32_t of_chunks = 1)
       : num_chunks(of_chunks),
         chunk_columns(columns / of_chunks),
-        block(chunk_columns % scale_columns == 0 || scale_columns % chunk_columns == 0
+        block(of_chunks == 1 || chunk_columns % scale_columns == 0 ||
+                      scale_columns % chunk_columns == 0
                   ? 1
                   : scale_columns),
         chunk_pages((chunk_columns + most_offset() + page_columns - 1) / page_columns),

@@ -17,7 +17,8 @@
 // A row with a NaN or an infinity, in its keys or its values, has NaN keys and zero values: whoever
 // sees it gets NaN, and nobody else. A slot that was never written may hold anything.
 //
-// Heads of fewer dimensions than a tile has are filled up with zeros.
+// head_dim and v_head_dim above are the tile's: heads of fewer dimensions are filled up with zeros,
+// so that they take as many bytes.
 //
 // Paged: tiles [page][num_kv_heads][page_positions / 64]; rings: [sequence][num_kv_heads]
 // [ring_positions / 64], position p in slot p % ring_positions.

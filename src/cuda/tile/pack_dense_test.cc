@@ -82,14 +82,15 @@ TEST(PackDense, ScalesOfAnOperandAreAPermutation) {
 // Each chunk's columns, and the scale of each, then zeros.
 TEST(PackDense, ChunksAreFilledUp) {
   // Of 192 and 360 every second one, and all but the first, begin within a page.
-  for (const uint32_t chunk : {16u, 64u, 128u, 256u, 384u, 192u, 360u}) {
-    const bool shifts = chunk == 192 || chunk == 360;
+  // The offsets of 200 take a page.
+  for (const uint32_t chunk : {16u, 64u, 128u, 256u, 384u, 192u, 360u, 200u}) {
+    const bool shifts = chunk == 192 || chunk == 360 || chunk == 200;
     const DenseMatrix matrix{WeightFormat::kFp8Block128, 2, 3 * chunk, 3};
     ASSERT_TRUE(check_dense(matrix));
     const Bytes canonical = random_bytes(matrix, chunk);
     Bytes pages(dense_page_bytes(matrix), std::byte{0xff});
     pack_dense(matrix, neighbour_order(2), canonical, pages);
-    const uint32_t chunk_pages = (chunk + 255) / 256;
+    const uint32_t chunk_pages = chunk == 200 ? 2 : (chunk + 255) / 256;
     ASSERT_EQ(pages.size(), 3 * chunk_pages * Fp8Page::kBytes);
     for (uint32_t row = 0; row < 2; ++row) {
       for (uint32_t at = 0; at < 3 * chunk_pages * 256; ++at) {
