@@ -4,22 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "apps/executor_choice.h"
 #include "plan/report.h"
 
 namespace ultraspeed::apps {
 namespace {
-
-Reading reading_of(uint64_t bytes, double us, const cuda::MeasuredGpu& gpu) {
-  Reading reading{bytes, us, 0, 0};
-  if (bytes > 0) {
-    reading.gb_s = gb_per_second(bytes, us);
-    reading.of_ceiling = reading.gb_s / ceiling_figures(gpu).gb_s;
-  }
-  return reading;
-}
 
 std::vector<OpFigures> op_figures(const cuda::StepBench& bench) {
   std::array<OpFigures, program::kNumOpcodes> by_opcode;
@@ -78,6 +68,15 @@ std::string rates_text(const std::vector<std::pair<double, double>>& rates) {
     text += fmt::format("{}{:.1f} at {:.2f}", text.empty() ? "" : ", ", rate, length);
   }
   return "tokens a second by the tokens that a step is accepted for: " + text;
+}
+
+Reading reading_of(uint64_t bytes, double us, const cuda::MeasuredGpu& gpu) {
+  Reading reading{bytes, us, 0, 0};
+  if (bytes > 0) {
+    reading.gb_s = gb_per_second(bytes, us);
+    reading.of_ceiling = reading.gb_s / ceiling_figures(gpu).gb_s;
+  }
+  return reading;
 }
 
 Reading stage_reading(const cuda::StageSamples& stage, const cuda::MeasuredGpu& gpu) {
@@ -150,10 +149,9 @@ std::vector<std::string> step_notes(const StepRun& run) {
                         run.all_reduce_ns * 1e-3)};
   if (!run.bench.live.empty()) {
     const auto [least, most] = std::ranges::minmax(run.bench.live);
-    const uint64_t sum = std::accumulate(run.bench.live.begin(), run.bench.live.end(), uint64_t{0});
-    notes.push_back(fmt::format(
-        "experts by the step's own routes: {} to {} of a layer, {:.1f} on average", least, most,
-        static_cast<double>(sum) / static_cast<double>(run.bench.live.size())));
+    notes.push_back(
+        fmt::format("experts by the step's own routes: {} to {} of a layer, {:.1f} on average",
+                    least, most, run.bench.mean_live()));
   }
   if (run.is_shape_only) {
     notes.emplace_back(

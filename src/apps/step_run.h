@@ -33,6 +33,7 @@ struct Reading {
   double of_ceiling = 0;  // of the drain of 8 GB
 };
 
+Reading reading_of(uint64_t bytes, double us, const cuda::MeasuredGpu& gpu);
 // One stage of a group.
 Reading stage_reading(const cuda::StageSamples& stage, const cuda::MeasuredGpu& gpu);
 

@@ -25,17 +25,15 @@ TextTable phase_table(const cuda::PhaseBench& bench) {
 // Of the step's time, what reading its bytes at the ceiling would not take.
 std::string idle_text(const StepRun& run, double resident_us) {
   const StepFigures figures = step_figures(run);
-  const double bytes = static_cast<double>(figures.reading.bytes);
-  const CeilingFigures ceiling = ceiling_figures(run.bench);
-  const double bound_us = bytes * ceiling.us.median / static_cast<double>(run.bench.ceiling_bytes);
+  const Reading reading = reading_of(figures.reading.bytes, resident_us, run.bench);
   const auto attention =
       std::ranges::find(figures.ops, program::Opcode::kAttention, &OpFigures::opcode);
   const uint32_t num_layers = attention == figures.ops.end() ? 1 : attention->count;
-  const double idle_us = resident_us - bound_us;
+  const double idle_us = resident_us * (1 - reading.of_ceiling);
   return fmt::format(
       "{:.1f} % of the ceiling: memory idles for {:.1f} us of a step, {:.1f} us a layer, if it "
       "otherwise reads at the ceiling\n",
-      100 * bound_us / resident_us, idle_us, idle_us / num_layers);
+      100 * reading.of_ceiling, idle_us, idle_us / num_layers);
 }
 
 }  // namespace

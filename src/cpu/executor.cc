@@ -183,7 +183,7 @@ class CpuExecutor final : public program::Executor {
     if (time != nullptr) time->begin_ns = nanoseconds(Clock::now());
     const auto& operands = program_->stages[task.stage].operands;
     const auto* follow = std::get_if<program::FollowOperands>(&operands);
-    if (follow != nullptr && follow->distance == 1) heads_begin_ = Clock::now();
+    if (follow != nullptr && follow->begins_heads()) heads_begin_ = Clock::now();
     const OpContext context(&machine_, *program_, rank, task, *input_, output_, &scratch_[thread]);
     const uint32_t units = unit_count(context);
     for (uint32_t unit = 0; unit < units; ++unit) {
@@ -199,7 +199,7 @@ class CpuExecutor final : public program::Executor {
     if (time != nullptr) time->end_ns = nanoseconds(Clock::now());
     step_sync_->signal(rank, task.signal);
     const auto* propose = std::get_if<program::ProposeOperands>(&operands);
-    if (propose != nullptr && propose->accepted == program::kNoId) record_drafts();
+    if (propose != nullptr && propose->ends_draft()) record_drafts();
     return true;
   }
 

@@ -32,12 +32,12 @@ Result<DenseStages> DenseStages::make(const Machine& machine, uint32_t program,
     const Status added = std::visit(
         [&](const auto& op) -> Status {
           if constexpr (requires { op.weight; }) {
-            if (!is_dense(machine.form(op.weight))) return {};
+            const WeightForm form = machine.form(op.weight);
+            if (!is_dense(form)) return {};
             const program::WeightDecl& decl = of.weights[op.weight];
-            const bool has_chunks = machine.form(op.weight) == WeightForm::kDensePartialPages;
-            largest_bytes =
-                std::max(largest_bytes, dense_operand_bytes(decl.format, columns, decl.cols,
-                                                            has_chunks ? rank_chunks(of) : 1));
+            largest_bytes = std::max(
+                largest_bytes,
+                dense_operand_bytes(decl.format, columns, decl.cols, form_chunks(of, form)));
           }
           if constexpr (requires { op.rope_theta; }) return stages.add_kind(op);
           return {};

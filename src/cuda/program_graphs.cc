@@ -10,12 +10,12 @@ namespace {
 
 bool ends_draft(const program::Stage& stage) {
   const auto* propose = std::get_if<program::ProposeOperands>(&stage.operands);
-  return propose != nullptr && propose->accepted == program::kNoId;
+  return propose != nullptr && propose->ends_draft();
 }
 
 bool begins_heads(const program::Stage& stage) {
   const auto* follow = std::get_if<program::FollowOperands>(&stage.operands);
-  return follow != nullptr && follow->distance == 1;
+  return follow != nullptr && follow->begins_heads();
 }
 
 // A node of the graph that records the time.

@@ -136,7 +136,7 @@ bool StepImage::lay_out(const program::Program& program, const program::StepInpu
   heads_ = {};
   for (const program::Stage& stage : program.stages) {
     const auto* propose = std::get_if<program::ProposeOperands>(&stage.operands);
-    if (propose == nullptr || propose->accepted == kNoId) continue;
+    if (propose == nullptr || propose->ends_draft()) continue;
     heads_ = {propose->head + 1, propose->vocab_size};
   }
   size_t num_pages = 0, num_adjustments = 0, num_words = 0, num_next = 0, num_logprobs = 0;

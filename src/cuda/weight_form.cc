@@ -21,9 +21,7 @@ namespace {
 
 DenseMatrix dense_matrix(const Program& program, WeightId id, WeightForm form) {
   const program::WeightDecl& decl = program.weights[id];
-  const bool has_chunks =
-      form == WeightForm::kDensePartialPages || form == WeightForm::kFp8DownPages;
-  return {decl.format, decl.rows, decl.cols, has_chunks ? rank_chunks(program) : 1};
+  return {decl.format, decl.rows, decl.cols, form_chunks(program, form)};
 }
 
 QkvShape qkv_shape(const program::QkvProjOperands& op) {

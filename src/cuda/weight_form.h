@@ -45,6 +45,13 @@ inline uint32_t rank_chunks(const program::Program& program) {
   return program::kReductionChunks / program.num_ranks;
 }
 
+// The same of a weight in a form: 1 where they are not.
+inline uint32_t form_chunks(const program::Program& program, WeightForm form) {
+  const bool has_chunks =
+      form == WeightForm::kDensePartialPages || form == WeightForm::kFp8DownPages;
+  return has_chunks ? rank_chunks(program) : 1;
+}
+
 // Columns of a K-chunk of this rank's down.
 inline uint32_t down_chunk_columns(const program::Program& program, uint32_t intermediate) {
   return intermediate / rank_chunks(program);

@@ -83,7 +83,7 @@ struct Program {
   bool is_drafting() const {
     return std::any_of(stages.begin(), stages.end(), [](const Stage& stage) {
       const auto* propose = std::get_if<ProposeOperands>(&stage.operands);
-      return propose != nullptr && propose->accepted == kNoId;
+      return propose != nullptr && propose->ends_draft();
     });
   }
   // Its MTP heads: how many tokens it proposes for a sequence's next step.

@@ -7,6 +7,7 @@
 
 #include "program/opcode.h"
 #include "program/operand_ids.h"
+#include "tensor/host_device.h"
 
 namespace ultraspeed::program {
 
@@ -28,6 +29,10 @@ struct SampleOperands {
 // and the host gets it, too. Tile: columns t.
 struct ProposeOperands {
   static constexpr Opcode kOpcode = Opcode::kPropose;
+
+  // Of drafted columns: the last of its tasks ends a step's draft part. Else of an MTP head.
+  US_HOST_DEVICE constexpr bool ends_draft() const { return accepted == kNoId; }
+
   BufferId logits = kNoId;   // [T, vocab_size], on rank 0
   BufferId drafted = kNoId;  // i32 [T]
   uint32_t vocab_size = 0;
@@ -62,6 +67,9 @@ struct FollowOperands {
   static constexpr Opcode kOpcode = Opcode::kFollow;
   using Proposed = std::array<BufferId, kMaxMtpHeads - 1>;
   static constexpr Proposed kNoneProposed = {kNoId, kNoId, kNoId, kNoId, kNoId, kNoId, kNoId};
+
+  // Of the first MTP head.
+  US_HOST_DEVICE constexpr bool begins_heads() const { return distance == 1; }
 
   BufferId sampled = kNoId;           // i32 [T]
   BufferId accepted = kNoId;          // i32 [T], as in Accept

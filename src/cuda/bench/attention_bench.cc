@@ -35,8 +35,7 @@ std::string attention_refusal(const AttentionShape& shape) {
   if (!has_flash_heads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim, shape.v_head_dim)) {
     return fmt::format(
         "the kernels take heads of a multiple of 8 of at most {} and {} dimensions, at most {} "
-        "query "
-        "heads a KV head; these have {} and {}, and are {} and {}",
+        "query heads a KV head; these have {} and {}, and are {} and {}",
         kFlashHeadDim, kFlashValueDim, kMaxFlashGroup, shape.head_dim, shape.v_head_dim,
         shape.num_q_heads, shape.num_kv_heads);
   }

@@ -14,6 +14,7 @@
 #include "cuda/tile/dense_operand.h"
 #include "cuda/tile/dense_page.h"
 #include "cuda/tile/pack_dense.h"
+#include "cuda/weight_form.h"
 #include "program/operand_ids.h"
 #include "tensor/weight_format.h"
 
@@ -66,7 +67,7 @@ std::optional<DenseShape> shape_of_stage(const program::Program& program,
   if (const auto* op = std::get_if<program::OutProjOperands>(&operands)) {
     DenseShape shape = dense_shape(program, op->weight);
     shape.output = DenseOutput::kPartials;
-    shape.matrix.num_chunks = program::kReductionChunks / program.num_ranks;
+    shape.matrix.num_chunks = rank_chunks(program);
     return shape;
   }
   if (const auto* op = std::get_if<program::GateUpOperands>(&operands)) {

@@ -71,8 +71,7 @@ std::string general_reason(const Program& program, const StepForms& forms,
           return fmt::format(
               "attention on tensor cores takes causal heads of a multiple of 8 of at most {} and "
               "{} dimensions in groups of at most {}, not of {} and {} in groups of {}: rounded "
-              "keys "
-              "and values are read as F32",
+              "keys and values are read as F32",
               kFlashHeadDim, kFlashValueDim, kMaxFlashGroup, op.head_dim, op.v_head_dim,
               op.num_q_heads / op.num_kv_heads);
         }

@@ -1,7 +1,7 @@
 #include "cuda/bench/step_bench.h"
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -148,9 +148,7 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
   US_TRY(machine.check_results(stream.get()));
   if (options.has_own_routes) {
     US_ASSIGN(bench.live, machine.live_counts(stream.get()));
-    const uint64_t sum = std::accumulate(bench.live.begin(), bench.live.end(), uint64_t{0});
-    const size_t layers = std::max<size_t>(bench.live.size(), 1);
-    machine.set_live_experts(static_cast<uint32_t>((sum + layers / 2) / layers));
+    machine.set_live_experts(static_cast<uint32_t>(std::lround(bench.mean_live())));
   }
   const std::vector<StageGroup> groups = machine.groups();
   if (options.has_resident) {

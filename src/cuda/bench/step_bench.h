@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -51,6 +52,12 @@ struct StepBench : MeasuredGpu {
   std::vector<double> step_us;  // [5 to 31]
   std::vector<StageSamples> stages;
   std::optional<PhaseBench> resident;
+
+  // Of `live`; 0 of none.
+  double mean_live() const {
+    const uint64_t sum = std::accumulate(live.begin(), live.end(), uint64_t{0});
+    return live.empty() ? 0 : static_cast<double>(sum) / static_cast<double>(live.size());
+  }
 };
 
 // On GPU 0, with synthetic weights and caches made there. Errors: those of device_limits();

@@ -92,7 +92,7 @@ cudaError_t launch_dense_prepare(const DensePrepare& data, cudaStream_t stream) 
   return for_format(data.format, [&](auto page) {
     using Page = decltype(page);
     const uint64_t shared_bytes = dense_prepare_bytes(data);
-    if (!has_dense_kernels({data.format, 2, data.k, data.num_chunks}) ||
+    if (!has_dense_columns(data.k, data.num_chunks) ||
         dense_input_limit(data.k, data.norm_weight != nullptr) != nullptr) {
       return cudaErrorInvalidValue;
     }

@@ -132,9 +132,7 @@ struct NormedElements {
 // have to be in store_dense_operand().
 __device__ __forceinline__ void store_filled_up(const RowsPhase& data, uint32_t column,
                                                 const NormedElements& elements, bool is_present) {
-  const PagedRow paged = data.dense_format == tensor::WeightFormat::kBf16
-                             ? paged_row<Bf16Page>(data.size, data.dense_chunks)
-                             : paged_row<Fp8Page>(data.size, data.dense_chunks);
+  const PagedRow paged = paged_row(data.dense_format, data.size, data.dense_chunks);
 #pragma unroll 1
   for (uint32_t at = threadIdx.x * kThreadFloats; at < paged.size();
        at += kTaskThreads * kThreadFloats) {

@@ -86,12 +86,7 @@ __global__ void __launch_bounds__(kTaskThreads, 1)
     stage_kernel(const __grid_constant__ ResidentPhases resident) {
   extern __shared__ __align__(128) std::byte scratch[];
   __shared__ StageShared shared;
-  if (threadIdx.x == 0) {
-    shared.init();
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
-  PhaseStages(resident, shared, scratch, resident.num_ctas - gridDim.x + blockIdx.x).run();
+  run_unit_cta<PhaseStages>(resident, shared, scratch, resident.num_ctas - gridDim.x);
 }
 
 }  // namespace

@@ -15,13 +15,8 @@ __global__ void __launch_bounds__(kTaskThreads, 1)
     unit_kernel(const __grid_constant__ ResidentPhases resident) {
   extern __shared__ __align__(128) std::byte scratch[];
   __shared__ UnitShared shared;
-  if (threadIdx.x == 0) {
-    shared.init();
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
   const uint32_t first = resident.num_ctas - resident.num_stage_ctas - gridDim.x;
-  PhaseUnits(resident, shared, scratch, first + blockIdx.x).run();
+  run_unit_cta<PhaseUnits>(resident, shared, scratch, first);
 }
 
 }  // namespace

@@ -111,12 +111,12 @@ class StepExchange {
   // latest of the tasks that propose.
   __device__ void note_heads(const StageOperands& stage) const {
     if (stage.opcode != program::Opcode::kFollow) return;
-    if (stage.as<program::FollowOperands>().distance != 1) return;
+    if (!stage.as<program::FollowOperands>().begins_heads()) return;
     board_->times.heads_begin = ptx::global_nanoseconds();
   }
   __device__ void note_draft(const StageOperands& stage) const {
     if (stage.opcode != program::Opcode::kPropose) return;
-    if (stage.as<program::ProposeOperands>().accepted != program::kNoId) return;
+    if (!stage.as<program::ProposeOperands>().ends_draft()) return;
     atomicMax(&board_->times.draft_end, static_cast<unsigned long long>(ptx::global_nanoseconds()));
   }
 

@@ -182,4 +182,17 @@ class UnitCta {
   bool is_step_known_ = false;  // it has waited in it
 };
 
+// A kernel of Work's CTAs, of which first_cta is the first among those of all kernels. shared:
+// Work's, static.
+template <class Work, class Shared>
+__device__ __forceinline__ void run_unit_cta(const ResidentPhases& resident, Shared& shared,
+                                             std::byte* scratch, uint32_t first_cta) {
+  if (threadIdx.x == 0) {
+    shared.init();
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  Work(resident, shared, scratch, first_cta + blockIdx.x).run();
+}
+
 }  // namespace ultraspeed::cuda

@@ -143,7 +143,8 @@ template <class Page>
 US_HOST_DEVICE constexpr PagedRow paged_row(uint32_t columns, uint32_t num_chunks = 1) {
   return PagedRow(Page::kColumns, Page::kScaleColumns, columns, num_chunks);
 }
-constexpr PagedRow paged_row(tensor::WeightFormat format, uint32_t columns, uint32_t num_chunks) {
+US_HOST_DEVICE constexpr PagedRow paged_row(tensor::WeightFormat format, uint32_t columns,
+                                            uint32_t num_chunks) {
   return format == tensor::WeightFormat::kBf16 ? paged_row<Bf16Page>(columns, num_chunks)
                                                : paged_row<Fp8Page>(columns, num_chunks);
 }
