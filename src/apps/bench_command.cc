@@ -10,7 +10,9 @@
 #include <optional>
 #include <utility>
 
+#include "apps/bench_ablation.h"
 #include "apps/bench_kernels.h"
+#include "apps/bench_latency.h"
 #include "apps/bench_prompts.h"
 #include "apps/bench_result.h"
 #include "apps/bench_step.h"
@@ -254,7 +256,9 @@ void add_bench_command(CLI::App& app, int* exit_code) {
   options->model.sessions_flag = "--streams";
   add_decode_options(decode, options.get());
   add_acceptance_option(decode, &options->model.speculation);
+  add_bench_ablation_command(bench, exit_code);
   add_bench_kernels_command(bench, exit_code);
+  add_bench_latency_command(bench, exit_code);
   add_bench_step_command(bench, exit_code);
   add_bench_trace_command(bench, exit_code);
   decode.callback([options, exit_code] {

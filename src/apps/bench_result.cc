@@ -1,6 +1,7 @@
 #include "apps/bench_result.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 
@@ -41,6 +42,15 @@ double median(std::vector<double> values) {
   const size_t middle = values.size() / 2;
   if (values.size() % 2 == 1) return values[middle];
   return (values[middle - 1] + values[middle]) / 2;
+}
+
+double quantile(std::vector<double> values, double share) {
+  US_CHECK(!values.empty());
+  std::ranges::sort(values);
+  const double at = share * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, values.size() - 1);
+  return values[below] + (at - std::floor(at)) * (values[above] - values[below]);
 }
 
 double BenchResult::tokens_per_second() const {

@@ -38,6 +38,9 @@ double prompt_speedup(const BenchResult& result, const BenchResult& base, size_t
 // Of an even number the mean of the two in the middle. REQUIRES: not empty.
 double median(std::vector<double> values);
 
+// Below which a share of them lies, linear between the values beside it. REQUIRES: not empty.
+double quantile(std::vector<double> values, double share);
+
 inline constexpr char kDecodeRunSchema[] = "ultraspeed-bench-decode/1";  // docs/benchmarks.md
 
 // Everything that one run of the command measured.

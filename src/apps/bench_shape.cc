@@ -13,6 +13,7 @@
 #include "plan/devices.h"
 #include "plan/plan.h"
 #include "plan/report.h"
+#include "program/verify.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -40,6 +41,21 @@ Status check_shape(const ShapeOptions& options, const model::ModelConfig& config
                       options.width, config.file, most);
   }
   return {};
+}
+
+Status check_drafter(const ShapeOptions& options, const ConfigFile& file) {
+  if (!options.has_drafter) return {};
+  if (!file.drafter) {
+    return make_error(ErrorCode::kNotFound,
+                      "--drafter: there is no dflash/config.json beside {}; configs/mimo-v2.5-pro "
+                      "has one",
+                      file.config.file);
+  }
+  const uint32_t rows = options.rows.value_or(options.width);
+  if (rows >= 2 && rows <= file.drafter->block_size) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--drafter: the drafter of {} drafts blocks of 2 to {} rows, not {}",
+                    file.config.file, file.drafter->block_size, rows);
 }
 
 }  // namespace
@@ -109,10 +125,17 @@ void add_shape_options(CLI::App& command, const std::vector<uint32_t>& widths,
   add_dense_dtype_option(command, &options->dense_dtype);
 }
 
+void add_drafter_flag(CLI::App& command, ShapeOptions* options) {
+  command.add_flag("--drafter", options->has_drafter,
+                   "A whole cycle: the DFlash drafter of dflash/ beside the configuration drafts "
+                   "all rows but the first, then they are verified");
+}
+
 Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   US_ASSIGN(const ConfigFile file, read_config_file(options.config));
   const model::ModelConfig& config = file.config;
   US_TRY(check_shape(options, config));
+  US_TRY(check_drafter(options, file));
   PlannedShape planned;
   planned.shape = {options.config,
                    options.num_ranks,
@@ -129,7 +152,11 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
         options.live_experts.value_or(static_cast<uint32_t>(std::lround(expected)));
   }
   US_ASSIGN(const plan::Device device, plan::find_device("h100"));
+  const model::ModelConfig drafter_stack = file.drafter ? file.drafter->stack() : config;
   const auto shape_of = [&](const model::WeightSource& source) -> Result<model::WeightShape> {
+    if (source.stack == model::Stack::kDflash) {
+      return model::expected_shape(drafter_stack, source);
+    }
     US_ASSIGN(const model::WeightShape stored, model::expected_shape(config, source));
     return model::loaded_shape(config, source, stored, options.dense_dtype);
   };
@@ -138,10 +165,29 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   how.width = options.width;
   how.num_ranks = options.num_ranks;
   how.max_context = planned.max_context;
+  if (options.has_drafter) {
+    how.drafter = &*file.drafter;
+    how.is_drafting = true;
+  }
   US_ASSIGN(plan::Plan plan, plan::make_plan(config, shape_of, device.limits, how));
   planned.program = std::move(plan.program);
   return planned;
 }
+
+#ifdef US_HAS_CUDA
+Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions how) {
+  US_TRY(program::verify(planned.program));
+  how.rank = planned.shape.rank;
+  how.rows = planned.shape.rows;
+  how.live_experts = planned.shape.live_experts;
+  return cuda::measure_step(std::move(planned.program), how);
+}
+#else
+Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions) {
+  US_TRY(program::verify(planned.program));
+  return no_gpu_code();
+}
+#endif
 
 tl::unexpected<Error> no_gpu_code() {
   return make_error(ErrorCode::kUnsupported,

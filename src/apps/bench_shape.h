@@ -10,6 +10,7 @@
 
 #include "apps/json_object.h"
 #include "base/result.h"
+#include "cuda/bench/step_bench.h"
 #include "model/dense_dtype.h"
 #include "program/program.h"
 
@@ -43,11 +44,15 @@ struct ShapeOptions {
   uint32_t rank = 0;
   uint32_t width = 8;
   std::optional<uint32_t> rows, live_experts;
+  bool has_drafter = false;  // of dflash/ beside the configuration: draft, then verify
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
 // widths: of a step, that there are kernels for.
 void add_shape_options(CLI::App& command, const std::vector<uint32_t>& widths,
                        ShapeOptions* options);
+
+// --drafter, for commands that measure steps.
+void add_drafter_flag(CLI::App& command, ShapeOptions* options);
 
 struct PlannedShape {
   BenchShape shape;
@@ -57,6 +62,10 @@ struct PlannedShape {
 // As `plan` lowers it for any GPU: how work is cut does not change the shapes of weights. Errors:
 // kInvalidArgument for flags that do not fit the model; of the configuration and of planning.
 Result<PlannedShape> plan_shape(const ShapeOptions& options);
+
+// cuda::measure_step() of the rank, rows and live experts of a planned shape, whatever `how` says
+// of them. Errors: of the program, if it cannot be proven; no_gpu_code().
+Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions how);
 
 // kUnsupported: what a program without GPU code says of them.
 tl::unexpected<Error> no_gpu_code();

@@ -17,7 +17,6 @@
 #include "apps/step_run.h"
 #include "apps/terminal.h"
 #include "program/arithmetic.h"
-#include "program/verify.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -35,16 +34,6 @@ struct StepOptions {
   double all_reduce_us = 0;
   std::optional<std::string> json_file, svg_file, trace_file;
 };
-
-#ifdef US_HAS_CUDA
-Result<cuda::StepBench> measure(program::Program program, const cuda::StepBenchOptions& options) {
-  return cuda::measure_step(std::move(program), options);
-}
-#else
-Result<cuda::StepBench> measure(const program::Program&, const cuda::StepBenchOptions&) {
-  return no_gpu_code();
-}
-#endif
 
 // The flags as a run that was not made yet.
 Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) {
@@ -76,12 +65,8 @@ Status bench_step(const StepOptions& options) {
   US_TRY(check_writable(options.trace_file));
   US_ASSIGN(PlannedShape planned, plan_shape(options.shape));
   US_ASSIGN(StepRun run, run_of(options, planned));
-  US_TRY(program::verify(planned.program));
   PassingLine progress;
   cuda::StepBenchOptions how;
-  how.rank = run.rank;
-  how.rows = run.rows;
-  how.live_experts = run.live_experts;
   how.positions = run.positions;
   how.activations = run.activations;
   how.kv_cache = run.kv_cache;
@@ -89,7 +74,7 @@ Status bench_step(const StepOptions& options) {
   how.has_resident = options.has_resident;
   how.has_own_routes = options.has_own_routes;
   how.progress = [&progress](std::string_view text) { progress.show(text); };
-  auto bench = measure(std::move(planned.program), how);
+  auto bench = measure_shape(std::move(planned), how);
   progress.clear();
   if (!bench) return tl::unexpected(std::move(bench).error());
   run.bench = std::move(*bench);
@@ -129,6 +114,7 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
                   "of a layer's two sums, in all that is measured")
       ->check(CLI::Range(0.0, 1000.0))
       ->capture_default_str();
+  add_drafter_flag(command, &options->shape);
   command.add_flag(
       "--own-routes", options->has_own_routes,
       "Experts are those that the step's own routers choose, and all of each layer are "

@@ -20,13 +20,6 @@ struct Expectation {
 // A little less than the drains of docs/decode_bound.md, section 2.
 constexpr Expectation kExpectations[] = {{"H100 80GB HBM3", 3050}, {"NVIDIA H200", 4300}};
 
-double quantile(const std::vector<double>& sorted, double share) {
-  const double at = share * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<size_t>(at);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (at - std::floor(at)) * (sorted[above] - sorted[below]);
-}
-
 std::string cuda_version(uint32_t version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
@@ -71,9 +64,7 @@ Result<cuda::GpuFacts> read_facts(const JsonObject& json) {
 
 Spread spread_of(const std::vector<double>& values) {
   US_CHECK(!values.empty());
-  std::vector<double> sorted = values;
-  std::ranges::sort(sorted);
-  return {median(values), quantile(sorted, 0.1), quantile(sorted, 0.9)};
+  return {median(values), quantile(values, 0.1), quantile(values, 0.9)};
 }
 
 double gb_per_second(uint64_t bytes, double us) {

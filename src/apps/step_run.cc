@@ -147,6 +147,12 @@ std::vector<std::string> step_notes(const StepRun& run) {
           : fmt::format("one rank alone: what it would send to others it writes into its own "
                         "memory, and waits {} us in place of what they would send",
                         run.all_reduce_ns * 1e-3)};
+  if (!run.bench.draft_us.empty()) {
+    const Spread draft = spread_of(run.bench.draft_us);
+    notes.push_back(fmt::format(
+        "the drafter's part, by itself: {:.1f} us ({:.1f} to {:.1f}), {} of the step's time",
+        draft.median, draft.p10, draft.p90, percent(draft.median / figures.us.median)));
+  }
   if (!run.bench.live.empty()) {
     const auto [least, most] = std::ranges::minmax(run.bench.live);
     notes.push_back(

@@ -94,6 +94,11 @@ ordered_json step_json(const StepRun& run) {
   add_gpu(run.bench, &json);
   json["data"] = run.bench.data;
   json["step"] = whole_step_json(run, figures);
+  if (!run.bench.draft_us.empty()) {
+    ordered_json draft = {{"us", run.bench.draft_us}};
+    add_spread("", spread_of(run.bench.draft_us), &draft);
+    json["draft"] = std::move(draft);
+  }
   json["operations"] = ordered_json::array();
   for (const OpFigures& op : figures.ops) json["operations"].push_back(op_json(op));
   json["stages"] = ordered_json::array();
@@ -120,6 +125,10 @@ Result<StepRun> read_step_run(const ordered_json& json, const std::string& label
   US_ASSIGN(run.bench.data, top.text("data"));
   US_ASSIGN(const JsonObject step, top.object("step"));
   US_ASSIGN(run.bench.step_us, step.samples("us"));
+  if (top.has("draft")) {
+    US_ASSIGN(const JsonObject draft, top.object("draft"));
+    US_ASSIGN(run.bench.draft_us, draft.samples("us"));
+  }
   US_ASSIGN(const auto stages, top.objects("stages"));
   if (stages.empty()) return top.error("stages", "expected one or more");
   for (const JsonObject& stage : stages) {

@@ -41,6 +41,15 @@ class StepMeasurement {
     return measure("step", {}, begin, stages, 1);
   }
 
+  // Of the stages in front of those that verify.
+  Result<std::vector<double>> measure_draft(const std::vector<uint32_t>& stages) const {
+    std::vector<uint32_t> drafting;
+    for (const uint32_t stage : stages) {
+      if (machine_.program().stages[stage].name.starts_with("draft.")) drafting.push_back(stage);
+    }
+    return measure("draft", flush(), {}, drafting, 1);
+  }
+
   Result<StageSamples> measure_group(const StageGroup& group) const {
     StageSamples samples;
     samples.name = group.name;
@@ -54,16 +63,20 @@ class StepMeasurement {
       stages.push_back(group.stages[stages.size() % group.stages.size()]);
     }
     samples.num_launches = static_cast<uint32_t>(stages.size());
-    const auto flush = [this](cudaStream_t stream) {
-      return launch_drain({flush_.data(), static_cast<uint32_t>(kFlushBytes / kDrainPageBytes),
-                           reinterpret_cast<uint32_t*>(flush_.data() + kFlushBytes)},
-                          num_multiprocessors_, stream);
-    };
-    US_ASSIGN(samples.us, measure(group.name, flush, {}, stages, samples.num_launches));
+    US_ASSIGN(samples.us, measure(group.name, flush(), {}, stages, samples.num_launches));
     return samples;
   }
 
  private:
+  // Leaves nothing in the caches that stages read.
+  StreamWork flush() const {
+    return [this](cudaStream_t stream) {
+      return launch_drain({flush_.data(), static_cast<uint32_t>(kFlushBytes / kDrainPageBytes),
+                           reinterpret_cast<uint32_t*>(flush_.data() + kFlushBytes)},
+                          num_multiprocessors_, stream);
+    };
+  }
+
   // Times of a graph of `first` and these stages / divisor.
   Result<std::vector<double>> measure(const std::string& what, const StreamWork& before,
                                       const StreamWork& first, const std::vector<uint32_t>& stages,
@@ -104,7 +117,7 @@ void check_options(const program::Program& program, const StepBenchOptions& opti
            "rank {} of {}, {} rows of {}", options.rank, program.num_ranks, options.rows,
            program.width);
   US_CHECK(options.activations != program::Activations::kInt8);
-  US_CHECK(!program.is_drafting() && program.num_mtp_heads() == 0);
+  US_CHECK(program.num_mtp_heads() == 0);
 }
 
 Status check_step_memory(const StepMachine& machine, bool has_own_routes, uint64_t usable_bytes) {
@@ -145,6 +158,9 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
   StepMeasurement measurement(machine, options.progress, stream.get());
   US_TRY(measurement.prepare(bench.gpu.num_multiprocessors));
   US_ASSIGN(bench.step_us, measurement.measure_step(all_stages(machine.groups())));
+  if (machine.program().is_drafting()) {
+    US_ASSIGN(bench.draft_us, measurement.measure_draft(all_stages(machine.groups())));
+  }
   US_TRY(machine.check_results(stream.get()));
   if (options.has_own_routes) {
     US_ASSIGN(bench.live, machine.live_counts(stream.get()));
@@ -155,6 +171,7 @@ Result<StepBench> measure_step(program::Program program, const StepBenchOptions&
     if (options.progress) options.progress("the resident kernels");
     US_ASSIGN(bench.resident, measure_phases(machine, all_stages(groups), stream.get()));
   }
+  if (!options.has_stages) return bench;
   for (const StageGroup& group : groups) {
     US_ASSIGN(StageSamples samples, measurement.measure_group(group));
     bench.stages.push_back(std::move(samples));

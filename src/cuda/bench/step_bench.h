@@ -29,6 +29,7 @@ struct StepBenchOptions {
   program::Activations activations = program::Activations::kW4a8;
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   bool has_resident = false;                       // measures the resident kernels of tiles, too
+  bool has_stages = true;                          // measures each kind of stage by itself
   std::function<void(std::string_view)> progress;  // told what is going on; may be empty
 };
 
@@ -50,7 +51,9 @@ struct StepBench : MeasuredGpu {
   std::string data;             // what lies in memory
   std::vector<uint32_t> live;   // experts of each layer, where they have their own routes
   std::vector<double> step_us;  // [5 to 31]
-  std::vector<StageSamples> stages;
+  // [5 to 31], of the stages that draft, by themselves; empty without a drafter.
+  std::vector<double> draft_us;
+  std::vector<StageSamples> stages;  // none without has_stages
   std::optional<PhaseBench> resident;
 
   // Of `live`; 0 of none.
@@ -63,9 +66,10 @@ struct StepBench : MeasuredGpu {
 // On GPU 0, with synthetic weights and caches made there. Errors: those of device_limits();
 // kUnsupported for a stage that the kernels have no room for; kOutOfMemory, with what is needed and
 // what is free, before anything is allocated; kInternal if the step's results are no numbers.
-// REQUIRES: the program is verified, without drafter and MTP heads; options.rank < its ranks, rows
-// in 1 .. width, positions + rows within its context, live experts 1 .. the slots of its route
-// tables where it has experts; activations are not kInt8.
+// Of a program with a drafter the columns are one draft block.
+// REQUIRES: the program is verified, without MTP heads; options.rank < its ranks, rows in 1 ..
+// width, positions + rows within its context, live experts 1 .. the slots of its route tables where
+// it has experts; activations are not kInt8.
 Result<StepBench> measure_step(program::Program program, const StepBenchOptions& options);
 
 }  // namespace ultraspeed::cuda

@@ -46,6 +46,7 @@ StepMachine::StepMachine(Program program, const StepShape& shape, const MachineO
     program::Column column;
     column.token_id = static_cast<int32_t>((1000 + uint64_t{7919} * i) % vocab_size);
     column.position = shape.positions + i;
+    column.is_drafted = i > 0 && step_.program.is_drafting();
     // Of a prompt only the last token does.
     column.wants_logits = shape.rows <= kMaxGroupColumns || i + 1 == shape.rows;
     columns_.push_back(column);

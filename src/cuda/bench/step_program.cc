@@ -142,6 +142,14 @@ StageReads stage_reads(const Program& program, const StepForms& forms, const Sta
   return reads;
 }
 
+std::string group_name(const std::string& stage) {
+  std::string name = stage.substr(stage.rfind('.') + 1);
+  for (const char* part : {"draft.", "context."}) {  // plan/lower_draft.cc
+    if (stage.starts_with(part)) return part + name;
+  }
+  return name;
+}
+
 std::set<uint32_t> stages_of_rank(const Program& program, uint32_t rank) {
   std::set<uint32_t> stages;
   for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
@@ -183,7 +191,7 @@ std::vector<StageGroup> group_stages(const Program& program, const StepForms& fo
   std::vector<StageGroup> groups;
   for (const uint32_t index : stages_of_rank(program, rank)) {
     const Stage& stage = program.stages[index];
-    const std::string name = stage.name.substr(stage.name.rfind('.') + 1);
+    const std::string name = group_name(stage.name);
     StageReads reads = stage_reads(program, forms, stage, shape);
     const auto is_alike = [&](const StageGroup& group) {
       return program.stages[group.stages[0]].opcode() == stage.opcode() && group.name == name &&

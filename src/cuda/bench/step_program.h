@@ -46,10 +46,10 @@ struct StepForms {
 
 // Stages that are alike but for the layer, and what one of them reads.
 struct StageGroup {
-  std::string name;                 // without the layer
-  std::string shape;                // for people; "": nothing to say
-  std::vector<uint32_t> stages;     // at least one; indices into Program::stages
-  uint64_t bytes = 0;               // weights and KV caches that one reads
+  std::string name;              // without the layer, behind "draft." or "context." of those parts
+  std::string shape;             // for people; "": nothing to say
+  std::vector<uint32_t> stages;  // at least one; indices into Program::stages
+  uint64_t bytes = 0;            // weights and KV caches that one reads
   std::string general_reason = {};  // general_stages.h; set by StepMachine
 };
 

@@ -1,0 +1,74 @@
+// What decoding asks of the CUDA driver once it runs: of kernels that stay, nothing.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/driver_calls.h"
+#include "cuda/executor.h"
+#include "cuda/gpu.h"
+#include "engine/model_texts.h"
+
+namespace ultraspeed {
+namespace {
+
+constexpr uint32_t kWorkers = 132;
+constexpr uint32_t kStepsBefore = 8, kSteps = 200;
+
+struct Calls {
+  uint64_t launches = 0;
+  std::string all;  // "3 cuGraphLaunch, "
+};
+
+// Of decode steps of a text of the bundled model, behind the first few.
+Result<Calls> calls_of(std::unique_ptr<program::Executor> executor) {
+  US_ASSIGN(const auto config, model::ModelConfig::load(engine::kModel));
+  US_ASSIGN(const auto checkpoint, model::Checkpoint::open(engine::kModel));
+  engine::EngineOptions options;
+  options.max_sessions = 1;
+  US_ASSIGN(const auto engine, engine::Engine::open(config, checkpoint, std::move(executor),
+                                                    cpu::cpu_limits(kWorkers), options, {}));
+  engine::GenerationParams params;
+  params.ignore_eos = true;
+  US_TRY(engine->start(std::vector<int32_t>{1, 100, 200, 300}, params));
+  std::vector<engine::StepEvent> events;
+  while (engine->decode_times().num_steps < kStepsBefore) US_TRY(engine->step(&events));
+  US_ASSIGN(const test::DriverCalls counted, test::DriverCalls::count());
+  for (uint32_t i = 0; i < kSteps; ++i) US_TRY(engine->step(&events));
+  Calls calls{.launches = counted.launches(), .all = {}};
+  for (const auto& [name, count] : counted.by_name()) {
+    calls.all += fmt::format("{} {}, ", count, name);
+  }
+  return calls;
+}
+
+class SteadyState : public testing::TestWithParam<program::Activations> {
+ protected:
+  void SetUp() override { US_NEEDS_GPU(); }
+};
+
+TEST_P(SteadyState, LaunchesNothing) {
+  const auto calls = calls_of(cuda::make_persistent_executor({.activations = GetParam()}));
+  ASSERT_TRUE(calls) << calls.error().message;
+  EXPECT_EQ(calls->launches, 0u) << calls->all;
+  EXPECT_EQ(calls->all, "");
+}
+
+// So launches are seen.
+TEST_P(SteadyState, OfGraphsIsALaunchAStep) {
+  const auto calls = calls_of(cuda::make_graph_executor(GetParam()));
+  ASSERT_TRUE(calls) << calls.error().message;
+  EXPECT_GE(calls->launches, kSteps) << calls->all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, SteadyState,
+                         testing::Values(program::Activations::kF32, program::Activations::kW4a8),
+                         [](const auto& mode) {
+                           return std::string(program::activations_name(mode.param));
+                         });
+
+}  // namespace
+}  // namespace ultraspeed
