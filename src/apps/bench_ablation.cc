@@ -29,6 +29,7 @@ struct CommandOptions {
 // One of the steps as flags of `bench step`. A single row is not drafted.
 ShapeOptions shape_of(const CommandOptions& options, Experts experts, bool is_speculative) {
   ShapeOptions shape = options.shape;
+  shape.drafter_of = shape.config;
   if (experts == Experts::kFp8) shape.config = options.fp8_config;
   if (is_speculative) return shape;
   shape.rows = 1;

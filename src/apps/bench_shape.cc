@@ -43,8 +43,11 @@ Status check_shape(const ShapeOptions& options, const model::ModelConfig& config
   return {};
 }
 
-Status check_drafter(const ShapeOptions& options, const ConfigFile& file) {
-  if (!options.has_drafter) return {};
+// Errors: there is none, or it does not draft so many rows.
+Result<model::DrafterConfig> read_drafter(const ShapeOptions& options, ConfigFile file) {
+  if (!options.drafter_of.empty()) {
+    US_ASSIGN(file, read_config_file(options.drafter_of));
+  }
   if (!file.drafter) {
     return make_error(ErrorCode::kNotFound,
                       "--drafter: there is no dflash/config.json beside {}; configs/mimo-v2.5-pro "
@@ -52,7 +55,7 @@ Status check_drafter(const ShapeOptions& options, const ConfigFile& file) {
                       file.config.file);
   }
   const uint32_t rows = options.rows.value_or(options.width);
-  if (rows >= 2 && rows <= file.drafter->block_size) return {};
+  if (rows >= 2 && rows <= file.drafter->block_size) return *std::move(file.drafter);
   return make_error(ErrorCode::kInvalidArgument,
                     "--drafter: the drafter of {} drafts blocks of 2 to {} rows, not {}",
                     file.config.file, file.drafter->block_size, rows);
@@ -135,7 +138,10 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   US_ASSIGN(const ConfigFile file, read_config_file(options.config));
   const model::ModelConfig& config = file.config;
   US_TRY(check_shape(options, config));
-  US_TRY(check_drafter(options, file));
+  std::optional<model::DrafterConfig> drafter;
+  if (options.has_drafter) {
+    US_ASSIGN(drafter, read_drafter(options, file));
+  }
   PlannedShape planned;
   planned.shape = {options.config,
                    options.num_ranks,
@@ -152,7 +158,7 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
         options.live_experts.value_or(static_cast<uint32_t>(std::lround(expected)));
   }
   US_ASSIGN(const plan::Device device, plan::find_device("h100"));
-  const model::ModelConfig drafter_stack = file.drafter ? file.drafter->stack() : config;
+  const model::ModelConfig drafter_stack = drafter ? drafter->stack() : config;
   const auto shape_of = [&](const model::WeightSource& source) -> Result<model::WeightShape> {
     if (source.stack == model::Stack::kDflash) {
       return model::expected_shape(drafter_stack, source);
@@ -165,10 +171,8 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   how.width = options.width;
   how.num_ranks = options.num_ranks;
   how.max_context = planned.max_context;
-  if (options.has_drafter) {
-    how.drafter = &*file.drafter;
-    how.is_drafting = true;
-  }
+  how.drafter = drafter ? &*drafter : nullptr;
+  how.is_drafting = drafter.has_value();
   US_ASSIGN(plan::Plan plan, plan::make_plan(config, shape_of, device.limits, how));
   planned.program = std::move(plan.program);
   return planned;

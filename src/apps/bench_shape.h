@@ -44,7 +44,8 @@ struct ShapeOptions {
   uint32_t rank = 0;
   uint32_t width = 8;
   std::optional<uint32_t> rows, live_experts;
-  bool has_drafter = false;  // of dflash/ beside the configuration: draft, then verify
+  bool has_drafter = false;  // draft, then verify
+  std::string drafter_of;    // the configuration with dflash/ beside it; "": the same
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
 };
 // widths: of a step, that there are kernels for.

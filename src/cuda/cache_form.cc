@@ -20,9 +20,9 @@ bool fits(const Program& program, const AttentionOperands& op) {
       FlashChunks(op.chunk_positions).count(op.max_chunks * op.chunk_positions) <= kMaxFlashChunks;
   const uint32_t ring = program.caches[op.cache].ring_positions;
   const uint32_t piece = op.window != 0 ? ring : program.kv_page_positions;
-  return has_chunks && op.is_draft_block == 0 && op.is_causal != 0 &&
-         op.is_window_before_step == 0 && (op.window != 0) == (ring != 0) && piece != 0 &&
-         piece % kKvTilePositions == 0;
+  const bool is_plain = op.is_causal != 0 && op.is_window_before_step == 0;
+  return has_chunks && (is_plain || program.width <= kMaxFlashColumns) &&
+         (op.window != 0) == (ring != 0) && piece != 0 && piece % kKvTilePositions == 0;
 }
 
 // They write the same rows to a cache, in the same scales.

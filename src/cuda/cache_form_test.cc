@@ -70,6 +70,17 @@ TEST(CacheForm, TakesSmallerHeadsAndAnyGroup) {
   }
 }
 
+TEST(CacheForm, TakesDraftBlocks) {
+  TileProgram drafting;
+  for (const uint32_t cache : {0u, 1u}) {
+    drafting.reader(cache).is_draft_block = 1;
+    drafting.reader(cache).is_causal = 0;
+    drafting.reader(cache).is_window_before_step = 1;
+  }
+  EXPECT_EQ(forms_of({drafting.program, TileProgram().program}),
+            (std::vector{kE4m3Tiles, kE4m3Tiles}));
+}
+
 // What one program cannot attend to keeps its rows in all; the other cache does not care.
 TEST(CacheForm, NeedsEveryProgram) {
   const std::vector<std::function<void(TileProgram&)>> changes = {
@@ -77,9 +88,14 @@ TEST(CacheForm, NeedsEveryProgram) {
       [](TileProgram& p) { p.reader(0).head_dim = 256; },
       [](TileProgram& p) { p.reader(0).v_head_dim = 192; },
       [](TileProgram& p) { p.reader(0).num_q_heads = 128; },
-      [](TileProgram& p) { p.reader(0).is_draft_block = 1; },
-      [](TileProgram& p) { p.reader(0).is_causal = 0; },
-      [](TileProgram& p) { p.reader(0).is_window_before_step = 1; },
+      [](TileProgram& p) {
+        p.program.width = 128;
+        p.reader(0).is_causal = 0;
+      },
+      [](TileProgram& p) {
+        p.program.width = 128;
+        p.reader(0).is_window_before_step = 1;
+      },
       [](TileProgram& p) { p.reader(0).chunk_positions = 192; },
       [](TileProgram& p) { p.reader(0).chunk_positions = 0; },
       [](TileProgram& p) { p.reader(0).max_chunks = 1u << 23; },

@@ -22,6 +22,24 @@ Result<DenseLaunch> group_launch(WeightFormat format, const ColumnGroup& columns
 
 }  // namespace
 
+void add_dense_scratch(const program::Program& program, std::span<const WeightForm> weight_forms,
+                       ScratchFloats* floats) {
+  const auto need = [&](ScratchBuffer buffer, program::WeightId weight, uint64_t row) {
+    if (!is_dense(weight_forms[weight])) return;
+    uint64_t& count = (*floats)[buffer];
+    count = std::max(count, program.width * row);
+  };
+  for (const program::Stage& stage : program.stages) {
+    if (const auto* qkv = std::get_if<program::QkvProjOperands>(&stage.operands);
+        qkv != nullptr && has_head_norms(*qkv)) {
+      need(kHeadSumScratch, qkv->weight, program.weights[qkv->weight].rows);
+    } else if (const auto* linear = std::get_if<program::LinearOperands>(&stage.operands);
+               linear != nullptr && linear->more_inputs[0] != program::kNoId) {
+      need(kJoinedScratch, linear->weight, program.weights[linear->weight].cols);
+    }
+  }
+}
+
 Result<DenseStages> DenseStages::make(const Machine& machine, uint32_t program,
                                       const StepView* step) {
   DenseStages stages(machine, program, step);
@@ -138,8 +156,7 @@ cudaError_t DenseStages::launch_product(uint32_t rank, const Product& product,
   return cudaSuccess;
 }
 
-cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& op,
-                                KernelSink& sink) const {
+DenseQkv DenseStages::heads_of(uint32_t rank, const program::QkvProjOperands& op) const {
   const DenseColumns* columns = find_kind(op);
   US_CHECK(columns != nullptr, "no kind of {} rotated dimensions", op.rotary_dim);
   const uint32_t key_row = op.num_kv_heads * op.head_dim;
@@ -165,7 +182,40 @@ cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& o
     qkv.values = qkv.keys + key_row;
     qkv.key_stride = qkv.value_stride = key_row + value_row;
   }
-  return launch_product(rank, {op.weight, op.hidden, op.norm}, qkv, sink);
+  return qkv;
+}
+
+cudaError_t DenseStages::launch(uint32_t rank, const program::QkvProjOperands& op,
+                                KernelSink& sink) const {
+  const Product product = {op.weight, op.hidden, op.norm};
+  if (!has_head_norms(op)) return launch_product(rank, product, heads_of(rank, op), sink);
+  HeadRows rows;
+  rows.width = program().width;
+  rows.num_columns = &step_->num_columns;
+  rows.sums = scratch(rank, kHeadSumScratch);
+  rows.heads = heads_of(rank, op);
+  rows.q_norm = machine_->vector(rank, op.q_norm.weight);
+  rows.k_norm = machine_->vector(rank, op.k_norm.weight);
+  rows.q_epsilon = op.q_norm.epsilon;
+  rows.k_epsilon = op.k_norm.epsilon;
+  const DenseStore store = {scratch(rank, kHeadSumScratch), program().weights[op.weight].rows, 0};
+  const cudaError_t error = launch_product(rank, product, store, sink);
+  return error == cudaSuccess ? sink.run(rows) : error;
+}
+
+cudaError_t DenseStages::join_inputs(uint32_t rank, const program::LinearOperands& op,
+                                     KernelSink& sink) const {
+  JoinedRows joined;
+  joined.width = program().width;
+  joined.num_columns = &step_->num_columns;
+  joined.size = program().hidden_size;
+  joined.inputs[joined.num_inputs++] = machine_->buffer(rank, program_, op.input);
+  for (const program::BufferId input : op.more_inputs) {
+    if (input == program::kNoId) break;
+    joined.inputs[joined.num_inputs++] = machine_->buffer(rank, program_, input);
+  }
+  joined.output = scratch(rank, kJoinedScratch);
+  return sink.run(joined);
 }
 
 cudaError_t DenseStages::launch(uint32_t rank, const program::OutProjOperands& op,
@@ -185,7 +235,13 @@ cudaError_t DenseStages::launch(uint32_t rank, const program::LinearOperands& op
                                 KernelSink& sink) const {
   const LinearOutput output = linear_output(*machine_, rank, program_, op, step_);
   const DenseStore store = {output.data, op.total_rows, output.first_row, output.filter};
-  return launch_product(rank, {op.weight, op.input, op.norm}, store, sink);
+  Product product = {op.weight, op.input, op.norm};
+  if (op.more_inputs[0] != program::kNoId) {
+    const cudaError_t error = join_inputs(rank, op, sink);
+    if (error != cudaSuccess) return error;
+    product.input = scratch_id(program(), kJoinedScratch);
+  }
+  return launch_product(rank, product, store, sink);
 }
 
 }  // namespace ultraspeed::cuda

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -12,6 +13,7 @@
 #include "cuda/machine.h"
 #include "cuda/ops/dense.h"
 #include "cuda/ops/dense_columns.h"
+#include "cuda/scratch.h"
 #include "cuda/view.h"
 #include "program/operands.h"
 
@@ -27,7 +29,8 @@ class DenseStages {
   cudaError_t begin_step(KernelSink& sink) const;
 
   // The part of a stage that is this rank's: what it writes, it writes to its own buffers. For each
-  // group of columns a kernel that makes the operand, and one that multiplies.
+  // group of columns a kernel that makes the operand, and one that multiplies. Several inputs are
+  // joined before that, heads with norms of their own are made behind it.
   cudaError_t launch(uint32_t rank, const program::QkvProjOperands& op, KernelSink& sink) const;
   cudaError_t launch(uint32_t rank, const program::OutProjOperands& op, KernelSink& sink) const;
   cudaError_t launch(uint32_t rank, const program::GateUpOperands& op, KernelSink& sink) const;
@@ -60,6 +63,12 @@ class DenseStages {
   const DenseColumns* find_kind(const program::QkvProjOperands& op) const;  // nullptr: none
   Status add_kind(const program::QkvProjOperands& op);
   Status add_groups(uint64_t operand_bytes);
+  // Where heads go and how they get there.
+  DenseQkv heads_of(uint32_t rank, const program::QkvProjOperands& op) const;
+  cudaError_t join_inputs(uint32_t rank, const program::LinearOperands& op, KernelSink& sink) const;
+  float* scratch(uint32_t rank, ScratchBuffer i) const {
+    return machine_->buffer(rank, program_, scratch_id(program(), i));
+  }
   template <class Epilogue>
   cudaError_t launch_product(uint32_t rank, const Product& product, const Epilogue& epilogue,
                              KernelSink& sink) const;
@@ -72,5 +81,9 @@ class DenseStages {
   std::vector<Kind> kinds_;
   DeviceMemory kind_table_;  // DenseColumns [kinds]
 };
+
+// Adds what the stages of a program need.
+void add_dense_scratch(const program::Program& program, std::span<const WeightForm> weight_forms,
+                       ScratchFloats* floats);
 
 }  // namespace ultraspeed::cuda

@@ -19,9 +19,8 @@ uint64_t most_blocks(uint32_t columns, uint32_t sequences, uint32_t heads) {
   return begun + (columns - begun) / (kFlashRows / flash_group(heads));
 }
 
-// Stages that tiles are for are causal (cache_form.cc).
 bool is_short(const AttentionOperands& op) {
-  return is_short_window(op.window);
+  return is_short_window(op.window) && op.is_causal != 0 && op.is_window_before_step == 0;
 }
 
 void need_floats(uint64_t* floats, uint64_t to) {
@@ -105,12 +104,19 @@ bool FlashStages::attention_takes_rows(program::CacheId cache) const {
 
 cudaError_t FlashStages::store_rows(const QkvProjOperands& op, KernelSink& sink) const {
   if (attention_takes_rows(op.cache)) return cudaSuccess;
+  return store_rows(
+      op.cache, [this](uint32_t rank) { return scratch(rank, kKvRowScratch); }, sink);
+}
+
+template <class RowsOf>
+cudaError_t FlashStages::store_rows(program::CacheId cache, const RowsOf& rows_of,
+                                    KernelSink& sink) const {
   for (uint32_t rank = machine_->first_rank(); rank < machine_->end_rank(); ++rank) {
     const cudaError_t error = sink.run(KvRows{.step = step_,
                                               .num_columns = program_->width,
-                                              .cache = machine_->tiles(rank, op.cache),
-                                              .format = format(op.cache),
-                                              .rows = scratch(rank, kKvRowScratch)});
+                                              .cache = machine_->tiles(rank, cache),
+                                              .format = format(cache),
+                                              .rows = rows_of(rank)});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -143,6 +149,8 @@ cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId o
   launch.format = format(op.cache);
   launch.num_q_heads = op.num_q_heads;
   launch.window = op.window;
+  launch.is_causal = op.is_causal != 0;
+  launch.is_window_before_step = op.is_window_before_step != 0;
   launch.chunk_positions = op.chunk_positions;
   launch.follows_grid = true;
   // A window's blocks are few.
@@ -169,7 +177,22 @@ cudaError_t FlashStages::attend(const AttentionOperands& op, program::BufferId o
   return cudaSuccess;
 }
 
+bool FlashStages::stores_block_rows(const QkvProjOperands& op) const {
+  if (op.cache != program::kNoId || op.num_kv_heads == 0) return false;
+  return std::ranges::any_of(program_->stages, [&](const program::Stage& stage) {
+    const auto* attention = std::get_if<AttentionOperands>(&stage.operands);
+    return attention != nullptr && attention->is_draft_block != 0 &&
+           attention->cache_rows == op.cache_rows && has_tiles(attention->cache);
+  });
+}
+
 cudaError_t FlashStages::launch(const AttentionOperands& op, KernelSink& sink) const {
+  if (op.is_draft_block != 0) {
+    const cudaError_t error = store_rows(
+        op.cache, [&](uint32_t rank) { return machine_->buffer(rank, index_, op.cache_rows); },
+        sink);
+    if (error != cudaSuccess) return error;
+  }
   if (is_short(op)) {
     US_CHECK(op.num_splits == 1, "{} splits of a window", op.num_splits);
     return attend(op, op.output, sink);

@@ -39,6 +39,10 @@ class FlashStages {
   // After that stage: rows from scratch to the tiles of op.cache, unless its attention does that.
   cudaError_t store_rows(const program::QkvProjOperands& op, KernelSink& sink) const;
 
+  // Whether the stage's rows are a draft block's own, which its attention brings to tiles: the step
+  // overwrites them there when it comes to the drafter's context.
+  bool stores_block_rows(const program::QkvProjOperands& op) const;
+
   // REQUIRES: has_tiles(). With several splits Attention keeps its queries in scratch and
   // AttentionMerge does the rest: its output may lie where the queries were.
   cudaError_t launch(const program::AttentionOperands& op, KernelSink& sink) const;
@@ -57,6 +61,9 @@ class FlashStages {
   const program::AttentionOperands& attention_of(const program::AttentionMergeOperands& op) const;
   // Whether the attention to a cache takes the step's rows from scratch and stores them.
   bool attention_takes_rows(program::CacheId cache) const;
+  // rows_of(rank): [T, num_kv_heads * (head_dim + v_head_dim)].
+  template <class RowsOf>
+  cudaError_t store_rows(program::CacheId cache, const RowsOf& rows_of, KernelSink& sink) const;
   cudaError_t store_queries(const program::AttentionOperands& op, KernelSink& sink) const;
   cudaError_t attend(const program::AttentionOperands& op, program::BufferId output,
                      KernelSink& sink) const;

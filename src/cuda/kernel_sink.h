@@ -11,6 +11,7 @@
 #include "cuda/ops/expert_w4a8_prefill.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/flash_attention.h"
+#include "cuda/ops/joined_rows.h"
 #include "cuda/ops/round_cache.h"
 #include "cuda/ops/round_rows.h"
 #include "cuda/ops/stage.h"
@@ -28,6 +29,8 @@ class KernelSink {
   virtual cudaError_t run(const DenseLaunch& launch, const DensePartials& partials) = 0;
   virtual cudaError_t run(const DenseLaunch& launch, const DenseSwiglu& swiglu) = 0;
   virtual cudaError_t run(const DenseLaunch& launch, const DenseQkv& qkv) = 0;
+  virtual cudaError_t run(const JoinedRows& data) = 0;
+  virtual cudaError_t run(const HeadRows& data) = 0;
 
   virtual cudaError_t run(const ExpertLaunch& launch, const QuantizeData& data) = 0;
   virtual cudaError_t run(const ExpertLaunch& launch, const ExpertGateUpData& data) = 0;

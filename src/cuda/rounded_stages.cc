@@ -4,6 +4,7 @@
 #include <variant>
 #include <vector>
 
+#include "cuda/dense_stages.h"
 #include "cuda/flash_stages.h"
 #include "cuda/linear_output.h"
 #include "cuda/ops/f32_product.h"
@@ -51,6 +52,7 @@ ScratchFloats scratch_floats(const program::Program& program, program::Activatio
   add_input_scratch(program, activations, &floats);
   add_flash_scratch(program, forms.caches, num_sequences, &floats);
   add_prefill_scratch(program, forms.weights, &floats);
+  add_dense_scratch(program, forms.weights, &floats);
   for (uint64_t& count : floats) count = align_scratch(count);
   return floats;
 }

@@ -23,6 +23,9 @@ enum ScratchBuffer : uint32_t {
   kQueryScaleScratch,
   kPartialSumScratch,  // FlashPartials
   kPartialStateScratch,
+  // Of dense products (dense_stages.h): sums of heads, and inputs as one row.
+  kHeadSumScratch,
+  kJoinedScratch,
   kExpertScratch,  // of experts in steps of many columns (prefill_stages.h)
   kScratchBuffers,
 };

@@ -22,7 +22,7 @@ cudaError_t StageLauncher::launch_qkv_proj(const program::QkvProjOperands& op,
   const program::QkvProjOperands product = has_tiles ? flash_.with_rows(op) : op;
   const cudaError_t error = has_pages(op.weight) ? dense_.launch(rank(), product, sink)
                                                  : rounded_.launch(product, launch, sink);
-  if (error != cudaSuccess) return error;
+  if (error != cudaSuccess || flash_.stores_block_rows(op)) return error;
   return has_tiles ? flash_.store_rows(op, sink) : rounded_.round_cache(op, launch, sink);
 }
 

@@ -25,6 +25,8 @@ class StreamSink final : public KernelSink {
   cudaError_t run(const DenseLaunch& launch, const DenseQkv& qkv) override {
     return launch_dense(launch, qkv, stream_);
   }
+  cudaError_t run(const JoinedRows& data) override { return launch_joined_rows(data, stream_); }
+  cudaError_t run(const HeadRows& data) override { return launch_head_rows(data, stream_); }
   cudaError_t run(const ExpertLaunch& launch, const QuantizeData& data) override {
     return launch_quantize(launch, data, stream_);
   }

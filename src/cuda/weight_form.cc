@@ -77,13 +77,11 @@ class DenseForms {
   }
 
   void add(const Program& program, const program::QkvProjOperands& op) {
-    const bool has_head_norms =
-        op.q_norm.weight != program::kNoId || op.k_norm.weight != program::kNoId;
     const bool is_even = op.head_dim % 2 == 0 && op.v_head_dim % 2 == 0 && op.rotary_dim % 2 == 0;
-    const bool fits =
-        !has_head_norms && is_even && qkv_shape(op) == qkv_shape(*qkv_stage(programs_, op.weight));
-    want(op.weight, fits ? form_of(program, op.weight, op.norm, WeightForm::kDenseQkvPages)
-                         : WeightForm::kCanonical);
+    const bool fits = is_even && qkv_shape(op) == qkv_shape(*qkv_stage(programs_, op.weight));
+    const WeightForm pages =
+        has_head_norms(op) ? WeightForm::kDensePages : WeightForm::kDenseQkvPages;
+    want(op.weight, fits ? form_of(program, op.weight, op.norm, pages) : WeightForm::kCanonical);
   }
 
   void add(const Program& program, const program::OutProjOperands& op) {
@@ -95,7 +93,10 @@ class DenseForms {
   }
 
   void add(const Program& program, const program::LinearOperands& op) {
-    const bool fits = op.more_inputs[0] == program::kNoId && op.total_rows % 2 == 0;
+    const bool is_joined = op.more_inputs[0] != program::kNoId;
+    const bool has_norms =
+        op.norm.weight != program::kNoId || op.second_norm.weight != program::kNoId;
+    const bool fits = !(is_joined && has_norms) && op.total_rows % 2 == 0;
     want(op.weight, fits ? form_of(program, op.weight, op.norm, WeightForm::kDensePages)
                          : WeightForm::kCanonical);
   }

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "cuda/machine_options.h"
+#include "program/operands.h"
 #include "program/program.h"
 
 namespace ultraspeed::cuda {
@@ -39,6 +40,11 @@ constexpr bool is_expert(WeightForm form) {
 // all programs that read it want the same. REQUIRES: programs are alike in weights.
 std::vector<WeightForm> weight_forms(std::span<const program::Program> programs,
                                      const MachineOptions& options);
+
+// Whether heads are normalised one by one, behind the product (ops/joined_rows.h).
+inline bool has_head_norms(const program::QkvProjOperands& op) {
+  return op.q_norm.weight != program::kNoId || op.k_norm.weight != program::kNoId;
+}
 
 // K-chunks of this rank's columns where they are summed apart.
 inline uint32_t rank_chunks(const program::Program& program) {

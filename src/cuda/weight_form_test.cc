@@ -140,7 +140,7 @@ TEST(WeightForm, ShapesWithoutKernelsStayCanonical) {
   expect_last(WeightForm::kCanonical, "a row with a norm that 512 does not divide");
 }
 
-TEST(WeightForm, StagesThatTheEpiloguesCannotDoStayCanonical) {
+TEST(WeightForm, HeadsWithNormsAndJoinedInputsArePlainProducts) {
   Maker maker;
   QkvProjOperands qkv = qkv_of(maker.weight(kFp8, kQkvRows, 1024));
   qkv.k_norm.weight = 0;
@@ -148,8 +148,17 @@ TEST(WeightForm, StagesThatTheEpiloguesCannotDoStayCanonical) {
   LinearOperands joined = maker.linear_of(maker.weight(kFp8, 64, 2048));
   joined.more_inputs[0] = 1;
   maker.stage(joined);
+  EXPECT_EQ(maker.forms(), std::vector<WeightForm>(2, WeightForm::kDensePages));
+}
+
+TEST(WeightForm, StagesWithoutKernelsStayCanonical) {
+  Maker maker;
+  LinearOperands joined = maker.linear_of(maker.weight(kFp8, 64, 2048));
+  joined.more_inputs[0] = 1;
+  joined.second_norm.weight = 0;
+  maker.stage(joined);
   maker.weight(kFp8, 64, 1024);  // which no stage reads
-  EXPECT_EQ(maker.forms(), std::vector<WeightForm>(3, WeightForm::kCanonical));
+  EXPECT_EQ(maker.forms(), std::vector<WeightForm>(2, WeightForm::kCanonical));
 }
 
 TEST(WeightForm, WeightsOfSeveralStagesHaveOneOrderOrStayCanonical) {

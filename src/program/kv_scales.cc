@@ -69,6 +69,16 @@ uint32_t first_row(const QkvProjOperands& op) {
   return op.num_q_heads * op.head_dim;
 }
 
+// The stage that writes such rows: to a cache, or of a draft block; nullptr if there is none.
+const QkvProjOperands* writer_of(const Program& program, CacheId cache, BufferId cache_rows) {
+  for (const Stage& stage : program.stages) {
+    const auto* op = std::get_if<QkvProjOperands>(&stage.operands);
+    if (op == nullptr || op->num_kv_heads == 0 || op->cache != cache) continue;
+    if (cache != kNoId || op->cache_rows == cache_rows) return op;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 KvScaleTable::Key::Key(const QkvProjOperands& op)
@@ -88,6 +98,12 @@ KvScaleBuilder::KvScaleBuilder(std::span<const Program> programs) : first_(progr
   std::set<KvScaleTable::Key> seen;
   for (const Program& program : programs) {
     for (const Stage& stage : program.stages) {
+      if (const auto* attention = std::get_if<AttentionOperands>(&stage.operands);
+          attention != nullptr && attention->is_draft_block != 0) {
+        const QkvProjOperands* block = writer_of(program, kNoId, attention->cache_rows);
+        const QkvProjOperands* context = writer_of(program, attention->cache, kNoId);
+        if (block != nullptr && context != nullptr) blocks_.emplace_back(*block, *context);
+      }
       const auto* op = std::get_if<QkvProjOperands>(&stage.operands);
       if (op == nullptr || op->num_kv_heads == 0) continue;
       if (!seen.insert(KvScaleTable::Key(*op)).second) continue;
@@ -151,6 +167,7 @@ KvScaleTable KvScaleBuilder::finish() const {
                                tensor::kv_scale(mean_square(op, head, true))});
     }
   }
+  for (const auto& [block, context] : blocks_) table.first_[block] = table.first_.at(context);
   return table;
 }
 

@@ -16,7 +16,8 @@
 
 namespace ultraspeed::program {
 
-// Of one rank.
+// Of one rank. A draft block's own rows have the scales of the cache that they are attended to
+// with.
 class KvScaleTable {
  public:
   // Of the kv heads that a stage writes: [op.num_kv_heads]. REQUIRES: its program is one of those
@@ -61,7 +62,9 @@ class KvScaleBuilder {
   double mean_square(const QkvProjOperands& op, uint32_t kv_head, bool is_value) const;
 
   const Program* first_;
-  std::vector<QkvProjOperands> ops_;              // that write keys and values, each once
+  std::vector<QkvProjOperands> ops_;  // that write keys and values, each once
+  // Of draft blocks, and those that write the caches they are attended to with.
+  std::vector<std::pair<KvScaleTable::Key, KvScaleTable::Key>> blocks_;
   std::map<WeightId, std::vector<float>> norms_;  // those of ops_
   std::map<MatrixKey, Sums> sums_;
 };

@@ -147,5 +147,26 @@ TEST(KvScales, AreOfEachStage) {
   EXPECT_EQ(table.of(other)[0].key, 4);
 }
 
+// Of a draft block's own rows, whose norm is another one: those of the cache beside them.
+TEST(KvScales, OfABlockAreThoseOfItsCache) {
+  Model model;
+  QkvProjOperands block = model.op, context = model.op;
+  block.norm.weight = kNoId;
+  block.cache_rows = 5;
+  context.cache = 0;
+  AttentionOperands attention;
+  attention.is_draft_block = 1;
+  attention.cache_rows = 5;
+  attention.cache = 0;
+  model.program.stages = {{"block", 0, block}, {"attention", 0, attention}, {"fc", 0, context}};
+  KvScaleBuilder builder(std::span(&model.program, 1));
+  Model::take_norms(builder);
+  builder.take(1, Model::packed(WeightFormat::kF32, std::vector<float>(20, 1)));
+  const KvScaleTable table = builder.finish();
+  EXPECT_EQ(table.of(context)[0].key, 8);
+  EXPECT_EQ(table.of(block)[0].key, 8);
+  EXPECT_EQ(table.of(block).data(), table.of(context).data());
+}
+
 }  // namespace
 }  // namespace ultraspeed::program

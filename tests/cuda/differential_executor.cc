@@ -156,8 +156,34 @@ class DifferentialExecutor final : public program::Executor {
   // Whether it attends to a short window of tiles, and so brings the step's own rows there.
   bool attention_stores(uint32_t stage) const {
     const program::AttentionOperands* op = attention_of(stage);
-    return op != nullptr && tiles_of(stage) != program::kNoId && op->window != 0 &&
-           op->window <= cuda::kShortWindow;
+    return op != nullptr && tiles_of(stage) != program::kNoId && op->is_draft_block == 0 &&
+           op->is_causal != 0 && op->is_window_before_step == 0 &&
+           cuda::is_short_window(op->window);
+  }
+
+  // The stage that makes the rows of a draft block.
+  const program::QkvProjOperands& writer_of(const program::AttentionOperands& block) const {
+    const auto writes = [&](const program::Stage& stage) {
+      const auto* op = std::get_if<program::QkvProjOperands>(&stage.operands);
+      return op != nullptr && op->num_kv_heads != 0 && op->cache_rows == block.cache_rows;
+    };
+    const auto found = std::ranges::find_if(program_->stages, writes);
+    US_CHECK(found != program_->stages.end());
+    return std::get<program::QkvProjOperands>(found->operands);
+  }
+
+  // Whether it makes rows of a draft block that are rounded as they come to tiles.
+  bool makes_block_rows(uint32_t stage) const {
+    const auto* op = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
+    if (op == nullptr || op->num_kv_heads == 0 || op->cache != program::kNoId) return false;
+    for (uint32_t i = stage; i < program_->stages.size(); ++i) {
+      const auto* attention =
+          std::get_if<program::AttentionOperands>(&program_->stages[i].operands);
+      if (attention != nullptr && attention->cache_rows == op->cache_rows) {
+        return tiles_of(i) != program::kNoId;
+      }
+    }
+    return false;
   }
 
   // Where the GPU keeps the rows of a step until they come to their tiles.
@@ -262,6 +288,8 @@ class DifferentialExecutor final : public program::Executor {
         if (is_left_to_merge(stage)) {
           const bool is_untouched = std::ranges::all_of(to, [](float v) { return std::isnan(v); });
           if (!is_untouched) fail(program_->stages[stage].name + " wrote partials of tiles");
+        } else if (makes_block_rows(stage)) {
+          compare_block_rows(stage, rank, from, to);
         } else {
           compare_words(stage, program_->buffers[region.buffer].name, from, to);
         }
@@ -297,7 +325,8 @@ class DifferentialExecutor final : public program::Executor {
           std::vector<float> rows(input.columns.size() * row_size(*op));
           check(cudaMemcpy(rows.data(), rows_on_gpu(index, rank), rows.size() * sizeof(float),
                            cudaMemcpyDeviceToHost));
-          put_rows(*program_, *op, input, rows, scales_of(*op, rank), keys, values);
+          round_rows(*op, scales_of(*op, rank), rows);
+          put_rows(*program_, *op, op->cache, input, rows, keys, values);
         } else {
           read_tiles(gpu_, rank, op->cache, keys, values);
         }
@@ -308,14 +337,38 @@ class DifferentialExecutor final : public program::Executor {
         check(cudaMemcpy(values.data(), from.values, values.size() * sizeof(float),
                          cudaMemcpyDeviceToHost));
       }
-      for (uint32_t head = 0; head < op->num_kv_heads; ++head) {
-        const auto all_scales = scales_of(*op, rank);
-        const tensor::KvScales scales = all_scales.empty() ? tensor::KvScales() : all_scales[head];
-        const HeadRows of_keys = {head, op->num_kv_heads, op->head_dim, scales.key};
-        const HeadRows of_values = {head, op->num_kv_heads, op->v_head_dim, scales.value};
-        compare_rows(stage, of_keys, expected.keys, keys);
-        compare_rows(stage, of_values, expected.values, values);
+      compare_heads(stage, rank, *op, false, expected.keys, keys);
+      compare_heads(stage, rank, *op, true, expected.values, values);
+    }
+  }
+
+  // A draft block's rows, which the processor has rounded.
+  void compare_block_rows(uint32_t stage, uint32_t rank, std::span<const float> expected,
+                          std::span<const float> seen) {
+    const auto& op = std::get<program::QkvProjOperands>(program_->stages[stage].operands);
+    std::vector<float> rounded(seen.begin(), seen.end());
+    round_rows(op, scales_of(op, rank), rounded);
+    const uint64_t key_size = op.num_kv_heads * op.head_dim, size = row_size(op);
+    for (uint64_t row = 0; row < rounded.size(); row += size) {
+      const auto part = [&](std::span<const float> rows, bool is_value) {
+        return is_value ? rows.subspan(row + key_size, size - key_size)
+                        : rows.subspan(row, key_size);
+      };
+      for (const bool is_value : {false, true}) {
+        compare_heads(stage, rank, op, is_value, part(expected, is_value), part(rounded, is_value));
       }
+    }
+  }
+
+  // Keys or values of rows of kv heads.
+  void compare_heads(uint32_t stage, uint32_t rank, const program::QkvProjOperands& op,
+                     bool is_value, std::span<const float> expected, std::span<const float> seen) {
+    const auto scales = scales_of(op, rank);
+    for (uint32_t head = 0; head < op.num_kv_heads; ++head) {
+      const tensor::KvScales of_head = scales.empty() ? tensor::KvScales() : scales[head];
+      const HeadRows rows = {head, op.num_kv_heads, is_value ? op.v_head_dim : op.head_dim,
+                             is_value ? of_head.value : of_head.key};
+      compare_rows(stage, rows, expected, seen);
     }
   }
 
@@ -372,8 +425,16 @@ class DifferentialExecutor final : public program::Executor {
       rows.program = program_;
       rows.input = &input;
       rows.query = words_of(memory.arena, op->query);
-      rows.keys = memory.caches[op->cache].keys;
-      rows.values = memory.caches[op->cache].values;
+      std::vector<float> keys(memory.caches[op->cache].keys.begin(),
+                              memory.caches[op->cache].keys.end());
+      std::vector<float> values(memory.caches[op->cache].values.begin(),
+                                memory.caches[op->cache].values.end());
+      if (op->is_draft_block != 0) {
+        put_rows(*program_, writer_of(*op), op->cache, input,
+                 words_of(memory.arena, op->cache_rows), keys, values);
+      }
+      rows.keys = keys;
+      rows.values = values;
       if (op->sink != program::kNoId) {
         rows.sinks = reinterpret_cast<const float*>(memory.weights[op->sink].bytes.data());
       }

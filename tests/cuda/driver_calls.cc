@@ -73,6 +73,11 @@ Result<DriverCalls> DriverCalls::count() {
   return DriverCalls(std::move(state));
 }
 
+void DriverCalls::restart() {
+  const std::scoped_lock lock(state_->mutex);
+  state_->counts.clear();
+}
+
 std::map<std::string, uint64_t> DriverCalls::by_name() const {
   const std::scoped_lock lock(state_->mutex);
   return state_->counts;

@@ -158,25 +158,33 @@ std::vector<float> take_rows(const program::Program& program, const program::Att
   return rows;
 }
 
+void round_rows(const program::QkvProjOperands& op, std::span<const KvScales> scales,
+                std::span<float> rows) {
+  const uint64_t key_size = op.num_kv_heads * op.head_dim;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const uint64_t in_row = i % row_size(op);
+    const bool is_value = in_row >= key_size;
+    if (scales.empty()) {
+      rows[i] = tensor::bf16_to_float(tensor::bf16_from_float(rows[i]));
+    } else if (is_value) {
+      rows[i] = tensor::round_to_e4m3(rows[i], scales[(in_row - key_size) / op.v_head_dim].value);
+    } else {
+      rows[i] = tensor::round_to_e4m3(rows[i], scales[in_row / op.head_dim].key);
+    }
+  }
+}
+
 void put_rows(const program::Program& program, const program::QkvProjOperands& op,
-              const program::StepInput& input, std::span<const float> rows,
-              std::span<const KvScales> scales, std::span<float> keys, std::span<float> values) {
-  const auto rounded = [&](float v, uint64_t head, bool is_value) {
-    if (scales.empty()) return tensor::bf16_to_float(tensor::bf16_from_float(v));
-    return tensor::round_to_e4m3(v, is_value ? scales[head].value : scales[head].key);
-  };
+              program::CacheId cache, const program::StepInput& input, std::span<const float> rows,
+              std::span<float> keys, std::span<float> values) {
   const uint64_t key_size = op.num_kv_heads * op.head_dim;
   const uint64_t value_size = op.num_kv_heads * op.v_head_dim;
   for (size_t t = 0; t < input.columns.size(); ++t) {
     const auto row = rows.subspan(t * row_size(op), row_size(op));
     const uint64_t at =
-        cache_row(program, op.cache, input, input.columns[t].sequence, input.columns[t].position);
-    for (uint64_t i = 0; i < key_size; ++i) {
-      keys[at * key_size + i] = rounded(row[i], i / op.head_dim, false);
-    }
-    for (uint64_t i = 0; i < value_size; ++i) {
-      values[at * value_size + i] = rounded(row[key_size + i], i / op.v_head_dim, true);
-    }
+        cache_row(program, cache, input, input.columns[t].sequence, input.columns[t].position);
+    std::ranges::copy(row.first(key_size), keys.subspan(at * key_size).begin());
+    std::ranges::copy(row.last(value_size), values.subspan(at * value_size).begin());
   }
 }
 
@@ -197,14 +205,21 @@ double worst_of_bound(const AttentionRows& rows, std::span<const float> output) 
   const program::AttentionOperands& op = *rows.op;
   const auto& columns = rows.input->columns;
   const uint32_t group = op.num_q_heads / op.num_kv_heads;
-  const auto window_begin = [&](uint32_t position) {
-    return op.window != 0 && position >= op.window ? position + 1 - op.window : 0;
-  };
   cuda::FlashErrors errors;
   for (size_t first = 0, end = 0; first < columns.size(); first = end) {
     while (end < columns.size() && columns[end].sequence == columns[first].sequence) ++end;
-    const uint32_t begin = window_begin(columns[first].position);
     const uint32_t last = columns[end - 1].position + 1;
+    const auto seen_from = [&](uint32_t position) {
+      const uint32_t behind =
+          op.is_window_before_step != 0 ? columns[first].position : position + 1;
+      return op.window != 0 && behind > op.window ? behind - op.window : 0;
+    };
+    const auto seen_to = [&](uint32_t position) {
+      if (op.is_causal != 0) return position + 1;
+      const bool has_end = op.window != 0 && op.is_window_before_step == 0;
+      return has_end ? std::min(last, position + op.window) : last;
+    };
+    const uint32_t begin = seen_from(columns[first].position);
     const size_t stride = (end - first) * (last - begin) > 2000 ? 37 : 1;
     for (uint32_t kv_head = 0; kv_head < op.num_kv_heads; ++kv_head) {
       const auto cached = read_cached(rows, columns[first].sequence, kv_head, begin, last);
@@ -213,8 +228,8 @@ double worst_of_bound(const AttentionRows& rows, std::span<const float> output) 
         const uint64_t head = kv_head * group + i % group;
         const uint64_t row = (first + i / group) * op.num_q_heads + head;
         const double sink = rows.sinks == nullptr ? 0 : double{rows.sinks[head]};
-        const uint32_t low = window_begin(position);
-        cuda::compare_row(std::span(cached).subspan(low - begin, position + 1 - low),
+        const uint32_t low = seen_from(position);
+        cuda::compare_row(std::span(cached).subspan(low - begin, seen_to(position) - low),
                           &rows.query[row * op.head_dim], double{op.scale},
                           rows.sinks == nullptr ? nullptr : &sink, rows.format,
                           &output[row * op.v_head_dim], errors);

@@ -34,12 +34,15 @@ std::vector<float> take_rows(const program::Program& program, const program::Att
                              const program::StepInput& input, std::span<float> keys,
                              std::span<float> values);
 
-// Such rows to their places in keys and values, rounded as the cache keeps them: with the scales
-// of its kv heads, to bf16 if there are none.
+// Such rows rounded as the cache keeps them: with the scales of its kv heads, to bf16 if there are
+// none.
+void round_rows(const program::QkvProjOperands& op, std::span<const tensor::KvScales> scales,
+                std::span<float> rows);
+
+// Such rows to their places in the keys and values of a cache.
 void put_rows(const program::Program& program, const program::QkvProjOperands& op,
-              const program::StepInput& input, std::span<const float> rows,
-              std::span<const tensor::KvScales> scales, std::span<float> keys,
-              std::span<float> values);
+              program::CacheId cache, const program::StepInput& input, std::span<const float> rows,
+              std::span<float> keys, std::span<float> values);
 
 // Whether two rounded values have codes that follow each other, or are of values as close as
 // row_error.

@@ -18,6 +18,7 @@
 #include "cuda/ops/expert_w4a8.h"
 #include "cuda/ops/f32_product.h"
 #include "cuda/ops/flash_attention.h"
+#include "cuda/ops/joined_rows.h"
 #include "cuda/ops/round_cache.h"
 #include "cuda/ops/round_rows.h"
 #include "cuda/ops/stage.h"
@@ -47,6 +48,9 @@ enum class PhaseKind : uint32_t {
   // Units that take all registers, or much code.
   kAttention,
   kStage,
+  kLongRow,  // an operand of rows that units have no room for
+  kJoinedRows,
+  kHeadRows,
   // From pages.
   kDenseStore,
   kDensePartials,

@@ -35,5 +35,7 @@ uint32_t phase_f32_tiles(const F32Product& data);
 uint32_t phase_unit_bytes();
 uint32_t phase_window_bytes(KvFormat format);
 uint32_t phase_route_bytes(const program::RouteOperands& op);
+// Of a stage.
+uint32_t phase_stage_bytes();
 
 }  // namespace ultraspeed::cuda

@@ -19,8 +19,8 @@ uint32_t ceil_div(uint64_t a, uint32_t b) {
 }
 
 // The row, and the weight of a norm, which may be asked for later.
-uint64_t scratch_bytes(const RowsPhase& rows) {
-  return uint64_t{2} * rows.size * sizeof(float);
+constexpr uint64_t scratch_bytes(uint32_t row_size) {
+  return uint64_t{2} * row_size * sizeof(float);
 }
 
 // Whether what is made of rows can be made before the phase, which stood in front of that: of what
@@ -138,7 +138,7 @@ cudaError_t PhaseRecorder::add_rows(const RowsPhase& rows) {
     return refuse(
         fmt::format("rows of {} floats, which {} does not divide", rows.size, kThreadFloats));
   }
-  return add_units(PhaseKind::kRows, rows, kPhaseColumns, scratch_bytes(rows));
+  return add_units(PhaseKind::kRows, rows, kPhaseColumns, scratch_bytes(rows.size));
 }
 
 cudaError_t PhaseRecorder::run(const DensePrepare& data) {
@@ -154,6 +154,10 @@ cudaError_t PhaseRecorder::run(const DensePrepare& data) {
     window->dense_operand = data.operand;
     window->dense_format = data.format;
     return cudaSuccess;
+  }
+  if (data.norm_weight == nullptr && scratch_bytes(data.k) > phase_unit_bytes()) {
+    if (uint64_t{data.k} * sizeof(float) > phase_stage_bytes()) return refuse("rows too long");
+    return add_units(PhaseKind::kLongRow, data, kPhaseColumns, 0);
   }
   RowsPhase* rows = phase_of_rows(data.rows, data.k, data.norm_weight, data.epsilon,
                                   [](const RowsPhase& of) { return of.dense_operand == nullptr; });
@@ -187,6 +191,17 @@ cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseSwiglu& swi
 }
 cudaError_t PhaseRecorder::run(const DenseLaunch& launch, const DenseQkv& qkv) {
   return add_dense(PhaseKind::kDenseQkv, launch, qkv);
+}
+
+cudaError_t PhaseRecorder::run(const JoinedRows& data) {
+  if (data.width > kPhaseColumns) return refuse("more than 8 columns");
+  return add_units(PhaseKind::kJoinedRows, data, data.width * data.num_inputs, 0);
+}
+
+cudaError_t PhaseRecorder::run(const HeadRows& data) {
+  if (data.width > kPhaseColumns) return refuse("more than 8 columns");
+  return add_units(PhaseKind::kHeadRows, data,
+                   ceil_div(uint64_t{data.width} * data.num_heads(), 2 * kPhaseUnitWarps), 0);
 }
 
 // Before the first phase of experts: all of them have phases or none.

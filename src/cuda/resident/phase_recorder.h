@@ -36,6 +36,8 @@ class PhaseRecorder final : public KernelSink {
   cudaError_t run(const DenseLaunch& launch, const DensePartials& partials) override;
   cudaError_t run(const DenseLaunch& launch, const DenseSwiglu& swiglu) override;
   cudaError_t run(const DenseLaunch& launch, const DenseQkv& qkv) override;
+  cudaError_t run(const JoinedRows& data) override;
+  cudaError_t run(const HeadRows& data) override;
   cudaError_t run(const ExpertLaunch& launch, const QuantizeData& data) override;
   cudaError_t run(const ExpertLaunch& launch, const ExpertGateUpData& data) override;
   cudaError_t run(const ExpertLaunch& launch, const ExpertDownData& data) override;

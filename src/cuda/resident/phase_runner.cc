@@ -47,6 +47,12 @@ std::string phase_name(const Phase& phase) {
     case PhaseKind::kRoute:
     case PhaseKind::kStage:
       return std::string(program::opcode_name(phase.as<StagePhase>().operands.opcode));
+    case PhaseKind::kLongRow:
+      return "long rows";
+    case PhaseKind::kJoinedRows:
+      return "joined rows";
+    case PhaseKind::kHeadRows:
+      return "heads";
     case PhaseKind::kDenseStore:
       return "dense";
     case PhaseKind::kDensePartials:

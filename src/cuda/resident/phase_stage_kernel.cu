@@ -1,3 +1,5 @@
+#include "cuda/ops/dense_prepare.cuh"
+#include "cuda/ops/joined_rows.cuh"
 #include "cuda/ops/launch.cuh"
 #include "cuda/resident/phase_attention.cuh"
 #include "cuda/resident/phase_kernel.h"
@@ -35,6 +37,7 @@ class PhaseStages : public UnitCta<PhaseStages> {
     if (phase().kind == PhaseKind::kAttention) return attend(phase().as<FlashAttention>());
     await();
     if (!goes_on()) return;
+    if (phase().kind != PhaseKind::kStage) return run_rows(phase(), unit, num_columns(), scratch_);
     const auto& stage = phase().as<StagePhase>();
     if (threadIdx.x == 0) exchange().note_heads(stage.operands);
     run_stage_unit(resident(), stage, unit, scratch_);
@@ -66,6 +69,33 @@ class PhaseStages : public UnitCta<PhaseStages> {
     plan_shape_ = shape;
   }
 
+  __device__ __noinline__ static void run_rows(const Phase& phase, uint32_t unit,
+                                               uint32_t num_columns, std::byte* scratch) {
+    switch (phase.kind) {
+      case PhaseKind::kLongRow:
+        return phase.as<DensePrepare>().format == tensor::WeightFormat::kBf16
+                   ? make_operand<Bf16Page>(phase.as<DensePrepare>(), unit, num_columns, scratch)
+                   : make_operand<Fp8Page>(phase.as<DensePrepare>(), unit, num_columns, scratch);
+      case PhaseKind::kJoinedRows:
+        return join_rows(phase.as<JoinedRows>(), unit);
+      case PhaseKind::kHeadRows:
+        return HeadRow(phase.as<HeadRows>(), unit * kHalfWarps + half_warp()).run();
+      default:
+        return;  // other groups' phases
+    }
+  }
+
+  // Of a row without a norm.
+  template <class Page>
+  __device__ static void make_operand(const DensePrepare& data, uint32_t column,
+                                      uint32_t num_columns, std::byte* scratch) {
+    auto* row = reinterpret_cast<float*>(scratch);
+    const bool takes_part = column < num_columns;
+    if (takes_part) copy_floats<kTaskThreads>(row, data.rows + uint64_t{column} * data.k, data.k);
+    prepare_column<Page, kTaskThreads>(data, paged_row<Page>(data.k, data.num_chunks), column,
+                                       {row, nullptr, nullptr}, takes_part);
+  }
+
   // A function of its own: calls and products of attention do not mix.
   __device__ __noinline__ static void run_stage_unit(const ResidentPhases& resident,
                                                      const StagePhase& stage, uint32_t unit,
@@ -90,6 +120,10 @@ __global__ void __launch_bounds__(kTaskThreads, 1)
 }
 
 }  // namespace
+
+uint32_t phase_stage_bytes() {
+  return kStageBytes;
+}
 
 cudaError_t load_stage_kernel() {
   return allow_shared_bytes(reinterpret_cast<const void*>(stage_kernel), kStageBytes);
