@@ -13,6 +13,7 @@
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
 #include "cuda/machine.h"
+#include "cuda/stage_caches.h"
 #include "cuda/stage_launcher.h"
 #include "cuda/step_image.h"
 #include "cuda/stream_sink.h"
@@ -82,7 +83,7 @@ class DifferentialExecutor final : public program::Executor {
     for (uint32_t stage = 0; stage < program_->stages.size(); ++stage) {
       const std::set<Region> written = poison_outputs(stage);
       copy_to_gpu(stage);
-      if (attention_stores(stage)) give_rows(index, stage, input);
+      if (stages().attention_stores(stage)) give_rows(index, stage, input);
       US_TRY(run_on_cpu(stage, input, output, &next));
       US_TRY(run_on_gpu(index, stage));
       compare_arenas(stage, written);
@@ -129,63 +130,6 @@ class DifferentialExecutor final : public program::Executor {
     return arena.subspan(decl.offset_bytes / sizeof(float), decl.size_bytes / sizeof(float));
   }
 
-  // The attention of a stage that attends or merges; else nullptr.
-  const program::AttentionOperands* attention_of(uint32_t stage) const {
-    const program::Operands& operands = program_->stages[stage].operands;
-    if (const auto* op = std::get_if<program::AttentionOperands>(&operands)) return op;
-    const auto* merge = std::get_if<program::AttentionMergeOperands>(&operands);
-    if (merge == nullptr) return nullptr;
-    for (const program::Stage& other : program_->stages) {
-      const auto* op = std::get_if<program::AttentionOperands>(&other.operands);
-      if (op != nullptr && op->output == merge->partials) return op;
-    }
-    return nullptr;
-  }
-
-  // The cache of tiles that a stage attends to, or whose rows it makes; or kNoId.
-  program::CacheId tiles_of(uint32_t stage) const {
-    const auto* qkv = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
-    const program::AttentionOperands* attention = attention_of(stage);
-    const program::CacheId id = qkv != nullptr         ? qkv->cache
-                                : attention != nullptr ? attention->cache
-                                                       : program::kNoId;
-    const bool is_tiles = id != program::kNoId && gpu_.cache_form(id) != cuda::CacheForm::kRows;
-    return is_tiles ? id : program::kNoId;
-  }
-
-  // Whether it attends to a short window of tiles, and so brings the step's own rows there.
-  bool attention_stores(uint32_t stage) const {
-    const program::AttentionOperands* op = attention_of(stage);
-    return op != nullptr && tiles_of(stage) != program::kNoId && op->is_draft_block == 0 &&
-           op->is_causal != 0 && op->is_window_before_step == 0 &&
-           cuda::is_short_window(op->window);
-  }
-
-  // The stage that makes the rows of a draft block.
-  const program::QkvProjOperands& writer_of(const program::AttentionOperands& block) const {
-    const auto writes = [&](const program::Stage& stage) {
-      const auto* op = std::get_if<program::QkvProjOperands>(&stage.operands);
-      return op != nullptr && op->num_kv_heads != 0 && op->cache_rows == block.cache_rows;
-    };
-    const auto found = std::ranges::find_if(program_->stages, writes);
-    US_CHECK(found != program_->stages.end());
-    return std::get<program::QkvProjOperands>(found->operands);
-  }
-
-  // Whether it makes rows of a draft block that are rounded as they come to tiles.
-  bool makes_block_rows(uint32_t stage) const {
-    const auto* op = std::get_if<program::QkvProjOperands>(&program_->stages[stage].operands);
-    if (op == nullptr || op->num_kv_heads == 0 || op->cache != program::kNoId) return false;
-    for (uint32_t i = stage; i < program_->stages.size(); ++i) {
-      const auto* attention =
-          std::get_if<program::AttentionOperands>(&program_->stages[i].operands);
-      if (attention != nullptr && attention->cache_rows == op->cache_rows) {
-        return tiles_of(i) != program::kNoId;
-      }
-    }
-    return false;
-  }
-
   // Where the GPU keeps the rows of a step until they come to their tiles.
   float* rows_on_gpu(uint32_t index, uint32_t rank) const {
     return gpu_.buffer(rank, index, cuda::scratch_id(*program_, cuda::kKvRowScratch));
@@ -193,7 +137,7 @@ class DifferentialExecutor final : public program::Executor {
 
   // Gives attention the processor's rows, and a cache that does not have them.
   void give_rows(uint32_t index, uint32_t stage, const program::StepInput& input) {
-    const program::AttentionOperands& op = *attention_of(stage);
+    const program::AttentionOperands& op = *stages().attention_of(stage);
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const cpu::Cache& cache = cpu_.rank(rank).caches[op.cache];
       std::vector<float> keys(cache.keys.begin(), cache.keys.end());
@@ -208,8 +152,8 @@ class DifferentialExecutor final : public program::Executor {
   // A cache of tiles has the processor's rows: those that attention was given, rounded once more,
   // and the others.
   void compare_stored_rows(uint32_t stage) {
-    if (!attention_stores(stage)) return;
-    const program::CacheId id = tiles_of(stage);
+    if (!stages().attention_stores(stage)) return;
+    const program::CacheId id = stages().tiles_of(stage);
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const cpu::Cache& expected = cpu_.rank(rank).caches[id];
       std::vector<float> keys(expected.keys.size()), values(expected.values.size());
@@ -224,6 +168,8 @@ class DifferentialExecutor final : public program::Executor {
     }
   }
 
+  StageCaches stages() const { return StageCaches(*program_, gpu_); }
+
   void copy_to_gpu(uint32_t stage) {
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const std::span<const float> arena = cpu_.rank(rank).arena;
@@ -232,7 +178,7 @@ class DifferentialExecutor final : public program::Executor {
       for (program::CacheId id = 0; id < program_->caches.size(); ++id) {
         const cpu::Cache& from = cpu_.rank(rank).caches[id];
         if (gpu_.cache_form(id) != cuda::CacheForm::kRows) {
-          if (id == tiles_of(stage)) fill_tiles(gpu_, rank, id, from.keys, from.values);
+          if (id == stages().tiles_of(stage)) fill_tiles(gpu_, rank, id, from.keys, from.values);
           continue;
         }
         const cuda::Cache to = gpu_.cache(rank, id);
@@ -288,7 +234,7 @@ class DifferentialExecutor final : public program::Executor {
         if (is_left_to_merge(stage)) {
           const bool is_untouched = std::ranges::all_of(to, [](float v) { return std::isnan(v); });
           if (!is_untouched) fail(program_->stages[stage].name + " wrote partials of tiles");
-        } else if (makes_block_rows(stage)) {
+        } else if (stages().makes_block_rows(stage)) {
           compare_block_rows(stage, rank, from, to);
         } else {
           compare_words(stage, program_->buffers[region.buffer].name, from, to);
@@ -307,7 +253,7 @@ class DifferentialExecutor final : public program::Executor {
   // Attention to tiles in several splits: the merge does it all.
   bool is_left_to_merge(uint32_t stage) const {
     const auto* op = std::get_if<program::AttentionOperands>(&program_->stages[stage].operands);
-    return op != nullptr && op->num_splits > 1 && tiles_of(stage) != program::kNoId;
+    return op != nullptr && op->num_splits > 1 && stages().tiles_of(stage) != program::kNoId;
   }
 
   // The rows that QkvProj made: in the cache, or on their way to tiles.
@@ -317,9 +263,9 @@ class DifferentialExecutor final : public program::Executor {
     for (uint32_t rank = 0; rank < cpu_.num_ranks(); ++rank) {
       const cpu::Cache& expected = cpu_.rank(rank).caches[op->cache];
       std::vector<float> keys(expected.keys.size()), values(expected.values.size());
-      if (tiles_of(stage) != program::kNoId) {
+      if (stages().tiles_of(stage) != program::kNoId) {
         ++report_->caches.num_tile_stages;
-        if (attention_stores(stage + 1)) {
+        if (stages().attention_stores(stage + 1)) {
           std::ranges::copy(expected.keys, keys.begin());
           std::ranges::copy(expected.values, values.begin());
           std::vector<float> rows(input.columns.size() * row_size(*op));
@@ -407,8 +353,9 @@ class DifferentialExecutor final : public program::Executor {
 
   // The output of attention to tiles against binary64.
   void compare_attention(uint32_t stage, const program::StepInput& input) {
-    const program::AttentionOperands* op = attention_of(stage);
-    if (op == nullptr || tiles_of(stage) == program::kNoId || is_left_to_merge(stage)) return;
+    const program::AttentionOperands* op = stages().attention_of(stage);
+    if (op == nullptr || stages().tiles_of(stage) == program::kNoId || is_left_to_merge(stage))
+      return;
     ++report_->caches.num_tile_stages;
     const auto* merge =
         std::get_if<program::AttentionMergeOperands>(&program_->stages[stage].operands);
@@ -430,7 +377,7 @@ class DifferentialExecutor final : public program::Executor {
       std::vector<float> values(memory.caches[op->cache].values.begin(),
                                 memory.caches[op->cache].values.end());
       if (op->is_draft_block != 0) {
-        put_rows(*program_, writer_of(*op), op->cache, input,
+        put_rows(*program_, stages().writer_of(*op), op->cache, input,
                  words_of(memory.arena, op->cache_rows), keys, values);
       }
       rows.keys = keys;

@@ -40,7 +40,8 @@ Result<Calls> calls_of(std::unique_ptr<program::Executor> executor) {
   while (engine->decode_times().num_steps < kStepsBefore) US_TRY(engine->step(&events));
   counted.restart();
   for (uint32_t i = 0; i < kSteps; ++i) US_TRY(engine->step(&events));
-  Calls calls{.launches = counted.launches()};
+  Calls calls;
+  calls.launches = counted.launches();
   for (const auto& [name, count] : counted.by_name()) {
     if (name != "cuStreamQuery") calls.others += count;
     calls.all += fmt::format("{} {}, ", count, name);
