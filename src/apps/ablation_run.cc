@@ -90,7 +90,8 @@ std::string ablation_svg(const AblationRun& run) {
   constexpr double kMargin = 20;
   constexpr double kWidth = 960;
   constexpr double kRowHeight = 40;
-  BarChart chart{.title = "Tokens per second", .groups = {}, .series = {""}, .values = {{}}};
+  BarChart chart{
+      .title = "Tokens per second", .groups = {}, .series = {"from medians"}, .values = {{}}};
   for (const AblationFigure& figure : ablation_figures(run)) {
     chart.groups.push_back(figure.name);
     chart.values[0].push_back(figure.tokens_per_second);
@@ -98,9 +99,10 @@ std::string ablation_svg(const AblationRun& run) {
   const double height = 60 + kRowHeight * static_cast<double>(chart.groups.size());
   Svg svg(kWidth, height + 5 * kMargin);
   svg.text(kMargin, kMargin + 2, run.gpu);
-  svg.text(kMargin, 2 * kMargin,
-           fmt::format("{}; speculation: {} tokens a cycle", run.shape, run.accepted_length));
-  draw_horizontal_bars(chart, {kMargin, 3 * kMargin, kWidth - 2 * kMargin, height}, 1, &svg);
+  svg.text(kMargin, 2 * kMargin, run.shape);
+  svg.text(kMargin, 3 * kMargin - 2,
+           fmt::format("speculation: {} tokens a cycle", run.accepted_length));
+  draw_horizontal_bars(chart, {kMargin, 3.5 * kMargin, kWidth - 2 * kMargin, height}, 1, &svg);
   return svg.str();
 }
 

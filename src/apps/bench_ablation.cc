@@ -58,7 +58,7 @@ Status measure(const CommandOptions& options, Experts experts, bool is_speculati
   if (is_speculative && experts == Experts::kMxfp4) {
     run->shape =
         fmt::format("{}{}, after {} positions", describe_shape(shape),
-                    options.shape.has_drafter ? " with their draft" : "", options.positions);
+                    options.shape.has_drafter ? ", drafted by DFlash" : "", options.positions);
   }
   run->steps.push_back({experts, shape.rows, false, std::move(bench->step_us)});
   if (!bench->resident) return {};
