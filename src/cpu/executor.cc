@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -68,6 +69,14 @@ class CpuExecutor final : public program::Executor {
       threads_.emplace_back([this, i] { thread_main(i); });
       if (topology_) US_TRY(topology_->pin(threads_.back().native_handle(), processors_[i]));
     }
+    return {};
+  }
+
+  Status read_buffer(uint32_t index, program::BufferId id, std::span<float> out) override {
+    const program::BufferDecl& decl = machine_.programs()[index].buffers[id];
+    US_CHECK(out.size_bytes() == decl.size_bytes, "{} bytes of {}", out.size_bytes(), decl.name);
+    const std::span<const float> arena = machine_.rank(0).arena;
+    std::ranges::copy(arena.subspan(decl.offset_bytes / sizeof(float), out.size()), out.begin());
     return {};
   }
 

@@ -35,6 +35,16 @@ class GraphExecutor final : public MachineExecutor {
     return graphs_.run(index, input, &*step_, stream_.get(), output);
   }
 
+  Status read_buffer(uint32_t index, program::BufferId id, std::span<float> out) override {
+    const program::BufferDecl& decl = machine_.programs()[index].buffers[id];
+    US_CHECK(out.size_bytes() == decl.size_bytes, "{} bytes of {}", out.size_bytes(), decl.name);
+    const DeviceTurn turn;
+    US_TRY(cuda_status(cudaMemcpyAsync(out.data(), machine_.buffer(0, index, id), out.size_bytes(),
+                                       cudaMemcpyDeviceToHost, stream_.get()),
+                       "reading residuals"));
+    return cuda_status(cudaStreamSynchronize(stream_.get()), "reading residuals");
+  }
+
   Status copy_cache(const program::CacheCopy& copy) override {
     const DeviceTurn turn;
     return machine_.copy_cache(copy, stream_.get());

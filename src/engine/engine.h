@@ -146,9 +146,16 @@ struct EngineOptions {
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;  // of kDflash; must outlive Engine::open alone
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;  // of the target
+  // Layers whose residuals features() gives, ascending; empty: it gives none.
+  std::vector<uint32_t> captured_layers = {};
   // Told what dense_dtype cost once all weights are loaded, if it changed any; may be empty.
   std::function<void(const model::DenseError&)> on_dense_error = {};
 };
+
+// Of positions [begin, begin + count) of a text: the residuals after each captured layer, and
+// behind them the last layer's, before the final norm; f32 [count, hidden_size] each.
+using ResidualSink = std::function<Status(uint32_t begin, uint32_t count,
+                                          std::span<const std::span<const float>> residuals)>;
 
 // bytes_done of bytes_total weights are loaded.
 using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
@@ -200,6 +207,13 @@ class Engine {
   // id out of range), else as step().
   virtual Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                            const std::function<void(uint32_t)>& progress) = 0;
+
+  // Hands on what the target computes for a text, position by position. Runs alone. Errors: those
+  // of score() and of the sink; kUnsupported without captured layers, or by executors that give
+  // none.
+  virtual Status features(std::span<const int32_t> /*tokens*/, const ResidualSink& /*sink*/) {
+    return make_error(ErrorCode::kUnsupported, "this engine captures no residuals");
+  }
 
   // Zeros from an engine that does not measure.
   virtual DecodeTimes decode_times() const { return {}; }

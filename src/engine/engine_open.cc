@@ -163,6 +163,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   plan_options.is_drafting = false;
   const auto make_prefill = [&](uint32_t width) {
     plan_options.width = width;
+    plan_options.captured_layers = options.captured_layers;
     return make_proven_plan(config, files, limits, plan_options);
   };
   US_ASSIGN(auto programs, with_prefill(std::move(decode.program), options.prefill_width,

@@ -257,12 +257,12 @@ Status ProgramEngine::fail(Error error) {
   return tl::unexpected(std::move(error));
 }
 
-Result<std::vector<float>> ProgramEngine::score(std::span<const int32_t> tokens,
-                                                const std::function<void(uint32_t)>& progress) {
+Status ProgramEngine::run_text(std::span<const int32_t> tokens, uint32_t num_positions,
+                               const TextColumn& fill, const TextStep& step_done) {
   if (failure_) return tl::unexpected(*failure_);
   if (!idle()) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "scoring runs alone, but a session is active; cancel it or let it end");
+                      "a text runs alone, but a session is active; cancel it or let it end");
   }
   US_TRY(check_token_ids("the text", tokens, settings_.vocab_size));
   if (tokens.size() > settings_.max_context) {
@@ -270,8 +270,6 @@ Result<std::vector<float>> ProgramEngine::score(std::span<const int32_t> tokens,
                       "the text has {} tokens, expected at most {}, the positions of the context",
                       tokens.size(), settings_.max_context);
   }
-  // The last token is only predicted, never computed.
-  const auto num_positions = static_cast<uint32_t>(tokens.size()) - 1;
   KvPageTable pages(&kv_pages_, page_positions_);
   const bool has_room = pages.grow(num_positions);
   US_CHECK(has_room, "{} positions, {} free KV pages", num_positions, kv_pages_.num_free());
@@ -279,23 +277,54 @@ Result<std::vector<float>> ProgramEngine::score(std::span<const int32_t> tokens,
   page_tables_[0] = pages.pages();
 
   shares_.clear();
-  std::vector<float> logprobs;
-  while (logprobs.size() < num_positions) {
-    const auto begin = static_cast<uint32_t>(logprobs.size());
-    const uint32_t end = std::min(num_positions, begin + programs_[kPrefill].width);
+  for (uint32_t begin = 0, end = 0; begin < num_positions; begin = end) {
+    end = std::min(num_positions, begin + programs_[kPrefill].width);
     columns_.clear();
     for (uint32_t position = begin; position < end; ++position) {
       program::Column& column = columns_.emplace_back();
       column.token_id = tokens[position];
       column.position = position;
-      column.wants_logits = true;
-      column.sampling.forced_token_id = tokens[position + 1];
+      if (fill) fill(position, &column);
     }
     US_TRY(run(kPrefill));
+    US_TRY(step_done(begin, end));
+  }
+  return {};
+}
+
+Result<std::vector<float>> ProgramEngine::score(std::span<const int32_t> tokens,
+                                                const std::function<void(uint32_t)>& progress) {
+  std::vector<float> logprobs;
+  const auto wants_next = [&](uint32_t position, program::Column* column) {
+    column->wants_logits = true;
+    column->sampling.forced_token_id = tokens[position + 1];
+  };
+  const auto step_done = [&](uint32_t, uint32_t end) -> Status {
     for (const auto& column : output_.columns) logprobs.push_back(column.logprob);
     if (progress) progress(end);
-  }
+    return {};
+  };
+  // The last token is only predicted, never computed.
+  const auto num_positions = static_cast<uint32_t>(std::max<size_t>(tokens.size(), 1)) - 1;
+  US_TRY(run_text(tokens, num_positions, wants_next, step_done));
   return logprobs;
+}
+
+Status ProgramEngine::features(std::span<const int32_t> tokens, const ResidualSink& sink) {
+  const program::Program& program = programs_[kPrefill];
+  const size_t num_buffers = program.captured.size();
+  if (num_buffers == 0) return Engine::features(tokens, sink);
+  const size_t row = program.hidden_size;
+  std::vector<std::vector<float>> buffers(num_buffers, std::vector<float>(program.width * row));
+  std::vector<std::span<const float>> views(num_buffers);
+  const auto step_done = [&](uint32_t begin, uint32_t end) -> Status {
+    for (size_t i = 0; i < num_buffers; ++i) {
+      US_TRY(executor_->read_buffer(kPrefill, program.captured[i], buffers[i]));
+      views[i] = std::span(buffers[i]).first((end - begin) * row);
+    }
+    return sink(begin, end - begin, views);
+  };
+  return run_text(tokens, static_cast<uint32_t>(tokens.size()), {}, step_done);
 }
 
 }  // namespace ultraspeed::engine

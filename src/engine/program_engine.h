@@ -38,6 +38,7 @@ class ProgramEngine final : public Engine {
   bool idle() const override { return scheduler_.idle(); }
   Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                    const std::function<void(uint32_t)>& progress) override;
+  Status features(std::span<const int32_t> tokens, const ResidualSink& sink) override;
   DecodeTimes decode_times() const override { return decode_times_; }
   uint32_t max_context() const override { return settings_.max_context; }
   std::string_view device() const override { return settings_.device; }
@@ -74,6 +75,11 @@ class ProgramEngine final : public Engine {
   Status decode(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
   Status prefill(uint32_t slot, std::vector<StepEvent>* events);
   Status run(uint32_t program_index);
+  // A text alone, its first `num_positions` tokens: each column filled in, each step's end told.
+  using TextColumn = std::function<void(uint32_t position, program::Column*)>;
+  using TextStep = std::function<Status(uint32_t begin, uint32_t end)>;
+  Status run_text(std::span<const int32_t> tokens, uint32_t num_positions, const TextColumn& fill,
+                  const TextStep& step_done);
   Status check_output() const;
   Status check_accepted(const Share& share) const;
   Status check_proposed(const Share& share) const;

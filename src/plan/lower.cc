@@ -1,5 +1,6 @@
 // Lowering: the stages of one step, embedding to accepted tokens, and their tiles. What a tile must
 // wait for is said here, by stage; everything else is left to the passes (draft.h).
+#include <algorithm>
 #include <utility>
 
 #include "plan/draft.h"
@@ -25,6 +26,7 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
       num_workers_(limits.num_workers),
       max_context_(options.max_context != 0 ? options.max_context : config.max_position_embeddings),
       is_drafting_(options.is_drafting),
+      captured_layers_(options.captured_layers),
       stack_(&config) {
   program::Program& program = draft->program;
   program.name = options.name;
@@ -70,6 +72,7 @@ void Lowering::verify_part() {
     layer_ = static_cast<uint16_t>(layer);
     attention_block();
     config_.layers[layer].is_moe ? experts() : dense_ffn();
+    if (std::ranges::find(captured_layers_, layer) != captured_layers_.end()) capture();
     if (drafter_ == nullptr) continue;
     // A tap is the residual after its layer; of the last layer, before the final norm.
     for (const uint32_t tapped : drafter_->target_layer_ids) {
@@ -77,7 +80,14 @@ void Lowering::verify_part() {
     }
   }
   layer_ = kNoLayer;
+  if (!captured_layers_.empty()) capture();
   head();
+}
+
+void Lowering::capture() {
+  program::Program& program = draft_->program;
+  program.buffers[hidden_.buffer].output = BufferDecl::Output::kHost;
+  program.captured.push_back(hidden_.buffer);
 }
 
 Status Lowering::check_shapes(const model::ModelConfig& stack) const {

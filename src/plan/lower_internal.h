@@ -56,6 +56,7 @@ class Lowering {
   void attention_block();
   void dense_ffn();
   void experts();
+  void capture();  // the residual, for the host
   program::BufferId route(program::NormRef norm, uint32_t max_slots, uint32_t max_pairs);
   void head();
 
@@ -113,6 +114,7 @@ class Lowering {
   uint32_t num_workers_;
   uint32_t max_context_;
   bool is_drafting_;
+  const std::vector<uint32_t>& captured_layers_;
 
   std::map<std::tuple<model::Stack, model::TensorRole, uint32_t>, program::WeightId> weights_;
 

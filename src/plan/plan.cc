@@ -30,11 +30,25 @@ Status check_options(const program::DeviceLimits& limits, const PlanOptions& opt
   return {};
 }
 
+Status check_captured(const model::ModelConfig& config, const PlanOptions& options) {
+  uint32_t least = 0;
+  for (const uint32_t layer : options.captured_layers) {
+    if (layer < least || layer >= config.num_layers()) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "captured layer {}: expected ascending numbers below {}, the layers of {}",
+                        layer, config.num_layers(), config.file);
+    }
+    least = layer + 1;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Plan> make_plan(const model::ModelConfig& config, const ShapeLookup& shape_of,
                        const program::DeviceLimits& limits, const PlanOptions& options) {
   US_TRY(check_options(limits, options));
+  US_TRY(check_captured(config, options));
   Draft draft;
   US_TRY(lower(config, shape_of, limits, options, &draft));
   build_lists(&draft);

@@ -23,6 +23,10 @@ struct PlanOptions {
   // engine are planned with the same, so that they share weights and caches.
   const model::DrafterConfig* drafter = nullptr;
   bool is_drafting = false;  // draft, then verify; false: extend the drafter's context alone
+  // Layers of the target, ascending, whose residuals the step leaves for the host
+  // (Program::captured), and behind them that of the last layer, before the final norm. Empty:
+  // none.
+  std::vector<uint32_t> captured_layers = {};
   // The target's MTP heads (model::ModelConfig::mtp_stack, lower_mtp.cc), which outlive the call;
   // nullptr: none. The same for all programs of one engine, and not together with a drafter.
   const model::ModelConfig* mtp = nullptr;

@@ -88,6 +88,13 @@ class Executor {
   // Errors: kInternal with a decoded fault record when a wait passes its deadline.
   virtual Status run(uint32_t index, const StepInput& input, StepOutput* output) = 0;
 
+  // After a step of programs[index]: a buffer that it left for the host
+  // (BufferDecl::Output::kHost). Errors: kUnsupported by executors that only give what StepOutput
+  // has. REQUIRES: out has its size.
+  virtual Status read_buffer(uint32_t /*index*/, BufferId /*id*/, std::span<float> /*out*/) {
+    return make_error(ErrorCode::kUnsupported, "this executor gives no residuals");
+  }
+
   // Between steps: gives a sequence the keys and values of another. REQUIRES: ids within
   // CacheLimits.
   virtual Status copy_cache(const CacheCopy& copy) = 0;
