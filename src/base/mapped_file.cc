@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csetjmp>
@@ -116,6 +117,16 @@ Status MappedFile::read(uint64_t offset, std::span<std::byte> out) const {
   return make_error(ErrorCode::kIo,
                     "{}: bytes [{}, {}) vanished: the file was truncated while in use", path_,
                     offset, offset + out.size());
+}
+
+// A fault maps neighbours that are cached, too: 64 KiB around it (Linux's fault_around_bytes).
+void MappedFile::forget(uint64_t offset, uint64_t bytes) const {
+  constexpr uint64_t kNeighbours = 65'536;
+  if (offset >= size_bytes_ || bytes == 0) return;
+  const uint64_t begin = offset / kNeighbours * kNeighbours;
+  const uint64_t last = offset + std::min(bytes, size_bytes_ - offset) - 1;
+  const uint64_t end = std::min(size_bytes_, (last / kNeighbours + 1) * kNeighbours);
+  madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 }  // namespace ultraspeed
