@@ -16,7 +16,7 @@ struct Band {
   uint64_t count = 0;
 };
 
-inline constexpr uint64_t kCopyBytes = 1 << 20;  // the last piece of a copy may be shorter
+inline constexpr uint64_t kCopyBytes = 1 << 18;  // the last piece of a copy may be shorter
 
 // Bands that need at most band_bytes while they are converted or checked; of kFp8 with whole rows of
 // blocks. Errors: kOutOfMemory, naming the tensor whose smallest band needs more.

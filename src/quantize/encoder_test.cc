@@ -57,9 +57,10 @@ TEST(EncodeMxfp4, CountsClippedBlocks) {
   EXPECT_EQ(values[0], 6.0F);
 }
 
-// Every block that MXFP4 can hold comes back as the same numbers, under every rule and scale.
+// Every block of binary32 numbers that MXFP4 can hold comes back as the same numbers, under every
+// rule. Scales above 2^125 are left out: 6 * 2^126 is no binary32.
 TEST(EncodeMxfp4, RequantisingKeepsEveryNumber) {
-  for (uint32_t scale = 0; scale <= 254; ++scale) {
+  for (uint32_t scale = 0; scale <= 252; ++scale) {
     for (uint32_t trial = 0; trial < 40; ++trial) {
       const uint32_t most = 1 + trial % 7;  // the largest magnitude's code
       std::vector<float> values(32);

@@ -44,9 +44,9 @@ TEST(ScaleRule, ExponentsByHand) {
       {-7.5F, 1, 1, 0},  // magnitudes count
   };
   for (const Case& test : cases) {
-    EXPECT_EQ(exponent_of(ScaleRule::kEven, {test.largest, 0.25F}), test.even) << test.largest;
-    EXPECT_EQ(exponent_of(ScaleRule::kRceil, {test.largest, 0.25F}), test.rceil) << test.largest;
-    EXPECT_EQ(exponent_of(ScaleRule::kFloor, {test.largest, 0.25F}), test.floor) << test.largest;
+    EXPECT_EQ(exponent_of(ScaleRule::kEven, {test.largest}), test.even) << test.largest;
+    EXPECT_EQ(exponent_of(ScaleRule::kRceil, {test.largest}), test.rceil) << test.largest;
+    EXPECT_EQ(exponent_of(ScaleRule::kFloor, {test.largest}), test.floor) << test.largest;
   }
 }
 
@@ -64,8 +64,6 @@ TEST(ScaleRule, EndsOfTheRange) {
   }
 }
 
-// 7 alone clips to 6 at 2^0 (error 1) and is 6 or 8 at 2^1 (error 1): EVEN's neighbours tie. With
-// many values of 1, which 2^1 also has and 2^0 too, .5 decides for the finer scale.
 TEST(ScaleRule, SearchTakesTheLeastError) {
   EXPECT_EQ(exponent_of(ScaleRule::kSearch, {7.9F}), 1);  // 8 is nearer than 6
   EXPECT_EQ(exponent_of(ScaleRule::kSearch, {6.4F}), 0);
