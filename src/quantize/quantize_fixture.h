@@ -68,12 +68,8 @@ class LimitedFolder final : public OutputFolder {
     if (left > 0) {
       US_TRY(OutputFolder::write_at(file, offset, bytes.first(static_cast<size_t>(left))));
     }
-    on_full();
     return make_error(ErrorCode::kIo, "{}: cannot write: No space left on device", file.path());
   }
-
- protected:
-  virtual void on_full() const {}
 
  private:
   mutable std::atomic<int64_t> left_;
