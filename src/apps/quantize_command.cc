@@ -35,10 +35,9 @@ std::string kinds_table(const std::vector<KindSummary>& kinds) {
                   .rows = {}};
   for (const KindSummary& kind : kinds) {
     const auto size = [](uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
-    std::vector<std::string> row = {std::string(tensor_kind_name(kind.kind)),
-                                    std::string(form_name(kind.form)),
-                                    std::to_string(kind.num_tensors), size(kind.source_bytes),
-                                    size(kind.output_bytes)};
+    std::vector<std::string> row = {
+        std::string(tensor_kind_name(kind.kind)), std::string(form_name(kind.form)),
+        std::to_string(kind.num_tensors), size(kind.source_bytes), size(kind.output_bytes)};
     if (kind.form == Form::kCopy) {
       row.insert(row.end(), {"-", "-", "-"});
     } else {
@@ -64,8 +63,8 @@ Status run_quantize(QuantizeCommandOptions options) {
   }
   if (!result) return tl::unexpected(std::move(result).error());
   std::string text = kinds_table(result->kinds);
-  text += fmt::format("\n{}: {} files of weights, each read again", options.target,
-                      result->num_files);
+  text +=
+      fmt::format("\n{}: {} files of weights, each read again", options.target, result->num_files);
   if (result->num_resumed_files > 0) {
     text += fmt::format("; {} were there from an interrupted run", result->num_resumed_files);
   }
@@ -102,7 +101,8 @@ void add_quantize_command(CLI::App& app, int* exit_code) {
   CLI::App& command = *app.add_subcommand(
       "quantize", "BF16 or FP8 checkpoint to MXFP4 experts and FP8 linear layers");
   command.add_option("source", options->run.source, "The checkpoint folder")->required();
-  command.add_option("target", options->target, "The new folder; an interrupted run continues there")
+  command
+      .add_option("target", options->target, "The new folder; an interrupted run continues there")
       ->required();
   add_named_option(command, "--scale-rule",
                    "Of MXFP4 blocks: even, rceil, floor or search (default: even; "
@@ -110,11 +110,13 @@ void add_quantize_command(CLI::App& app, int* exit_code) {
                    quantize::kAllScaleRules, quantize::scale_rule_name, &options->run.scale_rule);
   add_form_options(command, &options->run.linears);
   const CLI::AsSizeValue as_bytes(true);  // kB is 1000 B, KiB 1024 B
-  command.add_option("--memory", options->run.memory_bytes,
-                     "Limit of what is converted at a time, as 4GB or 512MiB (default: 4GB)")
+  command
+      .add_option("--memory", options->run.memory_bytes,
+                  "Limit of what is converted at a time, as 4GB or 512MiB (default: 4GB)")
       ->transform(as_bytes);
-  command.add_option("--shard-bytes", options->run.shard_bytes,
-                     "Size of a file of weights (default: 5GB)")
+  command
+      .add_option("--shard-bytes", options->run.shard_bytes,
+                  "Size of a file of weights (default: 5GB)")
       ->transform(as_bytes);
   command.add_option("--threads", options->run.num_threads, "Default: one per processor")
       ->check(CLI::Range(1U, 1024U));

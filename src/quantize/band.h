@@ -18,8 +18,8 @@ struct Band {
 
 inline constexpr uint64_t kCopyBytes = 1 << 18;  // the last piece of a copy may be shorter
 
-// Bands that need at most band_bytes while they are converted or checked; of kFp8 with whole rows of
-// blocks. Errors: kOutOfMemory, naming the tensor whose smallest band needs more.
+// Bands that need at most band_bytes while they are converted or checked; of kFp8 with whole rows
+// of blocks. Errors: kOutOfMemory, naming the tensor whose smallest band needs more.
 Result<std::vector<Band>> plan_bands(const std::vector<Conversion>& conversions,
                                      const PlannedShard& shard, uint64_t band_bytes);
 

@@ -93,9 +93,11 @@ Result<Conversion> to_mxfp4(Conversion conversion) {
                       source.weight.file->path(), source.weight.name, source.columns);
   }
   conversion.form = Form::kMxfp4;
-  conversion.outputs = {{conversion.module + std::string(model::kWeightSuffix), Dtype::kU8,
+  conversion.outputs = {{conversion.module + std::string(model::kWeightSuffix),
+                         Dtype::kU8,
                          {source.rows, source.columns / 2}},
-                        {conversion.module + std::string(model::kMxScaleSuffix), Dtype::kU8,
+                        {conversion.module + std::string(model::kMxScaleSuffix),
+                         Dtype::kU8,
                          {source.rows, source.columns / tensor::kMxBlockColumns}}};
   return conversion;
 }
@@ -114,9 +116,11 @@ Result<Conversion> to_fp8(Conversion conversion, const GridHint& hint) {
     conversion.grid_chunks = hint.restart_chunks;
   }
   const uint64_t grid_columns = tensor::scale_columns(WeightFormat::kFp8Block128, source.columns);
-  conversion.outputs = {{conversion.module + std::string(model::kWeightSuffix), Dtype::kF8E4m3,
+  conversion.outputs = {{conversion.module + std::string(model::kWeightSuffix),
+                         Dtype::kF8E4m3,
                          {source.rows, source.columns}},
-                        {conversion.module + std::string(model::kFp8ScaleSuffix), Dtype::kF32,
+                        {conversion.module + std::string(model::kFp8ScaleSuffix),
+                         Dtype::kF32,
                          {conversion.grid().num_rows(), grid_columns}}};
   return conversion;
 }
@@ -181,8 +185,8 @@ class Planner {
   Status add_matrix(const model::TensorRef& tensor, const std::string& module, TensorKind kind) {
     const GridHint hint = kind == TensorKind::kQkv ? family_.qkv_grid : GridHint{};
     US_ASSIGN(const StoredMatrix source, find_matrix(checkpoint_, module, hint));
-    const bool is_plain = source.format == WeightFormat::kBf16 ||
-                          source.format == WeightFormat::kF32;
+    const bool is_plain =
+        source.format == WeightFormat::kBf16 || source.format == WeightFormat::kF32;
     const Form form = wanted_form(kind, family_, options_);
     if (form == Form::kCopy || (form == Form::kFp8 && !is_plain)) {
       if (is_plain && is_linear(kind)) plan_.form.ignored_layers.push_back(module);

@@ -25,8 +25,9 @@ enum class TensorKind : uint8_t {
   kOther,  // norms, routers, biases, sinks, and what the engine does not know
 };
 inline constexpr std::array kAllTensorKinds = {
-    TensorKind::kExpert,    TensorKind::kQkv,  TensorKind::kOutputProjection, TensorKind::kDenseFfn,
-    TensorKind::kEmbedding, TensorKind::kHead, TensorKind::kOther};
+    TensorKind::kExpert,   TensorKind::kQkv,       TensorKind::kOutputProjection,
+    TensorKind::kDenseFfn, TensorKind::kEmbedding, TensorKind::kHead,
+    TensorKind::kOther};
 std::string_view tensor_kind_name(TensorKind kind);
 
 // By the names of docs/weights_format.md; `module` is a tensor's name without ".weight".

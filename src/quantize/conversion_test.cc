@@ -31,8 +31,9 @@ TEST(TensorKind, ByName) {
 }
 
 TEST(ComesBefore, NumbersCountByValue) {
-  const std::vector<std::string> ordered = {"a.2.b",  "a.2.c", "a.10.b", "a.010.c", "a.100.b",
-                                            "a.b",    "lm_head.weight", "model.layers.0.x"};
+  const std::vector<std::string> ordered = {"a.2.b",          "a.2.c",           "a.10.b",
+                                            "a.010.c",        "a.100.b",         "a.b",
+                                            "lm_head.weight", "model.layers.0.x"};
   for (size_t i = 0; i < ordered.size(); ++i) {
     for (size_t j = 0; j < ordered.size(); ++j) {
       EXPECT_EQ(comes_before(ordered[i], ordered[j]), i < j) << ordered[i] << " " << ordered[j];
@@ -110,8 +111,8 @@ TEST(Families, LlamaQwenAndTheirExperts) {
     SCOPED_TRACE(test.config);
     test::TemporaryDirectory folder;
     const std::string target = folder.path() + "_target";
-    ASSERT_TRUE(test::write_checkpoint_files(folder.path(), llama_like_tensors(test.num_experts), 2,
-                                             {}));
+    ASSERT_TRUE(
+        test::write_checkpoint_files(folder.path(), llama_like_tensors(test.num_experts), 2, {}));
     ASSERT_TRUE(test::write_file(
         folder.path() + "/config.json",
         fmt::format(R"({{{}, "num_hidden_layers": 2, "rms_norm_eps": 1e-06}})", test.config)));
@@ -146,9 +147,9 @@ TEST(Families, AnIncompleteLayerIsNamed) {
     return tensor.name == "model.layers.1.mlp.experts.2.up_proj.weight";
   });
   ASSERT_TRUE(test::write_checkpoint_files(folder.path(), tensors, 1, {}));
-  ASSERT_TRUE(test::write_file(
-      folder.path() + "/config.json",
-      R"({"model_type": "qwen3_moe", "num_hidden_layers": 2, "num_experts": 4})"));
+  ASSERT_TRUE(
+      test::write_file(folder.path() + "/config.json",
+                       R"({"model_type": "qwen3_moe", "num_hidden_layers": 2, "num_experts": 4})"));
   const auto result = quantize(small_run(folder.path()), OutputFolder(folder.path() + "_target"));
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kNotFound);

@@ -22,7 +22,7 @@ struct RowError {
 
 // Neighbouring rows of one matrix in their stored form.
 struct EncodedRows {
-  std::vector<std::byte> codes;   // MXFP4: e2m1 pairs [rows, columns / 2]; FP8: e4m3 [rows, columns]
+  std::vector<std::byte> codes;  // MXFP4: e2m1 pairs [rows, columns / 2]; FP8: e4m3 [rows, columns]
   std::vector<std::byte> scales;  // MXFP4: e8m0 [rows, columns / 32]; FP8: f32 [1, columns / 128]
   std::vector<RowError> errors;   // [rows]
   uint64_t num_blocks = 0;

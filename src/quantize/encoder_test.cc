@@ -66,8 +66,8 @@ TEST(EncodeMxfp4, RequantisingKeepsEveryNumber) {
       std::vector<float> values(32);
       for (uint32_t i = 0; i < 32; ++i) {
         const uint32_t bits = random_bits(scale, trial, i);
-        values[i] = tensor::kE2m1Values[bits % (most + 1) | (bits >> 16 & 8)] *
-                    tensor::kE8m0Values[scale];
+        values[i] =
+            tensor::kE2m1Values[bits % (most + 1) | (bits >> 16 & 8)] * tensor::kE8m0Values[scale];
       }
       for (const ScaleRule rule : kAllScaleRules) {
         std::vector<float> again = values;

@@ -51,8 +51,8 @@ Result<ordered_json> parse_config(const std::string& path, const std::string& te
 
 // The engine's own reading covers the rest of the file, the checkpoint and its quantisation.
 Status read_mimo(const model::Checkpoint& checkpoint, Family* family) {
-  US_ASSIGN(const auto config, model::ModelConfig::parse(config_path(checkpoint),
-                                                         family->config_text));
+  US_ASSIGN(const auto config,
+            model::ModelConfig::parse(config_path(checkpoint), family->config_text));
   US_TRY(model::WeightLoader(checkpoint, config).check_complete());
   family->qkv_grid = {checkpoint.tp_size().value_or(config.qkv_chunks),
                       config.qkv_layout == model::QkvLayout::kFused};
@@ -95,9 +95,10 @@ class Presence {
 
   Status require(const std::string& module) const {
     if (has(module)) return {};
-    return make_error(ErrorCode::kNotFound,
-                      "{}: no tensor '{}{}'; expected it by config.json: is the checkpoint complete?",
-                      checkpoint_.directory(), module, model::kWeightSuffix);
+    return make_error(
+        ErrorCode::kNotFound,
+        "{}: no tensor '{}{}'; expected it by config.json: is the checkpoint complete?",
+        checkpoint_.directory(), module, model::kWeightSuffix);
   }
 
   template <class NameOf>
@@ -117,15 +118,15 @@ Status require_layer(const Presence& presence, uint32_t layer, uint64_t num_expe
                  model::kKModule, model::kVModule, model::kOModule}));
   // mlp_only_layers and decoder_sparse_step say which layers have experts; the router shows it.
   if (num_experts == 0 || !presence.has(in_layer(model::kRouterModule))) {
-    return presence.require_all(in_layer, {model::kDenseGateModule, model::kDenseUpModule,
-                                           model::kDenseDownModule});
+    return presence.require_all(
+        in_layer, {model::kDenseGateModule, model::kDenseUpModule, model::kDenseDownModule});
   }
   for (uint32_t expert = 0; expert < num_experts; ++expert) {
     const auto in_expert = [&](std::string_view name) {
       return model::expert_name(layer, expert, name);
     };
-    US_TRY(presence.require_all(in_expert, {model::kExpertGateModule, model::kExpertUpModule,
-                                            model::kExpertDownModule}));
+    US_TRY(presence.require_all(
+        in_expert, {model::kExpertGateModule, model::kExpertUpModule, model::kExpertDownModule}));
   }
   return {};
 }

@@ -44,10 +44,11 @@ Status check_empty(const OutputFolder& folder) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path(), error)) {
     if (entry.path().filename() == kFolder) continue;
-    return make_error(ErrorCode::kInvalidArgument,
-                      "{}: exists and is no interrupted run of quantize (it holds '{}'); expected a "
-                      "folder that is new or empty",
-                      folder.path(), entry.path().filename().string());
+    return make_error(
+        ErrorCode::kInvalidArgument,
+        "{}: exists and is no interrupted run of quantize (it holds '{}'); expected a "
+        "folder that is new or empty",
+        folder.path(), entry.path().filename().string());
   }
   if (!error) return {};
   return make_error(ErrorCode::kIo, "{}: cannot list: {}", folder.path(), error.message());
@@ -63,7 +64,8 @@ Status check_request(const OutputFolder& folder, const std::string& request) {
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: holds the beginning of a run with another {} ({}, now {}); expected the "
                       "same source and flags, or another folder",
-                      folder.path(), key, other == before.end() ? "none" : other->dump().substr(0, 200),
+                      folder.path(), key,
+                      other == before.end() ? "none" : other->dump().substr(0, 200),
                       value.dump().substr(0, 200));
   }
   return make_error(ErrorCode::kInvalidArgument,
@@ -83,9 +85,10 @@ Result<OutputFile> lock_folder(const OutputFolder& folder) {
 }
 
 ordered_json to_json(const TensorRecord& record) {
-  return {record.outputs[0].value(), record.outputs[1].value(), record.values.value(),
-          record.squares,            record.square_errors,      record.num_blocks,
-          record.num_clipped,        record.largest,            record.largest_error};
+  return {
+      record.outputs[0].value(), record.outputs[1].value(), record.values.value(), record.squares,
+      record.square_errors,      record.num_blocks,         record.num_clipped,    record.largest,
+      record.largest_error};
 }
 
 std::optional<TensorRecord> from_json(const ordered_json& json) {
@@ -144,8 +147,8 @@ Result<std::optional<std::vector<TensorRecord>>> Journal::finished(const std::st
     return records;
   }
   return make_error(ErrorCode::kInvalidData,
-                    "{}: not the record of {} tensors; remove {} and begin again", path, num_records,
-                    folder_->path());
+                    "{}: not the record of {} tensors; remove {} and begin again", path,
+                    num_records, folder_->path());
 }
 
 Status Journal::finish(const std::string& file, const std::vector<TensorRecord>& records) const {

@@ -49,8 +49,8 @@ Result<OutputFile> OutputFolder::create(std::string_view name, uint64_t bytes) c
 Status OutputFolder::write_at(const OutputFile& file, uint64_t offset,
                               std::span<const std::byte> bytes) const {
   while (!bytes.empty()) {
-    const ssize_t count = pwrite(file.file_descriptor(), bytes.data(), bytes.size(),
-                                 static_cast<off_t>(offset));
+    const ssize_t count =
+        pwrite(file.file_descriptor(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return system_error(file.path(), "write");
     offset += static_cast<uint64_t>(count);

@@ -151,7 +151,8 @@ TEST_F(QuantizeErrors, DamagedSources) {
 
 TEST_F(QuantizeErrors, AMissingTensorIsFoundBeforeAnythingIsWritten) {
   const std::string name = "model.layers.3.mlp.experts.7.down_proj.weight";
-  std::erase_if(generated_.tensors, [&](const StoredTensor& stored) { return stored.name == name; });
+  std::erase_if(generated_.tensors,
+                [&](const StoredTensor& stored) { return stored.name == name; });
   write();
   expect_error(ErrorCode::kNotFound, {name});
   EXPECT_FALSE(std::filesystem::exists(target_));
@@ -172,10 +173,11 @@ TEST_F(QuantizeErrors, DtypesThatCannotBeRead) {
 }
 
 TEST_F(QuantizeErrors, AScaleWithoutAWeight) {
-  generated_.tensors.push_back({"model.layers.0.mlp.spare.weight_scale_inv", "F32", {1, 1},
-                                std::vector<std::byte>(4)});
+  generated_.tensors.push_back(
+      {"model.layers.0.mlp.spare.weight_scale_inv", "F32", {1, 1}, std::vector<std::byte>(4)});
   write();
-  expect_error(ErrorCode::kInvalidData, {"model.layers.0.mlp.spare.weight_scale_inv", "its weight"});
+  expect_error(ErrorCode::kInvalidData,
+               {"model.layers.0.mlp.spare.weight_scale_inv", "its weight"});
 }
 
 TEST_F(QuantizeErrors, TooLittleMemory) {

@@ -143,8 +143,7 @@ inline std::vector<test::StoredTensor> reference_fp8(const test::StoredTensor& t
                                                      const std::string& module, uint64_t chunks) {
   std::vector<double> magnitudes;  // e4m3 by definition, all but its NaN
   for (int code = 0; code < 127; ++code) {
-    magnitudes.push_back(code < 8 ? std::ldexp(code, -9)
-                                  : std::ldexp(8 + code % 8, code / 8 - 10));
+    magnitudes.push_back(code < 8 ? std::ldexp(code, -9) : std::ldexp(8 + code % 8, code / 8 - 10));
   }
   const std::vector<float> values = numbers_of(tensor);
   const uint64_t rows = tensor.shape.at(0), columns = tensor.shape.at(1);
@@ -178,7 +177,9 @@ inline std::vector<test::StoredTensor> reference_fp8(const test::StoredTensor& t
   }
   const auto bytes = std::as_bytes(std::span(grid));
   return {{module + ".weight", "F8_E4M3", {rows, columns}, std::move(codes)},
-          {module + ".weight_scale_inv", "F32", {grid.size() / grid_columns, grid_columns},
+          {module + ".weight_scale_inv",
+           "F32",
+           {grid.size() / grid_columns, grid_columns},
            {bytes.begin(), bytes.end()}}};
 }
 

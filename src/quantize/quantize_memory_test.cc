@@ -51,7 +51,8 @@ TEST(QuantizeMemory, StaysBelowTheLimit) {
   const uint64_t source_bytes = in_child([&]() -> uint64_t {
     if (!test::write_checkpoint(source, sizes)) return 0;
     uint64_t bytes = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(source)) bytes += entry.file_size();
+    for (const auto& entry : std::filesystem::directory_iterator(source))
+      bytes += entry.file_size();
     return bytes;
   });
   ASSERT_GT(source_bytes, 150'000'000U);

@@ -70,7 +70,8 @@ Result<std::string> request_json(const QuantizeOptions& options,
     const auto size = fs::file_size(path, size_error);
     const auto time = fs::last_write_time(path, time_error).time_since_epoch().count();
     if (size_error || time_error) {
-      return make_error(ErrorCode::kIo, "{}: {}", path, (size_error ? size_error : time_error).message());
+      return make_error(ErrorCode::kIo, "{}: {}", path,
+                        (size_error ? size_error : time_error).message());
     }
     files.push_back({name, size, time});
     return {};
@@ -120,7 +121,7 @@ class Run {
 
   Status write_all() {
     US_ASSIGN(const auto finished, find_finished());
-    uint64_t total = 0;     // to be read
+    uint64_t total = 0;  // to be read
     uint64_t to_write = 0;
     for (size_t i = 0; i < shards_.size(); ++i) {
       total += shards_[i].bytes;

@@ -35,10 +35,10 @@ struct QuantizeResult {
   std::vector<std::string> not_copied;
 };
 
-// Writes the checkpoint, each file read again before it gets its name; model.safetensors.index.json,
-// without which the folder is no checkpoint, comes last. After an error the finished files stay, and
-// the same call continues with the first that is not.
-// Errors name file and tensor; the folder is another than the source and not inside of it.
+// Writes the checkpoint, each file read again before it gets its name;
+// model.safetensors.index.json, without which the folder is no checkpoint, comes last. After an
+// error the finished files stay, and the same call continues with the first that is not. Errors
+// name file and tensor; the folder is another than the source and not inside of it.
 Result<QuantizeResult> quantize(const QuantizeOptions& options, const OutputFolder& folder);
 
 }  // namespace ultraspeed::quantize

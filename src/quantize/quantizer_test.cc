@@ -94,8 +94,8 @@ TEST_P(QuantizeLayouts, TheEngineComputesTheSame) {
     std::vector<int32_t> text = prompt;
     auto& all = logits.emplace_back();
     for (int step = 0; step < 12; ++step) {
-      const auto top = step == 0 ? runner->feed(prompt, 1, 8)
-                                 : runner->feed(std::span(text).last(1), 1, 8);
+      const auto top =
+          step == 0 ? runner->feed(prompt, 1, 8) : runner->feed(std::span(text).last(1), 1, 8);
       ASSERT_TRUE(top) << top.error().message;
       all.push_back(top->front());
       text.push_back(top->front().ids.front());
@@ -113,8 +113,8 @@ TEST_P(QuantizeLayouts, NeitherThreadsNorMemoryNorSourceFilesChangeAByte) {
     uint32_t num_threads;
     uint64_t memory_bytes;
   };
-  for (const Variant& variant : {Variant{1, 1'000'000}, Variant{5, 3'000'000},
-                                 Variant{2, 4'000'000'000}}) {
+  for (const Variant& variant :
+       {Variant{1, 1'000'000}, Variant{5, 3'000'000}, Variant{2, 4'000'000'000}}) {
     QuantizeOptions options = small_run(source_, variant.num_threads);
     options.memory_bytes = variant.memory_bytes;
     const std::string other = folder_.path() + "/other";
@@ -212,8 +212,7 @@ TEST_F(Quantize, Fp8ExpertsAreReadThroughTheirScales) {
   const test::DenseWeight& dense = generated_.at(model::TensorRole::kExpertDown, 2, 5);
   const std::string module = "model.layers.2.mlp.experts.5.down_proj";
   const auto bytes = std::as_bytes(std::span(dense.values));
-  const StoredTensor as_f32{
-      "", "F32", {dense.rows, dense.columns}, {bytes.begin(), bytes.end()}};
+  const StoredTensor as_f32{"", "F32", {dense.rows, dense.columns}, {bytes.begin(), bytes.end()}};
   for (const StoredTensor& tensor : reference_mxfp4(as_f32, module)) {
     std::vector<std::byte> stored(tensor.bytes.size());
     ASSERT_TRUE(checkpoint->read(tensor.name, stored)) << tensor.name;

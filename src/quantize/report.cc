@@ -35,12 +35,10 @@ std::string source_form(const Conversion& conversion) {
 }
 
 ordered_json kind_json(const KindSummary& summary) {
-  ordered_json json = {{"kind", tensor_kind_name(summary.kind)},
-                       {"form", form_name(summary.form)},
-                       {"num_tensors", summary.num_tensors},
-                       {"num_values", summary.num_values},
-                       {"source_bytes", summary.source_bytes},
-                       {"output_bytes", summary.output_bytes}};
+  ordered_json json = {
+      {"kind", tensor_kind_name(summary.kind)}, {"form", form_name(summary.form)},
+      {"num_tensors", summary.num_tensors},     {"num_values", summary.num_values},
+      {"source_bytes", summary.source_bytes},   {"output_bytes", summary.output_bytes}};
   if (summary.form == Form::kCopy) return json;
   json["relative_error"] = summary.relative_error;
   json["worst_error"] = summary.worst_error;

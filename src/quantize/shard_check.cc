@@ -114,21 +114,22 @@ class Checking {
     const auto begin = static_cast<uint32_t>(band.begin);
     const auto count = static_cast<uint32_t>(band.count);
     TensorRecord record;
-    US_TRY(digest_rows(matrix.weight, begin, count, matrix.row_bytes(), scratch,
-                       &record.outputs[0]));
+    US_TRY(
+        digest_rows(matrix.weight, begin, count, matrix.row_bytes(), scratch, &record.outputs[0]));
     const uint64_t scale_row = tensor::scale_bytes(matrix.format, 1, matrix.columns);
     const uint32_t first = is_fp8 ? matrix.grid().grid_row_of(begin) : begin;
     const uint32_t num_scale_rows =
         is_fp8 ? matrix.grid().grid_row_of(begin + count - 1) - first + 1 : count;
-    US_TRY(digest_rows(matrix.scale, first, num_scale_rows, scale_row, scratch,
-                       &record.outputs[1]));
+    US_TRY(
+        digest_rows(matrix.scale, first, num_scale_rows, scale_row, scratch, &record.outputs[1]));
     scratch->values.resize(size_t{count} * matrix.columns);
     US_TRY(matrix.read_rows(begin, count, scratch->values, &scratch->stored));
     matrix.forget_rows(begin, count);
     for (uint32_t row = 0; row < count; ++row) {
-      record.values.add_row(begin + row, std::as_bytes(std::span(scratch->values)
-                                                           .subspan(size_t{row} * matrix.columns,
-                                                                    matrix.columns)));
+      record.values.add_row(
+          begin + row,
+          std::as_bytes(
+              std::span(scratch->values).subspan(size_t{row} * matrix.columns, matrix.columns)));
     }
     add(band, record);
     return {};

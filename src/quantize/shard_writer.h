@@ -18,8 +18,8 @@ namespace ultraspeed::quantize {
 struct ShardOptions {
   ScaleRule scale_rule = ScaleRule::kEven;
   uint32_t num_threads = 1;
-  uint64_t memory_bytes = 0;                // of all threads
-  std::function<void(uint64_t)> on_bytes;   // bytes read since the last call; on any thread
+  uint64_t memory_bytes = 0;               // of all threads
+  std::function<void(uint64_t)> on_bytes;  // bytes read since the last call; on any thread
 };
 
 // The records of the shard's conversions. The file is on the disk afterwards, under `name`.

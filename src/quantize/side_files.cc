@@ -28,8 +28,8 @@ Status list_drafter(const std::string& folder, SideFiles* files) {
   for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
     if (!entry->is_regular_file()) continue;
-    files->copied.push_back(fmt::format("{}/{}", kDrafterFolder,
-                                        fs::path(entry->path()).lexically_relative(folder).string()));
+    files->copied.push_back(fmt::format(
+        "{}/{}", kDrafterFolder, fs::path(entry->path()).lexically_relative(folder).string()));
   }
   if (!error) return {};
   return make_error(ErrorCode::kIo, "{}: cannot list: {}", folder, error.message());

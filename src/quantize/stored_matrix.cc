@@ -93,11 +93,12 @@ class RowDecoder {
     const uint32_t columns = matrix_.columns;
     const uint32_t grid_columns = blocks_of(columns, tensor::kFp8BlockColumns);
     for (size_t first = 0; first < out_.size(); first += columns, ++begin) {
-      const float* scales = &grid[(matrix_.grid().grid_row_of(begin) - first_grid_row) *
-                                  size_t{grid_columns}];
+      const float* scales =
+          &grid[(matrix_.grid().grid_row_of(begin) - first_grid_row) * size_t{grid_columns}];
       for (uint32_t column = 0; column < columns; ++column) {
-        out_[first + column] = tensor::kE4m3Values[std::to_integer<uint8_t>(codes_[first + column])] *
-                               scales[column / tensor::kFp8BlockColumns];
+        out_[first + column] =
+            tensor::kE4m3Values[std::to_integer<uint8_t>(codes_[first + column])] *
+            scales[column / tensor::kFp8BlockColumns];
       }
     }
   }
@@ -184,8 +185,8 @@ Result<StoredMatrix> find_matrix(const model::Checkpoint& checkpoint, const std:
       return matrix;
     case Dtype::kF8E4m3: {
       matrix.format = WeightFormat::kFp8Block128;
-      US_ASSIGN(matrix.scale, find_scale(checkpoint, *weight,
-                                         module + std::string(model::kFp8ScaleSuffix)));
+      US_ASSIGN(matrix.scale,
+                find_scale(checkpoint, *weight, module + std::string(model::kFp8ScaleSuffix)));
       US_TRY(choose_grid(hint, &matrix));
       return matrix;
     }

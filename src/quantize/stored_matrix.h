@@ -18,8 +18,8 @@ struct ScaleGrid {
   uint32_t rows = 0;  // of the matrix
   uint32_t chunks = 1;
 
-  uint32_t num_rows() const;                     // of the grid
-  uint32_t begin_of(uint32_t grid_row) const;    // first row; `rows` for num_rows()
+  uint32_t num_rows() const;                   // of the grid
+  uint32_t begin_of(uint32_t grid_row) const;  // first row; `rows` for num_rows()
   uint32_t grid_row_of(uint32_t row) const;
 };
 

@@ -45,7 +45,7 @@ US_HOST_DEVICE constexpr uint8_t e4m3_from_float(float value) {
   return static_cast<uint8_t>(sign | (code > 0x7eu ? 0x7eu : code));
 }
 
-// The scale of a block of weights whose largest magnitude is `largest`: it becomes the largest code.
+// The scale of a block of weights of which the largest magnitude becomes the largest code.
 // Zeros have the scale 1; a scale below the normal numbers would lose bits of its own.
 US_HOST_DEVICE constexpr float e4m3_weight_scale(float largest) {
   if (largest == 0) return 1;
