@@ -175,10 +175,12 @@ Result<Family> read_family(const model::Checkpoint& checkpoint) {
     return family;
   }
   if (family.model_type == "gpt_oss") {
-    return make_error(ErrorCode::kUnsupported,
-                      "{}: key 'model_type' is \"gpt_oss\", whose published checkpoints hold MXFP4 "
-                      "experts already, in a layout of their own: there is nothing to quantise",
-                      path);
+    return make_error(
+        ErrorCode::kUnsupported,
+        "{}: key 'model_type' is \"gpt_oss\", whose published checkpoints hold MXFP4 "
+        "experts already, in a layout of their own: there is nothing to quantise; BF16 "
+        "ones are not supported",
+        path);
   }
   return make_error(ErrorCode::kUnsupported,
                     "{}: key 'model_type' is {}; expected \"mimo_v2\", \"mimo_v2_flash\", "
