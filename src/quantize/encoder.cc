@@ -1,9 +1,11 @@
 #include "quantize/encoder.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
+#include <bit>
 
 #include "base/check.h"
+#include "tensor/block_scale.h"
 #include "tensor/e4m3.h"
 #include "tensor/mxfp4.h"
 #include "tensor/weight_format.h"
@@ -16,41 +18,80 @@ using tensor::kMxBlockColumns;
 
 constexpr float kLargestE2m1 = 6;
 
+// As bits, whose order is that of the magnitudes: integers that compilers compare in vectors.
 float largest_magnitude(std::span<const float> values) {
-  float largest = 0;
-  for (const float value : values) largest = std::max(largest, std::abs(value));
-  return largest;
+  uint32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, tensor::magnitude_bits(value));
+  return std::bit_cast<float>(largest);
 }
 
-// Takes the place of `value` by `rounded` into account.
-void count_error(float value, float rounded, RowError* row, EncodedRows* out) {
-  const double error = static_cast<double>(rounded) - static_cast<double>(value);
-  row->values += static_cast<double>(value) * static_cast<double>(value);
-  row->errors += error * error;
-  out->largest_error = std::max(out->largest_error, static_cast<float>(std::abs(error)));
-}
+// Sums over a row in four lanes, lane i adding values i, i + 4, i + 8, ..., which are added in
+// order.
+class ErrorSum {
+ public:
+  // Takes the place of `values` by `rounded`, their next ones, into account. As many of both.
+  void add(std::span<const float> values, std::span<const float> rounded) {
+    const size_t whole = values.size() / kLanes * kLanes;
+    const float *exact = values.data(), *nearest = rounded.data();
+    for (size_t i = 0; i < whole; i += kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) add(exact[i + lane], nearest[i + lane], lane);
+    }
+    for (size_t i = whole; i < values.size(); ++i) add(exact[i], nearest[i], i - whole);
+  }
 
-void encode_mx_block(ScaleRule rule, std::span<float> block, RowError* row, EncodedRows* out) {
-  const uint8_t scale_code = choose_scale(rule, block);
-  const float scale = tensor::kE8m0Values[scale_code];
-  const float inverse = inverse_scale(scale_code);
+  void finish(EncodedRows* out) const {
+    RowError row;
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      row.values += values_[lane];
+      row.errors += errors_[lane];
+      out->largest_error = std::max(out->largest_error, std::bit_cast<float>(largest_[lane]));
+    }
+    out->errors.push_back(row);
+  }
+
+ private:
+  static constexpr size_t kLanes = 4;
+
+  void add(float value, float rounded, size_t lane) {
+    const auto exact = static_cast<double>(value);
+    const double error = static_cast<double>(rounded) - exact;
+    values_[lane] += exact * exact;
+    errors_[lane] += error * error;
+    largest_[lane] = std::max(largest_[lane], tensor::magnitude_bits(rounded - value));
+  }
+
+  std::array<double, kLanes> values_ = {}, errors_ = {};
+  std::array<uint32_t, kLanes> largest_ = {};  // bits of the largest error
+};
+
+// One block: codes to `codes` [16], the scale's to `scale_code`.
+void encode_mx_block(ScaleRule rule, std::span<float> block, std::byte* codes,
+                     std::byte* scale_code, ErrorSum* errors, EncodedRows* out) {
+  const uint8_t chosen = choose_scale(rule, block);
+  const float scale = tensor::kE8m0Values[chosen];
+  const float inverse = inverse_scale(chosen);
   const float largest = largest_magnitude(block);
   ++out->num_blocks;
   out->num_clipped += largest * inverse > kLargestE2m1 ? 1 : 0;
   out->largest = std::max(out->largest, largest);
-  out->scales.push_back(std::byte{scale_code});
-  uint8_t codes[kMxBlockColumns];
+  *scale_code = std::byte{chosen};
+  std::array<uint8_t, kMxBlockColumns> all;
+  std::array<float, kMxBlockColumns> rounded;
   for (uint32_t i = 0; i < kMxBlockColumns; ++i) {
-    codes[i] = tensor::e2m1_from_float(block[i] * inverse);
+    all[i] = tensor::e2m1_from_float(block[i] * inverse);
   }
+  for (uint32_t i = 0; i < kMxBlockColumns; ++i) rounded[i] = tensor::kE2m1Values[all[i]] * scale;
   for (uint32_t i = 0; i < kMxBlockColumns; i += 2) {
-    out->codes.push_back(static_cast<std::byte>(codes[i] | codes[i + 1] << 4));
+    codes[i / 2] = static_cast<std::byte>(all[i] | all[i + 1] << 4);
   }
-  for (uint32_t i = 0; i < kMxBlockColumns; ++i) {
-    const float rounded = tensor::kE2m1Values[codes[i]] * scale;
-    count_error(block[i], rounded, row, out);
-    block[i] = rounded;
-  }
+  errors->add(block, rounded);
+  std::copy(rounded.begin(), rounded.end(), block.begin());
+}
+
+// Makes room behind what is there.
+std::byte* append(std::vector<std::byte>* bytes, size_t count) {
+  bytes->resize(bytes->size() + count);
+  return bytes->data() + bytes->size() - count;
 }
 
 }  // namespace
@@ -66,12 +107,16 @@ void EncodedRows::clear() {
 void encode_mxfp4(ScaleRule rule, std::span<float> values, uint32_t columns, EncodedRows* out) {
   US_CHECK(columns % kMxBlockColumns == 0 && values.size() % columns == 0, "{} columns, {} values",
            columns, values.size());
+  std::byte* codes = append(&out->codes, values.size() / 2);
+  std::byte* scales = append(&out->scales, values.size() / kMxBlockColumns);
   for (size_t first = 0; first < values.size(); first += columns) {
-    RowError row;
+    ErrorSum errors;
     for (size_t i = first; i < first + columns; i += kMxBlockColumns) {
-      encode_mx_block(rule, values.subspan(i, kMxBlockColumns), &row, out);
+      encode_mx_block(rule, values.subspan(i, kMxBlockColumns), codes, scales, &errors, out);
+      codes += kMxBlockColumns / 2;
+      ++scales;
     }
-    out->errors.push_back(row);
+    errors.finish(out);
   }
 }
 
@@ -91,18 +136,20 @@ void encode_fp8(std::span<float> values, uint32_t columns, EncodedRows* out) {
   }
   const auto bytes = std::as_bytes(std::span(scales));
   out->scales.insert(out->scales.end(), bytes.begin(), bytes.end());
+  std::byte* codes = append(&out->codes, values.size());
+  std::vector<float> rounded(columns);
   for (size_t row = 0; row < rows; ++row) {
-    RowError error;
+    const std::span<float> exact = values.subspan(row * columns, columns);
     for (uint32_t column = 0; column < columns; ++column) {
-      float& value = values[row * columns + column];
       const float scale = scales[column / kFp8BlockColumns];
-      const uint8_t code = tensor::e4m3_from_float(value / scale);
-      const float rounded = tensor::kE4m3Values[code] * scale;
-      out->codes.push_back(std::byte{code});
-      count_error(value, rounded, &error, out);
-      value = rounded;
+      const uint8_t code = tensor::e4m3_from_float(exact[column] / scale);
+      rounded[column] = tensor::kE4m3Values[code] * scale;
+      *codes++ = std::byte{code};
     }
-    out->errors.push_back(error);
+    ErrorSum errors;
+    errors.add(exact, rounded);
+    errors.finish(out);
+    std::copy(rounded.begin(), rounded.end(), exact.begin());
   }
 }
 
