@@ -39,7 +39,7 @@ Result<ordered_json> read_json(const std::string& path) {
                     path);
 }
 
-// Nothing but the journal may be in a folder whose run has not written its request.
+// Nothing but the journal may be in a folder whose run has not finished a file.
 Status check_empty(const OutputFolder& folder) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path(), error)) {
@@ -117,9 +117,12 @@ Result<Journal> Journal::open(const OutputFolder& folder, const std::string& req
     return make_error(ErrorCode::kInvalidArgument, "{}: is a file; expected a folder",
                       folder.path());
   }
-  const bool is_resumed = exists(folder.path_of(kRequest));
+  bool is_resumed = exists(folder.path_of(kRequest));
   if (is_resumed) {
-    US_TRY(check_request(folder, request));
+    const Status same = check_request(folder, request);
+    // A run that came to nothing may begin anew with other flags.
+    is_resumed = same.has_value();
+    if (!same && !check_empty(folder)) return tl::unexpected(same.error());
   } else if (exists(folder.path())) {
     US_TRY(check_empty(folder));
   }

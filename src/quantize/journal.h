@@ -19,7 +19,7 @@ class Journal {
  public:
   // Begins or continues a run in the folder, which is created. `request`: a JSON object of whatever
   // changes the result. Errors: kInvalidArgument for a folder that holds anything else or the
-  // beginning of another run, naming what differs; kIo, also while another process is at it.
+  // finished files of another run, naming what differs; kIo, also while another process is at it.
   static Result<Journal> open(const OutputFolder& folder, const std::string& request);
 
   bool is_resumed() const { return is_resumed_; }

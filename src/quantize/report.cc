@@ -1,5 +1,7 @@
 #include "quantize/report.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -116,18 +118,25 @@ std::vector<KindSummary> summarize(const std::vector<Conversion>& conversions,
 
 std::string report_json(const ReportHeader& header, const std::vector<Conversion>& conversions,
                         const std::vector<TensorRecord>& records) {
-  ordered_json json = {{"flags", ordered_json::parse(header.flags, nullptr, false)},
-                       {"not_copied", header.not_copied},
-                       {"kinds", ordered_json::array()},
-                       {"tensors", ordered_json::array()}};
+  const auto dump = [](const ordered_json& json) {
+    return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  };
+  ordered_json kinds = ordered_json::array();
   for (const KindSummary& summary : summarize(conversions, records)) {
-    json["kinds"].push_back(kind_json(summary));
+    kinds.push_back(kind_json(summary));
   }
+  std::string text =
+      fmt::format("{{\"flags\": {},\n\"not_copied\": {},\n\"kinds\": {},\n\"tensors\": [",
+                  header.flags, dump(header.not_copied), kinds.dump(1));
+  // A line each, appended: all of them as one JSON value would take several times the memory.
+  std::string_view separator = "\n";
   for (size_t i = 0; i < conversions.size(); ++i) {
     if (conversions[i].form == Form::kCopy) continue;
-    json["tensors"].push_back(tensor_json(conversions[i], records[i]));
+    text += separator;
+    text += dump(tensor_json(conversions[i], records[i]));
+    separator = ",\n";
   }
-  return json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return text + "\n]}\n";
 }
 
 }  // namespace ultraspeed::quantize

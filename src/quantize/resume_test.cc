@@ -160,6 +160,30 @@ TEST_F(Resume, OtherFlagsAreRefused) {
   ASSERT_TRUE(quantize(small_run(source_, 3), OutputFolder(target_)));  // threads are no matter
 }
 
+// With nothing finished there is nothing to mix up.
+TEST_F(Resume, OtherFlagsMayBeginAnewWhereNoFileIsFinished) {
+  QuantizeOptions floor = small_run(source_);
+  floor.scale_rule = ScaleRule::kFloor;
+  ASSERT_FALSE(quantize(floor, LimitedFolder(target_, 100'000)));
+  ASSERT_TRUE(std::filesystem::exists(target_ + "/.quantize/run.json"));
+  const auto result = quantize(small_run(source_), OutputFolder(target_));
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_EQ(contents_of(target_) == expected_, true);
+}
+
+TEST_F(Resume, ASecondProcessInTheFolderIsRefused) {
+  QuantizeOptions options = small_run(source_);
+  Status second;
+  options.progress = [&](uint64_t, uint64_t) {
+    if (second) second = quantize(small_run(source_), OutputFolder(target_)).map([](auto&&) {});
+  };
+  const auto result = quantize(options, OutputFolder(target_));
+  ASSERT_TRUE(result) << result.error().message;
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().message.find("another process is writing"), std::string::npos);
+  EXPECT_EQ(contents_of(target_) == expected_, true);
+}
+
 TEST_F(Resume, AFlippedByteIsFoundBeforeTheFileGetsItsName) {
   const std::string file = "model-00002-of-";
   std::string name;

@@ -14,8 +14,10 @@ using nlohmann::ordered_json;
 
 constexpr size_t kHeaderAlignment = 8;
 
-std::string dump(const ordered_json& json) {
-  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+// A string with its quotes. Objects are put together as text: an ordered_json looks each of its
+// keys up among all others.
+std::string quoted(const std::string& text) {
+  return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 std::string with_length(std::string json) {
@@ -46,17 +48,17 @@ void PlannedShard::lay_out(const std::vector<Conversion>& conversions) {
                    [&](const PlannedTensor& a, const PlannedTensor& b) {
                      return model::dtype_bytes(of(a).dtype) > model::dtype_bytes(of(b).dtype);
                    });
-  ordered_json json = {{"__metadata__", {{"format", "pt"}}}};
+  std::string json = R"({"__metadata__":{"format":"pt"})";
   uint64_t end = 0;
   for (PlannedTensor& tensor : tensors) {
     const OutputTensor& output = of(tensor);
     tensor.offset = end;
     end += output.bytes();
-    json[output.name] = {{"dtype", model::dtype_name(output.dtype)},
-                         {"shape", output.shape},
-                         {"data_offsets", {tensor.offset, end}}};
+    json += fmt::format(R"(,{}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})",
+                        quoted(output.name), model::dtype_name(output.dtype),
+                        ordered_json(output.shape).dump(), tensor.offset, end);
   }
-  header = with_length(dump(json));
+  header = with_length(std::move(json) + "}");
   bytes = header.size() + end;
   offsets_.resize(conversion_end - conversion_begin);
   for (PlannedTensor& tensor : tensors) {
@@ -86,20 +88,22 @@ std::vector<PlannedShard> plan_shards(const std::vector<Conversion>& conversions
 }
 
 std::string index_json(const ConversionPlan& plan, const std::vector<PlannedShard>& shards) {
-  ordered_json metadata = ordered_json::object();
-  ordered_json map = ordered_json::object();
+  std::string map;
   uint64_t total_bytes = 0;
   for (const PlannedShard& shard : shards) {
     total_bytes += shard.bytes - shard.header.size();
     for (uint32_t i = shard.conversion_begin; i < shard.conversion_end; ++i) {
-      for (const OutputTensor& output : plan.conversions[i].outputs) map[output.name] = shard.file;
+      for (const OutputTensor& output : plan.conversions[i].outputs) {
+        map += fmt::format("{}\n  {}: {}", map.empty() ? "" : ",", quoted(output.name),
+                           quoted(shard.file));
+      }
     }
   }
-  metadata["total_size"] = total_bytes;
+  ordered_json metadata = {{"total_size", total_bytes}};
   if (plan.form.has_mxfp4_experts) metadata["save_format"] = "mxfp4";
   if (plan.tp_size) metadata["tp_size"] = std::to_string(*plan.tp_size);
-  const ordered_json json = {{"metadata", std::move(metadata)}, {"weight_map", std::move(map)}};
-  return json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return fmt::format("{{\n \"metadata\": {},\n \"weight_map\": {{{}\n }}\n}}\n", metadata.dump(),
+                     map);
 }
 
 }  // namespace ultraspeed::quantize
