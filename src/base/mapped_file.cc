@@ -119,14 +119,16 @@ Status MappedFile::read(uint64_t offset, std::span<std::byte> out) const {
                     offset, offset + out.size());
 }
 
-// A fault maps neighbours that are cached, too: 64 KiB around it (Linux's fault_around_bytes).
+// A fault maps neighbours that are cached, too: all of the 64 KiB (Linux's fault_around_bytes) of
+// addresses that it lies in.
 void MappedFile::forget(uint64_t offset, uint64_t bytes) const {
-  constexpr uint64_t kNeighbours = 65'536;
+  constexpr uintptr_t kNeighbours = 65'536;
   if (offset >= size_bytes_ || bytes == 0) return;
-  const uint64_t begin = offset / kNeighbours * kNeighbours;
-  const uint64_t last = offset + std::min(bytes, size_bytes_ - offset) - 1;
-  const uint64_t end = std::min(size_bytes_, (last / kNeighbours + 1) * kNeighbours);
-  madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  const auto first = reinterpret_cast<uintptr_t>(data_);
+  const uintptr_t last = first + offset + std::min(bytes, size_bytes_ - offset) - 1;
+  const uintptr_t begin = std::max(first, (first + offset) / kNeighbours * kNeighbours);
+  const uintptr_t end = std::min(first + size_bytes_, (last / kNeighbours + 1) * kNeighbours);
+  madvise(const_cast<std::byte*>(data_) + (begin - first), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace ultraspeed
