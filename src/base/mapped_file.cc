@@ -119,16 +119,15 @@ Status MappedFile::read(uint64_t offset, std::span<std::byte> out) const {
                     offset, offset + out.size());
 }
 
-// A fault maps neighbours that are cached, too: all of the 64 KiB (Linux's fault_around_bytes) of
-// addresses that it lies in.
+// A fault maps neighbours that are cached, too: 64 KiB (Linux's fault_around_bytes), or all of what
+// the kernel reads and keeps as one, at most 2 MiB.
 void MappedFile::forget(uint64_t offset, uint64_t bytes) const {
-  constexpr uintptr_t kNeighbours = 65'536;
+  constexpr uint64_t kNeighbours = 2 << 20;
   if (offset >= size_bytes_ || bytes == 0) return;
-  const auto first = reinterpret_cast<uintptr_t>(data_);
-  const uintptr_t last = first + offset + std::min(bytes, size_bytes_ - offset) - 1;
-  const uintptr_t begin = std::max(first, (first + offset) / kNeighbours * kNeighbours);
-  const uintptr_t end = std::min(first + size_bytes_, (last / kNeighbours + 1) * kNeighbours);
-  madvise(const_cast<std::byte*>(data_) + (begin - first), end - begin, MADV_DONTNEED);
+  const uint64_t end = offset + std::min(bytes, size_bytes_ - offset);
+  const uint64_t begin = (offset - std::min(offset, kNeighbours)) / kNeighbours * kNeighbours;
+  madvise(const_cast<std::byte*>(data_) + begin, std::min(size_bytes_, end + kNeighbours) - begin,
+          MADV_DONTNEED);
 }
 
 }  // namespace ultraspeed

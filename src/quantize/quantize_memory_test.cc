@@ -57,7 +57,7 @@ TEST(QuantizeMemory, StaysBelowTheLimit) {
   });
   ASSERT_GT(source_bytes, 150'000'000U);
   constexpr uint64_t kLimit = 16'000'000;
-  constexpr uint64_t kConstant = 16'000'000;
+  constexpr uint64_t kConstant = 8'000'000;
   for (const uint32_t num_threads : {1U, 2U}) {
     const uint64_t used = in_child([&]() -> uint64_t {
       const uint64_t before = peak_bytes();
