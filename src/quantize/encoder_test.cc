@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -15,8 +16,17 @@ namespace {
 
 std::vector<int> as_ints(const std::vector<std::byte>& bytes) {
   std::vector<int> ints;
+  ints.reserve(bytes.size());
   for (const std::byte byte : bytes) ints.push_back(std::to_integer<int>(byte));
   return ints;
+}
+
+// Zeros have signs, too.
+std::vector<uint32_t> bits_of(const std::vector<float>& values) {
+  std::vector<uint32_t> bits;
+  bits.reserve(values.size());
+  for (const float value : values) bits.push_back(std::bit_cast<uint32_t>(value));
+  return bits;
 }
 
 TEST(EncodeMxfp4, ABlockByHand) {
@@ -73,7 +83,7 @@ TEST(EncodeMxfp4, RequantisingKeepsEveryNumber) {
         std::vector<float> again = values;
         EncodedRows rows;
         encode_mxfp4(rule, again, 32, &rows);
-        ASSERT_EQ(std::memcmp(values.data(), again.data(), 32 * sizeof(float)), 0)
+        ASSERT_EQ(bits_of(values), bits_of(again))
             << "scale " << scale << ", trial " << trial << ", " << scale_rule_name(rule);
         ASSERT_EQ(rows.errors.at(0).errors, 0);
       }
@@ -83,7 +93,7 @@ TEST(EncodeMxfp4, RequantisingKeepsEveryNumber) {
 
 TEST(EncodeFp8, BlocksAtTheEdges) {
   constexpr uint32_t kColumns = 130;  // a block of 128 columns and one of 2
-  std::vector<float> values(3 * kColumns);
+  std::vector<float> values(size_t{3} * kColumns);
   values[0] = 448.0F;
   values[kColumns + 127] = -896.0F;  // the first block's largest: scale 2
   values[2 * kColumns + 128] = 1.0F;

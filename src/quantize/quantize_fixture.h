@@ -142,6 +142,7 @@ inline std::vector<test::StoredTensor> reference_mxfp4(const test::StoredTensor&
 inline std::vector<test::StoredTensor> reference_fp8(const test::StoredTensor& tensor,
                                                      const std::string& module, uint64_t chunks) {
   std::vector<double> magnitudes;  // e4m3 by definition, all but its NaN
+  magnitudes.reserve(127);
   for (int code = 0; code < 127; ++code) {
     magnitudes.push_back(code < 8 ? std::ldexp(code, -9) : std::ldexp(8 + code % 8, code / 8 - 10));
   }

@@ -159,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, QuantizeLayouts,
 class Quantize : public testing::Test {
  protected:
   std::string write(const test::GeneratorOptions& options, const std::string& name = "source") {
-    const std::string path = folder_.path() + "/" + name;
+    std::string path = folder_.path() + "/" + name;
     std::filesystem::create_directory(path);
     auto generated = test::write_checkpoint(path, options);
     EXPECT_TRUE(generated) << generated.error().message;

@@ -58,7 +58,7 @@ Result<SideFiles> list_side_files(const model::Checkpoint& checkpoint) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    const std::string path = folder + "/" + name;
+    const std::string path = fmt::format("{}/{}", folder, name);
     if (std::find(kWrittenAnew.begin(), kWrittenAnew.end(), name) != kWrittenAnew.end()) continue;
     const auto& weights = checkpoint.files();
     if (std::any_of(weights.begin(), weights.end(),
