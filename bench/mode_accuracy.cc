@@ -17,15 +17,19 @@
 #include "apps/executor_choice.h"
 #include "apps/files.h"
 #include "apps/loaded_model.h"
+#include "apps/mode_model.h"
+#include "apps/mode_statistics.h"
 #include "apps/terminal.h"
 #include "golden/golden_case.h"
-#include "mode_model.h"
-#include "mode_statistics.h"
 #include "mode_texts.h"
 
 namespace ultraspeed {
 namespace {
 
+using apps::Distribution;
+using apps::Mode;
+using apps::ModeModel;
+using apps::Statistics;
 using nlohmann::ordered_json;
 
 struct Options {
@@ -236,7 +240,7 @@ Status measure(const Options& options) {
             Scoring(model, modes, std::move(texts)).run(text_options.num_threads));
   std::vector<Statistics> all;
   for (const auto& differences : scores.differences) {
-    all.push_back(statistics_of(differences, scores.exact_nll));
+    all.push_back(apps::statistics_of(differences, scores.exact_nll));
   }
   const double exact_nll = all.front().nll_mean - all.front().nll_change;
   print_table(modes, all, exact_nll);

@@ -12,6 +12,7 @@
 #include "apps/inspect_command.h"
 #include "apps/plan_command.h"
 #include "apps/provenance.h"
+#include "apps/quantize_command.h"
 #include "apps/report_command.h"
 #include "apps/run_command.h"
 #include "apps/score_command.h"
@@ -35,6 +36,7 @@ int parse_and_run(int argc, char** argv) {
   add_score_command(app, &exit_code);
   add_bench_command(app, &exit_code);
   add_report_command(app, &exit_code);
+  add_quantize_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/compare_models.h"
 #include "apps/files.h"
 #include "apps/loaded_model.h"
 #include "apps/prompt.h"
@@ -22,6 +23,7 @@ using nlohmann::ordered_json;
 struct ScoreOptions {
   ModelOptions model;
   std::optional<std::string> file, prompt_ids;
+  std::string against;  // a model folder; "": none
   uint32_t window = 0;  // 0: the context
   uint32_t stride = 0;  // 0: half the window
   bool tokens = false;
@@ -100,11 +102,76 @@ std::string result_json(const std::vector<int32_t>& ids, const std::vector<float
   return json.dump() + "\n";
 }
 
+std::string comparison_json(const Comparison& comparison, const ScoreWindows& windows) {
+  const Statistics& statistics = comparison.statistics;
+  const ordered_json json = {{"num_scored", statistics.num_tokens},
+                             {"kl_mean", statistics.kl_mean},
+                             {"kl_999", statistics.kl_999},
+                             {"kl_max", statistics.kl_max},
+                             {"top1_agreement", statistics.agreement},
+                             {"mean_nll", statistics.nll_mean},
+                             {"perplexity", std::exp(statistics.nll_mean)},
+                             {"against_mean_nll", comparison.reference_nll},
+                             {"against_perplexity", std::exp(comparison.reference_nll)},
+                             {"nll_change", statistics.nll_change},
+                             {"nll_change_error", statistics.nll_change_error},
+                             {"window", windows.window},
+                             {"stride", windows.stride}};
+  return json.dump() + "\n";
+}
+
+std::string comparison_text(const Comparison& comparison) {
+  const Statistics& statistics = comparison.statistics;
+  return fmt::format(
+      "scored            {}\nmean KL           {:.3e}\n99.9 % KL         {:.3e}\n"
+      "largest KL        {:.3e}\nsame top token    {:.3f} %\nperplexity        {:.6f}\n"
+      "of the other      {:.6f}\nNLL change        {:.3e} +- {:.1e}\n",
+      statistics.num_tokens, statistics.kl_mean, statistics.kl_999, statistics.kl_max,
+      100 * statistics.agreement, std::exp(statistics.nll_mean), std::exp(comparison.reference_nll),
+      statistics.nll_change, statistics.nll_change_error);
+}
+
+// Logits are computed by the processor's operations alone, from the weights as they are stored.
+Status check_comparable(const ScoreOptions& options) {
+  const ExecutorOptions& executor = options.model.executor;
+  const bool is_processor =
+      executor.kind == ExecutorKind::kAuto || executor.kind == ExecutorKind::kCpu;
+  if (is_processor && executor.ranks == 1 && !options.tokens &&
+      executor.dense_dtype == model::DenseDtype::kCheckpoint) {
+    return {};
+  }
+  return make_error(
+      ErrorCode::kInvalidArgument,
+      "--against: compares on the processor, on one rank, with the weights as stored "
+      "and without --tokens; leave out --executor, --ranks, --dense-dtype and --tokens");
+}
+
+Status score_against(const ScoreOptions& options, const LoadedModel& model,
+                     const std::vector<int32_t>& ids, const ScoreWindows& windows) {
+  US_TRY(check_comparable(options));
+  ModelOptions other = options.model;
+  other.directory = options.against;
+  US_ASSIGN(const LoadedModel reference, LoadedModel::open(other));
+  US_TRY(reference.max_context(other));
+  const Mode mode = {options.model.executor.activations.value_or(program::Activations::kF32),
+                     options.model.executor.kv_cache.value_or(program::KvCacheType::kF32)};
+  const PassingLine line;
+  const auto progress = [&](size_t done) {
+    line.show(fmt::format("Comparing {} of {} tokens", done, ids.size() - 1));
+  };
+  const auto comparison = compare_models(model, reference, mode, ids, windows, progress);
+  line.clear();
+  if (!comparison) return tl::unexpected(comparison.error());
+  return write_all(STDOUT_FILENO, options.json ? comparison_json(*comparison, windows)
+                                               : comparison_text(*comparison));
+}
+
 Status score(const ScoreOptions& options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_ASSIGN(const std::vector<int32_t> ids, read_tokens(options, model));
   US_ASSIGN(const uint32_t max_context, model.max_context(options.model));
   US_ASSIGN(const ScoreWindows windows, choose_windows(options, max_context));
+  if (!options.against.empty()) return score_against(options, model, ids, windows);
   US_ASSIGN(const auto engine, model.open_engine(options.model, 1));
   const PassingLine line;
   const auto progress = [&](size_t done) {
@@ -141,6 +208,9 @@ void add_score_command(CLI::App& app, int* exit_code) {
                      "the context)");
   command.add_option("--stride", options->stride,
                      "New tokens in each window after the first (default: half the window)");
+  command.add_option("--against", options->against,
+                     "Compare with this model folder, which the model was quantised from: KL, "
+                     "equal choices, both perplexities (docs/quantize.md)");
   command.add_flag("--tokens", options->tokens, "Print the NLL of every token");
   command.add_flag("--json", options->json, "Print one JSON object, with the NLL of every token");
   command.callback([options, exit_code] {

@@ -58,6 +58,36 @@ TEST_F(MappedFileTest, ReadsAndRefusesRangesOutside) {
   EXPECT_EQ(file->read(~uint64_t{0}, out).error().code, ErrorCode::kInvalidData);
 }
 
+TEST_F(MappedFileTest, ForgottenPagesAreReadAgainAndNotCounted) {
+  constexpr size_t kBytes = 40'000'000;
+  std::ofstream(path_) << std::string(kBytes, 'x');
+  auto file = MappedFile::open(path_);
+  ASSERT_TRUE(file) << file.error().message;
+  const auto mapped_bytes = [] {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("RssFile:")) return std::stoul(line.substr(8)) * 1024;
+    }
+    return 0UL;
+  };
+  const size_t before = mapped_bytes();
+  std::vector<std::byte> piece(100'000);
+  for (size_t offset = 0; offset < kBytes; offset += piece.size()) {
+    ASSERT_TRUE(file->read(offset, piece));
+    ASSERT_EQ(piece.back(), std::byte{'x'});
+  }
+  EXPECT_GT(mapped_bytes(), before + kBytes / 2);
+  for (size_t offset = 0; offset < kBytes; offset += piece.size()) {
+    file->forget(offset, piece.size());
+  }
+  EXPECT_LT(mapped_bytes(), before + 1'000'000);
+  ASSERT_TRUE(file->read(kBytes - 1, std::span(piece).first(1)));
+  EXPECT_EQ(piece.front(), std::byte{'x'});
+  file->forget(kBytes - 1, 100);  // past the end, and behind it: nothing to forget
+  file->forget(kBytes, 100);
+  file->forget(0, 0);
+}
+
 TEST_F(MappedFileTest, TruncationWhileMappedIsAnError) {
   auto file = MappedFile::open(path_);
   ASSERT_TRUE(file);

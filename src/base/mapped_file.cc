@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csetjmp>
@@ -116,6 +117,17 @@ Status MappedFile::read(uint64_t offset, std::span<std::byte> out) const {
   return make_error(ErrorCode::kIo,
                     "{}: bytes [{}, {}) vanished: the file was truncated while in use", path_,
                     offset, offset + out.size());
+}
+
+// A fault maps neighbours that are cached, too: 64 KiB (Linux's fault_around_bytes), or all of what
+// the kernel reads and keeps as one, at most 2 MiB.
+void MappedFile::forget(uint64_t offset, uint64_t bytes) const {
+  constexpr uint64_t kNeighbours = 2 << 20;
+  if (offset >= size_bytes_ || bytes == 0) return;
+  const uint64_t end = offset + std::min(bytes, size_bytes_ - offset);
+  const uint64_t begin = (offset - std::min(offset, kNeighbours)) / kNeighbours * kNeighbours;
+  madvise(const_cast<std::byte*>(data_) + begin, std::min(size_bytes_, end + kNeighbours) - begin,
+          MADV_DONTNEED);
 }
 
 }  // namespace ultraspeed

@@ -28,6 +28,10 @@ class MappedFile {
   // file, kIo when the file shrank or the device failed. Thread-safe.
   Status read(uint64_t offset, std::span<std::byte> out) const;
 
+  // Says that a range was read for the last time in a while: its pages, which reading mapped, stop
+  // counting as this process's memory. Another read still works.
+  void forget(uint64_t offset, uint64_t bytes) const;
+
  private:
   MappedFile(std::string path, const std::byte* data, uint64_t size_bytes)
       : path_(std::move(path)), data_(data), size_bytes_(size_bytes) {}

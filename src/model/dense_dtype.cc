@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "base/check.h"
@@ -39,12 +38,6 @@ void read_row(const WeightShape& stored, std::span<const std::byte> packed, uint
     std::memcpy(&bits, packed.data() + (index + i) * sizeof(bits), sizeof(bits));
     values[i] = tensor::bf16_to_float(bits);
   }
-}
-
-// Zeros have the scale 1; a scale below the normal numbers would lose bits of its own.
-float scale_of(float largest) {
-  if (largest == 0) return 1;
-  return std::max(largest / tensor::kE4m3Max, std::numeric_limits<float>::min());
 }
 
 std::string name_of(const WeightSource& source) {
@@ -85,7 +78,7 @@ Result<SquareSums> quantize_fp8(const WeightShape& stored, std::span<const std::
         }
         largest = std::max(largest, std::abs(values[i]));
       }
-      const float scale = scale_of(largest);
+      const float scale = tensor::e4m3_weight_scale(largest);
       std::memcpy(scales, &scale, sizeof(scale));
       scales += sizeof(scale);
       for (const float value : values) {

@@ -262,6 +262,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   std::string json(header_bytes, '\0');
   US_TRY(file.read(kHeaderLengthBytes, std::as_writable_bytes(std::span(json))));
   const uint64_t data_offset = kHeaderLengthBytes + header_bytes;
+  file.forget(0, data_offset);
   US_ASSIGN(SafetensorsHeader header,
             SafetensorsHeader::parse(path, json, data_offset, file.size_bytes() - data_offset));
   return SafetensorsFile(std::move(file), std::move(header));

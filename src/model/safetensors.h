@@ -75,6 +75,7 @@ class SafetensorsFile {
 
   // Copies bytes [offset, offset + out.size()) of the file. Errors: kIo when the file shrank.
   Status read(uint64_t offset, std::span<std::byte> out) const { return file_.read(offset, out); }
+  void forget(uint64_t offset, uint64_t bytes) const { file_.forget(offset, bytes); }
 
  private:
   SafetensorsFile(MappedFile file, SafetensorsHeader header)

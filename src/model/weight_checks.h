@@ -1,6 +1,6 @@
 // What a stored number may not be: NaN codes, NaN or negative scales, non-finite floats. A weight
-// that is not a number would poison every output silently, so loading looks at each one. Internal
-// to model/.
+// that is not a number would poison every output silently, so loading and quantising look at each
+// one. For model/ and quantize/.
 #pragma once
 
 #include <cstddef>

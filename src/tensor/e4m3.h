@@ -45,6 +45,15 @@ US_HOST_DEVICE constexpr uint8_t e4m3_from_float(float value) {
   return static_cast<uint8_t>(sign | (code > 0x7eu ? 0x7eu : code));
 }
 
+// The scale of a block of weights of which the largest magnitude becomes the largest code.
+// Zeros have the scale 1; a scale below the normal numbers would lose bits of its own.
+US_HOST_DEVICE constexpr float e4m3_weight_scale(float largest) {
+  if (largest == 0) return 1;
+  const float scale = largest / kE4m3Max;
+  constexpr float kLeast = 0x1p-126F;
+  return scale < kLeast ? kLeast : scale;
+}
+
 inline constexpr std::array<float, 256> kE4m3Values = [] {
   std::array<float, 256> values = {};
   for (uint32_t code = 0; code < 256; ++code) {

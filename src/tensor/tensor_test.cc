@@ -131,6 +131,36 @@ TEST(BlockScale, IsTheLeastThatFitsAndBringsTheLargestIntoTheBinade) {
   }
 }
 
+// Nearest by search, ties to the even code, for every multiple of 1/64 and its neighbours.
+TEST(E2m1, RoundsToNearestEvenAndSaturates) {
+  const auto expected = [](float magnitude) {
+    uint32_t best = 0;
+    for (uint32_t code = 1; code < 8; ++code) {
+      const float distance = std::abs(kE2m1Values[code] - magnitude);
+      const float least = std::abs(kE2m1Values[best] - magnitude);
+      if (distance < least || (distance == least && code % 2 == 0)) best = code;
+    }
+    return best;
+  };
+  for (uint32_t i = 0; i <= 64 * 8; ++i) {
+    const float middle = static_cast<float>(i) / 64.0F;
+    for (const float value : {std::nextafter(middle, 0.0F), middle, std::nextafter(middle, 9.0F)}) {
+      EXPECT_EQ(e2m1_from_float(value), expected(value)) << value;
+      EXPECT_EQ(e2m1_from_float(-value), expected(value) | 8) << value;
+    }
+  }
+  for (uint8_t code = 0; code < 16; ++code) EXPECT_EQ(e2m1_from_float(kE2m1Values[code]), code);
+  EXPECT_EQ(e2m1_from_float(std::numeric_limits<float>::max()), 7);
+  EXPECT_EQ(e2m1_from_float(-std::numeric_limits<float>::infinity()), 15);
+}
+
+TEST(E4m3, WeightScaleBringsTheLargestToTheLargestCode) {
+  EXPECT_EQ(e4m3_weight_scale(0.0F), 1.0F);
+  EXPECT_EQ(e4m3_weight_scale(448.0F), 1.0F);
+  EXPECT_EQ(e4m3_weight_scale(1.0F), 1.0F / 448.0F);
+  EXPECT_EQ(e4m3_weight_scale(0x1p-126F), 0x1p-126F);
+}
+
 TEST(Mxfp4, AllCodesTimesAllScalesAreExact) {
   for (uint32_t scale = 0; scale < 255; ++scale) {
     const float factor = e8m0_to_float(static_cast<uint8_t>(scale));

@@ -1,11 +1,11 @@
-#include "mode_statistics.h"
+#include "apps/mode_statistics.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <random>
 
-namespace ultraspeed {
+namespace ultraspeed::apps {
 namespace {
 
 std::vector<double> softmax(const std::vector<float>& logits) {
@@ -71,4 +71,4 @@ TEST(StatisticsOf, MeansAndTheQuantile) {
 }
 
 }  // namespace
-}  // namespace ultraspeed
+}  // namespace ultraspeed::apps

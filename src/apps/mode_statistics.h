@@ -1,4 +1,5 @@
-// How far the next-token distributions of one arithmetic mode are from those of another.
+// How far the next-token distributions of one arithmetic mode are from those of another, or those
+// of one model from those of another.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +7,7 @@
 #include <span>
 #include <vector>
 
-namespace ultraspeed {
+namespace ultraspeed::apps {
 
 // The softmax of a position's logits, in binary64 but for its exponentials.
 class Distribution {
@@ -48,4 +49,4 @@ struct Statistics {
 Statistics statistics_of(std::span<const Distribution::Difference> differences,
                          std::span<const double> exact_nll);
 
-}  // namespace ultraspeed
+}  // namespace ultraspeed::apps

@@ -1,4 +1,4 @@
-#include "mode_model.h"
+#include "apps/mode_model.h"
 
 #include <algorithm>
 #include <numeric>
@@ -10,7 +10,7 @@
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
 
-namespace ultraspeed {
+namespace ultraspeed::apps {
 
 constexpr uint32_t kPrefill = 1;  // engine/program_engine.h
 
@@ -66,8 +66,7 @@ class LogitsExecutor final : public program::Executor {
   std::vector<float> logits_;
 };
 
-Result<ModeModel> ModeModel::open(const apps::LoadedModel& model, const Mode& mode,
-                                  uint32_t max_tokens) {
+Result<ModeModel> ModeModel::open(const LoadedModel& model, const Mode& mode, uint32_t max_tokens) {
   ModeModel result;
   result.vocab_size_ = model.config().vocab_size;
   auto executor = std::make_unique<LogitsExecutor>(mode);
@@ -100,4 +99,4 @@ Result<std::span<const float>> ModeModel::logits(std::span<const int32_t> tokens
   return executor_->logits();
 }
 
-}  // namespace ultraspeed
+}  // namespace ultraspeed::apps

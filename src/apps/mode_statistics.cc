@@ -1,4 +1,4 @@
-#include "mode_statistics.h"
+#include "apps/mode_statistics.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "cpu/kernels/kernels.h"
 
-namespace ultraspeed {
+namespace ultraspeed::apps {
 namespace {
 
 uint32_t argmax_of(std::span<const float> values) {
@@ -68,4 +68,4 @@ Statistics statistics_of(std::span<const Distribution::Difference> differences,
   return result;
 }
 
-}  // namespace ultraspeed
+}  // namespace ultraspeed::apps

@@ -12,7 +12,7 @@
 #include "engine/engine.h"
 #include "program/arithmetic.h"
 
-namespace ultraspeed {
+namespace ultraspeed::apps {
 
 struct Mode {
   program::Activations activations = program::Activations::kF32;
@@ -23,8 +23,7 @@ class LogitsExecutor;
 
 class ModeModel {
  public:
-  static Result<ModeModel> open(const apps::LoadedModel& model, const Mode& mode,
-                                uint32_t max_tokens);
+  static Result<ModeModel> open(const LoadedModel& model, const Mode& mode, uint32_t max_tokens);
 
   uint32_t width() const;  // tokens of a step
   uint32_t vocab_size() const { return vocab_size_; }
@@ -43,4 +42,4 @@ class ModeModel {
   uint32_t vocab_size_ = 0;
 };
 
-}  // namespace ultraspeed
+}  // namespace ultraspeed::apps

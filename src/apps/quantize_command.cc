@@ -1,0 +1,129 @@
+#include "apps/quantize_command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "apps/executor_choice.h"
+#include "apps/named_option.h"
+#include "apps/terminal.h"
+#include "apps/text_table.h"
+#include "base/progress.h"
+#include "quantize/quantizer.h"
+
+namespace ultraspeed::apps {
+namespace {
+
+using quantize::Form;
+using quantize::KindSummary;
+
+struct QuantizeCommandOptions {
+  quantize::QuantizeOptions run;
+  std::string target;
+};
+
+std::string percent(double fraction) {
+  return fmt::format("{:.3f} %", 100 * fraction);
+}
+
+std::string kinds_table(const std::vector<KindSummary>& kinds) {
+  TextTable table{.head = {"tensors", "form", "number", "before", "after", "error", "worst error",
+                           "blocks that clip"},
+                  .num_names = 2,
+                  .rows = {}};
+  for (const KindSummary& kind : kinds) {
+    const auto size = [](uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
+    std::vector<std::string> row = {
+        std::string(tensor_kind_name(kind.kind)), std::string(form_name(kind.form)),
+        std::to_string(kind.num_tensors), size(kind.source_bytes), size(kind.output_bytes)};
+    if (kind.form == Form::kCopy) {
+      row.insert(row.end(), {"-", "-", "-"});
+    } else {
+      const auto clipped = static_cast<double>(kind.num_clipped);
+      row.push_back(percent(kind.relative_error));
+      row.push_back(percent(kind.worst_error));
+      row.push_back(percent(clipped / static_cast<double>(kind.num_blocks)));
+    }
+    table.rows.push_back(std::move(row));
+  }
+  return plain_table(table);
+}
+
+Status run_quantize(QuantizeCommandOptions options) {
+  Result<quantize::QuantizeResult> result;
+  {
+    Progress progress(loading_progress("Quantizing"));
+    options.run.progress = [&progress](uint64_t done, uint64_t total) {
+      progress.update(done, total);
+    };
+    result = quantize::quantize(options.run, quantize::OutputFolder(options.target));
+    if (result) progress.finish();
+  }
+  if (!result) return tl::unexpected(std::move(result).error());
+  std::string text = kinds_table(result->kinds);
+  text +=
+      fmt::format("\n{}: {} files of weights, each read again", options.target, result->num_files);
+  if (result->num_resumed_files > 0) {
+    text += fmt::format("; {} were there from an interrupted run", result->num_resumed_files);
+  }
+  text += fmt::format("\nErrors of each tensor: {}/{}\n", options.target, quantize::kReportName);
+  if (!result->not_copied.empty()) {
+    text += "Not copied:";
+    for (const std::string& name : result->not_copied) text += " " + name;
+    text += "\n";
+  }
+  return write_all(STDOUT_FILENO, text);
+}
+
+void add_form_options(CLI::App& command, quantize::LinearOptions* linears) {
+  using quantize::linear_form_name;
+  add_named_option(command, "--linears",
+                   "q, k, v and dense feed-forward layers: fp8 or keep (default: fp8)",
+                   quantize::kLinearForms, linear_form_name, &linears->linears);
+  add_named_option(command, "--output-projections",
+                   "o_proj: published, fp8 or keep (default: published; MiMo keeps them, others "
+                   "follow --linears)",
+                   quantize::kOutputProjectionForms, linear_form_name,
+                   &linears->output_projections);
+  add_named_option(command, "--embedding", "fp8 or keep (default: keep)", quantize::kLinearForms,
+                   linear_form_name, &linears->embedding);
+  add_named_option(command, "--head", "fp8 or keep (default: keep)", quantize::kLinearForms,
+                   linear_form_name, &linears->head);
+}
+
+}  // namespace
+
+void add_quantize_command(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<QuantizeCommandOptions>();
+  options->run.num_threads = default_threads();
+  CLI::App& command = *app.add_subcommand(
+      "quantize", "BF16 or FP8 checkpoint to MXFP4 experts and FP8 linear layers");
+  command.add_option("source", options->run.source, "The checkpoint folder")->required();
+  command
+      .add_option("target", options->target, "The new folder; an interrupted run continues there")
+      ->required();
+  add_named_option(command, "--scale-rule",
+                   "Of MXFP4 blocks: even, rceil, floor or search (default: even; "
+                   "docs/quantize.md)",
+                   quantize::kAllScaleRules, quantize::scale_rule_name, &options->run.scale_rule);
+  add_form_options(command, &options->run.linears);
+  const CLI::AsSizeValue as_bytes(true);  // kB is 1000 B, KiB 1024 B
+  command
+      .add_option("--memory", options->run.memory_bytes,
+                  "Limit of what is converted at a time, as 4GB or 512MiB (default: 4GB)")
+      ->transform(as_bytes);
+  command
+      .add_option("--shard-bytes", options->run.shard_bytes,
+                  "Size of a file of weights (default: 5GB)")
+      ->transform(as_bytes);
+  command.add_option("--threads", options->run.num_threads, "Default: one per processor")
+      ->check(CLI::Range(1U, 1024U));
+  command.callback([options, exit_code] {
+    const Status status = run_quantize(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
+}
+
+}  // namespace ultraspeed::apps
