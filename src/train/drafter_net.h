@@ -61,6 +61,7 @@ class DrafterNet {
   const NetOptions& options() const { return options_; }
   std::vector<Parameter>& parameters() { return parameters_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  void set_rounding(bool rounds_to_fp8) { options_.rounds_to_fp8 = rounds_to_fp8; }
   // CHECKs that there is one of this name.
   const torch::Tensor& at(const std::string& name) const;
   // Overwrites a parameter, keeping its type and device. REQUIRES: the same shape.
