@@ -54,8 +54,8 @@ Acceptance walk(std::span<const uint8_t> loss_mask, std::span<const uint8_t> is_
     }
     ++anchor_index;
   }
-  US_CHECK(anchor_index * num_masks == is_right.size(), "{} drafts for {} anchors",
-           is_right.size(), anchor_index);
+  US_CHECK(anchor_index * num_masks == is_right.size(), "{} drafts for {} anchors", is_right.size(),
+           anchor_index);
   return result;
 }
 

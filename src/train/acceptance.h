@@ -1,5 +1,5 @@
-// How far a drafter would have carried decoding of a known text: each cycle proposes the block after
-// an anchor, what equals the text is accepted, and the target's own next token follows.
+// How far a drafter would have carried decoding of a known text: each cycle proposes the block
+// after an anchor, what equals the text is accepted, and the target's own next token follows.
 #pragma once
 
 #include <cstdint>

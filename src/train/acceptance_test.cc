@@ -29,7 +29,8 @@ TEST(Acceptance, RightDraftsGiveABlockACycleUpToTheEnd) {
 // From 1: right, wrong: 2, 3. From 3: wrong: 4. From 4: right, right, wrong: 5, 6, 7. From 7: a
 // right draft, the last token.
 TEST(Acceptance, EndsABlockWithItsFirstWrongDraft) {
-  const std::vector<uint8_t> is_right = {1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  const std::vector<uint8_t> is_right = {1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1,
+                                         0, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   const Acceptance result = walk(kMask, is_right, 4);
   EXPECT_EQ(result.num_cycles, 4u);
   EXPECT_EQ(result.num_tokens, 7u);

@@ -18,7 +18,7 @@ struct NamedTensor {
 };
 
 struct CheckpointState {
-  std::string run;        // the options that both parts of a run must share, as text
+  std::string run;           // the options that both parts of a run must share, as text
   uint64_t num_steps = 0;    // that were done
   uint64_t num_updates = 0;  // those of them that had a block to learn from
   double seconds = 0;        // of training so far

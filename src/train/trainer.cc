@@ -54,7 +54,8 @@ Status Trainer::load() {
                    folder_->num_tokens(),
                    static_cast<double>(exported_bytes(*net_, options_.format)) * 1e-6));
   std::error_code error;
-  if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, error)) return {};
+  if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, error))
+    return {};
   US_ASSIGN(const CheckpointState read,
             read_checkpoint(options_.checkpoint, describe_run(options_), state()));
   num_steps_done_ = read.num_steps;
@@ -152,12 +153,12 @@ Status Trainer::save() const {
 Result<PackedBatch> Trainer::read_pass(uint64_t pass, const std::vector<uint32_t>& texts) const {
   return guarded([&]() -> Result<PackedBatch> {
     BatchPacker packer(folder_->shape(), options_.drafter.block_size);
+    const auto step = static_cast<uint32_t>(pass / options_.passes_per_step);
     for (const uint32_t text : texts) {
       US_ASSIGN(const FeatureSequence sequence, folder_->read(text));
       packer.add(sequence,
                  sample_blocks(sequence.token_ids, sequence.loss_mask, options_.drafter.block_size,
-                               options_.blocks_per_sequence,
-                               {options_.seed, static_cast<uint32_t>(pass), text}));
+                               options_.blocks_per_sequence, {options_.seed, step, text}));
     }
     return packer.pack();
   });
@@ -193,8 +194,9 @@ void Trainer::learn(const PackedBatch& packed, LossOutput* sums, StepReport* rep
   const TrainingBatch batch = place(packed, embedding_, options_.loss.needs_teacher());
   const torch::Tensor rows = drafting_rows(net_->forward(batch.blocks));
   torch::Tensor gradient;
-  const LossOutput output = differentiate_blocks(
-      {rows.detach(), batch.labels, batch.is_valid, head_, batch.teacher}, options_.loss, &gradient);
+  const LossOutput output =
+      differentiate_blocks({rows.detach(), batch.labels, batch.is_valid, head_, batch.teacher},
+                           options_.loss, &gradient);
   rows.backward(gradient);
   add_sums(output, sums);
   const torch::Tensor accepted = (output.is_right.to(torch::kFloat32) * batch.is_valid).cumprod(-1);
@@ -273,8 +275,8 @@ Result<Acceptance> Trainer::evaluate_text(size_t text, LossOutput* sums) const {
                                    static_cast<uint32_t>(anchors.size())));
   const TrainingBatch batch = place(packer.pack(), embedding_, options_.loss.needs_teacher());
   const torch::Tensor rows = drafting_rows(net_->forward(batch.blocks));
-  const LossOutput output = evaluate_blocks(
-      {rows, batch.labels, batch.is_valid, head_, batch.teacher}, options_.loss);
+  const LossOutput output =
+      evaluate_blocks({rows, batch.labels, batch.is_valid, head_, batch.teacher}, options_.loss);
   add_sums(output, sums);
   const torch::Tensor is_right = output.is_right.to(torch::kCPU, torch::kUInt8).contiguous();
   return walk(sequence.loss_mask,
@@ -290,13 +292,12 @@ double Trainer::seconds() const {
 
 void Trainer::log_step(const StepReport& report, double seconds_a_step) const {
   const auto left = static_cast<double>(options_.num_steps - num_steps_done_);
-  log_(fmt::format("step {}/{}  loss {:.4f}  length {:.2f}  gradient {:.3f}  rate {:.2e}  {:.0f} "
-                   "tokens/s  {:.1f} min left",
-                   num_steps_done_, options_.num_steps, report.loss, report.block_length,
-                   report.gradient_norm,
-                   options_.muon_learning_rate * schedule_factor(options_, num_steps_done_ - 1),
-                   static_cast<double>(report.num_tokens) / seconds_a_step,
-                   left * seconds_a_step / 60));
+  log_(fmt::format(
+      "step {}/{}  loss {:.4f}  length {:.2f}  gradient {:.3f}  rate {:.2e}  {:.0f} "
+      "tokens/s  {:.1f} min left",
+      num_steps_done_, options_.num_steps, report.loss, report.block_length, report.gradient_norm,
+      options_.muon_learning_rate * schedule_factor(options_, num_steps_done_ - 1),
+      static_cast<double>(report.num_tokens) / seconds_a_step, left * seconds_a_step / 60));
 }
 
 Status Trainer::log_evaluation() {
@@ -306,10 +307,11 @@ Status Trainer::log_evaluation() {
   for (size_t i = 0; i < acceptance.accepted_places.size(); ++i) {
     places += fmt::format(" {:.2f}", acceptance.share(i));
   }
-  log_(fmt::format("evaluation after {} steps: accepted length {:.3f} over {} cycles, loss {:.4f}, "
-                   "accepted by place{}",
-                   num_steps_done_, acceptance.accepted_length(), acceptance.num_cycles,
-                   evaluation.loss, places));
+  log_(
+      fmt::format("evaluation after {} steps: accepted length {:.3f} over {} cycles, loss {:.4f}, "
+                  "accepted by place{}",
+                  num_steps_done_, acceptance.accepted_length(), acceptance.num_cycles,
+                  evaluation.loss, places));
   return {};
 }
 
