@@ -3,6 +3,7 @@
 #pragma once
 
 #include <torch/types.h>
+#include <torch/utils.h>
 
 #include <chrono>
 #include <functional>
