@@ -16,18 +16,18 @@ namespace ultraspeed::train {
 namespace {
 
 // Two answers, of 4 and 2 tokens, and a token alone.
-const std::vector<uint8_t> kMask = {0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1};
+const std::vector<uint8_t> kAnswers = {0, 1, 1, 1, 1, 0, 0, 1, 1, 0, 1};
 const std::vector<int32_t> kIds = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
 
 TEST(BlockSampler, AnchorsAreAnswerTokensThatAnotherOneFollows) {
-  EXPECT_EQ(possible_anchors(kMask), (std::vector<int64_t>{1, 2, 3, 7}));
+  EXPECT_EQ(possible_anchors(kAnswers), (std::vector<int64_t>{1, 2, 3, 7}));
   EXPECT_EQ(possible_anchors(std::vector<uint8_t>{1, 1}), (std::vector<int64_t>{0}));
   EXPECT_TRUE(possible_anchors(std::vector<uint8_t>{1}).empty());
   EXPECT_TRUE(possible_anchors({}).empty());
 }
 
 TEST(BlockSampler, LabelsEndWithTheAnswerAndTheText) {
-  const SampledBlocks blocks = make_blocks(kIds, kMask, std::vector<int64_t>{1, 3, 7}, 5, 4);
+  const SampledBlocks blocks = make_blocks(kIds, kAnswers, std::vector<int64_t>{1, 3, 7}, 5, 4);
   EXPECT_EQ(blocks.anchors, (std::vector<int64_t>{1, 3, 7, 0}));
   EXPECT_EQ(blocks.keep, (std::vector<uint8_t>{1, 1, 1, 0}));
   EXPECT_EQ(blocks.num_kept(), 3u);
@@ -51,7 +51,7 @@ TEST(BlockSampler, DrawsWithoutReplacementInOrder) {
 }
 
 TEST(BlockSampler, TakesAllWhereThereAreFewAndFillsUp) {
-  const SampledBlocks blocks = sample_blocks(kIds, kMask, 8, 6, {1, 2, 3});
+  const SampledBlocks blocks = sample_blocks(kIds, kAnswers, 8, 6, {1, 2, 3});
   EXPECT_EQ(blocks.anchors, (std::vector<int64_t>{1, 2, 3, 7, 0, 0}));
   EXPECT_EQ(blocks.num_kept(), 4u);
   EXPECT_EQ(sample_blocks(kIds, std::vector<uint8_t>(11, 0), 8, 2, {}).num_kept(), 0u);

@@ -62,7 +62,8 @@ Visible visible_rows(const BlockBatch& batch, int64_t window) {
   return visible;
 }
 
-// [rows, kv heads, d] -> [blocks or 1, kv heads, visible rows, d].
+// [rows, kv heads, d] -> [blocks or 1, kv heads, visible rows, d]. In the master type: the blocks'
+// gradients for a row are added up here.
 torch::Tensor take(const torch::Tensor& context, const Visible& visible, int64_t blocks) {
   if (visible.is_shared) return context.permute({1, 0, 2}).unsqueeze(0);
   return context.index_select(0, visible.rows)
@@ -226,7 +227,7 @@ DrafterNet::KeyValue DrafterNet::key_value(const std::string& attention, const t
       norm(attention + "k_norm", linear(attention + "k_proj", x).view(shape));
   const auto scale = static_cast<double>(config_.attention_value_scale);
   const torch::Tensor values = linear(attention + "v_proj", x).view(shape) * scale;
-  return {rotate(keys, rotation).to(options_.compute), values.to(options_.compute)};
+  return {rotate(keys, rotation), values};
 }
 
 // Each row of a block over the context before its anchor and all of its own block.
@@ -239,11 +240,12 @@ torch::Tensor DrafterNet::attend(uint32_t layer, const torch::Tensor& x,
   query = rotate(norm(attention + "q_norm", query), passage.block_rotation).to(options_.compute);
   query = group_queries(query, kv_heads);
   const KeyValue context = key_value(attention, passage.context, passage.context_rotation);
-  const KeyValue block = key_value(attention, x, passage.block_rotation);
+  KeyValue block = key_value(attention, x, passage.block_rotation);
+  block = {block.keys.to(options_.compute), block.values.to(options_.compute)};
 
   const Visible visible = visible_rows(passage.batch, config_.layers[layer].sliding_window);
-  const torch::Tensor context_keys = take(context.keys, visible, blocks);
-  const torch::Tensor context_values = take(context.values, visible, blocks);
+  const torch::Tensor context_keys = take(context.keys, visible, blocks).to(options_.compute);
+  const torch::Tensor context_values = take(context.values, visible, blocks).to(options_.compute);
   const torch::Tensor context_scores =
       join_product(query, context_keys.transpose(-1, -2))
           .to(options_.master)

@@ -11,9 +11,9 @@
 namespace ultraspeed::train {
 namespace {
 
-constexpr uint64_t kMagic = 0x0a314c4241545355u;  // "USTABL1\n"
-constexpr size_t kModelAt = 16, kDataSumAt = kModelAt + kModelNameBytes;
-constexpr size_t kHeaderSumAt = kDataSumAt + 8, kHeaderBytes = kHeaderSumAt + 8;
+constexpr uint64_t kTablesMagic = 0x0a314c4241545355u;  // "USTABL1\n"
+constexpr size_t kTablesModelAt = 16, kTablesDataSumAt = kTablesModelAt + kModelNameBytes;
+constexpr size_t kTablesSumAt = kTablesDataSumAt + 8, kTablesHeaderBytes = kTablesSumAt + 8;
 constexpr uint64_t kMaxElements = uint64_t{1} << 36;  // of one table
 
 uint64_t checksum_of(const FrozenTables& tables) {
@@ -34,7 +34,7 @@ Status FrozenTables::write(const std::string& path) const {
                       kModelNameBytes - 1);
   }
   std::string header;
-  append(&header, kMagic);
+  append(&header, kTablesMagic);
   append(&header, vocab_size);
   append(&header, hidden_size);
   append_model_name(&header, model);
@@ -53,30 +53,30 @@ Status FrozenTables::write(const std::string& path) const {
 
 Result<FrozenTables> FrozenTables::read(const std::string& path) {
   US_ASSIGN(const MappedFile file, MappedFile::open(path));
-  std::array<std::byte, kHeaderBytes> header = {};
-  if (file.size_bytes() >= kHeaderBytes) US_TRY(file.read(0, header));
+  std::array<std::byte, kTablesHeaderBytes> header = {};
+  if (file.size_bytes() >= kTablesHeaderBytes) US_TRY(file.read(0, header));
   const bool is_ours =
-      number_at<uint64_t>(header, 0) == kMagic &&
-      number_at<uint64_t>(header, kHeaderSumAt) == checksum(std::span(header).first(kHeaderSumAt));
+      number_at<uint64_t>(header, 0) == kTablesMagic &&
+      number_at<uint64_t>(header, kTablesSumAt) == checksum(std::span(header).first(kTablesSumAt));
   if (!is_ours) {
     return make_error(ErrorCode::kInvalidData, "{}: expected a target's tables", path);
   }
   FrozenTables tables;
   tables.vocab_size = number_at<uint32_t>(header, 8);
   tables.hidden_size = number_at<uint32_t>(header, 12);
-  tables.model = model_name_at(header, kModelAt);
+  tables.model = model_name_at(header, kTablesModelAt);
   const uint64_t elements = uint64_t{tables.vocab_size} * tables.hidden_size;
   if (elements == 0 || elements > kMaxElements ||
-      file.size_bytes() != kHeaderBytes + 2 * elements * sizeof(float)) {
+      file.size_bytes() != kTablesHeaderBytes + 2 * elements * sizeof(float)) {
     return make_error(ErrorCode::kInvalidData, "{}: {} bytes are not two tables of {} x {} numbers",
                       path, file.size_bytes(), tables.vocab_size, tables.hidden_size);
   }
   tables.embedding.resize(elements);
   tables.head.resize(elements);
-  US_TRY(file.read(kHeaderBytes, std::as_writable_bytes(std::span(tables.embedding))));
-  US_TRY(file.read(kHeaderBytes + elements * sizeof(float),
+  US_TRY(file.read(kTablesHeaderBytes, std::as_writable_bytes(std::span(tables.embedding))));
+  US_TRY(file.read(kTablesHeaderBytes + elements * sizeof(float),
                    std::as_writable_bytes(std::span(tables.head))));
-  if (number_at<uint64_t>(header, kDataSumAt) != checksum_of(tables)) {
+  if (number_at<uint64_t>(header, kTablesDataSumAt) != checksum_of(tables)) {
     return make_error(ErrorCode::kInvalidData, "{}: the checksum is wrong", path);
   }
   const auto is_finite = [](float value) { return std::isfinite(value); };

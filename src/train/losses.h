@@ -26,7 +26,7 @@ struct LossOptions {
   double cross_entropy = 1;
   double total_variation = 0;
   double kl_divergence = 0;
-  int64_t chunk_blocks = 128;  // whose logits exist at once
+  int64_t chunk_blocks = 256;  // whose logits exist at once
 
   bool needs_teacher() const { return total_variation != 0 || kl_divergence != 0; }
 };

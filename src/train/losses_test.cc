@@ -9,15 +9,15 @@
 namespace ultraspeed::train {
 namespace {
 
-const auto kDouble = torch::kFloat64;
+const auto kLossType = torch::kFloat64;
 
 torch::Tensor row(const std::vector<double>& values) {
-  return torch::tensor(values, kDouble).unsqueeze(0);
+  return torch::tensor(values, kLossType).unsqueeze(0);
 }
 
 void expect_near(const torch::Tensor& actual, const std::vector<double>& expected) {
   ASSERT_EQ(actual.numel(), static_cast<int64_t>(expected.size()));
-  const torch::Tensor flat = actual.flatten().to(kDouble);
+  const torch::Tensor flat = actual.flatten().to(kLossType);
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_NEAR(flat[static_cast<int64_t>(i)].item<double>(), expected[i], 1e-7) << i;
   }
@@ -82,13 +82,13 @@ TEST(MaskLosses, AreTheMixOfTheirParts) {
 LossInput random_input(int64_t blocks) {
   torch::manual_seed(4);
   LossInput input;
-  input.hidden = torch::randn({blocks, 3, 6}, kDouble);
-  input.head = torch::randn({11, 6}, kDouble);
+  input.hidden = torch::randn({blocks, 3, 6}, kLossType);
+  input.head = torch::randn({11, 6}, kLossType);
   input.labels = torch::randint(11, {blocks, 3}, torch::kInt64);
   input.is_valid = torch::ones({blocks, 3});
   input.is_valid[1][2] = 0;
   input.is_valid[3] = 0;
-  input.teacher = torch::randn({blocks, 3, 6}, kDouble);
+  input.teacher = torch::randn({blocks, 3, 6}, kLossType);
   return input;
 }
 

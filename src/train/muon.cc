@@ -21,11 +21,9 @@ torch::Tensor orthogonalize(const torch::Tensor& matrices, torch::Dtype compute)
   torch::Tensor x = matrices.to(compute);
   const bool is_tall = x.size(-2) > x.size(-1);
   if (is_tall) x = x.transpose(-1, -2);
-  const torch::Tensor norm = x.to(torch::promoteTypes(compute, torch::kFloat32))
-                                 .square()
-                                 .sum({-2, -1}, true)
-                                 .sqrt()
-                                 .clamp_min(kSmallestNorm);
+  const torch::Dtype sums = compute == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const torch::Tensor norm =
+      x.to(sums).square().sum({-2, -1}, true).sqrt().clamp_min(kSmallestNorm);
   x = x / norm.to(compute);
   for (int i = 0; i < kSteps; ++i) {
     const torch::Tensor gram = x.matmul(x.transpose(-1, -2));

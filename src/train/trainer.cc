@@ -11,6 +11,8 @@
 namespace ultraspeed::train {
 namespace {
 
+constexpr size_t kPassesAhead = 3;  // read while one is computed: a GPU takes them that fast
+
 // LibTorch throws: out of memory, a device that is not there. No exception leaves the module.
 template <class Function>
 auto guarded(Function function) -> decltype(function()) {
@@ -160,7 +162,12 @@ Result<PackedBatch> Trainer::read_pass(uint64_t pass, const std::vector<uint32_t
                  sample_blocks(sequence.token_ids, sequence.loss_mask, options_.drafter.block_size,
                                options_.blocks_per_sequence, {options_.seed, step, text}));
     }
-    return packer.pack();
+    PackedBatch packed = packer.pack();
+    if (options_.device.is_cuda()) {  // so that copying to the device takes nobody's time
+      packed.features = packed.features.pin_memory();
+      packed.last_hidden = packed.last_hidden.pin_memory();
+    }
+    return packed;
   });
 }
 
@@ -169,15 +176,18 @@ void Trainer::prefetch(uint64_t pass) {
   for (uint32_t i = 0; i < options_.sequences_per_pass; ++i) {
     texts.push_back(order_->at(pass * options_.sequences_per_pass + i));
   }
-  next_pass_ = pass;
-  next_ = std::async(std::launch::async,
-                     [this, pass, texts = std::move(texts)] { return read_pass(pass, texts); });
+  ahead_.emplace_back(pass, std::async(std::launch::async, [this, pass, texts = std::move(texts)] {
+                        return read_pass(pass, texts);
+                      }));
 }
 
 Result<PackedBatch> Trainer::take_pass(uint64_t pass) {
-  if (!next_.valid() || next_pass_ != pass) prefetch(pass);
-  Result<PackedBatch> packed = next_.get();
-  if (pass + 1 < options_.num_steps * options_.passes_per_step) prefetch(pass + 1);
+  if (!ahead_.empty() && ahead_.front().first != pass) ahead_.clear();
+  const uint64_t end = options_.num_steps * options_.passes_per_step;
+  uint64_t next = ahead_.empty() ? pass : ahead_.back().first + 1;
+  for (; next < end && ahead_.size() <= kPassesAhead; ++next) prefetch(next);
+  Result<PackedBatch> packed = ahead_.front().second.get();
+  ahead_.pop_front();
   return packed;
 }
 

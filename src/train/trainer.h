@@ -6,11 +6,13 @@
 #include <torch/utils.h>
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <future>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -91,9 +93,8 @@ class Trainer {
   uint64_t num_steps_done_ = 0;
   double seconds_before_ = 0;  // of the processes before this one
   std::chrono::steady_clock::time_point begin_;
-  // The next pass, read while this one is computed.
-  uint64_t next_pass_ = 0;
-  std::future<Result<PackedBatch>> next_;
+  // The next passes, in order: read on threads of their own while one is computed.
+  std::deque<std::pair<uint64_t, std::future<Result<PackedBatch>>>> ahead_;
 };
 
 }  // namespace ultraspeed::train

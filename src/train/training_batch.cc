@@ -72,7 +72,7 @@ PackedBatch BatchPacker::pack() const {
 TrainingBatch place(const PackedBatch& packed, const torch::Tensor& embedding, bool needs_teacher) {
   const torch::Device device = embedding.device();
   TrainingBatch batch;
-  batch.blocks.features = packed.features.to(device);
+  batch.blocks.features = packed.features.to(device, /*non_blocking=*/true);
   batch.blocks.positions = packed.positions.to(device);
   batch.blocks.sequence_begin = packed.sequence_begin.to(device);
   batch.blocks.anchor_row = packed.anchor_row.to(device);
@@ -82,7 +82,7 @@ TrainingBatch place(const PackedBatch& packed, const torch::Tensor& embedding, b
   if (needs_teacher) {
     std::vector<int64_t> shape = packed.labels.sizes().vec();
     shape.push_back(packed.last_hidden.size(1));
-    batch.teacher = packed.last_hidden.to(device)
+    batch.teacher = packed.last_hidden.to(device, /*non_blocking=*/true)
                         .index_select(0, packed.teacher_rows.flatten().to(device))
                         .view(shape);
   }
