@@ -1,4 +1,4 @@
-// FeatureFolder: the shards of a folder as one list of sequences.
+// The shards of a folder as one list of sequences, written and read.
 #include <algorithm>
 #include <filesystem>
 
@@ -7,7 +7,9 @@
 
 namespace ultraspeed::train {
 
-Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
+namespace {
+
+Result<std::vector<std::string>> shard_paths(const std::string& directory) {
   std::error_code error;
   std::vector<std::string> paths;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
@@ -18,6 +20,50 @@ Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
     return make_error(ErrorCode::kNotFound, "{}: cannot list: {}", directory, error.message());
   }
   std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+}  // namespace
+
+Result<FeatureFolderWriter> FeatureFolderWriter::create(const std::string& directory,
+                                                        const FeatureShape& shape,
+                                                        uint64_t max_shard_bytes) {
+  US_TRY(check_shape(directory, shape));
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) {
+    return make_error(ErrorCode::kIo, "{}: cannot make the folder: {}", directory, error.message());
+  }
+  US_ASSIGN(const auto paths, shard_paths(directory));
+  if (!paths.empty()) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: there is '{}' already; give another folder",
+                      directory, paths.front());
+  }
+  return FeatureFolderWriter(directory, shape, max_shard_bytes);
+}
+
+Status FeatureFolderWriter::add(const FeatureSequence& sequence) {
+  const uint64_t bytes = sequence_bytes(shape_, sequence.token_ids.size());
+  const bool is_full =
+      shard_ && shard_->num_sequences() > 0 && shard_->bytes() + bytes > max_shard_bytes_;
+  if (is_full) US_TRY(finish());
+  if (!shard_) {
+    const std::string path = fmt::format("{}/{:05}.features", directory_, num_shards_);
+    US_ASSIGN(shard_, FeatureShardWriter::create(path, shape_));
+    ++num_shards_;
+  }
+  return shard_->add(sequence);
+}
+
+Status FeatureFolderWriter::finish() {
+  if (!shard_) return {};
+  US_TRY(shard_->finish());
+  shard_.reset();
+  return {};
+}
+
+Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
+  US_ASSIGN(const auto paths, shard_paths(directory));
   FeatureFolder folder;
   for (const std::string& path : paths) {
     US_ASSIGN(FeatureShard shard, FeatureShard::open(path));

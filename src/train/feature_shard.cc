@@ -19,11 +19,6 @@ constexpr size_t kHeaderSumAt = kCountAt + 24, kHeaderBytes = kHeaderSumAt + 8;
 constexpr size_t kEntryBytes = 24;
 constexpr uint32_t kMaxHidden = 1 << 16, kMaxVocab = 1 << 24, kMaxTargetLayers = 1 << 12;
 
-// Per token: its id, the taps and the last hidden row, its mask.
-uint64_t sequence_bytes(const FeatureShape& shape, uint64_t length) {
-  return length * (4 + 2 * uint64_t{shape.hidden_size} * (shape.num_taps() + 1) + 1);
-}
-
 template <class Sequence>
 auto parts_of(Sequence& sequence) {
   return std::make_tuple(std::span(sequence.token_ids), std::span(sequence.features),
@@ -45,6 +40,11 @@ bool is_finite_bf16(uint16_t bits) {
 }
 
 }  // namespace
+
+// Per token: its id, the taps and the last hidden row, its mask.
+uint64_t sequence_bytes(const FeatureShape& shape, uint64_t length) {
+  return length * (4 + 2 * uint64_t{shape.hidden_size} * (shape.num_taps() + 1) + 1);
+}
 
 Status check_shape(const std::string& file, const FeatureShape& shape) {
   const auto fail = [&](const std::string& what) {

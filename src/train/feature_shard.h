@@ -31,6 +31,9 @@ struct FeatureShape {
   bool operator==(const FeatureShape&) const = default;
 };
 
+// What a sequence of `length` tokens takes in a shard.
+uint64_t sequence_bytes(const FeatureShape& shape, uint64_t length);
+
 // kInvalidArgument for numbers that no shard may have.
 Status check_shape(const std::string& file, const FeatureShape& shape);
 
@@ -69,6 +72,32 @@ class FeatureShardWriter {
   std::ofstream file_;
   uint64_t offset_ = 0;
   std::vector<Entry> table_;
+};
+
+// Fills a folder: 00000.features, 00001.features and so on, each about as large as is asked.
+class FeatureFolderWriter {
+ public:
+  // Makes the folder. A shard is finished before a sequence would take it past `max_shard_bytes`.
+  // Errors: kInvalidArgument for a folder that has shards already.
+  static Result<FeatureFolderWriter> create(const std::string& directory, const FeatureShape& shape,
+                                            uint64_t max_shard_bytes);
+
+  Status add(const FeatureSequence& sequence);
+  // Finishes the last shard.
+  Status finish();
+  size_t num_shards() const { return num_shards_; }
+
+ private:
+  FeatureFolderWriter(std::string directory, FeatureShape shape, uint64_t max_shard_bytes)
+      : directory_(std::move(directory)),
+        shape_(std::move(shape)),
+        max_shard_bytes_(max_shard_bytes) {}
+
+  std::string directory_;
+  FeatureShape shape_;
+  uint64_t max_shard_bytes_;
+  size_t num_shards_ = 0;
+  std::optional<FeatureShardWriter> shard_;
 };
 
 // Const calls may run on several threads at once.

@@ -177,6 +177,31 @@ TEST_F(FeatureShardTest, AFolderIsOneListInTheOrderOfItsNames) {
   expect_equal(folder->read(2).value(), sequence_of(2, 7));
 }
 
+TEST_F(FeatureShardTest, AFolderIsFilledShardByShard) {
+  const uint64_t bytes = sequence_bytes(small_shape(), 10);
+  EXPECT_EQ(bytes, 10 * (4 + 2 * 3 * 3 + 1u));
+  // A header and two sequences fit, a third one does not.
+  auto writer = FeatureFolderWriter::create(path("new"), small_shape(), 248 + 2 * bytes);
+  ASSERT_TRUE(writer.has_value()) << writer.error().message;
+  for (uint32_t i = 0; i < 5; ++i) ASSERT_TRUE(writer->add(sequence_of(10, i)).has_value());
+  ASSERT_TRUE(writer->add(sequence_of(30, 5)).has_value());  // too large for any: alone
+  ASSERT_TRUE(writer->finish().has_value());
+  EXPECT_EQ(writer->num_shards(), 4u);
+  const auto folder = FeatureFolder::open(path("new"));
+  ASSERT_TRUE(folder.has_value()) << folder.error().message;
+  ASSERT_EQ(folder->num_sequences(), 6u);
+  for (uint32_t i = 0; i < 5; ++i) expect_equal(folder->read(i).value(), sequence_of(10, i));
+  expect_equal(folder->read(5).value(), sequence_of(30, 5));
+  EXPECT_EQ(FeatureShard::open(path("new/00001.features")).value().num_sequences(), 2u);
+  EXPECT_EQ(FeatureShard::open(path("new/00003.features")).value().num_sequences(), 1u);
+  const auto again = FeatureFolderWriter::create(path("new"), small_shape(), 1000);
+  ASSERT_FALSE(again.has_value());
+  EXPECT_NE(again.error().message.find("00000.features' already"), std::string::npos);
+  FeatureShape wrong = small_shape();
+  wrong.hidden_size = 0;
+  EXPECT_FALSE(FeatureFolderWriter::create(path("other"), wrong, 1000).has_value());
+}
+
 TEST_F(FeatureShardTest, AFolderIsOfOneTarget) {
   EXPECT_NE(FeatureFolder::open(directory_.path()).error().message.find("no sequences in files"),
             std::string::npos);
