@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "base/check.h"
 #include "train/fp8_rounding.h"
@@ -85,7 +86,8 @@ torch::Tensor join_product(const torch::Tensor& left, const torch::Tensor& right
 // What the layers of one forward pass have in common.
 struct DrafterNet::Passage {
   const BlockBatch& batch;
-  torch::Tensor context;  // [rows, hidden_size]
+  std::map<std::string, torch::Tensor> matrices;  // [columns, rows], in the compute type
+  torch::Tensor context;                          // [rows, hidden_size]
   Rotation context_rotation, block_rotation;
 };
 
@@ -176,10 +178,16 @@ void DrafterNet::set(const std::string& name, const torch::Tensor& value) {
   target.copy_(value);
 }
 
-torch::Tensor DrafterNet::linear(const std::string& name, const torch::Tensor& x) const {
-  torch::Tensor weight = at(name + ".weight");
-  if (options_.rounds_to_fp8) weight = round_to_fp8(weight);
-  return torch::matmul(x.to(options_.compute), weight.to(options_.compute).t()).to(options_.master);
+// As its products take it. Once a pass: a block's and the context's keys come of the same matrix.
+torch::Tensor DrafterNet::effective(const Parameter& matrix) const {
+  const torch::Tensor weight = options_.rounds_to_fp8 ? round_to_fp8(matrix.value) : matrix.value;
+  return weight.to(options_.compute).t();
+}
+
+torch::Tensor DrafterNet::linear(const std::string& name, const torch::Tensor& x,
+                                 const Passage& passage) const {
+  const torch::Tensor& matrix = passage.matrices.at(name + ".weight");
+  return torch::matmul(x.to(options_.compute), matrix).to(options_.master);
 }
 
 torch::Tensor DrafterNet::norm(const std::string& name, const torch::Tensor& x) const {
@@ -219,14 +227,14 @@ torch::Tensor DrafterNet::block_rows(const BlockBatch& batch) const {
 
 // Of any rows: context features as they are, a block's rows after the layer's norm.
 DrafterNet::KeyValue DrafterNet::key_value(const std::string& attention, const torch::Tensor& x,
-                                           const Rotation& rotation) const {
+                                           const Rotation& rotation, const Passage& passage) const {
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = config_.num_kv_heads;
   shape.push_back(-1);
   const torch::Tensor keys =
-      norm(attention + "k_norm", linear(attention + "k_proj", x).view(shape));
+      norm(attention + "k_norm", linear(attention + "k_proj", x, passage).view(shape));
   const auto scale = static_cast<double>(config_.attention_value_scale);
-  const torch::Tensor values = linear(attention + "v_proj", x).view(shape) * scale;
+  const torch::Tensor values = linear(attention + "v_proj", x, passage).view(shape) * scale;
   return {rotate(keys, rotation), values};
 }
 
@@ -236,11 +244,11 @@ torch::Tensor DrafterNet::attend(uint32_t layer, const torch::Tensor& x,
   const std::string attention = layer_prefix(layer) + "self_attn.";
   const int64_t blocks = x.size(0), rows = x.size(1), heads = config_.num_q_heads;
   const int64_t kv_heads = config_.num_kv_heads;
-  torch::Tensor query = linear(attention + "q_proj", x).view({blocks, rows, heads, -1});
+  torch::Tensor query = linear(attention + "q_proj", x, passage).view({blocks, rows, heads, -1});
   query = rotate(norm(attention + "q_norm", query), passage.block_rotation).to(options_.compute);
   query = group_queries(query, kv_heads);
-  const KeyValue context = key_value(attention, passage.context, passage.context_rotation);
-  KeyValue block = key_value(attention, x, passage.block_rotation);
+  const KeyValue context = key_value(attention, passage.context, passage.context_rotation, passage);
+  KeyValue block = key_value(attention, x, passage.block_rotation, passage);
   block = {block.keys.to(options_.compute), block.values.to(options_.compute)};
 
   const Visible visible = visible_rows(passage.batch, config_.layers[layer].sliding_window);
@@ -267,12 +275,14 @@ torch::Tensor DrafterNet::attend(uint32_t layer, const torch::Tensor& x,
   const torch::Tensor output =
       join_product(shares.narrow(-1, 0, seen), context_values) +
       shares.narrow(-1, seen, rows).matmul(block.values.permute({0, 2, 1, 3}));
-  return linear(attention + "o_proj", ungroup(output, rows));
+  return linear(attention + "o_proj", ungroup(output, rows), passage);
 }
 
-torch::Tensor DrafterNet::feed_forward(const std::string& layer, const torch::Tensor& x) const {
-  const torch::Tensor gate = linear(layer + "mlp.gate_proj", x);
-  return linear(layer + "mlp.down_proj", torch::silu(gate) * linear(layer + "mlp.up_proj", x));
+torch::Tensor DrafterNet::feed_forward(const std::string& layer, const torch::Tensor& x,
+                                       const Passage& passage) const {
+  const torch::Tensor gate = torch::silu(linear(layer + "mlp.gate_proj", x, passage));
+  const torch::Tensor up = linear(layer + "mlp.up_proj", x, passage);
+  return linear(layer + "mlp.down_proj", gate * up, passage);
 }
 
 torch::Tensor DrafterNet::forward(const BlockBatch& batch) const {
@@ -280,14 +290,21 @@ torch::Tensor DrafterNet::forward(const BlockBatch& batch) const {
   const torch::Tensor anchor_position = batch.anchor_row - batch.sequence_begin;
   const torch::Tensor offsets =
       torch::arange(static_cast<int64_t>(config_.block_size), anchor_position.options());
-  const Passage passage = {
-      batch, norm("hidden_norm", linear("fc", batch.features.to(options_.master))),
-      rotation(batch.positions), rotation(anchor_position.unsqueeze(1) + offsets.unsqueeze(0))};
+  Passage passage = {batch,
+                     {},
+                     {},
+                     rotation(batch.positions),
+                     rotation(anchor_position.unsqueeze(1) + offsets.unsqueeze(0))};
+  for (const Parameter& p : parameters_) {
+    if (p.kind == ParameterKind::kMatrix) passage.matrices[p.name] = effective(p);
+  }
+  passage.context = norm("hidden_norm", linear("fc", batch.features.to(options_.master), passage));
   torch::Tensor hidden = block_rows(batch);
   for (uint32_t layer = 0; layer < config_.num_layers; ++layer) {
     const std::string prefix = layer_prefix(layer);
     hidden = hidden + attend(layer, norm(prefix + "input_layernorm", hidden), passage);
-    hidden = hidden + feed_forward(prefix, norm(prefix + "post_attention_layernorm", hidden));
+    hidden =
+        hidden + feed_forward(prefix, norm(prefix + "post_attention_layernorm", hidden), passage);
   }
   return norm("norm", hidden);
 }

@@ -79,15 +79,18 @@ class DrafterNet {
 
   void add(const std::string& name, ParameterKind kind, torch::Tensor value);
   void add_layer(uint32_t layer);
-  torch::Tensor linear(const std::string& name, const torch::Tensor& x) const;
+  torch::Tensor effective(const Parameter& matrix) const;
+  torch::Tensor linear(const std::string& name, const torch::Tensor& x,
+                       const Passage& passage) const;
   torch::Tensor norm(const std::string& name, const torch::Tensor& x) const;
   Rotation rotation(const torch::Tensor& positions) const;
   torch::Tensor rotate(const torch::Tensor& heads, const Rotation& rotation) const;
   torch::Tensor block_rows(const BlockBatch& batch) const;
-  KeyValue key_value(const std::string& attention, const torch::Tensor& x,
-                     const Rotation& rotation) const;
+  KeyValue key_value(const std::string& attention, const torch::Tensor& x, const Rotation& rotation,
+                     const Passage& passage) const;
   torch::Tensor attend(uint32_t layer, const torch::Tensor& x, const Passage& passage) const;
-  torch::Tensor feed_forward(const std::string& layer, const torch::Tensor& x) const;
+  torch::Tensor feed_forward(const std::string& layer, const torch::Tensor& x,
+                             const Passage& passage) const;
 
   model::DrafterConfig config_;
   NetOptions options_;

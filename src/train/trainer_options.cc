@@ -28,12 +28,12 @@ std::string describe_run(const TrainerOptions& options) {
   for (const uint32_t tap : d.target_layer_ids) text += fmt::format(" {}", tap);
   text += fmt::format(
       "; seed {} steps {} batch {} x {} x {} lr {} muon {} x {} decay {} warm-up {} clip {} "
-      "schedule {} format {} from {}",
+      "schedule {} format {} from {} compute {}",
       options.seed, options.num_steps, options.sequences_per_pass, options.passes_per_step,
       options.blocks_per_sequence, options.learning_rate, options.muon_learning_rate,
       static_cast<int>(options.muon_scale), options.muon_weight_decay, options.warmup,
       options.clip_norm, static_cast<int>(options.schedule), static_cast<int>(options.format),
-      options.fp8_from);
+      options.fp8_from, options.compute == torch::kBFloat16 ? "bf16" : "f32");
   return text + fmt::format("; loss {} gamma {} alpha {} ce {} tv {} kl {}",
                             static_cast<int>(l.weighting), l.gamma, l.dpace_alpha, l.cross_entropy,
                             l.total_variation, l.kl_divergence);
