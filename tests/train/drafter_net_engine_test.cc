@@ -62,20 +62,24 @@ TEST_F(DrafterNetEngine, BlocksEqualThoseOfTheEngine) {
 
 // All blocks of two sequences in one pass; features of and behind the anchor are there, and unseen.
 TEST_F(DrafterNetEngine, ABlockDoesNotSeeOtherBlocksSequencesOrItsAnchorsFeatures) {
-  write({});
-  const torch::Tensor features = engine_->draft(kText).features;
-  const torch::Tensor noise = torch::randn_like(features) * 100;
-  train::BlockBatch batch =
-      block_batch(torch::cat({noise, features}), kText, {3, 14, 20, 27}, engine_->embedding());
-  const int64_t rows = features.size(0);
-  batch.positions = torch::arange(rows, torch::kInt64).repeat({2});
-  batch.sequence_begin = torch::full({4}, rows, torch::kInt64);
-  batch.anchor_row = batch.anchor_row + rows;
-  const torch::Tensor together = logits(batch);
-  for (int64_t i = 0; i < 4; ++i) {
-    const int64_t anchor = batch.anchor_row[i].item<int64_t>() - rows;
-    const EngineBlock block = engine_->draft(first(static_cast<size_t>(anchor) + 1));
-    EXPECT_LT(difference(together[i], block.logits), kTolerance) << anchor;
+  for (const uint32_t window : {12u, 100u}) {  // less and more than there are rows
+    DrafterOptions options;
+    options.sliding_window = window;
+    write(options);
+    const torch::Tensor features = engine_->draft(kText).features;
+    const torch::Tensor noise = torch::randn_like(features) * 100;
+    train::BlockBatch batch =
+        block_batch(torch::cat({noise, features}), kText, {3, 14, 20, 27}, engine_->embedding());
+    const int64_t rows = features.size(0);
+    batch.positions = torch::arange(rows, torch::kInt64).repeat({2});
+    batch.sequence_begin = torch::full({4}, rows, torch::kInt64);
+    batch.anchor_row = batch.anchor_row + rows;
+    const torch::Tensor together = logits(batch);
+    for (int64_t i = 0; i < 4; ++i) {
+      const int64_t anchor = batch.anchor_row[i].item<int64_t>() - rows;
+      const EngineBlock block = engine_->draft(first(static_cast<size_t>(anchor) + 1));
+      EXPECT_LT(difference(together[i], block.logits), kTolerance) << window << ", " << anchor;
+    }
   }
 }
 
