@@ -13,7 +13,7 @@ namespace ultraspeed::train {
 namespace {
 
 constexpr uint64_t kMagic = 0x0a31544145465355u;  // "USFEAT1\n"
-constexpr size_t kTapsAt = 24, kModelAt = kTapsAt + 4 * kMaxFeatureTaps;
+constexpr size_t kTapsAt = 24, kModelAt = kTapsAt + size_t{4} * kMaxFeatureTaps;
 constexpr size_t kCountAt = kModelAt + kModelNameBytes;
 constexpr size_t kHeaderSumAt = kCountAt + 24, kHeaderBytes = kHeaderSumAt + 8;
 constexpr size_t kEntryBytes = 24;
@@ -205,7 +205,8 @@ Status FeatureShard::read_index() {
   const auto num_taps = number_at<uint32_t>(header, 20);
   for (uint32_t i = 0; i < std::min(num_taps, kMaxFeatureTaps + 1); ++i) {
     const bool is_stored = i < kMaxFeatureTaps;
-    shape_.target_layer_ids.push_back(is_stored ? number_at<uint32_t>(header, kTapsAt + 4 * i) : 0);
+    shape_.target_layer_ids.push_back(
+        is_stored ? number_at<uint32_t>(header, kTapsAt + size_t{4} * i) : 0);
   }
   shape_.model = model_name_at(header, kModelAt);
   const Status status = check_shape(file_, shape_);

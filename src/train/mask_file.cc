@@ -53,7 +53,10 @@ std::string zip_archive(const std::vector<std::pair<std::string, std::string>>& 
     append(&directory, uint32_t{0});  // no attributes
     append(&directory, static_cast<uint32_t>(archive.size()));
     directory += name;
-    archive += "PK\3\4" + fields + name + contents;
+    archive += "PK\3\4";
+    archive += fields;
+    archive += name;
+    archive += contents;
   }
   std::string end = "PK\5\6";
   append(&end, uint32_t{0});  // one disk
