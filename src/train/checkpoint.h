@@ -1,0 +1,37 @@
+// What a training run needs to go on as if it had not been stopped: numbers, moments and where it
+// was. Anchors and the order of texts are functions of the step, so no generator's state is kept.
+#pragma once
+
+#include <torch/types.h>
+#include <torch/utils.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace ultraspeed::train {
+
+struct NamedTensor {
+  std::string name;
+  torch::Tensor value;  // f32
+};
+
+struct CheckpointState {
+  std::string run;           // the options that both parts of a run must share, as text
+  uint64_t num_steps = 0;    // that were done
+  uint64_t num_updates = 0;  // those of them that had a block to learn from
+  double seconds = 0;        // of training so far
+};
+
+// Replaces the file at once: a run that dies meanwhile keeps the old one.
+Status write_checkpoint(const std::string& path, const CheckpointState& state,
+                        const std::vector<NamedTensor>& tensors);
+
+// Copies the values into `tensors`, which must have the names and shapes that were written.
+// Errors: kInvalidData for damage, kInvalidArgument for another run's.
+Result<CheckpointState> read_checkpoint(const std::string& path, const std::string& run,
+                                        const std::vector<NamedTensor>& tensors);
+
+}  // namespace ultraspeed::train

@@ -1,0 +1,39 @@
+// A drafter's folder as model::Drafter reads it: config.json, model.safetensors, mask_embedding.pt.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/config.h"
+
+namespace ultraspeed::train {
+
+struct ExportedTensor {
+  std::string name;  // as in the file: "fc.weight"
+  std::vector<uint64_t> shape;
+  std::vector<float> values;
+};
+
+enum class LinearFormat : uint8_t { kBf16, kFp8 };
+
+// Of what published files hold and DrafterConfig reads; model_type is qwen3's.
+// REQUIRES: a window before the anchor or none, rows of a block that see each other.
+std::string drafter_config_json(const model::DrafterConfig& config, LinearFormat format);
+
+// Vectors are BF16; matrices BF16, or FP8 with a scale for each 128 x 128 block.
+Status write_drafter_weights(const std::string& path, std::span<const ExportedTensor> tensors,
+                             LinearFormat format);
+
+// What torch.save writes for {mask_token_id: int, embedding: BF16 tensor}.
+Status write_mask_embedding(const std::string& path, uint32_t mask_token_id,
+                            std::span<const float> embedding);
+
+// Writes the folder's files; makes the folder if there is none.
+Status write_drafter_folder(const std::string& directory, const model::DrafterConfig& config,
+                            std::span<const ExportedTensor> tensors,
+                            std::span<const float> mask_embedding, LinearFormat format);
+
+}  // namespace ultraspeed::train

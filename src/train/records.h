@@ -1,0 +1,45 @@
+// What the files of this module are made of: little-endian records of plain numbers, and checksums.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ultraspeed::train {
+
+static_assert(std::endian::native == std::endian::little, "records are written as they lie");
+
+inline constexpr size_t kModelNameBytes = 128;
+
+// 64 bits over 8-byte words in four lanes, which keeps up with a disk; against damage, not against
+// forgery. `seed`: the checksum of what stands before.
+uint64_t checksum(std::span<const std::byte> bytes, uint64_t seed = 0);
+
+template <class T>
+void append(std::string* record, const T& value) {
+  record->append(reinterpret_cast<const char*>(&value), sizeof(T));
+}
+
+// Filled up with zeros to kModelNameBytes. REQUIRES: shorter than that.
+void append_model_name(std::string* record, std::string_view name);
+
+// REQUIRES: at + sizeof(T) <= record.size().
+template <class T>
+T number_at(std::span<const std::byte> record, size_t at) {
+  T value;
+  std::memcpy(&value, record.subspan(at, sizeof(T)).data(), sizeof(T));
+  return value;
+}
+
+// Up to the first zero of the kModelNameBytes at `at`.
+std::string model_name_at(std::span<const std::byte> record, size_t at);
+
+inline std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+}  // namespace ultraspeed::train

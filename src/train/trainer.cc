@@ -1,0 +1,355 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <filesystem>
+
+#include "base/check.h"
+#include "train/drafter_export.h"
+
+namespace ultraspeed::train {
+namespace {
+
+constexpr size_t kPassesAhead = 3;  // read while one is computed: a GPU takes them that fast
+
+// LibTorch throws: out of memory, a device that is not there. No exception leaves the module.
+template <class Function>
+auto guarded(Function function) -> decltype(function()) {
+  try {
+    return function();
+  } catch (const std::exception& exception) {
+    const std::string what = exception.what();
+    return make_error(ErrorCode::kInternal, "LibTorch: {}", what.substr(0, what.find('\n')));
+  }
+}
+
+void add_sums(const LossOutput& output, LossOutput* sums) {
+  sums->weighted_sum += output.weighted_sum;
+  sums->divisor += output.divisor;
+}
+
+// Rows 1, 2, ... of each block, which draft.
+torch::Tensor drafting_rows(const torch::Tensor& hidden) {
+  return hidden.narrow(1, 1, hidden.size(1) - 1);
+}
+
+}  // namespace
+
+// --- Opening ---
+
+Result<std::unique_ptr<Trainer>> Trainer::open(const TrainerOptions& options, Log log) {
+  std::unique_ptr<Trainer> trainer(new Trainer(options, std::move(log)));
+  US_TRY(guarded([&] { return trainer->load(); }));
+  return trainer;
+}
+
+Status Trainer::load() {
+  US_ASSIGN(folder_, FeatureFolder::open(options_.features));
+  if (!options_.eval_features.empty()) {
+    US_ASSIGN(eval_folder_, FeatureFolder::open(options_.eval_features));
+  }
+  US_ASSIGN(const FrozenTables tables, FrozenTables::read(options_.tables));
+  US_TRY(check_inputs(tables));
+  make_net(tables);
+  log_(fmt::format("{} texts, {} tokens; a drafter of {:.2f} MB", folder_->num_sequences(),
+                   folder_->num_tokens(),
+                   static_cast<double>(exported_bytes(*net_, options_.format)) * 1e-6));
+  std::error_code error;
+  if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, error))
+    return {};
+  US_ASSIGN(const CheckpointState read,
+            read_checkpoint(options_.checkpoint, describe_run(options_), state()));
+  num_steps_done_ = read.num_steps;
+  seconds_before_ = read.seconds;
+  adamw_->set_num_steps(static_cast<int64_t>(read.num_updates));
+  log_(fmt::format("goes on after step {} of {}", num_steps_done_, options_.num_steps));
+  return {};
+}
+
+// What the files say must be of one target, and what they say is the drafter's too.
+Status Trainer::check_inputs(const FrozenTables& tables) const {
+  const FeatureShape& shape = folder_->shape();
+  if (eval_folder_ && eval_folder_->shape() != shape) {
+    return make_error(ErrorCode::kInvalidData, "{}: of another target, vocabulary or taps than {}",
+                      options_.eval_features, options_.features);
+  }
+  if (tables.hidden_size != shape.hidden_size || tables.vocab_size != shape.vocab_size ||
+      tables.model != shape.model) {
+    return make_error(ErrorCode::kInvalidData,
+                      "{}: tables {} x {} of '{}', but {} has features of {} x {} of '{}'",
+                      options_.tables, tables.vocab_size, tables.hidden_size, tables.model,
+                      options_.features, shape.vocab_size, shape.hidden_size, shape.model);
+  }
+  if (options_.drafter.mask_token_id >= shape.vocab_size) {
+    return make_error(ErrorCode::kInvalidArgument, "mask token {} of {}",
+                      options_.drafter.mask_token_id, shape.vocab_size);
+  }
+  if (options_.num_steps == 0 || options_.sequences_per_pass == 0 ||
+      options_.passes_per_step == 0 || options_.blocks_per_sequence == 0) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{} steps of {} passes of {} texts of {} blocks; expected at least 1 each",
+                      options_.num_steps, options_.passes_per_step, options_.sequences_per_pass,
+                      options_.blocks_per_sequence);
+  }
+  return check_trainable(options_.drafter);
+}
+
+void Trainer::make_net(const FrozenTables& tables) {
+  const FeatureShape& shape = folder_->shape();
+  model::DrafterConfig& config = options_.drafter;
+  config.hidden_size = shape.hidden_size;
+  config.vocab_size = shape.vocab_size;
+  config.num_target_layers = shape.num_target_layers;
+  config.target_layer_ids = shape.target_layer_ids;
+  config.has_mask_embedding = true;
+  NetOptions options;
+  options.compute = options_.compute;
+  options.device = options_.device;
+  net_ = std::make_unique<DrafterNet>(config, options, options_.seed);
+  const std::vector<int64_t> sizes = {shape.vocab_size, shape.hidden_size};
+  embedding_ = torch::tensor(tables.embedding).view(sizes).to(options_.device);
+  head_ = torch::tensor(tables.head).view(sizes).to(options_.device, options_.compute);
+  // A row as large as the table's, of no token.
+  torch::manual_seed(options_.seed);
+  const torch::Tensor noise = torch::randn({sizes[1]}).to(options_.device);
+  net_->set("mask_embedding", noise * embedding_.square().mean().sqrt());
+
+  std::vector<torch::Tensor> matrices, vectors;
+  for (const Parameter& p : net_->parameters()) {
+    (p.kind == ParameterKind::kMatrix ? matrices : vectors).push_back(p.value);
+  }
+  MuonOptions muon;
+  muon.weight_decay = options_.muon_weight_decay;
+  muon.scale = options_.muon_scale;
+  muon.compute = options_.compute;
+  muon_ = std::make_unique<Muon>(matrices, muon);
+  adamw_ = std::make_unique<Adamw>(vectors, AdamwOptions{});
+  order_.emplace(options_.seed, folder_->num_sequences());
+  begin_ = std::chrono::steady_clock::now();
+}
+
+std::vector<NamedTensor> Trainer::state() const {
+  std::vector<NamedTensor> tensors;
+  for (const Parameter& p : net_->parameters()) tensors.push_back({p.name, p.value});
+  for (size_t i = 0; i < muon_->state().size(); ++i) {
+    tensors.push_back({fmt::format("muon {}", i), muon_->state()[i]});
+  }
+  for (size_t i = 0; i < adamw_->state().size(); ++i) {
+    tensors.push_back({fmt::format("adamw {}", i), adamw_->state()[i]});
+  }
+  return tensors;
+}
+
+Status Trainer::save() const {
+  if (options_.checkpoint.empty()) return {};
+  return guarded([&] {
+    const CheckpointState at = {describe_run(options_), num_steps_done_,
+                                static_cast<uint64_t>(adamw_->num_steps()), seconds()};
+    return write_checkpoint(options_.checkpoint, at, state());
+  });
+}
+
+// --- Reading ---
+
+Result<PackedBatch> Trainer::read_pass(uint64_t pass, const std::vector<uint32_t>& texts) const {
+  return guarded([&]() -> Result<PackedBatch> {
+    BatchPacker packer(folder_->shape(), options_.drafter.block_size);
+    const auto step = static_cast<uint32_t>(pass / options_.passes_per_step);
+    for (const uint32_t text : texts) {
+      US_ASSIGN(const FeatureSequence sequence, folder_->read(text));
+      packer.add(sequence,
+                 sample_blocks(sequence.token_ids, sequence.loss_mask, options_.drafter.block_size,
+                               options_.blocks_per_sequence, {options_.seed, step, text}));
+    }
+    PackedBatch packed = packer.pack();
+    if (options_.device.is_cuda()) {  // so that copying to the device takes nobody's time
+      packed.features = packed.features.pin_memory();
+      packed.last_hidden = packed.last_hidden.pin_memory();
+    }
+    return packed;
+  });
+}
+
+void Trainer::prefetch(uint64_t pass) {
+  std::vector<uint32_t> texts;
+  for (uint32_t i = 0; i < options_.sequences_per_pass; ++i) {
+    texts.push_back(order_->at(pass * options_.sequences_per_pass + i));
+  }
+  ahead_.emplace_back(pass, std::async(std::launch::async, [this, pass, texts = std::move(texts)] {
+                        return read_pass(pass, texts);
+                      }));
+}
+
+Result<PackedBatch> Trainer::take_pass(uint64_t pass) {
+  if (!ahead_.empty() && ahead_.front().first != pass) ahead_.clear();
+  const uint64_t end = options_.num_steps * options_.passes_per_step;
+  uint64_t next = ahead_.empty() ? pass : ahead_.back().first + 1;
+  for (; next < end && ahead_.size() <= kPassesAhead; ++next) prefetch(next);
+  Result<PackedBatch> packed = ahead_.front().second.get();
+  ahead_.pop_front();
+  return packed;
+}
+
+// --- Learning ---
+
+void Trainer::set_rounding() {
+  const double done =
+      static_cast<double>(num_steps_done_) / static_cast<double>(options_.num_steps);
+  net_->set_rounding(options_.format == LinearFormat::kFp8 && done >= options_.fp8_from);
+}
+
+void Trainer::learn(const PackedBatch& packed, LossOutput* sums, StepReport* report) {
+  if (packed.num_blocks() == 0) return;
+  const TrainingBatch batch = place(packed, embedding_, options_.loss.needs_teacher());
+  const torch::Tensor rows = drafting_rows(net_->forward(batch.blocks));
+  torch::Tensor gradient;
+  const LossOutput output =
+      differentiate_blocks({rows.detach(), batch.labels, batch.is_valid, head_, batch.teacher},
+                           options_.loss, &gradient);
+  rows.backward(gradient);
+  add_sums(output, sums);
+  const torch::Tensor accepted = (output.is_right.to(torch::kFloat32) * batch.is_valid).cumprod(-1);
+  report->block_length += accepted.sum().item<double>() + static_cast<double>(packed.num_blocks());
+  report->num_blocks += packed.num_blocks();
+  report->num_tokens += packed.num_rows();
+}
+
+void Trainer::update(double divisor, StepReport* report) {
+  const torch::NoGradGuard no_grad;
+  torch::Tensor squares = torch::zeros({}, torch::dtype(torch::kFloat32).device(options_.device));
+  for (const Parameter& p : net_->parameters()) squares += p.value.grad().square().sum();
+  report->gradient_norm = std::sqrt(squares.item<double>()) / divisor;
+  const double clip = std::min(1.0, options_.clip_norm / std::max(report->gradient_norm, 1e-12));
+  for (const Parameter& p : net_->parameters()) p.value.grad().mul_(clip / divisor);
+  const double factor = schedule_factor(options_, num_steps_done_);
+  muon_->step(options_.muon_learning_rate * factor);
+  adamw_->step(options_.learning_rate * factor);
+}
+
+Result<StepReport> Trainer::step() {
+  return guarded([&] { return step_unguarded(); });
+}
+
+Result<StepReport> Trainer::step_unguarded() {
+  US_CHECK(num_steps_done_ < options_.num_steps, "step {} of {}", num_steps_done_,
+           options_.num_steps);
+  set_rounding();
+  for (Parameter& p : net_->parameters()) p.value.mutable_grad() = torch::zeros_like(p.value);
+  StepReport report;
+  LossOutput sums;
+  for (uint32_t i = 0; i < options_.passes_per_step; ++i) {
+    US_ASSIGN(const PackedBatch packed, take_pass(num_steps_done_ * options_.passes_per_step + i));
+    learn(packed, &sums, &report);
+  }
+  report.loss = sums.loss();
+  if (report.num_blocks > 0) report.block_length /= static_cast<double>(report.num_blocks);
+  if (!std::isfinite(report.loss)) {
+    return make_error(ErrorCode::kInternal,
+                      "step {}: the loss is not finite; try a smaller learning rate",
+                      num_steps_done_ + 1);
+  }
+  if (sums.divisor > 0) update(sums.divisor, &report);
+  ++num_steps_done_;
+  return report;
+}
+
+// --- Evaluating ---
+
+Result<Evaluation> Trainer::evaluate() {
+  return guarded([&] { return evaluate_unguarded(); });
+}
+
+Result<Evaluation> Trainer::evaluate_unguarded() {
+  US_CHECK(eval_folder_.has_value(), "no texts to evaluate with");
+  net_->set_rounding(options_.format == LinearFormat::kFp8);  // what would be exported
+  Evaluation result;
+  LossOutput sums;
+  const size_t count = std::min<size_t>(options_.eval_sequences, eval_folder_->num_sequences());
+  for (size_t text = 0; text < count; ++text) {
+    US_ASSIGN(const Acceptance acceptance, evaluate_text(text, &sums));
+    result.acceptance.add(acceptance);
+  }
+  result.loss = sums.loss();
+  return result;
+}
+
+Result<Acceptance> Trainer::evaluate_text(size_t text, LossOutput* sums) const {
+  const torch::NoGradGuard no_grad;
+  US_ASSIGN(const FeatureSequence sequence, eval_folder_->read(text));
+  const std::vector<int64_t> anchors = possible_anchors(sequence.loss_mask);
+  if (anchors.empty()) return Acceptance{};
+  const uint32_t block_size = options_.drafter.block_size;
+  BatchPacker packer(eval_folder_->shape(), block_size);
+  packer.add(sequence, make_blocks(sequence.token_ids, sequence.loss_mask, anchors, block_size,
+                                   static_cast<uint32_t>(anchors.size())));
+  const TrainingBatch batch = place(packer.pack(), embedding_, options_.loss.needs_teacher());
+  const torch::Tensor rows = drafting_rows(net_->forward(batch.blocks));
+  const LossOutput output =
+      evaluate_blocks({rows, batch.labels, batch.is_valid, head_, batch.teacher}, options_.loss);
+  add_sums(output, sums);
+  const torch::Tensor is_right = output.is_right.to(torch::kCPU, torch::kUInt8).contiguous();
+  return walk(sequence.loss_mask,
+              {is_right.data_ptr<uint8_t>(), static_cast<size_t>(is_right.numel())}, block_size);
+}
+
+// --- Running ---
+
+double Trainer::seconds() const {
+  const std::chrono::duration<double> here = std::chrono::steady_clock::now() - begin_;
+  return seconds_before_ + here.count();
+}
+
+void Trainer::log_step(const StepReport& report, double seconds_a_step) const {
+  const auto left = static_cast<double>(options_.num_steps - num_steps_done_);
+  log_(fmt::format(
+      "step {}/{}  loss {:.4f}  length {:.2f}  gradient {:.3f}  rate {:.2e}  {:.0f} "
+      "tokens/s  {:.1f} min left",
+      num_steps_done_, options_.num_steps, report.loss, report.block_length, report.gradient_norm,
+      options_.muon_learning_rate * schedule_factor(options_, num_steps_done_ - 1),
+      static_cast<double>(report.num_tokens) / seconds_a_step, left * seconds_a_step / 60));
+}
+
+Status Trainer::log_evaluation() {
+  US_ASSIGN(const Evaluation evaluation, evaluate());
+  const Acceptance& acceptance = evaluation.acceptance;
+  std::string places;
+  for (size_t i = 0; i < acceptance.accepted_places.size(); ++i) {
+    places += fmt::format(" {:.2f}", acceptance.share(i));
+  }
+  log_(
+      fmt::format("evaluation after {} steps: accepted length {:.3f} over {} cycles, loss {:.4f}, "
+                  "accepted by place{}",
+                  num_steps_done_, acceptance.accepted_length(), acceptance.num_cycles,
+                  evaluation.loss, places));
+  return {};
+}
+
+Result<bool> Trainer::run() {
+  const double first_second = seconds();
+  double logged_at = first_second;
+  uint64_t logged_step = num_steps_done_;
+  bool is_in_time = true;
+  while (num_steps_done_ < options_.num_steps && is_in_time) {
+    US_ASSIGN(const StepReport report, step());
+    if (num_steps_done_ % options_.log_every == 0) {
+      const double now = seconds();
+      log_step(report, (now - logged_at) / static_cast<double>(num_steps_done_ - logged_step));
+      logged_at = now;
+      logged_step = num_steps_done_;
+    }
+    if (eval_folder_ && num_steps_done_ % options_.eval_every == 0) US_TRY(log_evaluation());
+    if (num_steps_done_ % options_.checkpoint_every == 0) US_TRY(save());
+    is_in_time = options_.minutes <= 0 || seconds() - first_second < options_.minutes * 60;
+  }
+  US_TRY(save());
+  if (eval_folder_) US_TRY(log_evaluation());
+  US_TRY(guarded([&] { return export_drafter(*net_, options_.output, options_.format); }));
+  const bool is_complete = num_steps_done_ == options_.num_steps;
+  log_(fmt::format("{} after {} of {} steps, {:.1f} min; the drafter is in {}",
+                   is_complete ? "done" : "stopped in time", num_steps_done_, options_.num_steps,
+                   seconds() / 60, options_.output));
+  return is_complete;
+}
+
+}  // namespace ultraspeed::train

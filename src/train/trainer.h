@@ -1,0 +1,100 @@
+// A training run: texts and their features in, a drafter's folder out. A run is a function of its
+// options and its inputs, whatever it was stopped and continued in between.
+#pragma once
+
+#include <torch/types.h>
+#include <torch/utils.h>
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "train/acceptance.h"
+#include "train/adamw.h"
+#include "train/checkpoint.h"
+#include "train/drafter_net.h"
+#include "train/feature_shard.h"
+#include "train/frozen_tables.h"
+#include "train/trainer_options.h"
+#include "train/training_batch.h"
+
+namespace ultraspeed::train {
+
+struct StepReport {
+  double loss = 0;
+  double block_length = 0;   // tokens that the step's blocks would have given, on average
+  double gradient_norm = 0;  // before clipping
+  int64_t num_blocks = 0;
+  int64_t num_tokens = 0;
+};
+
+struct Evaluation {
+  Acceptance acceptance;
+  double loss = 0;
+};
+
+class Trainer {
+ public:
+  using Log = std::function<void(const std::string& line)>;
+
+  // Opens shards and tables, makes the net, and goes on from the checkpoint if it exists.
+  static Result<std::unique_ptr<Trainer>> open(const TrainerOptions& options, Log log);
+
+  // Trains until the last step or the time limit, writing checkpoints, and exports the drafter.
+  // True: the run is complete.
+  Result<bool> run();
+
+  // One step. REQUIRES: not all are done.
+  Result<StepReport> step();
+  // REQUIRES: options.eval_features.
+  Result<Evaluation> evaluate();
+  Status save() const;
+
+  uint64_t num_steps_done() const { return num_steps_done_; }
+  const DrafterNet& net() const { return *net_; }
+
+ private:
+  explicit Trainer(const TrainerOptions& options, Log log)
+      : options_(options), log_(std::move(log)) {}
+
+  Status load();
+  Status check_inputs(const FrozenTables& tables) const;
+  void make_net(const FrozenTables& tables);
+  Result<StepReport> step_unguarded();
+  Result<Evaluation> evaluate_unguarded();
+  Result<Acceptance> evaluate_text(size_t text, LossOutput* sums) const;
+  std::vector<NamedTensor> state() const;
+  Result<PackedBatch> read_pass(uint64_t pass, const std::vector<uint32_t>& texts) const;
+  void prefetch(uint64_t pass);
+  Result<PackedBatch> take_pass(uint64_t pass);
+  void learn(const PackedBatch& packed, LossOutput* sums, StepReport* report);
+  void update(double divisor, StepReport* report);
+  void set_rounding();
+  double seconds() const;
+  void log_step(const StepReport& report, double seconds_a_step) const;
+  Status log_evaluation();
+
+  TrainerOptions options_;
+  Log log_;
+  std::optional<FeatureFolder> folder_, eval_folder_;
+  std::unique_ptr<DrafterNet> net_;
+  std::unique_ptr<Muon> muon_;
+  std::unique_ptr<Adamw> adamw_;
+  std::optional<SequenceOrder> order_;
+  torch::Tensor embedding_;  // [vocab_size, hidden_size], in the net's master type
+  torch::Tensor head_;       // [vocab_size, hidden_size], in its compute type
+  uint64_t num_steps_done_ = 0;
+  double seconds_before_ = 0;  // of the processes before this one
+  std::chrono::steady_clock::time_point begin_;
+  // The next passes, in order: read on threads of their own while one is computed.
+  std::deque<std::pair<uint64_t, std::future<Result<PackedBatch>>>> ahead_;
+};
+
+}  // namespace ultraspeed::train
