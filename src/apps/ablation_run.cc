@@ -64,9 +64,13 @@ std::string ablation_text(const AblationRun& run) {
                      run.accepted_length, plain_table(table));
 }
 
-std::string ablation_json(const AblationRun& run) {
+nlohmann::ordered_json ablation_json(const AblationRun& run) {
   using nlohmann::ordered_json;
-  ordered_json json = {{"gpu", run.gpu},
+  ordered_json json = {{"schema", kAblationRunSchema},
+                       {"version", run.made_by.version},
+                       {"commit", run.made_by.commit},
+                       {"command", run.made_by.command},
+                       {"gpu", run.gpu},
                        {"shape", run.shape},
                        {"accepted_length", run.accepted_length},
                        {"steps", ordered_json::array()},
@@ -83,7 +87,7 @@ std::string ablation_json(const AblationRun& run) {
                                {"tokens_per_second", figure.tokens_per_second},
                                {"speedup", figure.speedup}});
   }
-  return json.dump(1) + "\n";
+  return json;
 }
 
 std::string ablation_svg(const AblationRun& run) {

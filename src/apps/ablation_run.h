@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
+#include "apps/provenance.h"
 #include "apps/text_table.h"
 
 namespace ultraspeed::apps {
@@ -22,6 +24,7 @@ struct AblationStep {
 
 // The samples of a run. Of FP8 experts kernels that stay have no phases: they are graphs alone.
 struct AblationRun {
+  Provenance made_by;
   std::string gpu, shape;      // a line each
   double accepted_length = 1;  // tokens that a cycle of several rows gives
   std::vector<AblationStep> steps;
@@ -39,7 +42,8 @@ struct AblationFigure {
 std::vector<AblationFigure> ablation_figures(const AblationRun& run);
 
 std::string ablation_text(const AblationRun& run);
-std::string ablation_json(const AblationRun& run);
+inline constexpr char kAblationRunSchema[] = "ultraspeed-bench-ablation/1";  // docs/benchmarks.md
+nlohmann::ordered_json ablation_json(const AblationRun& run);
 std::string ablation_svg(const AblationRun& run);
 
 }  // namespace ultraspeed::apps

@@ -34,7 +34,7 @@ TEST(Ablation, AddsTheThreeAndLeavesEachOut) {
 TEST(Ablation, TextJsonAndPictureHaveAllRows) {
   const AblationRun run = sample_run();
   const std::string text = ablation_text(run);
-  const auto json = nlohmann::json::parse(ablation_json(run));
+  const auto json = ablation_json(run);
   const std::string svg = ablation_svg(run);
   EXPECT_EQ(json["steps"][0]["us"], (std::vector<double>{5000, 4000, 3000}));
   EXPECT_EQ(json["accepted_length"], 5);

@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "apps/ablation_run.h"
 #include "apps/bench_shape.h"
@@ -38,6 +41,44 @@ ShapeOptions shape_of(const CommandOptions& options, Experts experts, bool is_sp
   return shape;
 }
 
+// The weights of experts that each layer has.
+std::vector<program::WeightDecl> expert_weights(const program::Program& program) {
+  std::vector<program::WeightDecl> experts;
+  for (const program::WeightDecl& weight : program.weights) {
+    if (weight.count > 1) experts.push_back(weight);
+  }
+  return experts;
+}
+
+// Those of one of the two files, which says of them what its flag does.
+Result<std::vector<program::WeightDecl>> read_experts(const CommandOptions& options,
+                                                      Experts experts) {
+  const ShapeOptions shape = shape_of(options, experts, true);
+  US_ASSIGN(const PlannedShape planned, plan_shape(shape));
+  US_TRY(check_positions(planned, options.positions));
+  std::vector<program::WeightDecl> weights = expert_weights(planned.program);
+  const bool is_fp8 = experts == Experts::kFp8;
+  const auto wanted = is_fp8 ? tensor::WeightFormat::kFp8Block128 : tensor::WeightFormat::kMxfp4;
+  const auto is_wanted = [&](const auto& weight) { return weight.format == wanted; };
+  if (!weights.empty() && std::ranges::all_of(weights, is_wanted)) return weights;
+  return make_error(ErrorCode::kInvalidArgument, "{} {}: expected a model with experts in {}",
+                    is_fp8 ? "--fp8-config" : "--config", shape.config,
+                    tensor::weight_format_name(wanted));
+}
+
+// Both files are the same model but for the format of its experts.
+Status check_models(const CommandOptions& options) {
+  US_ASSIGN(const auto fp8, read_experts(options, Experts::kFp8));
+  US_ASSIGN(const auto mxfp4, read_experts(options, Experts::kMxfp4));
+  const auto is_alike = [](const auto& a, const auto& b) {
+    return a.rows == b.rows && a.cols == b.cols && a.count == b.count;
+  };
+  if (std::ranges::equal(fp8, mxfp4, is_alike)) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--fp8-config {}: not the model of --config {}: its experts have other shapes",
+                    options.fp8_config, options.shape.config);
+}
+
 Status measure(const CommandOptions& options, Experts experts, bool is_speculative,
                AblationRun* run) {
   US_ASSIGN(PlannedShape planned, plan_shape(shape_of(options, experts, is_speculative)));
@@ -66,6 +107,11 @@ Status measure(const CommandOptions& options, Experts experts, bool is_speculati
     return make_error(ErrorCode::kUnsupported, "{}: kernels that stay have no phase for it: {}",
                       describe_shape(shape), why);
   }
+  if (bench->resident->different_floats > 0) {
+    return make_error(ErrorCode::kInternal,
+                      "{}: kernels that stay left other bits than a graph in {} numbers",
+                      describe_shape(shape), bench->resident->different_floats);
+  }
   run->steps.push_back({experts, shape.rows, true, std::move(bench->resident->resident_us)});
   return {};
 }
@@ -79,7 +125,9 @@ Status bench_ablation(const CommandOptions& options) {
                       "--accepted {}: a cycle of {} rows gives 1 to {} tokens",
                       options.accepted_length, rows, rows);
   }
+  US_TRY(check_models(options));
   AblationRun run;
+  run.made_by = provenance();
   run.accepted_length = options.accepted_length;
   for (const Experts experts : {Experts::kFp8, Experts::kMxfp4}) {
     for (const bool is_speculative : {false, true}) {
@@ -87,7 +135,7 @@ Status bench_ablation(const CommandOptions& options) {
     }
   }
   if (options.svg_file) US_TRY(write_file(*options.svg_file, ablation_svg(run)));
-  if (options.json_file) US_TRY(write_file(*options.json_file, ablation_json(run)));
+  if (options.json_file) US_TRY(write_json_file(*options.json_file, ablation_json(run)));
   return write_all(STDOUT_FILENO, ablation_text(run));
 }
 

@@ -25,13 +25,12 @@ Status bench_latency(CommandOptions options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   LatencyOptions& latency = options.latency;
   latency.vocab_size = model.config().vocab_size;
-  // A prompt, its first token, and the one that a step may add.
-  const uint32_t longest = std::ranges::max(latency.prompt_tokens);
-  const uint32_t context = std::max(longest + 16, stream_tokens(latency));
+  latency.block_size = std::max(latency.block_size, model.speculation().block());
+  const uint32_t context = latency_context(latency);
   if (context > model.config().max_position_embeddings) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--prompt-tokens {}, --steps {}: need {} positions, the model has {}",
-                      longest, latency.alone_steps, context,
+                      std::ranges::max(latency.prompt_tokens), latency.alone_steps, context,
                       model.config().max_position_embeddings);
   }
   options.model.context = context;

@@ -178,6 +178,16 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   return planned;
 }
 
+Status check_positions(const PlannedShape& planned, uint32_t positions) {
+  const uint32_t rows = planned.shape.rows;
+  if (uint64_t{positions} + rows <= planned.max_context) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--positions {}: with {} rows at most {} are possible, as {} is planned for {} "
+                    "positions",
+                    positions, rows, planned.max_context - rows, planned.shape.config,
+                    planned.max_context);
+}
+
 #ifdef US_HAS_CUDA
 Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions how) {
   US_TRY(program::verify(planned.program));

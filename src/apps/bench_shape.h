@@ -64,8 +64,12 @@ struct PlannedShape {
 // kInvalidArgument for flags that do not fit the model; of the configuration and of planning.
 Result<PlannedShape> plan_shape(const ShapeOptions& options);
 
+// Errors: kInvalidArgument for more positions before the step than it is planned for.
+Status check_positions(const PlannedShape& planned, uint32_t positions);
+
 // cuda::measure_step() of the rank, rows and live experts of a planned shape, whatever `how` says
-// of them. Errors: of the program, if it cannot be proven; no_gpu_code().
+// of them. Errors: of the program, if it cannot be proven; no_gpu_code(). REQUIRES:
+// check_positions().
 Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions how);
 
 // kUnsupported: what a program without GPU code says of them.

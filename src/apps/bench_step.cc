@@ -49,13 +49,7 @@ Result<StepRun> run_of(const StepOptions& options, const PlannedShape& planned) 
                       options.all_reduce_us);
   }
   run.all_reduce_ns = static_cast<uint32_t>(std::lround(1000 * options.all_reduce_us));
-  if (uint64_t{run.positions} + run.rows > planned.max_context) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--positions {}: with {} rows at most {} are possible, as {} is planned for "
-                      "{} positions",
-                      run.positions, run.rows, planned.max_context - run.rows, run.config,
-                      planned.max_context);
-  }
+  US_TRY(check_positions(planned, run.positions));
   return run;
 }
 

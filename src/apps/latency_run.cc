@@ -15,7 +15,6 @@ namespace {
 
 constexpr uint32_t kStreamPrompt = 16;
 constexpr uint32_t kStepsBefore = 16;        // of the stream, before a prompt comes
-constexpr uint32_t kMostTokensAStep = 8;     // of a block
 constexpr uint32_t kLeastPrefillWidth = 64;  // of what executors take by themselves
 
 double host_clock_ms() {
@@ -103,7 +102,7 @@ class Measurement {
       if (event.token) (is_first ? given.first : given.second) = true;
       if (!event.finished) continue;
       return make_error(ErrorCode::kInvalidArgument,
-                        "the {} ended while it was measured: its context of {} tokens is full; "
+                        "the {} ended while it was measured, after {} tokens at most; "
                         "measure shorter prompts or wider prefill steps",
                         second != nullptr && is_first ? "stream" : "prompt's session",
                         engine_.max_context());
@@ -171,10 +170,11 @@ class Measurement {
 
 }  // namespace
 
-uint32_t stream_tokens(const LatencyOptions& options) {
+uint32_t latency_context(const LatencyOptions& options) {
   const uint32_t longest = std::ranges::max(options.prompt_tokens);
   const uint32_t steps = std::max(options.alone_steps, longest / kLeastPrefillWidth + 2);
-  return kStreamPrompt + (kStepsBefore + steps + 2) * kMostTokensAStep;
+  const uint32_t stream = kStreamPrompt + (kStepsBefore + steps + 2) * options.block_size;
+  return std::max(longest + 2 * options.block_size, stream);
 }
 
 Result<std::vector<LatencySamples>> measure_latency(engine::Engine& engine,

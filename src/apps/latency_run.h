@@ -18,7 +18,7 @@ struct LatencySamples {
   uint32_t prompt_tokens = 0;
   std::vector<double> first_token_ms;         // [repeat], the prompt alone
   std::vector<double> beside_first_token_ms;  // [repeat], beside the running stream
-  std::vector<double> alone_gaps_ms;          // of the stream, before the prompts come
+  std::vector<double> alone_gaps_ms;          // of a stream without prompts
   std::vector<double> beside_gaps_ms;         // that end while a prompt waits for its first token
 };
 
@@ -27,15 +27,16 @@ struct LatencyOptions {
   uint32_t repeat = 5;
   uint32_t vocab_size = 1;  // prompts are random ids below it
   uint32_t alone_steps = 200;
+  uint32_t block_size = 8;                           // tokens that a step gives a session, at most
   std::function<void(const std::string&)> progress;  // may be empty
   std::function<double()> now_ms;                    // empty: the host's clock
 };
 
-// Tokens of the running stream's session that a measurement may take, prompt included.
-uint32_t stream_tokens(const LatencyOptions& options);
+// Tokens that a session needs room for: the longest prompt and its first tokens, or the stream.
+uint32_t latency_context(const LatencyOptions& options);
 
-// Errors: those of the engine; kInternal for a stream that ends while it is measured.
-// REQUIRES: the engine has room for two sessions, of the longest prompt and of stream_tokens().
+// Errors: those of the engine; kInvalidArgument for a session that ends while it is measured.
+// REQUIRES: the engine has room for two sessions of latency_context() tokens.
 Result<std::vector<LatencySamples>> measure_latency(engine::Engine& engine,
                                                     const LatencyOptions& options);
 

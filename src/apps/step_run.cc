@@ -150,8 +150,8 @@ std::vector<std::string> step_notes(const StepRun& run) {
   if (!run.bench.draft_us.empty()) {
     const Spread draft = spread_of(run.bench.draft_us);
     notes.push_back(fmt::format(
-        "the drafter's part, by itself: {:.1f} us ({:.1f} to {:.1f}), {} of the step's time",
-        draft.median, draft.p10, draft.p90, percent(draft.median / figures.us.median)));
+        "the drafter's part, by itself behind reads of other memory: {:.1f} us ({:.1f} to {:.1f})",
+        draft.median, draft.p10, draft.p90));
   }
   if (!run.bench.live.empty()) {
     const auto [least, most] = std::ranges::minmax(run.bench.live);

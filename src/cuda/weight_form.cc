@@ -96,7 +96,8 @@ class DenseForms {
     const bool is_joined = op.more_inputs[0] != program::kNoId;
     const bool has_norms =
         op.norm.weight != program::kNoId || op.second_norm.weight != program::kNoId;
-    const bool fits = !(is_joined && has_norms) && op.total_rows % 2 == 0;
+    const bool can_join = !has_norms && program.hidden_size % 4 == 0;  // ops/joined_rows.h
+    const bool fits = (!is_joined || can_join) && op.total_rows % 2 == 0;
     want(op.weight, fits ? form_of(program, op.weight, op.norm, WeightForm::kDensePages)
                          : WeightForm::kCanonical);
   }

@@ -2,8 +2,8 @@
 //
 // Draft: a sequence's columns are one draft block, an anchor and masks, at the positions that the
 // target verifies next; so both parts work on the same columns. The block's keys and values live in
-// activation buffers: drafting changes no cache. It ends in the ids of the drafted columns, which
-// the verifying part embeds.
+// activation buffers: drafting changes no cache (docs/program.md says what a GPU makes of that). It
+// ends in the ids of the drafted columns, which the verifying part embeds.
 //
 // Context: every column's features become keys and values in the drafter's caches. The rows of
 // rejected columns are overwritten when the sequence comes to their positions again.

@@ -265,7 +265,7 @@ class DifferentialExecutor final : public program::Executor {
       std::vector<float> keys(expected.keys.size()), values(expected.values.size());
       if (stages().tiles_of(stage) != program::kNoId) {
         ++report_->caches.num_tile_stages;
-        if (stages().attention_stores(stage + 1)) {
+        if (stage + 1 < program_->stages.size() && stages().attention_stores(stage + 1)) {
           std::ranges::copy(expected.keys, keys.begin());
           std::ranges::copy(expected.values, values.begin());
           std::vector<float> rows(input.columns.size() * row_size(*op));

@@ -53,6 +53,27 @@ TEST(PhaseKernel, LeavesThemWithFewerColumnsAndSlots) {
   expect_same_bits(options);
 }
 
+// With what a drafter adds: heads with norms, joined and long rows, attention of a block.
+TEST(PhaseKernel, LeavesThemInACycle) {
+  US_NEEDS_GPU();
+  for (const auto type : {program::KvCacheType::kFp8, program::KvCacheType::kBf16}) {
+    cuda::StepBenchOptions options = resident_options();
+    options.kv_cache = type;
+    options.positions = 1500;
+    options.has_stages = false;
+    const auto bench = measure_step(plan_of("configs/mimo-v2.5-pro", 8, 8, true), options);
+    ASSERT_TRUE(bench) << bench.error().message;
+    EXPECT_FALSE(bench->draft_us.empty());
+    ASSERT_TRUE(bench->resident);
+    EXPECT_EQ(bench->resident->different_floats, 0u);
+    EXPECT_EQ(bench->resident->left_out, std::set<std::string>());
+    for (const char* name : {"heads", "joined rows", "long rows"}) {
+      const auto& rows = bench->resident->rows;
+      EXPECT_NE(std::ranges::find(rows, name, &cuda::PhaseRow::name), rows.end()) << name;
+    }
+  }
+}
+
 // Experts whose CTAs do not share K, dense products of fewer pages than CTAs that share it, which
 // so run ahead, with each of them busy.
 TEST(PhaseKernel, LeavesThemWhereCtasHaveNoPages) {

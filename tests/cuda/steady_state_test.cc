@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "cuda/driver_calls.h"
 #include "cuda/executor.h"
 #include "cuda/gpu.h"
@@ -19,6 +20,7 @@ constexpr uint32_t kWorkers = 132;
 constexpr uint32_t kStepsBefore = 8, kSteps = 200;
 
 struct Calls {
+  uint64_t resident = 0;  // steps
   uint64_t launches = 0;
   uint64_t others = 0;  // than launches, and than queries whether kernels have ended
   std::string all;      // "3 cuGraphLaunch, "
@@ -39,8 +41,13 @@ Result<Calls> calls_of(std::unique_ptr<program::Executor> executor) {
   std::vector<engine::StepEvent> events;
   while (engine->decode_times().num_steps < kStepsBefore) US_TRY(engine->step(&events));
   counted.restart();
+  events.clear();
   for (uint32_t i = 0; i < kSteps; ++i) US_TRY(engine->step(&events));
   Calls calls;
+  for (const engine::StepEvent& event : events) {
+    US_CHECK(!event.finished, "a text ended within {} steps", kSteps);
+    if (event.cycle && event.cycle->is_resident) ++calls.resident;
+  }
   calls.launches = counted.launches();
   for (const auto& [name, count] : counted.by_name()) {
     if (name != "cuStreamQuery") calls.others += count;
@@ -58,6 +65,7 @@ class SteadyState : public testing::TestWithParam<program::Activations> {
 TEST_P(SteadyState, LaunchesNothing) {
   const auto calls = calls_of(cuda::make_persistent_executor({.activations = GetParam()}));
   ASSERT_TRUE(calls) << calls.error().message;
+  EXPECT_EQ(calls->resident, kSteps);
   EXPECT_EQ(calls->launches, 0u) << calls->all;
   EXPECT_EQ(calls->others, 0u) << calls->all;
 }
@@ -66,6 +74,7 @@ TEST_P(SteadyState, LaunchesNothing) {
 TEST_P(SteadyState, OfGraphsIsALaunchAStep) {
   const auto calls = calls_of(cuda::make_graph_executor(GetParam()));
   ASSERT_TRUE(calls) << calls.error().message;
+  EXPECT_EQ(calls->resident, 0u);
   EXPECT_GE(calls->launches, kSteps) << calls->all;
 }
 

@@ -5,7 +5,7 @@
 namespace ultraspeed::cuda {
 namespace {
 
-// CTA (column, input).
+// A CTA an input of a column.
 __global__ void __launch_bounds__(kTaskThreads)
     joined_rows_kernel(const __grid_constant__ JoinedRows data) {
   ptx::launch_dependents();
