@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <tuple>
+#include <utility>
 
 #include "cpu/math.h"
 #include "e2e/cli.h"
@@ -172,7 +174,8 @@ TEST_F(TrainDrafter, SampledTextsDependOnSeedAndPlaceAlone) {
   };
   const auto all = texts("all", {});
   ASSERT_EQ(all.size(), kNumPrompts);
-  EXPECT_EQ(texts("part", {"--skip", "1", "--limit", "1"}), std::vector{all[1]});
+  EXPECT_EQ(texts("part", {"--skip", "1", "--limit", "1"}),
+            (std::vector<std::vector<int32_t>>{all[1]}));
   EXPECT_NE(texts("other", {"--seed", "1"}), all);
 }
 
