@@ -160,7 +160,7 @@ TEST_F(TrainDrafter, HowTheWorkIsCutChangesNoBit) {
 }
 
 TEST_F(TrainDrafter, SampledTextsDependOnSeedAndPlaceAlone) {
-  const std::vector<std::string> flags = {"--temperature", "1.5", "--layers", "7"};
+  const std::vector<std::string> flags = {"--temperature", "5", "--layers", "7"};
   const auto texts = [&](const std::string& name, std::vector<std::string> more) {
     more.insert(more.end(), flags.begin(), flags.end());
     const Finished finished = capture(name, more);
@@ -176,7 +176,8 @@ TEST_F(TrainDrafter, SampledTextsDependOnSeedAndPlaceAlone) {
   ASSERT_EQ(all.size(), kNumPrompts);
   EXPECT_EQ(texts("part", {"--skip", "1", "--limit", "1"}),
             (std::vector<std::vector<int32_t>>{all[1]}));
-  EXPECT_NE(texts("other", {"--seed", "1"}), all);
+  const auto other = texts("other", {"--seed", "1"});
+  for (size_t i = 0; i < kNumPrompts; ++i) EXPECT_NE(other[i], all[i]) << i;
 }
 
 TEST_F(TrainDrafter, TextsEndAtTheirLimitAndLongPromptsAreLeftOut) {
