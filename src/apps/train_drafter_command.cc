@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -19,6 +18,7 @@ namespace ultraspeed::apps {
 namespace {
 
 constexpr uint32_t kMaxStreams = 1024, kMaxTokens = 1 << 18;
+constexpr uint64_t kMaxPrompts = uint64_t{1} << 40;
 
 void add_text_options(CLI::App& command, CaptureOptions* options) {
   command.add_option("--max-tokens", options->max_tokens, "Of an answer (default: 256)")
@@ -36,7 +36,7 @@ void add_text_options(CLI::App& command, CaptureOptions* options) {
       ->check(CLI::Range(1U, kMaxStreams));
   command.add_option("--skip", options->skip, "Prompts to leave out at the beginning");
   command.add_option("--limit", options->limit, "Prompts to take after those (default: all)")
-      ->check(CLI::Range(uint64_t{1}, std::numeric_limits<uint64_t>::max()));
+      ->check(CLI::Range(uint64_t{1}, kMaxPrompts));
 }
 
 void add_capture_command(CLI::App& parent, int* exit_code) {
@@ -55,7 +55,8 @@ void add_capture_command(CLI::App& parent, int* exit_code) {
       .add_option("--layers", options->layers,
                   "Whose residuals are kept, ascending (default: first, last, and evenly between "
                   "them one, or three in models of more than 8 layers)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);  // what follows may be DIR
   add_text_options(command, options.get());
   command.add_option("--shard-bytes", options->shard_bytes, "Size of a shard (default: 256MB)")
       ->transform(CLI::AsSizeValue(true));  // kB is 1000 B, KiB 1024 B
