@@ -18,6 +18,7 @@ struct BenchPrompt {
   std::string name;
   std::vector<int32_t> ids;
   std::vector<std::string> stop;  // needs a tokenizer
+  std::string family = {};        // what it is a prompt of; "": nobody said
 };
 
 struct DecodeOptions {

@@ -65,6 +65,10 @@ Result<BenchPrompt> parse_prompt(const LoadedModel& model, const ordered_json& j
   } else if (json.is_object()) {
     US_ASSIGN(prompt.ids, encode_object(model, json));
     US_ASSIGN(prompt.stop, parse_stop(json.value("stop", ordered_json::array())));
+    if (json.contains("family") && json["family"].is_string()) {
+      prompt.family = json["family"];
+      prompt.name = fmt::format("{} {}", prompt.family, index + 1);
+    }
     if (json.contains("name") && json["name"].is_string()) prompt.name = json["name"];
   } else {
     return not_a_prompt(fmt::format("it is a {}", json.type_name()));

@@ -15,8 +15,8 @@ namespace ultraspeed::apps {
 Result<std::vector<BenchPrompt>> built_in_prompts(const LoadedModel& model);
 
 // A JSON array, or JSON values line by line; each is a text, an array of messages, or an object
-// with prompt_ids (ids), messages (and perhaps tools) or prompt (text), and perhaps name and stop
-// (a text or several). Errors name file and prompt.
+// with prompt_ids (ids), messages (and perhaps tools) or prompt (text), and perhaps name, family
+// and stop (a text or several); a family without name gives the name. Errors name file and prompt.
 Result<std::vector<BenchPrompt>> read_prompts(const LoadedModel& model, const std::string& path);
 
 }  // namespace ultraspeed::apps

@@ -251,6 +251,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .drafter = speculation.drafter(),
                                        .dflash = speculation.dflash(),
                                        .dense_dtype = options.executor.dense_dtype,
+                                       .captured_layers = options.captured_layers,
                                        .on_dense_error = {}};
   std::optional<model::DenseError> dense_error;
   engine_options.on_dense_error = [&](const model::DenseError& error) { dense_error = error; };

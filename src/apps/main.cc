@@ -18,6 +18,7 @@
 #include "apps/score_command.h"
 #include "apps/serve_command.h"
 #include "apps/terminal.h"
+#include "apps/train_drafter_command.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -37,6 +38,7 @@ int parse_and_run(int argc, char** argv) {
   add_bench_command(app, &exit_code);
   add_report_command(app, &exit_code);
   add_quantize_command(app, &exit_code);
+  add_train_drafter_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);

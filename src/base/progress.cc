@@ -24,17 +24,6 @@ double system_seconds() {
   return std::chrono::duration<double>(now).count();
 }
 
-// "23.1 MB of 46.2 MB, 812 MB/s, 3 s left"
-std::string describe(uint64_t bytes_done, uint64_t bytes_total, double elapsed_s) {
-  const auto done = static_cast<double>(bytes_done);
-  const auto total = static_cast<double>(bytes_total);
-  std::string text = fmt::format("{} of {}", format_bytes(done), format_bytes(total));
-  if (elapsed_s <= 0 || bytes_done == 0) return text;
-  const double rate = done / elapsed_s;
-  return fmt::format("{}, {}/s, {} left", text, format_bytes(rate),
-                     format_duration((total - done) / rate));
-}
-
 }  // namespace
 
 std::string format_bytes(double bytes) {
@@ -61,6 +50,8 @@ std::string format_duration(double seconds) {
 Progress::Progress(ProgressOptions options) : options_(std::move(options)) {
   US_CHECK(options_.write != nullptr);
   if (!options_.now_s) options_.now_s = system_seconds;
+  if (!options_.format_amount) options_.format_amount = format_bytes;
+  if (!options_.note) options_.note = [] { return std::string(); };
   begin_s_ = options_.now_s();
 }
 
@@ -80,12 +71,26 @@ void Progress::update(uint64_t bytes_done, uint64_t bytes_total) {
   }
 }
 
+// "23.1 MB of 46.2 MB, 812 MB/s, 3 s left"
+std::string Progress::describe(double elapsed_s) const {
+  const auto done = static_cast<double>(bytes_done_);
+  const auto total = static_cast<double>(bytes_total_);
+  std::string text =
+      fmt::format("{} of {}", options_.format_amount(done), options_.format_amount(total));
+  if (elapsed_s > 0 && bytes_done_ > 0) {
+    const double rate = done / elapsed_s;
+    text += fmt::format(", {}/s, {} left", options_.format_amount(rate),
+                        format_duration((total - done) / rate));
+  }
+  return text + options_.note();
+}
+
 void Progress::draw_bar(double elapsed_s) {
   if (is_bar_visible_ && elapsed_s - last_s_ < kRedrawInterval_s) return;
   last_s_ = elapsed_s;
   is_bar_visible_ = true;
   const double fraction = static_cast<double>(bytes_done_) / static_cast<double>(bytes_total_);
-  const std::string text = describe(bytes_done_, bytes_total_, elapsed_s);
+  const std::string text = describe(elapsed_s);
   // "LABEL [bar] 100%  text" must stay on one line.
   const size_t taken = options_.label.size() + text.size() + 10;
   const size_t room = options_.terminal_columns > taken ? options_.terminal_columns - taken : 0;
@@ -107,17 +112,18 @@ void Progress::print_quarter(double elapsed_s) {
   if (elapsed_s - last_s_ < kLineInterval_s) return;
   last_s_ = elapsed_s;
   quarters_printed_ = quarters;
-  options_.write(
-      fmt::format("{}: {}\n", options_.label, describe(bytes_done_, bytes_total_, elapsed_s)));
+  options_.write(fmt::format("{}: {}\n", options_.label, describe(elapsed_s)));
 }
 
 void Progress::finish() {
   const double elapsed_s = options_.now_s() - begin_s_;
   const auto total = static_cast<double>(bytes_total_);
-  const std::string rate =
-      elapsed_s > 0 ? fmt::format(" ({}/s)", format_bytes(total / elapsed_s)) : std::string();
-  options_.write(fmt::format("{}{}: {} in {:.2f} s{}\n", is_bar_visible_ ? kWipeLine : "",
-                             options_.label, format_bytes(total), elapsed_s, rate));
+  const std::string rate = elapsed_s > 0
+                               ? fmt::format(" ({}/s)", options_.format_amount(total / elapsed_s))
+                               : std::string();
+  options_.write(fmt::format("{}{}: {} in {:.2f} s{}{}\n", is_bar_visible_ ? kWipeLine : "",
+                             options_.label, options_.format_amount(total), elapsed_s, rate,
+                             options_.note()));
   is_bar_visible_ = false;
 }
 

@@ -1,6 +1,6 @@
 // The progress of a long transfer for a person: a bar with rate and estimated time on a terminal, a
-// few plain lines elsewhere, and one summary line at the end. Knows no terminal itself: the caller
-// says what the output is and how to write to it.
+// few plain lines elsewhere, and one summary line at the end. Counts bytes unless the caller says
+// what. Knows no terminal itself: the caller says what the output is and how to write to it.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,9 @@ struct ProgressOptions {
   bool use_color = false;    // terminals only
   uint32_t terminal_columns = 80;
   std::function<void(std::string_view)> write;
-  std::function<double()> now_s;  // a monotonic clock; empty: the system's
+  std::function<double()> now_s;                     // a monotonic clock; empty: the system's
+  std::function<std::string(double)> format_amount;  // of what is counted; empty: format_bytes()
+  std::function<std::string()> note;                 // ends every line; may be empty
 };
 
 class Progress {
@@ -36,6 +38,7 @@ class Progress {
   void finish();
 
  private:
+  std::string describe(double elapsed_s) const;
   void draw_bar(double elapsed_s);
   void print_quarter(double elapsed_s);
 

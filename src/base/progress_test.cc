@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
@@ -76,6 +77,21 @@ TEST_F(ProgressTest, BarShowsShareRateAndTimeLeft) {
   EXPECT_EQ(writes_.back(),
             "\r\033[KLoading [###############...............]  50%  500 kB of 1.00 MB, 250 kB/s, "
             "2 s left");
+}
+
+TEST_F(ProgressTest, CountsWhatTheCallerSays) {
+  ProgressOptions texts = options(false);
+  texts.format_amount = [](double amount) {
+    return std::to_string(std::lround(amount)) + " texts";
+  };
+  texts.note = [] { return std::string(", all short"); };
+  Progress progress(texts);
+  now_s_ += 4;
+  progress.update(20, 40);
+  EXPECT_EQ(writes_.back(), "Loading: 20 texts of 40 texts, 5 texts/s, 4 s left, all short\n");
+  progress.update(40, 40);
+  progress.finish();
+  EXPECT_EQ(writes_.back(), "Loading: 40 texts in 4.00 s (10 texts/s), all short\n");
 }
 
 TEST_F(ProgressTest, ColorOnlyWhenAsked) {

@@ -197,6 +197,12 @@ Status FakeExecutor::copy_cache(const program::CacheCopy& copy) {
   return {};
 }
 
+Status FakeExecutor::read_buffer(uint32_t index, program::BufferId id, std::span<float> out) {
+  EXPECT_EQ(out.size(), size_t{programs_[index].width} * programs_[index].hidden_size);
+  std::fill(out.begin(), out.end(), residual(id, steps.size()));
+  return {};
+}
+
 // What program/step.h promises to an executor.
 void FakeExecutor::check_columns(uint32_t index, const program::StepInput& input) {
   ASSERT_LT(index, programs_.size());

@@ -36,6 +36,12 @@ class FakeExecutor final : public program::Executor {
               const program::WeightReader& read_weight) override;
   Status run(uint32_t index, const program::StepInput& input, program::StepOutput* output) override;
   Status copy_cache(const program::CacheCopy& copy) override;
+  Status read_buffer(uint32_t index, program::BufferId id, std::span<float> out) override;
+
+  // What every number of a buffer is after so many steps.
+  static float residual(program::BufferId id, size_t num_steps) {
+    return static_cast<float>(100 * num_steps + id);
+  }
 
   // One step as it was asked for.
   struct Record {

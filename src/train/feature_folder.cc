@@ -9,6 +9,8 @@ namespace ultraspeed::train {
 
 namespace {
 
+constexpr std::string_view kUnfinished = ".part";
+
 Result<std::vector<std::string>> shard_paths(const std::string& directory) {
   std::error_code error;
   std::vector<std::string> paths;
@@ -48,8 +50,8 @@ Status FeatureFolderWriter::add(const FeatureSequence& sequence) {
       shard_ && shard_->num_sequences() > 0 && shard_->bytes() + bytes > max_shard_bytes_;
   if (is_full) US_TRY(finish());
   if (!shard_) {
-    const std::string path = fmt::format("{}/{:05}.features", directory_, num_shards_);
-    US_ASSIGN(shard_, FeatureShardWriter::create(path, shape_));
+    path_ = fmt::format("{}/{:05}.features", directory_, num_shards_);
+    US_ASSIGN(shard_, FeatureShardWriter::create(path_ + std::string(kUnfinished), shape_));
     ++num_shards_;
   }
   return shard_->add(sequence);
@@ -59,7 +61,10 @@ Status FeatureFolderWriter::finish() {
   if (!shard_) return {};
   US_TRY(shard_->finish());
   shard_.reset();
-  return {};
+  std::error_code error;
+  std::filesystem::rename(path_ + std::string(kUnfinished), path_, error);
+  if (!error) return {};
+  return make_error(ErrorCode::kIo, "{}: cannot be named so: {}", path_, error.message());
 }
 
 Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {

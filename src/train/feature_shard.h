@@ -74,7 +74,9 @@ class FeatureShardWriter {
   std::vector<Entry> table_;
 };
 
-// Fills a folder: 00000.features, 00001.features and so on, each about as large as is asked.
+// Fills a folder: 00000.features, 00001.features and so on, each about as large as is asked. A
+// shard is NAME.features.part until it is finished, so that whoever is interrupted leaves a good
+// folder.
 class FeatureFolderWriter {
  public:
   // Makes the folder. A shard is finished before a sequence would take it past `max_shard_bytes`.
@@ -97,6 +99,7 @@ class FeatureFolderWriter {
   FeatureShape shape_;
   uint64_t max_shard_bytes_;
   size_t num_shards_ = 0;
+  std::string path_;  // of shard_, once it is finished
   std::optional<FeatureShardWriter> shard_;
 };
 

@@ -202,6 +202,18 @@ TEST_F(FeatureShardTest, AFolderIsFilledShardByShard) {
   EXPECT_FALSE(FeatureFolderWriter::create(path("other"), wrong, 1000).has_value());
 }
 
+TEST_F(FeatureShardTest, AnUnfinishedShardSpoilsNoFolder) {
+  {
+    auto writer = FeatureFolderWriter::create(path("new"), small_shape(), 1);
+    ASSERT_TRUE(writer->add(sequence_of(10, 1)).has_value());
+    ASSERT_TRUE(writer->add(sequence_of(10, 2)).has_value());  // finishes the first
+  }
+  const auto folder = FeatureFolder::open(path("new"));
+  ASSERT_TRUE(folder.has_value()) << folder.error().message;
+  ASSERT_EQ(folder->num_sequences(), 1u);
+  expect_equal(folder->read(0).value(), sequence_of(10, 1));
+}
+
 TEST_F(FeatureShardTest, AFolderIsOfOneTarget) {
   EXPECT_NE(FeatureFolder::open(directory_.path()).error().message.find("no sequences in files"),
             std::string::npos);
