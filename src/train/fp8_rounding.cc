@@ -1,7 +1,6 @@
 #include "train/fp8_rounding.h"
 
-#include <tuple>
-
+#include "base/check.h"
 #include "tensor/e4m3.h"
 
 namespace ultraspeed::train {
@@ -10,11 +9,18 @@ namespace {
 constexpr int64_t kBlock = 128;
 constexpr int64_t kSmallestExponent = -6;  // of E4M3's normal numbers
 constexpr int64_t kMantissaBits = 3;
+// Of f32.
+constexpr int64_t kExponentShift = 23;
+constexpr int64_t kExponentBias = 127;
 
+// x: f32. By the bits of its exponents, which every LibTorch computes alike.
 torch::Tensor round_to_e4m3(const torch::Tensor& x) {
-  const torch::Tensor exponent = std::get<1>(torch::frexp(x)) - 1;  // floor(log2 |x|)
-  const torch::Tensor unit = torch::ldexp(torch::ones({}, x.options()),
-                                          exponent.clamp_min(kSmallestExponent) - kMantissaBits);
+  const torch::Tensor bits = x.abs().contiguous().view(torch::kInt32);
+  const torch::Tensor exponent = torch::bitwise_right_shift(bits, kExponentShift) - kExponentBias;
+  const torch::Tensor unit_exponent = exponent.clamp_min(kSmallestExponent) - kMantissaBits;
+  const torch::Tensor unit =
+      torch::bitwise_left_shift(unit_exponent + kExponentBias, kExponentShift)
+          .view(torch::kFloat32);
   const double largest = static_cast<double>(tensor::kE4m3Max);
   return ((x / unit).round() * unit).clamp(-largest, largest);
 }
@@ -38,6 +44,7 @@ torch::Tensor rounded(const torch::Tensor& matrix) {
 
 torch::Tensor round_to_fp8(const torch::Tensor& matrix) {
   const torch::Tensor detached = matrix.detach();
+  US_CHECK(detached.scalar_type() == torch::kFloat32, "masters of another type than f32");
   return matrix + (rounded(detached) - detached);
 }
 
