@@ -4,7 +4,12 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
 namespace ultraspeed::test {
+
+// Of programs that such a GPU runs: its multiprocessors.
+inline constexpr uint32_t kGpuWorkers = 132;
 
 inline bool has_hopper_gpu() {
   int count = 0;

@@ -21,11 +21,9 @@
 namespace ultraspeed::engine {
 namespace {
 
-constexpr uint32_t kWorkers = 132;
-
 Setup on_gpu(Setup setup, program::Activations activations = program::Activations::kF32,
              program::KvCacheType kv_cache = program::KvCacheType::kF32) {
-  setup.num_threads = kWorkers;
+  setup.num_threads = test::kGpuWorkers;
   setup.make_executor = [activations, kv_cache] {
     return cuda::make_graph_executor(activations, kv_cache);
   };
@@ -55,8 +53,9 @@ TEST_P(GpuTextsIn, AreTheSameWithEveryDrafterWidthAndCompany) {
     for (const DrafterOptions& drafter : all_drafters()) {
       check(on_gpu({drafter, width}, GetParam()), requests, expected, width == 8);
     }
-    check(on_gpu(dflash.setup(8, width, kWorkers), GetParam()), requests, expected, width == 8);
-    check(on_gpu(mtp_setup(mtp.path(), width, kWorkers), GetParam()), requests, expected,
+    check(on_gpu(dflash.setup(8, width, test::kGpuWorkers), GetParam()), requests, expected,
+          width == 8);
+    check(on_gpu(mtp_setup(mtp.path(), width, test::kGpuWorkers), GetParam()), requests, expected,
           width == 8);
   }
 }

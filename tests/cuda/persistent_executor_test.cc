@@ -24,8 +24,6 @@
 namespace ultraspeed {
 namespace {
 
-constexpr uint32_t kWorkers = 132;
-
 class Persistent : public testing::Test {
  protected:
   void SetUp() override { US_NEEDS_GPU(); }
@@ -34,7 +32,7 @@ class Persistent : public testing::Test {
                              const std::vector<test::GoldenCase>& cases, uint32_t width) {
     test::RunnerOptions options;
     options.width = width;
-    options.num_workers = kWorkers;
+    options.num_workers = test::kGpuWorkers;
     options.make_executor = [] { return cuda::make_persistent_executor(); };
     auto runner = test::ModelRunner::open(directory, options);
     ASSERT_TRUE(runner) << runner.error().message;
@@ -42,7 +40,7 @@ class Persistent : public testing::Test {
   }
 
   static engine::Setup on(engine::Setup setup, bool is_persistent) {
-    setup.num_threads = kWorkers;
+    setup.num_threads = test::kGpuWorkers;
     setup.make_executor = [is_persistent] {
       return is_persistent ? cuda::make_persistent_executor() : cuda::make_graph_executor();
     };
@@ -72,8 +70,9 @@ TEST_F(Persistent, TextsAreTheGraphs) {
     for (const engine::DrafterOptions& drafter : engine::all_drafters()) {
       check(on({drafter, width}, true), requests, expected, width == 8);
     }
-    check(on(dflash.setup(8, width, kWorkers), true), requests, expected, width == 8);
-    check(on(engine::mtp_setup(mtp.path(), width, kWorkers), true), requests, expected, width == 8);
+    check(on(dflash.setup(8, width, test::kGpuWorkers), true), requests, expected, width == 8);
+    check(on(engine::mtp_setup(mtp.path(), width, test::kGpuWorkers), true), requests, expected,
+          width == 8);
   }
 }
 
@@ -162,7 +161,7 @@ TEST_F(Persistent, LostSignalsAreToldAndLeaveNothingBehind) {
   ASSERT_TRUE(test::write_checkpoint(directory.path(), {}));
   bool loses = false;
   test::RunnerOptions options;
-  options.num_workers = kWorkers;
+  options.num_workers = test::kGpuWorkers;
   options.make_executor = [&] { return std::make_unique<LosesSignals>(&loses); };
   auto runner = test::ModelRunner::open(directory.path(), options);
   ASSERT_TRUE(runner) << runner.error().message;

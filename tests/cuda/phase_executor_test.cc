@@ -23,8 +23,6 @@ namespace {
 
 using program::KvCacheType;
 
-constexpr uint32_t kWorkers = 132;
-
 // Expects decode steps, those of the first program, to be resident.
 class DecodesResident final : public program::Executor {
  public:
@@ -56,7 +54,7 @@ class DecodesResident final : public program::Executor {
 };
 
 engine::Setup on(engine::Setup setup, KvCacheType kv_cache, bool is_persistent) {
-  setup.num_threads = kWorkers;
+  setup.num_threads = test::kGpuWorkers;
   setup.activations = program::Activations::kW4a8;
   setup.kv_cache = kv_cache;
   setup.make_executor = [=]() -> std::unique_ptr<program::Executor> {
@@ -90,8 +88,9 @@ TEST_F(PhaseExecutor, DraftedTextsAreTheGraphs) {
   const test::TinyMimoWithMtp mtp(3);
   auto requests = engine::make_requests({8}, 40);
   const auto expected = engine::reference_texts(&requests, on({}, KvCacheType::kBf16, false));
-  check(on(dflash.setup(8, 8, kWorkers), KvCacheType::kBf16, true), requests, expected, true);
-  check(on(engine::mtp_setup(mtp.path(), 8, kWorkers), KvCacheType::kBf16, true), requests,
+  check(on(dflash.setup(8, 8, test::kGpuWorkers), KvCacheType::kBf16, true), requests, expected,
+        true);
+  check(on(engine::mtp_setup(mtp.path(), 8, test::kGpuWorkers), KvCacheType::kBf16, true), requests,
         expected, true);
 }
 
@@ -104,7 +103,7 @@ TEST_F(PhaseExecutor, RefusesWhatWouldAllRunAsGraphs) {
   options.decode_width = 16;
   auto executor = cuda::make_persistent_executor({.activations = program::Activations::kW4a8});
   const auto engine = engine::Engine::open(*config, *checkpoint, std::move(executor),
-                                           cpu::cpu_limits(kWorkers), options, {});
+                                           cpu::cpu_limits(test::kGpuWorkers), options, {});
   ASSERT_FALSE(engine);
   EXPECT_NE(engine.error().message.find("no program of at most 8 columns; the graph executor can"),
             std::string::npos)

@@ -16,7 +16,6 @@
 namespace ultraspeed {
 namespace {
 
-constexpr uint32_t kWorkers = 132;
 constexpr uint32_t kStepsBefore = 8, kSteps = 200;
 
 struct Calls {
@@ -33,8 +32,9 @@ Result<Calls> calls_of(std::unique_ptr<program::Executor> executor) {
   US_ASSIGN(const auto checkpoint, model::Checkpoint::open(engine::kModel));
   engine::EngineOptions options;
   options.max_sessions = 1;
-  US_ASSIGN(const auto engine, engine::Engine::open(config, checkpoint, std::move(executor),
-                                                    cpu::cpu_limits(kWorkers), options, {}));
+  US_ASSIGN(const auto engine,
+            engine::Engine::open(config, checkpoint, std::move(executor),
+                                 cpu::cpu_limits(test::kGpuWorkers), options, {}));
   engine::GenerationParams params;
   params.ignore_eos = true;
   US_TRY(engine->start(std::vector<int32_t>{1, 100, 200, 300}, params));
