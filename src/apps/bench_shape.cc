@@ -188,20 +188,18 @@ Status check_positions(const PlannedShape& planned, uint32_t positions) {
                     planned.max_context);
 }
 
-#ifdef US_HAS_CUDA
 Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions how) {
+  US_TRY(check_positions(planned, how.positions));
   US_TRY(program::verify(planned.program));
   how.rank = planned.shape.rank;
   how.rows = planned.shape.rows;
   how.live_experts = planned.shape.live_experts;
+#ifdef US_HAS_CUDA
   return cuda::measure_step(std::move(planned.program), how);
-}
 #else
-Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions) {
-  US_TRY(program::verify(planned.program));
   return no_gpu_code();
-}
 #endif
+}
 
 tl::unexpected<Error> no_gpu_code() {
   return make_error(ErrorCode::kUnsupported,

@@ -68,8 +68,8 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options);
 Status check_positions(const PlannedShape& planned, uint32_t positions);
 
 // cuda::measure_step() of the rank, rows and live experts of a planned shape, whatever `how` says
-// of them. Errors: of the program, if it cannot be proven; no_gpu_code(). REQUIRES:
-// check_positions().
+// of them. Errors: those of check_positions(); of the program, if it cannot be proven;
+// no_gpu_code().
 Result<cuda::StepBench> measure_shape(PlannedShape planned, cuda::StepBenchOptions how);
 
 // kUnsupported: what a program without GPU code says of them.

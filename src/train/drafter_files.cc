@@ -93,7 +93,7 @@ void add_fp8(const ExportedTensor& tensor, WeightsFile* file) {
     float& scale = scales[i / columns / kBlock * column_blocks + i % columns / kBlock];
     scale = std::max(scale, std::abs(tensor.values[i]));
   }
-  for (float& scale : scales) scale = scale == 0 ? 1.0F : scale / tensor::kE4m3Max;
+  for (float& scale : scales) scale = tensor::e4m3_weight_scale(scale);
   std::string codes;
   for (uint64_t i = 0; i < tensor.values.size(); ++i) {
     const float scale = scales[i / columns / kBlock * column_blocks + i % columns / kBlock];

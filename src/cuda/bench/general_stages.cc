@@ -71,8 +71,8 @@ std::string general_reason(const Program& program, const StepForms& forms,
           return fmt::format(
               "attention on tensor cores takes heads of a multiple of 8 of at most {} and {} "
               "dimensions in groups of at most {}, causal or in steps of at most {} columns, not "
-              "of "
-              "{} and {} in groups of {} in steps of {}: rounded keys and values are read as F32",
+              "of {} and {} in groups of {} in steps of {}: rounded keys and values are read as "
+              "F32",
               kFlashHeadDim, kFlashValueDim, kMaxFlashGroup, kMaxFlashColumns, op.head_dim,
               op.v_head_dim, op.num_q_heads / op.num_kv_heads, program.width);
         }
