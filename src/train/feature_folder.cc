@@ -72,7 +72,9 @@ Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
   FeatureFolder folder;
   for (const std::string& path : paths) {
     US_ASSIGN(FeatureShard shard, FeatureShard::open(path));
-    if (!folder.shards_.empty() && shard.shape() != folder.shape()) {
+    if (folder.shards_.empty()) {
+      folder.shape_ = shard.shape();
+    } else if (shard.shape() != folder.shape()) {
       return make_error(ErrorCode::kInvalidData,
                         "{}: of another target, vocabulary or taps than {}", path, paths.front());
     }
@@ -84,7 +86,27 @@ Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
   if (folder.places_.empty()) {
     return make_error(ErrorCode::kNotFound, "{}: no sequences in files *.features", directory);
   }
+  US_TRY(folder.select_taps(std::vector<uint32_t>(folder.shape_.target_layer_ids)));
   return folder;
+}
+
+Status FeatureFolder::select_taps(const std::vector<uint32_t>& target_layer_ids) {
+  const std::vector<uint32_t>& stored = shards_.front().shape().target_layer_ids;
+  std::vector<size_t> selected;
+  for (const uint32_t layer : target_layer_ids) {
+    const auto tap = std::find(stored.begin(), stored.end(), layer);
+    if (tap == stored.end()) {
+      std::string taps;
+      for (const uint32_t id : stored) taps += fmt::format(" {}", id);
+      return make_error(ErrorCode::kInvalidArgument,
+                        "layer {} is no tap of the features; they have{}", layer, taps);
+    }
+    selected.push_back(static_cast<size_t>(tap - stored.begin()));
+  }
+  if (selected.empty()) return make_error(ErrorCode::kInvalidArgument, "no taps");
+  selected_ = std::move(selected);
+  shape_.target_layer_ids = target_layer_ids;
+  return {};
 }
 
 uint64_t FeatureFolder::num_tokens() const {
@@ -100,7 +122,21 @@ uint32_t FeatureFolder::length(size_t sequence) const {
 
 Result<FeatureSequence> FeatureFolder::read(size_t sequence) const {
   US_CHECK(sequence < places_.size(), "sequence {} of {}", sequence, places_.size());
-  return shards_[places_[sequence].first].read(places_[sequence].second);
+  const FeatureShard& shard = shards_[places_[sequence].first];
+  US_ASSIGN(FeatureSequence whole, shard.read(places_[sequence].second));
+  if (shape_ == shard.shape()) return whole;
+  const size_t size = shape_.hidden_size;
+  const size_t stored_row = size * shard.shape().num_taps();
+  std::vector<uint16_t> features;  // [S, selected taps * hidden_size]
+  features.reserve(whole.token_ids.size() * size * selected_.size());
+  for (size_t row = 0; row < whole.token_ids.size(); ++row) {
+    for (const size_t tap : selected_) {
+      const uint16_t* begin = whole.features.data() + row * stored_row + tap * size;
+      features.insert(features.end(), begin, begin + size);
+    }
+  }
+  whole.features = std::move(features);
+  return whole;
 }
 
 }  // namespace ultraspeed::train

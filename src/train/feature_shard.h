@@ -140,7 +140,11 @@ class FeatureFolder {
  public:
   static Result<FeatureFolder> open(const std::string& directory);
 
-  const FeatureShape& shape() const { return shards_.front().shape(); }
+  // Of what is read from now on: these of the shards' taps, in this order.
+  // Errors: kInvalidArgument for none, and for a layer that the shards have not tapped.
+  Status select_taps(const std::vector<uint32_t>& target_layer_ids);
+
+  const FeatureShape& shape() const { return shape_; }
   size_t num_sequences() const { return places_.size(); }
   uint64_t num_tokens() const;
   uint32_t length(size_t sequence) const;
@@ -149,6 +153,8 @@ class FeatureFolder {
  private:
   std::vector<FeatureShard> shards_;
   std::vector<std::pair<uint32_t, uint32_t>> places_;  // [sequences]: shard, sequence in it
+  FeatureShape shape_;                                 // with the selected taps
+  std::vector<size_t> selected_;                       // [taps]: which of the shards' taps
 };
 
 }  // namespace ultraspeed::train

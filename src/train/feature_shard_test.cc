@@ -177,6 +177,31 @@ TEST_F(FeatureShardTest, AFolderIsOneListInTheOrderOfItsNames) {
   expect_equal(folder->read(2).value(), sequence_of(2, 7));
 }
 
+TEST_F(FeatureShardTest, AFolderGivesTheSelectedTaps) {
+  write("a.features", {sequence_of(3, 1)});
+  auto folder = FeatureFolder::open(directory_.path());
+  ASSERT_TRUE(folder.has_value()) << folder.error().message;
+  const FeatureSequence whole = folder->read(0).value();
+  const FeatureShape shape = small_shape();
+  const size_t size = shape.hidden_size, row = size * shape.num_taps();
+  ASSERT_GT(shape.num_taps(), 1u);
+  ASSERT_TRUE(folder->select_taps({shape.target_layer_ids.back()}).has_value());
+  EXPECT_EQ(folder->shape().num_taps(), 1u);
+  const FeatureSequence part = folder->read(0).value();
+  ASSERT_EQ(part.features.size(), 3 * size);
+  for (size_t i = 0; i < part.features.size(); ++i) {
+    EXPECT_EQ(part.features[i], whole.features[i / size * row + row - size + i % size]) << i;
+  }
+  EXPECT_EQ(part.token_ids, whole.token_ids);
+  EXPECT_EQ(part.last_hidden, whole.last_hidden);
+
+  EXPECT_EQ(folder->select_taps({99}).error().message.find("layer 99 is no tap"), 0u);
+  EXPECT_FALSE(folder->select_taps({}).has_value());
+  EXPECT_EQ(folder->shape().num_taps(), 1u);  // as before the errors
+  ASSERT_TRUE(folder->select_taps(shape.target_layer_ids).has_value());
+  expect_equal(folder->read(0).value(), sequence_of(3, 1));
+}
+
 TEST_F(FeatureShardTest, AFolderIsFilledShardByShard) {
   const uint64_t bytes = sequence_bytes(small_shape(), 10);
   EXPECT_EQ(bytes, 10 * (4 + 2 * 3 * 3 + 1u));

@@ -49,6 +49,10 @@ Status Trainer::load() {
   if (!options_.eval_features.empty()) {
     US_ASSIGN(eval_folder_, FeatureFolder::open(options_.eval_features));
   }
+  if (!options_.taps.empty()) {
+    US_TRY(folder_->select_taps(options_.taps));
+    if (eval_folder_) US_TRY(eval_folder_->select_taps(options_.taps));
+  }
   US_ASSIGN(const FrozenTables tables, FrozenTables::read(options_.tables));
   US_TRY(check_inputs(tables));
   make_net(tables);

@@ -80,6 +80,7 @@ class FlagList {
     d.block_size = 8;
     d.mask_token_id = 9;
     d.has_sink = true;
+    list("--taps", &parsed_->options.taps, "of the target's layers, among the features' (all)");
     number("--layers", &d.num_layers, "of the drafter");
     number("--inner", &d.intermediate_size, "intermediate size");
     number("--heads", &d.num_q_heads, "query heads");
@@ -151,6 +152,22 @@ class FlagList {
     flags_.push_back({name, "PATH", purpose, *out, [out](const std::string& value) {
                         *out = value;
                         return !value.empty();
+                      }});
+  }
+
+  // Ascending numbers with commas between.
+  void list(const char* name, std::vector<uint32_t>* out, const char* purpose) {
+    flags_.push_back({name, "N,N,...", purpose, "", [out](const std::string& value) {
+                        out->clear();
+                        for (size_t at = 0; at <= value.size();) {
+                          const size_t end = std::min(value.find(',', at), value.size());
+                          uint32_t number = 0;
+                          if (!read_number(value.substr(at, end - at), &number)) return false;
+                          if (!out->empty() && number <= out->back()) return false;
+                          out->push_back(number);
+                          at = end + 1;
+                        }
+                        return true;
                       }});
   }
 

@@ -36,7 +36,7 @@ TEST(TrainerFlags, TakesValues) {
       {"--layers",   "2",      "--window",  "0",   "--device",  "cuda", "--compute",    "bf16",
        "--lr",       "2.5e-4", "--weights", "auf", "--tv",      "0.9",  "--format",     "fp8",
        "--sinks",    "off",    "--theta",   "500", "--minutes", "19.5", "--muon-scale", "original",
-       "--schedule", "linear"}));
+       "--schedule", "linear", "--taps",    "1,5"}));
   ASSERT_TRUE(options.has_value()) << options.error().message;
   EXPECT_EQ(options->drafter.layers.size(), 2u);
   EXPECT_EQ(options->drafter.layers[0].sliding_window, 0u);
@@ -52,6 +52,7 @@ TEST(TrainerFlags, TakesValues) {
   EXPECT_EQ(options->minutes, 19.5);
   EXPECT_EQ(options->muon_scale, MuonScale::kOriginal);
   EXPECT_EQ(options->schedule, Schedule::kLinear);
+  EXPECT_EQ(options->taps, (std::vector<uint32_t>{1, 5}));
 }
 
 TEST(TrainerFlags, SaysWhatIsWrong) {
@@ -62,6 +63,9 @@ TEST(TrainerFlags, SaysWhatIsWrong) {
   EXPECT_EQ(error_of(with({"--steps", "ten"})), "--steps 'ten': expected N");
   EXPECT_EQ(error_of(with({"--steps", "-1"})), "--steps '-1': expected N");
   EXPECT_EQ(error_of(with({"--lr", "nan"})), "--lr 'nan': expected N");
+  for (const char* taps : {"", "1,", ",1", "5,1", "1,1", "1 5", "-1"}) {
+    EXPECT_NE(error_of(with({"--taps", taps})).find("expected N,N,..."), std::string::npos) << taps;
+  }
   EXPECT_EQ(error_of(with({"--device", "tpu"})), "--device 'tpu': expected cpu|cuda");
   EXPECT_NE(error_of(with({"--kv-heads", "3"})).find("--kv-heads divides --heads"),
             std::string::npos);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "train/drafter_files.h"
 #include "train/drafter_net.h"
@@ -20,6 +21,8 @@ struct TrainerOptions {
   std::string output;         // the drafter's folder
   std::string checkpoint;     // the file that a run goes on from; "": none is written
 
+  // Which of the shards' taps the drafter reads; empty: all.
+  std::vector<uint32_t> taps;
   // What the shards do not say of the drafter: sizes, window, mask token. The rest is filled in.
   model::DrafterConfig drafter;
   torch::Device device = torch::kCPU;
