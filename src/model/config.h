@@ -134,6 +134,31 @@ struct GenerationConfig {
 // The union of both files' eos ids, ascending.
 std::vector<uint32_t> stop_token_ids(const ModelConfig& config, const GenerationConfig& generation);
 
+// What programs are laid out for.
+inline constexpr uint32_t kMaxSelectorRank = 128;
+inline constexpr uint32_t kMaxSelectorCandidates = 16;
+
+// How a drafter's selector joins u = P e of the token before and g = G h of its row, element by
+// element (docs/drafters.md).
+enum class SelectorForm : uint8_t {
+  kProduct,  // u g
+  kGate,     // u sigmoid(g)
+  kSilu,     // silu(u + g)
+};
+
+// As config.json writes it.
+constexpr std::string_view name_of(SelectorForm form) {
+  switch (form) {
+    case SelectorForm::kProduct:
+      return "product";
+    case SelectorForm::kGate:
+      return "gate";
+    case SelectorForm::kSilu:
+      return "silu";
+  }
+  return "";
+}
+
 // A DFlash drafter's config.json (DIR/dflash/config.json or a folder of its own): its geometry.
 // Early published files end a list with a comma, which is accepted here. Two forms exist: z-lab's
 // (layer_types, sliding_window, is_causal) and MiMo's (a window, sinks and a value scale inside
@@ -161,6 +186,11 @@ struct DrafterConfig {
     uint32_t sliding_window = 0;  // 0: all positions
     bool is_causal = false;       // inside the block
   };
+  struct Selector {
+    uint32_t rank = 0;  // 0: there is none
+    uint32_t num_candidates = 16;
+    SelectorForm form = SelectorForm::kProduct;
+  };
 
   std::string file;
   uint32_t hidden_size = 0;
@@ -184,6 +214,7 @@ struct DrafterConfig {
   float rms_norm_eps = 0;
   float attention_value_scale = 1.0F;
   bool has_sink = false;
+  Selector selector;
 
   // The layers as a stack for weights and planning, of Stack::kDflash.
   ModelConfig stack() const;

@@ -19,12 +19,15 @@ struct TrainerOptions {
   std::string tables;         // the target's frozen tables
   std::string output;         // the drafter's folder
   std::string checkpoint;     // the file that a run goes on from; "": none is written
+  std::string warm_start;     // a drafter's folder whose weights the net begins with; "": none
 
   // What the shards do not say of the drafter: sizes, window, mask token. The rest is filled in.
   model::DrafterConfig drafter;
   torch::Device device = torch::kCPU;
   torch::Dtype compute = torch::kFloat32;
   LinearFormat format = LinearFormat::kBf16;
+  bool has_codebooks = false;          // NetOptions'
+  bool trains_selector_alone = false;  // the rest stays as it begins
   double fp8_from = 0.7;  // with kFp8: the share of steps after which matrices act as rounded
 
   uint64_t seed = 1;
