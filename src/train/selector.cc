@@ -8,7 +8,7 @@
 namespace ultraspeed::train {
 namespace {
 
-using model::SelectorForm;
+using tensor::SelectorForm;
 
 torch::Tensor product(const torch::Tensor& x, const torch::Tensor& matrix, torch::Dtype compute) {
   return x.to(compute).matmul(matrix.to(compute).t()).to(matrix.scalar_type());

@@ -14,7 +14,7 @@
 namespace ultraspeed::train {
 
 struct Selector {
-  model::SelectorForm form = model::SelectorForm::kProduct;
+  tensor::SelectorForm form = tensor::SelectorForm::kProduct;
   int64_t num_candidates = 0;
   torch::Tensor predecessor, successor;  // P and Q [rank, hidden_size]; untied: [vocab_size, rank]
   torch::Tensor hidden;                  // G [rank, hidden_size]

@@ -11,7 +11,7 @@
 namespace ultraspeed::train {
 namespace {
 
-using model::SelectorForm;
+using tensor::SelectorForm;
 
 const auto kReal = torch::kFloat64;
 

@@ -33,8 +33,8 @@ TEST_F(SelectorTrainerTest, LearnsWhatIndependentMasksCannot) {
     ASSERT_TRUE(trainer->run().has_value());
     const Evaluation evaluation = trainer->evaluate().value();
     std::printf("%s", log_.c_str());
-    EXPECT_LT(evaluation.likeliest.accepted_length(), 3);
-    EXPECT_GT(evaluation.acceptance.accepted_length(), has_codebooks ? 3 : 4);
+    EXPECT_LT(evaluation.likeliest.accepted_length(), 2.3);
+    EXPECT_GT(evaluation.acceptance.accepted_length(), 3);
     EXPECT_GE(evaluation.possible.accepted_length(), evaluation.acceptance.accepted_length());
   }
   EXPECT_NE(log_.find("  the likeliest tokens alone: "), std::string::npos);
@@ -53,7 +53,7 @@ TEST_F(SelectorTrainerTest, GoesOnToTheSameBits) {
   for (const double loss : losses(open(parts).get(), 3)) actual.push_back(loss);
   EXPECT_EQ(actual, expected);
   TrainerOptions other = parts;
-  other.drafter.selector.form = model::SelectorForm::kSilu;
+  other.drafter.selector.form = tensor::SelectorForm::kSilu;
   EXPECT_NE(error_of(other).find("is of another run"), std::string::npos);
 }
 

@@ -136,14 +136,16 @@ Status Trainer::make_net(const FrozenTables& tables) {
   return {};
 }
 
-// The tables' numbers are small: what multiplies them is large by as much.
+// The tables' numbers are small: what multiplies them is large by as much. A successor's product
+// with Q is a logit's size already where Q's rows are of length 1 / sqrt(hidden_size).
 void Trainer::begin_selector() {
   selector_ = selector_of(*net_, embedding_, head_);
   if (options_.has_codebooks) return;
   for (Parameter& p : net_->parameters()) {
     if (p.name == "selector.predecessor_proj.weight") p.unit = 1 / root_mean_square(embedding_);
     if (p.name == "selector.successor_proj.weight") {
-      p.unit = 1 / root_mean_square(head_.to(torch::kFloat32));
+      const double row_length = std::sqrt(static_cast<double>(options_.drafter.hidden_size));
+      p.unit = 1 / (row_length * root_mean_square(head_.to(torch::kFloat32)));
     }
     if (p.unit != 1) net_->set(p.name, p.value * p.unit);
   }

@@ -114,10 +114,10 @@ class FlagList {
                           {"codebooks", SelectorKind::kCodebooks}},
                          "chooses drafts; codebooks: to compare with");
     number("--selector-rank", &parsed_->selector_rank, "of its matrices");
-    choice<model::SelectorForm>("--selector-form", &s.form,
-                                {{"product", model::SelectorForm::kProduct},
-                                 {"gate", model::SelectorForm::kGate},
-                                 {"silu", model::SelectorForm::kSilu}},
+    choice<tensor::SelectorForm>("--selector-form", &s.form,
+                                {{"product", tensor::SelectorForm::kProduct},
+                                 {"gate", tensor::SelectorForm::kGate},
+                                 {"silu", tensor::SelectorForm::kSilu}},
                                 "how the token before and the row are joined");
     number("--candidates", &s.num_candidates, "of a row, its likeliest tokens");
     number("--selector-loss", &parsed_->options.loss.selection, "share of its cross entropy");

@@ -62,7 +62,7 @@ TEST(TrainerFlags, TakesASelector) {
   ASSERT_TRUE(options.has_value()) << options.error().message;
   EXPECT_EQ(options->drafter.selector.rank, 48u);
   EXPECT_EQ(options->drafter.selector.num_candidates, 12u);
-  EXPECT_EQ(options->drafter.selector.form, model::SelectorForm::kGate);
+  EXPECT_EQ(options->drafter.selector.form, tensor::SelectorForm::kGate);
   EXPECT_EQ(options->loss.selection, 0.5);
   EXPECT_TRUE(options->trains_selector_alone);
   EXPECT_FALSE(options->has_codebooks);
