@@ -56,7 +56,8 @@ std::string dflash_json(const model::DrafterConfig& config) {
   if (selector.rank != 0) {
     json += fmt::format(R"(,
     "selector": {{"form": "{}", "rank": {}, "candidates": {}}})",
-                        tensor::selector_form_name(selector.form), selector.rank, selector.num_candidates);
+                        tensor::selector_form_name(selector.form), selector.rank,
+                        selector.num_candidates);
   }
   return json + "\n  }";
 }

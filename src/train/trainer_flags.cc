@@ -115,10 +115,10 @@ class FlagList {
                          "chooses drafts; codebooks: to compare with");
     number("--selector-rank", &parsed_->selector_rank, "of its matrices");
     choice<tensor::SelectorForm>("--selector-form", &s.form,
-                                {{"product", tensor::SelectorForm::kProduct},
-                                 {"gate", tensor::SelectorForm::kGate},
-                                 {"silu", tensor::SelectorForm::kSilu}},
-                                "how the token before and the row are joined");
+                                 {{"product", tensor::SelectorForm::kProduct},
+                                  {"gate", tensor::SelectorForm::kGate},
+                                  {"silu", tensor::SelectorForm::kSilu}},
+                                 "how the token before and the row are joined");
     number("--candidates", &s.num_candidates, "of a row, its likeliest tokens");
     number("--selector-loss", &parsed_->options.loss.selection, "share of its cross entropy");
     choice<bool>("--train", &parsed_->options.trains_selector_alone,
