@@ -21,8 +21,11 @@ namespace {
 struct WeightFiles {
   WeightFiles(const model::ModelConfig& config, const model::Checkpoint& checkpoint,
               const EngineOptions& options)
-      : target({checkpoint, config}, config, options.dense_dtype), drafter(options.dflash) {}
+      : stored(checkpoint, config),
+        target(stored, config, options.dense_dtype),
+        drafter(options.dflash) {}
 
+  model::WeightLoader stored;  // the target's, as the checkpoint has them
   model::DenseLoader target;
   const model::Drafter* drafter;
   std::optional<model::WeightLoader> mtp;
@@ -32,7 +35,9 @@ struct WeightFiles {
     return source.stack == model::Stack::kMtp ? mtp->shape(source) : target.shape(source);
   }
   Status load(const model::WeightSource& source, std::span<std::byte> out) const {
-    if (source.stack == model::Stack::kDflash) return drafter->load(source, out);
+    if (source.stack == model::Stack::kDflash) {
+      return drafter->load(source, out, &stored);
+    }
     return source.stack == model::Stack::kMtp ? mtp->load(source, out) : target.load(source, out);
   }
   Status check_complete() const {

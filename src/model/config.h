@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "tensor/selector_form.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::model {
@@ -89,7 +90,8 @@ struct ModelConfig {
   QuantizationConfig quantization;
   std::vector<uint32_t> eos_token_ids;
   std::vector<LayerConfig> layers;
-  uint32_t num_taps = 0;  // of kDflash: residuals of the target that a feature is made from
+  // Of kDflash: residuals of the target that a feature is made from; 0 or its selector's rank.
+  uint32_t num_taps = 0, selector_rank = 0;
 
   uint32_t num_layers() const { return static_cast<uint32_t>(layers.size()); }
 
@@ -134,6 +136,10 @@ struct GenerationConfig {
 // The union of both files' eos ids, ascending.
 std::vector<uint32_t> stop_token_ids(const ModelConfig& config, const GenerationConfig& generation);
 
+// What programs have room for.
+inline constexpr uint32_t kMaxSelectorRank = 128;
+inline constexpr uint32_t kMaxSelectorCandidates = 16;
+
 // A DFlash drafter's config.json (DIR/dflash/config.json or a folder of its own): its geometry.
 // Early published files end a list with a comma, which is accepted here. Two forms exist: z-lab's
 // (layer_types, sliding_window, is_causal) and MiMo's (a window, sinks and a value scale inside
@@ -161,6 +167,11 @@ struct DrafterConfig {
     uint32_t sliding_window = 0;  // 0: all positions
     bool is_causal = false;       // inside the block
   };
+  struct Selector {
+    uint32_t rank = 0;  // 0: there is none
+    uint32_t num_candidates = 16;
+    tensor::SelectorForm form = tensor::SelectorForm::kProduct;
+  };
 
   std::string file;
   uint32_t hidden_size = 0;
@@ -184,6 +195,7 @@ struct DrafterConfig {
   float rms_norm_eps = 0;
   float attention_value_scale = 1.0F;
   bool has_sink = false;
+  Selector selector;  // dflash_config.selector
 
   // The layers as a stack for weights and planning, of Stack::kDflash.
   ModelConfig stack() const;

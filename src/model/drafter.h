@@ -27,16 +27,20 @@ class Drafter {
 
   const DrafterConfig& config() const { return config_; }
 
-  // As WeightLoader's, for sources of Stack::kDflash.
+  // As WeightLoader's, for sources of Stack::kDflash. A selector's codes are made of the target's
+  // tables; they need memory for a table and, in f32, its rows. REQUIRES: `target` for them.
   Result<WeightShape> shape(const WeightSource& source) const;
-  Status load(const WeightSource& source, std::span<std::byte> out) const;
-  Status check_complete() const { return loader().check_complete(); }
+  Status load(const WeightSource& source, std::span<std::byte> out,
+              const WeightLoader* target = nullptr) const;
+  Status check_complete() const;
 
  private:
   Drafter(DrafterConfig config, Checkpoint checkpoint)
       : config_(std::move(config)), stack_(config_.stack()), checkpoint_(std::move(checkpoint)) {}
 
   Status read_mask(const std::string& path);
+  Status load_codes(const WeightSource& source, const WeightLoader& target,
+                    std::span<std::byte> out) const;
   WeightLoader loader() const { return {checkpoint_, stack_}; }
 
   DrafterConfig config_;

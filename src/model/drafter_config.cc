@@ -51,6 +51,22 @@ Status read_attention(const JsonObject& json, DrafterConfig& config) {
   return {};
 }
 
+Status read_selector(const JsonObject& section, DrafterConfig::Selector& selector) {
+  US_ASSIGN(const auto json, section.optional_object("selector"));
+  if (!json) return {};
+  US_ASSIGN(selector.rank, json->uint("rank", 1, kMaxSelectorRank));
+  US_ASSIGN(selector.num_candidates, json->uint("candidates", 2, kMaxSelectorCandidates));
+  US_ASSIGN(const auto form, json->optional_string("form"));
+  for (const auto known :
+       {tensor::SelectorForm::kProduct, tensor::SelectorForm::kGate, tensor::SelectorForm::kSilu}) {
+    if (form != tensor::selector_form_name(known)) continue;
+    selector.form = known;
+    return {};
+  }
+  return form ? json->unsupported("form", "\"product\", \"gate\" or \"silu\" is")
+              : json->missing("form");
+}
+
 Status read_dflash(const JsonObject& json, DrafterConfig& config) {
   US_ASSIGN(const auto section, json.optional_object("dflash_config"));
   if (!section) return json.missing("dflash_config");
@@ -76,7 +92,7 @@ Status read_dflash(const JsonObject& json, DrafterConfig& config) {
   config.attention_value_scale = static_cast<float>(value_scale.value_or(1.0));
   US_ASSIGN(const auto has_sink, section->optional_bool("attention_sink_bias"));
   config.has_sink = has_sink.value_or(false);
-  return {};
+  return read_selector(*section, config.selector);
 }
 
 // The windows of layers whose layer_types are `types`; without types all layers are alike.
@@ -158,6 +174,7 @@ ModelConfig DrafterConfig::stack() const {
   stack.vocab_size = vocab_size;
   stack.attention_value_scale = attention_value_scale;
   stack.num_taps = static_cast<uint32_t>(target_layer_ids.size());
+  stack.selector_rank = selector.rank;
   for (const Layer& drafter_layer : layers) {
     LayerConfig layer;
     layer.num_q_heads = num_q_heads;
@@ -186,7 +203,8 @@ uint64_t count_parameters(const DrafterConfig& config) {
   layer += 2 * hidden + 2 * config.head_dim;  // layer norms; q_norm and k_norm
   if (config.has_sink) layer += config.num_q_heads;
   const uint64_t feature_projection = hidden * hidden * config.target_layer_ids.size();
-  return feature_projection + 2 * hidden + layer * config.num_layers;
+  const uint64_t selector = 3 * hidden * config.selector.rank;
+  return feature_projection + 2 * hidden + layer * config.num_layers + selector;
 }
 
 }  // namespace ultraspeed::model

@@ -12,8 +12,8 @@ constexpr std::string_view kMtpPrefix = "model.mtp.";
 constexpr std::string_view kMtpLayerPrefix = "model.mtp.layers.";
 constexpr std::array<std::string_view, 4> kBackbonePrefixes = {
     "model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."};
-constexpr std::array<std::string_view, 4> kDrafterPrefixes = {"layers.", "fc.", "hidden_norm.",
-                                                              "norm."};
+constexpr std::array<std::string_view, 5> kDrafterPrefixes = {"layers.", "fc.", "hidden_norm.",
+                                                              "norm.", "selector."};
 
 template <size_t kCount>
 bool has_prefix(std::string_view name, const std::array<std::string_view, kCount>& prefixes) {

@@ -37,6 +37,9 @@ inline constexpr std::string_view kFeatureNormModule = "hidden_norm";
 inline constexpr std::string_view kDrafterFinalNormModule = "norm";
 inline constexpr std::string_view kQNormModule = "self_attn.q_norm";
 inline constexpr std::string_view kKNormModule = "self_attn.k_norm";
+inline constexpr std::string_view kPredecessorModule = "selector.predecessor_proj";
+inline constexpr std::string_view kSuccessorModule = "selector.successor_proj";
+inline constexpr std::string_view kSelectorModule = "selector.hidden_proj";
 
 // Of an MTP layer, which has the other names of a target's layer.
 inline constexpr std::string_view kMtpEmbeddingNormModule = "enorm";

@@ -136,6 +136,10 @@ WeightLayout vector_layout(std::string module, uint32_t size) {
   return whole_columns({whole_part(std::move(module), 1, size)});
 }
 
+WeightLayout selector_layout(std::string_view module, const ModelConfig& config) {
+  return whole_columns({whole_part(std::string(module), config.selector_rank, config.hidden_size)});
+}
+
 // What drafters and MTP layers alone have.
 Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSource& source,
                                      uint32_t qkv_chunks) {
@@ -157,6 +161,12 @@ Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSour
           whole_part(std::string(kFeatureModule), hidden, config.num_taps * hidden), source)});
     case TensorRole::kFeatureNorm:
       return vector_layout(std::string(kFeatureNormModule), hidden);
+    case TensorRole::kPredecessorProj:
+      return selector_layout(kPredecessorModule, config);
+    case TensorRole::kSuccessorProj:
+      return selector_layout(kSuccessorModule, config);
+    case TensorRole::kSelectorProj:
+      return selector_layout(kSelectorModule, config);
     case TensorRole::kMtpEmbeddingNorm:
       return vector_layout(in_layer(kMtpEmbeddingNormModule), hidden);
     case TensorRole::kMtpHiddenNorm:
@@ -166,7 +176,7 @@ Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSour
           {row_shard(whole_part(in_layer(kMtpProjModule), hidden, 2 * hidden), source)});
     case TensorRole::kMtpFinalNorm:
       return vector_layout(in_layer(kMtpFinalNormModule), hidden);
-    default:  // kMaskEmbedding is no tensor of a checkpoint
+    default:  // a mask embedding and codes are no tensors of a checkpoint
       break;
   }
   US_CHECK(false, "role {}", static_cast<int>(source.role));
@@ -195,7 +205,7 @@ bool is_vector_role(TensorRole role) {
 }
 
 bool is_f32_role(TensorRole role) {
-  return is_vector_role(role) || role == TensorRole::kRouter;
+  return is_vector_role(role) || role == TensorRole::kRouter || role == TensorRole::kSelectorProj;
 }
 
 Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource& source,

@@ -72,6 +72,13 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
       return {1, hidden, Split::kNone, {}};
     case TensorRole::kMaskEmbedding:
       return columns_split(1, hidden);
+    case TensorRole::kPredecessorProj:
+    case TensorRole::kSuccessorProj:
+    case TensorRole::kSelectorProj:
+      return {config.selector_rank, hidden, Split::kNone, {}};
+    case TensorRole::kPredecessorCodes:
+    case TensorRole::kSuccessorCodes:
+      return {config.vocab_size, config.selector_rank, Split::kNone, {}};
     case TensorRole::kMtpProj:
       return rows_split(hidden, 2 * hidden, hidden);
     case TensorRole::kMtpEmbeddingNorm:
@@ -86,7 +93,7 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
 // Drafters have neither the target's tables nor one qkv matrix, MTP layers no tables.
 bool has_role(Stack stack, TensorRole role) {
   const bool is_table = role == TensorRole::kEmbedding || role == TensorRole::kLmHead;
-  const bool is_drafters = role >= TensorRole::kQProj && role <= TensorRole::kMaskEmbedding;
+  const bool is_drafters = role >= TensorRole::kQProj && role <= TensorRole::kSuccessorCodes;
   const bool is_mtps = role >= TensorRole::kMtpEmbeddingNorm;
   switch (stack) {
     case Stack::kTarget:
@@ -160,7 +167,7 @@ Status check_format(const ModelConfig& config, const WeightSource& source, Weigh
 }  // namespace
 
 std::string_view tensor_role_name(TensorRole role) {
-  constexpr std::array<std::string_view, 25> kNames = {"embedding",
+  constexpr std::array<std::string_view, 30> kNames = {"embedding",
                                                        "lm_head",
                                                        "final norm",
                                                        "input norm",
@@ -181,6 +188,11 @@ std::string_view tensor_role_name(TensorRole role) {
                                                        "feature projection",
                                                        "feature norm",
                                                        "mask embedding",
+                                                       "predecessor projection",
+                                                       "successor projection",
+                                                       "selector projection",
+                                                       "predecessor codes",
+                                                       "successor codes",
                                                        "MTP embedding norm",
                                                        "MTP hidden norm",
                                                        "MTP projection",
@@ -224,6 +236,8 @@ WeightFormat expected_format(const ModelConfig& config, TensorRole role, uint32_
     case TensorRole::kKvProj:
     case TensorRole::kFeatureProj:
     case TensorRole::kMaskEmbedding:
+    case TensorRole::kPredecessorProj:
+    case TensorRole::kSuccessorProj:
     case TensorRole::kMtpProj:
       return WeightFormat::kBf16;
     case TensorRole::kQkvProj:
@@ -284,6 +298,7 @@ class SourceList {
       dense(layer);
     }
     add(TensorRole::kFinalNorm);
+    if (config_.selector_rank != 0) add(TensorRole::kSelectorProj);
     return std::move(sources_);
   }
 

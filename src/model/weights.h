@@ -45,6 +45,12 @@ enum class TensorRole : uint8_t {
   kFeatureProj,    // [hidden_size / n, num_taps * hidden_size]
   kFeatureNorm,    // [1, hidden_size] kF32, whole
   kMaskEmbedding,  // [1, hidden_size / n] kBf16, from a file of its own
+  // Of its selector: what the target's tables are multiplied with, and the products, a row a token.
+  kPredecessorProj,   // [selector_rank, hidden_size], whole on every shard
+  kSuccessorProj,     // [selector_rank, hidden_size], whole
+  kSelectorProj,      // [selector_rank, hidden_size] kF32, whole
+  kPredecessorCodes,  // [vocab_size, selector_rank] kF32, whole; in no file
+  kSuccessorCodes,    // [vocab_size, selector_rank] kF32, whole; in no file
   // Of an MTP layer alone:
   kMtpEmbeddingNorm,  // [1, hidden_size] kF32, whole
   kMtpHiddenNorm,     // [1, hidden_size] kF32, whole
@@ -89,7 +95,8 @@ tensor::WeightFormat expected_format(const ModelConfig& config, TensorRole role,
 Result<WeightShape> expected_shape(const ModelConfig& config, const WeightSource& source);
 
 // Every matrix of one shard that a checkpoint's tensors hold, in the order a step reads them; of a
-// drafter, first those that extend its context. A kMaskEmbedding is left out.
+// drafter, first those that extend its context. What a program takes in another form is left out:
+// a kMaskEmbedding, the projections of codes.
 std::vector<WeightSource> all_weights(const ModelConfig& config, uint32_t shard,
                                       uint32_t num_shards);
 

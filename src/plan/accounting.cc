@@ -31,11 +31,16 @@ WeightGroup group_of(TensorRole role) {
     case TensorRole::kDenseDown:
     case TensorRole::kFeatureProj:
     case TensorRole::kMtpProj:
+    case TensorRole::kPredecessorProj:
+    case TensorRole::kSuccessorProj:
+    case TensorRole::kSelectorProj:
       return WeightGroup::kDense;
     case TensorRole::kLmHead:
       return WeightGroup::kHead;
     case TensorRole::kEmbedding:
     case TensorRole::kMaskEmbedding:
+    case TensorRole::kPredecessorCodes:
+    case TensorRole::kSuccessorCodes:
       return WeightGroup::kEmbedding;
     case TensorRole::kFinalNorm:
     case TensorRole::kInputNorm:

@@ -17,6 +17,9 @@ using program::kNoLayer;
 using program::QkvProjOperands;
 using program::SignalScope;
 
+static_assert(model::kMaxSelectorRank <= program::kMaxSelectorRank &&
+              model::kMaxSelectorCandidates <= program::kMaxNominees);
+
 Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter,
                      uint32_t num_ranks) {
   if (drafter.hidden_size != config.hidden_size ||
@@ -36,6 +39,10 @@ Status check_drafter(const model::ModelConfig& config, const model::DrafterConfi
     return make_error(ErrorCode::kUnsupported,
                       "{}: {} ranks do not divide its {} KV heads and intermediate_size {}",
                       drafter.file, num_ranks, drafter.num_kv_heads, drafter.intermediate_size);
+  }
+  if (drafter.selector.rank != 0 && drafter.vocab_size != config.vocab_size) {
+    return make_error(ErrorCode::kUnsupported, "{}: its selector is for {} tokens, but {} has {}",
+                      drafter.file, drafter.vocab_size, config.file, config.vocab_size);
   }
   if (!drafter.has_mask_embedding && drafter.mask_token_id >= config.vocab_size) {
     return make_error(ErrorCode::kUnsupported,
@@ -66,7 +73,13 @@ void Lowering::draft_part() {
     dense_ffn();
   }
   layer_ = kNoLayer;
-  drafted_ = propose(norm(TensorRole::kFinalNorm), program::kNoId, 0);
+  const program::NormRef final_norm = norm(TensorRole::kFinalNorm);
+  if (drafter_->selector.rank != 0) {
+    const program::BufferId rows = selector_rows(final_norm);
+    drafted_ = select(draft_logits(final_norm, program::kNoId), rows);
+  } else {
+    drafted_ = propose(draft_logits(final_norm, program::kNoId), program::kNoId, 0);
+  }
   stack_ = &config_;
   part_.clear();
 }
@@ -100,11 +113,23 @@ void Lowering::draft_attention_block() {
   attend({both, {q_stage, last_stage()}});
 }
 
-// The drafter's norm, the target's output head, a token for each drafted column, or with `accepted`
-// for each accepted one.
-Lowering::Proposed Lowering::propose(const program::NormRef& norm, program::BufferId accepted,
-                                     uint32_t head) {
-  const bool is_for_host = accepted != program::kNoId;
+// What the selector has of each drafted column, on every rank. Before the logits: on a GPU both
+// products take the same normalised rows.
+program::BufferId Lowering::selector_rows(const program::NormRef& norm) {
+  program::LinearOperands op;
+  op.norm = norm;
+  op.weight = weight(TensorRole::kSelectorProj);
+  op.input = hidden_.buffer;
+  op.rows = op.total_rows = drafter_->selector.rank;
+  op.output = columns_buffer("selector_rows", op.rows);
+  op.drafted_only = 1;
+  add_bands(&stage("selector", op), op.rows, after(hidden_.stage, 0), SignalScope::kLocal);
+  return op.output;
+}
+
+// The drafter's norm and the target's output head, for each drafted column, or with `accepted` for
+// each accepted one.
+program::BufferId Lowering::draft_logits(const program::NormRef& norm, program::BufferId accepted) {
   program::LinearOperands logits;
   logits.norm = norm;
   logits.weight = target_weight(TensorRole::kLmHead);
@@ -112,20 +137,57 @@ Lowering::Proposed Lowering::propose(const program::NormRef& norm, program::Buff
   logits.output = columns_buffer("logits", config_.vocab_size);
   logits.rows = config_.vocab_size / num_ranks_;
   logits.total_rows = config_.vocab_size;
-  logits.drafted_only = is_for_host ? 0 : 1;
+  logits.drafted_only = accepted != program::kNoId ? 0 : 1;
   logits.accepted = accepted;
   logits.gather_to_rank_0 = 1;
   add_bands(&stage("lm_head", logits), logits.rows, after(hidden_.stage, 0), SignalScope::kOneRank);
-  const uint32_t logits_stage = last_stage();
+  return logits.output;
+}
 
+// A token for each of these columns, by the logits of the stage before.
+Lowering::Proposed Lowering::propose(program::BufferId logits, program::BufferId accepted,
+                                     uint32_t head) {
   program::ProposeOperands op;
-  op.logits = logits.output;
-  op.drafted = buffer("drafted", width(), width(),
-                      is_for_host ? BufferDecl::Output::kHost : BufferDecl::Output::kNone);
+  op.logits = logits;
+  op.drafted =
+      buffer("drafted", width(), width(),
+             accepted != program::kNoId ? BufferDecl::Output::kHost : BufferDecl::Output::kNone);
   op.vocab_size = config_.vocab_size;
   op.accepted = accepted;
   op.head = head;
-  add_columns(&stage("propose", op), after(logits_stage, 0), SignalScope::kAllRanks);
+  const Dependency logits_made = after(last_stage(), 0);
+  add_columns(&stage("propose", op), logits_made, SignalScope::kAllRanks);
+  return {op.logits, op.drafted};
+}
+
+// The same by the drafter's selector, whose rows were made before the logits.
+Lowering::Proposed Lowering::select(program::BufferId logits, program::BufferId rows) {
+  const uint32_t logits_stage = last_stage(), rows_stage = logits_stage - 1;
+  program::NominateOperands nominate;
+  nominate.logits = logits;
+  nominate.vocab_size = config_.vocab_size;
+  nominate.num_nominees = drafter_->selector.num_candidates;
+  const uint64_t words = uint64_t{2} * nominate.num_nominees * width();
+  nominate.nominees = buffer("nominees", width(), words, BufferDecl::Output::kNone);
+  add_columns(&stage("nominate", nominate), after(logits_stage, 0), SignalScope::kLocal);
+
+  program::ProposeOperands op;
+  op.logits = logits;
+  op.drafted = buffer("drafted", width(), width(), BufferDecl::Output::kNone);
+  op.vocab_size = config_.vocab_size;
+  op.selector = {nominate.nominees,
+                 rows,
+                 weight(TensorRole::kPredecessorCodes),
+                 weight(TensorRole::kSuccessorCodes),
+                 static_cast<uint16_t>(nominate.num_nominees),
+                 static_cast<uint16_t>(drafter_->selector.rank),
+                 drafter_->selector.form};
+  Tile whole;
+  whole.row_count = width();
+  whole.after[0] = after(last_stage(), 0);
+  whole.after[1] = after(rows_stage, 0);
+  whole.scope = SignalScope::kAllRanks;
+  stage("propose", op).tiles.push_back(whole);
   return {op.logits, op.drafted};
 }
 

@@ -63,7 +63,10 @@ class Lowering {
   // The drafter's parts (lower_draft.cc).
   void draft_part();
   void draft_attention_block();
-  Proposed propose(const program::NormRef& norm, program::BufferId accepted, uint32_t head);
+  program::BufferId selector_rows(const program::NormRef& norm);
+  program::BufferId draft_logits(const program::NormRef& norm, program::BufferId accepted);
+  Proposed propose(program::BufferId logits, program::BufferId accepted, uint32_t head);
+  Proposed select(program::BufferId logits, program::BufferId rows);
   void extend_context();
 
   // The MTP heads (lower_mtp.cc).

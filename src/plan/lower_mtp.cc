@@ -39,7 +39,9 @@ void Lowering::heads_part() {
     join_with(target);
     attention_block();
     dense_ffn();
-    const Proposed proposed = propose(norm(TensorRole::kMtpFinalNorm), verified_.accepted, head);
+    const program::BufferId logits =
+        draft_logits(norm(TensorRole::kMtpFinalNorm), verified_.accepted);
+    const Proposed proposed = propose(logits, verified_.accepted, head);
     if (head < follow.proposed.size()) follow.proposed[head] = proposed.tokens;
   }
   layer_ = kNoLayer;

@@ -57,6 +57,16 @@ const char* weight_name(TensorRole role) {
       return "feature_norm";
     case TensorRole::kMaskEmbedding:
       return "mask_embedding";
+    case TensorRole::kPredecessorProj:
+      return "predecessor_proj";
+    case TensorRole::kSuccessorProj:
+      return "successor_proj";
+    case TensorRole::kSelectorProj:
+      return "selector_proj";
+    case TensorRole::kPredecessorCodes:
+      return "predecessor_codes";
+    case TensorRole::kSuccessorCodes:
+      return "successor_codes";
     case TensorRole::kMtpEmbeddingNorm:
       return "embedding_norm";
     case TensorRole::kMtpHiddenNorm:
@@ -73,7 +83,8 @@ const char* weight_name(TensorRole role) {
 bool is_in_layer(TensorRole role) {
   return role != TensorRole::kEmbedding && role != TensorRole::kLmHead &&
          role != TensorRole::kFinalNorm && role != TensorRole::kFeatureProj &&
-         role != TensorRole::kFeatureNorm && role != TensorRole::kMaskEmbedding;
+         role != TensorRole::kFeatureNorm &&
+         (role < TensorRole::kMaskEmbedding || role > TensorRole::kSuccessorCodes);
 }
 
 const char* prefix_of(model::Stack stack) {
@@ -98,6 +109,11 @@ Status Lowering::declare(const model::ModelConfig& stack) {
   std::vector<model::WeightSource> sources = model::all_weights(stack, 0, num_ranks_);
   if (is_drafter && drafter_->has_mask_embedding) {
     sources.push_back({TensorRole::kMaskEmbedding, 0, 0, 0, num_ranks_, stack.stack});
+  }
+  if (is_drafter && drafter_->selector.rank != 0) {
+    for (const TensorRole role : {TensorRole::kPredecessorCodes, TensorRole::kSuccessorCodes}) {
+      sources.push_back({role, 0, 0, 0, num_ranks_, stack.stack});
+    }
   }
   for (const model::WeightSource& source : sources) {
     if (source.expert != 0) continue;  // declared with the first

@@ -122,8 +122,15 @@ class Collector {
     write(rank_, op.sampled, begin(), end());
   }
 
-  void visit(const ProposeOperands& op) {
+  void visit(const NominateOperands& op) {
     read_all(op.logits);
+    write(rank_, op.nominees, begin(), end());
+  }
+
+  void visit(const ProposeOperands& op) {
+    if (!op.selects()) read_all(op.logits);
+    if (op.selects()) read_all(op.selector.nominees);
+    if (op.selects()) read_all(op.selector.rows);
     if (op.accepted != kNoId) read_all(op.accepted);
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.drafted, begin(), end());
   }
@@ -233,9 +240,13 @@ class ReferenceCollector {
     add_optional(op.draft_logits);
     add_optional(op.drafted);
   }
+  void visit(const NominateOperands& op) { add({op.logits, op.nominees}, {}); }
   void visit(const ProposeOperands& op) {
-    add({op.logits, op.drafted}, {});
+    const SelectorRef& selector = op.selector;
+    add({op.logits, op.drafted}, {selector.predecessors, selector.successors});
     add_optional(op.accepted);
+    add_optional(selector.nominees);
+    add_optional(selector.rows);
   }
   void visit(const AcceptOperands& op) {
     add({op.sampled, op.accepted}, {});

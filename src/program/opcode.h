@@ -8,10 +8,11 @@
 
 namespace ultraspeed::program {
 
-// In execution order of a decode step; a draft part before it ends in Propose, and so does each MTP
-// head after it, which begins with Follow. Operations that write to other ranks (tensor parallel):
-// Embed, Reduce, Propose and Follow broadcast, OutProj and ExpertDown push partial sums to the
-// owner of the output rows, Linear sends logits to rank 0 and what a drafter goes on with to all.
+// In execution order of a decode step; a draft part before it ends in Propose, with a selector
+// behind Nominate, and so does each MTP head after it, which begins with Follow. Operations that
+// write to other ranks (tensor parallel): Embed, Reduce, Propose and Follow broadcast, OutProj and
+// ExpertDown push partial sums to the owner of the output rows, Linear sends logits to rank 0 and
+// what a drafter goes on with to all.
 #define US_OPCODES(X) \
   X(Embed)            \
   X(QkvProj)          \
@@ -25,6 +26,7 @@ namespace ultraspeed::program {
   X(ExpertGateUp)     \
   X(ExpertDown)       \
   X(Sample)           \
+  X(Nominate)         \
   X(Propose)          \
   X(Accept)           \
   X(Follow)

@@ -182,8 +182,8 @@ struct ExpertDownOperands {
 using Operands =
     std::variant<EmbedOperands, QkvProjOperands, AttentionOperands, AttentionMergeOperands,
                  OutProjOperands, ReduceOperands, GateUpOperands, LinearOperands, RouteOperands,
-                 ExpertGateUpOperands, ExpertDownOperands, SampleOperands, ProposeOperands,
-                 AcceptOperands, FollowOperands>;
+                 ExpertGateUpOperands, ExpertDownOperands, SampleOperands, NominateOperands,
+                 ProposeOperands, AcceptOperands, FollowOperands>;
 static_assert(std::variant_size_v<Operands> == kNumOpcodes);
 
 #define US_CHECK_ORDER(name)                                                                     \

@@ -8,6 +8,7 @@
 #include "program/opcode.h"
 #include "program/operand_ids.h"
 #include "tensor/host_device.h"
+#include "tensor/selector_form.h"
 
 namespace ultraspeed::program {
 
@@ -23,10 +24,37 @@ struct SampleOperands {
   BufferId draft_logits = kNoId, drafted = kNoId;
 };
 
+inline constexpr uint32_t kMaxNominees = 16;
+inline constexpr uint32_t kMaxSelectorRank = 128;
+
+// nominees[t] = of a drafted column the num_nominees tokens with the largest logits, the larger and
+// of equals the lower id first, and behind the ids their logits. Where column t - 1 draws (step.h),
+// the token that is drawn alone. Empty places hold the id kNoId. Tile: columns t.
+struct NominateOperands {
+  static constexpr Opcode kOpcode = Opcode::kNominate;
+  BufferId logits = kNoId;    // [T, vocab_size], on rank 0
+  BufferId nominees = kNoId;  // [T, 2 * num_nominees]: u32 ids, f32 logits
+  uint32_t vocab_size = 0;
+  uint32_t num_nominees = 0;  // 2 to kMaxNominees
+};
+
+// How a drafter's selector scores a nominee a of column t after token b, f32: logit(a) + sum over
+// r, in order by fused multiply-add, of successors[a, r] * join(predecessors[b, r], rows[t, r]).
+struct SelectorRef {
+  BufferId nominees = kNoId;            // [T, 2 * num_nominees]; kNoId: no selector
+  BufferId rows = kNoId;                // [T, rank], on rank 0
+  WeightId predecessors = kNoId;        // f32 [vocab_size, rank]
+  WeightId successors = kNoId;          // f32 [vocab_size, rank]
+  uint16_t num_nominees = 0, rank = 0;  // at most kMaxNominees, kMaxSelectorRank
+  tensor::SelectorForm form = tensor::SelectorForm::kProduct;  // join()
+};
+
 // drafted[t] = the id of the largest logit of a drafted column, the lower of equals, or an id drawn
 // from the logits where column t - 1 says so (step.h, draws_draft); broadcast to all ranks. With
 // `accepted`, instead, of an accepted column that wants logits (Follow), where that column says so;
-// and the host gets it, too. Tile: columns t.
+// and the host gets it, too. With a selector, instead, a drafted column's nominee with the largest
+// score after the token of column t - 1, which is drafted[t - 1] or the anchor; the first of
+// equals. Tile: columns t; with a selector the whole step, one task on rank 0.
 struct ProposeOperands {
   static constexpr Opcode kOpcode = Opcode::kPropose;
 
@@ -38,6 +66,9 @@ struct ProposeOperands {
   uint32_t vocab_size = 0;
   BufferId accepted = kNoId;  // i32 [T]; set: what an MTP head proposes for the next step
   uint32_t head = 0;          // which; its noise has a stream of its own
+  SelectorRef selector;
+
+  US_HOST_DEVICE constexpr bool selects() const { return selector.nominees != kNoId; }
 };
 
 // The stream of the noise by which an MTP head draws after an accepted column. No two steps of a

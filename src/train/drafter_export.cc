@@ -32,7 +32,8 @@ uint64_t exported_bytes(const DrafterNet& net, LinearFormat format) {
   uint64_t bytes = 0;
   for (const Parameter& parameter : net.parameters()) {
     const auto count = static_cast<uint64_t>(parameter.value.numel());
-    const bool is_fp8 = format == LinearFormat::kFp8 && parameter.kind == ParameterKind::kMatrix;
+    const bool is_fp8 = format == LinearFormat::kFp8 && parameter.kind == ParameterKind::kMatrix &&
+                        !parameter.is_of_selector();
     bytes += is_fp8 ? count : 2 * count;
   }
   return bytes;

@@ -9,8 +9,8 @@
 
 namespace ultraspeed::train {
 
-// What training keeps is rounded here: vectors and the mask embedding to BF16, matrices to
-// `format`. REQUIRES: the net has a mask embedding.
+// What training keeps is rounded here: vectors, the mask embedding and the selector to BF16,
+// other matrices to `format`. REQUIRES: the net has a mask embedding.
 Status export_drafter(const DrafterNet& net, const std::string& directory, LinearFormat format);
 
 // Of the files' tensors and the mask embedding, without config.json.

@@ -52,6 +52,13 @@ std::string dflash_json(const model::DrafterConfig& config) {
     "swa_window_size": {})",
                         config.sliding_window);
   }
+  const model::DrafterConfig::Selector& selector = config.selector;
+  if (selector.rank != 0) {
+    json += fmt::format(R"(,
+    "selector": {{"form": "{}", "rank": {}, "candidates": {}}})",
+                        tensor::selector_form_name(selector.form), selector.rank,
+                        selector.num_candidates);
+  }
   return json + "\n  }";
 }
 
@@ -170,7 +177,8 @@ Status write_drafter_weights(const std::string& path, std::span<const ExportedTe
       return make_error(ErrorCode::kInvalidData, "{}: '{}' has a number that is not finite", path,
                         tensor.name);
     }
-    const bool is_fp8 = format == LinearFormat::kFp8 && tensor.shape.size() == 2;
+    const bool is_fp8 = format == LinearFormat::kFp8 && tensor.shape.size() == 2 &&
+                        !tensor.name.starts_with("selector.");
     is_fp8 ? add_fp8(tensor, &file) : add_bf16(tensor, &file);
   }
   return write_file(path, file.finish());

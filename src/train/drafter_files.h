@@ -23,7 +23,8 @@ enum class LinearFormat : uint8_t { kBf16, kFp8 };
 // REQUIRES: a window before the anchor or none, rows of a block that see each other.
 std::string drafter_config_json(const model::DrafterConfig& config, LinearFormat format);
 
-// Vectors are BF16; matrices BF16, or FP8 with a scale for each 128 x 128 block.
+// Vectors and what is of a selector are BF16; other matrices BF16, or FP8 with a scale for each
+// 128 x 128 block.
 Status write_drafter_weights(const std::string& path, std::span<const ExportedTensor> tensors,
                              LinearFormat format);
 

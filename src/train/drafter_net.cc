@@ -121,6 +121,7 @@ DrafterNet::DrafterNet(const model::DrafterConfig& config, const NetOptions& opt
   if (config.has_mask_embedding) {
     add("mask_embedding", ParameterKind::kVector, torch::zeros({hidden}));
   }
+  if (config.selector.rank != 0) add_selector();
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Parameter& parameter = parameters_[i];
     if (parameter.kind != ParameterKind::kMatrix) continue;
@@ -130,6 +131,30 @@ DrafterNet::DrafterNet(const model::DrafterConfig& config, const NetOptions& opt
     if (writes_residual) scale /= std::sqrt(2.0 * config.num_layers);
     set(parameter.name, random_normal(parameter.value.sizes(), seed + i) * scale);
   }
+  if (config.selector.rank == 0) return;
+  if (options.has_codebooks) {
+    const torch::Tensor& codebook = at("selector.predecessor_codebook");
+    set("selector.predecessor_codebook", random_normal(codebook.sizes(), seed));
+  } else {
+    const torch::Tensor& successor = at("selector.successor_proj.weight");
+    set("selector.successor_proj.weight", torch::zeros_like(successor));
+  }
+}
+
+// With what successors are multiplied being 0, it begins as a drafter without selector.
+void DrafterNet::add_selector() {
+  const int64_t rank = config_.selector.rank, hidden = config_.hidden_size;
+  if (options_.has_codebooks) {
+    for (const char* name : {"selector.predecessor_codebook", "selector.successor_codebook"}) {
+      add(name, ParameterKind::kVector, torch::zeros({config_.vocab_size, rank}));
+    }
+  } else {
+    for (const char* name :
+         {"selector.predecessor_proj.weight", "selector.successor_proj.weight"}) {
+      add(name, ParameterKind::kMatrix, torch::empty({rank, hidden}));
+    }
+  }
+  add("selector.hidden_proj.weight", ParameterKind::kMatrix, torch::empty({rank, hidden}));
 }
 
 void DrafterNet::add_layer(uint32_t layer) {
@@ -296,7 +321,8 @@ torch::Tensor DrafterNet::forward(const BlockBatch& batch) const {
                      rotation(batch.positions),
                      rotation(anchor_position.unsqueeze(1) + offsets.unsqueeze(0))};
   for (const Parameter& p : parameters_) {
-    if (p.kind == ParameterKind::kMatrix) passage.matrices[p.name] = effective(p);
+    if (p.kind != ParameterKind::kMatrix || p.is_of_selector()) continue;
+    passage.matrices[p.name] = effective(p);
   }
   passage.context = norm("hidden_norm", linear("fc", batch.features.to(options_.master), passage));
   torch::Tensor hidden = block_rows(batch);

@@ -22,6 +22,9 @@ struct Parameter {
   std::string name;  // as the drafter's files call it; "mask_embedding" is a file of its own
   ParameterKind kind = ParameterKind::kMatrix;
   torch::Tensor value;  // requires_grad
+  double unit = 1;      // how large its numbers are where other matrices' are 1
+
+  bool is_of_selector() const { return name.starts_with("selector."); }
 };
 
 struct NetOptions {
@@ -29,6 +32,9 @@ struct NetOptions {
   torch::Dtype compute = torch::kFloat32;
   torch::Device device = torch::kCPU;
   bool rounds_to_fp8 = false;  // matrices act as their FP8 export will; gradients pass through
+  // The selector has codebooks, a row a token, instead of products with the target's tables: to be
+  // compared with, for no engine reads them.
+  bool has_codebooks = false;
 };
 
 // What a forward pass reads. Sequences lie one behind the other in `features`, each from its
@@ -51,7 +57,8 @@ Status check_trainable(const model::DrafterConfig& config);
 class DrafterNet {
  public:
   // Random weights, a function of `seed`: matrices of variance 1 / columns, those that write to the
-  // residual less, by the number of layers; norms 1, sinks and the mask embedding 0.
+  // residual less, by the number of layers; norms 1, sinks, the mask embedding and
+  // what a selector multiplies successors with 0.
   // REQUIRES: check_trainable(config).
   DrafterNet(const model::DrafterConfig& config, const NetOptions& options, uint64_t seed);
 
@@ -79,6 +86,7 @@ class DrafterNet {
 
   void add(const std::string& name, ParameterKind kind, torch::Tensor value);
   void add_layer(uint32_t layer);
+  void add_selector();
   torch::Tensor effective(const Parameter& matrix) const;
   torch::Tensor linear(const std::string& name, const torch::Tensor& x,
                        const Passage& passage) const;

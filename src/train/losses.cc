@@ -1,6 +1,8 @@
 #include "train/losses.h"
 
 #include <algorithm>
+#include <limits>
+#include <vector>
 
 #include "base/check.h"
 
@@ -22,7 +24,30 @@ LossInput chunk_of(const LossInput& input, int64_t begin, int64_t count) {
   chunk.labels = input.labels.narrow(0, begin, count);
   chunk.is_valid = input.is_valid.narrow(0, begin, count);
   if (input.teacher.defined()) chunk.teacher = input.teacher.narrow(0, begin, count);
+  if (input.selector != nullptr) chunk.anchor_ids = input.anchor_ids.narrow(0, begin, count);
   return chunk;
+}
+
+void append(const torch::Tensor& part, torch::Tensor* whole) {
+  *whole = whole->defined() ? torch::cat({*whole, part}) : part;
+}
+
+// The loss of each mask's choice, [blocks, masks], and what comes of it.
+torch::Tensor selection_losses(const LossInput& chunk, const torch::Tensor& logits,
+                               MaskOutcome* outcome, torch::Tensor* is_candidate) {
+  const Candidates candidates = candidates_of(logits, chunk.selector->num_candidates);
+  const int64_t masks = chunk.labels.size(1);
+  const torch::Tensor previous =
+      torch::cat({chunk.anchor_ids.unsqueeze(1), chunk.labels.narrow(1, 0, masks - 1)}, 1);
+  const torch::Tensor scores = score(*chunk.selector, candidates, previous, chunk.hidden);
+  const torch::Tensor is_label = candidates.ids == chunk.labels.unsqueeze(-1);
+  const torch::Tensor log_q = scores.log_softmax(-1).masked_fill(is_label.logical_not(), 0).sum(-1);
+  *is_candidate = is_label.any(-1);
+  outcome->log_q = log_q.detach().masked_fill(is_candidate->logical_not(),
+                                              -std::numeric_limits<double>::infinity());
+  const torch::Tensor best = scores.detach().argmax(-1, true);
+  outcome->is_right = is_label.gather(-1, best).squeeze(-1);
+  return -log_q;
 }
 
 // The loss of some blocks, and what it adds to `output`.
@@ -33,17 +58,22 @@ torch::Tensor chunk_loss(const LossInput& chunk, const LossOptions& options, Los
     const torch::NoGradGuard no_grad;
     teacher_logits = logits_of(chunk.teacher, chunk.head);
   }
-  const torch::Tensor losses = mask_losses(logits, teacher_logits, chunk.labels, options);
+  torch::Tensor losses = mask_losses(logits, teacher_logits, chunk.labels, options);
   const torch::Tensor detached = logits.detach();
-  const torch::Tensor log_q = pick(detached, chunk.labels) - detached.logsumexp(-1);
-  const torch::Tensor is_right = detached.argmax(-1) == chunk.labels;
-  const torch::Tensor weights = mask_weights({log_q, is_right, chunk.is_valid}, options);
+  MaskOutcome outcome = {pick(detached, chunk.labels) - detached.logsumexp(-1),
+                         detached.argmax(-1) == chunk.labels, chunk.is_valid};
+  torch::Tensor is_candidate = outcome.is_right;
+  append(outcome.is_right, &output->is_likeliest);
+  if (chunk.selector != nullptr) {
+    losses = losses + selection_losses(chunk, logits, &outcome, &is_candidate) * options.selection;
+  }
+  append(is_candidate, &output->is_candidate);
+  append(outcome.is_right, &output->is_right);
+  const torch::Tensor weights = mask_weights(outcome, options);
   const torch::Tensor divisor = options.weighting == Weighting::kDpace
                                     ? (chunk.is_valid.sum(-1) > 0).to(torch::kFloat64).sum()
                                     : weights.sum(torch::kFloat64);
   output->divisor += divisor.item<double>();
-  output->is_right =
-      output->is_right.defined() ? torch::cat({output->is_right, is_right}) : is_right;
   return (losses * weights).sum();
 }
 

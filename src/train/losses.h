@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "train/selector.h"
+
 namespace ultraspeed::train {
 
 // The weight of mask k = 1, 2, ... of a block; q_k is the drafter's probability of its label.
@@ -26,6 +28,9 @@ struct LossOptions {
   double cross_entropy = 1;
   double total_variation = 0;
   double kl_divergence = 0;
+  // Times -log of the label's share among the candidates that the selector scores after the text's
+  // own token; 0 where the label is none of them.
+  double selection = 1;
   int64_t chunk_blocks = 256;  // whose logits exist at once
 
   bool needs_teacher() const { return total_variation != 0 || kl_divergence != 0; }
@@ -51,6 +56,8 @@ struct LossInput {
   torch::Tensor is_valid;  // f32 [blocks, masks]
   torch::Tensor head;      // [vocab_size, hidden_size], in the type of its products
   torch::Tensor teacher;   // what the head reads in the target, [blocks, masks, hidden_size]
+  const Selector* selector = nullptr;
+  torch::Tensor anchor_ids;  // i64 [blocks], for the selector
 };
 
 struct LossOutput {
@@ -58,15 +65,19 @@ struct LossOutput {
   // What the sum is divided by: the sum of weights, but with kDpace the number of blocks with a
   // valid mask.
   double divisor = 0;
-  torch::Tensor is_right;  // bool [blocks, masks]
+  // bool [blocks, masks]: the label is the likeliest token; one of the candidates; and what is
+  // drafted where the drafts before it are right: the selector's choice, or the likeliest token.
+  torch::Tensor is_likeliest, is_candidate, is_right;
 
   double loss() const { return divisor == 0 ? 0 : weighted_sum / divisor; }
 };
 
+// With a selector weights are those of its choices, for these draft.
 LossOutput evaluate_blocks(const LossInput& input, const LossOptions& options);
 
 // The same, and the gradient of weighted_sum (not yet divided) by `hidden`, of its shape: for
-// hidden.backward(), which then goes through the net once for all chunks.
+// hidden.backward(), which then goes through the net once for all chunks. Those of the selector's
+// own parameters are added to their grad().
 LossOutput differentiate_blocks(const LossInput& input, const LossOptions& options,
                                 torch::Tensor* gradient);
 

@@ -38,8 +38,10 @@ double muon_scale(MuonScale scale, int64_t rows, int64_t columns) {
   return 0.2 * std::sqrt(std::max(r, c));
 }
 
-Muon::Muon(std::vector<torch::Tensor> matrices, const MuonOptions& options)
-    : options_(options), matrices_(std::move(matrices)) {
+Muon::Muon(std::vector<torch::Tensor> matrices, const MuonOptions& options,
+           std::vector<double> units)
+    : options_(options), matrices_(std::move(matrices)), units_(std::move(units)) {
+  units_.resize(matrices_.size(), 1);
   const torch::NoGradGuard no_grad;
   std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < matrices_.size(); ++i) {
@@ -67,7 +69,7 @@ void Muon::step(double learning_rate) {
       torch::Tensor& matrix = matrices_[group[i]];
       matrix.mul_(1 - learning_rate * options_.weight_decay);
       matrix.sub_(directions[static_cast<int64_t>(i)].to(matrix.scalar_type()) *
-                  (learning_rate * scale));
+                  (learning_rate * scale * units_[group[i]]));
     }
   }
 }

@@ -77,6 +77,17 @@ TEST(Muon, TakesAStepByHand) {
   }
 }
 
+TEST(Muon, UpdatesAMatrixInItsUnit) {
+  torch::Tensor small = torch::zeros({2, 2}, kDouble), large = torch::zeros({2, 2}, kDouble);
+  small.mutable_grad() = square();
+  large.mutable_grad() = square() * 7;
+  MuonOptions options;
+  options.compute = kDouble;
+  Muon muon({small, large}, options, {1, 20});
+  muon.step(0.5);
+  expect_near(large, small * 20, 1e-12);
+}
+
 // g1 = E11, g2 = E22: m2 = mu (1 - mu) E11 + (1 - mu) E22, u2 = mu m2 + (1 - mu) E22.
 TEST(Muon, LooksAheadWithItsMomentum) {
   torch::Tensor weight = torch::zeros({2, 2}, kDouble);

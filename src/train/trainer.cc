@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "train/drafter_export.h"
+#include "train/drafter_import.h"
 
 namespace ultraspeed::train {
 namespace {
@@ -22,6 +23,18 @@ auto guarded(Function function) -> decltype(function()) {
     const std::string what = exception.what();
     return make_error(ErrorCode::kInternal, "LibTorch: {}", what.substr(0, what.find('\n')));
   }
+}
+
+double root_mean_square(const torch::Tensor& tensor) {
+  return std::sqrt(tensor.square().mean().item<double>());
+}
+
+std::string shares(const Acceptance& acceptance) {
+  std::string text;
+  for (size_t i = 0; i < acceptance.accepted_places.size(); ++i) {
+    text += fmt::format(" {:.2f}", acceptance.share(i));
+  }
+  return text;
 }
 
 void add_sums(const LossOutput& output, LossOutput* sums) {
@@ -55,7 +68,7 @@ Status Trainer::load() {
   }
   US_ASSIGN(const FrozenTables tables, FrozenTables::read(options_.tables));
   US_TRY(check_inputs(tables));
-  make_net(tables);
+  US_TRY(make_net(tables));
   log_(fmt::format("{} texts, {} tokens; a drafter of {:.2f} MB", folder_->num_sequences(),
                    folder_->num_tokens(),
                    static_cast<double>(exported_bytes(*net_, options_.format)) * 1e-6));
@@ -99,7 +112,7 @@ Status Trainer::check_inputs(const FrozenTables& tables) const {
   return check_trainable(options_.drafter);
 }
 
-void Trainer::make_net(const FrozenTables& tables) {
+Status Trainer::make_net(const FrozenTables& tables) {
   const FeatureShape& shape = folder_->shape();
   model::DrafterConfig& config = options_.drafter;
   config.hidden_size = shape.hidden_size;
@@ -110,6 +123,7 @@ void Trainer::make_net(const FrozenTables& tables) {
   NetOptions options;
   options.compute = options_.compute;
   options.device = options_.device;
+  options.has_codebooks = options_.has_codebooks;
   net_ = std::make_unique<DrafterNet>(config, options, options_.seed);
   const std::vector<int64_t> sizes = {shape.vocab_size, shape.hidden_size};
   embedding_ = torch::tensor(tables.embedding).view(sizes).to(options_.device);
@@ -118,19 +132,48 @@ void Trainer::make_net(const FrozenTables& tables) {
   torch::manual_seed(options_.seed);
   const torch::Tensor noise = torch::randn({sizes[1]}).to(options_.device);
   net_->set("mask_embedding", noise * embedding_.square().mean().sqrt());
+  if (config.selector.rank != 0) begin_selector();
+  if (!options_.warm_start.empty()) US_TRY(import_drafter(options_.warm_start, net_.get()));
+  make_optimisers();
+  order_.emplace(options_.seed, folder_->num_sequences());
+  begin_ = std::chrono::steady_clock::now();
+  return {};
+}
 
+// The tables' numbers are small: what multiplies them is large by as much. A successor's product
+// with Q is a logit's size already where Q's rows are of length 1 / sqrt(hidden_size).
+void Trainer::begin_selector() {
+  selector_ = selector_of(*net_, embedding_, head_);
+  if (options_.has_codebooks) return;
+  for (Parameter& p : net_->parameters()) {
+    if (p.name == "selector.predecessor_proj.weight") p.unit = 1 / root_mean_square(embedding_);
+    if (p.name == "selector.successor_proj.weight") {
+      const double row_length = std::sqrt(static_cast<double>(options_.drafter.hidden_size));
+      p.unit = 1 / (row_length * root_mean_square(head_.to(torch::kFloat32)));
+    }
+    if (p.unit != 1) net_->set(p.name, p.value * p.unit);
+  }
+}
+
+void Trainer::make_optimisers() {
   std::vector<torch::Tensor> matrices, vectors;
-  for (const Parameter& p : net_->parameters()) {
-    (p.kind == ParameterKind::kMatrix ? matrices : vectors).push_back(p.value);
+  std::vector<double> units;
+  for (Parameter& p : net_->parameters()) {
+    if (options_.trains_selector_alone && !p.is_of_selector()) {
+      p.value.requires_grad_(false);
+    } else if (p.kind == ParameterKind::kMatrix) {
+      matrices.push_back(p.value);
+      units.push_back(p.unit);
+    } else {
+      vectors.push_back(p.value);
+    }
   }
   MuonOptions muon;
   muon.weight_decay = options_.muon_weight_decay;
   muon.scale = options_.muon_scale;
   muon.compute = options_.compute;
-  muon_ = std::make_unique<Muon>(matrices, muon);
+  muon_ = std::make_unique<Muon>(matrices, muon, units);
   adamw_ = std::make_unique<Adamw>(vectors, AdamwOptions{});
-  order_.emplace(options_.seed, folder_->num_sequences());
-  begin_ = std::chrono::steady_clock::now();
 }
 
 std::vector<NamedTensor> Trainer::state() const {
@@ -203,15 +246,24 @@ void Trainer::set_rounding() {
   net_->set_rounding(options_.format == LinearFormat::kFp8 && done >= options_.fp8_from);
 }
 
+LossInput Trainer::loss_input(const torch::Tensor& rows, const TrainingBatch& batch) const {
+  return {rows,
+          batch.labels,
+          batch.is_valid,
+          head_,
+          batch.teacher,
+          selector_ ? &*selector_ : nullptr,
+          batch.anchor_ids};
+}
+
 void Trainer::learn(const PackedBatch& packed, LossOutput* sums, StepReport* report) {
   if (packed.num_blocks() == 0) return;
   const TrainingBatch batch = place(packed, embedding_, options_.loss.needs_teacher());
   const torch::Tensor rows = drafting_rows(net_->forward(batch.blocks));
   torch::Tensor gradient;
   const LossOutput output =
-      differentiate_blocks({rows.detach(), batch.labels, batch.is_valid, head_, batch.teacher},
-                           options_.loss, &gradient);
-  rows.backward(gradient);
+      differentiate_blocks(loss_input(rows.detach(), batch), options_.loss, &gradient);
+  if (rows.requires_grad()) rows.backward(gradient);
   add_sums(output, sums);
   const torch::Tensor accepted = (output.is_right.to(torch::kFloat32) * batch.is_valid).cumprod(-1);
   report->block_length += accepted.sum().item<double>() + static_cast<double>(packed.num_blocks());
@@ -222,10 +274,14 @@ void Trainer::learn(const PackedBatch& packed, LossOutput* sums, StepReport* rep
 void Trainer::update(double divisor, StepReport* report) {
   const torch::NoGradGuard no_grad;
   torch::Tensor squares = torch::zeros({}, torch::dtype(torch::kFloat32).device(options_.device));
-  for (const Parameter& p : net_->parameters()) squares += p.value.grad().square().sum();
+  std::vector<torch::Tensor> gradients;
+  for (const Parameter& p : net_->parameters()) {
+    if (p.value.requires_grad()) gradients.push_back(p.value.grad());
+  }
+  for (const torch::Tensor& gradient : gradients) squares += gradient.square().sum();
   report->gradient_norm = std::sqrt(squares.item<double>()) / divisor;
   const double clip = std::min(1.0, options_.clip_norm / std::max(report->gradient_norm, 1e-12));
-  for (const Parameter& p : net_->parameters()) p.value.grad().mul_(clip / divisor);
+  for (torch::Tensor& gradient : gradients) gradient.mul_(clip / divisor);
   const double factor = schedule_factor(options_, num_steps_done_);
   muon_->step(options_.muon_learning_rate * factor);
   adamw_->step(options_.learning_rate * factor);
@@ -239,7 +295,9 @@ Result<StepReport> Trainer::step_unguarded() {
   US_CHECK(num_steps_done_ < options_.num_steps, "step {} of {}", num_steps_done_,
            options_.num_steps);
   set_rounding();
-  for (Parameter& p : net_->parameters()) p.value.mutable_grad() = torch::zeros_like(p.value);
+  for (Parameter& p : net_->parameters()) {
+    if (p.value.requires_grad()) p.value.mutable_grad() = torch::zeros_like(p.value);
+  }
   StepReport report;
   LossOutput sums;
   for (uint32_t i = 0; i < options_.passes_per_step; ++i) {
@@ -271,30 +329,35 @@ Result<Evaluation> Trainer::evaluate_unguarded() {
   LossOutput sums;
   const size_t count = std::min<size_t>(options_.eval_sequences, eval_folder_->num_sequences());
   for (size_t text = 0; text < count; ++text) {
-    US_ASSIGN(const Acceptance acceptance, evaluate_text(text, &sums));
-    result.acceptance.add(acceptance);
+    US_TRY(evaluate_text(text, &sums, &result));
   }
   result.loss = sums.loss();
   return result;
 }
 
-Result<Acceptance> Trainer::evaluate_text(size_t text, LossOutput* sums) const {
+Status Trainer::evaluate_text(size_t text, LossOutput* sums, Evaluation* result) const {
   const torch::NoGradGuard no_grad;
   US_ASSIGN(const FeatureSequence sequence, eval_folder_->read(text));
   const std::vector<int64_t> anchors = possible_anchors(sequence.loss_mask);
-  if (anchors.empty()) return Acceptance{};
+  if (anchors.empty()) return {};
   const uint32_t block_size = options_.drafter.block_size;
   BatchPacker packer(eval_folder_->shape(), block_size);
   packer.add(sequence, make_blocks(sequence.token_ids, sequence.loss_mask, anchors, block_size,
                                    static_cast<uint32_t>(anchors.size())));
   const TrainingBatch batch = place(packer.pack(), embedding_, options_.loss.needs_teacher());
   const torch::Tensor rows = drafting_rows(net_->forward(batch.blocks));
-  const LossOutput output =
-      evaluate_blocks({rows, batch.labels, batch.is_valid, head_, batch.teacher}, options_.loss);
+  const LossOutput output = evaluate_blocks(loss_input(rows, batch), options_.loss);
   add_sums(output, sums);
-  const torch::Tensor is_right = output.is_right.to(torch::kCPU, torch::kUInt8).contiguous();
-  return walk(sequence.loss_mask,
-              {is_right.data_ptr<uint8_t>(), static_cast<size_t>(is_right.numel())}, block_size);
+  const auto add_walk = [&](const torch::Tensor& is_right, Acceptance* acceptance) {
+    const torch::Tensor flags = is_right.to(torch::kCPU, torch::kUInt8).contiguous();
+    acceptance->add(walk(sequence.loss_mask,
+                         {flags.data_ptr<uint8_t>(), static_cast<size_t>(flags.numel())},
+                         block_size));
+  };
+  add_walk(output.is_right, &result->acceptance);
+  add_walk(output.is_likeliest, &result->likeliest);
+  add_walk(output.is_candidate, &result->possible);
+  return {};
 }
 
 // --- Running ---
@@ -317,15 +380,15 @@ void Trainer::log_step(const StepReport& report, double seconds_a_step) const {
 Status Trainer::log_evaluation() {
   US_ASSIGN(const Evaluation evaluation, evaluate());
   const Acceptance& acceptance = evaluation.acceptance;
-  std::string places;
-  for (size_t i = 0; i < acceptance.accepted_places.size(); ++i) {
-    places += fmt::format(" {:.2f}", acceptance.share(i));
-  }
   log_(
       fmt::format("evaluation after {} steps: accepted length {:.3f} over {} cycles, loss {:.4f}, "
                   "accepted by place{}",
                   num_steps_done_, acceptance.accepted_length(), acceptance.num_cycles,
-                  evaluation.loss, places));
+                  evaluation.loss, shares(acceptance)));
+  if (!selector_) return {};
+  log_(fmt::format("  the likeliest tokens alone: {:.3f},{}; the best of the candidates: {:.3f},{}",
+                   evaluation.likeliest.accepted_length(), shares(evaluation.likeliest),
+                   evaluation.possible.accepted_length(), shares(evaluation.possible)));
   return {};
 }
 

@@ -37,6 +37,9 @@ struct StepReport {
 
 struct Evaluation {
   Acceptance acceptance;
+  // Of a drafter with selector: what its likeliest tokens would have given, and the best choices
+  // among its candidates.
+  Acceptance likeliest, possible;
   double loss = 0;
 };
 
@@ -66,10 +69,13 @@ class Trainer {
 
   Status load();
   Status check_inputs(const FrozenTables& tables) const;
-  void make_net(const FrozenTables& tables);
+  Status make_net(const FrozenTables& tables);
+  void begin_selector();
+  void make_optimisers();
   Result<StepReport> step_unguarded();
   Result<Evaluation> evaluate_unguarded();
-  Result<Acceptance> evaluate_text(size_t text, LossOutput* sums) const;
+  Status evaluate_text(size_t text, LossOutput* sums, Evaluation* result) const;
+  LossInput loss_input(const torch::Tensor& rows, const TrainingBatch& batch) const;
   std::vector<NamedTensor> state() const;
   Result<PackedBatch> read_pass(uint64_t pass, const std::vector<uint32_t>& texts) const;
   void prefetch(uint64_t pass);
@@ -87,6 +93,7 @@ class Trainer {
   std::unique_ptr<DrafterNet> net_;
   std::unique_ptr<Muon> muon_;
   std::unique_ptr<Adamw> adamw_;
+  std::optional<Selector> selector_;
   std::optional<SequenceOrder> order_;
   torch::Tensor embedding_;  // [vocab_size, hidden_size], in the net's master type
   torch::Tensor head_;       // [vocab_size, hidden_size], in its compute type

@@ -37,10 +37,14 @@ bool read_number(const std::string& text, Integer* out) {
 template <class Value>
 using Choices = std::vector<std::pair<std::string, Value>>;
 
+enum class SelectorKind : uint8_t { kNone, kTied, kCodebooks };
+
 // What a run is told beside TrainerOptions' own fields.
 struct Parsed {
   TrainerOptions options;
   uint32_t window = 128;
+  SelectorKind selector = SelectorKind::kNone;
+  uint32_t selector_rank = 32;
   bool is_cuda = false;
 };
 
@@ -49,6 +53,7 @@ class FlagList {
   explicit FlagList(Parsed* parsed) : parsed_(parsed) {
     files();
     drafter();
+    selector();
     optimisation();
     losses();
     reporting();
@@ -64,6 +69,7 @@ class FlagList {
     text("--tables", &o.tables, "the target's embedding and head");
     text("--out", &o.output, "the drafter's folder, written at the end");
     text("--checkpoint", &o.checkpoint, "file to go on from, and to keep");
+    text("--warm-start", &o.warm_start, "a drafter's folder whose weights the net begins with");
   }
 
   void drafter() {
@@ -99,6 +105,25 @@ class FlagList {
                          {{"bf16", LinearFormat::kBf16}, {"fp8", LinearFormat::kFp8}},
                          "of the written matrices");
     number("--fp8-from", &parsed_->options.fp8_from, "share of steps before FP8 rounding acts");
+  }
+
+  void selector() {
+    model::DrafterConfig::Selector& s = parsed_->options.drafter.selector;
+    choice<SelectorKind>("--selector", &parsed_->selector,
+                         {{"none", SelectorKind::kNone},
+                          {"tied", SelectorKind::kTied},
+                          {"codebooks", SelectorKind::kCodebooks}},
+                         "chooses drafts; codebooks: to compare with");
+    number("--selector-rank", &parsed_->selector_rank, "of its matrices");
+    choice<tensor::SelectorForm>("--selector-form", &s.form,
+                                 {{"product", tensor::SelectorForm::kProduct},
+                                  {"gate", tensor::SelectorForm::kGate},
+                                  {"silu", tensor::SelectorForm::kSilu}},
+                                 "how the token before and the row are joined");
+    number("--candidates", &s.num_candidates, "of a row, its likeliest tokens");
+    number("--selector-loss", &parsed_->options.loss.selection, "share of its cross entropy");
+    choice<bool>("--train", &parsed_->options.trains_selector_alone,
+                 {{"all", false}, {"selector", true}}, "the selector alone: the rest stays");
   }
 
   void optimisation() {
@@ -228,6 +253,23 @@ Status check_drafter(const model::DrafterConfig& d) {
   return {};
 }
 
+Status set_selector(const Parsed& parsed, TrainerOptions* options) {
+  model::DrafterConfig::Selector& selector = options->drafter.selector;
+  options->has_codebooks = parsed.selector == SelectorKind::kCodebooks;
+  if (parsed.selector == SelectorKind::kNone) {
+    if (options->trains_selector_alone) return wrong("--train selector needs a --selector");
+    return {};
+  }
+  if (parsed.selector_rank < 1 || parsed.selector_rank > model::kMaxSelectorRank ||
+      selector.num_candidates < 2 || selector.num_candidates > model::kMaxSelectorCandidates) {
+    return wrong(fmt::format("--selector-rank is 1 to {}, --candidates 2 to {}",
+                             model::kMaxSelectorRank, model::kMaxSelectorCandidates));
+  }
+  if (!(options->loss.selection >= 0)) return wrong("--selector-loss is not negative");
+  selector.rank = parsed.selector_rank;
+  return {};
+}
+
 Status check_run(const TrainerOptions& o) {
   for (const auto& [flag, value] :
        {std::pair<const char*, const std::string&>{"--features", o.features},
@@ -268,6 +310,7 @@ Result<TrainerOptions> parse_trainer_flags(std::span<const std::string> argument
   }
   model::DrafterConfig& drafter = parsed.options.drafter;
   US_TRY(check_drafter(drafter));
+  US_TRY(set_selector(parsed, &parsed.options));
   US_TRY(check_run(parsed.options));
   drafter.sliding_window = parsed.window;
   drafter.has_window_before_anchor = parsed.window != 0;

@@ -20,6 +20,7 @@ struct TrainerOptions {
   std::string tables;         // the target's frozen tables
   std::string output;         // the drafter's folder
   std::string checkpoint;     // the file that a run goes on from; "": none is written
+  std::string warm_start;     // a drafter's folder whose weights the net begins with; "": none
 
   // Which of the shards' taps the drafter reads; empty: all.
   std::vector<uint32_t> taps;
@@ -28,6 +29,8 @@ struct TrainerOptions {
   torch::Device device = torch::kCPU;
   torch::Dtype compute = torch::kFloat32;
   LinearFormat format = LinearFormat::kBf16;
+  bool has_codebooks = false;          // NetOptions'
+  bool trains_selector_alone = false;  // the rest stays as it begins
   double fp8_from = 0.7;  // with kFp8: the share of steps after which matrices act as rounded
 
   uint64_t seed = 1;

@@ -76,7 +76,8 @@ TrainingBatch place(const PackedBatch& packed, const torch::Tensor& embedding, b
   batch.blocks.positions = packed.positions.to(device);
   batch.blocks.sequence_begin = packed.sequence_begin.to(device);
   batch.blocks.anchor_row = packed.anchor_row.to(device);
-  batch.blocks.anchors = embedding.index_select(0, packed.anchor_ids.to(device));
+  batch.anchor_ids = packed.anchor_ids.to(device);
+  batch.blocks.anchors = embedding.index_select(0, batch.anchor_ids);
   batch.labels = packed.labels.to(device);
   batch.is_valid = packed.is_valid.to(device);
   if (needs_teacher) {

@@ -48,9 +48,10 @@ class BatchPacker {
 // On the net's device.
 struct TrainingBatch {
   BlockBatch blocks;
-  torch::Tensor labels;    // i64 [blocks, masks]
-  torch::Tensor is_valid;  // f32 [blocks, masks]
-  torch::Tensor teacher;   // BF16 [blocks, masks, hidden_size]; undefined without teacher
+  torch::Tensor anchor_ids;  // i64 [blocks]
+  torch::Tensor labels;      // i64 [blocks, masks]
+  torch::Tensor is_valid;    // f32 [blocks, masks]
+  torch::Tensor teacher;     // BF16 [blocks, masks, hidden_size]; undefined without teacher
 };
 
 // `embedding`: the target's, [vocab_size, hidden_size], on the device.

@@ -122,11 +122,13 @@ class DifferentialTest : public testing::Test {
     }
   }
 
-  // A block of a drafter's.
-  void run_draft_block() {
+  // A block of a drafter's, with a selector or without.
+  void run_draft_block(uint32_t selector_rank = 0) {
     const TemporaryDirectory target, drafter;
     US_CHECK(write_checkpoint(target.path(), {}).has_value());
-    US_CHECK(write_drafter(drafter.path(), {}).has_value());
+    DrafterOptions of_drafter;
+    of_drafter.selector_rank = selector_rank;
+    US_CHECK(write_drafter(drafter.path(), of_drafter).has_value());
     RunnerOptions options;
     options.drafter = drafter.path();
     options.width = 16;

@@ -56,6 +56,7 @@ TEST_P(RoundedTest, DraftersAndHeads) {
   options.has_mtp = true;
   run(generator, options);
   run_draft_block();
+  run_draft_block(32);
 }
 
 // 2 and 4 kv heads, rings that wrap, the rows of draft blocks.
@@ -140,6 +141,43 @@ TEST_F(DifferentialTest, DraftersOfBothForms) {
       const auto output = runner.step(runner.draft_block(kPrompt.back(), 8));
       ASSERT_TRUE(output) << output.error().message;
       runner.set_length(runner.length() + output->columns[0].accepted + 1);
+    }
+  }
+}
+
+// Ranks that quads of numbers divide, and not; blocks of several sequences that are longer than the
+// columns scored at a time; and nominees of 12288 tokens, some of them drawn.
+TEST_F(DifferentialTest, Selectors) {
+  for (const auto& [rank, form] : {std::pair<uint32_t, const char*>{6, "product"},
+                                   {32, "product"},
+                                   {128, "product"},
+                                   {32, "gate"},
+                                   {64, "silu"}}) {
+    const TemporaryDirectory directory;
+    DrafterOptions drafter = tiny_mimo_drafter();
+    drafter.selector_rank = rank;
+    drafter.selector_form = form;
+    US_CHECK(write_drafter(directory.path(), drafter).has_value());
+    RunnerOptions options;
+    options.drafter = directory.path();
+    options.width = 32;
+    options.num_sequences = 3;
+    ModelRunner runner = open(US_SOURCE_DIR "/models/tiny-mimo", options);
+    for (int32_t cycle = 0; cycle < 3; ++cycle) {
+      std::vector<program::Column> columns;
+      for (uint32_t sequence = 0; sequence < 3; ++sequence) {
+        const uint32_t num_rows = sequence == 1 ? 1 : 12 - 3 * sequence;
+        for (program::Column& column : runner.draft_block(100 * cycle + 7, num_rows)) {
+          column.sequence = sequence;
+          column.sampling.seed = 1000 + columns.size();
+          column.sampling.temperature = 3;
+          column.sampling.draws_draft = cycle == 2 && columns.size() % 3 == 0;
+          columns.push_back(column);
+        }
+      }
+      const auto output = runner.step(columns);
+      ASSERT_TRUE(output) << output.error().message;
+      runner.set_length(runner.length() + 1);
     }
   }
 }

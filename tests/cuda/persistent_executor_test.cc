@@ -64,13 +64,14 @@ TEST_F(Persistent, FusedCheckpointsEqualTransformers) {
 TEST_F(Persistent, TextsAreTheGraphs) {
   auto requests = engine::make_requests({0, 4, 8}, 40);
   const auto expected = engine::reference_texts(&requests, on({}, false));
-  const engine::TinyDrafter dflash(true);
+  const engine::TinyDrafter dflash(true), selecting(true, false, 12);
   const test::TinyMimoWithMtp mtp(3);
   for (const uint32_t width : {8u, 16u, 32u}) {
     for (const engine::DrafterOptions& drafter : engine::all_drafters()) {
       check(on({drafter, width}, true), requests, expected, width == 8);
     }
     check(on(dflash.setup(8, width, test::kGpuWorkers), true), requests, expected, width == 8);
+    check(on(selecting.setup(8, width, test::kGpuWorkers), true), requests, expected, width == 8);
     check(on(engine::mtp_setup(mtp.path(), width, test::kGpuWorkers), true), requests, expected,
           width == 8);
   }

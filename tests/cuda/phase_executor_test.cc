@@ -84,11 +84,13 @@ TEST_F(PhaseExecutor, TextsAreTheGraphs) {
 
 // With drafters that are part of the program.
 TEST_F(PhaseExecutor, DraftedTextsAreTheGraphs) {
-  const engine::TinyDrafter dflash(true);
+  const engine::TinyDrafter dflash(true), selecting(true, false, 32);
   const test::TinyMimoWithMtp mtp(3);
   auto requests = engine::make_requests({8}, 40);
   const auto expected = engine::reference_texts(&requests, on({}, KvCacheType::kBf16, false));
   check(on(dflash.setup(8, 8, test::kGpuWorkers), KvCacheType::kBf16, true), requests, expected,
+        true);
+  check(on(selecting.setup(8, 8, test::kGpuWorkers), KvCacheType::kBf16, true), requests, expected,
         true);
   check(on(engine::mtp_setup(mtp.path(), 8, test::kGpuWorkers), KvCacheType::kBf16, true), requests,
         expected, true);

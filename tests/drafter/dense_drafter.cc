@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "drafter/dense_math.h"
 
@@ -136,6 +138,45 @@ DenseDrafter::Block DenseDrafter::draft(const Rows& context, uint32_t token,
     block.logits.push_back(std::move(logits));
   }
   return block;
+}
+
+DenseDrafter::Vector DenseDrafter::table_row(const std::vector<float>& table,
+                                             uint32_t token) const {
+  const auto first = table.begin() + static_cast<ptrdiff_t>(size_t{token} * options_.hidden_size);
+  return {first, first + static_cast<ptrdiff_t>(options_.hidden_size)};
+}
+
+double DenseDrafter::score(const Block& block, size_t row, uint32_t before, uint32_t token) const {
+  double sum = block.logits[row][token];
+  if (options_.selector_rank == 0) return sum;
+  const Vector u = multiply("selector.predecessor_proj", table_row(embedding_, before));
+  const Vector g = multiply("selector.hidden_proj", norm("norm", block.hidden[row]));
+  const Vector s = multiply("selector.successor_proj", table_row(head_, token));
+  for (size_t r = 0; r < s.size(); ++r) {
+    const double both = u[r] + g[r];
+    sum += s[r] * (options_.selector_form == "product" ? u[r] * g[r]
+                   : options_.selector_form == "gate"  ? u[r] / (1 + std::exp(-g[r]))
+                                                       : both / (1 + std::exp(-both)));
+  }
+  return sum;
+}
+
+std::vector<int32_t> DenseDrafter::tokens(const Block& block, uint32_t token) const {
+  constexpr size_t kCandidates = 16;
+  std::vector<int32_t> chosen;
+  uint32_t before = token;
+  for (size_t row = 1; row < block.logits.size(); ++row) {
+    std::vector<uint32_t> order(options_.vocab_size);
+    std::iota(order.begin(), order.end(), 0u);
+    std::ranges::stable_sort(
+        order, [&](uint32_t a, uint32_t b) { return block.logits[row][a] > block.logits[row][b]; });
+    before =
+        *std::max_element(order.begin(), order.begin() + kCandidates, [&](uint32_t a, uint32_t b) {
+          return score(block, row, before, a) < score(block, row, before, b);
+        });
+    chosen.push_back(static_cast<int32_t>(before));
+  }
+  return chosen;
 }
 
 }  // namespace ultraspeed::test

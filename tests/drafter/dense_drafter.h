@@ -28,12 +28,17 @@ class DenseDrafter {
   // concatenated taps of position p.
   Block draft(const Rows& context, uint32_t token, uint32_t num_rows) const;
 
+  // The tokens that rows 1, 2, ... draft after `token`: the likeliest, or a selector's choices.
+  std::vector<int32_t> tokens(const Block& block, uint32_t token) const;
+
  private:
   using Vector = std::vector<double>;
   struct KeyValue {
     Rows keys, values;  // [kv head]
   };
 
+  double score(const Block& block, size_t row, uint32_t before, uint32_t token) const;
+  Vector table_row(const std::vector<float>& table, uint32_t token) const;
   Vector multiply(const std::string& name, const Vector& x) const;
   Vector norm(const std::string& name, const Vector& x) const;
   Rows heads(const Vector& x, uint32_t count) const;

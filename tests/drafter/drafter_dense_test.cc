@@ -78,13 +78,18 @@ class Cycles {
       const Rows context(taps_.begin(), taps_.begin() + runner_->length());
       const auto block = dense.draft(context, static_cast<uint32_t>(anchor), num_rows);
       largest = std::max(largest, difference(block));
+      const std::vector<int32_t> tokens = dense.tokens(block, static_cast<uint32_t>(anchor));
       for (uint32_t row = 1; row < num_rows; ++row) {
-        EXPECT_EQ(output.columns[row].drafted_id, argmax(block.logits[row])) << cycle;
+        EXPECT_EQ(output.columns[row].drafted_id, tokens[row - 1]) << cycle;
+        num_unlike_likeliest_ += tokens[row - 1] != argmax(block.logits[row]) ? 1 : 0;
       }
       anchor = accept(cycle % 4, output);
     }
     return largest;
   }
+
+  // Of the drafted tokens.
+  uint32_t num_unlike_likeliest() const { return num_unlike_likeliest_; }
 
  private:
   void prefill() {
@@ -168,6 +173,7 @@ class Cycles {
   std::vector<program::Column> columns_;
   Rows taps_;  // [position]
   std::vector<float> hidden_, logits_;
+  uint32_t num_unlike_likeliest_ = 0;
 };
 
 TEST(DrafterDense, MimoFormEquals) {
@@ -186,6 +192,17 @@ TEST(DrafterDense, ZLabFormWithoutCausalityEquals) {
   const double largest = Cycles(bidirectional_form(), nullptr).run(9);
   std::printf("largest relative difference, z-lab form without causality: %.2g\n", largest);
   EXPECT_LT(largest, kTolerance);
+}
+
+TEST(DrafterDense, SelectorsOfAllFormsChooseTheSameTokens) {
+  for (const char* form : {"product", "gate", "silu"}) {
+    DrafterOptions options = mimo_form();
+    options.selector_rank = 8;
+    options.selector_form = form;
+    Cycles cycles(options, nullptr);
+    EXPECT_LT(cycles.run(9), kTolerance);
+    EXPECT_GT(cycles.num_unlike_likeliest(), 10u) << form;
+  }
 }
 
 // --- The comparison notices ---

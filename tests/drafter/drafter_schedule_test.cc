@@ -22,11 +22,12 @@ namespace {
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27};
 constexpr uint32_t kRows = 8;
 
-enum class Form { kMimo, kZLab };
+enum class Form { kMimo, kZLab, kSelecting };
 
 DrafterOptions drafter_options(Form form) {
   DrafterOptions options;
-  options.is_mimo = form == Form::kMimo;
+  options.is_mimo = form != Form::kZLab;
+  if (form == Form::kSelecting) options.selector_rank = 12;
   if (!options.is_mimo) {
     options.layer_types = {"sliding_attention", "full_attention", "full_attention"};
   }
@@ -155,9 +156,12 @@ TEST_P(DrafterScheduleTest, SequencesInCompanyDraftAsAlone) {
   expect_same_in_company(*together, alone);
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, DrafterScheduleTest, testing::Values(Form::kMimo, Form::kZLab),
+INSTANTIATE_TEST_SUITE_P(Forms, DrafterScheduleTest,
+                         testing::Values(Form::kMimo, Form::kZLab, Form::kSelecting),
                          [](const auto& test) {
-                           return test.param == Form::kMimo ? "Mimo" : "ZLab";
+                           return test.param == Form::kMimo   ? "Mimo"
+                                  : test.param == Form::kZLab ? "ZLab"
+                                                              : "Selecting";
                          });
 
 using DrafterStepTest = DrafterScheduleTest;
@@ -223,11 +227,13 @@ struct Planned {
 TEST(DrafterPlan, VerifiesInManyShapes) {
   for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
     for (const uint32_t workers : {1u, 3u, 16u, 132u}) {
-      for (const bool is_drafting : {false, true}) {
+      for (const uint32_t selector_rank : {0u, 64u}) {
         plan::PlanOptions options;
         options.num_ranks = ranks;
-        options.is_drafting = is_drafting;
-        const auto plan = Planned().plan(options, workers);
+        options.is_drafting = ranks != 4;
+        Planned planned;
+        planned.drafter.selector.rank = selector_rank;
+        const auto plan = planned.plan(options, workers);
         ASSERT_TRUE(plan) << plan.error().message;
         const auto report = program::verify(plan->program);
         EXPECT_TRUE(report) << report.error().message;
@@ -299,6 +305,10 @@ TEST(DrafterPlan, NamesWhatDoesNotFit) {
   Planned vocabulary;
   vocabulary.drafter.vocab_size = 257;
   vocabulary.expect_error(ErrorCode::kUnsupported, "has a vocabulary of 257 tokens");
+  Planned selector;
+  selector.drafter.vocab_size = 255;
+  selector.drafter.selector.rank = 4;
+  selector.expect_error(ErrorCode::kUnsupported, "its selector is for 255 tokens");
   Planned heads;
   heads.drafter.num_kv_heads = 2;
   drafting.num_ranks = 4;

@@ -46,6 +46,31 @@ TEST(Dflash, NoTextChanges) {
   check(zlab.setup(8, 32, 2), requests, expected, false);
 }
 
+TEST(Dflash, ASelectorChangesNoText) {
+  auto requests = make_dflash_requests(static_cast<uint32_t>(9 * test::test_scale()));
+  const auto expected = reference_texts(&requests);
+  const TinyDrafter selecting(true, false, 16);
+  check(selecting.setup(8, 8, 2), requests, expected, true);
+  check(selecting.setup(4, 16, 1), requests, expected, false);
+}
+
+// What is drawn is drawn from the drafter's own distribution, whatever a selector would choose.
+TEST(Dflash, ASelectorLeavesDrawnDraftsAsTheyAre) {
+  const TinyDrafter plain(true), selecting(true, false, 16);
+  GenerationParams params;
+  params.max_tokens = 12;
+  params.sampling.temperature = 20;
+  params.sampling.top_k = 4000;
+  params.sampling.seed = 5;
+  params.sampling.acceptance = Acceptance::kRejection;
+  const std::vector<Request> request = {{{740, 741, 742}, params}};
+  SpeculationStats first, second;
+  const auto on_plain = open(plain.setup(8, 8, 1)), on_selecting = open(selecting.setup(8, 8, 1));
+  EXPECT_EQ(generate(*on_plain, request, &first), generate(*on_selecting, request, &second));
+  EXPECT_EQ(first.acceptance(), second.acceptance());
+  EXPECT_GT(first.accepted_length(), 1);
+}
+
 TEST(Dflash, ForksAreSessionsOfTheirOwn) {
   const TinyDrafter drafter(false);
   const auto cases = test::tiny_mimo_cases();

@@ -16,8 +16,9 @@ namespace ultraspeed::engine {
 
 class TinyDrafter {
  public:
-  explicit TinyDrafter(bool is_mimo, bool is_silent = false) {
+  explicit TinyDrafter(bool is_mimo, bool is_silent = false, uint32_t selector_rank = 0) {
     test::DrafterOptions options = test::tiny_mimo_drafter();
+    options.selector_rank = selector_rank;
     options.is_mimo = is_mimo;
     options.is_silent = is_silent;
     options.mask_token_id = 9;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "support/random_tensors.h"
 #include "support/torch_archive_writer.h"
@@ -29,6 +30,7 @@ class DrafterGenerator {
       result_.mask_embedding =
           random_.vector("mask", hidden, WeightFormat::kBf16, 0.0F, 0.5F, elsewhere).values;
     }
+    if (options_.selector_rank != 0) selector();
     return std::move(result_);
   }
 
@@ -60,6 +62,22 @@ class DrafterGenerator {
     if (!options_.is_silent || !is_output) return;
     std::ranges::fill(weight.values, 0.0F);
     std::ranges::fill(result_.tensors.back().bytes, std::byte(0));
+  }
+  // Behind all else, so that the rest is as without. The tables' rows are of length 1 or so.
+  void selector() {
+    constexpr float kLarger = 16;
+    for (const char* name : {"predecessor_proj", "successor_proj", "hidden_proj"}) {
+      const std::string module = std::string("selector.") + name;
+      matrix(module, options_.selector_rank, options_.hidden_size);
+      if (module.ends_with("hidden_proj")) continue;
+      std::vector<std::byte>& bytes = result_.tensors.back().bytes;
+      std::vector<float>& values = result_.weights.at(module + ".weight").values;
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i] *= kLarger;
+        const uint16_t code = tensor::bf16_from_float(values[i]);
+        std::memcpy(&bytes[i * sizeof(code)], &code, sizeof(code));
+      }
+    }
   }
   void norm(const std::string& module, uint32_t size) { vector(module + ".weight", size, 1.0F); }
   void vector(const std::string& name, uint32_t size, float mean) {
@@ -114,6 +132,10 @@ std::string config_json(const DrafterOptions& options) {
         R"(, "use_swa": true, "swa_window_size": {}, "backbone_rotary_base": 5000000,
     "attention_value_scale": 0.612, "attention_sink_bias": true)",
         options.sliding_window);
+  }
+  if (options.selector_rank != 0) {
+    json += fmt::format(R"(, "selector": {{"form": "{}", "rank": {}, "candidates": 16}})",
+                        options.selector_form, options.selector_rank);
   }
   return json + "}}\n";
 }

@@ -31,6 +31,9 @@ struct DrafterOptions {
   std::vector<uint32_t> target_layer_ids = {0, 2, 3};
   std::vector<std::string> layer_types;  // z-lab's key; empty: left out
   std::optional<bool> is_causal;         // z-lab's key
+  // A selector of matrices that change many choices; 0: none.
+  uint32_t selector_rank = 0;
+  std::string selector_form = "product";
   // The layers add nothing, so that every draft is the token that the mask embedding alone gives.
   bool is_silent = false;
 };

@@ -54,7 +54,8 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
     model::WeightSource source = plan.sources[weight];
     source.shard = rank;
     source.expert = index;
-    US_TRY(is_drafters(source) ? drafter->load(source, out) : loader_of(source).load(source, out));
+    US_TRY(is_drafters(source) ? drafter->load(source, out, &loader)
+                               : loader_of(source).load(source, out));
     if (options.damage) options.damage(source, out);
     return {};
   };

@@ -1,7 +1,11 @@
 // Propose: the drafter's choice for each drafted column, or a head's for each accepted one, to
 // every rank.
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
 
+#include "cpu/math.h"
 #include "cpu/ops/accepted.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/sample.h"
@@ -41,9 +45,62 @@ uint32_t proposed_token(const OpContext& context, const program::ProposeOperands
   return id;
 }
 
+float join(tensor::SelectorForm form, float u, float g) {
+  switch (form) {
+    case tensor::SelectorForm::kProduct:
+      return u * g;
+    case tensor::SelectorForm::kGate:
+      return u * sigmoid(g);
+    case tensor::SelectorForm::kSilu:
+      return silu(u + g);
+  }
+  return 0;
+}
+
+// Of column t's nominees the one with the largest score after `before`.
+uint32_t selected_token(const OpContext& context, const program::SelectorRef& selector, uint32_t t,
+                        uint32_t before) {
+  const float* u = context.vector(selector.predecessors) + uint64_t{before} * selector.rank;
+  const float* g = context.buffer(selector.rows) + uint64_t{t} * selector.rank;
+  std::array<float, program::kMaxSelectorRank> joined;
+  for (uint32_t r = 0; r < selector.rank; ++r) joined[r] = join(selector.form, u[r], g[r]);
+  const uint32_t* ids = context.words(selector.nominees) + uint64_t{2} * t * selector.num_nominees;
+  uint32_t best_id = ids[0];
+  float best = 0;
+  for (uint32_t i = 0; i < selector.num_nominees && ids[i] != program::kNoId; ++i) {
+    const float* s = context.vector(selector.successors) + uint64_t{ids[i]} * selector.rank;
+    float sum = 0;
+    for (uint32_t r = 0; r < selector.rank; ++r) sum = std::fma(s[r], joined[r], sum);
+    const float score = std::bit_cast<float>(ids[selector.num_nominees + i]) + sum;
+    if (i > 0 && !(score > best)) continue;
+    best = score;
+    best_id = ids[i];
+  }
+  return best_id;
+}
+
+void select(const OpContext& context, const program::ProposeOperands& op) {
+  const auto& columns = context.input.columns;
+  const uint32_t* drafted = context.words(op.drafted);
+  for (uint32_t t = context.task.row_begin; t < context.row_end(); ++t) {
+    if (t >= context.num_columns() || !columns[t].is_drafted) continue;
+    const program::Column& before = columns[t - 1];
+    const uint32_t id =
+        selected_token(context, op.selector, t,
+                       before.is_drafted ? drafted[t - 1] : static_cast<uint32_t>(before.token_id));
+    for (uint32_t rank = 0; rank < context.num_ranks(); ++rank) {
+      context.words_of(rank, op.drafted)[t] = id;
+    }
+  }
+}
+
 }  // namespace
 
 Status run_op(const OpContext& context, const program::ProposeOperands& op, uint32_t) {
+  if (op.selects()) {
+    select(context, op);
+    return {};
+  }
   for (uint32_t t = context.task.row_begin; t < context.row_end(); ++t) {
     if (t >= context.num_columns()) continue;
     const bool is_for_host = op.accepted != program::kNoId;

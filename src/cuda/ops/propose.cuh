@@ -4,11 +4,15 @@
 
 #include "cuda/ops/accepted.cuh"
 #include "cuda/ops/drawn_draft.cuh"
+#include "cuda/ops/select.cuh"
 
 namespace ultraspeed::cuda {
 
 template <>
-inline constexpr uint32_t kSharedBytes<program::ProposeOperands> = sizeof(CandidatesShared);
+inline constexpr uint32_t kSharedBytes<program::ProposeOperands> = sizeof(SelectShared) >
+                                                                           sizeof(CandidatesShared)
+                                                                       ? sizeof(SelectShared)
+                                                                       : sizeof(CandidatesShared);
 template <>
 inline constexpr uint32_t kTaskBlocks<program::ProposeOperands> = kTeamCtas;
 template <>
@@ -38,6 +42,10 @@ inline __device__ uint32_t proposed_token(const OpContext& context,
 }
 
 inline __device__ void run_op(const OpContext& context, const program::ProposeOperands& op) {
+  if (op.selects()) {
+    if (ptx::cluster_cta_rank() == 0) select_tokens(context, op);
+    return;
+  }
   auto* shared = reinterpret_cast<CandidatesShared*>(context.shared_memory);
   begin_team(&shared->sort.team);
   const bool is_for_host = op.accepted != program::kNoId;

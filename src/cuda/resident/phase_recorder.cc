@@ -363,6 +363,7 @@ US_ADD(ExpertDown)
 US_ADD(Linear)
 US_ADD(Sample)
 US_ADD(Accept)
+US_ADD(Nominate)
 US_ADD(Propose)
 US_ADD(Follow)
 #undef US_ADD

@@ -11,6 +11,7 @@
 #include "cuda/ops/follow.cuh"
 #include "cuda/ops/gate_up.cuh"
 #include "cuda/ops/linear.cuh"
+#include "cuda/ops/nominate.cuh"
 #include "cuda/ops/out_proj.cuh"
 #include "cuda/ops/propose.cuh"
 #include "cuda/ops/qkv_proj.cuh"
