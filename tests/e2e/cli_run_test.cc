@@ -321,7 +321,7 @@ TEST(Run, NoColorIsHonoured) {
 }
 
 TEST(Run, PromptIdsNeedNoTokenizer) {
-  const auto directory = reference_checkpoint("mimo_v2_fused_t2");
+  const auto directory = reference_checkpoint("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   const GoldenCase golden = reference_cases(*directory)[0];
   std::string list;

@@ -94,10 +94,8 @@ TEST(Golden, Int8TextsAreGoldenUpToANearTie) {
   EXPECT_EQ(num_near_ties, 1u);
 }
 
-class FusedReference : public testing::TestWithParam<const char*> {};
-
-TEST_P(FusedReference, EqualsTransformers) {
-  const auto directory = reference_checkpoint(GetParam());
+TEST(FusedReference, EqualsTransformers) {
+  const auto directory = reference_checkpoint("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   RunnerOptions options;
   options.width = 16;
@@ -105,9 +103,6 @@ TEST_P(FusedReference, EqualsTransformers) {
   ASSERT_TRUE(runner) << runner.error().message;
   for (const GoldenCase& golden : reference_cases(*directory)) expect_golden(&*runner, golden);
 }
-
-INSTANTIATE_TEST_SUITE_P(Layouts, FusedReference,
-                         testing::Values("mimo_v2_fused_t2", "mimo_v2_fused_t2_swa4"));
 
 // --- The comparison notices small damage ---
 
@@ -180,7 +175,6 @@ TEST_P(GoldenDamage, OneSwappedRowShows) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenDamage,
                          testing::Values(DamagedModel{"", 512, 128, 3, 5, 512},
-                                         DamagedModel{"mimo_v2_fused_t2", 256, 64, 2, 1, 512},
                                          DamagedModel{"mimo_v2_fused_t2_swa4", 256, 64, 2, 1,
                                                       512}));
 
