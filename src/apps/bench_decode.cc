@@ -34,6 +34,7 @@ class Pass {
         num_sessions_(std::max<size_t>(prompts.size(), options.streams * size_t{2})) {
     if (options.streams == 1) pass_.prompt_rates.resize(prompts.size());
     pass_.texts.resize(prompts.size());
+    pass_.prompt_speculation.resize(prompts.size());
   }
 
   Status run() {
@@ -104,6 +105,7 @@ class Pass {
     for (auto& [id, stream] : streams_) {
       if (!stream.cycle) continue;
       pass_.speculation.add(*stream.cycle, stream.num_taken);
+      pass_.prompt_speculation[stream.prompt].add(*stream.cycle, stream.num_taken);
       ++num_decoding;
       num_tokens += stream.num_taken;
       prompt = stream.prompt;

@@ -51,6 +51,7 @@ struct DecodeRate {
 struct DecodePass {
   std::vector<std::vector<int32_t>> texts;  // [prompt]; a stop string's last token included
   engine::SpeculationStats speculation;     // tokens after a stop string are left out
+  std::vector<engine::SpeculationStats> prompt_speculation;  // [prompt]: the same of each
   engine::DecodeTimes times;
   DecodeRate rate;
   std::vector<DecodeRate> prompt_rates;  // [prompt], with one stream; else empty

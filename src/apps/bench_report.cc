@@ -55,6 +55,21 @@ std::string acceptance_table(const BenchReport& report) {
   return text;
 }
 
+std::string spread_table(const BenchReport& report) {
+  std::string text;
+  for (const BenchResult& result : report.results) {
+    if (!result.speculation().has_drafts()) continue;
+    const TextSpread spread = text_spread(result);
+    if (text.empty()) {
+      text = "\nAccepted length without texts that end in a loop, and the highest of a text\n";
+    }
+    text += fmt::format("{:>7} {:>5}  {:<12} {:>5.2f} ({} texts) {:>5.2f}\n", result.streams,
+                        result.block, result.drafter, spread.length_without_loops,
+                        report.prompts.size() - spread.num_loops, spread.highest);
+  }
+  return text;
+}
+
 std::string prompt_table(const BenchReport& report) {
   std::string text;
   for (const BenchResult& result : report.results) {
@@ -86,6 +101,7 @@ ordered_json result_json(const BenchReport& report, const BenchResult& result) {
   ordered_json rates = ordered_json::array();
   for (const DecodePass& pass : result.passes) rates.push_back(pass.rate.tokens_per_second());
   const double rate = result.tokens_per_second();
+  const TextSpread spread = text_spread(result);
   return {{"drafter", result.drafter},
           {"block", result.block},
           {"streams", result.streams},
@@ -96,6 +112,9 @@ ordered_json result_json(const BenchReport& report, const BenchResult& result) {
           {"cycles", stats.num_cycles()},
           {"resident_cycles", stats.num_resident()},
           {"accepted_length", stats.accepted_length()},
+          {"texts_with_loops", spread.num_loops},
+          {"accepted_length_without_loops", spread.length_without_loops},
+          {"highest_accepted_length", spread.highest},
           {"cycles_by_length", std::vector(stats.lengths().begin(), stats.lengths().end())},
           {"per_position", stats.acceptance()},
           {"cycle_ms",
@@ -122,7 +141,7 @@ std::string bench_tables(const BenchReport& report, bool per_prompt) {
       "{}, {} prompts, up to {} tokens each, {}; median of {}; {}, {}\n\n", report.model,
       report.prompts.size(), report.max_tokens, sampling, report.results.front().passes.size(),
       bench_device(report), mode_text(report.modes));
-  text += speed_table(report) + acceptance_table(report);
+  text += speed_table(report) + acceptance_table(report) + spread_table(report);
   if (per_prompt) text += prompt_table(report);
   return text;
 }

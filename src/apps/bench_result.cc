@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/text_loops.h"
 #include "base/check.h"
 
 namespace ultraspeed::apps {
@@ -82,6 +83,23 @@ double speedup(const BenchResult& result, const BenchResult& base) {
 double prompt_speedup(const BenchResult& result, const BenchResult& base, size_t prompt) {
   return median_ratio(result, base,
                       [prompt](const DecodePass& pass) { return pass.prompt_rates.at(prompt); });
+}
+
+TextSpread text_spread(const BenchResult& result) {
+  const DecodePass& pass = result.passes.front();
+  TextSpread spread;
+  engine::SpeculationStats without_loops;
+  for (size_t i = 0; i < pass.texts.size(); ++i) {
+    const engine::SpeculationStats& stats = pass.prompt_speculation[i];
+    spread.highest = std::max(spread.highest, stats.accepted_length());
+    if (ends_in_loop(pass.texts[i])) {
+      ++spread.num_loops;
+    } else {
+      without_loops.add(stats);
+    }
+  }
+  spread.length_without_loops = without_loops.accepted_length();
+  return spread;
 }
 
 const BenchResult& BenchReport::base_of(const BenchResult& result) const {

@@ -28,6 +28,14 @@ struct BenchResult {
   const engine::SpeculationStats& speculation() const { return passes.front().speculation; }
 };
 
+// The same by text: whether a drafter is good, or its texts are.
+struct TextSpread {
+  size_t num_loops = 0;             // texts that end in a loop (text_loops.h)
+  double length_without_loops = 0;  // accepted length of all others together; 0: there are none
+  double highest = 0;               // accepted length of a text
+};
+TextSpread text_spread(const BenchResult& result);
+
 // How much faster than `base`, a pass with the pass beside it, so that what slows both cancels.
 // REQUIRES: as many passes.
 double speedup(const BenchResult& result, const BenchResult& base);

@@ -116,6 +116,9 @@ TEST(BenchDecode, CountsDecodeStepsAlone) {
   ASSERT_EQ(pass->prompt_rates.size(), 3u);
   EXPECT_EQ(pass->prompt_rates[2].tokens_per_second(), 5.0 / 24);
   EXPECT_EQ(pass->speculation.accepted_length(), 15.0 / 9);
+  ASSERT_EQ(pass->prompt_speculation.size(), 3u);
+  EXPECT_EQ(pass->prompt_speculation[2].num_cycles(), 3u);
+  EXPECT_EQ(pass->prompt_speculation[2].accepted_length(), 5.0 / 3);
 }
 
 TEST(BenchDecode, TimesAreOfStepsInWhichAllStreamsDecode) {
@@ -170,6 +173,7 @@ DecodePass pass_of(uint64_t num_tokens, double seconds) {
   pass.texts = {{1, 2, 3}};
   pass.speculation.add({.num_drafts = 2, .num_accepted = 1, .num_tokens = 2});
   pass.speculation.add({.num_drafts = 2, .num_accepted = 0, .num_tokens = 1});
+  pass.prompt_speculation = {pass.speculation};
   pass.times = {.num_steps = 10,
                 .draft_s = 0.25 * seconds,
                 .verify_s = 0.5 * seconds,
@@ -216,6 +220,21 @@ TEST(BenchResult, ComparesPassesSideBySide) {
   EXPECT_EQ(speedup(report.results[1], report.results[0]), 2);
 }
 
+TEST(BenchResult, LeavesOutTextsThatEndInALoop) {
+  BenchReport report = report_of_two();
+  DecodePass& pass = report.results[1].passes.front();
+  EXPECT_EQ(text_spread(report.results[1]).length_without_loops, 1.5);
+  pass.texts.emplace_back(40, 7);
+  pass.prompt_speculation.emplace_back();
+  pass.prompt_speculation[1].add({.num_drafts = 2, .num_accepted = 2, .num_tokens = 3});
+  const TextSpread spread = text_spread(report.results[1]);
+  EXPECT_EQ(spread.num_loops, 1u);
+  EXPECT_EQ(spread.length_without_loops, 1.5);
+  EXPECT_EQ(spread.highest, 3);
+  pass.texts[0] = pass.texts[1];
+  EXPECT_EQ(text_spread(report.results[1]).length_without_loops, 0);
+}
+
 TEST(BenchReport, TablesHoldTheNumbers) {
   const std::string text = bench_tables(report_of_two(), true);
   EXPECT_TRUE(text.starts_with("tiny, 1 prompts, up to 64 tokens each, greedy; median of 3; A & B"))
@@ -226,6 +245,7 @@ TEST(BenchReport, TablesHoldTheNumbers) {
       << text;
   EXPECT_NE(text.find("suffix       cycles   50   50\n"), std::string::npos) << text;
   EXPECT_NE(text.find("suffix       drafts        50    0\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("suffix        1.50 (1 texts)  1.50\n"), std::string::npos) << text;
   EXPECT_NE(text.find("    1.50  p0 (3 tokens)\n"), std::string::npos) << text;
   EXPECT_EQ(bench_tables(report_of_two(), false).find("p0"), std::string::npos);
 }
@@ -238,6 +258,9 @@ TEST(BenchReport, JsonIsOneObject) {
   EXPECT_EQ(suffix["drafter"], "suffix");
   EXPECT_EQ(suffix["speedup"], 1.5);
   EXPECT_EQ(suffix["cycles_by_length"], (std::vector<int>{1, 1}));
+  EXPECT_EQ(suffix["texts_with_loops"], 0);
+  EXPECT_EQ(suffix["accepted_length_without_loops"], 1.5);
+  EXPECT_EQ(suffix["highest_accepted_length"], 1.5);
   EXPECT_EQ(suffix["per_position"], (std::vector<double>{0.5, 0}));
   EXPECT_EQ(suffix["cycle_ms"]["verify"], 50);
   EXPECT_EQ(suffix["tokens_per_second_of_repeats"].size(), 3u);
