@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
+#include <tuple>
 
 #include "support/dequantize.h"
 #include "support/drafter_generator.h"
@@ -144,6 +146,51 @@ TEST_F(DrafterTest, NamesAMaskEmbeddingOfAnotherModel) {
   expect_open_error(ErrorCode::kInvalidData, "255 elements, but");
   ASSERT_TRUE(test::write_file(path, "no archive of any kind at all"));
   expect_open_error(ErrorCode::kInvalidData, "mask_embedding.pt");
+}
+
+// Codes are the target's tables times the selector's matrices; each matrix must be there.
+TEST(DrafterSelector, LoadsCodesOfTheTargetsTables) {
+  const test::TemporaryDirectory target_directory, directory;
+  const auto target = test::write_checkpoint(target_directory.path(), {});
+  DrafterOptions options;
+  options.selector_rank = 6;
+  auto generated = test::write_drafter(directory.path(), options);
+  ASSERT_TRUE(target.has_value() && generated.has_value());
+  const auto config = ModelConfig::load(target_directory.path());
+  const auto checkpoint = Checkpoint::open(target_directory.path());
+  const auto drafter = Drafter::open(directory.path());
+  ASSERT_TRUE(config.has_value() && checkpoint.has_value() && drafter.has_value());
+  ASSERT_TRUE(drafter->check_complete().has_value());
+  EXPECT_EQ(load(*drafter, source_of(TensorRole::kSelectorProj)),
+            generated->at("selector.hidden_proj.weight"));
+  const WeightLoader loader(*checkpoint, *config);
+  const std::tuple<TensorRole, TensorRole, const char*> tables[] = {
+      {TensorRole::kPredecessorCodes, TensorRole::kEmbedding, "selector.predecessor_proj.weight"},
+      {TensorRole::kSuccessorCodes, TensorRole::kLmHead, "selector.successor_proj.weight"}};
+  for (const auto& [role, table_role, name] : tables) {
+    const WeightSource source = source_of(role, 0, 1, 2);  // whole on every shard
+    const auto shape = drafter->shape(source);
+    ASSERT_TRUE(shape.has_value()) << shape.error().message;
+    EXPECT_EQ(*shape, (WeightShape{tensor::WeightFormat::kF32, 256, 6, 256 * 6 * 4}));
+    std::vector<float> codes(256 * 6);
+    ASSERT_TRUE(drafter->load(source, std::as_writable_bytes(std::span(codes)), &loader));
+    const auto& table = target->at(table_role).values;
+    const auto& matrix = generated->at(name);
+    for (uint32_t i = 0; i < codes.size(); ++i) {
+      double sum = 0;
+      for (uint32_t k = 0; k < 256; ++k) {
+        sum += double{table[i / 6 * 256 + k]} * matrix[i % 6 * 256 + k];
+      }
+      ASSERT_NEAR(codes[i], sum, 1e-5 * (1 + std::abs(sum))) << name << " " << i;
+    }
+  }
+  std::erase_if(generated->tensors,
+                [](const auto& t) { return t.name == "selector.successor_proj.weight"; });
+  ASSERT_TRUE(test::write_checkpoint_files(directory.path(), generated->tensors, 1, {}));
+  const Status status = Drafter::open(directory.path())->check_complete();
+  ASSERT_FALSE(status.has_value());
+  EXPECT_NE(status.error().message.find("selector.successor_proj.weight"), std::string::npos)
+      << status.error().message;
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ T element(std::span<const std::byte> bytes, uint64_t index) {
 }
 
 // Row `row` as f32, to `out` of its columns.
-void read_row(const PackedMatrix& matrix, uint32_t row, std::span<float> out) {
+void row_values(const PackedMatrix& matrix, uint32_t row, std::span<float> out) {
   const uint32_t columns = matrix.shape.columns;
   const uint64_t first = uint64_t{row} * columns;
   const uint32_t blocks = (columns + tensor::kFp8BlockColumns - 1) / tensor::kFp8BlockColumns;
@@ -54,11 +54,11 @@ void make_selector_codes(const PackedMatrix& table, const PackedMatrix& matrix,
            codes.size());
   std::vector<float> row(columns), transposed(uint64_t{columns} * rank), sums(rank);
   for (uint32_t r = 0; r < rank; ++r) {
-    read_row(matrix, r, row);
+    row_values(matrix, r, row);
     for (uint32_t k = 0; k < columns; ++k) transposed[uint64_t{k} * rank + r] = row[k];
   }
   for (uint32_t token = 0; token < table.shape.rows; ++token) {
-    read_row(table, token, row);
+    row_values(table, token, row);
     sums.assign(rank, 0.0F);
     for (uint32_t k = 0; k < columns; ++k) {
       const float* of_column = &transposed[uint64_t{k} * rank];

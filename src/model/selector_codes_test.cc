@@ -15,16 +15,16 @@ namespace {
 
 using tensor::WeightFormat;
 
-constexpr uint32_t kRows = 5, kColumns = 160, kRank = 3;
+constexpr uint32_t kTableRows = 5, kTableColumns = 160, kCodesRank = 3;
 
-std::vector<std::byte> packed(WeightFormat format, uint32_t rows, uint64_t seed) {
+std::vector<std::byte> random_matrix(WeightFormat format, uint32_t rows, uint64_t seed) {
   test::RandomTensors random(seed);
   std::vector<test::StoredTensor> stored;
   const std::vector<float> values =
-      random.vector("x", rows * kColumns, WeightFormat::kF32, 0, 1, stored).values;
-  std::vector<std::byte> bytes(tensor::packed_bytes(format, rows, kColumns));
-  std::byte* scales = bytes.data() + tensor::code_bytes(format, rows, kColumns);
-  for (uint32_t i = 0; i < rows * kColumns; ++i) {
+      random.vector("x", rows * kTableColumns, WeightFormat::kF32, 0, 1, stored).values;
+  std::vector<std::byte> bytes(tensor::packed_bytes(format, rows, kTableColumns));
+  std::byte* scales = bytes.data() + tensor::code_bytes(format, rows, kTableColumns);
+  for (uint32_t i = 0; i < rows * kTableColumns; ++i) {
     if (format == WeightFormat::kF32) std::memcpy(&bytes[i * 4], &values[i], 4);
     const uint16_t half = tensor::bf16_from_float(values[i]);
     if (format == WeightFormat::kBf16) std::memcpy(&bytes[i * 2], &half, 2);
@@ -42,21 +42,22 @@ std::vector<std::byte> packed(WeightFormat format, uint32_t rows, uint64_t seed)
 TEST(SelectorCodes, AreTheTablesRowsTimesTheMatrix) {
   for (const WeightFormat format :
        {WeightFormat::kF32, WeightFormat::kBf16, WeightFormat::kFp8Block128}) {
-    const auto table_bytes = packed(format, kRows, 1);
-    const auto matrix_bytes = packed(WeightFormat::kBf16, kRank, 2);
-    const WeightShape table = {format, kRows, kColumns, table_bytes.size()};
-    const WeightShape matrix = {WeightFormat::kBf16, kRank, kColumns, matrix_bytes.size()};
-    std::vector<float> codes(kRows * kRank);
+    const auto table_bytes = random_matrix(format, kTableRows, 1);
+    const auto matrix_bytes = random_matrix(WeightFormat::kBf16, kCodesRank, 2);
+    const WeightShape table = {format, kTableRows, kTableColumns, table_bytes.size()};
+    const WeightShape matrix = {WeightFormat::kBf16, kCodesRank, kTableColumns,
+                                matrix_bytes.size()};
+    std::vector<float> codes(kTableRows * kCodesRank);
     make_selector_codes({table, table_bytes}, {matrix, matrix_bytes},
                         std::as_writable_bytes(std::span(codes)));
     const auto e = test::dequantize(table, table_bytes), p = test::dequantize(matrix, matrix_bytes);
-    for (uint32_t row = 0; row < kRows; ++row) {
-      for (uint32_t r = 0; r < kRank; ++r) {
+    for (uint32_t row = 0; row < kTableRows; ++row) {
+      for (uint32_t r = 0; r < kCodesRank; ++r) {
         double sum = 0;
-        for (uint32_t k = 0; k < kColumns; ++k) {
-          sum += double{e[row * kColumns + k]} * p[r * kColumns + k];
+        for (uint32_t k = 0; k < kTableColumns; ++k) {
+          sum += double{e[row * kTableColumns + k]} * p[r * kTableColumns + k];
         }
-        EXPECT_NEAR(codes[row * kRank + r], sum, 1e-4 * (1 + std::abs(sum)));
+        EXPECT_NEAR(codes[row * kCodesRank + r], sum, 1e-4 * (1 + std::abs(sum)));
       }
     }
   }

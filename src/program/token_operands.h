@@ -24,8 +24,7 @@ struct SampleOperands {
   BufferId draft_logits = kNoId, drafted = kNoId;
 };
 
-inline constexpr uint32_t kMaxNominees = 16;
-inline constexpr uint32_t kMaxSelectorRank = 128;
+inline constexpr uint32_t kMaxNominees = 16, kMaxSelectorRank = 128;
 
 // nominees[t] = of a drafted column the num_nominees tokens with the largest logits, the larger and
 // of equals the lower id first, and behind the ids their logits. Where column t - 1 draws (step.h),
@@ -38,8 +37,9 @@ struct NominateOperands {
   uint32_t num_nominees = 0;  // 2 to kMaxNominees
 };
 
-// How a drafter's selector scores a nominee a of column t after token b, f32: logit(a) + sum over
-// r, in order by fused multiply-add, of successors[a, r] * join(predecessors[b, r], rows[t, r]).
+// How a drafter's selector scores nominee a of column t after token b, f32: logit(a) + sum over r,
+// in order by fma, of successors[a, r] * join(predecessors[b, r], rows[t, r]); where column t - 1
+// has a temperature, divided by it, and with the noise of Sample's choice there.
 struct SelectorRef {
   BufferId nominees = kNoId;            // [T, 2 * num_nominees]; kNoId: no selector
   BufferId rows = kNoId;                // [T, rank], on rank 0

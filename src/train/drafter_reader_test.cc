@@ -23,7 +23,7 @@ std::string file_of(const std::string& header, const std::string& data = "") {
   return bytes + header + data;
 }
 
-std::string error_of(const std::string& bytes) {
+std::string weights_error(const std::string& bytes) {
   const auto tensors = parse_drafter_weights("x.safetensors", bytes_of(bytes));
   return tensors ? std::string() : tensors.error().message;
 }
@@ -71,21 +71,22 @@ TEST(DrafterReader, RefusesWhatIsNoSuchFile) {
        {"", "{", "{}x", R"({"a})", R"({"a": 1})", R"({"a": {"dtype": 3}})", R"({"a\"": {}})",
         R"({"a": {"shape": [1 2]}})", R"({"a": {"shape": [-1]}})", R"({"a": {"size": [1]}})",
         R"({"a": {"shape": [99999999999999999999]}})"}) {
-    EXPECT_EQ(error_of(file_of(header)), no_header) << header;
+    EXPECT_EQ(weights_error(file_of(header)), no_header) << header;
   }
-  EXPECT_EQ(error_of("abc"), no_header);
-  EXPECT_EQ(error_of(file_of("{}").substr(0, 9)), no_header);
+  EXPECT_EQ(weights_error("abc"), no_header);
+  EXPECT_EQ(weights_error(file_of("{}").substr(0, 9)), no_header);
   const auto entry = [](const std::string& dtype, const std::string& rest) {
     return file_of(R"({"a": {"dtype": ")" + dtype + R"(", )" + rest + "}}", "12345678");
   };
-  EXPECT_EQ(error_of(entry("I8", R"("shape": [8], "data_offsets": [0, 8])")),
+  EXPECT_EQ(weights_error(entry("I8", R"("shape": [8], "data_offsets": [0, 8])")),
             "x.safetensors: 'a' is of another type than BF16, F32 and FP8");
   for (const char* rest :
        {R"("shape": [8])", R"("shape": [4], "data_offsets": [0, 9])",
         R"("shape": [4], "data_offsets": [4, 0])", R"("shape": [3], "data_offsets": [0, 8])",
         R"("shape": [0], "data_offsets": [0, 0])",
         R"("shape": [65536, 65536, 65536, 65536], "data_offsets": [0, 0])"}) {
-    EXPECT_EQ(error_of(entry("BF16", rest)), "x.safetensors: 'a' has other bytes than its shape")
+    EXPECT_EQ(weights_error(entry("BF16", rest)),
+              "x.safetensors: 'a' has other bytes than its shape")
         << rest;
   }
   EXPECT_NE(read_drafter_weights("no/such/file").error().message.find("no/such/file"),
@@ -97,7 +98,7 @@ TEST(DrafterReader, RefusesScalesOfAnotherShape) {
       file_of(R"({"a": {"dtype": "F8_E4M3", "shape": [2, 2], "data_offsets": [0, 4]}, )"
               R"("a_scale_inv": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}})",
               "12345678");
-  EXPECT_EQ(error_of(bytes), "x.safetensors: 'a' has scales of another shape");
+  EXPECT_EQ(weights_error(bytes), "x.safetensors: 'a' has scales of another shape");
 }
 
 }  // namespace

@@ -170,7 +170,7 @@ TEST_F(DifferentialTest, Selectors) {
         for (program::Column& column : runner.draft_block(100 * cycle + 7, num_rows)) {
           column.sequence = sequence;
           column.sampling.seed = 1000 + columns.size();
-          column.sampling.temperature = 3;
+          column.sampling.temperature = cycle == 0 ? 0.0F : 3.0F;
           column.sampling.draws_draft = cycle == 2 && columns.size() % 3 == 0;
           columns.push_back(column);
         }

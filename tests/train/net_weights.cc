@@ -50,6 +50,11 @@ train::DrafterNet net_of(const std::string& directory, const train::NetOptions& 
   set(TensorRole::kFeatureProj, 0, {"fc.weight"});
   set(TensorRole::kFeatureNorm, 0, {"hidden_norm.weight"});
   set(TensorRole::kFinalNorm, 0, {"norm.weight"});
+  if (config.selector.rank != 0) {
+    set(TensorRole::kPredecessorProj, 0, {"selector.predecessor_proj.weight"});
+    set(TensorRole::kSuccessorProj, 0, {"selector.successor_proj.weight"});
+    set(TensorRole::kSelectorProj, 0, {"selector.hidden_proj.weight"});
+  }
   if (config.has_mask_embedding) set(TensorRole::kMaskEmbedding, 0, {"mask_embedding"});
   for (uint32_t layer = 0; layer < config.num_layers; ++layer) {
     const std::string prefix = fmt::format("layers.{}.", layer), attention = prefix + "self_attn.";

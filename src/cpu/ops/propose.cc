@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 
+#include "base/philox.h"
 #include "cpu/math.h"
 #include "cpu/ops/accepted.h"
 #include "cpu/ops/ops.h"
@@ -57,9 +58,18 @@ float join(tensor::SelectorForm form, float u, float g) {
   return 0;
 }
 
+// What the token after a column is chosen with: of temperature 0 without noise.
+float noisy(float score, const program::Column& column, uint32_t id) {
+  const program::ColumnSampling& sampling = column.sampling;
+  if (sampling.temperature <= 0) return score;
+  const uint32_t bits = random_bits(sampling.seed, column.position, id);
+  return score / sampling.temperature + static_cast<float>(gumbel_from_bits(bits));
+}
+
 // Of column t's nominees the one with the largest score after `before`.
 uint32_t selected_token(const OpContext& context, const program::SelectorRef& selector, uint32_t t,
                         uint32_t before) {
+  const program::Column& column_before = context.input.columns[t - 1];
   const float* u = context.vector(selector.predecessors) + uint64_t{before} * selector.rank;
   const float* g = context.buffer(selector.rows) + uint64_t{t} * selector.rank;
   std::array<float, program::kMaxSelectorRank> joined;
@@ -71,7 +81,8 @@ uint32_t selected_token(const OpContext& context, const program::SelectorRef& se
     const float* s = context.vector(selector.successors) + uint64_t{ids[i]} * selector.rank;
     float sum = 0;
     for (uint32_t r = 0; r < selector.rank; ++r) sum = std::fma(s[r], joined[r], sum);
-    const float score = std::bit_cast<float>(ids[selector.num_nominees + i]) + sum;
+    const float logit = std::bit_cast<float>(ids[selector.num_nominees + i]);
+    const float score = noisy(logit + sum, column_before, ids[i]);
     if (i > 0 && !(score > best)) continue;
     best = score;
     best_id = ids[i];

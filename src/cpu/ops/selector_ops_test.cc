@@ -133,7 +133,7 @@ class SelectingPropose : public testing::Test {
   }
 
   // By sorting all tokens; the choice and by how much it won.
-  std::pair<uint32_t, double> expected(SelectorForm form, uint32_t t, uint32_t before) const {
+  std::pair<uint32_t, double> expected(SelectorForm form, uint32_t t, uint32_t before) {
     std::vector<uint32_t> ids(kVocab);
     std::iota(ids.begin(), ids.end(), 0u);
     const float* logits = &logits_[size_t{t} * kVocab];
@@ -144,6 +144,11 @@ class SelectingPropose : public testing::Test {
       for (uint32_t r = 0; r < rank_; ++r) {
         score += double{successors_[size_t{ids[i]} * rank_ + r]} *
                  joined(form, predecessors_[size_t{before} * rank_ + r], rows_[t * rank_ + r]);
+      }
+      const program::Column& column = harness_->column_at(t - 1);
+      if (column.sampling.temperature > 0) {
+        score = score / column.sampling.temperature +
+                gumbel_from_bits(random_bits(column.sampling.seed, column.position, ids[i]));
       }
       scores.emplace_back(score, ids[i]);
     }
@@ -165,6 +170,10 @@ TEST_F(SelectingPropose, ChoosesTheBestNomineeAfterTheOneBefore) {
        {SelectorForm::kProduct, SelectorForm::kGate, SelectorForm::kSilu}) {
     for (uint64_t seed = 0; seed < trials; ++seed) {
       prepare(form, seed % 2 == 0 ? 7 : 32, seed);
+      for (uint32_t t = 0; t < kColumns && seed % 3 == 0; ++t) {  // with the noise of the choice
+        harness_->column_at(t).sampling.temperature = 0.7F;
+        harness_->column_at(t).sampling.seed = seed + t;
+      }
       ASSERT_TRUE(harness_->run(nominate_, 0, kWidth));
       ASSERT_TRUE(harness_->run(propose_, 0, kWidth));
       const uint32_t* drafted = harness_->words(propose_.drafted);

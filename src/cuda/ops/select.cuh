@@ -3,6 +3,8 @@
 // before is scored, of eight columns at a time, and then the choices are looked up one by one.
 #pragma once
 
+#include "base/philox.h"
+#include "cuda/ops/candidates.cuh"
 #include "cuda/ops/context.cuh"
 #include "cuda/ops/math.cuh"
 #include "cuda/ops/softmax_state.cuh"
@@ -65,6 +67,19 @@ inline __device__ void join_all(const OpContext& context, const program::Selecto
   __syncwarp();
 }
 
+// What a nominee's score becomes where the column before has a temperature.
+struct ChoiceNoise {
+  float temperature = 0, noise = 0;
+
+  __device__ ChoiceNoise(const StepColumn& column, uint32_t id) : temperature(column.temperature) {
+    if (temperature <= 0 || id == kNoId) return;
+    noise = static_cast<float>(gumbel_noise(random_bits(column.seed, column.position, id)));
+  }
+  __device__ float operator()(float score) const {
+    return temperature > 0 ? score / temperature + noise : score;
+  }
+};
+
 // Lane l: nominee l % 16 after tokens 8 (l / 16), ... before.
 inline __device__ void score_pairs(const OpContext& context, const program::SelectorRef& selector,
                                    uint32_t t, float (*joined)[kMaxSelectorRank],
@@ -82,6 +97,7 @@ inline __device__ void score_pairs(const OpContext& context, const program::Sele
   }
   const uint32_t id = place < count ? nominees[place] : kNoId;
   const float logit = id == kNoId ? 0.0F : __uint_as_float(nominees[count + place]);
+  const ChoiceNoise noisy(column_before, id);
   join_all(context, selector, t, before, joined);
   const float(*of_lane)[kMaxSelectorRank] = joined + lane / kMaxNominees * kOfLane;
   float sums[kOfLane] = {};
@@ -107,7 +123,7 @@ inline __device__ void score_pairs(const OpContext& context, const program::Sele
   }
 #pragma unroll
   for (uint32_t i = 0; i < kOfLane; ++i) {
-    const float score = id == kNoId ? minus_infinity() : logit + sums[i];
+    const float score = id == kNoId ? minus_infinity() : noisy(logit + sums[i]);
     scores->of[lane / kMaxNominees * kOfLane + i][place] = score;
   }
   if (lane < kMaxNominees) scores->ids[lane] = id;
