@@ -1,0 +1,42 @@
+#include "train/flag_list.h"
+
+#include <algorithm>
+
+namespace ultraspeed::train {
+
+tl::unexpected<Error> wrong_flag(const std::string& what) {
+  return make_error(ErrorCode::kInvalidArgument, "{}", what);
+}
+
+Status FlagList::parse(std::span<const std::string> arguments) const {
+  for (size_t i = 0; i < arguments.size(); i += 2) {
+    const auto flag = std::find_if(flags_.begin(), flags_.end(),
+                                   [&](const Flag& f) { return f.name == arguments[i]; });
+    if (flag == flags_.end()) return wrong_flag("unknown flag '" + arguments[i] + "'; see --help");
+    if (i + 1 == arguments.size()) return wrong_flag(flag->name + " needs a value");
+    if (!flag->set(arguments[i + 1])) {
+      return wrong_flag(
+          fmt::format("{} '{}': expected {}", flag->name, arguments[i + 1], flag->value));
+    }
+  }
+  return {};
+}
+
+std::string FlagList::help() const {
+  std::string help;
+  for (const Flag& flag : flags_) {
+    help += fmt::format("  {:<32} {}{}\n", flag.name + " " + flag.value, flag.purpose,
+                        flag.initial.empty() ? "" : " (" + flag.initial + ")");
+  }
+  return help;
+}
+
+std::string FlagList::describe(size_t begin, size_t end) const {
+  std::string text;
+  for (size_t i = begin; i < end; ++i) {
+    text += fmt::format("{}{} {}", i == begin ? "" : " ", flags_[i].name, flags_[i].get());
+  }
+  return text;
+}
+
+}  // namespace ultraspeed::train
