@@ -31,10 +31,10 @@ std::string FlagList::help() const {
   return help;
 }
 
-std::string FlagList::describe(size_t begin, size_t end) const {
+std::string FlagList::describe() const {
   std::string text;
-  for (size_t i = begin; i < end; ++i) {
-    text += fmt::format("{}{} {}", i == begin ? "" : " ", flags_[i].name, flags_[i].get());
+  for (const Flag& flag : flags_) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : " ", flag.name, flag.get());
   }
   return text;
 }

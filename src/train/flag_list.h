@@ -82,10 +82,8 @@ class FlagList {
   // A line a flag, with its default.
   std::string help() const;
 
-  // "--name value --name value ..." of the flags [begin, end).
-  std::string describe(size_t begin, size_t end) const;
-
-  size_t size() const { return flags_.size(); }
+  // "--name value --name value ...", as the variables are.
+  std::string describe() const;
 
  private:
   void add(Flag flag) { flags_.push_back(std::move(flag)); }

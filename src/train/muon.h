@@ -29,7 +29,7 @@ double muon_scale(MuonScale scale, int64_t rows, int64_t columns);
 
 class Muon {
  public:
-  // `matrices` are updated in place.
+  // `matrices`, [..., rows, columns], are updated in place.
   Muon(std::vector<torch::Tensor> matrices, const MuonOptions& options);
 
   // One update from the matrices' grad(). REQUIRES: each has one.

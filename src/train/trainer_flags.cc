@@ -1,10 +1,10 @@
 #include "train/trainer_flags.h"
 
-#include <cstdio>
 #include <string>
 #include <utility>
 
 #include "train/flag_list.h"
+#include "train/train_program.h"
 #include "train/trainer.h"
 
 namespace ultraspeed::train {
@@ -152,20 +152,7 @@ int train_drafter(std::span<const std::string> arguments) {
     fmt::print("Trains a DFlash drafter from features of its target.\n\n{}", trainer_flags_help());
     return 0;
   }
-  const auto print = [](const std::string& line) {
-    fmt::print("{}\n", line);
-    std::fflush(stdout);
-  };
-  const auto fail = [](const Error& error) {
-    fmt::print(stderr, "train-drafter: {}\n", error.message);
-    return 1;
-  };
-  const Result<TrainerOptions> options = parse_trainer_flags(arguments);
-  if (!options) return fail(options.error());
-  const auto trainer = Trainer::open(*options, print);
-  if (!trainer) return fail(trainer.error());
-  const Result<bool> is_complete = (*trainer)->run();
-  return is_complete ? 0 : fail(is_complete.error());
+  return run_trainer<Trainer>("train-drafter", parse_trainer_flags(arguments));
 }
 
 }  // namespace ultraspeed::train
