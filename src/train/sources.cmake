@@ -3,8 +3,8 @@ set(train_sources
   acceptance.cc block_sampler.cc drafter_files.cc feature_folder.cc feature_shard.cc
   frozen_tables.cc mask_file.cc records.cc weights_file.cc)
 set(train_torch_sources
-  adamw.cc checkpoint.cc drafter_export.cc drafter_net.cc
+  adamw.cc checkpoint.cc code_rounding.cc drafter_export.cc drafter_net.cc
   flag_list.cc fp8_rounding.cc
-  losses.cc muon.cc net_functions.cc net_parameters.cc
+  losses.cc muon.cc mxfp4_rounding.cc net_functions.cc net_parameters.cc
   optimizers.cc run_loop.cc run_options.cc trainer.cc trainer_flags.cc
   trainer_options.cc training_batch.cc)
