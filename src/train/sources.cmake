@@ -1,7 +1,7 @@
 # The sources of this module, for its own CMakeLists.txt and for gpu/CMakeLists.txt.
 set(train_sources
   acceptance.cc block_sampler.cc drafter_files.cc feature_folder.cc feature_shard.cc
-  frozen_tables.cc mask_file.cc records.cc weights_file.cc)
+  frozen_tables.cc mask_file.cc records.cc token_file.cc weights_file.cc)
 set(train_torch_sources
   adamw.cc checkpoint.cc code_rounding.cc drafter_export.cc drafter_net.cc
   flag_list.cc fp8_rounding.cc
