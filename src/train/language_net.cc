@@ -137,7 +137,8 @@ torch::Tensor LanguageNet::attend(uint32_t layer, const torch::Tensor& x,
     return linear(name(module), x).view({texts, length, count, -1});
   };
   // [texts, kv heads, ...]: query heads of a kv head stand together as the rows of one product.
-  const torch::Tensor query = rotate(heads(model::kQModule, l.num_q_heads), rotation)
+  const torch::Tensor query = (rotate(heads(model::kQModule, l.num_q_heads), rotation) /
+                               std::sqrt(static_cast<double>(l.head_dim)))
                                   .to(options_.compute)
                                   .view({texts, length, kv_heads, group, -1})
                                   .permute({0, 2, 3, 1, 4})
@@ -148,18 +149,19 @@ torch::Tensor LanguageNet::attend(uint32_t layer, const torch::Tensor& x,
       (heads(model::kVModule, kv_heads) * static_cast<double>(config_.attention_value_scale))
           .to(options_.compute)
           .permute({0, 2, 1, 3});
-  torch::Tensor scores =
-      (query.matmul(keys).to(options_.master) / std::sqrt(static_cast<double>(l.head_dim)))
-          .view({texts, kv_heads, group, length, length})
-          .masked_fill(passage.is_hidden[l.is_sliding ? 1 : 0],
-                       -std::numeric_limits<double>::infinity());
+  // The largest tensors here stay in the compute type, in which softmax adds up in f32.
+  torch::Tensor scores = query.matmul(keys)
+                             .view({texts, kv_heads, group, length, length})
+                             .masked_fill(passage.is_hidden[l.is_sliding ? 1 : 0],
+                                          -std::numeric_limits<double>::infinity());
   if (l.has_sink) {
     const torch::Tensor sinks = at(name(model::kSinkParameter))
+                                    .to(options_.compute)
                                     .view({1, kv_heads, group, 1, 1})
                                     .expand({texts, kv_heads, group, length, 1});
     scores = torch::cat({scores, sinks}, -1);
   }
-  const torch::Tensor shares = scores.softmax(-1).narrow(-1, 0, length).to(options_.compute);
+  const torch::Tensor shares = scores.softmax(-1).narrow(-1, 0, length);
   const torch::Tensor output = shares.reshape({texts, kv_heads, group * length, length})
                                    .matmul(values)
                                    .view({texts, kv_heads, group, length, -1})

@@ -1,7 +1,7 @@
 // A language model of the MiMo-V2 family in tensors, so that it can be trained: what the engine's
 // programs compute (plan/lower.cc). Parameters are in a master type; matrix products run in a
-// compute type, norms, softmax, routing and the residual in the master type. Rounding is that of
-// experts, to MXFP4.
+// compute type, norms, routing and the residual in the master type. Rounding is that of experts, to
+// MXFP4.
 #pragma once
 
 #include <torch/types.h>
