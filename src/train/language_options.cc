@@ -103,7 +103,7 @@ LanguageOptions default_options(LanguageTask task) {
   if (task == LanguageTask::kQat) {
     options.num_steps = 1000;
     options.learning_rate = 1e-4;
-    options.muon_learning_rate = 1e-3;
+    options.muon_learning_rate = 5e-4;
     options.muon_weight_decay = 0;
     options.loss.kl_divergence = 1;
     options.loss.cross_entropy = 0;

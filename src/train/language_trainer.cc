@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "train/language_export.h"
+#include "train/mxfp4_rounding.h"
 #include "train/token_file.h"
 
 namespace ultraspeed::train {
@@ -119,10 +120,29 @@ Status LanguageTrainer::make_nets() {
       net_->set(p.name, p.value);
     }
     net_->set_rounding(true);
+    US_TRY(check_rounding());
   }
   const bool learns_all =
       options_.task == LanguageTask::kPretrain || options_.trained == Trained::kAll;
   optimizers_ = std::make_unique<Optimizers>(learning(*net_, learns_all), options_);
+  return {};
+}
+
+// The device must round as processors do, on which that is tested against the engine's codec.
+Status LanguageTrainer::check_rounding() const {
+  const torch::NoGradGuard no_grad;
+  int64_t count = 0;
+  for (const Parameter& p : net_->parameters()) {
+    if (!is_expert(p)) continue;
+    const torch::Tensor here = round_to_mxfp4(p.value).to(torch::kCPU);
+    const torch::Tensor expected = round_to_mxfp4(p.value.to(torch::kCPU));
+    if (!torch::equal(here.view(torch::kInt32), expected.view(torch::kInt32))) {
+      return make_error(ErrorCode::kInternal, "this device rounds '{}' otherwise than a processor",
+                        p.name);
+    }
+    count += here.numel();
+  }
+  log_(fmt::format("{} experts' numbers round as on a processor, bit for bit", count));
   return {};
 }
 

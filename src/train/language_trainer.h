@@ -71,6 +71,7 @@ class LanguageTrainer {
   Result<Sequences> read_tokens(const std::string& path);
   Status find_teacher();
   Status make_nets();
+  Status check_rounding() const;
   Result<LanguageReport> step_unguarded();
   Result<LanguageEvaluation> evaluate_unguarded();
   double learn(const torch::Tensor& ids, std::vector<torch::Tensor>* loads);
