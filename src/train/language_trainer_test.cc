@@ -16,7 +16,7 @@
 namespace ultraspeed::train {
 namespace {
 
-constexpr uint32_t kVocab = 40;
+constexpr uint32_t kNumTokens = 40;
 
 class LanguageTrainerTest : public testing::Test {
  protected:
@@ -28,7 +28,7 @@ class LanguageTrainerTest : public testing::Test {
 
   // Each token follows from the two before it, seven times of eight.
   void write_tokens(const std::string& name, uint32_t count, uint64_t seed,
-                    uint32_t vocab = kVocab) const {
+                    uint32_t vocab = kNumTokens) const {
     std::vector<int32_t> text = {3, 4};
     for (uint32_t i = 2; i < count; ++i) {
       const uint32_t bits = random_bits(seed, 1, i);
@@ -229,7 +229,7 @@ TEST_F(LanguageTrainerTest, NamesWhatDoesNotFit) {
   wrong = options(LanguageTask::kQat);
   wrong.teacher = path("train");
   EXPECT_NE(error_of(wrong).find("/train: is no checkpoint"), std::string::npos);
-  write_tokens("large", 100, 1, kVocab + 1);
+  write_tokens("large", 100, 1, kNumTokens + 1);
   wrong = options(LanguageTask::kQat);
   wrong.tokens = path("large");
   EXPECT_NE(error_of(wrong).find("of a vocabulary of 41 tokens, not 40"), std::string::npos)
