@@ -73,7 +73,7 @@ void LanguageNet::add_layer(uint32_t layer) {
     parameters_.add(in_layer(layer, fmt::format("{}{}", module, model::kWeightSuffix)), kind,
                     value);
   };
-  const auto matrix = [&](std::string_view module, std::vector<int64_t> sizes) {
+  const auto matrix = [&](std::string_view module, const std::vector<int64_t>& sizes) {
     add(module, ParameterKind::kMatrix, torch::empty(sizes));
   };
   add(model::kInputNormModule, ParameterKind::kVector, torch::ones({hidden}));
@@ -95,8 +95,8 @@ void LanguageNet::add_layer(uint32_t layer) {
   add(model::kRouterModule, ParameterKind::kVector, torch::empty({experts, hidden}));
   parameters_.add(in_layer(layer, model::kRouterBiasParameter), ParameterKind::kState,
                   torch::zeros({experts}));
-  const auto stack = [&](std::string_view module, std::vector<int64_t> sizes) {
-    matrix(fmt::format("{}{}", kExperts, module), std::move(sizes));
+  const auto stack = [&](std::string_view module, const std::vector<int64_t>& sizes) {
+    matrix(fmt::format("{}{}", kExperts, module), sizes);
   };
   stack(model::kExpertGateModule, {experts, inner, hidden});
   stack(model::kExpertUpModule, {experts, inner, hidden});
