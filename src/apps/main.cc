@@ -19,6 +19,7 @@
 #include "apps/serve_command.h"
 #include "apps/terminal.h"
 #include "apps/train_drafter_command.h"
+#include "apps/train_model_command.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -39,6 +40,7 @@ int parse_and_run(int argc, char** argv) {
   add_report_command(app, &exit_code);
   add_quantize_command(app, &exit_code);
   add_train_drafter_command(app, &exit_code);
+  add_train_model_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);

@@ -1,18 +1,11 @@
 #include "apps/train_drafter_command.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <cerrno>
-#include <filesystem>
 #include <memory>
-#include <string>
-#include <system_error>
-#include <vector>
 
 #include "apps/feature_capture.h"
 #include "apps/terminal.h"
+#include "apps/trainer_process.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -70,37 +63,6 @@ void add_capture_command(CLI::App& parent, int* exit_code) {
   });
 }
 
-// The trainer is a program of its own beside this one: LibTorch's libraries take half a second to
-// load, which no other command should wait for.
-int start_trainer(std::vector<std::string> arguments) {
-  std::error_code error;
-  const auto here = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  std::string program = (here / "train_drafter").string();
-  if (!std::filesystem::is_regular_file(program, error)) {
-    return report_error(
-        {ErrorCode::kNotFound,
-         fmt::format(
-             "train-drafter run: no {}; it is built where LibTorch is: install libtorch-dev "
-             "(Debian) or PyTorch 2 and configure with -DULTRASPEED_TORCH=ON, or build "
-             "src/train/gpu alone (docs/training.md, section 8)",
-             program)});
-  }
-  std::vector<char*> words = {program.data()};
-  for (std::string& argument : arguments) words.push_back(argument.data());
-  words.push_back(nullptr);
-  execv(program.c_str(), words.data());
-  return report_error({ErrorCode::kIo, fmt::format("{}: cannot be started: {}", program,
-                                                   std::generic_category().message(errno))});
-}
-
-void add_training_command(CLI::App& parent, int* exit_code) {
-  CLI::App& command =
-      *parent.add_subcommand("run", "Trains on such folders; --help lists the trainer's flags");
-  command.set_help_flag();  // all that follows is the trainer's
-  command.prefix_command();
-  command.callback([&command, exit_code] { *exit_code = start_trainer(command.remaining()); });
-}
-
 }  // namespace
 
 void add_train_drafter_command(CLI::App& app, int* exit_code) {
@@ -108,7 +70,8 @@ void add_train_drafter_command(CLI::App& app, int* exit_code) {
       *app.add_subcommand("train-drafter", "Makes a DFlash drafter for a model: capture, then run");
   command.require_subcommand(1);
   add_capture_command(command, exit_code);
-  add_training_command(command, exit_code);
+  add_trainer_command(command, "run", "Trains on such folders; --help lists the trainer's flags",
+                      {"train_drafter", {}}, exit_code);
 }
 
 }  // namespace ultraspeed::apps

@@ -73,6 +73,33 @@ Status read_tensor(const std::string& path, Reader* reader, const NamedTensor& t
   return {};
 }
 
+// Checked by its checksum.
+Result<std::vector<std::byte>> read_whole(const std::string& path) {
+  US_ASSIGN(const MappedFile file, MappedFile::open(path));
+  std::vector<std::byte> bytes(file.size_bytes());
+  US_TRY(file.read(0, bytes));
+  const std::span<const std::byte> all = bytes;
+  if (all.size() < 2 * sizeof(uint64_t) || number_at<uint64_t>(all, 0) != kMagic ||
+      number_at<uint64_t>(all, all.size() - 8) != checksum(all.first(all.size() - 8))) {
+    return make_error(ErrorCode::kInvalidData, "{}: is no checkpoint, or a damaged one", path);
+  }
+  return bytes;
+}
+
+// Between magic and checksum.
+std::span<const std::byte> content_of(std::span<const std::byte> all) {
+  return all.subspan(8, all.size() - 16);
+}
+
+Result<CheckpointState> read_state(Reader* reader) {
+  CheckpointState state;
+  US_ASSIGN(state.run, reader->text());
+  US_ASSIGN(state.num_steps, reader->number<uint64_t>());
+  US_ASSIGN(state.num_updates, reader->number<uint64_t>());
+  US_ASSIGN(state.seconds, reader->number<double>());
+  return state;
+}
+
 }  // namespace
 
 Status write_checkpoint(const std::string& path, const CheckpointState& state,
@@ -105,31 +132,38 @@ Status write_checkpoint(const std::string& path, const CheckpointState& state,
 
 Result<CheckpointState> read_checkpoint(const std::string& path, const std::string& run,
                                         const std::vector<NamedTensor>& tensors) {
-  US_ASSIGN(const MappedFile file, MappedFile::open(path));
-  std::vector<std::byte> bytes(file.size_bytes());
-  US_TRY(file.read(0, bytes));
-  const std::span<const std::byte> all = bytes;
-  if (all.size() < 2 * sizeof(uint64_t) || number_at<uint64_t>(all, 0) != kMagic ||
-      number_at<uint64_t>(all, all.size() - 8) != checksum(all.first(all.size() - 8))) {
-    return make_error(ErrorCode::kInvalidData, "{}: is no checkpoint, or a damaged one", path);
-  }
-  Reader reader(path, all.subspan(8, all.size() - 16));
-  CheckpointState state;
-  US_ASSIGN(state.run, reader.text());
+  US_ASSIGN(const std::vector<std::byte> bytes, read_whole(path));
+  Reader reader(path, content_of(bytes));
+  US_ASSIGN(const CheckpointState state, read_state(&reader));
   if (state.run != run) {
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: is of another run ({}); this one has ({}). Give another folder, or the "
                       "same flags",
                       path, state.run, run);
   }
-  US_ASSIGN(state.num_steps, reader.number<uint64_t>());
-  US_ASSIGN(state.num_updates, reader.number<uint64_t>());
-  US_ASSIGN(state.seconds, reader.number<double>());
   US_ASSIGN(const auto count, reader.number<uint32_t>());
   if (count != tensors.size()) return reader.fail("has another number of tensors");
   for (const NamedTensor& tensor : tensors) US_TRY(read_tensor(path, &reader, tensor));
   if (!reader.is_at_end()) return reader.fail("has bytes behind its last tensor");
   return state;
+}
+
+Result<CheckpointStart> read_checkpoint_start(const std::string& path) {
+  US_ASSIGN(const std::vector<std::byte> bytes, read_whole(path));
+  Reader reader(path, content_of(bytes));
+  US_ASSIGN(const CheckpointState state, read_state(&reader));
+  return CheckpointStart{state.run, state.num_steps,
+                         number_at<uint64_t>(bytes, bytes.size() - sizeof(uint64_t))};
+}
+
+Status read_first_tensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
+  US_ASSIGN(const std::vector<std::byte> bytes, read_whole(path));
+  Reader reader(path, content_of(bytes));
+  US_TRY(read_state(&reader));
+  US_ASSIGN(const auto count, reader.number<uint32_t>());
+  if (count < tensors.size()) return reader.fail("has too few tensors");
+  for (const NamedTensor& tensor : tensors) US_TRY(read_tensor(path, &reader, tensor));
+  return {};
 }
 
 }  // namespace ultraspeed::train

@@ -34,4 +34,14 @@ Status write_checkpoint(const std::string& path, const CheckpointState& state,
 Result<CheckpointState> read_checkpoint(const std::string& path, const std::string& run,
                                         const std::vector<NamedTensor>& tensors);
 
+// The first tensors of a checkpoint of any run, which must have these names and shapes, and what is
+// not in them: for a run that begins with another one's net.
+struct CheckpointStart {
+  std::string run;
+  uint64_t num_steps = 0;
+  uint64_t file_sum = 0;  // the file's checksum
+};
+Result<CheckpointStart> read_checkpoint_start(const std::string& path);
+Status read_first_tensors(const std::string& path, const std::vector<NamedTensor>& tensors);
+
 }  // namespace ultraspeed::train

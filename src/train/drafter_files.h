@@ -8,14 +8,9 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "train/weights_file.h"
 
 namespace ultraspeed::train {
-
-struct ExportedTensor {
-  std::string name;  // as in the file: "fc.weight"
-  std::vector<uint64_t> shape;
-  std::vector<float> values;
-};
 
 enum class LinearFormat : uint8_t { kBf16, kFp8 };
 

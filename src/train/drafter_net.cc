@@ -1,7 +1,5 @@
 #include "train/drafter_net.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -15,10 +13,6 @@ namespace {
 
 std::string layer_prefix(uint32_t layer) {
   return fmt::format("layers.{}.", layer);
-}
-
-torch::Tensor random_normal(at::IntArrayRef sizes, uint64_t seed) {
-  return torch::randn(sizes, at::detail::createCPUGenerator(seed), torch::kFloat32);
 }
 
 // Query heads that share a kv head stand together as the rows of one product:
@@ -109,21 +103,21 @@ Status check_trainable(const model::DrafterConfig& config) {
 }
 
 DrafterNet::DrafterNet(const model::DrafterConfig& config, const NetOptions& options, uint64_t seed)
-    : config_(config), options_(options) {
+    : config_(config), options_(options), parameters_(options) {
   const auto status = check_trainable(config);
   US_CHECK(status.has_value(), "{}", status.error().message);
   const int64_t hidden = config.hidden_size;
   const auto taps = static_cast<int64_t>(config.target_layer_ids.size());
-  add("fc.weight", ParameterKind::kMatrix, torch::empty({hidden, taps * hidden}));
-  add("hidden_norm.weight", ParameterKind::kVector, torch::ones({hidden}));
-  add("norm.weight", ParameterKind::kVector, torch::ones({hidden}));
+  parameters_.add("fc.weight", ParameterKind::kMatrix, torch::empty({hidden, taps * hidden}));
+  parameters_.add("hidden_norm.weight", ParameterKind::kVector, torch::ones({hidden}));
+  parameters_.add("norm.weight", ParameterKind::kVector, torch::ones({hidden}));
   for (uint32_t layer = 0; layer < config.num_layers; ++layer) add_layer(layer);
   if (config.has_mask_embedding) {
-    add("mask_embedding", ParameterKind::kVector, torch::zeros({hidden}));
+    parameters_.add("mask_embedding", ParameterKind::kVector, torch::zeros({hidden}));
   }
   if (config.selector.rank != 0) add_selector();
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const Parameter& parameter = parameters_[i];
+  for (size_t i = 0; i < parameters().size(); ++i) {
+    const Parameter& parameter = parameters()[i];
     if (parameter.kind != ParameterKind::kMatrix) continue;
     double scale = 1 / std::sqrt(static_cast<double>(parameter.value.size(1)));
     const bool writes_residual =
@@ -146,15 +140,16 @@ void DrafterNet::add_selector() {
   const int64_t rank = config_.selector.rank, hidden = config_.hidden_size;
   if (options_.has_codebooks) {
     for (const char* name : {"selector.predecessor_codebook", "selector.successor_codebook"}) {
-      add(name, ParameterKind::kVector, torch::zeros({config_.vocab_size, rank}));
+      parameters_.add(name, ParameterKind::kVector, torch::zeros({config_.vocab_size, rank}));
     }
   } else {
     for (const char* name :
          {"selector.predecessor_proj.weight", "selector.successor_proj.weight"}) {
-      add(name, ParameterKind::kMatrix, torch::empty({rank, hidden}));
+      parameters_.add(name, ParameterKind::kMatrix, torch::empty({rank, hidden}));
     }
   }
-  add("selector.hidden_proj.weight", ParameterKind::kMatrix, torch::empty({rank, hidden}));
+  parameters_.add("selector.hidden_proj.weight", ParameterKind::kMatrix,
+                  torch::empty({rank, hidden}));
 }
 
 void DrafterNet::add_layer(uint32_t layer) {
@@ -163,10 +158,10 @@ void DrafterNet::add_layer(uint32_t layer) {
   const int64_t d = config_.head_dim, v_d = config_.v_head_dim;
   const std::string prefix = layer_prefix(layer), attention = prefix + "self_attn.";
   const auto matrix = [this](const std::string& name, int64_t rows, int64_t columns) {
-    add(name + ".weight", ParameterKind::kMatrix, torch::empty({rows, columns}));
+    parameters_.add(name + ".weight", ParameterKind::kMatrix, torch::empty({rows, columns}));
   };
   const auto ones = [this](const std::string& name, int64_t size) {
-    add(name + ".weight", ParameterKind::kVector, torch::ones({size}));
+    parameters_.add(name + ".weight", ParameterKind::kVector, torch::ones({size}));
   };
   ones(prefix + "input_layernorm", hidden);
   ones(prefix + "post_attention_layernorm", hidden);
@@ -177,35 +172,17 @@ void DrafterNet::add_layer(uint32_t layer) {
   ones(attention + "q_norm", d);
   ones(attention + "k_norm", d);
   if (config_.has_sink) {
-    add(attention + "attention_sink_bias", ParameterKind::kVector, torch::zeros({q_heads}));
+    parameters_.add(attention + "attention_sink_bias", ParameterKind::kVector,
+                    torch::zeros({q_heads}));
   }
   matrix(prefix + "mlp.gate_proj", inner, hidden);
   matrix(prefix + "mlp.up_proj", inner, hidden);
   matrix(prefix + "mlp.down_proj", hidden, inner);
 }
 
-void DrafterNet::add(const std::string& name, ParameterKind kind, torch::Tensor value) {
-  value = value.to(options_.device, options_.master).contiguous();
-  parameters_.push_back({name, kind, value.requires_grad_(true)});
-}
-
-const torch::Tensor& DrafterNet::at(const std::string& name) const {
-  const auto found = std::find_if(parameters_.begin(), parameters_.end(),
-                                  [&](const Parameter& p) { return p.name == name; });
-  US_CHECK(found != parameters_.end(), "no parameter {}", name);
-  return found->value;
-}
-
-void DrafterNet::set(const std::string& name, const torch::Tensor& value) {
-  const torch::NoGradGuard no_grad;
-  torch::Tensor target = at(name);
-  US_CHECK(target.sizes() == value.sizes(), "{} has another shape", name);
-  target.copy_(value);
-}
-
 // As its products take it. Once a pass: a block's and the context's keys come of the same matrix.
 torch::Tensor DrafterNet::effective(const Parameter& matrix) const {
-  const torch::Tensor weight = options_.rounds_to_fp8 ? round_to_fp8(matrix.value) : matrix.value;
+  const torch::Tensor weight = options_.rounds ? round_to_fp8(matrix.value) : matrix.value;
   return weight.to(options_.compute).t();
 }
 
@@ -216,29 +193,12 @@ torch::Tensor DrafterNet::linear(const std::string& name, const torch::Tensor& x
 }
 
 torch::Tensor DrafterNet::norm(const std::string& name, const torch::Tensor& x) const {
-  const torch::Tensor mean_square = x.square().mean(-1, true);
-  const auto epsilon = static_cast<double>(config_.rms_norm_eps);
-  return x * (mean_square + epsilon).rsqrt() * at(name + ".weight");
+  return rms_norm(x, at(name + ".weight"), static_cast<double>(config_.rms_norm_eps));
 }
 
-DrafterNet::Rotation DrafterNet::rotation(const torch::Tensor& positions) const {
-  const int64_t pairs = config_.rotary_dim / 2;
-  const auto options = torch::dtype(torch::kFloat64).device(options_.device);
-  const torch::Tensor exponents = torch::arange(pairs, options) / static_cast<double>(-pairs);
-  const torch::Tensor frequencies =
-      torch::exp(exponents * std::log(static_cast<double>(config_.rope_theta)));
-  const torch::Tensor angles = positions.to(torch::kFloat64).unsqueeze(-1) * frequencies;
-  return {angles.cos().to(options_.master).unsqueeze(-2),
-          angles.sin().to(options_.master).unsqueeze(-2)};
-}
-
-torch::Tensor DrafterNet::rotate(const torch::Tensor& heads, const Rotation& rotation) const {
-  const int64_t pairs = config_.rotary_dim / 2;
-  const torch::Tensor low = heads.narrow(-1, 0, pairs), high = heads.narrow(-1, pairs, pairs);
-  const torch::Tensor rest = heads.narrow(-1, 2 * pairs, heads.size(-1) - 2 * pairs);
-  return torch::cat({low * rotation.cosine - high * rotation.sine,
-                     high * rotation.cosine + low * rotation.sine, rest},
-                    -1);
+Rotation DrafterNet::rotation(const torch::Tensor& positions) const {
+  return make_rotation(positions, config_.rotary_dim, static_cast<double>(config_.rope_theta),
+                       options_.master);
 }
 
 // The anchors' embeddings, then masks: [blocks, block_size, hidden_size].
@@ -320,7 +280,7 @@ torch::Tensor DrafterNet::forward(const BlockBatch& batch) const {
                      {},
                      rotation(batch.positions),
                      rotation(anchor_position.unsqueeze(1) + offsets.unsqueeze(0))};
-  for (const Parameter& p : parameters_) {
+  for (const Parameter& p : parameters()) {
     if (p.kind != ParameterKind::kMatrix || p.is_of_selector()) continue;
     passage.matrices[p.name] = effective(p);
   }

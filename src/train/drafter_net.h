@@ -1,41 +1,21 @@
 // A DFlash drafter in tensors, so that it can be trained: what the engine's draft and context parts
 // compute (plan/lower_draft.cc), for many blocks at once. Parameters are in a master type; matrix
-// products run in a compute type, norms, softmax and the residual in the master type.
+// products run in a compute type, norms, softmax and the residual in the master type. Rounding is
+// to FP8.
 #pragma once
 
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "model/config.h"
+#include "train/net_functions.h"
+#include "train/net_parameters.h"
 
 namespace ultraspeed::train {
-
-// Kept apart because they are optimised differently.
-enum class ParameterKind : uint8_t { kMatrix, kVector };
-
-struct Parameter {
-  std::string name;  // as the drafter's files call it; "mask_embedding" is a file of its own
-  ParameterKind kind = ParameterKind::kMatrix;
-  torch::Tensor value;  // requires_grad
-  double unit = 1;      // how large its numbers are where other matrices' are 1
-
-  bool is_of_selector() const { return name.starts_with("selector."); }
-};
-
-struct NetOptions {
-  torch::Dtype master = torch::kFloat32;
-  torch::Dtype compute = torch::kFloat32;
-  torch::Device device = torch::kCPU;
-  bool rounds_to_fp8 = false;  // matrices act as their FP8 export will; gradients pass through
-  // The selector has codebooks, a row a token, instead of products with the target's tables: to be
-  // compared with, for no engine reads them.
-  bool has_codebooks = false;
-};
 
 // What a forward pass reads. Sequences lie one behind the other in `features`, each from its
 // position 0 on.
@@ -67,24 +47,19 @@ class DrafterNet {
 
   const model::DrafterConfig& config() const { return config_; }
   const NetOptions& options() const { return options_; }
-  std::vector<Parameter>& parameters() { return parameters_; }
-  const std::vector<Parameter>& parameters() const { return parameters_; }
-  void set_rounding(bool rounds_to_fp8) { options_.rounds_to_fp8 = rounds_to_fp8; }
-  // CHECKs that there is one of this name.
-  const torch::Tensor& at(const std::string& name) const;
-  // Overwrites a parameter, keeping its type and device. REQUIRES: the same shape.
-  void set(const std::string& name, const torch::Tensor& value);
+  // By the names of the drafter's files; "mask_embedding" is a file of its own.
+  std::vector<Parameter>& parameters() { return parameters_.all(); }
+  const std::vector<Parameter>& parameters() const { return parameters_.all(); }
+  void set_rounding(bool rounds) { options_.rounds = rounds; }
+  const torch::Tensor& at(const std::string& name) const { return parameters_.at(name); }
+  void set(const std::string& name, const torch::Tensor& value) { parameters_.set(name, value); }
 
  private:
-  struct Rotation {
-    torch::Tensor cosine, sine;  // [..., 1, rotary_dim / 2]
-  };
   struct KeyValue {
     torch::Tensor keys, values;  // [..., kv heads, head_dim], [..., kv heads, v_head_dim]
   };
   struct Passage;
 
-  void add(const std::string& name, ParameterKind kind, torch::Tensor value);
   void add_layer(uint32_t layer);
   void add_selector();
   torch::Tensor effective(const Parameter& matrix) const;
@@ -92,7 +67,6 @@ class DrafterNet {
                        const Passage& passage) const;
   torch::Tensor norm(const std::string& name, const torch::Tensor& x) const;
   Rotation rotation(const torch::Tensor& positions) const;
-  torch::Tensor rotate(const torch::Tensor& heads, const Rotation& rotation) const;
   torch::Tensor block_rows(const BlockBatch& batch) const;
   KeyValue key_value(const std::string& attention, const torch::Tensor& x, const Rotation& rotation,
                      const Passage& passage) const;
@@ -102,7 +76,7 @@ class DrafterNet {
 
   model::DrafterConfig config_;
   NetOptions options_;
-  std::vector<Parameter> parameters_;
+  ParameterSet parameters_;
 };
 
 }  // namespace ultraspeed::train

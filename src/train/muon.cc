@@ -43,11 +43,11 @@ Muon::Muon(std::vector<torch::Tensor> matrices, const MuonOptions& options,
     : options_(options), matrices_(std::move(matrices)), units_(std::move(units)) {
   units_.resize(matrices_.size(), 1);
   const torch::NoGradGuard no_grad;
-  std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> by_shape;
+  std::map<std::vector<int64_t>, std::vector<size_t>> by_shape;
   for (size_t i = 0; i < matrices_.size(); ++i) {
-    US_CHECK(matrices_[i].dim() == 2, "{} dimensions", matrices_[i].dim());
+    US_CHECK(matrices_[i].dim() >= 2, "{} dimensions", matrices_[i].dim());
     momentum_.push_back(torch::zeros_like(matrices_[i]));
-    by_shape[{matrices_[i].size(0), matrices_[i].size(1)}].push_back(i);
+    by_shape[matrices_[i].sizes().vec()].push_back(i);
   }
   for (auto& [shape, members] : by_shape) groups_.push_back(std::move(members));
 }
@@ -64,7 +64,7 @@ void Muon::step(double learning_rate) {
     }
     const torch::Tensor directions = orthogonalize(torch::stack(updates), options_.compute);
     const torch::Tensor& like = matrices_[group.front()];
-    const double scale = muon_scale(options_.scale, like.size(0), like.size(1));
+    const double scale = muon_scale(options_.scale, like.size(-2), like.size(-1));
     for (size_t i = 0; i < group.size(); ++i) {
       torch::Tensor& matrix = matrices_[group[i]];
       matrix.mul_(1 - learning_rate * options_.weight_decay);

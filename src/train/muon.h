@@ -29,8 +29,8 @@ double muon_scale(MuonScale scale, int64_t rows, int64_t columns);
 
 class Muon {
  public:
-  // `matrices` are updated in place. `units`: how large a matrix's numbers are where others' are 1,
-  // for its updates; empty: all are alike.
+  // `matrices`, [..., rows, columns], are updated in place. `units`: how large a matrix's numbers
+  // are where others' are 1, for its updates; empty: all are alike.
   Muon(std::vector<torch::Tensor> matrices, const MuonOptions& options,
        std::vector<double> units = {});
 
@@ -43,7 +43,7 @@ class Muon {
  private:
   MuonOptions options_;
   std::vector<torch::Tensor> matrices_, momentum_;
-  std::vector<double> units_;
+  std::vector<double> units_;                // [matrices]
   std::vector<std::vector<size_t>> groups_;  // of matrices of one shape, made orthogonal together
 };
 

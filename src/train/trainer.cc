@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
-#include <filesystem>
 
 #include "base/check.h"
 #include "train/drafter_export.h"
@@ -13,17 +11,6 @@ namespace ultraspeed::train {
 namespace {
 
 constexpr size_t kPassesAhead = 3;  // read while one is computed: a GPU takes them that fast
-
-// LibTorch throws: out of memory, a device that is not there. No exception leaves the module.
-template <class Function>
-auto guarded(Function function) -> decltype(function()) {
-  try {
-    return function();
-  } catch (const std::exception& exception) {
-    const std::string what = exception.what();
-    return make_error(ErrorCode::kInternal, "LibTorch: {}", what.substr(0, what.find('\n')));
-  }
-}
 
 double root_mean_square(const torch::Tensor& tensor) {
   return std::sqrt(tensor.square().mean().item<double>());
@@ -72,16 +59,7 @@ Status Trainer::load() {
   log_(fmt::format("{} texts, {} tokens; a drafter of {:.2f} MB", folder_->num_sequences(),
                    folder_->num_tokens(),
                    static_cast<double>(exported_bytes(*net_, options_.format)) * 1e-6));
-  std::error_code error;
-  if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, error))
-    return {};
-  US_ASSIGN(const CheckpointState read,
-            read_checkpoint(options_.checkpoint, describe_run(options_), state()));
-  num_steps_done_ = read.num_steps;
-  seconds_before_ = read.seconds;
-  adamw_->set_num_steps(static_cast<int64_t>(read.num_updates));
-  log_(fmt::format("goes on after step {} of {}", num_steps_done_, options_.num_steps));
-  return {};
+  return run_.resume(options_, describe_run(options_), optimizers_.get(), log_);
 }
 
 // What the files say must be of one target, and what they say is the drafter's too.
@@ -134,9 +112,8 @@ Status Trainer::make_net(const FrozenTables& tables) {
   net_->set("mask_embedding", noise * embedding_.square().mean().sqrt());
   if (config.selector.rank != 0) begin_selector();
   if (!options_.warm_start.empty()) US_TRY(import_drafter(options_.warm_start, net_.get()));
-  make_optimisers();
+  make_optimizers();
   order_.emplace(options_.seed, folder_->num_sequences());
-  begin_ = std::chrono::steady_clock::now();
   return {};
 }
 
@@ -155,46 +132,18 @@ void Trainer::begin_selector() {
   }
 }
 
-void Trainer::make_optimisers() {
-  std::vector<torch::Tensor> matrices, vectors;
-  std::vector<double> units;
-  for (Parameter& p : net_->parameters()) {
-    if (options_.trains_selector_alone && !p.is_of_selector()) {
-      p.value.requires_grad_(false);
-    } else if (p.kind == ParameterKind::kMatrix) {
-      matrices.push_back(p.value);
-      units.push_back(p.unit);
-    } else {
-      vectors.push_back(p.value);
-    }
+void Trainer::make_optimizers() {
+  std::vector<Parameter> parameters = net_->parameters();
+  for (Parameter& p : parameters) {
+    if (!options_.trains_selector_alone || p.is_of_selector()) continue;
+    p.value.requires_grad_(false);
+    p.kind = ParameterKind::kState;
   }
-  MuonOptions muon;
-  muon.weight_decay = options_.muon_weight_decay;
-  muon.scale = options_.muon_scale;
-  muon.compute = options_.compute;
-  muon_ = std::make_unique<Muon>(matrices, muon, units);
-  adamw_ = std::make_unique<Adamw>(vectors, AdamwOptions{});
-}
-
-std::vector<NamedTensor> Trainer::state() const {
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& p : net_->parameters()) tensors.push_back({p.name, p.value});
-  for (size_t i = 0; i < muon_->state().size(); ++i) {
-    tensors.push_back({fmt::format("muon {}", i), muon_->state()[i]});
-  }
-  for (size_t i = 0; i < adamw_->state().size(); ++i) {
-    tensors.push_back({fmt::format("adamw {}", i), adamw_->state()[i]});
-  }
-  return tensors;
+  optimizers_ = std::make_unique<Optimizers>(parameters, options_);
 }
 
 Status Trainer::save() const {
-  if (options_.checkpoint.empty()) return {};
-  return guarded([&] {
-    const CheckpointState at = {describe_run(options_), num_steps_done_,
-                                static_cast<uint64_t>(adamw_->num_steps()), seconds()};
-    return write_checkpoint(options_.checkpoint, at, state());
-  });
+  return run_.save(options_, describe_run(options_), optimizers_.get());
 }
 
 // --- Reading ---
@@ -242,7 +191,7 @@ Result<PackedBatch> Trainer::take_pass(uint64_t pass) {
 
 void Trainer::set_rounding() {
   const double done =
-      static_cast<double>(num_steps_done_) / static_cast<double>(options_.num_steps);
+      static_cast<double>(num_steps_done()) / static_cast<double>(options_.num_steps);
   net_->set_rounding(options_.format == LinearFormat::kFp8 && done >= options_.fp8_from);
 }
 
@@ -271,37 +220,19 @@ void Trainer::learn(const PackedBatch& packed, LossOutput* sums, StepReport* rep
   report->num_tokens += packed.num_rows();
 }
 
-void Trainer::update(double divisor, StepReport* report) {
-  const torch::NoGradGuard no_grad;
-  torch::Tensor squares = torch::zeros({}, torch::dtype(torch::kFloat32).device(options_.device));
-  std::vector<torch::Tensor> gradients;
-  for (const Parameter& p : net_->parameters()) {
-    if (p.value.requires_grad()) gradients.push_back(p.value.grad());
-  }
-  for (const torch::Tensor& gradient : gradients) squares += gradient.square().sum();
-  report->gradient_norm = std::sqrt(squares.item<double>()) / divisor;
-  const double clip = std::min(1.0, options_.clip_norm / std::max(report->gradient_norm, 1e-12));
-  for (torch::Tensor& gradient : gradients) gradient.mul_(clip / divisor);
-  const double factor = schedule_factor(options_, num_steps_done_);
-  muon_->step(options_.muon_learning_rate * factor);
-  adamw_->step(options_.learning_rate * factor);
-}
-
 Result<StepReport> Trainer::step() {
   return guarded([&] { return step_unguarded(); });
 }
 
 Result<StepReport> Trainer::step_unguarded() {
-  US_CHECK(num_steps_done_ < options_.num_steps, "step {} of {}", num_steps_done_,
+  US_CHECK(num_steps_done() < options_.num_steps, "step {} of {}", num_steps_done(),
            options_.num_steps);
   set_rounding();
-  for (Parameter& p : net_->parameters()) {
-    if (p.value.requires_grad()) p.value.mutable_grad() = torch::zeros_like(p.value);
-  }
+  optimizers_->begin_step();
   StepReport report;
   LossOutput sums;
   for (uint32_t i = 0; i < options_.passes_per_step; ++i) {
-    US_ASSIGN(const PackedBatch packed, take_pass(num_steps_done_ * options_.passes_per_step + i));
+    US_ASSIGN(const PackedBatch packed, take_pass(num_steps_done() * options_.passes_per_step + i));
     learn(packed, &sums, &report);
   }
   report.loss = sums.loss();
@@ -309,10 +240,12 @@ Result<StepReport> Trainer::step_unguarded() {
   if (!std::isfinite(report.loss)) {
     return make_error(ErrorCode::kInternal,
                       "step {}: the loss is not finite; try a smaller learning rate",
-                      num_steps_done_ + 1);
+                      num_steps_done() + 1);
   }
-  if (sums.divisor > 0) update(sums.divisor, &report);
-  ++num_steps_done_;
+  if (sums.divisor > 0) {
+    report.gradient_norm = optimizers_->update(sums.divisor, num_steps_done());
+  }
+  run_.count_step();
   return report;
 }
 
@@ -362,28 +295,13 @@ Status Trainer::evaluate_text(size_t text, LossOutput* sums, Evaluation* result)
 
 // --- Running ---
 
-double Trainer::seconds() const {
-  const std::chrono::duration<double> here = std::chrono::steady_clock::now() - begin_;
-  return seconds_before_ + here.count();
-}
-
-void Trainer::log_step(const StepReport& report, double seconds_a_step) const {
-  const auto left = static_cast<double>(options_.num_steps - num_steps_done_);
-  log_(fmt::format(
-      "step {}/{}  loss {:.4f}  length {:.2f}  gradient {:.3f}  rate {:.2e}  {:.0f} "
-      "tokens/s  {:.1f} min left",
-      num_steps_done_, options_.num_steps, report.loss, report.block_length, report.gradient_norm,
-      options_.muon_learning_rate * schedule_factor(options_, num_steps_done_ - 1),
-      static_cast<double>(report.num_tokens) / seconds_a_step, left * seconds_a_step / 60));
-}
-
 Status Trainer::log_evaluation() {
   US_ASSIGN(const Evaluation evaluation, evaluate());
   const Acceptance& acceptance = evaluation.acceptance;
   log_(
       fmt::format("evaluation after {} steps: accepted length {:.3f} over {} cycles, loss {:.4f}, "
                   "accepted by place{}",
-                  num_steps_done_, acceptance.accepted_length(), acceptance.num_cycles,
+                  num_steps_done(), acceptance.accepted_length(), acceptance.num_cycles,
                   evaluation.loss, shares(acceptance)));
   if (!selector_) return {};
   log_(fmt::format("  the likeliest tokens alone: {:.3f},{}; the best of the candidates: {:.3f},{}",
@@ -393,29 +311,18 @@ Status Trainer::log_evaluation() {
 }
 
 Result<bool> Trainer::run() {
-  const double first_second = seconds();
-  double logged_at = first_second;
-  uint64_t logged_step = num_steps_done_;
-  bool is_in_time = true;
-  while (num_steps_done_ < options_.num_steps && is_in_time) {
+  RunHooks hooks;
+  hooks.step = [this]() -> Result<StepLine> {
     US_ASSIGN(const StepReport report, step());
-    if (num_steps_done_ % options_.log_every == 0) {
-      const double now = seconds();
-      log_step(report, (now - logged_at) / static_cast<double>(num_steps_done_ - logged_step));
-      logged_at = now;
-      logged_step = num_steps_done_;
-    }
-    if (eval_folder_ && num_steps_done_ % options_.eval_every == 0) US_TRY(log_evaluation());
-    if (num_steps_done_ % options_.checkpoint_every == 0) US_TRY(save());
-    is_in_time = options_.minutes <= 0 || seconds() - first_second < options_.minutes * 60;
-  }
-  US_TRY(save());
-  if (eval_folder_) US_TRY(log_evaluation());
+    return StepLine{fmt::format("loss {:.4f}  length {:.2f}  gradient {:.3f}", report.loss,
+                                report.block_length, report.gradient_norm),
+                    report.num_tokens};
+  };
+  if (eval_folder_) hooks.evaluate = [this] { return log_evaluation(); };
+  hooks.save = [this] { return save(); };
+  US_ASSIGN(const bool is_complete, run_steps(options_, run_, hooks, log_));
   US_TRY(guarded([&] { return export_drafter(*net_, options_.output, options_.format); }));
-  const bool is_complete = num_steps_done_ == options_.num_steps;
-  log_(fmt::format("{} after {} of {} steps, {:.1f} min; the drafter is in {}",
-                   is_complete ? "done" : "stopped in time", num_steps_done_, options_.num_steps,
-                   seconds() / 60, options_.output));
+  log_(fmt::format("{}; the drafter is in {}", end_line(options_, run_), options_.output));
   return is_complete;
 }
 

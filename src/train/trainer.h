@@ -1,13 +1,11 @@
-// A training run: texts and their features in, a drafter's folder out. A run is a function of its
-// options and its inputs, whatever it was stopped and continued in between.
+// The training of a drafter: texts and their features in, a drafter's folder out. A run is a
+// function of its options and its inputs, whatever it was stopped and continued in between.
 #pragma once
 
 #include <torch/types.h>
 #include <torch/utils.h>
 
-#include <chrono>
 #include <deque>
-#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -17,11 +15,11 @@
 
 #include "base/result.h"
 #include "train/acceptance.h"
-#include "train/adamw.h"
-#include "train/checkpoint.h"
 #include "train/drafter_net.h"
 #include "train/feature_shard.h"
 #include "train/frozen_tables.h"
+#include "train/optimizers.h"
+#include "train/run_loop.h"
 #include "train/trainer_options.h"
 #include "train/training_batch.h"
 
@@ -45,8 +43,6 @@ struct Evaluation {
 
 class Trainer {
  public:
-  using Log = std::function<void(const std::string& line)>;
-
   // Opens shards and tables, makes the net, and goes on from the checkpoint if it exists.
   static Result<std::unique_ptr<Trainer>> open(const TrainerOptions& options, Log log);
 
@@ -60,7 +56,7 @@ class Trainer {
   Result<Evaluation> evaluate();
   Status save() const;
 
-  uint64_t num_steps_done() const { return num_steps_done_; }
+  uint64_t num_steps_done() const { return run_.num_steps_done(); }
   const DrafterNet& net() const { return *net_; }
 
  private:
@@ -71,35 +67,28 @@ class Trainer {
   Status check_inputs(const FrozenTables& tables) const;
   Status make_net(const FrozenTables& tables);
   void begin_selector();
-  void make_optimisers();
+  void make_optimizers();
   Result<StepReport> step_unguarded();
   Result<Evaluation> evaluate_unguarded();
   Status evaluate_text(size_t text, LossOutput* sums, Evaluation* result) const;
   LossInput loss_input(const torch::Tensor& rows, const TrainingBatch& batch) const;
-  std::vector<NamedTensor> state() const;
   Result<PackedBatch> read_pass(uint64_t pass, const std::vector<uint32_t>& texts) const;
   void prefetch(uint64_t pass);
   Result<PackedBatch> take_pass(uint64_t pass);
   void learn(const PackedBatch& packed, LossOutput* sums, StepReport* report);
-  void update(double divisor, StepReport* report);
   void set_rounding();
-  double seconds() const;
-  void log_step(const StepReport& report, double seconds_a_step) const;
   Status log_evaluation();
 
   TrainerOptions options_;
   Log log_;
   std::optional<FeatureFolder> folder_, eval_folder_;
   std::unique_ptr<DrafterNet> net_;
-  std::unique_ptr<Muon> muon_;
-  std::unique_ptr<Adamw> adamw_;
+  std::unique_ptr<Optimizers> optimizers_;
   std::optional<Selector> selector_;
   std::optional<SequenceOrder> order_;
   torch::Tensor embedding_;  // [vocab_size, hidden_size], in the net's master type
   torch::Tensor head_;       // [vocab_size, hidden_size], in its compute type
-  uint64_t num_steps_done_ = 0;
-  double seconds_before_ = 0;  // of the processes before this one
-  std::chrono::steady_clock::time_point begin_;
+  RunState run_;
   // The next passes, in order: read on threads of their own while one is computed.
   std::deque<std::pair<uint64_t, std::future<Result<PackedBatch>>>> ahead_;
 };

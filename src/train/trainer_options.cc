@@ -1,20 +1,6 @@
 #include "train/trainer_options.h"
 
-#include <algorithm>
-#include <cmath>
-
 namespace ultraspeed::train {
-
-double schedule_factor(const TrainerOptions& options, uint64_t step) {
-  const auto steps = static_cast<double>(std::max<uint64_t>(options.num_steps, 1));
-  const double warmup_steps = std::floor(options.warmup * steps);
-  const auto at = static_cast<double>(step);
-  if (at < warmup_steps) return (at + 1) / (warmup_steps + 1);
-  const double done = std::min(1.0, (at - warmup_steps) / std::max(1.0, steps - warmup_steps));
-  if (options.schedule == Schedule::kLinear) return 1 - done;
-  constexpr double kPi = 3.14159265358979323846;
-  return 0.5 + 0.5 * std::cos(kPi * done);
-}
 
 std::string describe_run(const TrainerOptions& options) {
   const model::DrafterConfig& d = options.drafter;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "support/drafter_generator.h"
@@ -29,6 +30,14 @@ nlohmann::json run_cli_json(std::vector<std::string> arguments, const std::strin
   nlohmann::json json = nlohmann::json::parse(finished.output, nullptr, false);
   EXPECT_TRUE(json.is_object()) << finished.output;
   return json;
+}
+
+void link_model_without_drafter(const std::string& directory) {
+  namespace fs = std::filesystem;
+  for (const auto& entry : fs::directory_iterator(kTinyMimo)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "dflash") fs::create_symlink(fs::absolute(entry.path()), directory + "/" + name);
+  }
 }
 
 void write_tiny_drafter(const std::string& directory) {

@@ -22,6 +22,9 @@ Finished run_cli(const std::vector<std::string>& arguments, const std::string& s
 nlohmann::json run_cli_json(std::vector<std::string> arguments,
                             const std::string& standard_input = "");
 
+// Fills a folder with links to the bundled model's files, without its drafter.
+void link_model_without_drafter(const std::string& directory);
+
 // Writes a DFlash drafter of random weights that fits the bundled model, with blocks of 6.
 void write_tiny_drafter(const std::string& directory);
 

@@ -121,7 +121,9 @@ TEST_F(DoctorTest, FindsTheConventionThatFits) {
 }
 
 TEST(Doctor, NeedsADrafter) {
-  const Finished none = run_cli({"doctor", kTinyMimo});
+  const TemporaryDirectory bare;
+  link_model_without_drafter(bare.path());
+  const Finished none = run_cli({"doctor", bare.path()});
   EXPECT_EQ(none.exit_code, 1);
   EXPECT_NE(none.errors.find("no drafter in its folder dflash/; name one with --drafter DIR"),
             std::string::npos)

@@ -18,11 +18,7 @@ using nlohmann::json;
 class DrafterFolder : public testing::Test {
  protected:
   void SetUp() override {
-    for (const auto& entry : fs::directory_iterator(kTinyMimo)) {
-      if (entry.path().filename() == "dflash") continue;
-      fs::create_symlink(fs::absolute(entry.path()),
-                         model_ + "/" + entry.path().filename().string());
-    }
+    link_model_without_drafter(model_);
     fs::create_directory(model_ + "/dflash");
     write_tiny_drafter(model_ + "/dflash");
   }

@@ -151,6 +151,8 @@ TEST(CliErrors, FamiliesThatArePlannedOnly) {
 }
 
 TEST(CliErrors, Drafters) {
+  const TemporaryDirectory bare;
+  link_model_without_drafter(bare.path());
   for (const char* command : {"run", "chat", "serve"}) {
     expect_error(
         run_cli({command, "--drafter", "eagle"}), 2,
@@ -158,8 +160,8 @@ TEST(CliErrors, Drafters) {
     expect_error(run_cli({command, kTinyMimo, "--drafter", "mtp"}), 1,
                  {"--drafter mtp: ", "tiny-mimo has no MTP layers", "model.mtp.layers.K.*",
                   "--drafter suffix"});
-    expect_error(run_cli({command, kTinyMimo, "--drafter", "dflash"}), 1,
-                 {"--drafter dflash: no folder", "tiny-mimo/dflash"});
+    expect_error(run_cli({command, bare.path(), "--drafter", "dflash"}), 1,
+                 {"--drafter dflash: no folder", bare.path() + "/dflash"});
     expect_error(run_cli({command, "--acceptance", "typical"}), 2,
                  {"--acceptance", "'typical' is no acceptance; expected keyed or rejection"});
   }
