@@ -52,7 +52,7 @@ void print_counts(uint32_t ranks, uint64_t seed, const std::map<std::string_view
 const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93, 23, 84, 62};
 
 // Programs with a drafter draft a block after the prompt; with MTP heads they verify one.
-enum class Drafts { kNone, kDflash, kMtp };
+enum class Drafts { kNone, kDflash, kSelecting, kMtp };
 
 struct Shape {
   uint32_t ranks;
@@ -69,16 +69,22 @@ class MutationTest : public testing::TestWithParam<Shape> {
     generator.embedding_format = tensor::WeightFormat::kBf16;
     generator.num_mtp_layers = 2;
     US_CHECK(write_checkpoint(directory_.path(), generator).has_value());
-    US_CHECK(write_drafter(drafter_directory_.path(), {}).has_value());
+    DrafterOptions drafter;
+    if (GetParam().drafts == Drafts::kSelecting) drafter.selector_rank = 5;
+    US_CHECK(write_drafter(drafter_directory_.path(), drafter).has_value());
     base_ = open(nullptr, 1).value();
     expected_ = run(&*base_).value();
+  }
+
+  static bool drafts_in_program() {
+    return GetParam().drafts == Drafts::kDflash || GetParam().drafts == Drafts::kSelecting;
   }
 
   Result<ModelRunner> open(const program::Program* program, uint64_t seed) {
     RunnerOptions options;
     options.num_ranks = GetParam().ranks;
     options.num_workers = GetParam().ranks == 1 ? 3 : 2;
-    if (GetParam().drafts == Drafts::kDflash) options.drafter = drafter_directory_.path();
+    if (drafts_in_program()) options.drafter = drafter_directory_.path();
     options.has_mtp = GetParam().drafts == Drafts::kMtp;
     options.width = 6;
     options.max_context = 64;
@@ -198,7 +204,8 @@ TEST_P(MutationTest, VerifyAgreesWithBruteForce) {
 INSTANTIATE_TEST_SUITE_P(Shapes, MutationTest,
                          testing::Values(Shape{1, Drafts::kNone}, Shape{2, Drafts::kNone},
                                          Shape{1, Drafts::kDflash}, Shape{2, Drafts::kDflash},
-                                         Shape{1, Drafts::kMtp}, Shape{2, Drafts::kMtp}));
+                                         Shape{2, Drafts::kSelecting}, Shape{1, Drafts::kMtp},
+                                         Shape{2, Drafts::kMtp}));
 
 }  // namespace
 }  // namespace ultraspeed::test
