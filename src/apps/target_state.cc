@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -62,10 +63,14 @@ Result<train::FrozenTables> read_target_tables(const LoadedModel& model) {
 
 std::vector<uint32_t> default_taps(uint32_t num_layers) {
   constexpr uint32_t kFewLayers = 8, kTapsOfFew = 3, kTaps = 5;
-  const uint32_t num_taps = std::min(num_layers, num_layers <= kFewLayers ? kTapsOfFew : kTaps);
-  if (num_taps < 2) return {num_layers - 1};
-  std::vector<uint32_t> taps(num_taps);
-  for (uint32_t i = 0; i < num_taps; ++i) taps[i] = i * (num_layers - 1) / (num_taps - 1);
+  if (num_layers <= 4) return {num_layers / 2};
+  const uint32_t num_taps = num_layers <= kFewLayers ? kTapsOfFew : kTaps;
+  std::vector<uint32_t> taps;
+  for (uint32_t i = 0; i < num_taps; ++i) {
+    const double layer = 1 + i * (num_layers - 4.0) / (num_taps - 1);
+    taps.push_back(static_cast<uint32_t>(std::nearbyint(layer)));  // ties to even, as published
+  }
+  taps.erase(std::unique(taps.begin(), taps.end()), taps.end());
   return taps;
 }
 

@@ -18,8 +18,9 @@ namespace ultraspeed::apps {
 // that identifies the target. Errors: those of the checkpoint's tensors.
 Result<train::FrozenTables> read_target_tables(const LoadedModel& model);
 
-// The taps of a drafter where nobody chose: first and last layer and, evenly between them, one in
-// models of up to 8 layers, three in larger ones.
+// The taps of a drafter where nobody chose, as in published drafters: the second layer, the last
+// but two and, evenly between them, one in models of up to 8 layers, three in larger ones
+// (z-lab/dflash, build_target_layer_ids).
 std::vector<uint32_t> default_taps(uint32_t num_layers);
 
 // Runs texts through an engine whose captured layers are the shape's taps.

@@ -8,13 +8,15 @@ namespace {
 
 using Layers = std::vector<uint32_t>;
 
-TEST(DefaultTaps, AreFirstLastAndEvenlyBetween) {
+TEST(DefaultTaps, AreThoseOfPublishedDrafters) {
   EXPECT_EQ(default_taps(1), Layers{0});
-  EXPECT_EQ(default_taps(2), (Layers{0, 1}));
-  EXPECT_EQ(default_taps(3), (Layers{0, 1, 2}));
-  EXPECT_EQ(default_taps(8), (Layers{0, 3, 7}));
-  EXPECT_EQ(default_taps(9), (Layers{0, 2, 4, 6, 8}));
-  EXPECT_EQ(default_taps(48), (Layers{0, 11, 23, 35, 47}));
+  EXPECT_EQ(default_taps(2), Layers{1});
+  EXPECT_EQ(default_taps(4), Layers{2});
+  EXPECT_EQ(default_taps(5), (Layers{1, 2}));
+  EXPECT_EQ(default_taps(8), (Layers{1, 3, 5}));
+  EXPECT_EQ(default_taps(9), (Layers{1, 2, 4, 5, 6}));
+  EXPECT_EQ(default_taps(36), (Layers{1, 9, 17, 25, 33}));
+  EXPECT_EQ(default_taps(64), (Layers{1, 16, 31, 46, 61}));
 }
 
 }  // namespace

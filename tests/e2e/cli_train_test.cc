@@ -104,7 +104,7 @@ TEST_F(TrainDrafter, TextsResidualsAndTablesFitTogether) {
   ASSERT_TRUE(tables) << tables.error().message;
   const train::FeatureShape& shape = shards->shape();
   EXPECT_EQ(shape.model, tables->model);
-  EXPECT_EQ(shape.target_layer_ids, (std::vector<uint32_t>{0, 3, 7}));
+  EXPECT_EQ(shape.target_layer_ids, (std::vector<uint32_t>{1, 3, 5}));
   EXPECT_EQ(shape.num_target_layers, 8u);
   EXPECT_EQ(shape.hidden_size, kHiddenSize);
   ASSERT_EQ(shards->num_sequences(), kNumPrompts);
