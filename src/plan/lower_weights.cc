@@ -81,10 +81,22 @@ const char* weight_name(TensorRole role) {
 }
 
 bool is_in_layer(TensorRole role) {
-  return role != TensorRole::kEmbedding && role != TensorRole::kLmHead &&
-         role != TensorRole::kFinalNorm && role != TensorRole::kFeatureProj &&
-         role != TensorRole::kFeatureNorm &&
-         (role < TensorRole::kMaskEmbedding || role > TensorRole::kSuccessorCodes);
+  switch (role) {
+    case TensorRole::kEmbedding:
+    case TensorRole::kLmHead:
+    case TensorRole::kFinalNorm:
+    case TensorRole::kFeatureProj:
+    case TensorRole::kFeatureNorm:
+    case TensorRole::kMaskEmbedding:
+    case TensorRole::kPredecessorProj:
+    case TensorRole::kSuccessorProj:
+    case TensorRole::kSelectorProj:
+    case TensorRole::kPredecessorCodes:
+    case TensorRole::kSuccessorCodes:
+      return false;
+    default:
+      return true;
+  }
 }
 
 const char* prefix_of(model::Stack stack) {

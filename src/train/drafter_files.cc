@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "tensor/selector_form.h"
 
 namespace ultraspeed::train {
 namespace {
@@ -30,6 +31,13 @@ std::string dflash_json(const model::DrafterConfig& config) {
     "use_swa": true,
     "swa_window_size": {})",
                         config.sliding_window);
+  }
+  const model::DrafterConfig::Selector& selector = config.selector;
+  if (selector.rank != 0) {
+    json += fmt::format(R"(,
+    "selector": {{"form": "{}", "rank": {}, "candidates": {}}})",
+                        tensor::selector_form_name(selector.form), selector.rank,
+                        selector.num_candidates);
   }
   return json + "\n  }";
 }

@@ -70,6 +70,7 @@ Status FeatureFolderWriter::finish() {
 Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
   US_ASSIGN(const auto paths, shard_paths(directory));
   FeatureFolder folder;
+  folder.directory_ = directory;
   for (const std::string& path : paths) {
     US_ASSIGN(FeatureShard shard, FeatureShard::open(path));
     if (folder.shards_.empty()) {
@@ -99,11 +100,12 @@ Status FeatureFolder::select_taps(const std::vector<uint32_t>& target_layer_ids)
       std::string taps;
       for (const uint32_t id : stored) taps += fmt::format(" {}", id);
       return make_error(ErrorCode::kInvalidArgument,
-                        "layer {} is no tap of the features; they have{}", layer, taps);
+                        "{}: layer {} is no tap of the features; they have{}", directory_, layer,
+                        taps);
     }
     selected.push_back(static_cast<size_t>(tap - stored.begin()));
   }
-  if (selected.empty()) return make_error(ErrorCode::kInvalidArgument, "no taps");
+  if (selected.empty()) return make_error(ErrorCode::kInvalidArgument, "{}: no taps", directory_);
   selected_ = std::move(selected);
   shape_.target_layer_ids = target_layer_ids;
   return {};

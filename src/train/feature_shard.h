@@ -151,6 +151,7 @@ class FeatureFolder {
   Result<FeatureSequence> read(size_t sequence) const;
 
  private:
+  std::string directory_;
   std::vector<FeatureShard> shards_;
   std::vector<std::pair<uint32_t, uint32_t>> places_;  // [sequences]: shard, sequence in it
   FeatureShape shape_;                                 // with the selected taps

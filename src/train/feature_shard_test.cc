@@ -195,7 +195,9 @@ TEST_F(FeatureShardTest, AFolderGivesTheSelectedTaps) {
   EXPECT_EQ(part.token_ids, whole.token_ids);
   EXPECT_EQ(part.last_hidden, whole.last_hidden);
 
-  EXPECT_EQ(folder->select_taps({99}).error().message.find("layer 99 is no tap"), 0u);
+  EXPECT_EQ(
+      folder->select_taps({99}).error().message.find(directory_.path() + ": layer 99 is no tap"),
+      0u);
   EXPECT_FALSE(folder->select_taps({}).has_value());
   EXPECT_EQ(folder->shape().num_taps(), 1u);  // as before the errors
   ASSERT_TRUE(folder->select_taps(shape.target_layer_ids).has_value());

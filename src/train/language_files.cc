@@ -13,7 +13,6 @@ namespace {
 
 constexpr float kEpsilon = 1e-5F;
 constexpr float kValueScale = 0.707F;
-constexpr uint32_t kMaxPositions = 8192;
 
 tl::unexpected<Error> no_model(const char* what) {
   return make_error(ErrorCode::kInvalidArgument, "{}", what);

@@ -10,6 +10,8 @@
 
 namespace ultraspeed::train {
 
+inline constexpr uint32_t kMaxPositions = 8192;  // of a text
+
 struct LanguageShape {
   uint32_t vocab_size = 0;  // 0: that of the token file
   uint32_t hidden_size = 256;

@@ -40,6 +40,7 @@ void add_run_flags(FlagList* flags, LanguageOptions* o) {
   flags->number("--length", &o->length, "tokens of a sequence");
   flags->number("--sequences", &o->sequences_per_pass, "in a pass");
   flags->number("--passes", &o->passes_per_step, "whose gradients make a step");
+  flags->number("--chunk", &o->chunk_rows, "tokens whose logits exist at once");
   if (o->task == LanguageTask::kPretrain) {
     flags->number("--balance", &o->balance_rate, "a step's change of the routers' biases");
     return;
@@ -70,7 +71,6 @@ FlagList language_flags(ParsedLanguage* parsed) {
   if (o->task == LanguageTask::kPretrain) add_shape_flags(&flags, &o->shape);
   add_run_flags(&flags, o);
   add_machine_flags(&flags, o, &parsed->is_cuda);
-  flags.number("--chunk", &o->chunk_rows, "tokens whose logits exist at once");
   flags.number("--eval-sequences", &o->eval_sequences, "at most");
   return flags;
 }
@@ -90,6 +90,9 @@ Status check_language_options(const LanguageOptions& o) {
       !(l.cross_entropy + l.kl_divergence + l.total_variation > 0)) {
     return wrong_flag("--kl, --ce and --tv are not negative, and not all 0");
   }
+  if (o.length > kMaxPositions) {
+    return wrong_flag(fmt::format("--length is at most {}", kMaxPositions));
+  }
   if (o.balance_rate < 0) return wrong_flag("--balance is not negative");
   return {};
 }
@@ -103,7 +106,7 @@ LanguageOptions default_options(LanguageTask task) {
   if (task == LanguageTask::kQat) {
     options.num_steps = 1000;
     options.learning_rate = 1e-4;
-    options.muon_learning_rate = 5e-4;
+    options.muon_learning_rate = 2e-4;
     options.muon_weight_decay = 0;
     options.loss.kl_divergence = 1;
     options.loss.cross_entropy = 0;
@@ -145,6 +148,9 @@ Result<LanguageShape> shape_of_run(const std::string& run) {
   std::istringstream words(run.substr(kRunOf.size(), end - kRunOf.size()));
   std::vector<std::string> arguments;
   for (std::string word; words >> word;) arguments.push_back(word);
+  if (!run.substr(end + kShapeEnd.size()).starts_with("pretrain ")) {
+    return wrong_flag("a run of pretrain is expected; what qat trains is no teacher");
+  }
   LanguageShape shape;
   FlagList flags;
   add_shape_flags(&flags, &shape);

@@ -83,6 +83,12 @@ Result<LanguageTrainer::Sequences> LanguageTrainer::read_tokens(const std::strin
     return make_error(ErrorCode::kInvalidArgument, "{}: of a vocabulary of {} tokens, not {}", path,
                       file.vocab_size, options_.shape.vocab_size);
   }
+  const auto end = static_cast<int32_t>(options_.shape.eos_token_id);
+  if (!file.ids.empty() && file.ids.back() != end) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: texts end with token {}, which is not the model's --eos {}", path,
+                      file.ids.back(), end);
+  }
   Sequences sequences;
   sequences.length = options_.length;
   sequences.ids = torch::tensor(file.ids, torch::kInt32).to(options_.device);

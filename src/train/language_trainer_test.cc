@@ -28,7 +28,7 @@ class LanguageTrainerTest : public testing::Test {
 
   // Each token follows from the two before it, seven times of eight.
   void write_tokens(const std::string& name, uint32_t count, uint64_t seed,
-                    uint32_t vocab = kNumTokens) const {
+                    uint32_t vocab = kNumTokens, int32_t end = 0) const {
     std::vector<int32_t> text = {3, 4};
     for (uint32_t i = 2; i < count; ++i) {
       const uint32_t bits = random_bits(seed, 1, i);
@@ -37,7 +37,7 @@ class LanguageTrainerTest : public testing::Test {
     }
     TokenFile tokens;
     tokens.vocab_size = vocab;
-    tokens.add_text(text, 2);
+    tokens.add_text(text, end);
     ASSERT_TRUE(tokens.write(path(name)).has_value());
   }
 
@@ -229,6 +229,12 @@ TEST_F(LanguageTrainerTest, NamesWhatDoesNotFit) {
   wrong = options(LanguageTask::kQat);
   wrong.teacher = path("train");
   EXPECT_NE(error_of(wrong).find("/train: is no checkpoint"), std::string::npos);
+  write_tokens("ends", 100, 1, kNumTokens, 2);
+  wrong = options();
+  wrong.tokens = path("ends");
+  EXPECT_NE(error_of(wrong).find("/ends: texts end with token 2, which is not the model's --eos 0"),
+            std::string::npos)
+      << error_of(wrong);
   write_tokens("large", 100, 1, kNumTokens + 1);
   wrong = options(LanguageTask::kQat);
   wrong.tokens = path("large");
@@ -257,6 +263,11 @@ TEST(LanguageOptions, ARunSaysItsShapeAgain) {
   options.shape.vocab_size = 77;
   options.shape.rope_theta = 1.1F;
   options.shape.num_experts = 9;
+  options.task = LanguageTask::kQat;
+  const auto trained = shape_of_run(describe_run(options));
+  ASSERT_FALSE(trained.has_value());
+  EXPECT_NE(trained.error().message.find("a run of pretrain is expected"), std::string::npos);
+  options.task = LanguageTask::kPretrain;
   const auto shape = shape_of_run(describe_run(options));
   ASSERT_TRUE(shape.has_value()) << shape.error().message;
   EXPECT_EQ(shape->vocab_size, 77u);

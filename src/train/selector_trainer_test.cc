@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 
 #include "train/trainer_fixture.h"
 
@@ -32,7 +33,6 @@ TEST_F(SelectorTrainerTest, LearnsWhatIndependentMasksCannot) {
     const auto trainer = open(run);
     ASSERT_TRUE(trainer->run().has_value());
     const Evaluation evaluation = trainer->evaluate().value();
-    std::printf("%s", log_.c_str());
     EXPECT_LT(evaluation.likeliest.accepted_length(), 2.3);
     EXPECT_GT(evaluation.acceptance.accepted_length(), 3);
     EXPECT_GE(evaluation.possible.accepted_length(), evaluation.acceptance.accepted_length());
@@ -83,6 +83,38 @@ TEST_F(SelectorTrainerTest, BeginsWithAnotherDraftersWeightsAndLeavesThem) {
   EXPECT_NEAR(read.acceptance.accepted_length(), after.acceptance.accepted_length(), 0.1);
 }
 
+// The selector alone, from another drafter; which one it was is part of the run.
+TEST_F(SelectorTrainerTest, GoesOnFromAWarmStart) {
+  TrainerOptions plain = options();
+  plain.num_steps = 2;
+  ASSERT_TRUE(open(plain)->run().has_value());
+  TrainerOptions whole = selecting();
+  whole.num_steps = 6;
+  whole.warm_start = plain.output;
+  whole.trains_selector_alone = true;
+  const auto expected = losses(open(whole).get(), 6);
+  TrainerOptions parts = whole;
+  parts.checkpoint = directory_.path() + "/alone";
+  const auto first = open(parts);
+  std::vector<double> actual = losses(first.get(), 3);
+  ASSERT_TRUE(first->save().has_value());
+  for (const double loss : losses(open(parts).get(), 3)) actual.push_back(loss);
+  EXPECT_EQ(actual, expected);
+  for (const auto& change : std::vector<std::function<void(TrainerOptions*)>>{
+           [](TrainerOptions* o) { o->trains_selector_alone = false; },
+           [](TrainerOptions* o) { o->loss.selection = 2; },
+           [](TrainerOptions* o) { o->loss.chunk_blocks = 7; },
+           [](TrainerOptions* o) { o->drafter.selector.num_candidates = 4; },
+           [](TrainerOptions* o) { o->warm_start.clear(); }}) {
+    TrainerOptions other = parts;
+    change(&other);
+    EXPECT_NE(error_of(other).find("is of another run"), std::string::npos) << error_of(other);
+  }
+  plain.seed = 2;  // another drafter under the same name
+  ASSERT_TRUE(open(plain)->run().has_value());
+  EXPECT_NE(error_of(parts).find("is of another run"), std::string::npos);
+}
+
 TEST_F(SelectorTrainerTest, RefusesToBeginWithAnotherShape) {
   TrainerOptions plain = options();
   plain.num_steps = 1;
@@ -91,6 +123,13 @@ TEST_F(SelectorTrainerTest, RefusesToBeginWithAnotherShape) {
   other.warm_start = plain.output;
   other.drafter.intermediate_size = 16;
   EXPECT_NE(error_of(other).find("mlp.gate_proj.weight' has 1024 numbers, and another shape"),
+            std::string::npos)
+      << error_of(other);
+  other = plain;
+  other.warm_start = plain.output;
+  other.drafter.rope_theta = 200;  // of the same shapes
+  EXPECT_NE(error_of(other).find("config.json: has '  \"rope_theta\": 100' where this run has '  "
+                                 "\"rope_theta\": 200'"),
             std::string::npos)
       << error_of(other);
   other = plain;

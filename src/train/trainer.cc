@@ -76,6 +76,11 @@ Status Trainer::check_inputs(const FrozenTables& tables) const {
                       options_.tables, tables.vocab_size, tables.hidden_size, tables.model,
                       options_.features, shape.vocab_size, shape.hidden_size, shape.model);
   }
+  const auto is_zero = [](float number) { return number == 0; };
+  if (std::all_of(tables.embedding.begin(), tables.embedding.end(), is_zero) ||
+      std::all_of(tables.head.begin(), tables.head.end(), is_zero)) {
+    return make_error(ErrorCode::kInvalidData, "{}: a table of zeros", options_.tables);
+  }
   if (options_.drafter.mask_token_id >= shape.vocab_size) {
     return make_error(ErrorCode::kInvalidArgument, "mask token {} of {}",
                       options_.drafter.mask_token_id, shape.vocab_size);
@@ -111,7 +116,9 @@ Status Trainer::make_net(const FrozenTables& tables) {
   const torch::Tensor noise = torch::randn({sizes[1]}).to(options_.device);
   net_->set("mask_embedding", noise * embedding_.square().mean().sqrt());
   if (config.selector.rank != 0) begin_selector();
-  if (!options_.warm_start.empty()) US_TRY(import_drafter(options_.warm_start, net_.get()));
+  if (!options_.warm_start.empty()) {
+    US_ASSIGN(options_.warm_start_sum, import_drafter(options_.warm_start, net_.get()));
+  }
   make_optimizers();
   order_.emplace(options_.seed, folder_->num_sequences());
   return {};

@@ -22,11 +22,11 @@ std::string describe_run(const TrainerOptions& options) {
       options.fp8_from, options.compute == torch::kBFloat16 ? "bf16" : "f32");
   if (d.selector.rank != 0) {
     text += fmt::format(
-        "; selector {} rank {} of {} loss {}{}{}", static_cast<int>(d.selector.form),
-        d.selector.rank, d.selector.num_candidates, l.selection,
+        "; selector {} rank {} of {} loss {} chunk {}{}{}", static_cast<int>(d.selector.form),
+        d.selector.rank, d.selector.num_candidates, l.selection, l.chunk_blocks,
         options.has_codebooks ? " codebooks" : "", options.trains_selector_alone ? " alone" : "");
   }
-  if (!options.warm_start.empty()) text += "; begins as " + options.warm_start;
+  if (!options.warm_start.empty()) text += fmt::format("; begins {:016x}", options.warm_start_sum);
   return text + fmt::format("; loss {} gamma {} alpha {} ce {} tv {} kl {}",
                             static_cast<int>(l.weighting), l.gamma, l.dpace_alpha, l.cross_entropy,
                             l.total_variation, l.kl_divergence);

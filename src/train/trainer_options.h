@@ -13,10 +13,11 @@
 namespace ultraspeed::train {
 
 struct TrainerOptions : RunOptions {
-  std::string features;       // the folder of shards
-  std::string eval_features;  // "": no evaluation
-  std::string tables;         // the target's frozen tables
-  std::string warm_start;     // a drafter's folder whose weights the net begins with; "": none
+  std::string features;         // the folder of shards
+  std::string eval_features;    // "": no evaluation
+  std::string tables;           // the target's frozen tables
+  std::string warm_start;       // a drafter's folder whose weights the net begins with; "": none
+  uint64_t warm_start_sum = 0;  // its checksum, which is filled in
 
   // Which of the shards' taps the drafter reads; empty: all.
   std::vector<uint32_t> taps;
