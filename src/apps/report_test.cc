@@ -229,6 +229,7 @@ TEST(DecodeRun, FollowsFromWhatBenchDecodePrints) {
       for (const uint32_t tokens : {1U, 3U, 1U}) {
         pass.speculation.add({.num_drafts = 3, .num_accepted = tokens - 1, .num_tokens = tokens});
       }
+      pass.prompt_speculation = {pass.speculation};
       result.passes.push_back(pass);
     }
     report.results.push_back(result);

@@ -96,7 +96,7 @@ size_t likeliest(const train::FrozenTables& tables, const std::vector<float>& hi
 }
 
 TEST_F(TrainDrafter, TextsResidualsAndTablesFitTogether) {
-  const Finished finished = capture("out", {"--streams", "2"});
+  const Finished finished = capture("out", {"--streams", "2", "--layers", "0,3,7"});
   ASSERT_EQ(finished.exit_code, 0) << finished.errors;
   const auto shards = train::FeatureFolder::open(folder("out"));
   ASSERT_TRUE(shards) << shards.error().message;
@@ -104,7 +104,7 @@ TEST_F(TrainDrafter, TextsResidualsAndTablesFitTogether) {
   ASSERT_TRUE(tables) << tables.error().message;
   const train::FeatureShape& shape = shards->shape();
   EXPECT_EQ(shape.model, tables->model);
-  EXPECT_EQ(shape.target_layer_ids, (std::vector<uint32_t>{1, 3, 5}));
+  EXPECT_EQ(shape.target_layer_ids, (std::vector<uint32_t>{0, 3, 7}));
   EXPECT_EQ(shape.num_target_layers, 8u);
   EXPECT_EQ(shape.hidden_size, kHiddenSize);
   ASSERT_EQ(shards->num_sequences(), kNumPrompts);
@@ -155,6 +155,8 @@ TEST_F(TrainDrafter, HowTheWorkIsCutChangesNoBit) {
             0);
   const std::string shard = bytes_of(folder("a") + "/00000.features");
   EXPECT_GT(shard.size(), 100000u);
+  EXPECT_EQ(train::FeatureFolder::open(folder("a"))->shape().target_layer_ids,
+            (std::vector<uint32_t>{1, 3, 5}));
   EXPECT_TRUE(shard == bytes_of(folder("b") + "/00000.features"));
   EXPECT_TRUE(bytes_of(folder("a") + "/target.tables") == bytes_of(folder("b") + "/target.tables"));
 }

@@ -165,10 +165,10 @@ class SelectingPropose : public testing::Test {
 
 TEST_F(SelectingPropose, ChoosesTheBestNomineeAfterTheOneBefore) {
   uint32_t num_unlike_likeliest = 0;
-  const uint64_t trials = test::scaled(20);
+  const auto trials = static_cast<uint32_t>(test::scaled(20));
   for (const SelectorForm form :
        {SelectorForm::kProduct, SelectorForm::kGate, SelectorForm::kSilu}) {
-    for (uint64_t seed = 0; seed < trials; ++seed) {
+    for (uint32_t seed = 0; seed < trials; ++seed) {
       prepare(form, seed % 2 == 0 ? 7 : 32, seed);
       for (uint32_t t = 0; t < kColumns && seed % 3 == 0; ++t) {  // with the noise of the choice
         harness_->column_at(t).sampling.temperature = 0.7F;
