@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <sstream>
 #include <vector>
 
@@ -75,7 +76,8 @@ Result<torch::Tensor> read_mask(const std::string& path, const std::string& byte
   }
 }
 
-Status import_weights(const std::string& path, DrafterNet* net) {
+// Gives the checksum of the tensors' numbers, in the file's order.
+Result<uint64_t> import_weights(const std::string& path, DrafterNet* net) {
   US_ASSIGN(const std::vector<ExportedTensor> tensors, read_drafter_weights(path));
   const auto find = [&](const std::string& name) {
     return std::find_if(tensors.begin(), tensors.end(),
@@ -95,16 +97,18 @@ Status import_weights(const std::string& path, DrafterNet* net) {
     const std::vector<int64_t> shape(found->shape.begin(), found->shape.end());
     US_TRY(set_parameter(path, parameter, torch::tensor(found->values).view(shape), net));
   }
-  return {};
+  uint64_t sum = 0;
+  for (const auto& tensor : tensors) {
+    sum = checksum(std::as_bytes(std::span(tensor.values)), sum);
+  }
+  return sum;
 }
 
 }  // namespace
 
 Result<uint64_t> import_drafter(const std::string& directory, DrafterNet* net) {
   const std::string config = directory + "/config.json", mask = directory + "/mask_embedding.pt";
-  const std::string weights = directory + "/model.safetensors";
-  US_ASSIGN(const std::string weight_bytes, read_bytes(weights));
-  US_TRY(import_weights(weights, net));
+  US_ASSIGN(const uint64_t weights_sum, import_weights(directory + "/model.safetensors", net));
   US_ASSIGN(const std::string json, read_bytes(config));
   US_TRY(check_config(config, json, *net));
   US_ASSIGN(const std::string mask_bytes, read_bytes(mask));
@@ -113,7 +117,7 @@ Result<uint64_t> import_drafter(const std::string& directory, DrafterNet* net) {
     if (parameter.name != "mask_embedding") continue;
     US_TRY(set_parameter(mask, parameter, mask_value, net));
   }
-  return checksum(bytes_of(mask_bytes), checksum(bytes_of(weight_bytes)));
+  return checksum(bytes_of(mask_bytes), weights_sum);
 }
 
 }  // namespace ultraspeed::train

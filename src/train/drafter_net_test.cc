@@ -8,6 +8,7 @@
 
 #include "tensor/e4m3.h"
 #include "train/fp8_rounding.h"
+#include "train/gradient_check.h"
 
 namespace ultraspeed::train {
 namespace {
@@ -63,25 +64,8 @@ TEST(DrafterNet, GradientsEqualFiniteDifferences) {
   const BlockBatch batch = small_batch(torch::kFloat64);
   const torch::Tensor direction = torch::randn({3, 3, 6}, torch::kFloat64);
   (net.forward(batch) * direction).sum().backward();
-  const torch::NoGradGuard no_grad;
   const auto value = [&] { return (net.forward(batch) * direction).sum().item<double>(); };
-  constexpr double kStep = 1e-5;
-  for (Parameter& p : net.parameters()) {
-    ASSERT_TRUE(p.value.grad().defined()) << p.name;
-    EXPECT_GT(p.value.grad().abs().max().item<double>(), 1e-6) << p.name;
-    torch::Tensor flat = p.value.view({-1});
-    const torch::Tensor gradient = p.value.grad().reshape({-1});
-    for (int64_t i = 0; i < flat.numel(); i += std::max<int64_t>(1, flat.numel() / 5)) {
-      const double before = flat[i].item<double>();
-      flat[i] = before + kStep;
-      const double above = value();
-      flat[i] = before - kStep;
-      const double below = value();
-      flat[i] = before;
-      EXPECT_NEAR(gradient[i].item<double>(), (above - below) / (2 * kStep), 1e-6)
-          << p.name << " " << i;
-    }
-  }
+  expect_central_differences(net.parameters(), value, 1e-5, 1e-6);
 }
 
 TEST(DrafterNet, HasTheNamesOfItsFiles) {

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "train/expert_layer.h"
+#include "train/gradient_check.h"
 #include "train/language_files.h"
 #include "train/mxfp4_rounding.h"
 
@@ -57,26 +58,8 @@ TEST(LanguageNet, GradientsEqualFiniteDifferences) {
   const torch::Tensor direction = torch::randn({2, 5, 11}, torch::kFloat64);
   const auto sum = [&] { return (net.logits(net.forward(ids).hidden) * direction).sum(); };
   sum().backward();
-  const torch::NoGradGuard no_grad;
   const auto value = [&] { return sum().item<double>(); };
-  constexpr double kStep = 1e-6;
-  for (Parameter& p : net.parameters()) {
-    if (p.kind == ParameterKind::kState) continue;
-    ASSERT_TRUE(p.value.grad().defined()) << p.name;
-    EXPECT_GT(p.value.grad().abs().max().item<double>(), 1e-6) << p.name;
-    torch::Tensor flat = p.value.view({-1});
-    const torch::Tensor gradient = p.value.grad().reshape({-1});
-    for (int64_t i = 0; i < flat.numel(); i += std::max<int64_t>(1, flat.numel() / 5)) {
-      const double before = flat[i].item<double>();
-      flat[i] = before + kStep;
-      const double above = value();
-      flat[i] = before - kStep;
-      const double below = value();
-      flat[i] = before;
-      EXPECT_NEAR(gradient[i].item<double>(), (above - below) / (2 * kStep), 1e-5)
-          << p.name << " " << i;
-    }
-  }
+  expect_central_differences(net.parameters(), value, 1e-6, 1e-5);
 }
 
 TEST(LanguageNet, ATokenSeesNoLaterOneAndNoOtherText) {
