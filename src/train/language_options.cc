@@ -46,7 +46,9 @@ void add_run_flags(FlagList* flags, LanguageOptions* o) {
     return;
   }
   flags->choice<Trained>("--train", &o->trained,
-                         {{"experts", Trained::kExperts}, {"all", Trained::kAll}},
+                         {{"experts", Trained::kExperts},
+                          {"all-but-routers", Trained::kAllButRouters},
+                          {"all", Trained::kAll}},
                          "what learns; the rest stays the teacher's");
   flags->number("--kl", &o->loss.kl_divergence, "share of the divergence from the teacher");
   flags->number("--ce", &o->loss.cross_entropy, "share of cross entropy with the text");
@@ -71,7 +73,7 @@ FlagList language_flags(ParsedLanguage* parsed) {
   if (o->task == LanguageTask::kPretrain) add_shape_flags(&flags, &o->shape);
   add_run_flags(&flags, o);
   add_machine_flags(&flags, o, &parsed->is_cuda);
-  flags.number("--eval-sequences", &o->eval_sequences, "at most");
+  flags.number("--eval-sequences", &o->eval_sequences, "at most, evenly from the file");
   return flags;
 }
 

@@ -17,9 +17,8 @@ enum class LanguageTask : uint8_t {
   kQat,       // from a trained net, with experts rounded as they will be stored
 };
 
-// What learns in kQat. With all, routers and what they read move, and tokens go to other experts
-// than with the teacher: in small models that costs more than the rest gains (docs/qat.md).
-enum class Trained : uint8_t { kExperts, kAll };
+// What learns in kQat; docs/qat.md, section 4, compares them.
+enum class Trained : uint8_t { kExperts, kAllButRouters, kAll };
 
 struct LanguageOptions : RunOptions {
   LanguageTask task = LanguageTask::kPretrain;

@@ -11,11 +11,12 @@
 namespace ultraspeed::train {
 namespace {
 
-// What the optimisers change.
-std::vector<Parameter> learning(const LanguageNet& net, bool learns_all) {
+// The net's parameters, those that stay as they are without a gradient and as kState.
+std::vector<Parameter> learning(const LanguageNet& net, Trained trained) {
   std::vector<Parameter> parameters = net.parameters();
   for (Parameter& p : parameters) {
-    const bool learns = learns_all || is_expert(p);
+    const bool learns = is_expert(p) || trained == Trained::kAll ||
+                        (trained == Trained::kAllButRouters && !is_router(p));
     if (p.kind == ParameterKind::kState || learns) continue;
     p.value.requires_grad_(false);
     p.kind = ParameterKind::kState;
@@ -128,9 +129,9 @@ Status LanguageTrainer::make_nets() {
     net_->set_rounding(true);
     US_TRY(check_rounding());
   }
-  const bool learns_all =
-      options_.task == LanguageTask::kPretrain || options_.trained == Trained::kAll;
-  optimizers_ = std::make_unique<Optimizers>(learning(*net_, learns_all), options_);
+  const bool is_qat = options_.task == LanguageTask::kQat;
+  optimizers_ = std::make_unique<Optimizers>(
+      learning(*net_, is_qat ? options_.trained : Trained::kAll), options_);
   return {};
 }
 
@@ -270,12 +271,12 @@ Result<LanguageEvaluation> LanguageTrainer::evaluate_unguarded() {
   US_CHECK(eval_sequences_.ids.defined(), "no tokens to evaluate with");
   const torch::NoGradGuard no_grad;
   LanguageEvaluation sums;
-  const auto total =
-      static_cast<int64_t>(std::min<size_t>(eval_sequences_.count(), options_.eval_sequences));
+  const auto count_all = static_cast<int64_t>(eval_sequences_.count());
+  const int64_t total = std::min<int64_t>(count_all, options_.eval_sequences);
   for (int64_t first = 0; first < total; first += options_.sequences_per_pass) {
     std::vector<int64_t> numbers;
     const int64_t end = std::min<int64_t>(first + options_.sequences_per_pass, total);
-    for (int64_t i = first; i < end; ++i) numbers.push_back(i);
+    for (int64_t i = first; i < end; ++i) numbers.push_back(i * count_all / total);
     evaluate_pass(eval_sequences_.take(numbers), &sums);
   }
   const auto count = static_cast<double>(sums.num_tokens);
