@@ -33,8 +33,5 @@ void rms_norm(const float* x, const float* weight, float epsilon, uint32_t count
 inline float sigmoid(float x) {
   return 1.0F / (1.0F + std::exp(-x));
 }
-inline float silu(float x) {
-  return x * sigmoid(x);
-}
 
 }  // namespace ultraspeed::cpu

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "base/result.h"
-#include "tensor/selector_form.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::model {
@@ -170,7 +169,6 @@ struct DrafterConfig {
   struct Selector {
     uint32_t rank = 0;  // 0: there is none
     uint32_t num_candidates = 16;
-    tensor::SelectorForm form = tensor::SelectorForm::kProduct;
   };
 
   std::string file;

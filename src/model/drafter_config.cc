@@ -57,14 +57,9 @@ Status read_selector(const JsonObject& section, DrafterConfig::Selector& selecto
   US_ASSIGN(selector.rank, json->uint("rank", 1, kMaxSelectorRank));
   US_ASSIGN(selector.num_candidates, json->uint("candidates", 2, kMaxSelectorCandidates));
   US_ASSIGN(const auto form, json->optional_string("form"));
-  for (const auto known :
-       {tensor::SelectorForm::kProduct, tensor::SelectorForm::kGate, tensor::SelectorForm::kSilu}) {
-    if (form != tensor::selector_form_name(known)) continue;
-    selector.form = known;
-    return {};
-  }
-  return form ? json->unsupported("form", "\"product\", \"gate\" or \"silu\" is")
-              : json->missing("form");
+  if (!form) return json->missing("form");
+  if (*form != "product") return json->unsupported("form", "only \"product\" is");
+  return {};
 }
 
 Status read_dflash(const JsonObject& json, DrafterConfig& config) {

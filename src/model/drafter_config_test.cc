@@ -145,21 +145,22 @@ TEST(DrafterConfig, ReadsASelector) {
   json config = published();
   EXPECT_EQ(DrafterConfig::parse("d.json", config.dump())->selector.rank, 0u);
   json& selector = config["dflash_config"]["selector"];
-  selector = {{"form", "silu"}, {"rank", 48}, {"candidates", 12}};
+  selector = {{"form", "product"}, {"rank", 48}, {"candidates", 12}};
   const auto read = DrafterConfig::parse("d.json", config.dump());
   ASSERT_TRUE(read.has_value()) << read.error().message;
   EXPECT_EQ(read->selector.rank, 48u);
   EXPECT_EQ(read->selector.num_candidates, 12u);
-  EXPECT_EQ(read->selector.form, tensor::SelectorForm::kSilu);
   EXPECT_EQ(read->stack().selector_rank, 48u);
   EXPECT_EQ((count_parameters(*read) - 5'536'632'576U / 2), 3u * 48 * 6144);
-  selector["form"] = "sum";
-  expect_error(config, ErrorCode::kUnsupported, "'dflash_config.selector.form'");
+  selector["form"] = "gate";
+  expect_error(config, ErrorCode::kUnsupported,
+               "d.json: key 'dflash_config.selector.form' is \"gate\", which is not supported; "
+               "only \"product\" is");
   selector["form"] = nullptr;
   expect_error(config, ErrorCode::kInvalidData, "'dflash_config.selector.form' is missing");
-  selector = {{"form", "gate"}, {"rank", 129}, {"candidates", 12}};
+  selector = {{"form", "product"}, {"rank", 129}, {"candidates", 12}};
   expect_error(config, ErrorCode::kInvalidData, "'dflash_config.selector.rank'");
-  selector = {{"form", "gate"}, {"rank", 1}, {"candidates", 1}};
+  selector = {{"form", "product"}, {"rank", 1}, {"candidates", 1}};
   expect_error(config, ErrorCode::kInvalidData, "'dflash_config.selector.candidates'");
 }
 

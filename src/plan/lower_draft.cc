@@ -180,8 +180,7 @@ Lowering::Proposed Lowering::select(program::BufferId logits, program::BufferId 
                  weight(TensorRole::kPredecessorCodes),
                  weight(TensorRole::kSuccessorCodes),
                  static_cast<uint16_t>(nominate.num_nominees),
-                 static_cast<uint16_t>(drafter_->selector.rank),
-                 drafter_->selector.form};
+                 static_cast<uint16_t>(drafter_->selector.rank)};
   Tile whole;
   whole.row_count = width();
   whole.after[0] = after(last_stage(), 0);

@@ -8,7 +8,6 @@
 #include "program/opcode.h"
 #include "program/operand_ids.h"
 #include "tensor/host_device.h"
-#include "tensor/selector_form.h"
 
 namespace ultraspeed::program {
 
@@ -38,15 +37,14 @@ struct NominateOperands {
 };
 
 // How a drafter's selector scores nominee a of column t after token b, f32: logit(a) + sum over r,
-// in order by fma, of successors[a, r] * join(predecessors[b, r], rows[t, r]); where column t - 1
-// has a temperature, divided by it, and with the noise of Sample's choice there.
+// in order by fma, of successors[a, r] * (predecessors[b, r] * rows[t, r]); where column t - 1 has
+// a temperature, divided by it, and with the noise of Sample's choice there.
 struct SelectorRef {
   BufferId nominees = kNoId;            // [T, 2 * num_nominees]; kNoId: no selector
   BufferId rows = kNoId;                // [T, rank], on rank 0
   WeightId predecessors = kNoId;        // f32 [vocab_size, rank]
   WeightId successors = kNoId;          // f32 [vocab_size, rank]
   uint16_t num_nominees = 0, rank = 0;  // at most kMaxNominees, kMaxSelectorRank
-  tensor::SelectorForm form = tensor::SelectorForm::kProduct;  // join()
 };
 
 // drafted[t] = the id of the largest logit of a drafted column, the lower of equals, or an id drawn

@@ -3,7 +3,6 @@
 #include <string>
 
 #include "base/check.h"
-#include "tensor/selector_form.h"
 
 namespace ultraspeed::train {
 namespace {
@@ -35,9 +34,8 @@ std::string dflash_json(const model::DrafterConfig& config) {
   const model::DrafterConfig::Selector& selector = config.selector;
   if (selector.rank != 0) {
     json += fmt::format(R"(,
-    "selector": {{"form": "{}", "rank": {}, "candidates": {}}})",
-                        tensor::selector_form_name(selector.form), selector.rank,
-                        selector.num_candidates);
+    "selector": {{"form": "product", "rank": {}, "candidates": {}}})",
+                        selector.rank, selector.num_candidates);
   }
   return json + "\n  }";
 }

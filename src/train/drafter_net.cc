@@ -126,30 +126,17 @@ DrafterNet::DrafterNet(const model::DrafterConfig& config, const NetOptions& opt
     set(parameter.name, random_normal(parameter.value.sizes(), seed + i) * scale);
   }
   if (config.selector.rank == 0) return;
-  if (options.has_codebooks) {
-    const torch::Tensor& codebook = at("selector.predecessor_codebook");
-    set("selector.predecessor_codebook", random_normal(codebook.sizes(), seed));
-  } else {
-    const torch::Tensor& successor = at("selector.successor_proj.weight");
-    set("selector.successor_proj.weight", torch::zeros_like(successor));
-  }
+  const torch::Tensor& successor = at("selector.successor_proj.weight");
+  set("selector.successor_proj.weight", torch::zeros_like(successor));
 }
 
 // With what successors are multiplied being 0, it begins as a drafter without selector.
 void DrafterNet::add_selector() {
   const int64_t rank = config_.selector.rank, hidden = config_.hidden_size;
-  if (options_.has_codebooks) {
-    for (const char* name : {"selector.predecessor_codebook", "selector.successor_codebook"}) {
-      parameters_.add(name, ParameterKind::kVector, torch::zeros({config_.vocab_size, rank}));
-    }
-  } else {
-    for (const char* name :
-         {"selector.predecessor_proj.weight", "selector.successor_proj.weight"}) {
-      parameters_.add(name, ParameterKind::kMatrix, torch::empty({rank, hidden}));
-    }
+  for (const char* part : {"predecessor", "successor", "hidden"}) {
+    parameters_.add(fmt::format("selector.{}_proj.weight", part), ParameterKind::kMatrix,
+                    torch::empty({rank, hidden}));
   }
-  parameters_.add("selector.hidden_proj.weight", ParameterKind::kMatrix,
-                  torch::empty({rank, hidden}));
 }
 
 void DrafterNet::add_layer(uint32_t layer) {

@@ -31,9 +31,6 @@ struct NetOptions {
   torch::Dtype compute = torch::kFloat32;
   torch::Device device = torch::kCPU;
   bool rounds = false;  // matrices act as their export will; gradients pass through
-  // A drafter's selector has codebooks, a row a token, instead of products with the target's
-  // tables: to be compared with, for no engine reads them.
-  bool has_codebooks = false;
 };
 
 class ParameterSet {

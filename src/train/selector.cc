@@ -8,8 +8,6 @@
 namespace ultraspeed::train {
 namespace {
 
-using tensor::SelectorForm;
-
 torch::Tensor product(const torch::Tensor& x, const torch::Tensor& matrix, torch::Dtype compute) {
   return x.to(compute).matmul(matrix.to(compute).t()).to(matrix.scalar_type());
 }
@@ -18,24 +16,10 @@ torch::Tensor product(const torch::Tensor& x, const torch::Tensor& matrix, torch
 // tokens come again and again.
 torch::Tensor codes(const torch::Tensor& table, const torch::Tensor& matrix,
                     const torch::Tensor& tokens) {
-  const torch::Tensor all =
-      table.defined() ? product(table, matrix, table.scalar_type()) : matrix;  // [vocab, rank]
+  const torch::Tensor all = product(table, matrix, table.scalar_type());  // [vocab, rank]
   std::vector<int64_t> shape = tokens.sizes().vec();
   shape.push_back(all.size(1));
   return all.index_select(0, tokens.flatten()).view(shape);
-}
-
-torch::Tensor join(SelectorForm form, const torch::Tensor& u, const torch::Tensor& g) {
-  switch (form) {
-    case SelectorForm::kProduct:
-      return u * g;
-    case SelectorForm::kGate:
-      return u * torch::sigmoid(g);
-    case SelectorForm::kSilu:
-      return torch::silu(u + g);
-  }
-  US_CHECK(false, "form {}", static_cast<int>(form));
-  return {};
 }
 
 }  // namespace
@@ -45,16 +29,10 @@ Selector selector_of(const DrafterNet& net, const torch::Tensor& embedding,
   const model::DrafterConfig::Selector& config = net.config().selector;
   US_CHECK(config.rank != 0, "a net without selector");
   Selector selector;
-  selector.form = config.form;
   selector.num_candidates = config.num_candidates;
-  selector.hidden = net.at("selector.hidden_proj.weight");
-  if (net.options().has_codebooks) {
-    selector.predecessor = net.at("selector.predecessor_codebook");
-    selector.successor = net.at("selector.successor_codebook");
-    return selector;
-  }
   selector.predecessor = net.at("selector.predecessor_proj.weight");
   selector.successor = net.at("selector.successor_proj.weight");
+  selector.hidden = net.at("selector.hidden_proj.weight");
   selector.embedding = embedding.to(net.options().compute);
   selector.head = head.to(net.options().compute);
   return selector;
@@ -67,10 +45,8 @@ Candidates candidates_of(const torch::Tensor& logits, int64_t count) {
 
 torch::Tensor score(const Selector& selector, const Candidates& candidates,
                     const torch::Tensor& previous, const torch::Tensor& rows) {
-  const torch::Dtype compute =
-      selector.head.defined() ? selector.head.scalar_type() : rows.scalar_type();
-  const torch::Tensor u = codes(selector.embedding, selector.predecessor, previous);
-  const torch::Tensor joined = join(selector.form, u, product(rows, selector.hidden, compute));
+  const torch::Tensor joined = codes(selector.embedding, selector.predecessor, previous) *
+                               product(rows, selector.hidden, selector.head.scalar_type());
   const torch::Tensor successors = codes(selector.head, selector.successor, candidates.ids);
   return candidates.logits + (successors * joined.unsqueeze(-2)).sum(-1);
 }

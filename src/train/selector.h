@@ -1,6 +1,6 @@
 // A drafter's pairwise selector in tensors: among the likeliest tokens of a row it prefers those
 // that suit the token chosen before (docs/drafters.md). The score of candidate a after token b is
-//   logit(a) + (Q w_a) . f(P e_b, G h)
+//   logit(a) + (Q w_a) . (P e_b * G h)
 // with e and w rows of the target's tables and h the row after the net's final norm.
 #pragma once
 
@@ -14,11 +14,9 @@
 namespace ultraspeed::train {
 
 struct Selector {
-  tensor::SelectorForm form = tensor::SelectorForm::kProduct;
   int64_t num_candidates = 0;
-  torch::Tensor predecessor, successor;  // P and Q [rank, hidden_size]; untied: [vocab_size, rank]
-  torch::Tensor hidden;                  // G [rank, hidden_size]
-  // The target's tables [vocab_size, hidden_size], in the type of the products; undefined: untied.
+  torch::Tensor predecessor, successor, hidden;  // P, Q and G [rank, hidden_size]
+  // The target's tables [vocab_size, hidden_size], in the type of the products.
   torch::Tensor embedding, head;
 };
 

@@ -6,12 +6,11 @@
 
 #include <cmath>
 
+#include "train/gradient_check.h"
 #include "train/losses.h"
 
 namespace ultraspeed::train {
 namespace {
-
-using tensor::SelectorForm;
 
 const auto kReal = torch::kFloat64;
 
@@ -21,10 +20,9 @@ torch::Tensor ids(const std::vector<int64_t>& values) {
 
 // Three tokens, one dimension: u(b) = 2 e_b = (2, 4, -2), g(h) = h / 2, s(a) = 3 w_a = (3, 1.5,
 // -6).
-Selector small_selector(SelectorForm form) {
+Selector small_selector() {
   const auto matrix = [](double value) { return torch::full({1, 1}, value, kReal); };
   Selector selector;
-  selector.form = form;
   selector.num_candidates = 2;
   selector.predecessor = matrix(2);
   selector.successor = matrix(3);
@@ -34,24 +32,14 @@ Selector small_selector(SelectorForm form) {
   return selector;
 }
 
-double sigmoid(double x) {
-  return 1 / (1 + std::exp(-x));
-}
-
 TEST(Selector, ScoresByHand) {
   const torch::Tensor logits = torch::tensor({{0.25, -1.0, 0.75}}, kReal);
   const torch::Tensor rows = torch::tensor({{3.0}}, kReal);  // g = 1.5
   const Candidates candidates = candidates_of(logits, 2);
   EXPECT_TRUE(torch::equal(candidates.ids, ids({2, 0}).unsqueeze(0)));
-  const std::vector<std::pair<SelectorForm, double>> joined = {
-      {SelectorForm::kProduct, 4 * 1.5},
-      {SelectorForm::kGate, 4 * sigmoid(1.5)},
-      {SelectorForm::kSilu, 5.5 * sigmoid(5.5)}};
-  for (const auto& [form, f] : joined) {
-    const torch::Tensor scores = score(small_selector(form), candidates, ids({1}), rows);
-    EXPECT_NEAR(scores[0][0].item<double>(), 0.75 - 6 * f, 1e-12) << static_cast<int>(form);
-    EXPECT_NEAR(scores[0][1].item<double>(), 0.25 + 3 * f, 1e-12) << static_cast<int>(form);
-  }
+  const torch::Tensor scores = score(small_selector(), candidates, ids({1}), rows);
+  EXPECT_NEAR(scores[0][0].item<double>(), 0.75 - 6 * 4 * 1.5, 1e-12);
+  EXPECT_NEAR(scores[0][1].item<double>(), 0.25 + 3 * 4 * 1.5, 1e-12);
 }
 
 TEST(Selector, TakesAsManyCandidatesAsThereAre) {
@@ -62,7 +50,7 @@ TEST(Selector, TakesAsManyCandidatesAsThereAre) {
 // After token 0, u = 2, token 0 gains 6 and 2 loses 12; after 2, u = -2, the other way round: a
 // chain that turns at the anchor's choice. A third token is never a candidate.
 TEST(Selector, ChoosesAfterWhatItChose) {
-  const Selector selector = small_selector(SelectorForm::kProduct);
+  const Selector selector = small_selector();
   const torch::Tensor logits =
       torch::tensor({{0.5, -9.0, 0.75}, {0.0, -9.0, 1.0}}, kReal).repeat({2, 1, 1});
   const torch::Tensor rows = torch::full({2, 2, 1}, 2.0, kReal);  // g = 1
@@ -89,30 +77,23 @@ model::DrafterConfig selecting_config() {
 }
 
 TEST(Selector, BeginsAsADrafterWithout) {
-  for (const bool has_codebooks : {false, true}) {
-    NetOptions options;
-    options.has_codebooks = has_codebooks;
-    const DrafterNet net(selecting_config(), options, 1);
-    torch::manual_seed(2);
-    const Selector selector = selector_of(net, torch::randn({11, 6}), torch::randn({11, 6}));
-    const torch::Tensor logits = torch::randn({4, 11}), rows = torch::randn({4, 6});
-    const Candidates candidates = candidates_of(logits, 5);
-    const torch::Tensor scores = score(selector, candidates, ids({1, 2, 3, 4}), rows);
-    EXPECT_TRUE(torch::equal(scores, candidates.logits));
-    EXPECT_GT(selector.predecessor.abs().max().item<double>(), 0);
-  }
+  const DrafterNet net(selecting_config(), {}, 1);
+  torch::manual_seed(2);
+  const Selector selector = selector_of(net, torch::randn({11, 6}), torch::randn({11, 6}));
+  const torch::Tensor logits = torch::randn({4, 11}), rows = torch::randn({4, 6});
+  const Candidates candidates = candidates_of(logits, 5);
+  const torch::Tensor scores = score(selector, candidates, ids({1, 2, 3, 4}), rows);
+  EXPECT_TRUE(torch::equal(scores, candidates.logits));
+  EXPECT_GT(selector.predecessor.abs().max().item<double>(), 0);
 }
 
 class SelectorLoss : public testing::Test {
  protected:
   // Labels are among the candidates, but one of a block's first mask and one without a label.
-  void prepare(SelectorForm form, bool has_codebooks) {
-    model::DrafterConfig config = selecting_config();
-    config.selector.form = form;
+  void SetUp() override {
     NetOptions options;
     options.master = options.compute = kReal;
-    options.has_codebooks = has_codebooks;
-    net_.emplace(config, options, 1);
+    net_.emplace(selecting_config(), options, 1);
     torch::manual_seed(3);
     for (const Parameter& p : net_->parameters()) {
       if (p.is_of_selector()) net_->set(p.name, torch::randn_like(p.value) * 0.5);
@@ -137,7 +118,6 @@ class SelectorLoss : public testing::Test {
 };
 
 TEST_F(SelectorLoss, IsTheChoicesCrossEntropyAfterTheTextsTokens) {
-  prepare(SelectorForm::kSilu, false);
   options_.weighting = Weighting::kDecay;
   options_.gamma = 1e12;
   options_.cross_entropy = 0;
@@ -167,44 +147,20 @@ TEST_F(SelectorLoss, IsTheChoicesCrossEntropyAfterTheTextsTokens) {
 }
 
 TEST_F(SelectorLoss, GradientsEqualFiniteDifferences) {
-  for (const bool has_codebooks : {false, true}) {
-    for (const SelectorForm form :
-         {SelectorForm::kProduct, SelectorForm::kGate, SelectorForm::kSilu}) {
-      prepare(form, has_codebooks);
-      options_.weighting = Weighting::kDecay;  // whose weights have no part in a difference
-      options_.cross_entropy = 0.5;
-      torch::Tensor gradient;
-      differentiate_blocks(input_, options_, &gradient);
-      const auto value = [&] { return evaluate_blocks(input_, options_).weighted_sum; };
-      std::vector<std::pair<torch::Tensor, torch::Tensor>> checked = {{input_.hidden, gradient}};
-      for (const Parameter& p : net_->parameters()) {
-        if (p.is_of_selector()) checked.emplace_back(p.value, p.value.grad());
-      }
-      ASSERT_EQ(checked.size(), 4u);
-      const torch::NoGradGuard no_grad;
-      for (auto& [tensor, actual] : checked) {
-        ASSERT_TRUE(actual.defined());
-        EXPECT_GT(actual.abs().max().item<double>(), 1e-6);
-        torch::Tensor flat = tensor.view({-1});
-        constexpr double kStep = 1e-6;
-        for (int64_t i = 0; i < flat.numel(); i += 3) {
-          const double before = flat[i].item<double>();
-          flat[i] = before + kStep;
-          const double above = value();
-          flat[i] = before - kStep;
-          const double below = value();
-          flat[i] = before;
-          EXPECT_NEAR(actual.reshape({-1})[i].item<double>(), (above - below) / (2 * kStep), 1e-7)
-              << i;
-        }
-      }
-    }
+  options_.weighting = Weighting::kDecay;  // whose weights have no part in a difference
+  options_.cross_entropy = 0.5;
+  differentiate_blocks(input_, options_, &input_.hidden.mutable_grad());
+  std::vector<Parameter> checked = {{.name = "hidden", .value = input_.hidden}};
+  for (const Parameter& p : net_->parameters()) {
+    if (p.is_of_selector()) checked.push_back(p);
   }
+  ASSERT_EQ(checked.size(), 4u);
+  expect_central_differences(
+      checked, [&] { return evaluate_blocks(input_, options_).weighted_sum; }, 1e-6, 1e-7);
 }
 
 TEST_F(SelectorLoss, IsTheSameInAnyChunks) {
   for (const Weighting weighting : {Weighting::kDecay, Weighting::kDpace, Weighting::kAuf}) {
-    prepare(SelectorForm::kGate, false);
     options_.weighting = weighting;
     torch::Tensor whole, parts;
     options_.chunk_blocks = 100;

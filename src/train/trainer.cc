@@ -106,7 +106,6 @@ Status Trainer::make_net(const FrozenTables& tables) {
   NetOptions options;
   options.compute = options_.compute;
   options.device = options_.device;
-  options.has_codebooks = options_.has_codebooks;
   net_ = std::make_unique<DrafterNet>(config, options, options_.seed);
   const std::vector<int64_t> sizes = {shape.vocab_size, shape.hidden_size};
   embedding_ = torch::tensor(tables.embedding).view(sizes).to(options_.device);
@@ -128,7 +127,6 @@ Status Trainer::make_net(const FrozenTables& tables) {
 // with Q is a logit's size already where Q's rows are of length 1 / sqrt(hidden_size).
 void Trainer::begin_selector() {
   selector_ = selector_of(*net_, embedding_, head_);
-  if (options_.has_codebooks) return;
   for (Parameter& p : net_->parameters()) {
     if (p.name == "selector.predecessor_proj.weight") p.unit = 1 / root_mean_square(embedding_);
     if (p.name == "selector.successor_proj.weight") {

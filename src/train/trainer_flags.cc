@@ -10,13 +10,11 @@
 namespace ultraspeed::train {
 namespace {
 
-enum class SelectorKind : uint8_t { kNone, kTied, kCodebooks };
-
 // What a run is told beside TrainerOptions' own fields.
 struct Parsed {
   TrainerOptions options;
   uint32_t window = 128;
-  SelectorKind selector = SelectorKind::kNone;
+  bool has_selector = false;
   uint32_t selector_rank = 32;
   bool is_cuda = false;
 };
@@ -72,19 +70,11 @@ void add_drafter_flags(FlagList* flags, Parsed* parsed) {
 }
 
 void add_selector_flags(FlagList* flags, Parsed* parsed) {
-  model::DrafterConfig::Selector* s = &parsed->options.drafter.selector;
-  flags->choice<SelectorKind>("--selector", &parsed->selector,
-                              {{"none", SelectorKind::kNone},
-                               {"tied", SelectorKind::kTied},
-                               {"codebooks", SelectorKind::kCodebooks}},
-                              "chooses drafts; codebooks: to compare with");
+  flags->choice<bool>("--selector", &parsed->has_selector, {{"on", true}, {"off", false}},
+                      "chooses drafts by the token before");
   flags->number("--selector-rank", &parsed->selector_rank, "of its matrices");
-  flags->choice<tensor::SelectorForm>("--selector-form", &s->form,
-                                      {{"product", tensor::SelectorForm::kProduct},
-                                       {"gate", tensor::SelectorForm::kGate},
-                                       {"silu", tensor::SelectorForm::kSilu}},
-                                      "how the token before and the row are joined");
-  flags->number("--candidates", &s->num_candidates, "of a row, its likeliest tokens");
+  flags->number("--candidates", &parsed->options.drafter.selector.num_candidates,
+                "of a row, its likeliest tokens");
   flags->number("--selector-loss", &parsed->options.loss.selection, "share of its cross entropy");
   flags->choice<bool>("--train", &parsed->options.trains_selector_alone,
                       {{"all", false}, {"selector", true}}, "the selector alone: the rest stays");
@@ -122,9 +112,8 @@ FlagList flags_of(Parsed* parsed) {
 
 Status set_selector(const Parsed& parsed, TrainerOptions* options) {
   model::DrafterConfig::Selector& selector = options->drafter.selector;
-  options->has_codebooks = parsed.selector == SelectorKind::kCodebooks;
-  if (parsed.selector == SelectorKind::kNone) {
-    if (options->trains_selector_alone) return wrong_flag("--train selector needs a --selector");
+  if (!parsed.has_selector) {
+    if (options->trains_selector_alone) return wrong_flag("--train selector needs --selector on");
     return {};
   }
   if (parsed.selector_rank < 1 || parsed.selector_rank > model::kMaxSelectorRank ||

@@ -57,18 +57,15 @@ TEST(TrainerFlags, TakesValues) {
 
 TEST(TrainerFlags, TakesASelector) {
   EXPECT_EQ(parse_trainer_flags(with({"--selector-rank", "8"}))->drafter.selector.rank, 0u);
-  const auto options = parse_trainer_flags(with(
-      {"--selector", "tied", "--selector-rank", "48", "--selector-form", "gate", "--candidates",
-       "12", "--selector-loss", "0.5", "--train", "selector", "--warm-start", "dflash"}));
+  const auto options = parse_trainer_flags(
+      with({"--selector", "on", "--selector-rank", "48", "--candidates", "12", "--selector-loss",
+            "0.5", "--train", "selector", "--warm-start", "dflash"}));
   ASSERT_TRUE(options.has_value()) << options.error().message;
   EXPECT_EQ(options->drafter.selector.rank, 48u);
   EXPECT_EQ(options->drafter.selector.num_candidates, 12u);
-  EXPECT_EQ(options->drafter.selector.form, tensor::SelectorForm::kGate);
   EXPECT_EQ(options->loss.selection, 0.5);
   EXPECT_TRUE(options->trains_selector_alone);
-  EXPECT_FALSE(options->has_codebooks);
   EXPECT_EQ(options->warm_start, "dflash");
-  EXPECT_TRUE(parse_trainer_flags(with({"--selector", "codebooks"}))->has_codebooks);
 }
 
 TEST(TrainerFlags, SaysWhatIsWrong) {
@@ -92,10 +89,10 @@ TEST(TrainerFlags, SaysWhatIsWrong) {
   EXPECT_NE(error_of(with({"--alpha", "1.5"})).find("[0, 1]"), std::string::npos);
   EXPECT_NE(error_of(with({"--kl", "-1"})).find("not negative"), std::string::npos);
   EXPECT_NE(error_of(with({"--log-every", "0"})).find("at least 1"), std::string::npos);
-  EXPECT_EQ(error_of(with({"--train", "selector"})), "--train selector needs a --selector");
-  EXPECT_EQ(error_of(with({"--selector", "tied", "--candidates", "17"})),
+  EXPECT_EQ(error_of(with({"--train", "selector"})), "--train selector needs --selector on");
+  EXPECT_EQ(error_of(with({"--selector", "on", "--candidates", "17"})),
             "--selector-rank is 1 to 128, --candidates 2 to 16");
-  EXPECT_NE(error_of(with({"--selector", "tied", "--selector-loss", "-1"})).find("not negative"),
+  EXPECT_NE(error_of(with({"--selector", "on", "--selector-loss", "-1"})).find("not negative"),
             std::string::npos);
   EXPECT_NE(error_of(with({"--theta", "0"})).find("above 0"), std::string::npos);
 }

@@ -21,10 +21,9 @@ std::string describe_run(const TrainerOptions& options) {
       options.clip_norm, static_cast<int>(options.schedule), static_cast<int>(options.format),
       options.fp8_from, options.compute == torch::kBFloat16 ? "bf16" : "f32");
   if (d.selector.rank != 0) {
-    text += fmt::format(
-        "; selector {} rank {} of {} loss {} chunk {}{}{}", static_cast<int>(d.selector.form),
-        d.selector.rank, d.selector.num_candidates, l.selection, l.chunk_blocks,
-        options.has_codebooks ? " codebooks" : "", options.trains_selector_alone ? " alone" : "");
+    text += fmt::format("; selector rank {} of {} loss {} chunk {}{}", d.selector.rank,
+                        d.selector.num_candidates, l.selection, l.chunk_blocks,
+                        options.trains_selector_alone ? " alone" : "");
   }
   if (!options.warm_start.empty()) text += fmt::format("; begins {:016x}", options.warm_start_sum);
   return text + fmt::format("; loss {} gamma {} alpha {} ce {} tv {} kl {}",

@@ -24,7 +24,6 @@ struct TrainerOptions : RunOptions {
   // What the shards do not say of the drafter: sizes, window, mask token. The rest is filled in.
   model::DrafterConfig drafter;
   LinearFormat format = LinearFormat::kBf16;
-  bool has_codebooks = false;          // NetOptions'
   bool trains_selector_alone = false;  // the rest stays as it begins
   double fp8_from = 0.7;  // with kFp8: the share of steps after which matrices act as rounded
 

@@ -152,12 +152,7 @@ double DenseDrafter::score(const Block& block, size_t row, uint32_t before, uint
   const Vector u = multiply("selector.predecessor_proj", table_row(embedding_, before));
   const Vector g = multiply("selector.hidden_proj", norm("norm", block.hidden[row]));
   const Vector s = multiply("selector.successor_proj", table_row(head_, token));
-  for (size_t r = 0; r < s.size(); ++r) {
-    const double both = u[r] + g[r];
-    sum += s[r] * (options_.selector_form == "product" ? u[r] * g[r]
-                   : options_.selector_form == "gate"  ? u[r] / (1 + std::exp(-g[r]))
-                                                       : both / (1 + std::exp(-both)));
-  }
+  for (size_t r = 0; r < s.size(); ++r) sum += s[r] * u[r] * g[r];
   return sum;
 }
 

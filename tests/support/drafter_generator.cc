@@ -134,8 +134,8 @@ std::string config_json(const DrafterOptions& options) {
         options.sliding_window);
   }
   if (options.selector_rank != 0) {
-    json += fmt::format(R"(, "selector": {{"form": "{}", "rank": {}, "candidates": 16}})",
-                        options.selector_form, options.selector_rank);
+    json += fmt::format(R"(, "selector": {{"form": "product", "rank": {}, "candidates": 16}})",
+                        options.selector_rank);
   }
   return json + "}}\n";
 }

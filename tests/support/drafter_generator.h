@@ -33,7 +33,6 @@ struct DrafterOptions {
   std::optional<bool> is_causal;         // z-lab's key
   // A selector of matrices that change many choices; 0: none.
   uint32_t selector_rank = 0;
-  std::string selector_form = "product";
   // The layers add nothing, so that every draft is the token that the mask embedding alone gives.
   bool is_silent = false;
 };

@@ -51,9 +51,9 @@ model::DrafterConfig drafter_config() {
   return config;
 }
 
-model::DrafterConfig selecting_config(tensor::SelectorForm form) {
+model::DrafterConfig selecting_config() {
   model::DrafterConfig config = drafter_config();
-  config.selector = {24, 16, form};
+  config.selector = {24, 16};
   return config;
 }
 
@@ -115,39 +115,35 @@ TEST(DrafterExport, TheEngineDraftsWhatTheNetDoes) {
 
 // With a selector, the tokens that the net's walk chooses.
 TEST(DrafterExport, TheEngineChoosesWhatTheSelectorDoes) {
+  const TemporaryDirectory directory;
+  train::DrafterNet net = random_net(selecting_config());
+  ASSERT_TRUE(train::export_drafter(net, directory.path(), LinearFormat::kFp8).has_value());
+  round(LinearFormat::kFp8, &net);
+  DrafterOptions options;
+  options.block_size = 8;
+  const EngineDrafter engine(directory.path(), options);
+  const train::Selector selector = train::selector_of(net, engine.embedding(), engine.head());
   int64_t num_unlike_likeliest = 0;
-  for (const auto form :
-       {tensor::SelectorForm::kProduct, tensor::SelectorForm::kGate, tensor::SelectorForm::kSilu}) {
-    const TemporaryDirectory directory;
-    train::DrafterNet net = random_net(selecting_config(form));
-    ASSERT_TRUE(train::export_drafter(net, directory.path(), LinearFormat::kFp8).has_value());
-    round(LinearFormat::kFp8, &net);
-    DrafterOptions options;
-    options.block_size = 8;
-    const EngineDrafter engine(directory.path(), options);
-    const train::Selector selector = train::selector_of(net, engine.embedding(), engine.head());
-    for (const size_t length : {3, 9, 16}) {
-      const std::vector<int32_t> text(kText.begin(),
-                                      kText.begin() + static_cast<ptrdiff_t>(length));
-      const EngineBlock block = engine.draft(text);
-      const torch::NoGradGuard no_grad;
-      const torch::Tensor rows =
-          net.forward(block_batch(block.features, text, {static_cast<int64_t>(length) - 1},
-                                  engine.embedding()))
-              .narrow(1, 1, 7);
-      const torch::Tensor logits = rows.matmul(engine.head().t());
-      const torch::Tensor anchor = torch::tensor({int64_t{text.back()}});
-      const torch::Tensor chosen = train::choose(selector, logits, anchor, rows).squeeze(0);
-      EXPECT_TRUE(torch::equal(chosen, torch::tensor(block.ids, torch::kInt64)))
-          << chosen << logits.argmax(-1);
-      num_unlike_likeliest += (chosen != logits.squeeze(0).argmax(-1)).sum().item<int64_t>();
-    }
+  for (const size_t length : {3, 9, 16}) {
+    const std::vector<int32_t> text(kText.begin(), kText.begin() + static_cast<ptrdiff_t>(length));
+    const EngineBlock block = engine.draft(text);
+    const torch::NoGradGuard no_grad;
+    const torch::Tensor rows =
+        net.forward(block_batch(block.features, text, {static_cast<int64_t>(length) - 1},
+                                engine.embedding()))
+            .narrow(1, 1, 7);
+    const torch::Tensor logits = rows.matmul(engine.head().t());
+    const torch::Tensor anchor = torch::tensor({int64_t{text.back()}});
+    const torch::Tensor chosen = train::choose(selector, logits, anchor, rows).squeeze(0);
+    EXPECT_TRUE(torch::equal(chosen, torch::tensor(block.ids, torch::kInt64)))
+        << chosen << logits.argmax(-1);
+    num_unlike_likeliest += (chosen != logits.squeeze(0).argmax(-1)).sum().item<int64_t>();
   }
   EXPECT_GT(num_unlike_likeliest, 10);
 }
 
 TEST(DrafterExport, TheFolderOpensAndSaysWhatTheNetWas) {
-  const model::DrafterConfig config = selecting_config(tensor::SelectorForm::kGate);
+  const model::DrafterConfig config = selecting_config();
   for (const LinearFormat format : {LinearFormat::kBf16, LinearFormat::kFp8}) {
     const TemporaryDirectory directory;
     train::DrafterNet net = random_net(config);
@@ -167,7 +163,6 @@ TEST(DrafterExport, TheFolderOpensAndSaysWhatTheNetWas) {
     EXPECT_EQ(read.mask_token_id, config.mask_token_id);
     EXPECT_EQ(read.selector.rank, 24u);
     EXPECT_EQ(read.selector.num_candidates, 16u);
-    EXPECT_EQ(read.selector.form, tensor::SelectorForm::kGate);
     EXPECT_TRUE(read.has_sink && read.has_window_before_anchor && read.has_mask_embedding);
     EXPECT_TRUE(train::check_trainable(read).has_value());
     for (const auto& layer : read.layers) EXPECT_EQ(layer.sliding_window, 6u);

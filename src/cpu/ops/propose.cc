@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "base/philox.h"
-#include "cpu/math.h"
 #include "cpu/ops/accepted.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/sample.h"
@@ -46,18 +45,6 @@ uint32_t proposed_token(const OpContext& context, const program::ProposeOperands
   return id;
 }
 
-float join(tensor::SelectorForm form, float u, float g) {
-  switch (form) {
-    case tensor::SelectorForm::kProduct:
-      return u * g;
-    case tensor::SelectorForm::kGate:
-      return u * sigmoid(g);
-    case tensor::SelectorForm::kSilu:
-      return silu(u + g);
-  }
-  return 0;
-}
-
 // What the token after a column is chosen with: of temperature 0 without noise.
 float noisy(float score, const program::Column& column, uint32_t id) {
   const program::ColumnSampling& sampling = column.sampling;
@@ -73,7 +60,7 @@ uint32_t selected_token(const OpContext& context, const program::SelectorRef& se
   const float* u = context.vector(selector.predecessors) + uint64_t{before} * selector.rank;
   const float* g = context.buffer(selector.rows) + uint64_t{t} * selector.rank;
   std::array<float, program::kMaxSelectorRank> joined;
-  for (uint32_t r = 0; r < selector.rank; ++r) joined[r] = join(selector.form, u[r], g[r]);
+  for (uint32_t r = 0; r < selector.rank; ++r) joined[r] = u[r] * g[r];
   const uint32_t* ids = context.words(selector.nominees) + uint64_t{2} * t * selector.num_nominees;
   uint32_t best_id = ids[0];
   float best = 0;

@@ -14,8 +14,6 @@
 namespace ultraspeed::cpu {
 namespace {
 
-using tensor::SelectorForm;
-
 // A block of `rows` columns of a sequence: an anchor and masks.
 void add_block(OpHarness* harness, uint32_t rows, uint32_t sequence, int32_t anchor) {
   for (uint32_t i = 0; i < rows; ++i) {
@@ -89,7 +87,7 @@ class SelectingPropose : public testing::Test {
  protected:
   static constexpr uint32_t kWidth = 8, kColumns = 7, kVocab = 40, kNominees = 5;
 
-  void prepare(SelectorForm form, uint32_t rank, uint64_t seed) {
+  void prepare(uint32_t rank, uint64_t seed) {
     harness_.emplace(kWidth, 1);
     rank_ = rank;
     uint64_t stream = 0;
@@ -118,22 +116,15 @@ class SelectingPropose : public testing::Test {
                          harness_->weight(kVocab, rank, predecessors_),
                          harness_->weight(kVocab, rank, successors_),
                          kNominees,
-                         static_cast<uint16_t>(rank),
-                         form};
+                         static_cast<uint16_t>(rank)};
     add_block(&*harness_, 4, 0, 2);
     harness_->column(3, 9, 1);
     add_block(&*harness_, 2, 2, 5);
     harness_->load();
   }
 
-  static double joined(SelectorForm form, double u, double g) {
-    if (form == SelectorForm::kProduct) return u * g;
-    if (form == SelectorForm::kGate) return u / (1 + std::exp(-g));
-    return (u + g) / (1 + std::exp(-u - g));
-  }
-
   // By sorting all tokens; the choice and by how much it won.
-  std::pair<uint32_t, double> expected(SelectorForm form, uint32_t t, uint32_t before) {
+  std::pair<uint32_t, double> expected(uint32_t t, uint32_t before) {
     std::vector<uint32_t> ids(kVocab);
     std::iota(ids.begin(), ids.end(), 0u);
     const float* logits = &logits_[size_t{t} * kVocab];
@@ -143,7 +134,7 @@ class SelectingPropose : public testing::Test {
       double score = logits[ids[i]];
       for (uint32_t r = 0; r < rank_; ++r) {
         score += double{successors_[size_t{ids[i]} * rank_ + r]} *
-                 joined(form, predecessors_[size_t{before} * rank_ + r], rows_[t * rank_ + r]);
+                 predecessors_[size_t{before} * rank_ + r] * rows_[t * rank_ + r];
       }
       const program::Column& column = harness_->column_at(t - 1);
       if (column.sampling.temperature > 0) {
@@ -166,36 +157,33 @@ class SelectingPropose : public testing::Test {
 TEST_F(SelectingPropose, ChoosesTheBestNomineeAfterTheOneBefore) {
   uint32_t num_unlike_likeliest = 0;
   const auto trials = static_cast<uint32_t>(test::scaled(20));
-  for (const SelectorForm form :
-       {SelectorForm::kProduct, SelectorForm::kGate, SelectorForm::kSilu}) {
-    for (uint32_t seed = 0; seed < trials; ++seed) {
-      prepare(form, seed % 2 == 0 ? 7 : 32, seed);
-      for (uint32_t t = 0; t < kColumns && seed % 3 == 0; ++t) {  // with the noise of the choice
-        harness_->column_at(t).sampling.temperature = 0.7F;
-        harness_->column_at(t).sampling.seed = seed + t;
-      }
-      ASSERT_TRUE(harness_->run(nominate_, 0, kWidth));
-      ASSERT_TRUE(harness_->run(propose_, 0, kWidth));
-      const uint32_t* drafted = harness_->words(propose_.drafted);
-      const auto check = [&](uint32_t t, uint32_t before) {
-        const auto [id, lead] = expected(form, t, before);
-        if (lead < 1e-4) return;
-        EXPECT_EQ(drafted[t], id) << "form " << static_cast<int>(form) << " seed " << seed;
-        num_unlike_likeliest += drafted[t] != harness_->words(nominate_.nominees)[10 * t] ? 1 : 0;
-      };
-      check(1, 2);
-      check(2, drafted[1]);
-      check(3, drafted[2]);
-      check(6, 5);
-      for (const uint32_t t : {0u, 4u, 5u, 7u}) EXPECT_EQ(drafted[t], 0u);
+  for (uint32_t seed = 0; seed < trials; ++seed) {
+    prepare(seed % 2 == 0 ? 7 : 32, seed);
+    for (uint32_t t = 0; t < kColumns && seed % 3 == 0; ++t) {  // with the noise of the choice
+      harness_->column_at(t).sampling.temperature = 0.7F;
+      harness_->column_at(t).sampling.seed = seed + t;
     }
+    ASSERT_TRUE(harness_->run(nominate_, 0, kWidth));
+    ASSERT_TRUE(harness_->run(propose_, 0, kWidth));
+    const uint32_t* drafted = harness_->words(propose_.drafted);
+    const auto check = [&](uint32_t t, uint32_t before) {
+      const auto [id, lead] = expected(t, before);
+      if (lead < 1e-4) return;
+      EXPECT_EQ(drafted[t], id) << "seed " << seed;
+      num_unlike_likeliest += drafted[t] != harness_->words(nominate_.nominees)[10 * t] ? 1 : 0;
+    };
+    check(1, 2);
+    check(2, drafted[1]);
+    check(3, drafted[2]);
+    check(6, 5);
+    for (const uint32_t t : {0u, 4u, 5u, 7u}) EXPECT_EQ(drafted[t], 0u);
   }
-  EXPECT_GT(num_unlike_likeliest, 3 * trials);
+  EXPECT_GT(num_unlike_likeliest, trials);
 }
 
 // Anchors and drafts after it are told by the column before.
 TEST_F(SelectingPropose, FollowsItsOwnChoices) {
-  prepare(SelectorForm::kProduct, 8, 1);
+  prepare(8, 1);
   ASSERT_TRUE(harness_->run(nominate_, 0, kWidth));
   ASSERT_TRUE(harness_->run(propose_, 0, kWidth));
   const uint32_t second = harness_->words(propose_.drafted)[2];

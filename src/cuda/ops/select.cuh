@@ -6,7 +6,6 @@
 #include "base/philox.h"
 #include "cuda/ops/candidates.cuh"
 #include "cuda/ops/context.cuh"
-#include "cuda/ops/math.cuh"
 #include "cuda/ops/softmax_state.cuh"
 #include "cuda/ops/token_order.cuh"
 
@@ -26,19 +25,7 @@ struct SelectShared {
   PairScores scores[kTaskWarps];
 };
 
-inline __device__ float join(tensor::SelectorForm form, float u, float g) {
-  switch (form) {
-    case tensor::SelectorForm::kProduct:
-      return u * g;
-    case tensor::SelectorForm::kGate:
-      return u * sigmoid(g);
-    case tensor::SelectorForm::kSilu:
-      return (u + g) * sigmoid(u + g);
-  }
-  return 0.0F;
-}
-
-// The warp's joined[i] = join(predecessors[token i before], row); `before` is of lane i.
+// The warp's joined[i] = predecessors[token i before] * row; `before` is of lane i.
 inline __device__ void join_all(const OpContext& context, const program::SelectorRef& selector,
                                 uint32_t t, uint32_t before, float (*joined)[kMaxSelectorRank]) {
   constexpr uint32_t kAhead = 8;
@@ -59,9 +46,7 @@ inline __device__ void join_all(const OpContext& context, const program::Selecto
         u[i] = tokens[i] == kNoId ? 0.0F : predecessors[at];
       }
 #pragma unroll
-      for (uint32_t i = 0; i < kAhead; ++i) {
-        joined[first + i][r] = join(selector.form, u[i], row[r]);
-      }
+      for (uint32_t i = 0; i < kAhead; ++i) joined[first + i][r] = u[i] * row[r];
     }
   }
   __syncwarp();
