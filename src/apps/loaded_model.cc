@@ -252,6 +252,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .dflash = speculation.dflash(),
                                        .dense_dtype = options.executor.dense_dtype,
                                        .captured_layers = options.captured_layers,
+                                       .captures_expert_inputs = options.captures_expert_inputs,
                                        .on_dense_error = {}};
   std::optional<model::DenseError> dense_error;
   engine_options.on_dense_error = [&](const model::DenseError& error) { dense_error = error; };

@@ -31,6 +31,7 @@ struct ModelOptions {
   uint32_t decode_width = 0;   // columns of a decode step; 0: what suits drafter and device
   uint32_t prefill_width = 0;  // prompt tokens of a step; 0: what suits the executor
   std::vector<uint32_t> captured_layers = {};  // EngineOptions::captured_layers
+  bool captures_expert_inputs = false;         // EngineOptions::captures_expert_inputs
   // The command's flag for the number of sessions, which errors advise to lower; "": it has none.
   std::string sessions_flag = {};
 };

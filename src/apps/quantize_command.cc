@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 
+#include "apps/calibration.h"
 #include "apps/executor_choice.h"
 #include "apps/named_option.h"
 #include "apps/terminal.h"
@@ -22,6 +24,9 @@ using quantize::KindSummary;
 struct QuantizeCommandOptions {
   quantize::QuantizeOptions run;
   std::string target;
+  std::optional<std::string> calibration_text;
+  uint64_t calibration_tokens = 262'144;
+  double damping = 0.01;
 };
 
 std::string percent(double fraction) {
@@ -52,14 +57,23 @@ std::string kinds_table(const std::vector<KindSummary>& kinds) {
 }
 
 Status run_quantize(QuantizeCommandOptions options) {
+  if (options.calibration_text) {
+    US_ASSIGN(options.run.calibration,
+              prepare_calibration({.source = options.run.source,
+                                   .text = *options.calibration_text,
+                                   .max_tokens = options.calibration_tokens,
+                                   .damping = options.damping,
+                                   .num_threads = options.run.num_threads}));
+  }
   Result<quantize::QuantizeResult> result;
   {
-    Progress progress(loading_progress("Quantizing"));
+    std::optional<Progress> progress;  // begins after calibration's own
     options.run.progress = [&progress](uint64_t done, uint64_t total) {
-      progress.update(done, total);
+      if (!progress) progress.emplace(loading_progress("Quantizing"));
+      progress->update(done, total);
     };
     result = quantize::quantize(options.run, quantize::OutputFolder(options.target));
-    if (result) progress.finish();
+    if (result && progress) progress->finish();
   }
   if (!result) return tl::unexpected(std::move(result).error());
   std::string text = kinds_table(result->kinds);
@@ -93,6 +107,23 @@ void add_form_options(CLI::App& command, quantize::LinearOptions* linears) {
                    linear_form_name, &linears->head);
 }
 
+void add_calibration_options(CLI::App& command, QuantizeCommandOptions* options) {
+  CLI::Option* text = command.add_option(
+      "--calibrate", options->calibration_text,
+      "Round experts by what they read in this text, with GPTQ: the source reads it first, on the "
+      "processor (-: standard input; default: no calibration)");
+  command
+      .add_option("--calibrate-tokens", options->calibration_tokens,
+                  "Tokens of the text to read at most (default: 262144)")
+      ->needs(text);
+  command
+      .add_option("--damping", options->damping,
+                  "Of calibration: how much of their mean square is added to all inputs' squares "
+                  "(default: 0.01)")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->needs(text);
+}
+
 }  // namespace
 
 void add_quantize_command(CLI::App& app, int* exit_code) {
@@ -109,6 +140,7 @@ void add_quantize_command(CLI::App& app, int* exit_code) {
                    "docs/quantize.md)",
                    quantize::kAllScaleRules, quantize::scale_rule_name, &options->run.scale_rule);
   add_form_options(command, &options->run.linears);
+  add_calibration_options(command, options.get());
   const CLI::AsSizeValue as_bytes(true);  // kB is 1000 B, KiB 1024 B
   command
       .add_option("--memory", options->run.memory_bytes,

@@ -148,12 +148,15 @@ struct EngineOptions {
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;  // of the target
   // Layers whose residuals features() gives, ascending; empty: it gives none.
   std::vector<uint32_t> captured_layers = {};
+  // Whether it gives the residuals that layers of experts read, before their norm.
+  bool captures_expert_inputs = false;
   // Told what dense_dtype cost once all weights are loaded, if it changed any; may be empty.
   std::function<void(const model::DenseError&)> on_dense_error = {};
 };
 
-// Of positions [begin, begin + count) of a text: the residuals after each captured layer, and
-// behind them the last layer's, before the final norm; f32 [count, hidden_size] each.
+// Of positions [begin, begin + count) of a text, f32 [count, hidden_size] each: the residuals that
+// EngineOptions asks for in the order of the step; with captured layers, the last layer's, before
+// the final norm, comes behind them.
 using ResidualSink = std::function<Status(uint32_t begin, uint32_t count,
                                           std::span<const std::span<const float>> residuals)>;
 

@@ -169,6 +169,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   const auto make_prefill = [&](uint32_t width) {
     plan_options.width = width;
     plan_options.captured_layers = options.captured_layers;
+    plan_options.captures_expert_inputs = options.captures_expert_inputs;
     return make_proven_plan(config, files, limits, plan_options);
   };
   US_ASSIGN(auto programs, with_prefill(std::move(decode.program), options.prefill_width,

@@ -27,6 +27,7 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
       max_context_(options.max_context != 0 ? options.max_context : config.max_position_embeddings),
       is_drafting_(options.is_drafting),
       captured_layers_(options.captured_layers),
+      captures_expert_inputs_(options.captures_expert_inputs),
       stack_(&config) {
   program::Program& program = draft->program;
   program.name = options.name;
@@ -71,7 +72,9 @@ void Lowering::verify_part() {
   for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
     layer_ = static_cast<uint16_t>(layer);
     attention_block();
-    config_.layers[layer].is_moe ? experts() : dense_ffn();
+    const bool is_moe = config_.layers[layer].is_moe;
+    if (is_moe && captures_expert_inputs_) capture();
+    is_moe ? experts() : dense_ffn();
     if (std::ranges::find(captured_layers_, layer) != captured_layers_.end()) capture();
     if (drafter_ == nullptr) continue;
     // A tap is the residual after its layer; of the last layer, before the final norm.

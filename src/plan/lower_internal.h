@@ -118,6 +118,7 @@ class Lowering {
   uint32_t max_context_;
   bool is_drafting_;
   const std::vector<uint32_t>& captured_layers_;
+  bool captures_expert_inputs_;
 
   std::map<std::tuple<model::Stack, model::TensorRole, uint32_t>, program::WeightId> weights_;
 

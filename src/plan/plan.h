@@ -27,6 +27,9 @@ struct PlanOptions {
   // (Program::captured), and behind them that of the last layer, before the final norm. Empty:
   // none.
   std::vector<uint32_t> captured_layers = {};
+  // Likewise the residuals that layers of experts read, before their norm; `captured` has all of
+  // them in the order of the step.
+  bool captures_expert_inputs = false;
   // The target's MTP heads (model::ModelConfig::mtp_stack, lower_mtp.cc), which outlive the call;
   // nullptr: none. The same for all programs of one engine, and not together with a drafter.
   const model::ModelConfig* mtp = nullptr;

@@ -4,6 +4,8 @@
 
 #include "base/progress.h"
 #include "quantize/encoder.h"
+#include "quantize/feedback_encoder.h"
+#include "quantize/mx_block.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::quantize {
@@ -20,9 +22,10 @@ uint64_t row_memory(const Conversion& conversion) {
   };
   const auto target = conversion.form == Form::kMxfp4 ? tensor::WeightFormat::kMxfp4
                                                       : tensor::WeightFormat::kFp8Block128;
-  // The vectors of what is encoded grow by doubling.
-  return uint64_t{source.columns} * sizeof(float) + stored(source.format) + 2 * stored(target) +
-         4 * sizeof(RowError);
+  // A calibrated row keeps its errors; the vectors of what is encoded grow by doubling.
+  const uint64_t num_floats = uint64_t{source.columns} * (conversion.input ? 2 : 1);
+  return num_floats * sizeof(float) + stored(source.format) + 2 * stored(target) +
+         4 * sizeof(RowError) + (conversion.input ? sizeof(ErrorSum) : 0);
 }
 
 void add_copy(const Conversion& conversion, uint32_t index, uint64_t band_bytes,
@@ -37,6 +40,7 @@ void add_copy(const Conversion& conversion, uint32_t index, uint64_t band_bytes,
 void add_mxfp4(const Conversion& conversion, uint32_t index, uint64_t max_rows,
                std::vector<Band>* bands) {
   const uint64_t rows = conversion.source.rows;
+  if (conversion.input) max_rows = std::min<uint64_t>(max_rows, kFeedbackRows);
   for (uint64_t begin = 0; begin < rows; begin += max_rows) {
     bands->push_back({index, begin, std::min(max_rows, rows - begin)});
   }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,6 +62,18 @@ struct OutputTensor {
   uint64_t bytes() const;
 };
 
+// Of an expert's matrix that is rounded by what it reads (calibration.h): whose inputs these are.
+struct MatrixInput {
+  uint32_t layer = 0;  // of ExpertInputsShape::layers
+  uint32_t expert = 0;
+  // Of down: the conversions of gate and up, whose activation it reads. Gate and up read the normed
+  // residual; of both this is gate, twice.
+  uint32_t gate = 0, up = 0;
+
+  bool is_inner() const { return gate != up; }
+  bool operator==(const MatrixInput&) const = default;
+};
+
 struct Conversion {
   std::string module;  // without ".weight"; for what is copied the tensor's name
   TensorKind kind = TensorKind::kOther;
@@ -69,6 +82,7 @@ struct Conversion {
   StoredMatrix source;                // else
   uint32_t grid_chunks = 1;           // of kFp8's scale grid
   std::vector<OutputTensor> outputs;  // the tensor; of kFp8 and kMxfp4 its scales, too
+  std::optional<MatrixInput> input;   // of kMxfp4 in a calibrated run
 
   ScaleGrid grid() const { return {source.rows, grid_chunks}; }
   const std::string& name() const { return outputs.front().name; }

@@ -1,13 +1,10 @@
 #include "quantize/encoder.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 
 #include "base/check.h"
-#include "tensor/block_scale.h"
+#include "quantize/mx_block.h"
 #include "tensor/e4m3.h"
-#include "tensor/mxfp4.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::quantize {
@@ -16,82 +13,20 @@ namespace {
 using tensor::kFp8BlockColumns;
 using tensor::kMxBlockColumns;
 
-constexpr float kLargestE2m1 = 6;
-
-// As bits, whose order is that of the magnitudes: integers that compilers compare in vectors.
-float largest_magnitude(std::span<const float> values) {
-  uint32_t largest = 0;
-  for (const float value : values) largest = std::max(largest, tensor::magnitude_bits(value));
-  return std::bit_cast<float>(largest);
-}
-
-// Sums over a row in four lanes, lane i adding values i, i + 4, i + 8, ..., which are added in
-// order.
-class ErrorSum {
- public:
-  // Takes the place of `values` by `rounded`, their next ones, into account. As many of both.
-  void add(std::span<const float> values, std::span<const float> rounded) {
-    const size_t whole = values.size() / kLanes * kLanes;
-    const float *exact = values.data(), *nearest = rounded.data();
-    for (size_t i = 0; i < whole; i += kLanes) {
-      for (size_t lane = 0; lane < kLanes; ++lane) add(exact[i + lane], nearest[i + lane], lane);
-    }
-    for (size_t i = whole; i < values.size(); ++i) add(exact[i], nearest[i], i - whole);
-  }
-
-  void finish(EncodedRows* out) const {
-    RowError row;
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      row.values += values_[lane];
-      row.errors += errors_[lane];
-      out->largest_error = std::max(out->largest_error, std::bit_cast<float>(largest_[lane]));
-    }
-    out->errors.push_back(row);
-  }
-
- private:
-  static constexpr size_t kLanes = 4;
-
-  void add(float value, float rounded, size_t lane) {
-    const auto exact = static_cast<double>(value);
-    const double error = static_cast<double>(rounded) - exact;
-    values_[lane] += exact * exact;
-    errors_[lane] += error * error;
-    largest_[lane] = std::max(largest_[lane], tensor::magnitude_bits(rounded - value));
-  }
-
-  std::array<double, kLanes> values_ = {}, errors_ = {};
-  std::array<uint32_t, kLanes> largest_ = {};  // bits of the largest error
-};
-
-// One block: codes to `codes` [16], the scale's to `scale_code`.
-void encode_mx_block(ScaleRule rule, std::span<float> block, std::byte* codes,
+// One block: codes to `packed` [16], the scale's to `scale_code`.
+void encode_mx_block(ScaleRule rule, std::span<float> block, std::byte* packed,
                      std::byte* scale_code, ErrorSum* errors, EncodedRows* out) {
-  const uint8_t chosen = choose_scale(rule, block);
-  const float scale = tensor::kE8m0Values[chosen];
-  const float inverse = inverse_scale(chosen);
   const float largest = largest_magnitude(block);
-  ++out->num_blocks;
-  out->num_clipped += largest * inverse > kLargestE2m1 ? 1 : 0;
   out->largest = std::max(out->largest, largest);
-  *scale_code = std::byte{chosen};
-  std::array<uint8_t, kMxBlockColumns> all;
-  std::array<float, kMxBlockColumns> rounded;
+  MxBlock made;
+  made.choose_scale(rule, block, largest, scale_code, out);
   for (uint32_t i = 0; i < kMxBlockColumns; ++i) {
-    all[i] = tensor::e2m1_from_float(block[i] * inverse);
+    made.codes[i] = tensor::e2m1_from_float(block[i] * made.inverse);
   }
-  for (uint32_t i = 0; i < kMxBlockColumns; ++i) rounded[i] = tensor::kE2m1Values[all[i]] * scale;
-  for (uint32_t i = 0; i < kMxBlockColumns; i += 2) {
-    codes[i / 2] = static_cast<std::byte>(all[i] | all[i + 1] << 4);
+  for (uint32_t i = 0; i < kMxBlockColumns; ++i) {
+    made.rounded[i] = tensor::kE2m1Values[made.codes[i]] * made.scale;
   }
-  errors->add(block, rounded);
-  std::copy(rounded.begin(), rounded.end(), block.begin());
-}
-
-// Makes room behind what is there.
-std::byte* append(std::vector<std::byte>* bytes, size_t count) {
-  bytes->resize(bytes->size() + count);
-  return bytes->data() + bytes->size() - count;
+  made.store(block, packed, errors);
 }
 
 }  // namespace

@@ -136,6 +136,10 @@ std::string Journal::partial_name(const std::string& file) const {
   return fmt::format("{}/{}.partial", kFolder, file);
 }
 
+std::string Journal::own_name(const std::string& file) const {
+  return fmt::format("{}/{}", kFolder, file);
+}
+
 Result<std::optional<std::vector<TensorRecord>>> Journal::finished(const std::string& file,
                                                                    size_t num_records) const {
   const std::string path = folder_->path_of(record_name(file));

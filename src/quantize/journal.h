@@ -26,6 +26,8 @@ class Journal {
 
   // Where a file is written before it is whole.
   std::string partial_name(const std::string& file) const;
+  // Where a file stands that only the run needs: close() removes it.
+  std::string own_name(const std::string& file) const;
 
   // The records of a finished file; nothing if it is not finished or no longer there.
   // Errors: kInvalidData for a damaged record.

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "base/progress.h"
 #include "quantize/family.h"
 #include "quantize/journal.h"
 #include "quantize/shard_plan.h"
@@ -18,6 +19,7 @@ using nlohmann::ordered_json;
 
 constexpr uint32_t kFormatVersion = 1;  // of journals: another program may write other bytes
 constexpr uint64_t kMinMemoryBytes = 1'000'000;
+const std::string kExpertInputsName = "expert_inputs";
 
 Status check_options(const QuantizeOptions& options) {
   if (options.memory_bytes < kMinMemoryBytes) {
@@ -50,13 +52,33 @@ Status check_folders(const std::string& source, const std::string& target) {
 
 ordered_json flags_json(const QuantizeOptions& options) {
   const LinearOptions& linears = options.linears;
-  return {{"format", kFormatVersion},
-          {"scale_rule", scale_rule_name(options.scale_rule)},
-          {"linears", linear_form_name(linears.linears)},
-          {"output_projections", linear_form_name(linears.output_projections)},
-          {"embedding", linear_form_name(linears.embedding)},
-          {"head", linear_form_name(linears.head)},
-          {"shard_bytes", options.shard_bytes}};
+  ordered_json flags = {{"format", kFormatVersion},
+                        {"scale_rule", scale_rule_name(options.scale_rule)},
+                        {"linears", linear_form_name(linears.linears)},
+                        {"output_projections", linear_form_name(linears.output_projections)},
+                        {"embedding", linear_form_name(linears.embedding)},
+                        {"head", linear_form_name(linears.head)},
+                        {"shard_bytes", options.shard_bytes}};
+  if (const auto& calibration = options.calibration) {
+    flags["calibration"] = {{"method", "gptq"},
+                            {"text", calibration->text},
+                            {"num_tokens", calibration->shape.num_tokens},
+                            {"checksum", calibration->text_checksum},
+                            {"damping", calibration->damping}};
+  }
+  return flags;
+}
+
+// The memory that is left for what is converted beside what calibration takes.
+Result<uint64_t> band_memory(const QuantizeOptions& options,
+                             const std::vector<Conversion>& conversions) {
+  if (!options.calibration) return options.memory_bytes;
+  const uint64_t taken = Calibration::memory_bytes(options.calibration->shape, conversions);
+  if (options.memory_bytes >= taken + kMinMemoryBytes) return options.memory_bytes - taken;
+  return make_error(ErrorCode::kOutOfMemory,
+                    "--memory {}: calibration alone takes {}, and what is converted at least {}",
+                    options.memory_bytes, format_bytes(static_cast<double>(taken)),
+                    format_bytes(static_cast<double>(kMinMemoryBytes)));
 }
 
 // Everything that changes a byte of the result. Source files by name, size and time: a journal must
@@ -108,11 +130,12 @@ class ByteCount {
 class Run {
  public:
   Run(const QuantizeOptions& options, const OutputFolder& folder, const Journal& journal,
-      const ConversionPlan& plan)
+      const ConversionPlan& plan, uint64_t memory_bytes)
       : options_(options),
         folder_(folder),
         journal_(journal),
         plan_(plan),
+        memory_bytes_(memory_bytes),
         shards_(plan_shards(plan.conversions, options.shard_bytes)) {}
 
   const std::vector<PlannedShard>& shards() const { return shards_; }
@@ -129,11 +152,17 @@ class Run {
       total += source_bytes(shards_[i]);
       to_write += shards_[i].bytes;
     }
-    US_TRY(folder_.check_space(to_write));
+    const bool is_calibrated = options_.calibration && to_write > 0;
+    const uint64_t own_bytes = is_calibrated ? options_.calibration->shape.file_bytes() : 0;
+    US_TRY(folder_.check_space(to_write + own_bytes));
+    std::optional<Calibration> calibration;
+    if (is_calibrated) {
+      US_ASSIGN(calibration, calibrate());
+    }
     ByteCount count(options_.progress, total);
-    const ShardOptions shard_options = {options_.scale_rule, options_.num_threads,
-                                        options_.memory_bytes,
-                                        [&count](uint64_t bytes) { count.add(bytes); }};
+    const ShardOptions shard_options = {options_.scale_rule, options_.num_threads, memory_bytes_,
+                                        [&count](uint64_t bytes) { count.add(bytes); },
+                                        calibration ? &*calibration : nullptr};
     for (size_t i = 0; i < shards_.size(); ++i) {
       if (finished[i]) {
         US_TRY(recheck(shards_[i], *finished[i], shard_options));
@@ -157,6 +186,23 @@ class Run {
                 journal_.finished(shard.file, shard.conversion_end - shard.conversion_begin));
     }
     return finished;
+  }
+
+  // What experts read in the text, now or before an interruption.
+  Result<Calibration> calibrate() const {
+    const CalibrationOptions& options = *options_.calibration;
+    const std::string name = journal_.own_name(kExpertInputsName);
+    const std::string path = folder_.path_of(name);
+    std::error_code error;
+    if (!journal_.is_resumed() || !fs::exists(path, error)) {
+      const std::string partial = journal_.partial_name(kExpertInputsName);
+      US_ASSIGN(auto writer, ExpertInputsWriter::create(folder_, partial, options.shape));
+      US_TRY(options.read_text(&writer));
+      US_TRY(writer.finish());
+      US_TRY(folder_.rename(partial, name));
+    }
+    US_ASSIGN(ExpertInputs inputs, ExpertInputs::open(path, options.shape));
+    return Calibration(std::move(inputs), plan_.conversions, options.damping, options_.num_threads);
   }
 
   uint64_t source_bytes(const PlannedShard& shard) const {
@@ -197,6 +243,7 @@ class Run {
   const OutputFolder& folder_;
   const Journal& journal_;
   const ConversionPlan& plan_;
+  const uint64_t memory_bytes_;  // of what is being converted
   const std::vector<PlannedShard> shards_;
   std::vector<TensorRecord> records_;  // of all conversions, in their order
   uint64_t num_resumed_ = 0;
@@ -209,12 +256,14 @@ Result<QuantizeResult> quantize(const QuantizeOptions& options, const OutputFold
   US_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.source));
   US_TRY(check_folders(options.source, folder.path()));
   US_ASSIGN(const Family family, read_family(checkpoint));
-  US_ASSIGN(const ConversionPlan plan, plan_conversions(checkpoint, family, options.linears));
+  US_ASSIGN(ConversionPlan plan, plan_conversions(checkpoint, family, options.linears));
+  if (options.calibration) US_TRY(find_inputs(options.calibration->shape, &plan.conversions));
+  US_ASSIGN(const uint64_t memory_bytes, band_memory(options, plan.conversions));
   US_ASSIGN(const std::string config, quantized_config(family, plan.form));
   US_ASSIGN(const SideFiles side_files, list_side_files(checkpoint));
   US_ASSIGN(const std::string request, request_json(options, checkpoint, side_files));
   US_ASSIGN(const Journal journal, Journal::open(folder, request));
-  Run run(options, folder, journal, plan);
+  Run run(options, folder, journal, plan, memory_bytes);
   US_TRY(run.write_all());
   US_TRY(copy_side_files(options.source, side_files, folder));
   const ReportHeader header = {flags_json(options).dump(), side_files.not_copied};

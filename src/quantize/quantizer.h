@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "quantize/calibration.h"
 #include "quantize/conversion.h"
 #include "quantize/output_folder.h"
 #include "quantize/report.h"
@@ -26,6 +28,7 @@ struct QuantizeOptions {
   // Bytes read so far and in all: of the source, and of the target when it is read again. May be
   // called on any thread, one at a time.
   std::function<void(uint64_t done, uint64_t total)> progress;
+  std::optional<CalibrationOptions> calibration;  // of experts; nothing: to the nearest code
 };
 
 struct QuantizeResult {

@@ -7,6 +7,7 @@
 #include "model/weight_checks.h"
 #include "quantize/band.h"
 #include "quantize/encoder.h"
+#include "quantize/feedback_encoder.h"
 #include "quantize/workers.h"
 #include "tensor/weight_format.h"
 
@@ -69,16 +70,35 @@ class Writing {
     US_TRY(folder_.write_at(file, 0, std::as_bytes(std::span(shard_.header))));
     US_ASSIGN(const auto bands,
               plan_bands(conversions_, shard_, options_.memory_bytes / options_.num_threads));
-    US_TRY(run_jobs(options_.num_threads, bands.size(), [&](uint32_t worker, size_t i) {
-      const Conversion& conversion = conversions_[bands[i].conversion];
-      return conversion.form == Form::kCopy
-                 ? copy(conversion, bands[i], file, &scratch_[worker])
-                 : convert(conversion, bands[i], file, &scratch_[worker]);
-    }));
+    for (auto rest = std::span(bands); !rest.empty();) {
+      const auto& input = input_of(rest.front());
+      const auto end = std::find_if(rest.begin(), rest.end(),
+                                    [&](const Band& band) { return input_of(band) != input; });
+      const auto count = static_cast<size_t>(end - rest.begin());
+      US_TRY(convert_all(rest.first(count), file));
+      rest = rest.subspan(count);
+    }
     return std::move(records_);
   }
 
  private:
+  const std::optional<MatrixInput>& input_of(const Band& band) const {
+    return conversions_[band.conversion].input;
+  }
+
+  // Bands with the same input, or with none.
+  Status convert_all(std::span<const Band> bands, const OutputFile& file) {
+    if (const auto& input = input_of(bands.front())) {
+      US_ASSIGN(feedback_, options_.calibration->feedback(*input));
+    }
+    return run_jobs(options_.num_threads, bands.size(), [&](uint32_t worker, size_t i) {
+      const Conversion& conversion = conversions_[bands[i].conversion];
+      return conversion.form == Form::kCopy
+                 ? copy(conversion, bands[i], file, &scratch_[worker])
+                 : convert(conversion, bands[i], file, &scratch_[worker]);
+    });
+  }
+
   // The rows of a tensor that is not complete yet.
   struct OpenRows {
     std::vector<RowError> errors;
@@ -131,6 +151,9 @@ class Writing {
     const std::span<float> values = scratch->values;
     const uint32_t columns = conversion.source.columns;
     scratch->encoded.clear();
+    if (conversion.input) {
+      return encode_mxfp4(options_.scale_rule, feedback_, values, &scratch->encoded);
+    }
     if (conversion.form == Form::kMxfp4) {
       return encode_mxfp4(options_.scale_rule, values, columns, &scratch->encoded);
     }
@@ -186,6 +209,7 @@ class Writing {
   const OutputFolder& folder_;
   const ShardOptions& options_;
   std::vector<Scratch> scratch_;  // [num_threads]
+  ErrorFeedback feedback_;        // of the bands at work, if they are calibrated
   std::mutex mutex_;              // of what follows
   std::vector<TensorRecord> records_;
   std::vector<OpenRows> open_rows_;

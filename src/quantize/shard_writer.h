@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "quantize/calibration.h"
 #include "quantize/conversion.h"
 #include "quantize/output_folder.h"
 #include "quantize/scale_rule.h"
@@ -20,6 +21,7 @@ struct ShardOptions {
   uint32_t num_threads = 1;
   uint64_t memory_bytes = 0;               // of all threads
   std::function<void(uint64_t)> on_bytes;  // bytes read since the last call; on any thread
+  Calibration* calibration = nullptr;      // of conversions that have an input
 };
 
 // The records of the shard's conversions. The file is on the disk afterwards, under `name`.

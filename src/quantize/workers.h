@@ -1,6 +1,7 @@
 // Threads that take numbered jobs in turn.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +35,8 @@ inline Status run_jobs(uint32_t num_threads, size_t count,
     }
   };
   std::vector<std::thread> threads;
-  for (uint32_t worker = 1; worker < num_threads; ++worker) threads.emplace_back(work, worker);
+  const auto num_workers = static_cast<uint32_t>(std::min<size_t>(num_threads, count));
+  for (uint32_t worker = 1; worker < num_workers; ++worker) threads.emplace_back(work, worker);
   work(0);
   for (std::thread& thread : threads) thread.join();
   return status;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "e2e/cli.h"
 #include "support/checkpoint_generator.h"
@@ -66,6 +67,25 @@ TEST_F(QuantizeCli, ScoreAgainstTheSource) {
   expect_error(wrong, 1, "--against: compares on the processor");
 }
 
+TEST_F(QuantizeCli, CalibratesOnAText) {
+  GeneratorOptions options;
+  options.expert_format = tensor::WeightFormat::kBf16;
+  options.vocab_size = 12288;  // the tokenizer's
+  ASSERT_TRUE(write_checkpoint(source_, options));
+  std::filesystem::copy_file(kTinyMimo + "/tokenizer.json", source_ + "/tokenizer.json");
+  const std::string text = folder_.path() + "/text";
+  std::ofstream file(text);
+  for (int i = 0; i < 200; ++i) file << i << " and " << 7 * i << " are numbers.\n";
+  file.close();
+  const Finished finished = run_cli({"quantize", source_, target_, "--calibrate", text,
+                                     "--calibrate-tokens", "300", "--threads", "2"});
+  ASSERT_EQ(finished.exit_code, 0) << finished.errors;
+  EXPECT_NE(finished.errors.find("Calibrating: 300 tokens"), std::string::npos) << finished.errors;
+  const Finished run = run_cli({"run", "--model", target_, "--prompt-ids", "1,2,3", "--max-tokens",
+                                "4", "--greedy", "--json"});
+  EXPECT_EQ(run.exit_code, 0) << run.errors;
+}
+
 TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, source_}, 1, "is the source");
   expect_error({"quantize", source_ + "/none", target_}, 1, "no such folder");
@@ -73,6 +93,13 @@ TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, target_, "--scale-rule", "ceil"}, 2, "--scale-rule");
   expect_error({"quantize", source_, target_, "--memory", "much"}, 2, "much");
   expect_error({"quantize", source_, target_, "--memory", "10kB"}, 1, "--memory 10000");
+  expect_error({"quantize", source_, target_, "--damping", "0.1"}, 2, "--calibrate");
+  const std::string text = folder_.path() + "/text";
+  expect_error({"quantize", source_, target_, "--calibrate", text}, 1, text);
+  std::ofstream(text) << "A short text.";
+  expect_error({"quantize", source_, target_, "--calibrate", text}, 1, "no tokenizer.json");
+  expect_error({"quantize", source_, target_, "--calibrate", text, "--damping", "0"}, 2,
+               "--damping");
   EXPECT_FALSE(std::filesystem::exists(target_));
 }
 

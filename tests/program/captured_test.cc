@@ -70,6 +70,31 @@ TEST(CapturedLayers, AreProvenAndShareNoMemory) {
   }
 }
 
+// Before each layer of experts, and no other.
+TEST(CapturedExpertInputs, AreProvenAndInOrder) {
+  const auto config = model::ModelConfig::parse("config.json", config_json(eight_rank_options()));
+  ASSERT_TRUE(config);
+  plan::PlanOptions options;
+  options.num_ranks = 2;
+  options.max_context = 512;
+  options.captures_expert_inputs = true;
+  const auto plan = plan::make_plan(
+      *config, [&](const auto& source) { return model::expected_shape(*config, source); },
+      cpu::cpu_limits(3), options);
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_TRUE(program::verify(plan->program));
+  std::vector<program::BufferId> read_by_experts;
+  for (const program::Stage& stage : plan->program.stages) {
+    const auto* experts = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
+    if (experts != nullptr) read_by_experts.push_back(experts->hidden);
+  }
+  EXPECT_FALSE(read_by_experts.empty());
+  EXPECT_EQ(plan->program.captured, read_by_experts);
+  for (const program::BufferId id : read_by_experts) {
+    EXPECT_EQ(plan->program.buffers[id].output, BufferDecl::Output::kHost);
+  }
+}
+
 TEST(CapturedLayers, TheProofSeesOneThatIsOverwritten) {
   Program program = plan_captured({0}).value().program;
   const program::BufferId kept = program.captured[0];

@@ -1,4 +1,6 @@
 // Route: each column's top_k experts, and from them the table of live experts.
+#include "cpu/ops/route.h"
+
 #include <algorithm>
 #include <numeric>
 #include <vector>
@@ -9,11 +11,9 @@
 #include "program/route_table.h"
 
 namespace ultraspeed::cpu {
-namespace {
 
 using program::RouteOperands;
 
-// weights[e] = the column's routing weight of expert e, or -1 if it is not selected.
 void route_column(const RouteOperands& op, const float* logits, const float* bias,
                   std::vector<uint32_t>* order, float* weights) {
   std::vector<uint32_t>& experts = *order;
@@ -38,8 +38,6 @@ void route_column(const RouteOperands& op, const float* logits, const float* bia
     weights[e] = selected ? weights[e] / divisor * op.scaling : -1.0F;
   }
 }
-
-}  // namespace
 
 Status run_op(const OpContext& context, const RouteOperands& op, uint32_t) {
   const uint32_t columns = context.num_columns();
