@@ -265,8 +265,9 @@ TEST(CliErrors, DecodeSteps) {
     expect_error(run_cli({"serve", "--decode-width", width}), 2, {"--decode-width", width});
   }
   expect_error(run_cli({"serve", "--decode-width", "65"}), 2, {"not in range 8 to 64"});
-  expect_error(run_cli({"serve", "--port", "0", "--decode-width", "16", "--block", "17"}), 1,
-               {"--decode-width 16", "17 columns of a block (see --block)"});
+  expect_error(run_cli({"serve", "--port", "0", "--drafter", "suffix", "--decode-width", "16",
+                        "--block", "17"}),
+               1, {"--decode-width 16", "17 columns of a block (see --block)"});
   expect_error(run_cli({"bench", "decode", "--decode-width", "8"}), 2, {"--decode-width"});
 }
 

@@ -128,10 +128,10 @@ TEST(Run, JsonHasTheDocumentedForm) {
   EXPECT_GT(result["timing"]["tokens_per_second"].get<double>(), 0);
   const json& speculation = result["speculation"];
   EXPECT_EQ(speculation.size(), 5u);
-  EXPECT_EQ(speculation["drafter"], "suffix");
+  EXPECT_EQ(speculation["drafter"], "dflash");
   EXPECT_LE(speculation["cycles"].get<size_t>(), result["ids"].size() - 1);
   EXPECT_EQ(speculation["resident_cycles"], 0);
-  EXPECT_GE(speculation["accepted_length"].get<double>(), 1.0);
+  EXPECT_GT(speculation["accepted_length"].get<double>(), 3.0);
   EXPECT_TRUE(speculation["per_position"].is_array());
 }
 

@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/speculation.h"
 #include "golden/golden_case.h"
+#include "model/drafter.h"
 
 namespace ultraspeed::engine {
 
@@ -59,6 +60,13 @@ inline Setup mtp_setup(const std::string& directory, uint32_t decode_width, uint
   Setup setup{{DrafterKind::kMtp, 1}, decode_width, num_threads, 4};
   setup.directory = directory;
   return setup;
+}
+
+// The trained drafter beside the bundled model.
+inline Setup bundled_setup(uint32_t decode_width, uint32_t num_threads) {
+  static const auto drafter = model::Drafter::open(kModel + "/dflash");
+  EXPECT_TRUE(drafter) << drafter.error().message;
+  return {{DrafterKind::kDflash, 1}, decode_width, num_threads, 8, &*drafter};
 }
 
 inline std::unique_ptr<Engine> open(const Setup& setup) {

@@ -82,6 +82,7 @@ std::vector<Setup> all_setups(const TinyDrafter& dflash, const test::TinyMimoWit
       setups.push_back({{DrafterKind::kRandom, 1}, width, threads});
       setups.push_back({{DrafterKind::kReplay, 3}, width, threads});
       setups.push_back(dflash.setup(8, width, threads));
+      setups.push_back(bundled_setup(width, threads));
       setups.push_back(mtp_setup(mtp.path(), width, threads));
     }
   }
@@ -129,6 +130,17 @@ TEST(SpeculationMatrix, GoldenPromptsWithEverySetup) {
   check_golden_prompts(program::Activations::kF32);
 }
 
+// What it was trained for: most of what it drafts is taken, packed and alone.
+TEST(SpeculationMatrix, TheBundledDrafterKnowsItsModel) {
+  auto requests = make_requests({4}, 64);
+  requests.resize(1);  // greedy
+  const auto expected = reference_texts(&requests);
+  const auto engine = open(bundled_setup(8, 2));
+  SpeculationStats stats;
+  EXPECT_EQ(generate(*engine, requests, &stats), expected);
+  EXPECT_GT(stats.accepted_length(), 4);
+}
+
 // Two in each setup, with a scale of 36 all in all of them.
 TEST(SpeculationMatrix, GeneratedPrompts) {
   auto requests = generated_requests(is_full() ? 500 : 36, 8);
@@ -166,7 +178,7 @@ TEST(SpeculationMatrix, Int8TextsDependOnNothingElseEither) {
   }
   const TinyDrafter dflash(true);
   const test::TinyMimoWithMtp mtp(3);
-  for (auto setup : {dflash.setup(8, 8, 2), mtp_setup(mtp.path(), 16, 1)}) {
+  for (auto setup : {dflash.setup(8, 8, 2), bundled_setup(8, 1), mtp_setup(mtp.path(), 16, 1)}) {
     setup.activations = kInt8;
     check(setup, requests, expected, true);
   }
@@ -186,7 +198,7 @@ TEST(SpeculationMatrix, RoundedTextsDependOnNothingElseEither) {
     for (auto setup : {engine::Setup{{DrafterKind::kNone, 1}, 8, 2},
                        engine::Setup{{DrafterKind::kSuffix, 1}, 16},
                        engine::Setup{{DrafterKind::kReplay, 3}, 32, 2}, dflash.setup(8, 8, 2),
-                       mtp_setup(mtp.path(), 16, 1)}) {
+                       bundled_setup(16, 1), mtp_setup(mtp.path(), 16, 1)}) {
       setup.activations = activations;
       setup.kv_cache = kv_cache;
       check(setup, requests, expected, false);
