@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "grammar/mask_walk.h"
+#include "grammar/state_classes.h"
 
 namespace ultraspeed::grammar {
 namespace {
@@ -29,7 +30,11 @@ size_t MaskEntry::num_bytes() const {
 
 MaskTable::MaskTable(const Grammar& grammar, const Vocabulary& vocabulary,
                      const MaskTableOptions& options)
-    : grammar_(grammar), vocabulary_(vocabulary), options_(options) {
+    : grammar_(grammar),
+      vocabulary_(vocabulary),
+      options_(options),
+      runs_(plain_runs(grammar)),
+      classes_(state_classes(grammar, vocabulary.max_token_bytes())) {
   entries_.resize(grammar.num_states());
 }
 
@@ -39,7 +44,9 @@ void MaskTable::prepare() {
   Entries unkept;
   for (StateId state = 0; state < grammar_.num_states(); ++state) {
     if (num_bytes_ >= options_.max_bytes) return;
-    if (grammar_.first_bytes(state).size() >= kManyFirstBytes) find(nullptr, state, &unkept);
+    if (classes_[state] == state && grammar_.first_bytes(state).size() >= kManyFirstBytes) {
+      find(nullptr, state, &unkept);
+    }
   }
 }
 
@@ -74,7 +81,7 @@ const MaskEntry& MaskTable::find(const MaskEntry* below, StateId state, Entries*
 }
 
 std::unique_ptr<MaskEntry> MaskTable::make_entry(const MaskEntry* below, StateId state) const {
-  MaskWalk walk(grammar_, vocabulary_);
+  MaskWalk walk(grammar_, vocabulary_, runs_);
   if (below == nullptr) {
     walk.run(state, 0);
   } else {
@@ -82,10 +89,13 @@ std::unique_ptr<MaskEntry> MaskTable::make_entry(const MaskEntry* below, StateId
   }
   auto entry = std::make_unique<MaskEntry>();
   entry->exits = walk.exits();
-  if (walk.tokens().size() * 32 < vocabulary_.size()) {
+  const bool has_plain = below == nullptr && runs_[state].is_exact && runs_[state].num_characters > 0;
+  if (!has_plain && walk.tokens().size() * 32 < vocabulary_.size()) {
     entry->tokens = walk.tokens();
   } else {
-    entry->words.resize(mask_words(vocabulary_.size()));
+    const uint32_t num_plain = has_plain ? runs_[state].num_characters : 0;
+    const std::span<const uint64_t> plain = vocabulary_.plain_mask(num_plain);
+    entry->words.assign(plain.begin(), plain.end());
     for (const int32_t token : walk.tokens()) {
       entry->words[static_cast<size_t>(token) / 64] |= uint64_t{1} << (token % 64);
     }
@@ -113,7 +123,7 @@ void MaskTable::add_allowed(const Stacks& stacks, std::span<const Item> items,
     const auto [below, item] = visits[i];
     const MaskEntry* entry = below;
     if (!grammar_.is_exhausted(item.state)) {
-      entry = &find(below, item.state, &unkept);
+      entry = &find(below, classes_[item.state], &unkept);
       add_entry(*entry, words);
       if (entry->exits.empty()) continue;
     }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "grammar/grammar.h"
+#include "grammar/plain_runs.h"
 #include "grammar/stacks.h"
 #include "grammar/vocabulary.h"
 
@@ -66,8 +67,10 @@ class MaskTable {
   const Grammar& grammar_;
   const Vocabulary& vocabulary_;
   const MaskTableOptions options_;
+  const std::vector<PlainRun> runs_;    // [states]
+  const std::vector<StateId> classes_;  // [states], by the longest token
   mutable std::shared_mutex mutex_;
-  std::vector<std::unique_ptr<const MaskEntry>> entries_;  // [states]; null: not yet
+  std::vector<std::unique_ptr<const MaskEntry>> entries_;  // [classes]; null: not yet
   std::atomic<size_t> num_bytes_ = 0;
 };
 

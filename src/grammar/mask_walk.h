@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "grammar/grammar.h"
+#include "grammar/plain_runs.h"
 #include "grammar/stacks.h"
 #include "grammar/vocabulary.h"
 
@@ -13,9 +14,12 @@ namespace ultraspeed::grammar {
 // Walks the vocabulary's tree with the automata, leaving out what is below a refused byte.
 class MaskWalk {
  public:
-  MaskWalk(const Grammar& grammar, const Vocabulary& vocabulary);
+  // runs: plain_runs() of the grammar.
+  MaskWalk(const Grammar& grammar, const Vocabulary& vocabulary,
+           const std::vector<PlainRun>& runs);
 
-  // From the state at a node of the tree, whose bytes are consumed.
+  // From the state at a node of the tree, whose bytes are consumed. From the root, tokens of the
+  // plain mask of the state's run, if that is exact, are left out.
   void run(StateId state, uint32_t from_node);
 
   // All runs together; may hold duplicates.
@@ -32,11 +36,17 @@ class MaskWalk {
     bool has_exit;  // is in exits_
   };
 
+  // Whether all tokens at the frame's node and below it are allowed, since they are plain.
+  bool takes_all(const Frame& frame, uint8_t plain_characters) const;
+  // Whether the state calls a rule that may begin with the byte.
+  bool may_call(StateId state, uint8_t byte) const;
+
   // Whether the byte is allowed; its items are then on top of items_.
   bool advance(Frame* frame, uint8_t byte);
 
   const Grammar& grammar_;
   const Vocabulary& vocabulary_;
+  const std::vector<PlainRun>& runs_;
   Stacks stacks_;
   std::vector<Item> items_;
   std::vector<Frame> frames_;  // by depth below from_node

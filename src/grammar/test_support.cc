@@ -89,10 +89,18 @@ std::vector<std::string> json_tokens() {
 }
 
 bool matches(const Grammar& grammar, std::string_view text) {
-  static const Vocabulary kBytes = test_vocabulary();
-  MaskTable masks(grammar, kBytes);
-  Matcher matcher(&masks);
-  return (text.empty() || matcher.accept_text(text)) && matcher.is_complete();
+  Stacks stacks;
+  std::vector<Item> items = {{grammar.start(), kBottom}};
+  std::vector<Item> next;
+  for (const char byte : text) {
+    next.clear();
+    stacks.advance(grammar, items, static_cast<uint8_t>(byte), &next);
+    items.swap(next);
+  }
+  stacks.add_returns(grammar, &items);
+  return std::any_of(items.begin(), items.end(), [&](Item item) {
+    return item.node == kBottom && grammar.is_final(item.state);
+  });
 }
 
 std::vector<uint64_t> Machine::mask(const Matcher& matcher) const {

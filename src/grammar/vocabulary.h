@@ -45,17 +45,30 @@ class Vocabulary {
     uint32_t first_token;  // of tokens()
     uint16_t depth;        // in bytes
     uint8_t byte;          // the last
+    // The most characters that a token adds to this node's, if those of all tokens here and below
+    // are whole and plain (plain_runs.h); kNotAllPlain otherwise.
+    uint8_t plain_characters;
   };
+  static constexpr uint8_t kNotAllPlain = 255;
+  static constexpr uint32_t kMaxPlainCharacters = 64;  // longer tokens do not count as plain
   std::span<const Node> nodes() const { return std::span(nodes_).first(nodes_.size() - 1); }
   // The tokens that are exactly a node's bytes.
   std::span<const int32_t> tokens(size_t node) const {
     return std::span(tokens_).subspan(nodes_[node].first_token,
                                       nodes_[node + 1].first_token - nodes_[node].first_token);
   }
+  // Those of a node and all below it.
+  std::span<const int32_t> subtree_tokens(size_t node) const {
+    const uint32_t end = nodes_[nodes_[node].subtree_end].first_token;
+    return std::span(tokens_).subspan(nodes_[node].first_token, end - nodes_[node].first_token);
+  }
+  // The mask of the plain tokens of up to so many characters.
+  std::span<const uint64_t> plain_mask(uint32_t max_characters) const;
 
  private:
   Vocabulary() = default;
   void build_tree();
+  void find_plain();
 
   std::string bytes_;              // of all tokens
   std::vector<uint32_t> offsets_;  // [tokens + 1], into bytes_
@@ -63,6 +76,7 @@ class Vocabulary {
   std::vector<int32_t> tokens_;    // by their bytes
   std::vector<Node> nodes_;        // and one more, for the end of the last one's tokens
   size_t max_token_bytes_ = 0;
+  std::vector<uint64_t> plain_masks_;  // [kMaxPlainCharacters + 1, mask words]
 };
 
 }  // namespace ultraspeed::grammar
