@@ -168,8 +168,8 @@ int main(int argc, char** argv) {
     const auto id = static_cast<int32_t>(i);
     tokens.emplace_back(tokenizer.is_special(id) ? "" : tokenizer.token_bytes(id));
   }
-  const auto stop_id = static_cast<int32_t>(
-      std::find(tokens.begin(), tokens.end(), std::string()) - tokens.begin());
+  const auto stop_id =
+      static_cast<int32_t>(std::find(tokens.begin(), tokens.end(), std::string()) - tokens.begin());
   for (const std::vector<std::string>& all : {tokens, many_tokens(tokens)}) {
     const grammar::Vocabulary vocabulary = vocabulary_of(all, stop_id);
     fmt::print("{} tokens, {} nodes\n{:16} {:>7} {:>8} {:>9} {:>7} {:>8} {:>26} {:>26}\n",

@@ -89,7 +89,8 @@ std::unique_ptr<MaskEntry> MaskTable::make_entry(const MaskEntry* below, StateId
   }
   auto entry = std::make_unique<MaskEntry>();
   entry->exits = walk.exits();
-  const bool has_plain = below == nullptr && runs_[state].is_exact && runs_[state].num_characters > 0;
+  const bool has_plain =
+      below == nullptr && runs_[state].is_exact && runs_[state].num_characters > 0;
   if (!has_plain && walk.tokens().size() * 32 < vocabulary_.size()) {
     entry->tokens = walk.tokens();
   } else {

@@ -15,8 +15,7 @@ namespace ultraspeed::grammar {
 class MaskWalk {
  public:
   // runs: plain_runs() of the grammar.
-  MaskWalk(const Grammar& grammar, const Vocabulary& vocabulary,
-           const std::vector<PlainRun>& runs);
+  MaskWalk(const Grammar& grammar, const Vocabulary& vocabulary, const std::vector<PlainRun>& runs);
 
   // From the state at a node of the tree, whose bytes are consumed. From the root, tokens of the
   // plain mask of the state's run, if that is exact, are left out.

@@ -24,8 +24,7 @@ uint64_t next_hash(const Grammar& grammar, StateId state, const std::vector<uint
     hash = mix(mix(hash, edge.first * 256u + edge.last), hashes[edge.target]);
   }
   for (const Grammar::Call& call : grammar.calls(state)) {
-    hash = mix(mix(mix(hash, call.is_tail ? 3 : 2), hashes[call.start]),
-               hashes[call.return_state]);
+    hash = mix(mix(mix(hash, call.is_tail ? 3 : 2), hashes[call.start]), hashes[call.return_state]);
   }
   return hash;
 }
