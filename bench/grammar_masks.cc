@@ -173,8 +173,8 @@ int main(int argc, char** argv) {
   for (const std::vector<std::string>& all : {tokens, many_tokens(tokens)}) {
     const grammar::Vocabulary vocabulary = vocabulary_of(all, stop_id);
     fmt::print("{} tokens, {} nodes\n{:16} {:>7} {:>8} {:>9} {:>7} {:>8} {:>26} {:>26}\n",
-               vocabulary.size(), vocabulary.nodes().size(), "", "states", "compile", "prepare",
-               "MB", "masks", "first: median, p99, max", "again: median, p99, max");
+               vocabulary.size(), vocabulary.num_nodes(), "", "states", "compile", "prepare", "MB",
+               "masks", "first: median, p99, max", "again: median, p99, max");
     for (const Example& example : examples()) measure(example, vocabulary, num_walks);
   }
   return 0;

@@ -28,11 +28,11 @@ class ByteSet {
 using StateId = uint32_t;
 inline constexpr StateId kNoState = ~StateId{0};
 
-// Immutable; may be shared by threads. States of all rules are numbered together, and a rule is
-// named by its start state. From each state the end of its rule can be reached, so whatever has not
-// been refused can be completed. No rule calls itself before it has consumed a byte. What a call
-// may consume without a byte, the caller's automaton does without the call: a called rule consumes
-// at least one byte.
+// Immutable; may be shared by threads. States of all rules are numbered together, those of a rule
+// from its start state on, which names the rule. From each state the end of its rule can be
+// reached, so whatever has not been refused can be completed. No rule calls itself before it has
+// consumed a byte. What a call may consume without a byte, the caller's automaton does without the
+// call: a called rule consumes at least one byte.
 class Grammar {
  public:
   // Bytes first to last lead to target; the edges of a state are disjoint and ascending.

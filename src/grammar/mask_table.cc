@@ -3,7 +3,9 @@
 #include "grammar/mask_table.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
+#include <set>
 
 #include "base/check.h"
 #include "grammar/mask_walk.h"
@@ -40,12 +42,27 @@ MaskTable::MaskTable(const Grammar& grammar, const Vocabulary& vocabulary,
 
 MaskTable::~MaskTable() = default;
 
-void MaskTable::prepare() {
-  Entries unkept;
+void MaskTable::prepare(std::chrono::microseconds max_time) {
+  const auto end = std::chrono::steady_clock::now() + max_time;
+  std::map<StateId, std::set<StateId>> returns;  // by a rule's start; classes
+  returns[grammar_.start()];
   for (StateId state = 0; state < grammar_.num_states(); ++state) {
-    if (num_bytes_ >= options_.max_bytes) return;
-    if (classes_[state] == state && grammar_.first_bytes(state).size() >= kManyFirstBytes) {
-      find(nullptr, state, &unkept);
+    for (const Grammar::Call& call : grammar_.calls(state)) {
+      std::set<StateId>& of_rule = returns[call.start];
+      if (!call.is_tail) of_rule.insert(classes_[call.return_state]);
+    }
+  }
+  Entries unkept;
+  const std::set<StateId>* of_rule = nullptr;
+  for (StateId state = 0; state < grammar_.num_states(); ++state) {
+    if (const auto rule = returns.find(state); rule != returns.end()) of_rule = &rule->second;
+    if (grammar_.first_bytes(state).size() < kManyFirstBytes || of_rule == nullptr) continue;
+    const MaskEntry& entry = find(nullptr, classes_[state], &unkept);
+    if (!entry.is_kept || std::chrono::steady_clock::now() > end) return;
+    if (entry.exits.empty()) continue;
+    for (const StateId caller : *of_rule) {
+      find(&entry, caller, &unkept);
+      if (std::chrono::steady_clock::now() > end) return;
     }
   }
 }

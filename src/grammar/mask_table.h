@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -50,9 +51,10 @@ class MaskTable {
   const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t num_bytes() const { return num_bytes_; }
 
-  // Makes the masks of the states that allow many tokens, which take longest: a good time is while
-  // the prompt is computed. Others are made as they are needed.
-  void prepare();
+  // Makes the masks of the states that allow many tokens, which take longest, and of those that
+  // they may return to, until the time is over: a good moment is while the prompt is computed.
+  // Others are made as they are needed.
+  void prepare(std::chrono::microseconds max_time = std::chrono::milliseconds(100));
 
   // Adds to the mask what may follow the items.
   void add_allowed(const Stacks& stacks, std::span<const Item> items, std::span<uint64_t> words);

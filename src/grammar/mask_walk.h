@@ -29,12 +29,14 @@ class MaskWalk {
   // The items after a node's bytes: a range of items_.
   struct Frame {
     uint32_t node;
+    uint32_t next_child;
     uint32_t items_begin;
     uint32_t items_end;
     Stacks::Mark mark;
     bool has_exit;  // is in exits_
   };
 
+  uint32_t num_items() const { return static_cast<uint32_t>(items_.size()); }
   // Whether all tokens at the frame's node and below it are allowed, since they are plain.
   bool takes_all(const Frame& frame, uint8_t plain_characters) const;
   // Whether the state calls a rule that may begin with the byte.
@@ -42,6 +44,7 @@ class MaskWalk {
 
   // Whether the byte is allowed; its items are then on top of items_.
   bool advance(Frame* frame, uint8_t byte);
+  void add_exit(Frame* frame);
 
   const Grammar& grammar_;
   const Vocabulary& vocabulary_;

@@ -1,5 +1,5 @@
-// Tokens sorted by their bytes are the tree's preorder: each adds the nodes behind what it shares
-// with the one before it.
+// Sorted by their bytes, the tokens below a node are neighbours. Nodes are made level by level, so
+// that a walk reads children one behind the other.
 #include "grammar/vocabulary.h"
 
 #include <algorithm>
@@ -42,39 +42,45 @@ bool Vocabulary::is_stop(int32_t id) const {
 }
 
 void Vocabulary::build_tree() {
-  std::stable_sort(tokens_.begin(), tokens_.end(),
-                   [&](int32_t a, int32_t b) { return bytes(a) < bytes(b); });
-  std::vector<uint32_t> path = {0};  // nodes of the token before, by depth
-  nodes_.push_back({0, 0, 0, 0, 0});
-  std::string_view before;
-  for (uint32_t i = 0; i < tokens_.size(); ++i) {
-    const std::string_view token = bytes(tokens_[i]);
-    const auto shared = static_cast<size_t>(
-        std::mismatch(token.begin(), token.end(), before.begin(), before.end()).first -
-        token.begin());
-    for (; path.size() > shared + 1; path.pop_back()) {
-      nodes_[path.back()].subtree_end = static_cast<uint32_t>(nodes_.size());
+  std::sort(tokens_.begin(), tokens_.end(), [&](int32_t a, int32_t b) {
+    return bytes(a) != bytes(b) ? bytes(a) < bytes(b) : a < b;
+  });
+  nodes_.push_back({0, 0, static_cast<uint32_t>(tokens_.size()), 0, 0});
+  size_t level_end = 1;
+  for (size_t i = 0, depth = 0; i < nodes_.size(); ++i) {
+    if (i == level_end) {
+      level_end = nodes_.size();
+      ++depth;
     }
-    for (size_t depth = shared + 1; depth <= token.size(); ++depth) {
-      path.push_back(static_cast<uint32_t>(nodes_.size()));
-      nodes_.push_back(
-          {0, i, static_cast<uint16_t>(depth), static_cast<uint8_t>(token[depth - 1]), 0});
+    nodes_[i].first_child = static_cast<uint32_t>(nodes_.size());
+    const uint32_t end = nodes_[i].end_token;
+    uint32_t token = nodes_[i].first_token;
+    while (token < end && bytes(tokens_[token]).size() == depth) ++token;
+    while (token < end) {
+      const char byte = bytes(tokens_[token])[depth];
+      const uint32_t first = token;
+      while (token < end && bytes(tokens_[token])[depth] == byte) ++token;
+      nodes_.push_back({0, first, token, static_cast<uint8_t>(byte), 0});
     }
-    before = token;
   }
-  for (const uint32_t node : path) nodes_[node].subtree_end = static_cast<uint32_t>(nodes_.size());
-  nodes_.push_back({0, static_cast<uint32_t>(tokens_.size()), 0, 0, 0});
+  const auto num_nodes = static_cast<uint32_t>(nodes_.size());
+  nodes_.push_back({num_nodes, 0, 0, 0, 0});
 }
 
-// Backwards, so that a node comes after its children. Bytes below a node that is inside of a
-// character begin with a continuation byte.
+std::span<const int32_t> Vocabulary::tokens(uint32_t index) const {
+  const Node& node = nodes_[index];
+  const bool is_leaf = node.first_child == children_end(index);
+  const uint32_t end = is_leaf ? node.end_token : nodes_[node.first_child].first_token;
+  return std::span(tokens_).subspan(node.first_token, end - node.first_token);
+}
+
+// Children first. A byte that continues a character adds none.
 void Vocabulary::find_plain() {
   const size_t num_words = mask_words(size());
   plain_masks_.resize((kMaxPlainCharacters + 1) * num_words);
-  const auto is_continuation = [](uint8_t byte) { return (byte & 0xC0U) == 0x80; };
-  for (size_t node = nodes_.size() - 1; node-- > 0;) {
+  for (uint32_t index = static_cast<uint32_t>(num_nodes()); index-- > 0;) {
     uint32_t most = 0;
-    for (const int32_t id : tokens(node)) {
+    for (const int32_t id : tokens(index)) {
       const uint32_t count = count_plain(bytes(id));
       const auto word = static_cast<size_t>(id) / 64;
       for (size_t i = count; i <= kMaxPlainCharacters; ++i) {
@@ -82,14 +88,12 @@ void Vocabulary::find_plain() {
       }
       if (count > kMaxPlainCharacters) most = kNotAllPlain;
     }
-    for (uint32_t child = static_cast<uint32_t>(node) + 1; child < nodes_[node].subtree_end;
-         child = nodes_[child].subtree_end) {
-      const uint32_t below = nodes_[child].plain_characters;
-      const bool is_inside = is_continuation(nodes_[child].byte);
-      most = below == kNotAllPlain ? kNotAllPlain : std::max(most, below + (is_inside ? 0 : 1));
-      if (most == kNotAllPlain) break;
+    for (uint32_t i = nodes_[index].first_child; i < children_end(index); ++i) {
+      const bool is_inside = (nodes_[i].byte & 0xC0U) == 0x80;
+      const uint32_t below = nodes_[i].plain_characters;
+      most = std::max(most, below == kNotAllPlain || is_inside ? below : below + 1);
     }
-    nodes_[node].plain_characters = static_cast<uint8_t>(most);
+    nodes_[index].plain_characters = static_cast<uint8_t>(most);
   }
 }
 

@@ -38,29 +38,28 @@ class Vocabulary {
   }
   size_t max_token_bytes() const { return max_token_bytes_; }
 
-  // A node stands for the bytes on the way to it. Nodes are in preorder, children by ascending
-  // byte; node 0 is the root.
+  // A node stands for the bytes on the way to it. Node 0 is the root; the children of a node lie
+  // together, by ascending byte, behind those of the nodes before it.
   struct Node {
-    uint32_t subtree_end;  // the first node that is not below this one
-    uint32_t first_token;  // of tokens()
-    uint16_t depth;        // in bytes
-    uint8_t byte;          // the last
+    uint32_t first_child;
+    uint32_t first_token;  // of the subtree's tokens, its own first
+    uint32_t end_token;
+    uint8_t byte;  // the last
     // The most characters that a token adds to this node's, if those of all tokens here and below
     // are whole and plain (plain_runs.h); kNotAllPlain otherwise.
     uint8_t plain_characters;
   };
   static constexpr uint8_t kNotAllPlain = 255;
   static constexpr uint32_t kMaxPlainCharacters = 64;  // longer tokens do not count as plain
-  std::span<const Node> nodes() const { return std::span(nodes_).first(nodes_.size() - 1); }
+  size_t num_nodes() const { return nodes_.size() - 1; }
+  const Node& node(uint32_t index) const { return nodes_[index]; }
+  uint32_t children_end(uint32_t index) const { return nodes_[index + 1].first_child; }
   // The tokens that are exactly a node's bytes.
-  std::span<const int32_t> tokens(size_t node) const {
-    return std::span(tokens_).subspan(nodes_[node].first_token,
-                                      nodes_[node + 1].first_token - nodes_[node].first_token);
-  }
-  // Those of a node and all below it.
-  std::span<const int32_t> subtree_tokens(size_t node) const {
-    const uint32_t end = nodes_[nodes_[node].subtree_end].first_token;
-    return std::span(tokens_).subspan(nodes_[node].first_token, end - nodes_[node].first_token);
+  std::span<const int32_t> tokens(uint32_t index) const;
+  // Those and all that go on from there.
+  std::span<const int32_t> subtree_tokens(uint32_t index) const {
+    const Node& node = nodes_[index];
+    return std::span(tokens_).subspan(node.first_token, node.end_token - node.first_token);
   }
   // The mask of the plain tokens of up to so many characters.
   std::span<const uint64_t> plain_mask(uint32_t max_characters) const;
@@ -74,7 +73,7 @@ class Vocabulary {
   std::vector<uint32_t> offsets_;  // [tokens + 1], into bytes_
   std::vector<int32_t> stop_ids_;  // ascending
   std::vector<int32_t> tokens_;    // by their bytes
-  std::vector<Node> nodes_;        // and one more, for the end of the last one's tokens
+  std::vector<Node> nodes_;        // and one more, for the end of the last one's children
   size_t max_token_bytes_ = 0;
   std::vector<uint64_t> plain_masks_;  // [kMaxPlainCharacters + 1, mask words]
 };
