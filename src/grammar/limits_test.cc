@@ -54,7 +54,7 @@ TEST(Limits, RegularExpressions) {
       {std::string(200 << 10, 'a'), "more than 131072 expressions"}};
   for (const auto& [pattern, message] : cases) {
     const std::string what = pattern.substr(0, 40);
-    const Result<Grammar> grammar = in_time(what, [&] { return parse_regex(pattern); });
+    const Result<Grammar> grammar = in_time(what, [&text = pattern] { return parse_regex(text); });
     if (!message.empty()) expect_error(what, grammar, message);
   }
 }
@@ -80,16 +80,22 @@ TEST(Limits, Grammars) {
       {repeated("r ::= ", 5), "a second rule"}};
   for (const auto& [source, message] : cases) {
     const std::string what = source.substr(0, 60) + source.substr(source.size() - 20);
-    const Result<Grammar> grammar = in_time(what, [&] { return parse_ebnf(source); });
+    const Result<Grammar> grammar = in_time(what, [&text = source] { return parse_ebnf(text); });
     if (!message.empty()) expect_error(what, grammar, message);
   }
 }
 
+Json nested_arrays(size_t depth) {
+  return Json::parse(repeated(R"({"type":"array","items":)", depth) + "{}" + repeated("}", depth));
+}
+
+TEST(Limits, DeepSchemas) {
+  const Json schema = nested_arrays(10'000);  // not copied: nlohmann does that by recursion
+  expect_error("10,000 levels", in_time("10,000 levels", [&] { return parse_json_schema(schema); }),
+               "#: nested deeper than 64 levels");
+}
+
 TEST(Limits, Schemas) {
-  const auto nested = [](size_t depth) {
-    return Json::parse(repeated(R"({"type":"array","items":)", depth) + "{}" +
-                       repeated("}", depth));
-  };
   Json wide = {{"type", "object"}, {"properties", Json::object()}};
   Json definitions = Json::object();
   for (int i = 0; i < 1000; ++i) {
@@ -105,8 +111,7 @@ TEST(Limits, Schemas) {
   }
   exploding["$defs"]["d60"] = {{"required", {"a"}}};
   const std::vector<std::pair<Json, std::string>> cases = {
-      {nested(20), ""},
-      {nested(10'000), "#: nested deeper than 64 levels"},
+      {nested_arrays(20), ""},
       {{{"$ref", "#/$defs/d0"}, {"$defs", definitions}}, "#: no finite text matches"},
       {Json::parse(R"({"allOf":[{"$ref":"#"}],"type":"object"})"), "too many or too deep schemas"},
       {Json::parse(R"({"anyOf":[{"$ref":"#"},{"$ref":"#"}],"type":"object"})"), ""},
@@ -120,7 +125,8 @@ TEST(Limits, Schemas) {
        ""}};
   for (const auto& [schema, message] : cases) {
     const std::string what = schema.dump().substr(0, 60);
-    const Result<Grammar> grammar = in_time(what, [&] { return parse_json_schema(schema); });
+    const Result<Grammar> grammar =
+        in_time(what, [&from = schema] { return parse_json_schema(from); });
     if (!message.empty()) expect_error(what, grammar, message);
   }
 }
