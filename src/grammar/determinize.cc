@@ -11,6 +11,11 @@
 namespace ultraspeed::grammar {
 namespace {
 
+constexpr uint64_t kStepsOfSet = 32;  // to find it again
+constexpr uint64_t kStepsOfMember = 3;
+constexpr uint64_t kStepsOfSorting = 6;  // a member
+constexpr uint64_t kStepsOfState = 100;
+
 // Edges by the state that they leave.
 template <class Edge>
 class Outgoing {
@@ -64,8 +69,10 @@ class Subsets {
   // The state for the closure of the given ones.
   Result<StateId> intern(std::span<const uint32_t> from) {
     US_ASSIGN(std::vector<uint32_t> set, close(from));
+    US_TRY(budget_.spend(kStepsOfSet + kStepsOfMember * set.size()));
     const auto [place, is_new] = ids_.try_emplace(std::move(set), base_ + sets_.size());
     if (!is_new) return place->second;
+    US_TRY(budget_.spend(kStepsOfState));
     if (states_.size() >= kMaxStates) {
       return make_error(ErrorCode::kOutOfMemory,
                         "the grammar needs an automaton of more than {} states", kMaxStates);
@@ -80,10 +87,9 @@ class Subsets {
     ++stamp_;
     std::vector<uint32_t> set;
     pending_.assign(from.begin(), from.end());
-    while (!pending_.empty()) {
+    for (size_t i = 0; i < pending_.size(); ++i) {
       US_TRY(budget_.spend(1));
-      const uint32_t state = pending_.back();
-      pending_.pop_back();
+      const uint32_t state = pending_[i];
       if (seen_[state] == stamp_) continue;
       seen_[state] = stamp_;
       if (state == nfa_.final_state || !byte_edges_.of(state).empty() ||
@@ -92,6 +98,9 @@ class Subsets {
       }
       for (const Nfa::Epsilon& epsilon : epsilons_.of(state)) pending_.push_back(epsilon.to);
     }
+    // First come, first served leaves little to sort.
+    if (std::is_sorted(set.begin(), set.end())) return set;
+    US_TRY(budget_.spend(kStepsOfSorting * set.size()));
     std::sort(set.begin(), set.end());
     return set;
   }
@@ -115,7 +124,7 @@ class Subsets {
     }
     std::vector<std::vector<uint32_t>> targets(firsts.size());
     for (const Nfa::ByteEdge& edge : edges) {
-      US_TRY(budget_.spend(1));
+      US_TRY(budget_.spend(2));
       const uint16_t end = segment_of[edge.last + 1];
       for (size_t i = segment_of[edge.first]; i < end; ++i) targets[i - 1].push_back(edge.to);
     }

@@ -11,12 +11,12 @@ namespace ultraspeed::grammar {
 
 inline constexpr size_t kMaxSourceBytes = 256 << 10;  // of a grammar, expression or schema
 inline constexpr uint32_t kMaxDepth = 100;            // of groups, of nested schemas
-inline constexpr uint32_t kMaxRules = 8192;
-inline constexpr uint32_t kMaxExpressions = 1 << 17;
+inline constexpr uint32_t kMaxRules = 4096;
+inline constexpr uint32_t kMaxExpressions = 1 << 16;
 inline constexpr uint32_t kMaxRepeat = 65535;       // of {m,n}, minLength, maxItems, ...
 inline constexpr uint64_t kMaxNfaStates = 1 << 17;  // of one rule
 inline constexpr uint32_t kMaxStates = 1 << 16;     // of all rules, deterministic
-inline constexpr uint64_t kMaxWork = 3 << 20;       // elementary steps, about 10 ns each
+inline constexpr uint64_t kMaxWork = 5 << 20;       // elementary steps, about 5 ns each
 
 // The steps that a compilation has left.
 class Budget {
