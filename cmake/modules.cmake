@@ -42,7 +42,7 @@ function(add_module name)
       target_compile_options(${target} PRIVATE -O0)
     endif()
     # What fuzz targets explore.
-    if(ULTRASPEED_FUZZ AND name MATCHES "^(apps|base|model|text|server|train)$")
+    if(ULTRASPEED_FUZZ AND name MATCHES "^(apps|base|grammar|model|text|server|train)$")
       target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
     endif()
     target_link_libraries(${target} PUBLIC ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})

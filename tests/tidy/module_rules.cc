@@ -23,6 +23,7 @@ const std::map<std::string, std::set<std::string>>& module_table() {
       {"cuda", {"program", "tensor"}},
       {"engine", {"plan", "model", "program"}},
       {"text", {}},
+      {"grammar", {}},
       {"net", {}},
       {"access", {}},
       {"server", {"engine", "text", "net", "access"}},

@@ -1,0 +1,431 @@
+// A schema becomes an expression; objects, arrays, enumerations and what is referred to become
+// rules.
+#include "grammar/json_schema.h"
+
+#include <deque>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "grammar/json_format.h"
+#include "grammar/json_number.h"
+#include "grammar/json_schema_keywords.h"
+#include "grammar/regex.h"
+
+namespace ultraspeed::grammar {
+namespace {
+
+constexpr size_t kMaxSchemas = 20'000;        // subschemas compiled, those of allOf each time
+constexpr size_t kMaxMergedValues = 100'000;  // JSON values copied to combine schemas
+constexpr uint32_t kMaxSchemaDepth = 64;
+
+using Types = std::vector<std::string>;
+
+constexpr std::array<std::string_view, 7> kTypes = {"null",   "boolean", "integer", "number",
+                                                    "string", "array",   "object"};
+
+// Counted without recursion; nullopt if nested deeper than a schema may be.
+std::optional<size_t> count_values(const Json& json) {
+  std::vector<std::pair<const Json*, uint32_t>> pending = {{&json, 0}};
+  size_t count = 0;
+  while (!pending.empty()) {
+    const auto [value, depth] = pending.back();
+    pending.pop_back();
+    ++count;
+    if (!value->is_structured()) continue;
+    if (depth == kMaxSchemaDepth) return std::nullopt;
+    for (const Json& child : *value) pending.emplace_back(&child, depth + 1);
+  }
+  return count;
+}
+
+bool is_of_type(const Json& value, std::string_view type) {
+  if (type == "null") return value.is_null();
+  if (type == "boolean") return value.is_boolean();
+  if (type == "string") return value.is_string();
+  if (type == "array") return value.is_array();
+  if (type == "object") return value.is_object();
+  if (type == "number") return value.is_number();
+  return value.is_number_integer() ||
+         (value.is_number_float() && std::trunc(value.get<double>()) == value.get<double>());
+}
+
+class SchemaCompiler {
+ public:
+  SchemaCompiler(const Json& root, const JsonSchemaOptions& options)
+      : root_(root), text_(options.spacing, &builder_) {}
+
+  Result<Grammar> run() {
+    if (!count_values(root_)) {
+      return make_error(ErrorCode::kOutOfMemory, "#: nested deeper than {} levels",
+                        kMaxSchemaDepth);
+    }
+    const RuleId root = rule_of_reference("#");
+    while (!pending_.empty()) {
+      const auto [reference, rule] = std::move(pending_.front());
+      pending_.pop_front();
+      US_ASSIGN(const Json* schema, resolve_reference(root_, reference, "#"));
+      US_ASSIGN(const ExprId body, compile(*schema, reference, 0));
+      builder_.set_body(rule, body);
+    }
+    return builder_.build(root);
+  }
+
+ private:
+  RuleId rule_of_reference(const std::string& reference) {
+    const auto [place, is_new] = references_.try_emplace(reference);
+    if (is_new) {
+      place->second = builder_.add_rule(reference);
+      pending_.emplace_back(reference, place->second);
+    }
+    return place->second;
+  }
+
+  ExprId add_rule(const std::string& path, ExprId body) {
+    const RuleId rule = builder_.add_rule(path);
+    builder_.set_body(rule, body);
+    return builder_.call(rule);
+  }
+
+  ExprId nothing() { return builder_.choice({}); }
+
+  // The schema as an expression. `path` is its JSON pointer; depth counts schemas inside of
+  // schemas.
+  Result<ExprId> compile(const Json& schema, const std::string& path, uint32_t depth) {
+    US_TRY(builder_.check_size());
+    if (++num_schemas_ > kMaxSchemas || depth > kMaxDepth) {
+      return make_error(ErrorCode::kOutOfMemory,
+                        "{}: too many or too deep schemas ({} in all, {} levels with references)",
+                        path, kMaxSchemas, kMaxDepth);
+    }
+    if (schema.is_boolean()) return schema.get<bool>() ? text_.any_value() : nothing();
+    if (!schema.is_object()) {
+      return make_error(ErrorCode::kInvalidArgument, "{}: expected an object or a boolean", path);
+    }
+    US_TRY(check_keywords(schema, path));
+    if (schema.contains("$ref")) return compile_reference(schema, path, depth);
+    if (schema.contains("allOf")) return compile_all(schema, path, depth);
+    if (schema.contains("anyOf")) return compile_any(schema, "anyOf", path, depth);
+    if (schema.contains("oneOf")) return compile_any(schema, "oneOf", path, depth);
+    if (schema.contains("enum") || schema.contains("const")) return compile_enum(schema, path);
+    return compile_types(schema, path, depth);
+  }
+
+  Result<ExprId> compile_reference(const Json& schema, const std::string& path, uint32_t depth) {
+    const std::string reference = schema["$ref"].get<std::string>();
+    US_ASSIGN(const Json* target, resolve_reference(root_, reference, path));
+    if (!restricts_besides(schema, {"$ref"})) return builder_.call(rule_of_reference(reference));
+    Json rest = schema;
+    rest.erase("$ref");
+    return compile_merged(std::move(rest), *target, path, depth);
+  }
+
+  Result<ExprId> compile_all(const Json& schema, const std::string& path, uint32_t depth) {
+    Json merged = schema;
+    merged.erase("allOf");
+    size_t index = 0;
+    for (const Json& part : schema["allOf"]) {
+      US_TRY(merge(part, fmt::format("{}/allOf/{}", path, index++), &merged));
+    }
+    return compile(merged, path, depth + 1);
+  }
+
+  Result<ExprId> compile_merged(Json schema, const Json& other, const std::string& path,
+                                uint32_t depth) {
+    US_TRY(merge(other, path, &schema));
+    return compile(schema, path, depth + 1);
+  }
+
+  // References of the part are followed; *schema becomes false if nothing satisfies both.
+  Status merge(const Json& part, const std::string& path, Json* schema) {
+    const Json* source = &part;
+    for (uint32_t i = 0;
+         source->is_object() && source->contains("$ref") && !restricts_besides(*source, {"$ref"});
+         ++i) {
+      if (i == kMaxDepth) {
+        return make_error(ErrorCode::kInvalidArgument, "{}: references in a circle", path);
+      }
+      US_TRY(check_keywords(*source, path));
+      US_ASSIGN(source, resolve_reference(root_, (*source)["$ref"].get<std::string>(), path));
+    }
+    if (source->is_boolean()) {
+      if (!source->get<bool>()) *schema = false;
+      return {};
+    }
+    if (!source->is_object()) {
+      return make_error(ErrorCode::kInvalidArgument, "{}: expected an object or a boolean", path);
+    }
+    if (schema->is_boolean()) return {};
+    num_merged_values_ += count_values(*source).value_or(kMaxMergedValues) +
+                          count_values(*schema).value_or(kMaxMergedValues);
+    if (num_merged_values_ > kMaxMergedValues) {
+      return make_error(ErrorCode::kOutOfMemory, "{}: combining schemas takes too much", path);
+    }
+    return merge_schema(*source, path, schema);
+  }
+
+  Result<ExprId> compile_any(const Json& schema, const std::string& key, const std::string& path,
+                             uint32_t depth) {
+    Json rest = schema;
+    rest.erase(key);
+    std::vector<ExprId> choices;
+    for (const Json& choice : schema[key]) {
+      const std::string place = fmt::format("{}/{}/{}", path, key, choices.size());
+      US_ASSIGN(const ExprId compiled, restricts_besides(schema, {key})
+                                           ? compile_merged(rest, choice, place, depth)
+                                           : compile(choice, place, depth + 1));
+      choices.push_back(compiled);
+    }
+    return builder_.choice(std::move(choices));
+  }
+
+  Result<ExprId> compile_enum(const Json& schema, const std::string& path) {
+    if (restricts_besides(schema, {"enum", "const", "type", "nullable"})) {
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: enum and const can be combined with type alone", path);
+    }
+    US_ASSIGN(const Types types, types_of(schema, path));
+    Json values = schema.contains("enum") ? schema["enum"] : Json::array({schema["const"]});
+    std::vector<ExprId> choices;
+    for (const Json& value : values) {
+      const bool has_type = std::any_of(types.begin(), types.end(), [&](const std::string& type) {
+        return is_of_type(value, type);
+      });
+      const bool is_const = !schema.contains("const") || schema["const"] == value;
+      if (has_type && is_const) choices.push_back(text_.literal(value));
+    }
+    const bool is_one = choices.size() == 1;
+    const ExprId choice = builder_.choice(std::move(choices));
+    return is_one ? choice : add_rule(path, choice);
+  }
+
+  // The types that a value may have; all if there is no "type" and no keyword of one type.
+  Result<Types> types_of(const Json& schema, const std::string& path) {
+    Types types;
+    if (const Json* type = find_member(schema, "type")) {
+      for (const Json& name : type->is_array() ? *type : Json::array({*type})) {
+        if (!name.is_string() ||
+            std::find(kTypes.begin(), kTypes.end(), name.get<std::string>()) == kTypes.end()) {
+          return make_error(ErrorCode::kInvalidArgument, "{}/type: there is no type {}", path,
+                            name.dump());
+        }
+        types.push_back(name.get<std::string>());
+      }
+    } else {
+      types = implied_types(schema);
+    }
+    if (schema.value("nullable", false)) types.emplace_back("null");
+    return types;
+  }
+
+  static Types implied_types(const Json& schema) {
+    static const std::vector<std::pair<std::string, std::vector<std::string>>> kImplied = {
+        {"object", {"properties", "required", "additionalProperties"}},
+        {"array", {"items", "prefixItems", "minItems", "maxItems"}},
+        {"string", {"minLength", "maxLength", "pattern", "format"}},
+        {"number", {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}}};
+    Types types;
+    for (const auto& [type, keywords] : kImplied) {
+      if (std::any_of(keywords.begin(), keywords.end(),
+                      [&](const std::string& keyword) { return schema.contains(keyword); })) {
+        types.push_back(type);
+      }
+    }
+    return types.empty() ? Types(kTypes.begin(), kTypes.end()) : types;
+  }
+
+  Result<ExprId> compile_types(const Json& schema, const std::string& path, uint32_t depth) {
+    US_ASSIGN(const Types types, types_of(schema, path));
+    if (!restricts_besides(schema, {}) || types.size() >= kTypes.size()) return text_.any_value();
+    std::vector<ExprId> choices;
+    for (const std::string& type : types) {
+      US_ASSIGN(const ExprId choice, compile_type(type, schema, path, depth));
+      choices.push_back(choice);
+    }
+    return builder_.choice(std::move(choices));
+  }
+
+  Result<ExprId> compile_type(const std::string& type, const Json& schema, const std::string& path,
+                              uint32_t depth) {
+    if (type == "object") return compile_object(schema, path, depth);
+    if (type == "array") return compile_array(schema, path, depth);
+    if (type == "string") return compile_string(schema, path);
+    if (type == "boolean") return text_.boolean();
+    if (type == "null") return text_.null();
+    return compile_number(schema, type == "integer", path);
+  }
+
+  Result<ExprId> compile_number(const Json& schema, bool is_integer, const std::string& path) {
+    const Json* multiple = find_member(schema, "multipleOf");
+    if (multiple != nullptr && !(is_integer && *multiple == 1)) {
+      return make_error(ErrorCode::kUnsupported, "{}/multipleOf: this keyword is not supported",
+                        path);
+    }
+    US_ASSIGN(const std::optional<NumberBound> low,
+              tighter_bound(schema, "minimum", "exclusiveMinimum", path));
+    US_ASSIGN(const std::optional<NumberBound> high,
+              tighter_bound(schema, "maximum", "exclusiveMaximum", path));
+    if (!low && !high) return is_integer ? text_.integer() : text_.number();
+    return add_rule(path, add_number_between(low, high, is_integer, &builder_));
+  }
+
+  static Result<std::optional<NumberBound>> tighter_bound(const Json& schema,
+                                                          const std::string& inclusive,
+                                                          const std::string& exclusive,
+                                                          const std::string& path) {
+    const Json* with = find_member(schema, inclusive);
+    const Json* without = find_member(schema, exclusive);
+    if (with == nullptr && without == nullptr) return std::nullopt;
+    const bool is_low = inclusive == "minimum";
+    const bool is_exclusive =
+        with == nullptr || (without != nullptr && (is_low ? *without >= *with : *without <= *with));
+    return number_bound(is_exclusive ? *without : *with, is_exclusive,
+                        fmt::format("{}/{}", path, is_exclusive ? exclusive : inclusive));
+  }
+
+  Result<ExprId> compile_string(const Json& schema, const std::string& path) {
+    const Json* pattern = find_member(schema, "pattern");
+    const Json* format = find_member(schema, "format");
+    const bool has_length = schema.contains("minLength") || schema.contains("maxLength");
+    if ((pattern != nullptr) + (format != nullptr) + has_length > 1) {
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: pattern, format and lengths cannot be combined", path);
+    }
+    if (pattern != nullptr) {
+      return compile_pattern(pattern->get<std::string>(), true, path + "/pattern");
+    }
+    if (format != nullptr) {
+      const auto known = format_pattern(format->get<std::string>());
+      if (known) return compile_pattern(std::string(*known), false, path + "/format");
+      return make_error(ErrorCode::kUnsupported, "{}/format: {} is not supported", path,
+                        format->dump());
+    }
+    US_ASSIGN(const std::optional<uint32_t> min, count_member(schema, "minLength", path));
+    US_ASSIGN(const std::optional<uint32_t> max, count_member(schema, "maxLength", path));
+    if (min.value_or(0) > max.value_or(kUnbounded)) return nothing();
+    return text_.string(min.value_or(0), max.value_or(kUnbounded));
+  }
+
+  Result<ExprId> compile_pattern(const std::string& pattern, bool is_search,
+                                 const std::string& path) {
+    const auto [place, is_new] = patterns_.try_emplace({pattern, is_search});
+    if (is_new) {
+      RegexOptions options;
+      options.name = path;
+      options.is_search = is_search;
+      options.spell = [this](const CodePoints& set) { return text_.spell(set); };
+      US_ASSIGN(const ExprId content, add_regex(pattern, options, &builder_));
+      place->second = builder_.add_rule(path);
+      builder_.set_body(place->second,
+                        builder_.sequence({builder_.bytes("\""), content, builder_.bytes("\"")}));
+    }
+    return builder_.call(place->second);
+  }
+
+  Result<ExprId> compile_array(const Json& schema, const std::string& path, uint32_t depth) {
+    US_ASSIGN(const std::optional<uint32_t> min, count_member(schema, "minItems", path));
+    US_ASSIGN(const std::optional<uint32_t> max, count_member(schema, "maxItems", path));
+    if (min.value_or(0) > max.value_or(kUnbounded)) return nothing();
+    ListExpr list;
+    list.is_prefix = true;
+    const Json* prefix = find_member(schema, "prefixItems");
+    const auto num_prefix = static_cast<uint32_t>(prefix == nullptr ? 0 : prefix->size());
+    for (uint32_t i = 0; i < std::min(num_prefix, max.value_or(kUnbounded)); ++i) {
+      US_ASSIGN(const ExprId element,
+                compile((*prefix)[i], fmt::format("{}/prefixItems/{}", path, i), depth + 1));
+      list.elements.push_back({element, i < min.value_or(0)});
+    }
+    // As with properties, a schema that says what comes first says all, unless it has "items".
+    const Json* items = find_member(schema, "items");
+    const bool has_tail = items != nullptr ? *items != false : prefix == nullptr;
+    list.tail_min = min.value_or(0) - std::min(min.value_or(0), num_prefix);
+    list.tail_max = !max ? kUnbounded : *max - std::min(*max, num_prefix);
+    if (!has_tail && list.tail_min > 0) return nothing();
+    if (has_tail && list.tail_max > 0) {
+      US_ASSIGN(list.tail, items == nullptr ? Result<ExprId>(text_.any_value())
+                                            : compile(*items, path + "/items", depth + 1));
+    }
+    return add_rule(path, text_.brackets("[", std::move(list), "]"));
+  }
+
+  Result<ExprId> compile_object(const Json& schema, const std::string& path, uint32_t depth) {
+    const Json* additional = find_member(schema, "additionalProperties");
+    US_ASSIGN(const Json properties, properties_of(schema, path));
+    US_ASSIGN(const std::vector<std::string> required, required_of(schema, path));
+    ListExpr list;
+    std::vector<std::string> names;
+    for (const auto& [name, value] : properties.items()) {
+      const std::string place = fmt::format("{}/properties/{}", path, pointer_token(name));
+      if (name.size() > kMaxKeyBytes) {
+        return make_error(ErrorCode::kOutOfMemory, "{}/properties: a name of {} bytes; at most {}",
+                          path, name.size(), kMaxKeyBytes);
+      }
+      US_ASSIGN(const ExprId compiled, compile(value, place, depth + 1));
+      const bool is_required = std::binary_search(required.begin(), required.end(), name);
+      list.elements.push_back(
+          {text_.member(builder_.bytes(Json(name).dump()), compiled), is_required});
+      names.push_back(name);
+    }
+    if (additional != nullptr ? *additional != false : !schema.contains("properties")) {
+      US_ASSIGN(const ExprId value,
+                additional == nullptr
+                    ? Result<ExprId>(text_.any_value())
+                    : compile(*additional, path + "/additionalProperties", depth + 1));
+      list.tail = text_.member(names.empty() ? text_.string() : text_.key_except(names), value);
+    }
+    return add_rule(path, text_.brackets("{", std::move(list), "}"));
+  }
+
+  // "properties", and what "required" names besides with the schema of additional ones.
+  static Result<Json> properties_of(const Json& schema, const std::string& path) {
+    const Json* additional = find_member(schema, "additionalProperties");
+    Json properties = schema.value("properties", Json::object());
+    const Json required = schema.value("required", Json::array());
+    for (const Json& name : required) {
+      if (!name.is_string()) {
+        return make_error(ErrorCode::kInvalidArgument, "{}/required: expected strings", path);
+      }
+      if (properties.contains(name.get<std::string>())) continue;
+      const bool is_closed =
+          additional != nullptr ? *additional == false : schema.contains("properties");
+      if (is_closed) {
+        return make_error(ErrorCode::kInvalidArgument,
+                          "{}/required: {} is none of the properties, and no others are allowed",
+                          path, name.dump());
+      }
+      properties[name.get<std::string>()] = additional == nullptr ? Json(true) : *additional;
+    }
+    return properties;
+  }
+
+  // Sorted.
+  static Result<std::vector<std::string>> required_of(const Json& schema, const std::string&) {
+    std::vector<std::string> names;
+    if (const Json* required = find_member(schema, "required")) {
+      for (const Json& name : *required) names.push_back(name.get<std::string>());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  const Json& root_;
+  GrammarBuilder builder_;
+  JsonText text_;
+  std::map<std::string, RuleId> references_;
+  std::deque<std::pair<std::string, RuleId>> pending_;  // rules without a body
+  std::map<std::pair<std::string, bool>, RuleId> patterns_;
+  size_t num_schemas_ = 0;
+  size_t num_merged_values_ = 0;
+};
+
+}  // namespace
+
+Result<Grammar> parse_json_schema(const Json& schema, const JsonSchemaOptions& options) {
+  return SchemaCompiler(schema, options).run();
+}
+
+Result<Grammar> json_object_grammar(const JsonSchemaOptions& options) {
+  return parse_json_schema(Json::object({{"type", "object"}}), options);
+}
+
+}  // namespace ultraspeed::grammar

@@ -1,0 +1,26 @@
+// JSON Schema (draft 2020-12, the part that docs/grammars.md lists) as a grammar of the JSON texts
+// that are valid.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.h"
+#include "grammar/grammar.h"
+#include "grammar/json_text.h"
+
+namespace ultraspeed::grammar {
+
+struct JsonSchemaOptions {
+  JsonSpacing spacing = JsonSpacing::kFlexible;
+};
+
+// Properties come in the schema's order. Errors begin with the JSON pointer of what is wrong:
+// kInvalidArgument for a malformed schema or one that nothing finite satisfies, kUnsupported for a
+// keyword that cannot be kept to, kOutOfMemory beyond limits.h. REQUIRES: strings are UTF-8, as a
+// parser leaves them.
+Result<Grammar> parse_json_schema(const Json& schema, const JsonSchemaOptions& options = {});
+
+// Any JSON object.
+Result<Grammar> json_object_grammar(const JsonSchemaOptions& options = {});
+
+}  // namespace ultraspeed::grammar
