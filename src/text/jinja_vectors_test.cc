@@ -1,5 +1,5 @@
 // Every construct of the subset against jinja2 itself: templates, variables and results in
-// tests/data/jinja/, made by make_vectors.py there.
+// tests/data/jinja/, made by make_vectors.py there, and unpacked by CMake.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -13,7 +13,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-const std::string kDir = US_SOURCE_DIR "/tests/data/jinja/";
+const std::string kTemplates = US_SOURCE_DIR "/tests/data/jinja/templates/";
+const std::string kVectors = US_JINJA_VECTORS;
 
 std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -43,7 +44,7 @@ void expect_result(const std::string& source, const Json& context, const Json& e
 }
 
 TEST(JinjaVectors, SingleConstructs) {
-  const Json vectors = Json::parse(read_text(kDir + "vectors.json"));
+  const Json vectors = Json::parse(read_text(kVectors + "vectors.json"));
   ASSERT_GT(vectors["cases"].size(), 1000U);
   for (const Json& vector : vectors["cases"]) {
     expect_result(vector["template"], vectors["context"], vector);
@@ -51,10 +52,10 @@ TEST(JinjaVectors, SingleConstructs) {
 }
 
 TEST(JinjaVectors, ConversationsInTheMannerOfModelFamilies) {
-  const Json data = Json::parse(read_text(kDir + "conversations.json"));
+  const Json data = Json::parse(read_text(kVectors + "conversations.json"));
   ASSERT_EQ(data["rendered"].size(), 5U);
   for (const auto& [name, rendered] : data["rendered"].items()) {
-    const std::string source = read_text(kDir + "templates/" + name);
+    const std::string source = read_text(kTemplates + name);
     ASSERT_EQ(rendered.size(), data["contexts"].size());
     for (size_t i = 0; i < rendered.size(); ++i) {
       SCOPED_TRACE(fmt::format("{} with {}", name, data["contexts"][i].dump()));

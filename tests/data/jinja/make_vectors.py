@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Renders cases.py and conversations.py with jinja2, for src/text/jinja_vectors_test.cc.
 
-Writes vectors.json: {context, cases: [{template, text}]}, and conversations.json:
-{contexts, rendered: {TEMPLATE: [{text}]}} with the templates of templates/.
+Writes vectors.tar.xz, which CMake unpacks, with vectors.json: {context, cases: [{template, text}]},
+and conversations.json: {contexts, rendered: {TEMPLATE: [{text}]}} with the templates of templates/.
 
 The environment is the one of transformers' apply_chat_template (utils/chat_template_utils.py):
 ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, the generation tag, and
 its own tojson. Needs python3-jinja2 3.1. A case that fails there has "error": true instead of
 "text".
 """
+import io
 import json
 import pathlib
+import tarfile
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
@@ -67,14 +69,19 @@ def main():
     vectors = [{"template": template, **render(env, template, cases.CONTEXT)}
                for template in cases.ALL]
     context = json.dumps(cases.CONTEXT)
-    (here / "vectors.json").write_text(f'{{"context": {context},\n"cases": {array(vectors)}}}\n')
+    files = {"vectors.json": f'{{"context": {context},\n"cases": {array(vectors)}}}\n'}
 
     rendered = []
     for path in sorted((here / "templates").glob("*.jinja")):
         texts = [render(env, path.read_text(), context) for context in conversations.ALL]
         rendered.append(f'"{path.name}": {array(texts)}')
-    (here / "conversations.json").write_text(
+    files["conversations.json"] = (
         f'{{"contexts": {array(conversations.ALL)},\n"rendered": {{{", ".join(rendered)}}}}}\n')
+    with tarfile.open(here / "vectors.tar.xz", "w:xz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
 
 
 if __name__ == "__main__":
