@@ -10,15 +10,15 @@
 namespace ultraspeed::quantize {
 namespace {
 
-constexpr uint32_t kRowsAtOnce = 128;  // whole blocks of FP8
-constexpr uint32_t kChannels = 8;      // that a thread computes at a time
+constexpr uint32_t kMatrixRowsAtOnce = 128;  // whole blocks of FP8
+constexpr uint32_t kChannels = 8;            // that a thread computes at a time
 
 Result<std::vector<float>> read_whole(const StoredMatrix& matrix) {
   const size_t columns = matrix.columns;
   std::vector<float> values(matrix.rows * columns);
   std::vector<std::byte> buffer;
-  for (uint32_t begin = 0; begin < matrix.rows; begin += kRowsAtOnce) {
-    const uint32_t count = std::min(kRowsAtOnce, matrix.rows - begin);
+  for (uint32_t begin = 0; begin < matrix.rows; begin += kMatrixRowsAtOnce) {
+    const uint32_t count = std::min(kMatrixRowsAtOnce, matrix.rows - begin);
     const auto rows = std::span(values).subspan(begin * columns, count * columns);
     US_TRY(matrix.read_rows(begin, count, rows, &buffer));
     matrix.forget_rows(begin, count);

@@ -10,7 +10,7 @@
 namespace ultraspeed::quantize {
 namespace {
 
-constexpr uint64_t kRowsAtOnce = 1024;
+constexpr uint64_t kRecordsAtOnce = 1024;
 
 struct Header {
   uint64_t magic = 0x31'50'4e'49'50'58'45'53;  // "SEXPINP1"
@@ -31,8 +31,8 @@ Header header_of(const ExpertInputsShape& shape, const Digest& digest) {
 }
 
 // After the header the routes of all layers, then their rows.
-struct Places {
-  explicit Places(const ExpertInputsShape& shape)
+struct RecordPlaces {
+  explicit RecordPlaces(const ExpertInputsShape& shape)
       : route_bytes(shape.top_k * sizeof(uint32_t)),
         row_bytes(shape.hidden_size * sizeof(uint16_t)),
         num_tokens(shape.num_tokens),
@@ -51,14 +51,14 @@ void add_record(uint64_t record, std::span<const std::byte> route, std::span<con
   digest->add_row(2 * record + 1, row);
 }
 
-Result<Digest> digest_of(const MappedFile& file, const Places& places) {
+Result<Digest> digest_of(const MappedFile& file, const RecordPlaces& places) {
   Digest digest;
   std::vector<std::byte> route(places.route_bytes), row(places.row_bytes);
   for (uint64_t record = 0; record < places.num_records; ++record) {
     US_TRY(file.read(places.route(record), route));
     US_TRY(file.read(places.row(record), row));
     add_record(record, route, row, &digest);
-    if (record % kRowsAtOnce == 0) file.forget(places.row(record), kRowsAtOnce * row.size());
+    if (record % kRecordsAtOnce == 0) file.forget(places.row(record), kRecordsAtOnce * row.size());
   }
   file.forget(0, file.size_bytes());
   return digest;
@@ -72,7 +72,7 @@ bool is_finite(std::span<const uint16_t> row) {
 }  // namespace
 
 uint64_t ExpertInputsShape::file_bytes() const {
-  const Places places(*this);
+  const RecordPlaces places(*this);
   return places.row(places.num_records);
 }
 
@@ -85,7 +85,7 @@ Result<ExpertInputsWriter> ExpertInputsWriter::create(const OutputFolder& folder
 
 Status ExpertInputsWriter::add(uint32_t layer, uint64_t first_token, std::span<const uint16_t> rows,
                                std::span<const uint32_t> routes) {
-  const Places places(shape_);
+  const RecordPlaces places(shape_);
   const size_t row = shape_.hidden_size, route = shape_.top_k;
   const uint64_t first = places.record(layer, first_token);
   US_CHECK(rows.size() / row == routes.size() / route, "{} and {}", rows.size(), routes.size());
@@ -115,7 +115,7 @@ Result<ExpertInputs> ExpertInputs::open(const std::string& path, const ExpertInp
   Header header;
   if (file.size_bytes() == shape.file_bytes()) {
     US_TRY(file.read(0, std::as_writable_bytes(std::span(&header, 1))));
-    US_ASSIGN(const Digest digest, digest_of(file, Places(shape)));
+    US_ASSIGN(const Digest digest, digest_of(file, RecordPlaces(shape)));
     if (header == header_of(shape, digest)) return ExpertInputs(std::move(file), shape);
   }
   return make_error(ErrorCode::kInvalidData,
@@ -126,14 +126,14 @@ Result<ExpertInputs> ExpertInputs::open(const std::string& path, const ExpertInp
 
 Result<std::vector<uint32_t>> ExpertInputs::routes(uint32_t layer) const {
   std::vector<uint32_t> routes(shape_.num_tokens * shape_.top_k);
-  const Places places(shape_);
+  const RecordPlaces places(shape_);
   US_TRY(
       file_.read(places.route(places.record(layer, 0)), std::as_writable_bytes(std::span(routes))));
   return routes;
 }
 
 Status ExpertInputs::read_row(uint32_t layer, uint64_t token, std::span<float> out) const {
-  const Places places(shape_);
+  const RecordPlaces places(shape_);
   std::vector<uint16_t> row(out.size());
   US_TRY(
       file_.read(places.row(places.record(layer, token)), std::as_writable_bytes(std::span(row))));
@@ -142,7 +142,7 @@ Status ExpertInputs::read_row(uint32_t layer, uint64_t token, std::span<float> o
 }
 
 void ExpertInputs::forget_rows(uint32_t layer, uint64_t first_token, uint64_t count) const {
-  const Places places(shape_);
+  const RecordPlaces places(shape_);
   file_.forget(places.row(places.record(layer, first_token)), count * places.row_bytes);
 }
 
