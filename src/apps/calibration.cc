@@ -170,6 +170,7 @@ Result<quantize::CalibrationOptions> prepare_calibration(const CalibrationTextOp
   US_TRY(model->require_tokenizer());
   US_ASSIGN(std::vector<int32_t> tokens, encode_raw(*model, text));
   tokens.resize(std::min<size_t>(tokens.size(), options.max_tokens));
+  tokens.shrink_to_fit();  // they stay until the text was read
   US_TRY(check_length(options, tokens.size()));
   US_ASSIGN(const uint32_t max_context, model->max_context(model_options));
   model_options.context = std::min(max_context, kCalibrationWindow);

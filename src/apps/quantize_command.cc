@@ -115,6 +115,7 @@ void add_calibration_options(CLI::App& command, QuantizeCommandOptions* options)
   command
       .add_option("--calibrate-tokens", options->calibration_tokens,
                   "Tokens of the text to read at most (default: 262144)")
+      ->check(CLI::Range(kMinCalibrationTokens, uint64_t{1} << 32))
       ->needs(text);
   command
       .add_option("--damping", options->damping,

@@ -11,14 +11,14 @@
 namespace ultraspeed::grammar {
 namespace {
 
-struct Case {
+struct EbnfCase {
   std::string grammar;
   std::vector<std::string> accepted;
   std::vector<std::string> refused;
 };
 
 TEST(Ebnf, AcceptsAndRefuses) {
-  const std::vector<Case> cases = {
+  const std::vector<EbnfCase> cases = {
       {"root ::= \"ab\" | \"c\"", {"ab", "c"}, {"", "a", "abc", "b"}},
       {"root ::= \"a\"* \"b\"+ \"c\"?", {"b", "aab", "abbc"}, {"", "a", "bcc", "ac"}},
       {"root ::= [a-c]{2,3}", {"ab", "cba"}, {"a", "abca", "ad"}},
@@ -38,7 +38,7 @@ TEST(Ebnf, AcceptsAndRefuses) {
       {"root ::= a b a\na ::= \"x\"?\nb ::= \"y\"?", {"", "x", "y", "xyx", "xx"}, {"yy", "xxx"}},
       {"root ::= (a | b) \"!\"\na ::= [a-z]+\nb ::= [a-c]+ \"?\"?", {"abc!", "abc?!"}, {"abd?!"}},
   };
-  for (const Case& example : cases) {
+  for (const EbnfCase& example : cases) {
     const Grammar grammar = value_or_fail(parse_ebnf(example.grammar));
     for (const std::string& text : example.accepted) {
       EXPECT_TRUE(matches(grammar, text)) << example.grammar << " should accept " << text;

@@ -21,8 +21,8 @@ constexpr uint32_t kMaxSchemaDepth = 64;
 
 using Types = std::vector<std::string>;
 
-constexpr std::array<std::string_view, 7> kTypes = {"null",   "boolean", "integer", "number",
-                                                    "string", "array",   "object"};
+constexpr std::array<std::string_view, 7> kTypeNames = {"null",   "boolean", "integer", "number",
+                                                        "string", "array",   "object"};
 
 // Counted without recursion; nullopt if nested deeper than a schema may be.
 std::optional<size_t> count_values(const Json& json) {
@@ -188,11 +188,11 @@ class SchemaCompiler {
     Json values = schema.contains("enum") ? schema["enum"] : Json::array({schema["const"]});
     std::vector<ExprId> choices;
     for (const Json& value : values) {
-      const bool has_type = std::any_of(types.begin(), types.end(), [&](const std::string& type) {
+      const bool is_typed = std::any_of(types.begin(), types.end(), [&](const std::string& type) {
         return is_of_type(value, type);
       });
       const bool is_const = !schema.contains("const") || schema["const"] == value;
-      if (has_type && is_const) choices.push_back(text_.literal(value));
+      if (is_typed && is_const) choices.push_back(text_.literal(value));
     }
     const bool is_one = choices.size() == 1;
     const ExprId choice = builder_.choice(std::move(choices));
@@ -204,8 +204,8 @@ class SchemaCompiler {
     Types types;
     if (const Json* type = find_member(schema, "type")) {
       for (const Json& name : type->is_array() ? *type : Json::array({*type})) {
-        if (!name.is_string() ||
-            std::find(kTypes.begin(), kTypes.end(), name.get<std::string>()) == kTypes.end()) {
+        if (!name.is_string() || std::find(kTypeNames.begin(), kTypeNames.end(),
+                                           name.get<std::string>()) == kTypeNames.end()) {
           return make_error(ErrorCode::kInvalidArgument, "{}/type: there is no type {}", path,
                             name.dump());
         }
@@ -231,12 +231,13 @@ class SchemaCompiler {
         types.push_back(type);
       }
     }
-    return types.empty() ? Types(kTypes.begin(), kTypes.end()) : types;
+    return types.empty() ? Types(kTypeNames.begin(), kTypeNames.end()) : types;
   }
 
   Result<ExprId> compile_types(const Json& schema, const std::string& path, uint32_t depth) {
     US_ASSIGN(const Types types, types_of(schema, path));
-    if (!restricts_besides(schema, {}) || types.size() >= kTypes.size()) return text_.any_value();
+    if (!restricts_besides(schema, {}) || types.size() >= kTypeNames.size())
+      return text_.any_value();
     std::vector<ExprId> choices;
     for (const std::string& type : types) {
       US_ASSIGN(const ExprId choice, compile_type(type, schema, path, depth));

@@ -13,12 +13,12 @@ namespace ultraspeed::grammar {
 namespace {
 
 TEST(Regex, AcceptsAndRefuses) {
-  struct Case {
+  struct RegexCase {
     std::string pattern;
     std::vector<std::string> accepted;
     std::vector<std::string> refused;
   };
-  const std::vector<Case> cases = {
+  const std::vector<RegexCase> cases = {
       {"abc", {"abc"}, {"ab", "abcd", ""}},
       {"^a|b$", {"a", "b"}, {"ab"}},
       {"a{2,3}b*c+?d??", {"aac", "aaabbccd"}, {"ac", "aabdd"}},
@@ -41,7 +41,7 @@ TEST(Regex, AcceptsAndRefuses) {
       {"()|a", {"", "a"}, {"b"}},
       {"[]|a", {"a"}, {""}},
   };
-  for (const Case& example : cases) {
+  for (const RegexCase& example : cases) {
     const Grammar grammar = value_or_fail(parse_regex(example.pattern));
     for (const std::string& text : example.accepted) {
       EXPECT_TRUE(matches(grammar, text)) << example.pattern << " should accept " << text;

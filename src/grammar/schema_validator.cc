@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool has_type(const Json& value, const std::string& type) {
+bool is_of_type(const Json& value, const std::string& type) {
   if (type == "null") return value.is_null();
   if (type == "boolean") return value.is_boolean();
   if (type == "string") return value.is_string();
@@ -125,7 +125,7 @@ bool is_allowed_type(const Json& schema, const Json& value) {
   const Json types = schema["type"].is_array() ? schema["type"] : Json::array({schema["type"]});
   return (value.is_null() && schema.value("nullable", false)) ||
          std::any_of(types.begin(), types.end(),
-                     [&](const Json& type) { return has_type(value, type); });
+                     [&](const Json& type) { return is_of_type(value, type); });
 }
 
 }  // namespace

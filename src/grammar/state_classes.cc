@@ -10,7 +10,7 @@
 namespace ultraspeed::grammar {
 namespace {
 
-constexpr size_t kMaxWork = 20'000'000;  // edges and calls hashed, about 2 ns each
+constexpr size_t kMaxHashed = 20'000'000;  // edges and calls hashed, about 2 ns each
 constexpr size_t kRoundsBetweenCounts = 8;
 
 uint64_t mix(uint64_t hash, uint64_t value) {
@@ -46,7 +46,7 @@ std::vector<StateId> state_classes(const Grammar& grammar, size_t num_bytes) {
   std::vector<uint64_t> hashes(num_states), next(num_states);
   size_t count = 0;
   for (size_t round = 0; round <= num_bytes; ++round) {
-    if (round * num_steps > kMaxWork) return classes;
+    if (round * num_steps > kMaxHashed) return classes;
     for (StateId state = 0; state < num_states; ++state) {
       next[state] = next_hash(grammar, state, hashes);
     }

@@ -69,7 +69,7 @@ struct Program {
   std::vector<CacheDecl> caches;
   std::vector<BufferDecl> buffers;
   std::vector<Stage> stages;
-  std::vector<BufferId> captured;  // residuals [T, H] for the host: PlanOptions::captured_layers
+  std::vector<BufferId> captured;  // residuals [T, H] that PlanOptions lets the host read
   uint64_t arena_bytes = 0;        // activation arena of one rank
   uint32_t num_counters = 0;
   uint32_t num_flags = 0;

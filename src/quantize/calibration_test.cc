@@ -190,6 +190,17 @@ TEST_F(CalibratedRun, AnotherTextIsAnotherRun) {
   expect_error(options(), ErrorCode::kInvalidArgument, "another calibration");
 }
 
+// The second run stops before its own text is read: the third must not take the first one's.
+TEST_F(CalibratedRun, AnotherTextsRowsAreNotTaken) {
+  const uint64_t input_bytes = options().calibration->shape.file_bytes();
+  ASSERT_FALSE(quantize(options(), LimitedFolder(target_, input_bytes + 1'000)));
+  QuantizeOptions other = options();
+  other.calibration->text_checksum = 78;
+  ASSERT_FALSE(quantize(other, LimitedFolder(target_, input_bytes / 2)));
+  run(other, target_);
+  EXPECT_EQ(num_readings_, 3);
+}
+
 TEST_F(CalibratedRun, ADamagedFileOfInputsIsNoticed) {
   const uint64_t input_bytes = options().calibration->shape.file_bytes();
   ASSERT_FALSE(quantize(options(), LimitedFolder(target_, input_bytes + 1'000)));

@@ -84,6 +84,21 @@ Result<OutputFile> lock_folder(const OutputFolder& folder) {
                     folder.path(), std::strerror(errno));
 }
 
+// What a run with other flags, or another text, has left of its work.
+Status remove_work(const OutputFolder& folder) {
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(folder.path_of(std::string(kFolder)), error)) {
+    std::filesystem::remove_all(entry.path(), error);
+    if (error) {
+      return make_error(ErrorCode::kIo, "{}: cannot remove: {}", entry.path().string(),
+                        error.message());
+    }
+  }
+  if (!error) return {};
+  return make_error(ErrorCode::kIo, "{}: cannot list: {}", folder.path(), error.message());
+}
+
 ordered_json to_json(const TensorRecord& record) {
   return {
       record.outputs[0].value(), record.outputs[1].value(), record.values.value(), record.squares,
@@ -128,8 +143,11 @@ Result<Journal> Journal::open(const OutputFolder& folder, const std::string& req
   }
   US_TRY(folder.make_folder(kFolder));
   US_ASSIGN(OutputFile lock, lock_folder(folder));
-  if (!is_resumed) US_TRY(folder.write_text(kRequest, request));
-  return Journal(folder, std::move(lock), is_resumed);
+  if (!is_resumed) {
+    US_TRY(remove_work(folder));
+    US_TRY(folder.write_text(kRequest, request));
+  }
+  return Journal(folder, std::move(lock));
 }
 
 std::string Journal::partial_name(const std::string& file) const {

@@ -18,11 +18,10 @@ namespace ultraspeed::quantize {
 class Journal {
  public:
   // Begins or continues a run in the folder, which is created. `request`: a JSON object of whatever
-  // changes the result. Errors: kInvalidArgument for a folder that holds anything else or the
-  // finished files of another run, naming what differs; kIo, also while another process is at it.
+  // changes the result; what a run with another one left, and no finished file, is removed. Errors:
+  // kInvalidArgument for a folder that holds anything else or the finished files of another run,
+  // naming what differs; kIo, also while another process is at it.
   static Result<Journal> open(const OutputFolder& folder, const std::string& request);
-
-  bool is_resumed() const { return is_resumed_; }
 
   // Where a file is written before it is whole.
   std::string partial_name(const std::string& file) const;
@@ -39,12 +38,10 @@ class Journal {
   Status close() const;
 
  private:
-  Journal(const OutputFolder& folder, OutputFile lock, bool is_resumed)
-      : folder_(&folder), lock_(std::move(lock)), is_resumed_(is_resumed) {}
+  Journal(const OutputFolder& folder, OutputFile lock) : folder_(&folder), lock_(std::move(lock)) {}
 
   const OutputFolder* folder_;
   OutputFile lock_;  // the folder of the journal, locked
-  bool is_resumed_;
 };
 
 }  // namespace ultraspeed::quantize

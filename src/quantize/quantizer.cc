@@ -153,7 +153,8 @@ class Run {
       to_write += shards_[i].bytes;
     }
     const bool is_calibrated = options_.calibration && to_write > 0;
-    const uint64_t own_bytes = is_calibrated ? options_.calibration->shape.file_bytes() : 0;
+    const bool is_to_be_read = is_calibrated && !has_inputs();
+    const uint64_t own_bytes = is_to_be_read ? options_.calibration->shape.file_bytes() : 0;
     US_TRY(folder_.check_space(to_write + own_bytes));
     std::optional<Calibration> calibration;
     if (is_calibrated) {
@@ -188,13 +189,18 @@ class Run {
     return finished;
   }
 
-  // What experts read in the text, now or before an interruption.
+  bool has_inputs() const {
+    std::error_code error;
+    return fs::exists(folder_.path_of(journal_.own_name(kExpertInputsName)), error);
+  }
+
+  // What experts read in the text, now or before an interruption of this run: a journal that is
+  // not resumed begins empty.
   Result<Calibration> calibrate() const {
     const CalibrationOptions& options = *options_.calibration;
     const std::string name = journal_.own_name(kExpertInputsName);
     const std::string path = folder_.path_of(name);
-    std::error_code error;
-    if (!journal_.is_resumed() || !fs::exists(path, error)) {
+    if (!has_inputs()) {
       const std::string partial = journal_.partial_name(kExpertInputsName);
       US_ASSIGN(auto writer, ExpertInputsWriter::create(folder_, partial, options.shape));
       US_TRY(options.read_text(&writer));

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "e2e/cli.h"
 #include "support/checkpoint_generator.h"
@@ -84,6 +85,12 @@ TEST_F(QuantizeCli, CalibratesOnAText) {
   const Finished run = run_cli({"run", "--model", target_, "--prompt-ids", "1,2,3", "--max-tokens",
                                 "4", "--greedy", "--json"});
   EXPECT_EQ(run.exit_code, 0) << run.errors;
+  const std::string plain = folder_.path() + "/plain";
+  ASSERT_EQ(run_cli({"quantize", source_, plain}).exit_code, 0);
+  const auto errors_of = [](const std::string& folder) {
+    return nlohmann::json::parse(std::ifstream(folder + "/quantize_report.json"))["kinds"];
+  };
+  EXPECT_NE(errors_of(target_), errors_of(plain));
 }
 
 TEST_F(QuantizeCli, Errors) {
@@ -95,6 +102,8 @@ TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, target_, "--memory", "10kB"}, 1, "--memory 10000");
   expect_error({"quantize", source_, target_, "--damping", "0.1"}, 2, "--calibrate");
   const std::string text = folder_.path() + "/text";
+  expect_error({"quantize", source_, target_, "--calibrate", text, "--calibrate-tokens", "100"}, 2,
+               "--calibrate-tokens");
   expect_error({"quantize", source_, target_, "--calibrate", text}, 1, text);
   std::ofstream(text) << "A short text.";
   expect_error({"quantize", source_, target_, "--calibrate", text}, 1, "no tokenizer.json");

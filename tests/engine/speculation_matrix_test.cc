@@ -130,7 +130,7 @@ TEST(SpeculationMatrix, GoldenPromptsWithEverySetup) {
   check_golden_prompts(program::Activations::kF32);
 }
 
-// What it was trained for: most of what it drafts is taken, packed and alone.
+// What it was trained for: most of what it drafts is taken.
 TEST(SpeculationMatrix, TheBundledDrafterKnowsItsModel) {
   auto requests = make_requests({4}, 64);
   requests.resize(1);  // greedy
