@@ -34,9 +34,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kFormats
     {"ipv4", US_OCTET "(?:\\." US_OCTET "){3}"},
     {"ipv6", "(?:" US_GROUP ":){7}" US_GROUP "|::(?:" US_GROUP "(?::" US_GROUP "){0,6})?|" US_GROUP
              "::(?:" US_GROUP "(?::" US_GROUP "){0,5})?|(?:" US_GROUP ":){2}(?::" US_GROUP
-             "){1,6}|(?:" US_GROUP ":){3}(?::" US_GROUP "){1,5}|(?:" US_GROUP ":){4}(?::" US_GROUP
-             "){1,4}|(?:" US_GROUP ":){5}(?::" US_GROUP "){1,3}|(?:" US_GROUP ":){6}(?::" US_GROUP
-             "){1,2}|(?:" US_GROUP ":){2,7}:"},
+             "){1,5}|(?:" US_GROUP ":){3}(?::" US_GROUP "){1,4}|(?:" US_GROUP ":){4}(?::" US_GROUP
+             "){1,3}|(?:" US_GROUP ":){5}(?::" US_GROUP "){1,2}|(?:" US_GROUP ":){6}:" US_GROUP
+             "|(?:" US_GROUP ":){2,7}:"},
     {"uuid", "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"},
     {"uri",
      "[A-Za-z][A-Za-z0-9+.\\-]{0,15}:(?://[A-Za-z0-9.\\-]{1,253}(?::\\d{1,5})?)?"

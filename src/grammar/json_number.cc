@@ -3,6 +3,7 @@
 #include "grammar/json_number.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace ultraspeed::grammar {
 namespace {
@@ -176,6 +177,10 @@ Result<NumberBound> number_bound(const Json& number, bool is_exclusive, std::str
   if (number.is_number_float()) {
     const std::string shortest = number.dump();
     if (shortest.find_first_of("eE") == std::string::npos) text = shortest;
+    if (std::strtod(text.c_str(), nullptr) != number.get<double>()) {
+      return make_error(ErrorCode::kUnsupported, "{}: {} has more than {} digits after the point",
+                        where, number.dump(), kMaxFractionDigits);
+    }
   }
   bound.is_exclusive = is_exclusive;
   bound.is_negative = text.starts_with('-');

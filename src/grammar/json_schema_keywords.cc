@@ -299,6 +299,16 @@ Status merge_schema(const Json& other, const std::string& path, Json* schema) {
                       "combined by allOf",
                       path);
   }
+  const auto is_same = [&](const char* key) {
+    const Json* own = find_member(*schema, key);
+    const Json* theirs = find_member(other, key);
+    return own == nullptr || theirs == nullptr ? own == theirs : *own == *theirs;
+  };
+  if ((schema->contains("items") || other.contains("items")) && !is_same("prefixItems")) {
+    return make_error(ErrorCode::kUnsupported,
+                      "{}: schemas with items and other prefixItems cannot be combined by allOf",
+                      path);
+  }
   US_TRY(check_keywords(other, path));
   for (const auto& [key, value] : other.items()) {
     if (!is_restriction(key)) continue;

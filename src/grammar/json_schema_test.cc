@@ -189,6 +189,10 @@ TEST(JsonSchema, Combinations) {
             {"properties":{"a":{"minimum":0,"type":"integer"}}}]})",
                  {R"({"a":0})"},
                  {R"({"a":0.5})", R"({"a":-1})"}},
+                {R"({"type":["null","boolean","integer","number","string","array","object"],
+            "maxLength":3})",
+                 {"1", "\"abc\""},
+                 {"\"abcd\""}},
                 {R"({"anyOf":[false,{"type":"null"}]})", {"null"}, {"1"}}},
                JsonSpacing::kCompact);
 }
@@ -253,6 +257,9 @@ TEST(JsonSchema, ErrorsNameThePointer) {
       {R"({"allOf":[{"properties":{"a":{}},"additionalProperties":false},
             {"properties":{"b":{}}}]})",
        "schemas with additionalProperties and other properties"},
+      {R"({"allOf":[{"prefixItems":[{"type":"string"}]},{"items":{"type":"integer"}}]})",
+       "schemas with items and other prefixItems"},
+      {R"({"type":"number","minimum":1e-20})", "digits after the point"},
       {R"({"enum":["a"],"minLength":2})", "#: enum and const can be combined with type alone"},
       {R"({"type":"integer","minimum":1e30})", "#/minimum: a bound of more than 19 digits"},
       {"false", "#: no finite text matches"},

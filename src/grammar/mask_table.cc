@@ -106,6 +106,9 @@ std::unique_ptr<MaskEntry> MaskTable::make_entry(const MaskEntry* below, StateId
   }
   auto entry = std::make_unique<MaskEntry>();
   entry->exits = walk.exits();
+  // Walks from several nodes find the same ends again, and walks from these would, too.
+  std::sort(entry->exits.begin(), entry->exits.end());
+  entry->exits.erase(std::unique(entry->exits.begin(), entry->exits.end()), entry->exits.end());
   const bool has_plain =
       below == nullptr && runs_[state].is_exact && runs_[state].num_characters > 0;
   if (!has_plain && walk.tokens().size() * 32 < vocabulary_.size()) {

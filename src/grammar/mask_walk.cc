@@ -19,7 +19,8 @@ bool MaskWalk::may_call(StateId state, uint8_t byte) const {
 }
 
 bool MaskWalk::takes_all(const Frame& frame, uint8_t plain_characters) const {
-  return frame.items_end - frame.items_begin == 1 &&
+  // None: the tokens below end in the middle of a character, whose bytes decide.
+  return plain_characters > 0 && frame.items_end - frame.items_begin == 1 &&
          runs_[items_[frame.items_begin].state].num_characters >= plain_characters;
 }
 

@@ -57,22 +57,45 @@ void walk(Machine* machine, size_t num_tokens, std::mt19937* random, Visit visit
   }
 }
 
+void expect_mask_is_accept(const Machine& machine, const Matcher& matcher,
+                           const std::vector<uint64_t>& mask) {
+  for (size_t id = 0; id < machine.vocabulary.size(); ++id) {
+    Matcher fork = matcher;
+    const bool is_allowed = (mask[id / 64] >> (id % 64) & 1) != 0;
+    ASSERT_EQ(fork.accept(static_cast<int32_t>(id)), is_allowed)
+        << "token '" << machine.vocabulary.bytes(static_cast<int32_t>(id)) << "'";
+  }
+}
+
 TEST(Matcher, AMaskHasWhatIsAccepted) {
   std::mt19937 random(1);
   for (Grammar& grammar : sample_grammars()) {
     Machine machine(std::move(grammar), test_vocabulary(json_tokens()));
     for (int trial = 0; trial < test::scaled(8); ++trial) {
       walk(&machine, 25, &random, [&](Matcher* matcher) {
-        const std::vector<uint64_t> mask = machine.mask(*matcher);
-        for (size_t id = 0; id < machine.vocabulary.size(); ++id) {
-          Matcher fork = *matcher;
-          const bool is_allowed = (mask[id / 64] >> (id % 64) & 1) != 0;
-          ASSERT_EQ(fork.accept(static_cast<int32_t>(id)), is_allowed)
-              << "token '" << machine.vocabulary.bytes(static_cast<int32_t>(id)) << "'";
-        }
+        expect_mask_is_accept(machine, *matcher, machine.mask(*matcher));
       });
     }
   }
+}
+
+// A token's last bytes decide, where its first ones are those of another character.
+TEST(Matcher, CharactersThatBeginAlikeAreTold) {
+  Machine machine(value_or_fail(parse_regex("[\u00e9\u20ac\U0001F601]")),
+                  test_vocabulary({"\U0001F600", "\U0001F601", "\u20ac"}));
+  const Matcher matcher = machine.matcher();
+  expect_mask_is_accept(machine, matcher, machine.mask(matcher));
+}
+
+// Each return may end at any run of spaces: the ends must not multiply.
+TEST(Matcher, EndsThatComeTogetherAreOne) {
+  std::vector<std::string> spaces;
+  for (size_t i = 1; i <= 16; ++i) spaces.emplace_back(i, ' ');
+  Machine machine(value_or_fail(parse_ebnf("root ::= \"!\" root ws | \"x\"\nws ::= \" \"*")),
+                  test_vocabulary(spaces));
+  Matcher matcher = machine.matcher();
+  for (const char c : std::string(20, '!') + "x") ASSERT_TRUE(matcher.accept(uint8_t(c)));
+  expect_mask_is_accept(machine, matcher, machine.mask(matcher));
 }
 
 TEST(Matcher, RollbackAndForksGiveEqualMasks) {
