@@ -22,16 +22,6 @@ namespace {
 
 using model::TensorRole;
 
-// A vector or matrix in f32.
-Result<std::vector<float>> load_floats(const LoadedModel& model, TensorRole role, uint32_t layer) {
-  const model::WeightLoader loader(model.checkpoint(), model.config());
-  const model::WeightSource source = {.role = role, .layer = layer};
-  US_ASSIGN(const model::WeightShape shape, loader.shape(source));
-  std::vector<float> values(shape.bytes / sizeof(float));
-  US_TRY(loader.load(source, std::as_writable_bytes(std::span(values))));
-  return values;
-}
-
 // From residuals to what the experts of one layer read, by the rules of the layer's program.
 class ExpertLayer {
  public:
@@ -43,9 +33,13 @@ class ExpertLayer {
     result.rule_.top_k = config.num_experts_per_token;
     result.rule_.norm_topk = config.norm_topk_prob ? 1 : 0;
     result.rule_.scaling = config.routed_scaling_factor;
-    US_ASSIGN(result.norm_, load_floats(model, TensorRole::kPostAttentionNorm, layer));
-    US_ASSIGN(result.router_, load_floats(model, TensorRole::kRouter, layer));
-    US_ASSIGN(result.bias_, load_floats(model, TensorRole::kRouterBias, layer));
+    const model::WeightLoader loader(model.checkpoint(), config);
+    const auto load = [&](TensorRole role) {
+      return loader.load_floats({.role = role, .layer = layer});
+    };
+    US_ASSIGN(result.norm_, load(TensorRole::kPostAttentionNorm));
+    US_ASSIGN(result.router_, load(TensorRole::kRouter));
+    US_ASSIGN(result.bias_, load(TensorRole::kRouterBias));
     return result;
   }
 

@@ -78,12 +78,9 @@ Result<TextFeatures> TextFeatures::create(const LoadedModel& model, engine::Engi
                                           const train::FeatureShape& shape) {
   TextFeatures features(engine, shape.num_taps(), model.config().rms_norm_eps);
   const model::WeightLoader loader(model.checkpoint(), model.config());
-  const model::WeightSource source = {.role = model::TensorRole::kFinalNorm};
-  US_ASSIGN(const model::WeightShape stored, loader.shape(source));
-  features.final_norm_.resize(shape.hidden_size);
-  const auto bytes = std::as_writable_bytes(std::span(features.final_norm_));
-  US_CHECK(stored.bytes == bytes.size(), "{} bytes of a norm", stored.bytes);
-  US_TRY(loader.load(source, bytes));
+  US_ASSIGN(features.final_norm_, loader.load_floats({.role = model::TensorRole::kFinalNorm}));
+  US_CHECK(features.final_norm_.size() == shape.hidden_size, "a norm of {} numbers",
+           features.final_norm_.size());
   return features;
 }
 

@@ -2,6 +2,8 @@
 // changes, until all bytes vary independently.
 #include "grammar/code_points.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -114,21 +116,20 @@ std::vector<ByteSequence> utf8_sequences(const CodePoints& set) {
   return sequences;
 }
 
+Character first_character(std::string_view text) {
+  utf8proc_int32_t code_point = 0;
+  const utf8proc_ssize_t num_bytes =
+      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                       static_cast<utf8proc_ssize_t>(text.size()), &code_point);
+  if (num_bytes <= 0) return {};
+  return {static_cast<char32_t>(code_point), static_cast<size_t>(num_bytes)};
+}
+
 void append_utf8(char32_t code_point, std::string* out) {
-  const auto push = [&](char32_t byte) { out->push_back(static_cast<char>(byte)); };
-  if (code_point < 0x80) return push(code_point);
-  if (code_point < 0x800) {
-    push(0xC0 | (code_point >> 6));
-  } else {
-    if (code_point < 0x10000) {
-      push(0xE0 | (code_point >> 12));
-    } else {
-      push(0xF0 | (code_point >> 18));
-      push(0x80 | ((code_point >> 12) & 0x3F));
-    }
-    push(0x80 | ((code_point >> 6) & 0x3F));
-  }
-  push(0x80 | (code_point & 0x3F));
+  std::array<utf8proc_uint8_t, 4> bytes;
+  const utf8proc_ssize_t num_bytes =
+      utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes.data());
+  out->append(reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(num_bytes));
 }
 
 }  // namespace ultraspeed::grammar

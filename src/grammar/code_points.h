@@ -2,8 +2,10 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace ultraspeed::grammar {
@@ -31,7 +33,6 @@ class CodePoints {
   CodePoints complement() const;
   CodePoints without(const CodePoints& other) const;
   bool contains(char32_t code_point) const;
-  bool is_empty() const { return ranges_.empty(); }
   // Ascending, neither overlapping nor adjacent (but for the gap of the surrogates).
   const std::vector<Range>& ranges() const { return ranges_; }
 
@@ -51,6 +52,13 @@ struct ByteSequence {
 
 // Sequences that together match each character of the set and nothing else.
 std::vector<ByteSequence> utf8_sequences(const CodePoints& set);
+
+// What a text begins with; num_bytes is 0 where that is no whole, well-formed character.
+struct Character {
+  char32_t code_point = 0;
+  size_t num_bytes = 0;
+};
+Character first_character(std::string_view text);
 
 // Appends the UTF-8 bytes of a scalar value.
 void append_utf8(char32_t code_point, std::string* out);

@@ -355,7 +355,7 @@ class SchemaCompiler {
   Result<ExprId> compile_object(const Json& schema, const std::string& path, uint32_t depth) {
     const Json* additional = find_member(schema, "additionalProperties");
     US_ASSIGN(const Json properties, properties_of(schema, path));
-    US_ASSIGN(const std::vector<std::string> required, required_of(schema, path));
+    const std::vector<std::string> required = required_of(schema);
     ListExpr list;
     std::vector<std::string> names;
     for (const auto& [name, value] : properties.items()) {
@@ -403,7 +403,7 @@ class SchemaCompiler {
   }
 
   // Sorted.
-  static Result<std::vector<std::string>> required_of(const Json& schema, const std::string&) {
+  static std::vector<std::string> required_of(const Json& schema) {
     std::vector<std::string> names;
     if (const Json* required = find_member(schema, "required")) {
       for (const Json& name : *required) names.push_back(name.get<std::string>());

@@ -2,9 +2,8 @@
 // there twice.
 #include "grammar/json_text.h"
 
-#include <utf8proc.h>
-
 #include "base/check.h"
+#include "grammar/code_points.h"
 
 namespace ultraspeed::grammar {
 namespace {
@@ -25,13 +24,10 @@ const CodePoints& beyond_ascii() {
 std::vector<char32_t> characters_of(std::string_view text) {
   std::vector<char32_t> characters;
   while (!text.empty()) {
-    utf8proc_int32_t c = 0;
-    const utf8proc_ssize_t num_bytes =
-        utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                         static_cast<utf8proc_ssize_t>(text.size()), &c);
-    US_CHECK(num_bytes > 0, "malformed UTF-8");
-    characters.push_back(static_cast<char32_t>(c));
-    text.remove_prefix(static_cast<size_t>(num_bytes));
+    const Character character = first_character(text);
+    US_CHECK(character.num_bytes > 0, "malformed UTF-8");
+    characters.push_back(character.code_point);
+    text.remove_prefix(character.num_bytes);
   }
   return characters;
 }

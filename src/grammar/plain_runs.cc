@@ -2,10 +2,9 @@
 // that of the chain of successors.
 #include "grammar/plain_runs.h"
 
-#include <utf8proc.h>
-
 #include <optional>
 
+#include "grammar/code_points.h"
 #include "grammar/stacks.h"
 
 namespace ultraspeed::grammar {
@@ -89,12 +88,9 @@ const CodePoints& plain_characters() {
 uint32_t count_plain(std::string_view bytes) {
   uint32_t count = 0;
   for (; !bytes.empty(); ++count) {
-    utf8proc_int32_t c = 0;
-    const utf8proc_ssize_t num_bytes =
-        utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(bytes.data()),
-                         static_cast<utf8proc_ssize_t>(bytes.size()), &c);
-    if (num_bytes <= 0 || c < ' ' || c == '"' || c == '\\') return kNotPlain;
-    bytes.remove_prefix(static_cast<size_t>(num_bytes));
+    const auto [c, num_bytes] = first_character(bytes);
+    if (num_bytes == 0 || c < ' ' || c == '"' || c == '\\') return kNotPlain;
+    bytes.remove_prefix(num_bytes);
   }
   return count;
 }

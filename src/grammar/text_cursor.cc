@@ -1,27 +1,10 @@
 // The text is valid UTF-8 from the beginning, so that reading it cannot fail.
 #include "grammar/text_cursor.h"
 
-#include <utf8proc.h>
-
+#include "grammar/code_points.h"
 #include "grammar/limits.h"
 
 namespace ultraspeed::grammar {
-namespace {
-
-struct Character {
-  utf8proc_int32_t code_point;
-  utf8proc_ssize_t num_bytes;  // negative: malformed
-};
-
-Character first_character(std::string_view text) {
-  Character character{};
-  character.num_bytes =
-      utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                       static_cast<utf8proc_ssize_t>(text.size()), &character.code_point);
-  return character;
-}
-
-}  // namespace
 
 Result<TextCursor> TextCursor::open(std::string_view text, std::string name) {
   TextCursor cursor(text, std::move(name));
@@ -30,25 +13,25 @@ Result<TextCursor> TextCursor::open(std::string_view text, std::string name) {
                         fmt::format("{} bytes; at most {} are read", text.size(), kMaxSourceBytes));
   }
   for (size_t offset = 0; offset < text.size();) {
-    const utf8proc_ssize_t num_bytes = first_character(text.substr(offset)).num_bytes;
-    if (num_bytes <= 0) {
+    const size_t num_bytes = first_character(text.substr(offset)).num_bytes;
+    if (num_bytes == 0) {
       return cursor.error(ErrorCode::kInvalidArgument, offset, "malformed UTF-8");
     }
-    offset += static_cast<size_t>(num_bytes);
+    offset += num_bytes;
   }
   return cursor;
 }
 
 char32_t TextCursor::peek() const {
   if (is_at_end()) return kEnd;
-  return static_cast<char32_t>(first_character(rest()).code_point);
+  return first_character(rest()).code_point;
 }
 
 char32_t TextCursor::take() {
   if (is_at_end()) return kEnd;
   const Character character = first_character(rest());
-  offset_ += static_cast<size_t>(character.num_bytes);
-  return static_cast<char32_t>(character.code_point);
+  offset_ += character.num_bytes;
+  return character.code_point;
 }
 
 bool TextCursor::take_if(char32_t c) {

@@ -288,6 +288,14 @@ Status WeightLoader::load(const WeightSource& source, std::span<std::byte> out) 
   return {};
 }
 
+Result<std::vector<float>> WeightLoader::load_floats(const WeightSource& source) const {
+  US_CHECK(is_f32_role(source.role), "role {} is not f32", static_cast<int>(source.role));
+  US_ASSIGN(const WeightShape stored, shape(source));
+  std::vector<float> values(stored.bytes / sizeof(float));
+  US_TRY(load(source, std::as_writable_bytes(std::span(values))));
+  return values;
+}
+
 Status WeightLoader::check_complete() const {
   for (const WeightSource& source : all_weights(*config_, 0, 1)) US_TRY(shape(source));
   return {};

@@ -120,6 +120,9 @@ class WeightLoader {
   // Writes the packed matrix. REQUIRES: out.size() == shape(source)->bytes.
   Status load(const WeightSource& source, std::span<std::byte> out) const;
 
+  // All numbers of a norm, router or bias. REQUIRES: a role that is loaded as f32.
+  Result<std::vector<float>> load_floats(const WeightSource& source) const;
+
   // Checks every matrix of the model by its headers: the first error is what `run DIR` reports for
   // an incomplete checkpoint.
   Status check_complete() const;

@@ -89,11 +89,7 @@ Status remove_work(const OutputFolder& folder) {
   std::error_code error;
   for (const auto& entry :
        std::filesystem::directory_iterator(folder.path_of(std::string(kFolder)), error)) {
-    std::filesystem::remove_all(entry.path(), error);
-    if (error) {
-      return make_error(ErrorCode::kIo, "{}: cannot remove: {}", entry.path().string(),
-                        error.message());
-    }
+    US_TRY(folder.remove(fmt::format("{}/{}", kFolder, entry.path().filename().string())));
   }
   if (!error) return {};
   return make_error(ErrorCode::kIo, "{}: cannot list: {}", folder.path(), error.message());
