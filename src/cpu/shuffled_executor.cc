@@ -46,11 +46,15 @@ class ShuffledExecutor final : public program::Executor {
     std::vector<Position> positions(program.lists.size());
     std::vector<uint32_t> candidates(program.lists.size());
     for (uint32_t i = 0; i < candidates.size(); ++i) candidates[i] = i;
+    // One worker moves only when nobody else can: whatever does not wait for it is done before.
+    const auto laggard = static_cast<uint32_t>(random_() % candidates.size());
+    std::swap(candidates[0], candidates[laggard]);
     while (!candidates.empty()) {
       // Tries the unfinished workers in random order until one can move.
       bool moved = false;
       for (size_t left = candidates.size(); left > 0 && !moved; --left) {
-        const size_t pick = random_() % left;
+        const size_t first = left > 1 && candidates[0] == laggard ? 1 : 0;
+        const size_t pick = first + random_() % (left - first);
         std::swap(candidates[pick], candidates[left - 1]);
         const uint32_t thread = candidates[left - 1];
         US_ASSIGN(moved, advance(program, index, thread, &positions[thread], input, output));

@@ -1,5 +1,6 @@
 // Activation memory: first fit over the values' lives in stage order.
 #include <algorithm>
+#include <variant>
 
 #include "plan/draft.h"
 #include "program/access.h"
@@ -20,6 +21,8 @@ struct Life {
 // memory for this many stages after its last use; verify() proves that it suffices.
 constexpr uint32_t kSlackStages = 6;
 
+// Route tables are never overwritten in a step: a worker without units of a loop over live experts
+// reads there that it has none when it comes to it, and nobody waits for that.
 std::vector<Life> lives(const Program& program) {
   std::vector<Life> result(program.buffers.size());
   for (uint32_t stage = 0; stage < program.stages.size(); ++stage) {
@@ -29,6 +32,10 @@ std::vector<Life> lives(const Program& program) {
     }
   }
   const auto num_stages = static_cast<uint32_t>(program.stages.size());
+  for (const program::Stage& stage : program.stages) {
+    const auto* loop = std::get_if<program::ExpertGateUpOperands>(&stage.operands);
+    if (loop != nullptr) result[loop->route].last = num_stages;
+  }
   for (BufferId id = 0; id < result.size(); ++id) {
     const bool kept = program.buffers[id].output != BufferDecl::Output::kNone;
     result[id].last = kept ? num_stages : result[id].last + kSlackStages;

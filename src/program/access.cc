@@ -103,6 +103,7 @@ class Collector {
   void visit(const ExpertGateUpOperands& op) {
     read_all(op.hidden);
     read_all(op.route);
+    out_->back().of_bounds = true;
     const uint32_t units = op.max_slots * op.row_groups;
     for (uint32_t unit = begin(); unit < units && task_.part > 0; unit += task_.part) {
       write(rank_, op.activation, unit, unit + 1);

@@ -25,6 +25,9 @@ struct Access {
   uint32_t end = 0;
   bool is_write = false;
   bool per_unit = false;  // a read that each unit does after its own slot's wait
+  // A read of how many units there are. Who has none does it, too, and sets no flag: no flag says
+  // that it is done.
+  bool of_bounds = false;
 };
 
 // Replaces *out by the accesses of a task that runs on `rank`. REQUIRES: task.stage is in range.

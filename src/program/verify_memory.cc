@@ -41,7 +41,8 @@ void MemoryProof::mark_used(TaskId task, const Access& access) {
   if (first == last) return;
   Clock& used = value(access.rank, access.buffer).used;
   if (used.empty()) used.assign(program_.lists.size(), 0);
-  used[task.thread] = task.index + 1;
+  const uint32_t at = access.of_bounds ? task_done(task.index) : units_done(task.index);
+  used[task.thread] = std::max(used[task.thread], at);
 }
 
 Status MemoryProof::check_reads(TaskId task, const Clock& clock,
@@ -61,7 +62,7 @@ Status MemoryProof::check_reads(TaskId task, const Clock& clock,
                                   [](uint32_t at, const Write& w) { return at < w.end; });
     uint32_t covered = access.begin;
     for (; write != writes.end() && write->begin <= covered && covered < access.end; ++write) {
-      if (clock[write->task.thread] <= write->task.index) {
+      if (clock[write->task.thread] < units_done(write->task.index)) {
         return fail(
             task, access,
             "not ordered after its write by " +

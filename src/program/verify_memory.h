@@ -12,8 +12,15 @@
 
 namespace ultraspeed::program::internal {
 
-// [thread]: how many tasks of that thread are known to be done. A thread is a worker of a rank.
+// [thread]: how far a thread, which is a worker of a rank, is known to have come. Two ticks a task:
+// at the first its units are done, which flags can tell, at the second all of it.
 using Clock = std::vector<uint32_t>;
+inline uint32_t units_done(uint32_t task_index) {
+  return 2 * task_index + 1;
+}
+inline uint32_t task_done(uint32_t task_index) {
+  return 2 * task_index + 2;
+}
 
 inline void join_clocks(Clock* target, const Clock& source) {
   uint32_t* a = target->data();

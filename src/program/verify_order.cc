@@ -119,9 +119,11 @@ class OrderProof {
     US_TRY(memory_.check_reads(id, clock, accesses_, /*per_unit=*/true));
     // Before the task counts as done: it must not overwrite what it reads itself.
     US_TRY(memory_.apply_writes(id, clock, accesses_));
-    clock[thread] = id.index + 1;
+    const bool sets_flags = task.signal.kind == SignalKind::kSlot;
+    clock[thread] = sets_flags ? units_done(id.index) : task_done(id.index);
     ++report_.num_tasks;
     signal(thread, task);
+    clock[thread] = task_done(id.index);
     return {};
   }
 

@@ -22,7 +22,7 @@ using program::SignalScope;
 using program::Task;
 using program::WaitKind;
 
-using Node = uint32_t;  // one unit of one task
+using Node = uint32_t;  // one unit of one task, or the end of a loop's
 
 // One access, from the first unit that may do it to the last.
 struct Use {
@@ -61,6 +61,9 @@ class Graph {
     size_t index = 0;
   };
 
+  // After its units, whose flags do not say that a task is over.
+  static bool has_end(const Task& task) { return task.signal.kind == SignalKind::kSlot; }
+
   void add_nodes() {
     for (uint32_t list = 0; list < program_.lists.size(); ++list) {
       for (size_t index = 0; index < program_.lists[list].size(); ++index) {
@@ -68,6 +71,7 @@ class Graph {
         const uint32_t units = program::task_max_units(program_, task);
         TaskNodes nodes{list / program_.num_workers, &task, num_nodes_, 0, units, list, index};
         num_nodes_ += std::max(units, 1u);  // without units it still takes its turn
+        if (has_end(task)) ++num_nodes_;
         nodes.last = num_nodes_ - 1;
         tasks_.push_back(nodes);
       }
@@ -174,7 +178,9 @@ class Graph {
           const Node node = nodes.first + unit++;
           uses.push_back({node, node, access.begin, access.end, true});
         } else {
-          uses.push_back({nodes.first, nodes.last, access.begin, access.end, access.is_write});
+          const bool ends_with_units = up != nullptr && has_end(*nodes.task) && !access.of_bounds;
+          const Node last = ends_with_units ? nodes.last - 1 : nodes.last;
+          uses.push_back({nodes.first, last, access.begin, access.end, access.is_write});
         }
       }
     }

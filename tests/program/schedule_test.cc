@@ -109,7 +109,8 @@ INSTANTIATE_TEST_SUITE_P(
                     RoundedMode{program::Activations::kW4a16, program::KvCacheType::kBf16},
                     RoundedMode{program::Activations::kW4a8, program::KvCacheType::kFp8}));
 
-// Ranks x workers of the shuffled runs; 5 workers split full attention and merge.
+// Ranks x workers of the shuffled runs; 5 workers split full attention and merge, and 24 are more
+// than there are units of live experts.
 struct Shape {
   uint32_t ranks, workers;
 };
@@ -136,7 +137,8 @@ TEST_P(ShuffleTest, ThousandsOfRandomOrdersOverPoisonGiveTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ShuffleTest,
-                         testing::Values(Shape{1, 2}, Shape{1, 5}, Shape{2, 2}, Shape{2, 3}));
+                         testing::Values(Shape{1, 2}, Shape{1, 5}, Shape{2, 2}, Shape{2, 3},
+                                         Shape{1, 24}));
 
 TEST_F(ScheduleTest, ContextsOfSeveralChunksAgreeForAllSplits) {
   // Positions beyond one attention chunk (512), so that merges happen, with 1 and 6 splits.

@@ -44,6 +44,20 @@ TEST(Verify, AcceptsPlansOfManyShapes) {
   }
 }
 
+// More workers than units of live experts, and enough layers to give memory to others.
+TEST(Verify, AcceptsTheBundledModelOnManyWorkers) {
+  const auto config = model::ModelConfig::load(US_SOURCE_DIR "/models/tiny-mimo");
+  ASSERT_TRUE(config) << config.error().message;
+  for (const uint32_t workers : {16u, 64u, 132u}) {
+    const auto plan = plan::make_plan(
+        *config, [&](const auto& source) { return model::expected_shape(*config, source); },
+        cpu::cpu_limits(workers), plan::PlanOptions());
+    ASSERT_TRUE(plan) << plan.error().message;
+    const auto report = program::verify(plan->program);
+    EXPECT_TRUE(report) << report.error().message;
+  }
+}
+
 TEST(Plan, RefusesWhatItCannotSplit) {
   EXPECT_EQ(plan_generated(3, 2, 8).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(plan_generated(1, 2000, 8).error().code, ErrorCode::kInvalidArgument);
@@ -124,6 +138,19 @@ TEST(Verify, NamesATaskThatOverwritesWhatItReads) {
   ASSERT_FALSE(report);
   expect_mentions(report.error().message,
                   {"writes", "layers.1.attention_residual", "memory may still be in use"});
+}
+
+// A worker without units reads the route table when it comes to it; no flag waits for that. In what
+// is planned the table's memory is nobody else's; here that of a buffer made soon after it.
+TEST(Verify, NamesARouteTableThatAnIdleWorkerMayStillRead) {
+  Program program = plan_generated(1, 132, 8).value().program;
+  ASSERT_TRUE(program::verify(program));
+  buffer_of(&program, "layers.2.query").offset_bytes =
+      buffer_of(&program, "layers.1.route_table").offset_bytes;
+  const auto report = program::verify(program);
+  ASSERT_FALSE(report);
+  expect_mentions(report.error().message,
+                  {"writes", "layers.2.query", "memory may still be in use"});
 }
 
 TEST(Verify, NamesWeightBlocksOfALoop) {
