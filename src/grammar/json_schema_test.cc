@@ -232,7 +232,8 @@ TEST(JsonSchema, Spacing) {
   const char* schema = R"({"type":"object","properties":{"a":{"type":"array"}}})";
   expect_cases({{schema,
                  {"{\"a\":[1,2]}", "{ \"a\" : [ 1 ,\n  2 ] }", "{\r\n\t\"a\": []\n}", "{ }"},
-                 {" {}", "{} ", "{\"a\":[1," + std::string(65, ' ') + "2]}"}}},
+                 {" {}", "{} ", "{\"a\": [1,  2]}", "{\n\n}",
+                  "{\"a\":[1,\n" + std::string(33, ' ') + "2]}"}}},
                JsonSpacing::kFlexible);
   expect_cases({{schema, {"{\"a\":[1,2]}"}, {"{\"a\": [1,2]}", "{ }"}}}, JsonSpacing::kCompact);
 }
