@@ -224,6 +224,16 @@ TEST(Matcher, JumpsForwardToTheNextChoice) {
   EXPECT_TRUE(matcher.is_complete());
 }
 
+TEST(Vocabulary, KnowsLongerTokens) {
+  const Vocabulary vocabulary = test_vocabulary({"ab", "abcd", "bc"});
+  for (const char* text : {"", "a", "ab", "abc", "b"}) {
+    EXPECT_TRUE(vocabulary.has_longer(text)) << text;
+  }
+  for (const char* text : {"abcd", "bc", "c", "abcde", "bcd"}) {
+    EXPECT_FALSE(vocabulary.has_longer(text)) << text;
+  }
+}
+
 TEST(Matcher, ACharacterMayComeInPieces) {
   Machine machine(value_or_fail(parse_regex("[é€😀]+")), test_vocabulary({"\x9F\x98", "\xAC\xC3"}));
   Matcher matcher = machine.matcher();

@@ -35,11 +35,14 @@ std::shared_ptr<const grammar::Vocabulary> vocabulary_of(const text::Tokenizer& 
 
 Result<grammar::Grammar> compile(const GrammarSource& source) {
   using Kind = GrammarSource::Kind;
+  using grammar::JsonSpacing;
+  const grammar::JsonSchemaOptions json{source.is_compact ? JsonSpacing::kCompact
+                                                          : JsonSpacing::kFlexible};
   switch (source.kind) {
     case Kind::kJsonObject:
-      return grammar::json_object_grammar();
+      return grammar::json_object_grammar(json);
     case Kind::kJsonSchema:
-      return grammar::parse_json_schema(Json::parse(source.text));
+      return grammar::parse_json_schema(Json::parse(source.text), json);
     case Kind::kRegex:
       return grammar::parse_regex(source.text);
     case Kind::kChoice:
@@ -69,7 +72,7 @@ Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& 
   if (auto known = find(source)) return known;
   {
     const std::lock_guard lock(mutex_);
-    entries_.push_front({source.kind, source.text, compiled});
+    entries_.push_front({source, compiled});
     drop_oldest();
   }
   preparing_.run([compiled] { compiled->prepare(); });
@@ -79,7 +82,9 @@ Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& 
 std::shared_ptr<CompiledGrammar> GrammarCache::find(const GrammarSource& source) {
   const std::lock_guard lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-    if (entry->kind != source.kind || entry->text != source.text) continue;
+    const GrammarSource& known = entry->source;
+    if (known.kind != source.kind || known.is_compact != source.is_compact) continue;
+    if (known.text != source.text) continue;
     entries_.splice(entries_.begin(), entries_, entry);
     drop_oldest();  // masks may have been made since
     return entries_.front().grammar;

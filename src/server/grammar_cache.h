@@ -53,8 +53,7 @@ class GrammarCache {
 
  private:
   struct Entry {
-    GrammarSource::Kind kind;
-    std::string text;
+    GrammarSource source;
     std::shared_ptr<CompiledGrammar> grammar;
   };
 

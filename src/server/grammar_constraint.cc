@@ -8,7 +8,8 @@ namespace ultraspeed::server {
 namespace {
 
 constexpr std::string_view kThinkEnd = "</think>";
-constexpr size_t kMaxForcedBytes = 256;  // at a time: a block has no room for more
+// At a time: what a block has room for.
+constexpr size_t kMaxForcedBytes = 64;
 
 }  // namespace
 
@@ -36,11 +37,13 @@ void GrammarConstraint::mask(std::span<const int32_t> drafts, std::span<uint64_t
     }
     return;
   }
-  if (phase == Phase::kRefused) {
+  const std::optional<int32_t> forced = forced_token();
+  if (forced || phase == Phase::kRefused) {
     std::ranges::fill(allowed_, 0);
   } else {
     matcher_.fill_mask(allowed_);
   }
+  if (forced) allowed_[static_cast<size_t>(*forced) / 64] |= bit_of(*forced);
   if (phase == Phase::kStart) allowed_[static_cast<size_t>(*think_id_) / 64] |= bit_of(*think_id_);
   for (size_t i = 0; i < words.size(); ++i) words[i] &= i < allowed_.size() ? allowed_[i] : 0;
 }
@@ -48,12 +51,25 @@ void GrammarConstraint::mask(std::span<const int32_t> drafts, std::span<uint64_t
 void GrammarConstraint::propose(uint32_t limit, std::vector<int32_t>* drafts) {
   go_back(0);
   if (places_.back().phase != Phase::kGrammar) return;
-  const auto encode = [this](std::string_view text) {
-    return tokenizer_->encode(text, {.parse_special = false}).value_or(std::vector<int32_t>());
-  };
-  const std::vector<int32_t> forced = matcher_.jump_forward_tokens(encode, kMaxForcedBytes);
+  const std::vector<int32_t> forced = matcher_.jump_forward_tokens(
+      [this](std::string_view text) { return encode(text); }, kMaxForcedBytes);
   const auto count = static_cast<ptrdiff_t>(std::min<size_t>(limit, forced.size()));
   drafts->insert(drafts->end(), forced.begin(), forced.begin() + count);
+}
+
+std::vector<int32_t> GrammarConstraint::encode(std::string_view text) const {
+  return tokenizer_->encode(text, {.parse_special = false}).value_or(std::vector<int32_t>());
+}
+
+// The only token that comes next at the matcher's place, if there is one.
+std::optional<int32_t> GrammarConstraint::forced_token() {
+  if (places_.back().phase == Phase::kRefused) return std::nullopt;
+  const std::string forced = matcher_.jump_forward(kMaxForcedBytes);
+  if (forced.size() < 2 || grammar_->vocabulary().has_longer(forced)) return std::nullopt;
+  const std::vector<int32_t> tokens = encode(forced);
+  if (tokens.size() < 2 || !matcher_.accept(tokens.front())) return std::nullopt;
+  matcher_.rollback(1);
+  return tokens.front();
 }
 
 void GrammarConstraint::advance(int32_t token_id) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
@@ -24,7 +25,9 @@ enum class Thinking {
 };
 
 // Stop tokens wait until the grammar's text is complete, so that an answer that stops has kept to
-// it.
+// it. Where bytes must come, the tokens are those that the tokenizer makes of them, up to the last,
+// which may be the begin of a longer one: a model knows its text in these tokens, and as drafts
+// they are sure.
 class GrammarConstraint final : public engine::TokenConstraint {
  public:
   // REQUIRES: the tokenizer outlives it.
@@ -32,7 +35,7 @@ class GrammarConstraint final : public engine::TokenConstraint {
                     Thinking thinking);
 
   void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) override;
-  // Bytes that must come, as the tokenizer cuts them.
+  // What must come, as the tokenizer cuts it.
   void propose(uint32_t limit, std::vector<int32_t>* drafts) override;
   void advance(int32_t token_id) override;
   std::unique_ptr<engine::TokenConstraint> clone() const override {
@@ -49,6 +52,8 @@ class GrammarConstraint final : public engine::TokenConstraint {
 
   Place after(Place place, int32_t token_id);
   Place after_thought(Place place, int32_t token_id);
+  std::vector<int32_t> encode(std::string_view text) const;
+  std::optional<int32_t> forced_token();
   void follow(std::span<const int32_t> drafts);
   void go_back(size_t num_drafts);
 

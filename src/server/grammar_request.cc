@@ -15,6 +15,11 @@ class GrammarFields {
  public:
   explicit GrammarFields(std::optional<GrammarSource>* source) : source_(*source) {}
 
+  // Of the grammar that was read, if one was.
+  void set_compact(bool is_compact) {
+    if (source_) source_->is_compact = is_compact;
+  }
+
   // A schema, or its JSON in a string.
   ApiStatus read_schema(const Fields& fields, std::string_view name) {
     const Json* schema = fields.find(name);
@@ -107,7 +112,11 @@ ApiStatus read_structured_outputs(const Fields& fields, GrammarFields* grammar) 
   }
   US_TRY(grammar->read_text(of_outputs, "regex", Kind::kRegex));
   US_TRY(grammar->read_choice(of_outputs, "choice"));
-  return grammar->read_text(of_outputs, "grammar", Kind::kEbnf);
+  US_TRY(grammar->read_text(of_outputs, "grammar", Kind::kEbnf));
+  bool is_compact = false;
+  US_TRY(of_outputs.read("disable_any_whitespace", &is_compact));
+  grammar->set_compact(is_compact);
+  return {};
 }
 
 }  // namespace

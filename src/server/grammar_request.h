@@ -20,7 +20,8 @@ struct GrammarSource {
   };
   Kind kind = Kind::kJsonObject;
   std::string text;
-  std::string param;  // the request's field, for errors
+  std::string param;        // the request's field, for errors
+  bool is_compact = false;  // JSON without white space, most of which must come as it is
 };
 
 // Nothing where any text will do. Errors: 400 for malformed fields, unknown kinds and more than one

@@ -58,6 +58,9 @@ TEST(GrammarRequest, EveryFieldNamesItsGrammar) {
     EXPECT_EQ((*source)->text, wanted.text);
     EXPECT_EQ((*source)->param, wanted.param);
   }
+  EXPECT_TRUE(
+      (*read(R"("structured_outputs":{"json":{},"disable_any_whitespace":true})"))->is_compact);
+  EXPECT_FALSE((*read(R"("structured_outputs":{"json":{}})"))->is_compact);
   for (const char* fields : {"", R"("response_format":null)", R"("structured_outputs":{})",
                              R"("response_format":{"type":"text"},"guided_json":null)",
                              R"("structured_outputs":{"json_object":false})"}) {
@@ -101,12 +104,14 @@ TEST(GrammarCache, CompilesAGrammarOnce) {
   GrammarCache cache(test_tokenizer(), std::vector<int32_t>{kTestStopId, -1, 1 << 20});
   const GrammarSource regex{Kind::kRegex, "a+", ""};
   const auto first = cache.get(regex);
+  EXPECT_NE(*cache.get({Kind::kJsonSchema, "{}", ""}),
+            *cache.get({Kind::kJsonSchema, "{}", "", true}));
   ASSERT_TRUE(first) << first.error().message;
   EXPECT_EQ(*cache.get(regex), *first);
   EXPECT_NE(*cache.get({Kind::kEbnf, "root ::= \"a+\"", ""}), *first);
   EXPECT_TRUE(cache.get({Kind::kJsonObject, "", ""}));
   EXPECT_FALSE(cache.get({Kind::kRegex, "(", ""}));
-  EXPECT_EQ(cache.num_grammars(), 3u);
+  EXPECT_EQ(cache.num_grammars(), 5u);
   for (size_t i = 0; i < GrammarCache::kMaxGrammars; ++i) {
     ASSERT_TRUE(cache.get(regex));  // stays: it is asked for again and again
     ASSERT_TRUE(cache.get({Kind::kRegex, fmt::format("b{{{}}}", i + 1), ""}));

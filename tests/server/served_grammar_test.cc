@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -11,6 +12,7 @@
 #include "engine/model_texts.h"
 #include "grammar/schema_validator.h"
 #include "net/test_client.h"
+#include "server/grammar_constraint.h"
 #include "server/server.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -111,6 +113,41 @@ TEST(ServedGrammar, AnswersSatisfyTheSchemaAndNoDrafterChangesThem) {
     }
   }
   EXPECT_GE(num_complete, 6u);
+}
+
+// The engine alone: what must come is drafted without a drafter, and forks have a matcher each.
+TEST(ServedGrammar, WhatMustComeIsDraftedAndForksKeepToTheGrammar) {
+  GrammarCache cache(Served::tokenizer(), std::vector<int32_t>{2, 0});
+  const auto compiled = cache.get({GrammarSource::Kind::kJsonSchema, kRecord, "", true});
+  ASSERT_TRUE(compiled) << compiled.error().message;
+  const GrammarConstraint constraint(*compiled, Served::tokenizer(), Thinking::kNone);
+  engine::Request request = engine::make_requests({0}, 200)[0];
+  request.params.stop_ids = {2, 0};
+  request.params.sampling.constraint = &constraint;
+  request.params.sampling.temperature = 0.3F;
+  engine::Request other = request;
+  other.params.sampling.seed = 7;
+
+  engine::SpeculationStats drafted, single;
+  const auto one_by_one = engine::open({.block_size = 1});
+  const auto expected = generate(*one_by_one, {request, other}, &single);
+  const auto engine = engine::open({.decode_width = 16});
+  EXPECT_EQ(generate(*engine, {request, other}, &drafted), expected);
+  EXPECT_LT(drafted.num_cycles() * 2, single.num_cycles());
+  RecordProperty("steps_with_drafts", std::to_string(drafted.num_cycles()));
+  RecordProperty("steps_without", std::to_string(single.num_cycles()));
+
+  std::map<engine::SessionId, engine::Text> texts;
+  const auto first = engine->start(request.prompt, request.params).value();
+  run_prompt(*engine, request.prompt.size(), &texts);
+  const auto second = engine->fork(first, 7).value();
+  run(*engine, &texts, &drafted);
+  EXPECT_EQ(texts[first], expected[0]);
+  EXPECT_EQ(texts[second], expected[1]);
+  for (const engine::Text& text : expected) {
+    const std::string content = Served::tokenizer().decode(text.tokens, true);
+    EXPECT_TRUE(Json::accept(content)) << content;
+  }
 }
 
 TEST(ServedGrammar, EveryFieldIsKeptTo) {
