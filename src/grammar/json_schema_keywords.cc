@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -171,13 +173,21 @@ Json both_schemas(const Json& a, const Json& b) {
 }
 
 Status merge_properties(const Json& other, const std::string& path, Json* schema) {
+  auto& properties = schema->get_ref<Json::object_t&>();  // a list, which is searched one by one
+  std::map<std::string, ptrdiff_t> places;
+  for (const auto& [name, value] : properties) places.emplace(name, std::ssize(places));
   for (const auto& [name, value] : other.items()) {
     if (!value.is_object() && !value.is_boolean()) {
       return make_error(ErrorCode::kInvalidArgument, "{}/properties/{}: expected a schema", path,
                         pointer_token(name));
     }
-    Json& property = (*schema)[name];
-    property = property.is_null() ? value : both_schemas(property, value);
+    const auto [place, is_new] = places.emplace(name, std::ssize(properties));
+    if (is_new) {
+      properties.emplace_back(name, value);
+    } else {
+      Json& property = std::next(properties.begin(), place->second)->second;
+      property = both_schemas(property, value);
+    }
   }
   return {};
 }
@@ -215,8 +225,10 @@ bool has_same_properties(const Json& a, const Json& b) {
   const Json* own = find_member(a, "properties");
   const Json* other = find_member(b, "properties");
   if (own == nullptr || other == nullptr) return own == other;
+  std::set<std::string> names;
+  for (const auto& item : own->items()) names.insert(item.key());
   return std::all_of(other->items().begin(), other->items().end(),
-                     [&](const auto& item) { return own->contains(item.key()); });
+                     [&](const auto& item) { return names.contains(item.key()); });
 }
 
 // "items" are those behind "prefixItems", which may be more in the other.
