@@ -1,7 +1,9 @@
 // grammar_masks TOKENIZER [WALKS]: what a grammar's masks cost with the tokenizer's vocabulary, and
 // with 150,000 tokens: its own and random pairs of them. For each grammar: compiling it, preparing
 // its masks, then random texts that it allows, token by token, twice: with a table as prepare()
-// leaves it, and with one that has seen them. Times in us, of the processor.
+// leaves it, and with one that has seen them. With the tokenizer's own vocabulary also as a session
+// does it: a constraint's masks, which know what must come, and its advance by each token. Times in
+// us, of the processor.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,6 +21,7 @@
 #include "grammar/json_schema.h"
 #include "grammar/matcher.h"
 #include "grammar/regex.h"
+#include "server/grammar_constraint.h"
 #include "text/tokenizer.h"
 
 namespace ultraspeed {
@@ -37,11 +40,18 @@ double cpu_us() {
 
 struct Example {
   std::string name;
-  std::function<Result<grammar::Grammar>()> compile;
+  server::GrammarSource source;
+
+  Result<grammar::Grammar> compile() const {
+    using Kind = server::GrammarSource::Kind;
+    if (source.kind == Kind::kRegex) return grammar::parse_regex(source.text);
+    if (source.kind == Kind::kEbnf) return grammar::parse_ebnf(source.text);
+    return grammar::parse_json_schema(grammar::Json::parse(source.text));
+  }
 };
 
 Example schema(const std::string& name, const std::string& text) {
-  return {name, [text] { return grammar::parse_json_schema(grammar::Json::parse(text)); }};
+  return {name, {server::GrammarSource::Kind::kJsonSchema, text, ""}};
 }
 
 std::vector<Example> examples() {
@@ -67,9 +77,9 @@ std::vector<Example> examples() {
         "title":{"type":"string","minLength":1,"maxLength":80},
         "code":{"type":"string","pattern":"^[A-Z]{2,4}-\\d{1,6}$"},
         "note":{"type":"string","maxLength":1000}},"required":["title","code","note"]}})"),
-      {"regex", [] { return grammar::parse_regex(R"((\w+@\w+\.(com|org)(, )?)+)"); }},
-      {"EBNF JSON", [] {
-         return grammar::parse_ebnf(R"(
+      {"regex", {server::GrammarSource::Kind::kRegex, R"((\w+@\w+\.(com|org)(, )?)+)", ""}},
+      {"EBNF JSON",
+       {server::GrammarSource::Kind::kEbnf, R"(
 root ::= object
 value ::= object | array | string | number | "true" | "false" | "null"
 object ::= "{" ws (string ws ":" ws value ws ("," ws string ws ":" ws value ws)*)? "}"
@@ -77,8 +87,8 @@ array ::= "[" ws (value ws ("," ws value ws)*)? "]"
 string ::= "\"" char* "\""
 char ::= [^"\\\x00-\x1f] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})
 number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [+-]? [0-9]+)?
-ws ::= [ \t\n]*)");
-       }}};
+ws ::= [ \t\n]*)",
+        ""}}};
 }
 
 std::vector<std::string> many_tokens(const std::vector<std::string>& tokens) {
@@ -126,6 +136,23 @@ void walk(grammar::MaskTable* table, std::mt19937* random, std::vector<double>* 
   }
 }
 
+// The same by a session's constraint.
+void walk_served(server::GrammarConstraint constraint, const grammar::Vocabulary& vocabulary,
+                 std::mt19937* random, std::vector<double>* mask_us) {
+  std::vector<uint64_t> mask(grammar::mask_words(vocabulary.size()));
+  for (size_t i = 0; i < kMaxWalkTokens; ++i) {
+    std::fill(mask.begin(), mask.end(), ~uint64_t{0});
+    const double begin = cpu_us();
+    constraint.mask({}, mask);
+    const double end = cpu_us();
+    const int32_t token = choose(vocabulary, mask, random);
+    if (token < 0) return;
+    const double advance_begin = cpu_us();
+    constraint.advance(token);
+    mask_us->push_back(end - begin + cpu_us() - advance_begin);
+  }
+}
+
 std::string quantiles(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double q) {
@@ -134,6 +161,21 @@ std::string quantiles(std::vector<double> values) {
   return fmt::format("{:8.1f} {:8.1f} {:8.1f}", at(0.5), at(0.99), at(1));
 }
 
+std::vector<double> served_times(const Example& example, const text::Tokenizer& tokenizer,
+                                 int32_t stop_id, int num_walks) {
+  server::GrammarCache cache(tokenizer, {&stop_id, 1});
+  const auto compiled = value_or_exit(cache.get(example.source));
+  compiled->prepare();
+  const server::GrammarConstraint start(compiled, tokenizer, server::Thinking::kNone);
+  std::vector<double> served_us;
+  std::mt19937 random(2);
+  for (int i = 0; i < num_walks; ++i) {
+    walk_served(start, compiled->vocabulary(), &random, &served_us);
+  }
+  return served_us;
+}
+
+// Without the end of the line.
 void measure(const Example& example, const grammar::Vocabulary& vocabulary, int num_walks) {
   double begin = cpu_us();
   const grammar::Grammar grammar = value_or_exit(example.compile());
@@ -147,7 +189,7 @@ void measure(const Example& example, const grammar::Vocabulary& vocabulary, int 
     std::mt19937 random(2);
     for (int i = 0; i < num_walks; ++i) walk(&table, &random, mask_us);
   }
-  fmt::print("{:16} {:7} {:8.0f} {:9.0f} {:7.1f} {:8} {} {}\n", example.name, grammar.num_states(),
+  fmt::print("{:16} {:7} {:8.0f} {:9.0f} {:7.1f} {:8} {} {}", example.name, grammar.num_states(),
              compile_us, prepare_us, static_cast<double>(table.num_bytes()) / 1e6, first_us.size(),
              quantiles(first_us), quantiles(again_us));
 }
@@ -172,10 +214,16 @@ int main(int argc, char** argv) {
       static_cast<int32_t>(std::find(tokens.begin(), tokens.end(), std::string()) - tokens.begin());
   for (const std::vector<std::string>& all : {tokens, many_tokens(tokens)}) {
     const grammar::Vocabulary vocabulary = vocabulary_of(all, stop_id);
-    fmt::print("{} tokens, {} nodes\n{:16} {:>7} {:>8} {:>9} {:>7} {:>8} {:>26} {:>26}\n",
+    fmt::print("{} tokens, {} nodes\n{:16} {:>7} {:>8} {:>9} {:>7} {:>8} {:>26} {:>26} {:>26}\n",
                vocabulary.size(), vocabulary.num_nodes(), "", "states", "compile", "prepare", "MB",
-               "masks", "first: median, p99, max", "again: median, p99, max");
-    for (const Example& example : examples()) measure(example, vocabulary, num_walks);
+               "masks", "first: median, p99, max", "again: median, p99, max",
+               "served: median, p99, max");
+    for (const Example& example : examples()) {
+      measure(example, vocabulary, num_walks);
+      const bool is_own = all.size() == tokens.size();
+      fmt::print(" {}\n", is_own ? quantiles(served_times(example, tokenizer, stop_id, num_walks))
+                                 : std::string("-"));
+    }
   }
   return 0;
 }

@@ -34,7 +34,7 @@ enum class Acceptance {
 };
 
 // What a session's output must keep to, a grammar for instance: a state that advances with the
-// output and says which tokens may come next.
+// output and says which tokens may come next. A session asks its own clone, on the engine's thread.
 class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
@@ -42,7 +42,11 @@ class TokenConstraint {
   // Clears the bits of the tokens that may not follow the output so far and `drafts` after it.
   // Where none may, the session ends. `words` is a program::TokenMask of the vocabulary, with all
   // bits set. Only drafts that earlier masks allow are asked about.
-  virtual void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const = 0;
+  virtual void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) = 0;
+
+  // Appends at most `limit` tokens that come next where it leaves the output no choice, or next to
+  // none: drafts without a drafter.
+  virtual void propose(uint32_t /*limit*/, std::vector<int32_t>* /*drafts*/) {}
 
   virtual void advance(int32_t token_id) = 0;  // the next token of the output
   virtual std::unique_ptr<TokenConstraint> clone() const = 0;
@@ -124,7 +128,8 @@ enum class DrafterKind {
 
 // The drafter that a session with these parameters has in an engine of this kind. Repetition,
 // presence and frequency penalties and constraints change with every token of a block, so the host
-// must know the drafts before the step: with them kSuffix stands in for kDflash.
+// must know the drafts before the step: with them kSuffix stands in for kDflash. What a constraint
+// proposes goes before what the drafter does.
 DrafterKind session_drafter(DrafterKind kind, const SamplingParams& params);
 
 struct DrafterOptions {

@@ -47,7 +47,7 @@ inline std::vector<int32_t> prompt_of(size_t size, int32_t first = 1) {
 // Allows everything.
 class AnyToken final : public TokenConstraint {
  public:
-  void mask(std::span<const int32_t>, std::span<uint64_t>) const override {}
+  void mask(std::span<const int32_t>, std::span<uint64_t>) override {}
   void advance(int32_t) override {}
   std::unique_ptr<TokenConstraint> clone() const override {
     return std::make_unique<AnyToken>(*this);

@@ -173,7 +173,7 @@ TEST(ProgramEngine, ASessionWithoutPagesEndsAndTheOthersGoOn) {
 class Exhausted final : public TokenConstraint {
  public:
   explicit Exhausted(size_t num_tokens) : num_left_(num_tokens) {}
-  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const override {
+  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) override {
     if (drafts.size() < num_left_) return;
     // Of the ids that there are: a mask's last word has bits beyond them.
     for (size_t id = 0; id < FakeExecutor::kVocabSize; ++id) {

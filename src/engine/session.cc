@@ -69,7 +69,8 @@ uint32_t Session::propose_block(uint32_t size) {
   if (drafter_ == nullptr) {
     drafts_.resize(limit);
   } else {
-    drafter_->propose(tokens_, limit, &drafts_);
+    if (constraint_ != nullptr) constraint_->propose(limit, &drafts_);
+    if (drafts_.empty()) drafter_->propose(tokens_, limit, &drafts_);
     cut_forbidden_drafts();
   }
   return 1 + static_cast<uint32_t>(drafts_.size());

@@ -60,10 +60,10 @@ class Session {
   // REQUIRES: 0 < count <= num_pending(), reserved.
   void append_columns(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
-  // Has the drafter propose the next block, of at most `size` columns and no more than there may
-  // be tokens, up to the first draft that a constraint forbids or lets nothing follow; returns its
-  // columns. A program that drafts proposes as many as it is asked for. REQUIRES: num_pending() ==
-  // 1, size > 0.
+  // Has the constraint, or else the drafter, propose the next block, of at most `size` columns and
+  // no more than there may be tokens, up to the first draft that a constraint forbids or lets
+  // nothing follow; returns its columns. A program that drafts proposes as many as it is asked for.
+  // REQUIRES: num_pending() == 1, size > 0.
   uint32_t propose_block(uint32_t size);
 
   // Appends the first `count` columns of the block: the anchor and drafts. Each wants logits and

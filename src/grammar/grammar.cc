@@ -28,4 +28,10 @@ uint8_t ByteSet::front() const {
   return 0;
 }
 
+size_t Grammar::num_bytes() const {
+  return states_.size() * sizeof(State) + edges_.size() * sizeof(Edge) +
+         calls_.size() * sizeof(Call) + dense_.size() * sizeof(StateId) +
+         first_bytes_.size() * sizeof(ByteSet);
+}
+
 }  // namespace ultraspeed::grammar

@@ -56,6 +56,7 @@ class Grammar {
 
   StateId start() const { return start_; }
   size_t num_states() const { return states_.size() - 1; }
+  size_t num_bytes() const;  // of memory
   bool is_final(StateId state) const { return states_[state].is_final; }
   std::span<const Edge> edges(StateId state) const {
     return std::span(edges_).subspan(states_[state].edges_begin,

@@ -19,6 +19,7 @@ namespace {
 #define US_LABEL "[A-Za-z0-9](?:[A-Za-z0-9\\-]{0,61}[A-Za-z0-9])?"
 #define US_OCTET R"((?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d))"
 #define US_GROUP "[0-9A-Fa-f]{1,4}"
+#define US_SEGMENT_CHAR "(?:[A-Za-z0-9._~!$&'()*+,;=:@\\-]|%[0-9A-Fa-f]{2})"
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kFormats = {{
     {"date-time", US_DATE "T" US_TIME},
@@ -39,8 +40,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kFormats
              "|(?:" US_GROUP ":){2,7}:"},
     {"uuid", "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"},
     {"uri",
-     "[A-Za-z][A-Za-z0-9+.\\-]{0,15}:(?://[A-Za-z0-9.\\-]{1,253}(?::\\d{1,5})?)?"
-     "(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@\\-]|%[0-9A-Fa-f]{2})*)*"
+     "[A-Za-z][A-Za-z0-9+.\\-]{0,15}:(?://[A-Za-z0-9.\\-]{1,253}(?::\\d{1,5})?"
+     "(?:/" US_SEGMENT_CHAR "*)*|(?:/(?:" US_SEGMENT_CHAR "+(?:/" US_SEGMENT_CHAR "*)*)?)?)"
      "(?:\\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\\-]|%[0-9A-Fa-f]{2})*)?"
      "(?:#(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\\-]|%[0-9A-Fa-f]{2})*)?"},
 }};
@@ -50,6 +51,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kFormats
 #undef US_LABEL
 #undef US_OCTET
 #undef US_GROUP
+#undef US_SEGMENT_CHAR
 
 }  // namespace
 

@@ -3,10 +3,17 @@
 #include "grammar/json_number.h"
 
 #include <algorithm>
-#include <cstdlib>
+#include <charconv>
 
 namespace ultraspeed::grammar {
 namespace {
+
+// Digits that were cut off may have said more.
+bool says_same(const std::string& text, double number) {
+  double read = 0;
+  return std::from_chars(text.data(), text.data() + text.size(), read).ec == std::errc() &&
+         read == number;
+}
 
 // A bound of a number without its sign.
 struct Magnitude {
@@ -177,11 +184,8 @@ Result<NumberBound> number_bound(const Json& number, bool is_exclusive, std::str
   if (number.is_number_float()) {
     const std::string shortest = number.dump();
     if (shortest.find_first_of("eE") == std::string::npos) text = shortest;
-    if (std::strtod(text.c_str(), nullptr) != number.get<double>()) {
-      return make_error(ErrorCode::kUnsupported, "{}: {} has more than {} digits after the point",
-                        where, number.dump(), kMaxFractionDigits);
-    }
   }
+  const bool is_whole = !number.is_number_float() || says_same(text, number.get<double>());
   bound.is_exclusive = is_exclusive;
   bound.is_negative = text.starts_with('-');
   if (bound.is_negative) text.erase(0, 1);
@@ -191,7 +195,7 @@ Result<NumberBound> number_bound(const Json& number, bool is_exclusive, std::str
   bound.fraction.erase(bound.fraction.find_last_not_of('0') + 1);
   const bool has_digits = std::all_of(bound.integer.begin(), bound.integer.end(),
                                       [](char c) { return c >= '0' && c <= '9'; });
-  if (!has_digits || bound.integer.size() > kMaxIntegerDigits ||
+  if (!has_digits || !is_whole || bound.integer.size() > kMaxIntegerDigits ||
       bound.fraction.size() > kMaxFractionDigits - 1) {
     return make_error(ErrorCode::kUnsupported,
                       "{}: a bound of more than {} digits, {} of them behind the point", where,

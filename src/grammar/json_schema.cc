@@ -8,12 +8,16 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "grammar/json_format.h"
 #include "grammar/json_number.h"
 #include "grammar/json_schema_keywords.h"
+#include "grammar/limits.h"
 #include "grammar/regex.h"
 
 namespace ultraspeed::grammar {
@@ -43,6 +47,28 @@ std::optional<size_t> count_values(const Json& json) {
   return count;
 }
 
+// About as much as its text; no recursion, and no further than the limit.
+bool is_too_large(const Json& json) {
+  std::vector<const Json*> pending = {&json};
+  size_t num_bytes = 0;
+  while (!pending.empty() && num_bytes <= kMaxSourceBytes) {
+    const Json& value = *pending.back();
+    pending.pop_back();
+    num_bytes += 2;  // of a digit and a comma
+    if (value.is_string()) num_bytes += value.get_ref<const std::string&>().size();
+    if (value.is_array()) {
+      num_bytes += value.size();
+      for (const Json& child : value) pending.push_back(&child);
+    } else if (value.is_object()) {
+      for (const auto& [name, child] : value.get_ref<const Json::object_t&>()) {
+        num_bytes += name.size() + 3;
+        pending.push_back(&child);
+      }
+    }
+  }
+  return num_bytes > kMaxSourceBytes;
+}
+
 bool is_of_type(const Json& value, std::string_view type) {
   if (type == "null") return value.is_null();
   if (type == "boolean") return value.is_boolean();
@@ -63,6 +89,10 @@ class SchemaCompiler {
     if (!count_values(root_)) {
       return make_error(ErrorCode::kOutOfMemory, "#: nested deeper than {} levels",
                         kMaxSchemaDepth);
+    }
+    if (is_too_large(root_)) {
+      return make_error(ErrorCode::kOutOfMemory, "#: a schema of more than {} bytes",
+                        kMaxSourceBytes);
     }
     const RuleId root = rule_of_reference("#");
     while (!pending_.empty()) {
@@ -213,12 +243,14 @@ class SchemaCompiler {
           return make_error(ErrorCode::kInvalidArgument, "{}/type: there is no type {}", path,
                             name.dump());
         }
-        types.push_back(name.get<std::string>());
+        const auto known = name.get<std::string>();
+        if (std::find(types.begin(), types.end(), known) == types.end()) types.push_back(known);
       }
     } else {
       types = implied_types(schema);
     }
-    if (schema.value("nullable", false)) types.emplace_back("null");
+    const bool has_null = std::find(types.begin(), types.end(), "null") != types.end();
+    if (!has_null && schema.value("nullable", false)) types.emplace_back("null");
     return types;
   }
 
@@ -381,15 +413,19 @@ class SchemaCompiler {
   }
 
   // "properties", and what "required" names besides with the schema of additional ones.
-  static Result<Json> properties_of(const Json& schema, const std::string& path) {
+  Result<Json> properties_of(const Json& schema, const std::string& path) {
     const Json* additional = find_member(schema, "additionalProperties");
     Json properties = schema.value("properties", Json::object());
     const Json required = schema.value("required", Json::array());
+    std::set<std::string> known;
+    for (const auto& item : properties.items()) known.insert(item.key());
+    const size_t num_values =
+        additional == nullptr ? 0 : count_values(*additional).value_or(kMaxMergedValues);
     for (const Json& name : required) {
       if (!name.is_string()) {
         return make_error(ErrorCode::kInvalidArgument, "{}/required: expected strings", path);
       }
-      if (properties.contains(name.get<std::string>())) continue;
+      if (!known.insert(name.get<std::string>()).second) continue;
       const bool is_closed =
           additional != nullptr ? *additional == false : schema.contains("properties");
       if (is_closed) {
@@ -397,7 +433,13 @@ class SchemaCompiler {
                           "{}/required: {} is none of the properties, and no others are allowed",
                           path, name.dump());
       }
-      properties[name.get<std::string>()] = additional == nullptr ? Json(true) : *additional;
+      num_merged_values_ += num_values;
+      if (num_merged_values_ > kMaxMergedValues) {
+        return make_error(ErrorCode::kOutOfMemory, "{}/required: combining schemas takes too much",
+                          path);
+      }
+      properties.get_ref<Json::object_t&>().emplace_back(
+          name.get<std::string>(), additional == nullptr ? Json(true) : *additional);
     }
     return properties;
   }

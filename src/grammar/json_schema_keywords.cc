@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "grammar/limits.h"
@@ -122,8 +125,9 @@ bool is_restriction(std::string_view key) {
 // Values in both arrays, in the order of the first.
 Json in_both(const Json& a, const Json& b) {
   Json both = Json::array();
+  const std::set<Json> others(b.begin(), b.end());
   for (const Json& value : a) {
-    if (std::find(b.begin(), b.end(), value) != b.end()) both.push_back(value);
+    if (others.contains(value)) both.push_back(value);
   }
   return both;
 }
@@ -134,16 +138,30 @@ Json as_array(const Json& value) {
 
 // The types of both; an integer is a number.
 Json common_types(const Json& a, const Json& b) {
+  const auto has = [](const Json& list, const char* type) {
+    return std::find(list.begin(), list.end(), type) != list.end();
+  };
+  const Json own = as_array(a), other = as_array(b);
   Json types = Json::array();
-  for (const Json& type : as_array(a)) {
-    for (const Json& other : as_array(b)) {
-      const bool is_narrower = type == "integer" && other == "number";
-      const bool is_wider = type == "number" && other == "integer";
-      if (type == other || is_narrower) types.push_back(type);
-      if (is_wider) types.push_back(other);
-    }
+  for (const char* type : {"null", "boolean", "number", "string", "array", "object"}) {
+    if (has(own, type) && has(other, type)) types.push_back(type);
   }
+  const bool is_integer = (has(own, "integer") || has(own, "number")) &&
+                          (has(other, "integer") || has(other, "number"));
+  if (is_integer && !has(types, "number")) types.push_back("integer");
   return types;
+}
+
+// "nullable" as the type that it adds; without "type" beside it, it adds none.
+void fold_nullable(Json* schema) {
+  const Json* nullable = find_member(*schema, "nullable");
+  if (nullable == nullptr) return;
+  if (*nullable == true && schema->contains("type")) {
+    Json& type = (*schema)["type"];
+    type = as_array(type);
+    type.push_back("null");
+  }
+  schema->erase("nullable");
 }
 
 // Two subschemas as one that is merged when it is compiled.
@@ -155,13 +173,21 @@ Json both_schemas(const Json& a, const Json& b) {
 }
 
 Status merge_properties(const Json& other, const std::string& path, Json* schema) {
+  auto& properties = schema->get_ref<Json::object_t&>();  // a list, which is searched one by one
+  std::map<std::string, ptrdiff_t> places;
+  for (const auto& [name, value] : properties) places.emplace(name, std::ssize(places));
   for (const auto& [name, value] : other.items()) {
     if (!value.is_object() && !value.is_boolean()) {
       return make_error(ErrorCode::kInvalidArgument, "{}/properties/{}: expected a schema", path,
                         pointer_token(name));
     }
-    Json& property = (*schema)[name];
-    property = property.is_null() ? value : both_schemas(property, value);
+    const auto [place, is_new] = places.emplace(name, std::ssize(properties));
+    if (is_new) {
+      properties.emplace_back(name, value);
+    } else {
+      Json& property = std::next(properties.begin(), place->second)->second;
+      property = both_schemas(property, value);
+    }
   }
   return {};
 }
@@ -175,8 +201,9 @@ Status merge_keyword(const std::string& key, const Json& value, const std::strin
   } else if (key == "enum") {
     *own = in_both(*own, value);
   } else if (key == "required") {
+    std::set<Json> names(own->begin(), own->end());
     for (const Json& name : value) {
-      if (std::find(own->begin(), own->end(), name) == own->end()) own->push_back(name);
+      if (names.insert(name).second) own->push_back(name);
     }
   } else if (key == "properties") {
     return merge_properties(value, path, own);
@@ -186,8 +213,6 @@ Status merge_keyword(const std::string& key, const Json& value, const std::strin
     if (*own < value) *own = value;
   } else if (key.starts_with("max") || key == "exclusiveMaximum") {
     if (value < *own) *own = value;
-  } else if (key == "nullable") {
-    *own = false;
   } else {
     return make_error(ErrorCode::kUnsupported,
                       "{}: schemas whose '{}' differs cannot be combined by allOf", path, key);
@@ -200,8 +225,22 @@ bool has_same_properties(const Json& a, const Json& b) {
   const Json* own = find_member(a, "properties");
   const Json* other = find_member(b, "properties");
   if (own == nullptr || other == nullptr) return own == other;
+  std::set<std::string> names;
+  for (const auto& item : own->items()) names.insert(item.key());
   return std::all_of(other->items().begin(), other->items().end(),
-                     [&](const auto& item) { return own->contains(item.key()); });
+                     [&](const auto& item) { return names.contains(item.key()); });
+}
+
+// "items" are those behind "prefixItems", which may be more in the other.
+bool has_other_items(const Json& a, const Json& b) {
+  const auto says_items = [](const Json& schema) {
+    return schema.contains("items") || schema.contains("prefixItems");
+  };
+  if (!says_items(a) || !says_items(b)) return false;
+  if (!a.contains("items") && !b.contains("items")) return false;
+  const Json* own = find_member(a, "prefixItems");
+  const Json* other = find_member(b, "prefixItems");
+  return own == nullptr || other == nullptr ? own != other : *own != *other;
 }
 
 std::string unescape_token(std::string_view token) {
@@ -299,18 +338,17 @@ Status merge_schema(const Json& other, const std::string& path, Json* schema) {
                       "combined by allOf",
                       path);
   }
-  const auto is_same = [&](const char* key) {
-    const Json* own = find_member(*schema, key);
-    const Json* theirs = find_member(other, key);
-    return own == nullptr || theirs == nullptr ? own == theirs : *own == *theirs;
-  };
-  if ((schema->contains("items") || other.contains("items")) && !is_same("prefixItems")) {
+  if (has_other_items(*schema, other)) {
     return make_error(ErrorCode::kUnsupported,
-                      "{}: schemas with items and other prefixItems cannot be combined by allOf",
+                      "{}: schemas with items and different prefixItems cannot be combined by "
+                      "allOf",
                       path);
   }
   US_TRY(check_keywords(other, path));
-  for (const auto& [key, value] : other.items()) {
+  fold_nullable(schema);
+  Json folded = other;
+  fold_nullable(&folded);
+  for (const auto& [key, value] : folded.items()) {
     if (!is_restriction(key)) continue;
     if (schema->contains(key)) {
       US_TRY(merge_keyword(key, value, path, &(*schema)[key]));

@@ -8,7 +8,7 @@
 namespace ultraspeed::grammar {
 namespace {
 
-constexpr uint32_t kMaxSpace = 64;
+constexpr uint32_t kMaxIndent = 32;
 
 const CodePoints& plain_ascii() {
   static const CodePoints kSet = {{' ', '!'}, {'#', '['}, {']', 0x7F}};
@@ -56,8 +56,11 @@ ExprId JsonText::shared(const std::string& name, Make make) {
 ExprId JsonText::space() {
   if (spacing_ == JsonSpacing::kCompact) return builder_.sequence({});
   return shared("space", [&] {
-    return builder_.repeat(builder_.characters({{'\t', '\n'}, {'\r', '\r'}, {' ', ' '}}), 0,
-                           kMaxSpace);
+    const ExprId indent =
+        builder_.repeat(builder_.characters({{'\t', '\t'}, {' ', ' '}}), 0, kMaxIndent);
+    const ExprId line_end = builder_.choice({builder_.bytes("\n"), builder_.bytes("\r\n")});
+    return builder_.choice(
+        {builder_.sequence({}), builder_.bytes(" "), builder_.sequence({line_end, indent})});
   });
 }
 

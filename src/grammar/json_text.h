@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;  // properties keep their order
 inline constexpr size_t kMaxKeyBytes = 512;
 
 enum class JsonSpacing {
-  kFlexible,  // up to 64 spaces, tabs and line breaks wherever JSON allows them
+  kFlexible,  // a space, or a line break and up to 32 spaces and tabs, wherever JSON allows them
   kCompact,   // none
 };
 

@@ -102,6 +102,20 @@ TEST(Limits, DeepSchemas) {
                "#: nested deeper than 64 levels");
 }
 
+TEST(Limits, LargeSchemas) {
+  Json names = Json::array();
+  for (int i = 0; i < 20'000; ++i) names.push_back(fmt::format("n{}", i));
+  const Json many = {{"type", "object"}, {"required", names}};
+  EXPECT_FALSE(in_time("required", [&] { return parse_json_schema(many); }).has_value());
+  Json copies = many;
+  copies["additionalProperties"] = {{"enum", Json(std::vector<int>(1000))}};
+  expect_error("copies", in_time("copies", [&] { return parse_json_schema(copies); }),
+               "#/required: combining schemas takes too much");
+  const Json long_text = {{"description", std::string(300 << 10, 'a')}};
+  expect_error("long", in_time("long", [&] { return parse_json_schema(long_text); }),
+               "#: a schema of more than 262144 bytes");
+}
+
 TEST(Limits, Schemas) {
   Json wide = {{"type", "object"}, {"properties", Json::object()}};
   Json wider = wide;

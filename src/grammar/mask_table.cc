@@ -23,6 +23,13 @@ void add_entry(const MaskEntry& entry, std::span<uint64_t> words) {
   }
 }
 
+template <class Value>
+std::vector<Value> without_duplicates(std::vector<Value> values) {
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  return values;
+}
+
 }  // namespace
 
 size_t MaskEntry::num_bytes() const {
@@ -105,19 +112,17 @@ std::unique_ptr<MaskEntry> MaskTable::make_entry(const MaskEntry* below, StateId
     for (const uint32_t exit : below->exits) walk.run(state, exit);
   }
   auto entry = std::make_unique<MaskEntry>();
-  entry->exits = walk.exits();
-  // Walks from several nodes find the same ends again, and walks from these would, too.
-  std::sort(entry->exits.begin(), entry->exits.end());
-  entry->exits.erase(std::unique(entry->exits.begin(), entry->exits.end()), entry->exits.end());
+  entry->exits = without_duplicates(walk.exits());
+  const std::vector<int32_t> walked = without_duplicates(walk.tokens());
   const bool has_plain =
       below == nullptr && runs_[state].is_exact && runs_[state].num_characters > 0;
-  if (!has_plain && walk.tokens().size() * 32 < vocabulary_.size()) {
-    entry->tokens = walk.tokens();
+  if (!has_plain && walked.size() * 32 < vocabulary_.size()) {
+    entry->tokens = walked;
   } else {
     const uint32_t num_plain = has_plain ? runs_[state].num_characters : 0;
     const std::span<const uint64_t> plain = vocabulary_.plain_mask(num_plain);
     entry->words.assign(plain.begin(), plain.end());
-    for (const int32_t token : walk.tokens()) {
+    for (const int32_t token : walked) {
       entry->words[static_cast<size_t>(token) / 64] |= uint64_t{1} << (token % 64);
     }
   }

@@ -54,7 +54,7 @@ class MaskTable {
   // Makes the masks of the states that allow many tokens, which take longest, and of those that
   // they may return to, until the time is over: a good moment is while the prompt is computed.
   // Others are made as they are needed.
-  void prepare(std::chrono::microseconds max_time = std::chrono::milliseconds(100));
+  void prepare(std::chrono::microseconds max_time = std::chrono::milliseconds(500));
 
   // Adds to the mask what may follow the items.
   void add_allowed(const Stacks& stacks, std::span<const Item> items, std::span<uint64_t> words);

@@ -100,8 +100,8 @@ std::string Matcher::jump_forward(size_t max_bytes) {
     const ByteSet bytes = next_bytes();
     if (bytes.size() != 1) break;
     const char byte = static_cast<char>(bytes.front());
+    if (!advance({&byte, 1})) break;
     forced += byte;
-    advance({&byte, 1});
   }
   rollback(forced.size());
   return forced;

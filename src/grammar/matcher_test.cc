@@ -224,6 +224,16 @@ TEST(Matcher, JumpsForwardToTheNextChoice) {
   EXPECT_TRUE(matcher.is_complete());
 }
 
+TEST(Vocabulary, KnowsLongerTokens) {
+  const Vocabulary vocabulary = test_vocabulary({"ab", "abcd", "bc"});
+  for (const char* text : {"", "a", "ab", "abc", "b"}) {
+    EXPECT_TRUE(vocabulary.has_longer(text)) << text;
+  }
+  for (const char* text : {"abcd", "bc", "c", "abcde", "bcd"}) {
+    EXPECT_FALSE(vocabulary.has_longer(text)) << text;
+  }
+}
+
 TEST(Matcher, ACharacterMayComeInPieces) {
   Machine machine(value_or_fail(parse_regex("[é€😀]+")), test_vocabulary({"\x9F\x98", "\xAC\xC3"}));
   Matcher matcher = machine.matcher();
@@ -237,6 +247,27 @@ TEST(Matcher, ACharacterMayComeInPieces) {
   EXPECT_TRUE(matcher.is_complete());
   ASSERT_TRUE(matcher.accept_text("\xE2\x82"));
   EXPECT_EQ(machine.allowed(matcher), (std::vector<int32_t>{0xAC, 257}));
+}
+
+TEST(Matcher, StatesThatDifferBehindNestedCallsHaveTheirOwnMasks) {
+  std::string rules = "root ::= \"a\" p0 \"z\" | \"b\" q0 \"z\"\n";
+  for (int i = 0; i < 6; ++i) {
+    for (const char name : {'p', 'q'}) {  // recursive, so that they stay rules
+      rules += fmt::format("{0}{1} ::= {0}{2} \"z\" | \"(\" {0}{1} \")\"\n", name, i, i + 1);
+    }
+  }
+  Machine machine(value_or_fail(parse_ebnf(rules + "p6 ::= \"c\"\nq6 ::= \"d\"")));
+  Matcher after_a = machine.matcher(), after_b = machine.matcher();
+  ASSERT_TRUE(after_a.accept('a') && after_b.accept('b'));
+  EXPECT_EQ(machine.allowed(after_a), (std::vector<int32_t>{'(', 'c'}));
+  EXPECT_EQ(machine.allowed(after_b), (std::vector<int32_t>{'(', 'd'}));
+}
+
+TEST(Matcher, ATextMayEndBelowManyCalls) {
+  Machine machine(value_or_fail(parse_ebnf("root ::= \"a\" root \"b\"? | \"c\"")));
+  Matcher matcher = machine.matcher();
+  ASSERT_TRUE(matcher.accept_text(std::string(1100, 'a') + "c"));
+  EXPECT_TRUE(matcher.is_complete());
 }
 
 TEST(Matcher, ATableThatIsFullComputesMasksEachTime) {

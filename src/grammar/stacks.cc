@@ -3,6 +3,7 @@
 #include "grammar/stacks.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace ultraspeed::grammar {
 
@@ -61,10 +62,22 @@ bool Stacks::advance(const Grammar& grammar, std::span<const Item> items, uint8_
 }
 
 void Stacks::add_returns(const Grammar& grammar, std::vector<Item>* items) const {
+  constexpr size_t kFewItems = 32;  // are searched sooner than hashed
+  std::unordered_set<uint64_t> known;
+  const auto key = [](Item item) { return uint64_t{item.state} << 32 | item.node; };
+  const auto add = [&](Item item) {
+    if (items->size() < kFewItems) {
+      if (std::find(items->begin(), items->end(), item) == items->end()) items->push_back(item);
+      return;
+    }
+    if (known.empty()) {
+      for (const Item& other : *items) known.insert(key(other));
+    }
+    if (known.insert(key(item)).second) items->push_back(item);
+  };
   for (size_t i = 0; i < items->size(); ++i) {
     const Item item = (*items)[i];
-    if (!grammar.is_final(item.state)) continue;
-    for_each_return(item.node, [&](Item caller) { add_item(caller, items); });
+    if (grammar.is_final(item.state)) for_each_return(item.node, add);
   }
 }
 

@@ -2,7 +2,7 @@
 // 2^32 states would not be enough to expect such a pair.
 #include "grammar/state_classes.h"
 
-#include <algorithm>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -18,13 +18,40 @@ uint64_t mix(uint64_t hash, uint64_t value) {
   return hash ^ (hash >> 32);
 }
 
-uint64_t next_hash(const Grammar& grammar, StateId state, const std::vector<uint64_t>& hashes) {
+// All states, those that a state calls before it: there is no left recursion.
+std::vector<StateId> callees_first(const Grammar& grammar) {
+  const auto num_states = static_cast<StateId>(grammar.num_states());
+  std::vector<StateId> order;
+  std::vector<bool> is_seen(num_states);
+  std::vector<std::pair<StateId, size_t>> path;  // and how many of its calls were followed
+  for (StateId state = 0; state < num_states; ++state) {
+    if (!is_seen[state]) path.emplace_back(state, 0);
+    is_seen[state] = true;
+    while (!path.empty()) {
+      auto& [caller, num_followed] = path.back();
+      const std::span<const Grammar::Call> calls = grammar.calls(caller);
+      if (num_followed == calls.size()) {
+        order.push_back(caller);
+        path.pop_back();
+        continue;
+      }
+      const StateId start = calls[num_followed++].start;
+      if (!is_seen[start]) path.emplace_back(start, 0);
+      is_seen[start] = true;
+    }
+  }
+  return order;
+}
+
+// A call takes no byte by itself: its rule's start counts with the hash of the same round.
+uint64_t next_hash(const Grammar& grammar, StateId state, const std::vector<uint64_t>& hashes,
+                   const std::vector<uint64_t>& next) {
   uint64_t hash = mix(1, grammar.is_final(state) ? 1 : 0);
   for (const Grammar::Edge& edge : grammar.edges(state)) {
     hash = mix(mix(hash, edge.first * 256u + edge.last), hashes[edge.target]);
   }
   for (const Grammar::Call& call : grammar.calls(state)) {
-    hash = mix(mix(mix(hash, call.is_tail ? 3 : 2), hashes[call.start]), hashes[call.return_state]);
+    hash = mix(mix(mix(hash, call.is_tail ? 3 : 2), next[call.start]), hashes[call.return_state]);
   }
   return hash;
 }
@@ -44,12 +71,11 @@ std::vector<StateId> state_classes(const Grammar& grammar, size_t num_bytes) {
     num_steps += grammar.edges(state).size() + grammar.calls(state).size();
   }
   std::vector<uint64_t> hashes(num_states), next(num_states);
+  const std::vector<StateId> order = callees_first(grammar);
   size_t count = 0;
   for (size_t round = 0; round <= num_bytes; ++round) {
     if (round * num_steps > kMaxHashed) return classes;
-    for (StateId state = 0; state < num_states; ++state) {
-      next[state] = next_hash(grammar, state, hashes);
-    }
+    for (const StateId state : order) next[state] = next_hash(grammar, state, hashes, next);
     hashes.swap(next);
     if (round % kRoundsBetweenCounts != 0) continue;
     const size_t before = std::exchange(count, num_distinct(hashes));

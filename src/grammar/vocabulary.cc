@@ -41,6 +41,18 @@ bool Vocabulary::is_stop(int32_t id) const {
   return std::binary_search(stop_ids_.begin(), stop_ids_.end(), id);
 }
 
+bool Vocabulary::has_longer(std::string_view bytes) const {
+  uint32_t index = 0;
+  for (const char c : bytes) {
+    uint32_t child = nodes_[index].first_child;
+    const uint32_t end = children_end(index);
+    while (child < end && nodes_[child].byte != static_cast<uint8_t>(c)) ++child;
+    if (child == end) return false;
+    index = child;
+  }
+  return nodes_[index].first_child < children_end(index);
+}
+
 void Vocabulary::build_tree() {
   std::sort(tokens_.begin(), tokens_.end(), [&](int32_t a, int32_t b) {
     return bytes(a) != bytes(b) ? bytes(a) < bytes(b) : a < b;

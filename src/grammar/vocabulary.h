@@ -37,6 +37,8 @@ class Vocabulary {
     return std::string_view(bytes_).substr(offsets_[index], offsets_[index + 1] - offsets_[index]);
   }
   size_t max_token_bytes() const { return max_token_bytes_; }
+  // Whether a token has these bytes and more.
+  bool has_longer(std::string_view bytes) const;
 
   // A node stands for the bytes on the way to it. Node 0 is the root; the children of a node lie
   // together, by ascending byte, behind those of the nodes before it.

@@ -10,7 +10,8 @@
 namespace ultraspeed::server {
 
 std::string_view finish_reason_json(engine::FinishReason reason) {
-  return reason == engine::FinishReason::kStop ? R"("stop")" : R"("length")";
+  // A constraint that allows no further token has what it asked for.
+  return reason == engine::FinishReason::kLength ? R"("length")" : R"("stop")";
 }
 
 std::string object_begin(const AnswerHead& head, std::string_view object) {

@@ -36,6 +36,7 @@ class JobListener {
 struct Job {
   std::vector<int32_t> prompt;
   engine::GenerationParams params;
+  std::shared_ptr<const engine::TokenConstraint> constraint;  // params may point to it
   std::shared_ptr<JobListener> listener;
 };
 

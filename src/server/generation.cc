@@ -17,9 +17,12 @@ Generation::Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answe
       is_streamed_(is_streamed),
       engine_thread_(engine_thread) {}
 
-void Generation::start(std::vector<int32_t> prompt, const engine::GenerationParams& params) {
+void Generation::start(std::vector<int32_t> prompt, engine::GenerationParams params,
+                       std::shared_ptr<const engine::TokenConstraint> constraint) {
   exchange_->log.prompt_tokens = prompt.size();
-  job_ = engine_thread_.submit({std::move(prompt), params, shared_from_this()});
+  params.sampling.constraint = constraint.get();
+  job_ = engine_thread_.submit(
+      {std::move(prompt), std::move(params), std::move(constraint), shared_from_this()});
   exchange_->on_close([self = weak_from_this()](net::CloseReason reason) {
     if (const auto generation = self.lock()) generation->on_close(reason);
   });
@@ -69,7 +72,7 @@ void Generation::deliver(const Progress& progress) {
   const Usage usage{exchange_->log.prompt_tokens, exchange_->log.completion_tokens};
   if (progress.reason) {
     is_over_ = true;
-    exchange_->log.end = *progress.reason == FinishReason::kStop ? "stop" : "length";
+    exchange_->log.end = *progress.reason == FinishReason::kLength ? "length" : "stop";
   }
   std::string out;
   if (is_streamed_) {

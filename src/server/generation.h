@@ -21,7 +21,9 @@ class Generation final : public JobListener, public std::enable_shared_from_this
   Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer, OutputText output,
              bool is_streamed, EngineThread& engine_thread);
 
-  void start(std::vector<int32_t> prompt, const engine::GenerationParams& params);
+  // The constraint, if there is one, becomes that of the parameters.
+  void start(std::vector<int32_t> prompt, engine::GenerationParams params,
+             std::shared_ptr<const engine::TokenConstraint> constraint);
 
   void on_accepted() override;
   void on_step(std::span<const engine::StepEvent> events) override;

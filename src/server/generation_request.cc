@@ -33,18 +33,6 @@ ApiStatus check_unsupported(const Fields& fields) {
                                                  name, count));
     }
   }
-  const Json* format = nullptr;
-  US_TRY(fields.read_object("response_format", &format));
-  if (format != nullptr) {
-    std::string type = "text";
-    US_TRY(Fields(*format, "response_format").read("type", &type));
-    if (type != "text") {
-      return unsupported_field("response_format",
-                               fmt::format("'response_format' of type '{}' is not supported; only "
-                                           "'text' is.",
-                                           type));
-    }
-  }
   return {};
 }
 
@@ -167,6 +155,7 @@ ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
   US_TRY(read_sampling(fields, defaults, &request));
   US_TRY(read_max_tokens(fields, &request.params));
   US_TRY(read_stop(fields, &request.stop));
+  US_ASSIGN(request.grammar, read_grammar(fields));
   US_TRY(read_delivery(fields, &request));
   return request;
 }

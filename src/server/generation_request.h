@@ -1,13 +1,16 @@
 // The request fields that /v1/completions and /v1/chat/completions share: sampling, stops, limits
 // and how to answer. OpenAI's fields and the usual extensions of open servers (top_k, min_p,
-// repetition_penalty, ignore_eos, skip_special_tokens). Unknown fields are ignored.
+// repetition_penalty, ignore_eos, skip_special_tokens; grammar_request.h). Unknown fields are
+// ignored.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/engine.h"
+#include "server/grammar_request.h"
 #include "server/json_fields.h"
 
 namespace ultraspeed::server {
@@ -24,6 +27,7 @@ struct GenerationRequest {
   bool has_seed = false;
   bool has_logprobs = false;  // report each token's logprob; params has the number of alternatives
   std::vector<std::string> stop;
+  std::optional<GrammarSource> grammar;  // of the answer behind its think block
   bool stream = false;
   bool include_usage = false;
   bool skip_special_tokens = true;

@@ -67,7 +67,7 @@ class JsonScanner {
 
 }  // namespace
 
-ApiResult<Json> parse_json(std::string_view text) {
+ApiResult<Json> parse_json(std::string_view text, std::string_view what) {
   US_TRY(JsonScanner().scan(text));
   try {
     return Json::parse(text);
@@ -76,7 +76,7 @@ ApiResult<Json> parse_json(std::string_view text) {
     std::string_view message = exception.what();
     const size_t bracket = message.find("] ");
     if (bracket != std::string_view::npos) message.remove_prefix(bracket + 2);
-    return bad_json(fmt::format("The request's body is not valid JSON: {}.", message));
+    return bad_json(fmt::format("{} is not valid JSON: {}.", what, message));
   }
 }
 

@@ -18,8 +18,8 @@ inline constexpr size_t kMaxJsonDepth = 64;
 inline constexpr size_t kMaxJsonMembers = 1024;
 inline constexpr size_t kMaxJsonValues = 2 << 20;
 
-// Errors: 400; the message gives line and column of a syntax error.
-ApiResult<Json> parse_json(std::string_view text);
+// Errors: 400; the message says `what` is wrong, and gives line and column of a syntax error.
+ApiResult<Json> parse_json(std::string_view text, std::string_view what = "The request's body");
 // The same, for an object.
 ApiResult<Json> parse_json_object(std::string_view text);
 

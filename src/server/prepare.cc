@@ -6,6 +6,7 @@
 
 #include "server/chat_request.h"
 #include "server/completion_request.h"
+#include "server/grammar_constraint.h"
 
 namespace ultraspeed::server {
 namespace {
@@ -45,9 +46,32 @@ ApiError template_error(const Error& error) {
   return api_error;
 }
 
-bool ends_with_think(std::string_view prompt) {
+bool ends_with_marker(std::string_view prompt, std::string_view marker) {
   const size_t end = prompt.find_last_not_of(" \t\r\n");
-  return end != std::string_view::npos && prompt.substr(0, end + 1).ends_with("<think>");
+  return end != std::string_view::npos && prompt.substr(0, end + 1).ends_with(marker);
+}
+
+// Templates end the block themselves where the model shall not think.
+Thinking thinking_of(std::string_view prompt, std::optional<bool> enable_thinking) {
+  if (ends_with_marker(prompt, "<think>")) return Thinking::kOpen;
+  const bool may_think = enable_thinking.value_or(true) && !ends_with_marker(prompt, "</think>");
+  return may_think ? Thinking::kMay : Thinking::kNone;
+}
+
+ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Thinking thinking,
+                         PreparedGeneration* prepared) {
+  const std::optional<GrammarSource>& source = prepared->request.grammar;
+  if (!source) return {};
+  auto compiled = grammars.get(*source);
+  if (!compiled) {
+    const std::string message = fmt::format("'{}': {}", source->param, compiled.error().message);
+    return compiled.error().code == ErrorCode::kUnsupported
+               ? unsupported_field(source->param, message)
+               : invalid_field(source->param, message);
+  }
+  prepared->constraint =
+      std::make_shared<GrammarConstraint>(*std::move(compiled), *model.tokenizer, thinking);
+  return {};
 }
 
 }  // namespace
@@ -61,7 +85,8 @@ RequestDefaults request_defaults(const ServedModel& model) {
 }
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
-                                           const RequestDefaults& defaults, std::string_view body) {
+                                           const RequestDefaults& defaults, GrammarCache& grammars,
+                                           std::string_view body) {
   US_ASSIGN(ChatRequest request, parse_chat_request(body, defaults));
   if (model.chat_template == nullptr) {
     return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
@@ -78,13 +103,15 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
   US_TRY(check_length(model, prepared.prompt.size(), "messages"));
   prepared.request = std::move(request.generation);
   prepared.is_chat = true;
-  prepared.starts_in_reasoning = ends_with_think(rendered->text);
+  const Thinking thinking = thinking_of(rendered->text, request.prompt.enable_thinking);
+  prepared.starts_in_reasoning = thinking == Thinking::kOpen;
+  US_TRY(add_constraint(model, grammars, thinking, &prepared));
   return prepared;
 }
 
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
-                                                 std::string_view body) {
+                                                 GrammarCache& grammars, std::string_view body) {
   US_ASSIGN(CompletionRequest request, parse_completion_request(body, defaults));
   PreparedGeneration prepared;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
@@ -102,6 +129,7 @@ ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
     prepared.echo = text != nullptr ? *text : model.tokenizer->decode(prepared.prompt);
   }
   prepared.request = std::move(request.generation);
+  US_TRY(add_constraint(model, grammars, Thinking::kNone, &prepared));
   return prepared;
 }
 

@@ -150,8 +150,8 @@ TEST(GenerationFieldsTest, ErrorsNameTheField) {
       {R"("best_of":3)", "best_of",
        "'best_of' is 3; this server gives one choice a request. Send several requests.",
        "unsupported_value"},
-      {R"("response_format":{"type":"json_object"})", "response_format",
-       "'response_format' of type 'json_object' is not supported; only 'text' is.",
+      {R"("response_format":{"type":"xml"})", "response_format.type",
+       "'response_format.type' is 'xml'; it must be 'text', 'json_object' or 'json_schema'.",
        "unsupported_value"},
   };
   for (const BadField& bad : cases) {

@@ -12,6 +12,7 @@
 #include "server/engine_thread.h"
 #include "server/exchange.h"
 #include "server/generation.h"
+#include "server/grammar_cache.h"
 #include "server/json_text.h"
 #include "server/prepare.h"
 #include "server/task_pool.h"
@@ -126,6 +127,7 @@ class ApiServer final : public Server, public net::HttpHandler {
 
   std::unique_ptr<net::HttpServer> http_;
   std::unique_ptr<EngineThread> engine_thread_;
+  std::unique_ptr<GrammarCache> grammars_;
   std::unique_ptr<TaskPool> parse_pool_;
 };
 
@@ -134,6 +136,7 @@ Status ApiServer::open() {
   engine_thread_ = std::make_unique<EngineThread>(
       *model_.engine, options_.max_queue,
       [this](std::function<void()> function) { http_->post(std::move(function)); });
+  grammars_ = std::make_unique<GrammarCache>(*model_.tokenizer, defaults_.params.stop_ids);
   parse_pool_ = std::make_unique<TaskPool>(options_.num_parse_threads);
   http_->start();
   return {};
@@ -237,8 +240,8 @@ void ApiServer::prepare(Route route, std::string body, const std::shared_ptr<Exc
   ++num_preparing_;
   parse_pool_->run([this, route, body = std::move(body), exchange] {
     auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
-        route == Route::kChatCompletions ? prepare_chat(model_, defaults_, body)
-                                         : prepare_completion(model_, defaults_, body));
+        route == Route::kChatCompletions ? prepare_chat(model_, defaults_, *grammars_, body)
+                                         : prepare_completion(model_, defaults_, *grammars_, body));
     http_->post([this, prepared, exchange] {
       --num_preparing_;
       if (!*prepared) return exchange->fail(prepared->error());
@@ -267,7 +270,7 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
       {.skip_special = request.skip_special_tokens, .keep_markers = prepared.is_chat});
   const auto generation = std::make_shared<Generation>(
       exchange, std::move(answer), std::move(output), request.stream, *engine_thread_);
-  generation->start(std::move(prepared.prompt), params);
+  generation->start(std::move(prepared.prompt), params, std::move(prepared.constraint));
 }
 
 }  // namespace

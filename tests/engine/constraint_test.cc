@@ -2,6 +2,7 @@
 // the same whatever drafts.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <span>
@@ -18,7 +19,7 @@ namespace {
 // every position differs from its neighbours'.
 class SumConstraint final : public TokenConstraint {
  public:
-  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) const override {
+  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) override {
     int32_t sum = sum_;
     for (const int32_t id : drafts) {
       EXPECT_EQ(id % 3, sum) << "a draft after one that was forbidden";
@@ -63,6 +64,53 @@ TEST(Constraint, EveryTokenKeepsToItAndNoDrafterChangesTheText) {
   check(dflash.setup(8, 8, 1), requests, expected, false);
   const test::TinyMimoWithMtp mtp(3);
   check(mtp_setup(mtp.path(), 8, 1), requests, expected, false);
+}
+
+// Every fourth token is free; those after it are the ids after its own.
+class RunConstraint final : public TokenConstraint {
+ public:
+  static constexpr uint32_t kRun = 3;
+
+  void mask(std::span<const int32_t> drafts, std::span<uint64_t> words) override {
+    RunConstraint ahead = *this;
+    for (const int32_t id : drafts) ahead.advance(id);
+    if (ahead.num_left_ == 0) return;
+    std::ranges::fill(words, 0);
+    words[static_cast<size_t>(ahead.next_) / 64] |= uint64_t{1} << ahead.next_ % 64;
+  }
+  void propose(uint32_t limit, std::vector<int32_t>* drafts) override {
+    RunConstraint ahead = *this;
+    while (drafts->size() < limit && ahead.num_left_ > 0) {
+      drafts->push_back(ahead.next_);
+      ahead.advance(ahead.next_);
+    }
+  }
+  void advance(int32_t token_id) override {
+    num_left_ = num_left_ == 0 ? kRun : num_left_ - 1;
+    next_ = (token_id + 1) % 1000;
+  }
+  std::unique_ptr<TokenConstraint> clone() const override {
+    return std::make_unique<RunConstraint>(*this);
+  }
+
+ private:
+  uint32_t num_left_ = 0;  // of a run
+  int32_t next_ = 0;
+};
+
+TEST(Constraint, WhatItProposesIsVerifiedInOneStepAndChangesNoText) {
+  const RunConstraint constraint;
+  Request request = make_requests({0}, 33)[1];
+  request.params.sampling.constraint = &constraint;
+  SpeculationStats narrow, wide;
+  const auto expected = generate(*open({.block_size = 1}), {request}, &narrow);
+  EXPECT_EQ(narrow.num_cycles(), 32u);
+  EXPECT_EQ(generate(*open({}), {request}, &wide), expected);
+  // The prefill gives a run's begin; each cycle the run and the free token after it.
+  EXPECT_EQ(wide.num_cycles(), 8u);
+  EXPECT_DOUBLE_EQ(wide.accepted_length(), 4);
+  check({{DrafterKind::kRandom, 1}, 16, 2}, {request}, expected, false);
+  check({{DrafterKind::kSuffix, 1}, 8, 1}, {request}, expected, false);
 }
 
 TEST(Constraint, RejectionKeepsToItToo) {

@@ -26,12 +26,12 @@ const std::map<std::string, std::set<std::string>>& module_table() {
       {"grammar", {}},
       {"net", {}},
       {"access", {}},
-      {"server", {"engine", "text", "net", "access"}},
+      {"server", {"engine", "text", "grammar", "net", "access"}},
       {"quantize", {"model", "tensor"}},
       {"train", {"model", "tensor", "text"}},
       {"apps",
-       {"tensor", "model", "program", "plan", "cpu", "cuda", "engine", "text", "net", "access",
-        "server", "quantize", "train"}},
+       {"tensor", "model", "program", "plan", "cpu", "cuda", "engine", "text", "grammar", "net",
+        "access", "server", "quantize", "train"}},
   };
   return kTable;
 }

@@ -1,0 +1,31 @@
+#include "grammar/one_of.h"
+
+#include <vector>
+
+#include "grammar/grammar_builder.h"
+#include "grammar/limits.h"
+
+namespace ultraspeed::grammar {
+
+Result<Grammar> one_of(std::span<const std::string> texts) {
+  if (texts.empty()) {
+    return make_error(ErrorCode::kInvalidArgument, "no texts, expected at least one");
+  }
+  size_t num_bytes = 0;
+  for (const std::string& text : texts) num_bytes += text.size();
+  if (num_bytes > kMaxSourceBytes) {
+    return make_error(ErrorCode::kOutOfMemory, "texts of {} bytes, expected at most {}", num_bytes,
+                      kMaxSourceBytes);
+  }
+  GrammarBuilder builder;
+  std::vector<ExprId> choices;
+  for (const std::string& text : texts) {
+    choices.push_back(text.empty() ? builder.sequence({}) : builder.bytes(text));
+    US_TRY(builder.check_size());
+  }
+  const RuleId root = builder.add_rule("root");
+  builder.set_body(root, builder.choice(std::move(choices)));
+  return builder.build(root);
+}
+
+}  // namespace ultraspeed::grammar

@@ -1,0 +1,31 @@
+// What a request wants its answer to keep to: OpenAI's response_format, vLLM's structured_outputs
+// and its older guided_json, guided_regex, guided_choice and guided_grammar.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "server/json_fields.h"
+
+namespace ultraspeed::server {
+
+// A grammar as it was written.
+struct GrammarSource {
+  enum class Kind {
+    kJsonObject,  // any; without text
+    kJsonSchema,
+    kRegex,
+    kChoice,  // a JSON array of strings
+    kEbnf,
+  };
+  Kind kind = Kind::kJsonObject;
+  std::string text;
+  std::string param;        // the request's field, for errors
+  bool is_compact = false;  // JSON without white space, most of which must come as it is
+};
+
+// Nothing where any text will do. Errors: 400 for malformed fields, unknown kinds and more than one
+// grammar. What the grammar says is not looked at.
+ApiResult<std::optional<GrammarSource>> read_grammar(const Fields& fields);
+
+}  // namespace ultraspeed::server
