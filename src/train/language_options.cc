@@ -107,7 +107,8 @@ LanguageOptions default_options(LanguageTask task) {
   options.schedule = Schedule::kLinear;
   if (task == LanguageTask::kQat) {
     options.num_steps = 1000;
-    options.learning_rate = 1e-4;
+    options.matrix_optimizer = MatrixOptimizer::kAdamw;
+    options.learning_rate = 4e-5;
     options.muon_learning_rate = 2e-4;
     options.muon_weight_decay = 0;
     options.loss.kl_divergence = 1;

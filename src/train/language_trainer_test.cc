@@ -68,7 +68,7 @@ class LanguageTrainerTest : public testing::Test {
       options.muon_learning_rate = options.learning_rate = 0.02;
     } else {
       options.teacher = path("pretrained");
-      options.muon_learning_rate = 2e-3;
+      options.learning_rate = 2e-3;
     }
     return options;
   }
@@ -197,11 +197,12 @@ TEST_F(LanguageTrainerTest, ExpertsAloneLearnOrWithRoutersOrWithoutButNeverTheir
   }
 }
 
-TEST_F(LanguageTrainerTest, CrossEntropyIsALossOfQatToo) {
+TEST_F(LanguageTrainerTest, CrossEntropyIsALossOfQatTooAndMuonAnOptimizer) {
   pretrain(2);
   LanguageOptions qat = options(LanguageTask::kQat);
   qat.loss.kl_divergence = 0;
   qat.loss.cross_entropy = 1;
+  qat.matrix_optimizer = MatrixOptimizer::kMuon;
   qat.muon_learning_rate = 0.01;
   qat.num_steps = 20;
   const auto trainer = open(qat);

@@ -7,21 +7,23 @@ namespace ultraspeed::train {
 
 Optimizers::Optimizers(const std::vector<Parameter>& parameters, const RunOptions& options)
     : parameters_(parameters), options_(options) {
-  std::vector<torch::Tensor> matrices, vectors;
+  std::vector<torch::Tensor> matrices, others;
   std::vector<double> units;
   for (const Parameter& p : parameters) {
-    if (p.kind == ParameterKind::kMatrix) {
+    if (p.kind == ParameterKind::kState) continue;
+    if (p.kind == ParameterKind::kMatrix && options.has_muon()) {
       matrices.push_back(p.value);
       units.push_back(p.unit);
+    } else {
+      others.push_back(p.value);
     }
-    if (p.kind == ParameterKind::kVector) vectors.push_back(p.value);
   }
   MuonOptions muon;
   muon.weight_decay = options.muon_weight_decay;
   muon.scale = options.muon_scale;
   muon.compute = options.compute;
   muon_ = std::make_unique<Muon>(matrices, muon, units);
-  adamw_ = std::make_unique<Adamw>(vectors, AdamwOptions{});
+  adamw_ = std::make_unique<Adamw>(others, AdamwOptions{});
 }
 
 void Optimizers::begin_step() {

@@ -36,6 +36,7 @@ Result<bool> run_steps(const RunOptions& options, const RunState& state, const R
   const double first_second = state.seconds();
   double logged_at = first_second;
   uint64_t logged_step = state.num_steps_done();
+  const double rate = options.has_muon() ? options.muon_learning_rate : options.learning_rate;
   bool is_in_time = true;
   while (state.num_steps_done() < options.num_steps && is_in_time) {
     US_ASSIGN(const StepLine line, hooks.step());
@@ -44,10 +45,10 @@ Result<bool> run_steps(const RunOptions& options, const RunState& state, const R
       const double now = state.seconds();
       const double seconds_a_step = (now - logged_at) / static_cast<double>(done - logged_step);
       const auto left = static_cast<double>(options.num_steps - done);
-      log(fmt::format(
-          "step {}/{}  {}  rate {:.2e}  {:.0f} tokens/s  {:.1f} min left", done, options.num_steps,
-          line.text, options.muon_learning_rate * schedule_factor(options, done - 1),
-          static_cast<double>(line.num_tokens) / seconds_a_step, left * seconds_a_step / 60));
+      log(fmt::format("step {}/{}  {}  rate {:.2e}  {:.0f} tokens/s  {:.1f} min left", done,
+                      options.num_steps, line.text, rate * schedule_factor(options, done - 1),
+                      static_cast<double>(line.num_tokens) / seconds_a_step,
+                      left * seconds_a_step / 60));
       logged_at = now;
       logged_step = done;
     }

@@ -22,8 +22,12 @@ void add_optimisation_flags(FlagList* flags, RunOptions* options) {
                               "type of matrix products; masters are f32");
   flags->number("--seed", &options->seed, "of weights, and of what is drawn");
   flags->number("--steps", &options->num_steps, "of the whole run");
-  flags->number("--lr", &options->learning_rate, "AdamW's, for all but matrices of layers");
-  flags->number("--muon-lr", &options->muon_learning_rate, "Muon's, for matrices of layers");
+  flags->choice<MatrixOptimizer>(
+      "--matrices", &options->matrix_optimizer,
+      {{"muon", MatrixOptimizer::kMuon}, {"adamw", MatrixOptimizer::kAdamw}},
+      "what optimises matrices of layers; AdamW all else");
+  flags->number("--lr", &options->learning_rate, "AdamW's");
+  flags->number("--muon-lr", &options->muon_learning_rate, "Muon's");
   flags->number("--muon-decay", &options->muon_weight_decay, "Muon's weight decay");
   flags->choice<MuonScale>(
       "--muon-scale", &options->muon_scale,

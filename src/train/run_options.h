@@ -13,6 +13,7 @@
 namespace ultraspeed::train {
 
 enum class Schedule : uint8_t { kCosine, kLinear };  // to zero, after the warm-up
+enum class MatrixOptimizer : uint8_t { kMuon, kAdamw };
 
 struct RunOptions {
   std::string output;      // the folder that the run writes
@@ -22,9 +23,10 @@ struct RunOptions {
 
   uint64_t seed = 1;
   uint64_t num_steps = 2000;
-  double learning_rate = 1e-3;       // of AdamW
-  double muon_learning_rate = 5e-3;  // of Muon
-  double warmup = 0.04;              // share of steps
+  MatrixOptimizer matrix_optimizer = MatrixOptimizer::kMuon;  // of matrices of layers
+  double learning_rate = 1e-3;                                // of AdamW
+  double muon_learning_rate = 5e-3;                           // of Muon
+  double warmup = 0.04;                                       // share of steps
   double clip_norm = 1;
   Schedule schedule = Schedule::kCosine;
   MuonScale muon_scale = MuonScale::kMatchRmsAdamw;
@@ -34,6 +36,8 @@ struct RunOptions {
   uint64_t eval_every = 500;
   uint64_t checkpoint_every = 1000;
   double minutes = 0;  // of this process; 0: until the last step
+
+  bool has_muon() const { return matrix_optimizer == MatrixOptimizer::kMuon; }
 };
 
 // The share of the learning rate in the step after `step` others.

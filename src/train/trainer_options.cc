@@ -25,6 +25,7 @@ std::string describe_run(const TrainerOptions& options) {
                         d.selector.num_candidates, l.selection, l.chunk_blocks,
                         options.trains_selector_alone ? " alone" : "");
   }
+  if (!options.has_muon()) text += "; AdamW alone";
   if (!options.warm_start.empty()) text += fmt::format("; begins {:016x}", options.warm_start_sum);
   return text + fmt::format("; loss {} gamma {} alpha {} ce {} tv {} kl {}",
                             static_cast<int>(l.weighting), l.gamma, l.dpace_alpha, l.cross_entropy,
