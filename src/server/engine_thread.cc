@@ -150,6 +150,7 @@ bool EngineThread::try_start(WaitingJob& waiting) {
     return true;
   }
   accept(waiting);
+  post_([listener = job.listener] { listener->on_started(); });
   running_.emplace(*session, RunningJob{waiting.id, std::move(job.listener)});
   return true;
 }

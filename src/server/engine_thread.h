@@ -26,6 +26,8 @@ class JobListener {
   virtual ~JobListener() = default;
   // The job has a session or a place in the queue. Called once, before anything else but a failure.
   virtual void on_accepted() = 0;
+  // The engine has taken the job: its prefill begins. Called once, behind on_accepted().
+  virtual void on_started() = 0;
   // What one step did for this job, in order; not empty.
   virtual void on_step(std::span<const engine::StepEvent> events) = 0;
   // kOutOfMemory: the queue is full; kInvalidArgument: the engine refused the job; kInternal: the

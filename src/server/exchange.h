@@ -12,6 +12,7 @@
 
 #include "net/http_server.h"
 #include "server/api_error.h"
+#include "server/generation_log.h"
 
 namespace ultraspeed::server {
 
@@ -26,14 +27,6 @@ class InFlight {
   std::mutex mutex_;
   std::condition_variable changed_;
   size_t count_ = 0;
-};
-
-// What a generation adds to the log line.
-struct GenerationLog {
-  size_t prompt_tokens = 0;
-  size_t completion_tokens = 0;
-  std::chrono::steady_clock::time_point first_token;
-  std::string end = "-";  // "stop", "length", or why it was given up
 };
 
 class Exchange {

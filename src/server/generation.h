@@ -24,6 +24,7 @@ class Generation final : public JobListener, public std::enable_shared_from_this
   void start(std::vector<int32_t> prompt, const engine::GenerationParams& params);
 
   void on_accepted() override;
+  void on_started() override { exchange_->log.started = std::chrono::steady_clock::now(); }
   void on_step(std::span<const engine::StepEvent> events) override;
   void on_failed(const Error& error) override;
 
@@ -35,6 +36,7 @@ class Generation final : public JobListener, public std::enable_shared_from_this
     std::optional<engine::FinishReason> reason;
   };
   void take(const engine::StepEvent& event, Progress* progress);
+  void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
   void deliver(const Progress& progress);
   void on_close(net::CloseReason reason);
 
