@@ -88,6 +88,9 @@ TEST(Serve, AnswersUntilASignal) {
   EXPECT_NE(answer.find("\"finish_reason\":\"length\""), std::string::npos) << answer;
   process.send_signal(SIGTERM);
   const Finished finished = process.wait();
+  const std::string first_request =
+      "\ntry: curl http://127.0.0.1:" + std::to_string(port) + "/v1/chat/completions -H ";
+  EXPECT_NE(finished.errors.find(first_request), std::string::npos) << finished.errors;
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_EQ(finished.output, "");
   EXPECT_NE(finished.errors.find("draining"), std::string::npos);
