@@ -63,7 +63,9 @@ void EngineThread::run() {
   while (take_commands(&commands)) {
     for (Command& command : commands) apply(std::move(command));
     admit();
+    publish_load();
     if (!running_.empty()) step();
+    if (running_.empty()) publish_load();  // nothing may follow for long
   }
   for (const auto& [session, job] : running_) engine_.cancel(session);
   running_.clear();
@@ -130,6 +132,18 @@ void EngineThread::fail_running(const Error& error) {
 // Starts waiting jobs while there is room.
 void EngineThread::admit() {
   while (!waiting_.empty() && try_start(waiting_.front())) waiting_.pop_front();
+}
+
+void EngineThread::publish_load() {
+  const EngineLoad load{static_cast<uint32_t>(running_.size()),
+                        static_cast<uint32_t>(waiting_.size()), engine_.kv_usage()};
+  const std::lock_guard lock(load_mutex_);
+  load_ = load;
+}
+
+EngineLoad EngineThread::load() const {
+  const std::lock_guard lock(load_mutex_);
+  return load_;
 }
 
 // False: no room now. True: the job runs or has failed.

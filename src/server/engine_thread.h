@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "server/metrics.h"
 
 namespace ultraspeed::server {
 
@@ -58,6 +59,7 @@ class EngineThread {
   void stop();                        // cancels all jobs without a word and joins
 
   bool is_healthy() const { return is_healthy_.load(); }  // the last step succeeded
+  EngineLoad load() const;
 
  private:
   struct Command {
@@ -85,6 +87,7 @@ class EngineThread {
   void fail_all_now(const Error& error);
   void fail_running(const Error& error);
   void admit();
+  void publish_load();
   bool try_start(WaitingJob& waiting);
   void step();
   void deliver(const std::vector<engine::StepEvent>& events);
@@ -107,6 +110,8 @@ class EngineThread {
   bool may_have_room_ = true;  // false: the engine had none, and nothing has ended since
 
   std::atomic<bool> is_healthy_ = true;
+  mutable std::mutex load_mutex_;
+  EngineLoad load_;  // guarded by load_mutex_
   std::thread thread_;
 };
 

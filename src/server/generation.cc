@@ -42,19 +42,10 @@ void Generation::on_step(std::span<const StepEvent> events) {
     take(event, &progress);
     if (progress.reason) break;
   }
-  if (!progress.tokens.empty()) count_tokens(progress.tokens.size(), cycle);
+  if (!progress.tokens.empty()) exchange_->count_tokens(progress.tokens.size(), cycle);
   const bool is_stop_string = progress.reason && !events.back().finished;
   if (is_stop_string) engine_thread_.cancel(job_);
   deliver(progress);
-}
-
-void Generation::count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle) {
-  GenerationLog& log = exchange_->log;
-  const auto now = std::chrono::steady_clock::now();
-  if (log.completion_tokens == 0) log.first_token = now;
-  log.last_token = now;
-  log.completion_tokens += num_tokens;
-  if (cycle) log.speculation.add(*cycle, static_cast<uint32_t>(num_tokens));
 }
 
 void Generation::take(const StepEvent& event, Progress* progress) {

@@ -36,7 +36,6 @@ class Generation final : public JobListener, public std::enable_shared_from_this
     std::optional<engine::FinishReason> reason;
   };
   void take(const engine::StepEvent& event, Progress* progress);
-  void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
   void deliver(const Progress& progress);
   void on_close(net::CloseReason reason);
 

@@ -11,13 +11,9 @@
 
 namespace ultraspeed::server {
 
-enum class Outcome {
-  kNone,
-  kStop,
-  kLength,
-  kAborted,
-  kFailed
-};  // kNone: no generation, or not yet
+// kNone: no generation, or not yet.
+enum class Outcome { kNone, kStop, kLength, kAborted, kFailed };
+inline constexpr size_t kNumOutcomes = 5;
 
 // Times are those at which the event loop learnt of it; the epoch where it did not happen.
 struct GenerationLog {
