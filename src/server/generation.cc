@@ -92,7 +92,7 @@ void Generation::deliver(const Progress& progress) {
 void Generation::on_failed(const Error& error) {
   if (std::exchange(is_over_, true)) return;
   const ApiError api_error = from_error(error);
-  exchange_->log.outcome = Outcome::kFailed;
+  if (exchange_->log.has_started()) exchange_->log.outcome = Outcome::kFailed;
   exchange_->log.end = "error: " + error.message;
   if (!exchange_->is_streaming()) return exchange_->fail(api_error);
   std::string out;

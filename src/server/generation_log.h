@@ -28,6 +28,8 @@ struct GenerationLog {
   Outcome outcome = Outcome::kNone;
   std::string end = "-";  // "stop", "length", or why it was given up
 
+  // A request that found the queue full, or that the engine refused, has not.
+  bool has_started() const { return started != TimePoint(); }
   double prefill_s() const { return seconds(first_token - started); }
   double decode_s() const { return seconds(last_token - first_token); }  // behind the first token
 

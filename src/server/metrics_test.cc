@@ -242,6 +242,21 @@ TEST_F(MetricsRouteTest, ShowsWhoRunsAndWhoWaits) {
   EXPECT_EQ(scrape()["num_requests_waiting"], 0);
 }
 
+TEST_F(MetricsRouteTest, ErrorsAreThoseOfTheEngine) {
+  engine.is_paused = true;
+  engine.max_sessions = 1;
+  options.max_queue = 0;
+  start();
+  Client running(server->port());
+  running.post("/v1/completions", completion_body(R"("stream":true)"));
+  running.read_head();
+  ASSERT_EQ(complete().status, 429U);
+  const Exposition refused = scrape_until("http_responses_total{status=\"429\"}", 1);
+  EXPECT_EQ(refused["request_success_total{finished_reason=\"error\"}"], 0);
+  engine.fails_steps = true;
+  scrape_until("request_success_total{finished_reason=\"error\"}", 1);
+}
+
 TEST_F(MetricsRouteTest, NeedsTheKeyAndTellsNothingOfIt) {
   options.api_key = "secret";
   start();
