@@ -15,6 +15,7 @@
 #include "apps/bench_latency.h"
 #include "apps/bench_prompts.h"
 #include "apps/bench_result.h"
+#include "apps/bench_serve.h"
 #include "apps/bench_step.h"
 #include "apps/bench_trace.h"
 #include "apps/files.h"
@@ -259,6 +260,7 @@ void add_bench_command(CLI::App& app, int* exit_code) {
   add_bench_ablation_command(bench, exit_code);
   add_bench_kernels_command(bench, exit_code);
   add_bench_latency_command(bench, exit_code);
+  add_bench_serve_command(bench, exit_code);
   add_bench_step_command(bench, exit_code);
   add_bench_trace_command(bench, exit_code);
   decode.callback([options, exit_code] {

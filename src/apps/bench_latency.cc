@@ -16,12 +16,12 @@
 namespace ultraspeed::apps {
 namespace {
 
-struct CommandOptions {
+struct BenchLatencyOptions {
   ModelOptions model;
   LatencyOptions latency{.prompt_tokens = {256, 1024}, .progress = {}, .now_ms = {}};
 };
 
-Status bench_latency(CommandOptions options) {
+Status bench_latency(BenchLatencyOptions options) {
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   LatencyOptions& latency = options.latency;
   latency.vocab_size = model.config().vocab_size;
@@ -55,7 +55,7 @@ Status bench_latency(CommandOptions options) {
 }  // namespace
 
 void add_bench_latency_command(CLI::App& bench, int* exit_code) {
-  const auto options = std::make_shared<CommandOptions>();
+  const auto options = std::make_shared<BenchLatencyOptions>();
   CLI::App& command = *bench.add_subcommand(
       "latency", "Time to a prompt's first token, and what it does to a stream beside it");
   add_model_options(command, &options->model);

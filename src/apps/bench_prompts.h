@@ -14,9 +14,7 @@ namespace ultraspeed::apps {
 // stands above: what suffix lookup is for. Errors: kNotFound for a model without a tokenizer.
 Result<std::vector<BenchPrompt>> built_in_prompts(const LoadedModel& model);
 
-// A JSON array, or JSON values line by line; each is a text, an array of messages, or an object
-// with prompt_ids (ids), messages (and perhaps tools) or prompt (text), and perhaps name, family
-// and stop (a text or several); a family without name gives the name. Errors name file and prompt.
+// Those of a file, as prompt_source.h says, as the model's tokens. Errors name file and prompt.
 Result<std::vector<BenchPrompt>> read_prompts(const LoadedModel& model, const std::string& path);
 
 }  // namespace ultraspeed::apps

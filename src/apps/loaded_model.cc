@@ -81,7 +81,7 @@ void add_mode_options(CLI::App& app, ExecutorOptions* executor) {
                    "MiB)",
                    program::kAllActivations, program::activations_name, &executor->activations)
       ->envname("ULTRASPEED_ACTIVATIONS");
-  add_named_option(app, "--kv-cache",
+  add_named_option(app, "--kv-cache,--kv-cache-dtype",
                    "Keys and values: f32, or rounded to bf16 or fp8 (default: f32, and bf16 on a "
                    "GPU for more than 256 MiB)",
                    program::kAllKvCacheTypes, program::kv_cache_type_name, &executor->kv_cache)

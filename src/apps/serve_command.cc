@@ -16,6 +16,7 @@
 #include "apps/signals.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
+#include "server/json_text.h"
 #include "server/server.h"
 
 namespace ultraspeed::apps {
@@ -86,6 +87,33 @@ Result<server::ServedModel> served_model(const ServeOptions& options, const Load
   return served;
 }
 
+// In single quotes, which a shell leaves alone.
+std::string shell_quoted(std::string_view text) {
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+// A first request, for a shell. A key is not printed.
+std::string curl_line(const server::ServedModel& served, const ServeOptions& options,
+                      const std::string& url) {
+  std::string body = R"({"model":)";
+  server::append_json_string(body, served.name);
+  const bool is_chat = served.chat_template != nullptr;
+  body += is_chat ? R"(,"messages":[{"role":"user","content":"What is 2 + 2?"}]})"
+                  : R"(,"prompt":"Once upon a time","max_tokens":64})";
+  const char* key =
+      options.server.api_key.empty() ? "" : " -H \"Authorization: Bearer $ULTRASPEED_API_KEY\"";
+  return fmt::format("curl {}/v1/{}{} -H 'Content-Type: application/json' -d {}", url,
+                     is_chat ? "chat/completions" : "completions", key, shell_quoted(body));
+}
+
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
@@ -100,9 +128,10 @@ Status serve(ServeOptions options) {
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
       "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}\nlistening on "
-      "{}\n",
+      "{}\ntry: {}\n",
       served.name, options.max_sessions, engine->max_context(), engine->programs().front().width,
-      engine->device(), mode_text(model.modes(options.model, *engine)), server->url()));
+      engine->device(), mode_text(model.modes(options.model, *engine)), server->url(),
+      curl_line(served, options, server->url())));
   signals.wait();
   end_at_next_signal();
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",

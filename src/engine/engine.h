@@ -107,6 +107,13 @@ struct StepEvent {
   std::optional<VerifyCycle> cycle;      // with the first token of a decode step
 };
 
+// Pages of the caches of the layers with full attention; all 0 where the model has none.
+struct KvUsage {
+  uint32_t num_pages = 0;
+  uint32_t num_used = 0;
+  uint32_t page_positions = 0;
+};
+
 // Where the time of decode steps went since the engine was opened.
 struct DecodeTimes {
   uint64_t num_steps = 0;
@@ -225,6 +232,9 @@ class Engine {
 
   // Zeros from an engine that does not measure.
   virtual DecodeTimes decode_times() const { return {}; }
+
+  // Zeros from an engine without pages.
+  virtual KvUsage kv_usage() const { return {}; }
 
   virtual uint32_t max_context() const = 0;
   virtual std::string_view device() const = 0;  // what it runs on, DeviceLimits::name

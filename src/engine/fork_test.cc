@@ -49,6 +49,8 @@ TEST(Fork, SharesWholePagesAndCopiesTheLast) {
   const SessionId first = harness.engine->start(prompt_of(19), {}).value();
   while (harness.transcripts[first].tokens.empty()) ASSERT_TRUE(harness.step());
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 5);
+  EXPECT_EQ(harness.engine->kv_usage().num_pages, 64u);
+  EXPECT_EQ(harness.engine->kv_usage().num_used, 5u);
   ASSERT_TRUE(harness.engine->fork(first, 1));  // positions 0 to 17: four pages and two rows
   EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u - 6);
   EXPECT_EQ(harness.executor->num_page_copies, 1u);

@@ -40,6 +40,10 @@ class ProgramEngine final : public Engine {
                                    const std::function<void(uint32_t)>& progress) override;
   Status features(std::span<const int32_t> tokens, const ResidualSink& sink) override;
   DecodeTimes decode_times() const override { return decode_times_; }
+  KvUsage kv_usage() const override {
+    return {kv_pages_.num_pages(), kv_pages_.num_pages() - kv_pages_.num_free(),
+            programs_.front().kv_page_positions};
+  }
   uint32_t max_context() const override { return settings_.max_context; }
   std::string_view device() const override { return settings_.device; }
   const std::vector<program::Program>& programs() const override { return programs_; }

@@ -67,6 +67,22 @@ class TestHandler : public HttpHandler {
   Awaited<Held> held;
 };
 
+// Answers every request alike, and remembers it. Members are the test's while no request is under
+// way.
+class RepeatingHandler : public HttpHandler {
+ public:
+  void handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) override {
+    requests.push_back(std::move(request));
+    writer->send(answer);
+  }
+  HttpResponse error_response(unsigned status, std::string_view) override {
+    return {status, {}, ""};
+  }
+
+  HttpResponse answer;
+  std::vector<HttpRequest> requests;
+};
+
 class HttpServerTest : public testing::Test {
  protected:
   void start_server() {

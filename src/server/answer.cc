@@ -31,4 +31,12 @@ void append_usage(std::string& out, const Usage& usage) {
       usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens + usage.completion_tokens);
 }
 
+void append_timings(std::string& out, const Usage& usage) {
+  if (!usage.timings) return;
+  fmt::format_to(
+      std::back_inserter(out),
+      R"(,"timings":{{"prefill_ms":{:.3f},"tokens_per_second":{:.3f},"accepted_length":{:.3f}}})",
+      usage.timings->prefill_ms, usage.timings->tokens_per_second, usage.timings->accepted_length);
+}
+
 }  // namespace ultraspeed::server

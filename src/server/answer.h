@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,9 +23,17 @@ struct AnswerHead {
   std::string system_fingerprint;
 };
 
+// How fast it came, by the server's clock.
+struct Timings {
+  double prefill_ms = 0;         // from the engine's taking the request to the first token
+  double tokens_per_second = 0;  // of those behind the first token; 0: they came with it
+  double accepted_length = 0;    // tokens a decode step; 0: there was none
+};
+
 struct Usage {
   size_t prompt_tokens = 0;
   size_t completion_tokens = 0;
+  std::optional<Timings> timings = {};  // of answers with tokens: in the last chunk, or the whole
 };
 
 struct AnswerOptions {
@@ -66,5 +75,7 @@ std::string_view finish_reason_json(engine::FinishReason reason);  // "stop" or 
 std::string object_begin(const AnswerHead& head, std::string_view object);
 // {"prompt_tokens":...,"completion_tokens":...,"total_tokens":...}
 void append_usage(std::string& out, const Usage& usage);
+// ,"timings":{"prefill_ms":...,"tokens_per_second":...,"accepted_length":...}, or nothing
+void append_timings(std::string& out, const Usage& usage);
 
 }  // namespace ultraspeed::server

@@ -29,11 +29,13 @@ class ChatAnswer final : public Answer {
 
   void stream_end(engine::FinishReason reason, const Usage& usage, std::string& out) override {
     append_delta(parser_.finish(), {}, out);
-    append_chunk("{}", finish_reason_json(reason), {}, out);
+    std::string timings;
+    append_timings(timings, usage);
+    append_chunk("{}", finish_reason_json(reason), {}, out, options_.include_usage ? "" : timings);
     if (options_.include_usage) {
       std::string json = chunk_begin_ + R"(,"choices":[],"usage":)";
       append_usage(json, usage);
-      json += '}';
+      json += timings + '}';
       net::append_sse_event(out, json);
     }
     net::append_sse_event(out, "[DONE]");
@@ -61,6 +63,7 @@ class ChatAnswer final : public Answer {
     out += finish_reason_json(reason);
     out += R"(}],"usage":)";
     append_usage(out, usage);
+    append_timings(out, usage);
     out += '}';
   }
 
@@ -96,7 +99,8 @@ class ChatAnswer final : public Answer {
   }
 
   void append_chunk(std::string_view delta, std::string_view finish_reason,
-                    std::span<const engine::Token> tokens, std::string& out) const {
+                    std::span<const engine::Token> tokens, std::string& out,
+                    std::string_view timings = {}) const {
     std::string json = chunk_begin_ + R"(,"choices":[{"index":0,"delta":)";
     json += delta;
     json += R"(,"logprobs":)";
@@ -107,7 +111,9 @@ class ChatAnswer final : public Answer {
     }
     json += R"(,"finish_reason":)";
     json += finish_reason;
-    json += options_.include_usage ? R"(}],"usage":null})" : "}]}";
+    json += options_.include_usage ? R"(}],"usage":null)" : "}]";
+    json += timings;
+    json += '}';
     net::append_sse_event(out, json);
   }
 

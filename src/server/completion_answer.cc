@@ -28,11 +28,13 @@ class CompletionAnswer final : public Answer {
   }
 
   void stream_end(engine::FinishReason reason, const Usage& usage, std::string& out) override {
-    append_chunk("", finish_reason_json(reason), {}, out);
+    std::string timings;
+    append_timings(timings, usage);
+    append_chunk("", finish_reason_json(reason), {}, out, options_.include_usage ? "" : timings);
     if (options_.include_usage) {
       std::string json = begin_ + R"(,"choices":[],"usage":)";
       append_usage(json, usage);
-      json += '}';
+      json += timings + '}';
       net::append_sse_event(out, json);
     }
     net::append_sse_event(out, "[DONE]");
@@ -50,6 +52,7 @@ class CompletionAnswer final : public Answer {
     append_choice(text_, finish_reason_json(reason), tokens_, out);
     out += R"(,"usage":)";
     append_usage(out, usage);
+    append_timings(out, usage);
     out += '}';
   }
 
@@ -70,10 +73,13 @@ class CompletionAnswer final : public Answer {
   }
 
   void append_chunk(std::string_view text, std::string_view finish_reason,
-                    std::span<const engine::Token> tokens, std::string& out) {
+                    std::span<const engine::Token> tokens, std::string& out,
+                    std::string_view timings = {}) {
     std::string json = begin_;
     append_choice(text, finish_reason, tokens, json);
-    json += options_.include_usage ? R"(,"usage":null})" : "}";
+    if (options_.include_usage) json += R"(,"usage":null)";
+    json += timings;
+    json += '}';
     net::append_sse_event(out, json);
   }
 

@@ -63,7 +63,9 @@ void EngineThread::run() {
   while (take_commands(&commands)) {
     for (Command& command : commands) apply(std::move(command));
     admit();
+    publish_load();
     if (!running_.empty()) step();
+    if (running_.empty()) publish_load();  // nothing may follow for long
   }
   for (const auto& [session, job] : running_) engine_.cancel(session);
   running_.clear();
@@ -132,6 +134,18 @@ void EngineThread::admit() {
   while (!waiting_.empty() && try_start(waiting_.front())) waiting_.pop_front();
 }
 
+void EngineThread::publish_load() {
+  const EngineLoad load{static_cast<uint32_t>(running_.size()),
+                        static_cast<uint32_t>(waiting_.size()), engine_.kv_usage()};
+  const std::lock_guard lock(load_mutex_);
+  load_ = load;
+}
+
+EngineLoad EngineThread::load() const {
+  const std::lock_guard lock(load_mutex_);
+  return load_;
+}
+
 // False: no room now. True: the job runs or has failed.
 bool EngineThread::try_start(WaitingJob& waiting) {
   if (!may_have_room_) return false;
@@ -150,6 +164,7 @@ bool EngineThread::try_start(WaitingJob& waiting) {
     return true;
   }
   accept(waiting);
+  post_([listener = job.listener] { listener->on_started(); });
   running_.emplace(*session, RunningJob{waiting.id, std::move(job.listener)});
   return true;
 }

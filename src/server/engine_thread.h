@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "server/metrics.h"
 
 namespace ultraspeed::server {
 
@@ -26,6 +27,8 @@ class JobListener {
   virtual ~JobListener() = default;
   // The job has a session or a place in the queue. Called once, before anything else but a failure.
   virtual void on_accepted() = 0;
+  // The engine has taken the job: its prefill begins. Called once, behind on_accepted().
+  virtual void on_started() = 0;
   // What one step did for this job, in order; not empty.
   virtual void on_step(std::span<const engine::StepEvent> events) = 0;
   // kOutOfMemory: the queue is full; kInvalidArgument: the engine refused the job; kInternal: the
@@ -57,6 +60,7 @@ class EngineThread {
   void stop();                        // cancels all jobs without a word and joins
 
   bool is_healthy() const { return is_healthy_.load(); }  // the last step succeeded
+  EngineLoad load() const;
 
  private:
   struct Command {
@@ -84,6 +88,7 @@ class EngineThread {
   void fail_all_now(const Error& error);
   void fail_running(const Error& error);
   void admit();
+  void publish_load();
   bool try_start(WaitingJob& waiting);
   void step();
   void deliver(const std::vector<engine::StepEvent>& events);
@@ -106,6 +111,8 @@ class EngineThread {
   bool may_have_room_ = true;  // false: the engine had none, and nothing has ended since
 
   std::atomic<bool> is_healthy_ = true;
+  mutable std::mutex load_mutex_;
+  EngineLoad load_;  // guarded by load_mutex_
   std::thread thread_;
 };
 

@@ -56,8 +56,12 @@ class PostQueue {
 class RecordingListener : public JobListener {
  public:
   void on_accepted() override { ++num_accepted; }
-  void on_step(std::span<const engine::StepEvent> events) override {
+  void on_started() override {
     EXPECT_EQ(num_accepted, 1);
+    ++num_started;
+  }
+  void on_step(std::span<const engine::StepEvent> events) override {
+    EXPECT_EQ(num_started, 1);
     EXPECT_FALSE(is_over());
     ++num_steps;
     for (const engine::StepEvent& event : events) {
@@ -72,6 +76,7 @@ class RecordingListener : public JobListener {
   bool is_over() const { return finished || error; }
 
   int num_accepted = 0;
+  int num_started = 0;
   int num_steps = 0;
   std::vector<int32_t> ids;
   std::optional<engine::FinishReason> finished;

@@ -28,11 +28,13 @@ bool InFlight::wait_until_none(std::chrono::milliseconds timeout) {
 }
 
 Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
-                   std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight)
+                   std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight,
+                   std::shared_ptr<Metrics> metrics)
     : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
       route_(request.method + " " + request.path()),
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),
+      metrics_(std::move(metrics)),
       begin_(steady_clock::now()) {
   in_flight_->add();
 }
@@ -53,7 +55,20 @@ Exchange::~Exchange() {
       "id={} {} status={} prompt={} completion={} first_ms={:.1f} ms={:.1f} tok/s={:.1f} end={}",
       request_id_, route_, status_, log.prompt_tokens, log.completion_tokens, first_ms,
       milliseconds(now - begin_), tokens_per_second, log.end);
+  metrics_->count_response(status_);
+  metrics_->count_end(log, begin_);
   in_flight_->remove();
+}
+
+void Exchange::count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle) {
+  const auto now = steady_clock::now();
+  metrics_->count_tokens(log, begin_, now, num_tokens);
+  if (log.completion_tokens == 0) log.first_token = now;
+  log.last_token = now;
+  log.completion_tokens += num_tokens;
+  if (!cycle) return;
+  metrics_->count_cycle(*cycle);
+  log.speculation.add(*cycle, static_cast<uint32_t>(num_tokens));
 }
 
 void Exchange::respond(net::HttpResponse response) {

@@ -12,6 +12,8 @@
 
 #include "net/http_server.h"
 #include "server/api_error.h"
+#include "server/generation_log.h"
+#include "server/metrics.h"
 
 namespace ultraspeed::server {
 
@@ -28,20 +30,13 @@ class InFlight {
   size_t count_ = 0;
 };
 
-// What a generation adds to the log line.
-struct GenerationLog {
-  size_t prompt_tokens = 0;
-  size_t completion_tokens = 0;
-  std::chrono::steady_clock::time_point first_token;
-  std::string end = "-";  // "stop", "length", or why it was given up
-};
-
 class Exchange {
  public:
   // request_id: from the X-Request-Id header, or empty for a new one.
   Exchange(const net::HttpRequest& request, std::string request_id,
-           std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight);
-  ~Exchange();  // logs
+           std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight,
+           std::shared_ptr<Metrics> metrics);
+  ~Exchange();  // logs and counts
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
@@ -57,6 +52,9 @@ class Exchange {
     writer_->on_close(std::move(callback));
   }
 
+  // A step gave the generation so many tokens, in a decode step with a cycle.
+  void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
+
   GenerationLog log;
 
  private:
@@ -64,6 +62,7 @@ class Exchange {
   const std::string route_;  // "POST /v1/completions"
   const std::shared_ptr<net::ResponseWriter> writer_;
   const std::shared_ptr<InFlight> in_flight_;
+  const std::shared_ptr<Metrics> metrics_;
   const std::chrono::steady_clock::time_point begin_;
   unsigned status_ = 0;  // 0: no answer was sent
   bool is_streaming_ = false;

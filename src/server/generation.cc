@@ -39,21 +39,20 @@ void Generation::on_accepted() {
 void Generation::on_step(std::span<const StepEvent> events) {
   if (is_over_) return;
   Progress progress;
+  std::optional<engine::VerifyCycle> cycle;
   for (const StepEvent& event : events) {
+    if (event.cycle) cycle = event.cycle;
     take(event, &progress);
     if (progress.reason) break;
   }
+  if (!progress.tokens.empty()) exchange_->count_tokens(progress.tokens.size(), cycle);
   const bool is_stop_string = progress.reason && !events.back().finished;
   if (is_stop_string) engine_thread_.cancel(job_);
   deliver(progress);
 }
 
 void Generation::take(const StepEvent& event, Progress* progress) {
-  GenerationLog& log = exchange_->log;
-  if (event.token) {
-    if (log.completion_tokens++ == 0) log.first_token = std::chrono::steady_clock::now();
-    progress->tokens.push_back(*event.token);
-  }
+  if (event.token) progress->tokens.push_back(*event.token);
   const bool is_stop_token = event.finished == FinishReason::kStop;
   if (event.token && !is_stop_token) {
     const text::TextDelta delta = output_.push(event.token->id);
@@ -69,10 +68,14 @@ void Generation::take(const StepEvent& event, Progress* progress) {
 
 void Generation::deliver(const Progress& progress) {
   const AnswerPiece piece{progress.text, progress.tokens};
-  const Usage usage{exchange_->log.prompt_tokens, exchange_->log.completion_tokens};
+  GenerationLog& log = exchange_->log;
+  Usage usage{log.prompt_tokens, log.completion_tokens};
   if (progress.reason) {
     is_over_ = true;
-    exchange_->log.end = *progress.reason == FinishReason::kLength ? "length" : "stop";
+    const bool is_length = *progress.reason == FinishReason::kLength;
+    log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
+    log.end = is_length ? "length" : "stop";
+    usage.timings = log.timings();
   }
   std::string out;
   if (is_streamed_) {
@@ -92,6 +95,7 @@ void Generation::deliver(const Progress& progress) {
 void Generation::on_failed(const Error& error) {
   if (std::exchange(is_over_, true)) return;
   const ApiError api_error = from_error(error);
+  if (exchange_->log.has_started()) exchange_->log.outcome = Outcome::kFailed;
   exchange_->log.end = "error: " + error.message;
   if (!exchange_->is_streaming()) return exchange_->fail(api_error);
   std::string out;
@@ -103,6 +107,7 @@ void Generation::on_failed(const Error& error) {
 
 void Generation::on_close(net::CloseReason reason) {
   if (std::exchange(is_over_, true)) return;
+  exchange_->log.outcome = Outcome::kAborted;
   exchange_->log.end = net::close_reason_text(reason);
   engine_thread_.cancel(job_);
 }

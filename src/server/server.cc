@@ -27,10 +27,11 @@ constexpr std::string_view kModelsPath = "/v1/models";
 constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete but not yet sent
 constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
-enum class Route { kHealth, kModels, kModel, kCompletions, kChatCompletions };
+enum class Route { kHealth, kMetrics, kModels, kModel, kCompletions, kChatCompletions };
 
 std::optional<Route> find_route(std::string_view path) {
   if (path == "/health") return Route::kHealth;
+  if (path == "/metrics") return Route::kMetrics;
   if (path == kModelsPath) return Route::kModels;
   if (path == "/v1/completions") return Route::kCompletions;
   if (path == "/v1/chat/completions") return Route::kChatCompletions;
@@ -108,6 +109,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   bool is_authorized(const net::HttpRequest& request) const;
   void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
   net::HttpResponse health() const;
+  net::HttpResponse metrics() const;
   net::HttpResponse model_list() const;
   net::HttpResponse model_by_name(std::string_view name) const;
   std::string model_json() const;
@@ -119,6 +121,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   const RequestDefaults defaults_;
   const std::time_t start_time_s_;
   const std::shared_ptr<InFlight> in_flight_;
+  const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
   bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
@@ -176,8 +179,9 @@ bool ApiServer::is_authorized(const net::HttpRequest& request) const {
 }
 
 void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
-  const auto exchange = std::make_shared<Exchange>(
-      request, accepted_request_id(request.header("X-Request-Id")), std::move(writer), in_flight_);
+  const auto exchange =
+      std::make_shared<Exchange>(request, accepted_request_id(request.header("X-Request-Id")),
+                                 std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
   if (route != Route::kHealth && !is_authorized(request)) return exchange->fail(unauthorized());
   if (!route) return exchange->fail(unknown_route(request));
@@ -196,6 +200,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
   switch (route) {
     case Route::kHealth:
       return exchange->respond(health());
+    case Route::kMetrics:
+      return exchange->respond(metrics());
     case Route::kModels:
       return exchange->respond(model_list());
     case Route::kModel:
@@ -210,6 +216,12 @@ net::HttpResponse ApiServer::health() const {
   if (is_draining_.load()) return json_response(503, R"({"status":"draining"})");
   if (!engine_thread_->is_healthy()) return json_response(503, R"({"status":"engine fault"})");
   return json_response(200, R"({"status":"ok"})");
+}
+
+net::HttpResponse ApiServer::metrics() const {
+  return {200,
+          {{"Content-Type", std::string(kPrometheusContentType)}},
+          metrics_->text(model_.name, engine_thread_->load())};
 }
 
 std::string ApiServer::model_json() const {

@@ -242,6 +242,33 @@ TEST_F(ServerTest, ReportsLogprobs) {
   EXPECT_EQ(num_tokens, engine.reply.size());
 }
 
+TEST_F(ServerTest, AnswersEndWithTimings) {
+  engine.tokens_per_step = 3;
+  engine.step_delay_us = 2000;
+  engine.reply.resize(7, engine.reply.front());  // the prefill's three and 4 of two decode steps
+  engine.reply.back() = kTestStopId;
+  start();
+  const auto expect_timings = [](const Json& chunk) {
+    const Json timings = chunk.value("timings", Json::object());
+    EXPECT_GE(timings.value("prefill_ms", 0.0), 2) << chunk;
+    EXPECT_GT(timings.value("tokens_per_second", 0.0), 0) << chunk;
+    EXPECT_LE(timings.value("tokens_per_second", 0.0), 6 / 0.004) << chunk;
+    EXPECT_EQ(timings.value("accepted_length", 0.0), 2) << chunk;
+  };
+  for (const auto& make : {&ServerTest::completion_body, &ServerTest::chat_body}) {
+    const std::string path =
+        make == &ServerTest::chat_body ? "/v1/chat/completions" : "/v1/completions";
+    expect_timings(parse(post(path, make(""))));
+    for (const char* usage : {"", R"(,"stream_options":{"include_usage":true})"}) {
+      const auto data = events(post(path, make(R"("stream":true)" + std::string(usage))).body);
+      expect_timings(Json::parse(data.at(data.size() - 2)));
+      for (size_t i = 0; i + 2 < data.size(); ++i) {
+        EXPECT_FALSE(Json::parse(data[i]).contains("timings")) << data[i];
+      }
+    }
+  }
+}
+
 TEST_F(ServerTest, RequestIdsGoInAndOut) {
   start();
   EXPECT_EQ(post("/v1/completions", completion_body(), "X-Request-Id: my-id\r\n")

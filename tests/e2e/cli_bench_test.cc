@@ -3,8 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "e2e/cli.h"
@@ -14,13 +12,6 @@ namespace ultraspeed::test {
 namespace {
 
 using nlohmann::json;
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 TEST(Bench, ComparesDraftersOnTheBuiltInPrompts) {
   const TemporaryDirectory directory;

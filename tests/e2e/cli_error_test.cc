@@ -317,6 +317,20 @@ TEST(CliErrors, APortInUseIsSaidBeforeTheWeightsAreLoaded) {
   close(listener);
 }
 
+TEST(Cli, BenchServeSaysWhatIsWrong) {
+  expect_error(run_cli({"bench", "serve", "--url", "localhost:8000"}), 2,
+               {"--url", "'localhost:8000'", "http://HOST"});
+  expect_error(run_cli({"bench", "serve", "--url", "https://localhost"}), 2, {"without TLS"});
+  expect_error(run_cli({"bench", "serve", "--url", "http://no.such.host.invalid"}), 1,
+               {"no.such.host.invalid", "not an address or known name"});
+  expect_error(run_cli({"bench", "serve", "--api-key", "a b"}), 2, {"--api-key", "no spaces"});
+  expect_error(run_cli({"bench", "serve", "--rate", "0"}), 2, {"--rate"});
+  expect_error(run_cli({"bench", "serve", "--concurrency", "0"}), 2, {"--concurrency"});
+  expect_error(run_cli({"bench", "serve", "--prompts", "/no/such.jsonl"}), 1, {"/no/such.jsonl"});
+  expect_error(run_cli({"bench", "serve", "--json", "/no/such/file.json"}), 1,
+               {"/no/such/file.json"});
+}
+
 TEST(Cli, HelpAndVersion) {
   const Finished version = run_cli({"--version"});
   EXPECT_EQ(version.exit_code, 0);

@@ -3,8 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "e2e/cli.h"
 #include "support/temporary_directory.h"
@@ -15,13 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::string kPro = US_SOURCE_DIR "/configs/mimo-v2.5-pro";
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 // One line on standard error, nothing on standard output.
 void expect_error(const Finished& finished, int exit_code, const std::string& message) {

@@ -88,6 +88,9 @@ TEST(Serve, AnswersUntilASignal) {
   EXPECT_NE(answer.find("\"finish_reason\":\"length\""), std::string::npos) << answer;
   process.send_signal(SIGTERM);
   const Finished finished = process.wait();
+  const std::string first_request =
+      "\ntry: curl http://127.0.0.1:" + std::to_string(port) + "/v1/chat/completions -H ";
+  EXPECT_NE(finished.errors.find(first_request), std::string::npos) << finished.errors;
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_EQ(finished.output, "");
   EXPECT_NE(finished.errors.find("draining"), std::string::npos);
@@ -129,6 +132,35 @@ TEST(Serve, DecodesWithADrafter) {
   EXPECT_NE(answer.find("\"text\":" + expected["text"].dump()), std::string::npos) << answer;
   process.send_signal(SIGTERM);
   EXPECT_EQ(process.wait().exit_code, 0);
+}
+
+TEST(Serve, IsMeasuredByBenchServe) {
+  const TemporaryDirectory directory;
+  const std::string json_file = directory.path() + "/load.json";
+  const std::string svg_file = directory.path() + "/load.svg";
+  Process process(serve({"--port", "0", "--api-key", "secret"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  const std::string url = "http://127.0.0.1:" + std::to_string(port);
+  const Finished load = run_cli({"bench", "serve", "--url", url, "--api-key", "secret",
+                                 "--requests", "4", "--concurrency", "2", "-n", "6", "--ignore-eos",
+                                 "--json", json_file, "--plot", svg_file});
+  EXPECT_EQ(load.exit_code, 0) << load.errors;
+  EXPECT_NE(load.output.find("tiny-mimo at " + url), std::string::npos) << load.output;
+  EXPECT_NE(load.errors.find("Requests: 4 requests in"), std::string::npos) << load.errors;
+  const std::string text = read_text(json_file);
+  EXPECT_EQ(text.find("secret"), std::string::npos) << text;
+  const auto json = nlohmann::json::parse(text);
+  EXPECT_EQ(json["tokens"], 24);
+  EXPECT_EQ(json["succeeded"], 4);
+  EXPECT_EQ(json["server_accepted_lengths"], 4);
+  EXPECT_TRUE(read_text(svg_file).starts_with("<svg "));
+  const Finished refused = run_cli({"bench", "serve", "--url", url, "--model", "tiny-mimo",
+                                    "--requests", "2", "--api-key", "wrong"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.errors.find("all 2 requests failed; 2 of them: HTTP 401: The API key"),
+            std::string::npos)
+      << refused.errors;
 }
 
 TEST(Serve, AnAnswerUnderWayIsFinishedAfterASignal) {

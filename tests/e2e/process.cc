@@ -21,13 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string read_all(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream contents;
-  contents << file.rdbuf();
-  return contents.str();
-}
-
 std::vector<char*> pointers(std::vector<std::string>& words) {
   std::vector<char*> result;
   for (std::string& word : words) result.push_back(word.data());
@@ -57,6 +50,13 @@ int wait_for_exit(pid_t id) {
 }
 
 }  // namespace
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream contents;
+  contents << file.rdbuf();
+  return contents.str();
+}
 
 Process::Process(const ProcessInput& input) {
   const std::string in = directory_.path() + "/in";
@@ -88,7 +88,7 @@ void Process::send_signal(int number) const {
 }
 
 std::string Process::errors() const {
-  return read_all(directory_.path() + "/err");
+  return read_text(directory_.path() + "/err");
 }
 
 bool Process::wait_for_errors(std::string_view text) const {
@@ -109,7 +109,7 @@ Finished Process::wait() {
   Finished finished;
   finished.exit_code = wait_for_exit(id_);
   id_ = -1;
-  finished.output = read_all(directory_.path() + "/out");
+  finished.output = read_text(directory_.path() + "/out");
   finished.errors = errors();
   return finished;
 }

@@ -24,6 +24,9 @@ struct ProcessInput {
   std::vector<std::string> environment;  // "NAME=value", on top of the test's own
 };
 
+// The whole file; empty if it cannot be read.
+std::string read_text(const std::string& path);
+
 // A started program; its destructor kills it.
 class Process {
  public:

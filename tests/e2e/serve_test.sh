@@ -79,6 +79,10 @@ body=$(curl --silent "$url/health")
 body=$(curl --silent "$url/v1/models")
 grep -qF '"id":"tiny-mimo"' <<<"$body" || fail "/v1/models: $body"
 
+first_request=$(sed -n 's/^try: //p' "$log")
+body=$(eval "${first_request/curl/curl --silent --max-time 120}")
+grep -qF '"finish_reason":' <<<"$body" || fail "$first_request: $body"
+
 request /v1/completions "$completion" --header 'X-Request-Id: my-request'
 expect completion 200 '"object":"text_completion"' '"finish_reason":' '"total_tokens":'
 expect_header x-request-id my-request
