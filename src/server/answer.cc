@@ -5,12 +5,18 @@
 
 #include <iterator>
 
+#include "net/sse.h"
 #include "server/json_text.h"
 
 namespace ultraspeed::server {
 
 std::string_view finish_reason_json(engine::FinishReason reason) {
   return reason == engine::FinishReason::kStop ? R"("stop")" : R"("length")";
+}
+
+void append_error_event(std::string& out, const ApiError& error) {
+  net::append_sse_event(out, error_json(error));
+  net::append_sse_event(out, "[DONE]");
 }
 
 std::string object_begin(const AnswerHead& head, std::string_view object) {

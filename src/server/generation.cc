@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "net/sse.h"
-
 namespace ultraspeed::server {
 
 using engine::FinishReason;
@@ -40,8 +38,7 @@ void Generation::on_step(std::span<const StepEvent> events) {
     take(event, &progress);
     if (progress.reason) break;
   }
-  const bool is_stop_string = progress.reason && !events.back().finished;
-  if (is_stop_string) engine_thread_.cancel(job_);
+  progress.is_engine_done = events.back().finished.has_value();
   deliver(progress);
 }
 
@@ -51,49 +48,57 @@ void Generation::take(const StepEvent& event, Progress* progress) {
     if (log.completion_tokens++ == 0) log.first_token = std::chrono::steady_clock::now();
     progress->tokens.push_back(*event.token);
   }
-  const bool is_stop_token = event.finished == FinishReason::kStop;
-  if (event.token && !is_stop_token) {
-    const text::TextDelta delta = output_.push(event.token->id);
+  const auto add = [progress](text::TextDelta delta) {
     progress->text += delta.text;
-    if (delta.stopped) progress->reason = FinishReason::kStop;
-  }
+    if (!delta.stopped) return;
+    progress->reason = FinishReason::kStop;
+    progress->stop_string = std::move(delta.stop);
+  };
+  const bool is_stop_token = event.finished == FinishReason::kStop;
+  if (event.token && !is_stop_token) add(output_.push(event.token->id));
   if (event.finished && !progress->reason) {
-    const text::TextDelta rest = output_.finish();
-    progress->text += rest.text;
-    progress->reason = rest.stopped ? FinishReason::kStop : *event.finished;
+    add(output_.finish());
+    if (!progress->reason) progress->reason = *event.finished;
   }
 }
 
-void Generation::deliver(const Progress& progress) {
+void Generation::deliver(Progress progress) {
   const AnswerPiece piece{progress.text, progress.tokens};
-  const Usage usage{exchange_->log.prompt_tokens, exchange_->log.completion_tokens};
-  if (progress.reason) {
-    is_over_ = true;
-    exchange_->log.end = *progress.reason == FinishReason::kStop ? "stop" : "length";
-  }
   std::string out;
   if (is_streamed_) {
     answer_->stream_piece(piece, out);
-    if (progress.reason) answer_->stream_end(*progress.reason, usage, out);
-    if (!out.empty()) exchange_->write(std::move(out));
-    if (progress.reason) exchange_->finish();
-    return;
+  } else {
+    answer_->add(piece);
   }
-  answer_->add(piece);
-  if (!progress.reason) return;
-  answer_->whole(*progress.reason, usage, out);
-  exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+  if (answer_->is_done() && !progress.reason) progress.reason = FinishReason::kStop;
+  if (progress.reason) return end(progress, std::move(out));
+  if (!out.empty()) exchange_->write(std::move(out));
 }
 
-// A stream that has begun carries its error as an event, as open servers do; clients raise it.
+void Generation::end(const Progress& progress, std::string out) {
+  is_over_ = true;
+  if (!progress.is_engine_done) engine_thread_.cancel(job_);
+  GenerationLog& log = exchange_->log;
+  log.end = *progress.reason == FinishReason::kStop ? "stop" : "length";
+  const AnswerEnd end{
+      *progress.reason, progress.stop_string, {log.prompt_tokens, log.completion_tokens}};
+  if (!is_streamed_) {
+    answer_->whole(end, out);
+    return exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+  }
+  answer_->stream_end(end, out);
+  exchange_->write(std::move(out));
+  exchange_->finish();
+}
+
+// A stream that has begun carries its error as an event.
 void Generation::on_failed(const Error& error) {
   if (std::exchange(is_over_, true)) return;
   const ApiError api_error = from_error(error);
   exchange_->log.end = "error: " + error.message;
   if (!exchange_->is_streaming()) return exchange_->fail(api_error);
   std::string out;
-  net::append_sse_event(out, error_json(api_error));
-  net::append_sse_event(out, "[DONE]");
+  answer_->stream_error(api_error, out);
   exchange_->write(std::move(out));
   exchange_->finish();
 }

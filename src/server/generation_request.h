@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "server/json_fields.h"
+#include "server/tool_syntax.h"
 
 namespace ultraspeed::server {
 
@@ -17,6 +18,7 @@ struct RequestDefaults {
   std::string model;                // the served model's name
   engine::GenerationParams params;  // of generation_config.json; stop_ids of the model
   uint32_t vocab_size = 0;          // of the tokenizer
+  ToolSyntax tool_syntax = ToolSyntax::kNone;
 };
 
 struct GenerationRequest {

@@ -6,6 +6,7 @@
 
 #include "server/chat_request.h"
 #include "server/completion_request.h"
+#include "server/exchange.h"
 
 namespace ultraspeed::server {
 namespace {
@@ -50,6 +51,27 @@ bool ends_with_think(std::string_view prompt) {
   return end != std::string_view::npos && prompt.substr(0, end + 1).ends_with("<think>");
 }
 
+struct ChatPrompt {
+  std::vector<int32_t> ids;
+  bool starts_in_reasoning = false;
+};
+
+ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
+                                       CallMemory& calls) {
+  if (model.chat_template == nullptr) {
+    return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
+  }
+  const auto rendered = render_with_calls(*model.chat_template, request.prompt, calls);
+  if (!rendered) return tl::unexpected(template_error(rendered.error()));
+  ChatPrompt prompt;
+  US_ASSIGN(prompt.ids, encode(model, rendered->text,
+                               {.parse_special = true,
+                                .add_special_tokens = false,
+                                .plain_ranges = rendered->input_ranges}));
+  prompt.starts_in_reasoning = ends_with_think(rendered->text);
+  return prompt;
+}
+
 }  // namespace
 
 RequestDefaults request_defaults(const ServedModel& model) {
@@ -57,28 +79,26 @@ RequestDefaults request_defaults(const ServedModel& model) {
   defaults.model = model.name;
   defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
   defaults.params = model.defaults;
+  defaults.tool_syntax = detect_tool_syntax(model.chat_template);
   return defaults;
 }
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
-                                           const RequestDefaults& defaults, std::string_view body) {
+                                           const RequestDefaults& defaults, CallMemory& calls,
+                                           std::string_view body) {
   US_ASSIGN(ChatRequest request, parse_chat_request(body, defaults));
-  if (model.chat_template == nullptr) {
-    return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
-  }
-  const auto rendered = model.chat_template->render(request.prompt);
-  if (!rendered) return tl::unexpected(template_error(rendered.error()));
-
   PreparedGeneration prepared;
+  prepared.api = Api::kChat;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
-  US_ASSIGN(prepared.prompt, encode(model, rendered->text,
-                                    {.parse_special = true,
-                                     .add_special_tokens = false,
-                                     .plain_ranges = rendered->input_ranges}));
-  US_TRY(check_length(model, prepared.prompt.size(), "messages"));
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_TRY(check_length(model, prompt.ids.size(), "messages"));
+  prepared.prompt = std::move(prompt.ids);
   prepared.request = std::move(request.generation);
-  prepared.is_chat = true;
-  prepared.starts_in_reasoning = ends_with_think(rendered->text);
+  prepared.parser.starts_in_reasoning = prompt.starts_in_reasoning;
+  prepared.parser.syntax = defaults.tool_syntax;
+  prepared.parser.tools = ToolSchemas(request.prompt.tools);
+  prepared.parser.id_prefix = "call_" + random_id();
+  if (!request.has_parallel_calls) prepared.parser.max_calls = 1;
   return prepared;
 }
 

@@ -7,26 +7,31 @@
 #include <string_view>
 #include <vector>
 
+#include "server/call_memory.h"
+#include "server/chat_parser.h"
 #include "server/generation_request.h"
 #include "server/server.h"
 #include "text/text_stream.h"
 
 namespace ultraspeed::server {
 
+enum class Api { kCompletions, kChat };
+
 struct PreparedGeneration {
+  Api api = Api::kCompletions;
   GenerationRequest request;
   text::StopStrings stop;
   std::vector<int32_t> prompt;
-  bool is_chat = false;
-  bool starts_in_reasoning = false;  // chat: the prompt ends with "<think>"
-  std::string echo;                  // completion: the prompt's text, if it is to be shown
+  ChatParser::Options parser;  // but for Completions; of the model and the request
+  std::string echo;            // Completions: the prompt's text, if it is to be shown
 };
 
 // What requests to this model default to.
 RequestDefaults request_defaults(const ServedModel& model);
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
-                                           const RequestDefaults& defaults, std::string_view body);
+                                           const RequestDefaults& defaults, CallMemory& calls,
+                                           std::string_view body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  std::string_view body);

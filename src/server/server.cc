@@ -26,7 +26,15 @@ constexpr std::string_view kModelsPath = "/v1/models";
 constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete but not yet sent
 constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
-enum class Route { kHealth, kModels, kModel, kCompletions, kChatCompletions };
+constexpr size_t kCallMemoryBytes = 64 << 20;
+
+enum class Route {
+  kHealth,
+  kModels,
+  kModel,
+  kCompletions,
+  kChatCompletions,
+};
 
 std::optional<Route> find_route(std::string_view path) {
   if (path == "/health") return Route::kHealth;
@@ -39,8 +47,18 @@ std::optional<Route> find_route(std::string_view path) {
   return std::nullopt;
 }
 
-bool is_generation(Route route) {
-  return route == Route::kCompletions || route == Route::kChatCompletions;
+bool takes_post(Route route) {
+  return route != Route::kHealth && route != Route::kModels && route != Route::kModel;
+}
+
+std::string_view id_prefix(Api api) {
+  switch (api) {
+    case Api::kCompletions:
+      return "cmpl-";
+    case Api::kChat:
+      return "chatcmpl-";
+  }
+  return {};
 }
 
 // In a time that depends on the lengths alone.
@@ -110,14 +128,18 @@ class ApiServer final : public Server, public net::HttpHandler {
   net::HttpResponse model_list() const;
   net::HttpResponse model_by_name(std::string_view name) const;
   std::string model_json() const;
-  void prepare(Route route, std::string body, const std::shared_ptr<Exchange>& exchange);
+  template <class Read, class Result>
+  void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+               void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
   void generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange);
+  std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared);
 
   const ServedModel model_;
   const ServerOptions options_;
   const RequestDefaults defaults_;
   const std::time_t start_time_s_;
   const std::shared_ptr<InFlight> in_flight_;
+  CallMemory calls_{kCallMemoryBytes};
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
   bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
@@ -179,10 +201,10 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (route != Route::kHealth && !is_authorized(request)) return exchange->fail(unauthorized());
   if (!route) return exchange->fail(unknown_route(request));
   const bool is_get = request.method == "GET" || request.method == "HEAD";
-  if (is_generation(*route) && request.method != "POST") {
+  if (takes_post(*route) && request.method != "POST") {
     return exchange->respond(method_not_allowed(request.method, "POST"));
   }
-  if (!is_generation(*route) && !is_get) {
+  if (!takes_post(*route) && !is_get) {
     return exchange->respond(method_not_allowed(request.method, "GET"));
   }
   answer(*route, std::move(request), exchange);
@@ -198,8 +220,16 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kModel:
       return exchange->respond(model_by_name(request.path().substr(kModelsPath.size() + 1)));
     case Route::kCompletions:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return prepare_completion(model_, defaults_, body); },
+          &ApiServer::generate);
     case Route::kChatCompletions:
-      return prepare(route, std::move(request.body), exchange);
+      return prepare(exchange, std::move(request.body),
+                     [this](const std::string& body) {
+                       return prepare_chat(model_, defaults_, calls_, body);
+                     },
+                     &ApiServer::generate);
   }
 }
 
@@ -228,21 +258,21 @@ net::HttpResponse ApiServer::model_by_name(std::string_view name) const {
 }
 
 // On the event loop: hands the body to a parsing thread, whose result comes back here.
-void ApiServer::prepare(Route route, std::string body, const std::shared_ptr<Exchange>& exchange) {
+template <class Read, class Result>
+void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+                        void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&)) {
   if (is_draining_.load()) return exchange->fail(draining());
   if (num_preparing_ > options_.max_queue) {
     return exchange->fail(from_error(
         Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
   }
   ++num_preparing_;
-  parse_pool_->run([this, route, body = std::move(body), exchange] {
-    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
-        route == Route::kChatCompletions ? prepare_chat(model_, defaults_, body)
-                                         : prepare_completion(model_, defaults_, body));
-    http_->post([this, prepared, exchange] {
+  parse_pool_->run([this, exchange, body = std::move(body), read, take] {
+    auto prepared = std::make_shared<ApiResult<Result>>(read(body));
+    http_->post([this, exchange, prepared, take] {
       --num_preparing_;
       if (!*prepared) return exchange->fail(prepared->error());
-      generate(std::move(**prepared), exchange);
+      (this->*take)(std::move(**prepared), exchange);
     });
   });
 }
@@ -252,22 +282,31 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   const GenerationRequest& request = prepared.request;
   engine::GenerationParams params = request.params;
   if (!request.has_seed) params.sampling.seed = seeds_();
-  AnswerHead head;
-  head.id = (prepared.is_chat ? "chatcmpl-" : "cmpl-") + random_id();
-  head.created_s = std::time(nullptr);
-  head.model = model_.name;
-  head.system_fingerprint = kSystemFingerprint;
-  const AnswerOptions options{request.has_logprobs, request.include_usage};
-  auto answer = prepared.is_chat ? make_chat_answer(std::move(head), options, *model_.tokenizer,
-                                                    prepared.starts_in_reasoning)
-                                 : make_completion_answer(std::move(head), options,
-                                                          *model_.tokenizer, prepared.echo);
-  OutputText output(
-      *model_.tokenizer, std::move(prepared.stop),
-      {.skip_special = request.skip_special_tokens, .keep_markers = prepared.is_chat});
+  auto answer = make_answer(prepared);
+  OutputText output(*model_.tokenizer, std::move(prepared.stop),
+                    {.skip_special = request.skip_special_tokens,
+                     .keep_markers = prepared.api != Api::kCompletions});
   const auto generation = std::make_shared<Generation>(
       exchange, std::move(answer), std::move(output), request.stream, *engine_thread_);
   generation->start(std::move(prepared.prompt), params);
+}
+
+std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
+  AnswerHead head;
+  head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
+  head.created_s = std::time(nullptr);
+  head.model = model_.name;
+  head.system_fingerprint = kSystemFingerprint;
+  const AnswerOptions options{prepared.request.has_logprobs, prepared.request.include_usage};
+  const text::Tokenizer& tokenizer = *model_.tokenizer;
+  switch (prepared.api) {
+    case Api::kCompletions:
+      break;
+    case Api::kChat:
+      return make_chat_answer(std::move(head), options, tokenizer,
+                              ChatTurn(std::move(prepared.parser), &calls_));
+  }
+  return make_completion_answer(std::move(head), options, tokenizer, prepared.echo);
 }
 
 }  // namespace

@@ -169,18 +169,6 @@ TEST_F(ServerTest, ThinkingCanBeSwitchedOff) {
   EXPECT_TRUE(prompt.ends_with("assistant\n<think></think>")) << prompt;
 }
 
-TEST_F(ServerTest, ToolCallsStayInTheContent) {
-  const std::string call = "<tool_call>\n<function=f>\n</function>\n</tool_call>";
-  says("<think></think>" + call);
-  start();
-  const Json json = parse(
-      chat(R"("tools":[{"type":"function","function":{"name":"f","description":"does it"}}])"));
-  EXPECT_EQ(json["choices"][0]["message"]["content"], call);
-  EXPECT_FALSE(json["choices"][0]["message"].contains("reasoning_content"));
-  const std::string prompt = test_tokenizer().decode(engine.starts()[0].prompt);
-  EXPECT_NE(prompt.find("<name>f</name>"), std::string::npos) << prompt;
-}
-
 TEST_F(ServerTest, SpecialTokensInMessagesArePlainText) {
   start();
   post("/v1/chat/completions",
