@@ -15,4 +15,11 @@ void append_sse_event(std::string& out, std::string_view data) {
   out += '\n';
 }
 
+void append_sse_event(std::string& out, std::string_view name, std::string_view data) {
+  out += "event: ";
+  out += name;
+  out += '\n';
+  append_sse_event(out, data);
+}
+
 }  // namespace ultraspeed::net

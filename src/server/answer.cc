@@ -5,7 +5,6 @@
 
 #include <iterator>
 
-#include "net/sse.h"
 #include "server/json_text.h"
 
 namespace ultraspeed::server {

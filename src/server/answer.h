@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "engine/engine.h"
+#include "net/sse.h"
 #include "server/api_error.h"
 #include "server/chat_turn.h"
 #include "text/tokenizer.h"
@@ -57,6 +58,7 @@ class Answer {
   virtual void stream_piece(const AnswerPiece& piece, std::string& out) = 0;
   virtual void stream_end(const AnswerEnd& end, std::string& out) = 0;
   virtual void stream_error(const ApiError& error, std::string& out) = 0;
+  virtual std::string_view keepalive() const { return net::kSsePing; }  // fills a stream's silence
 
   // As one JSON object: add..., whole.
   virtual void add(const AnswerPiece& piece) = 0;
@@ -66,9 +68,11 @@ class Answer {
   virtual bool is_done() const { return false; }
 };
 
-// Completion: echo is shown before the text. REQUIRES: the tokenizer outlives the answer.
+// Completion: echo is shown before the text. Messages: prompt_tokens are told when a stream begins.
+// REQUIRES: the tokenizer outlives the answer.
 std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
                                          const text::Tokenizer& tokenizer, ChatTurn turn);
+std::unique_ptr<Answer> make_messages_answer(AnswerHead head, size_t prompt_tokens, ChatTurn turn);
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
                                                const text::Tokenizer& tokenizer, std::string echo);
 

@@ -31,6 +31,7 @@ Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
                    std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight)
     : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
       route_(request.method + " " + request.path()),
+      is_messages_(request.path().starts_with(kMessagesPath)),
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),
       begin_(steady_clock::now()) {
@@ -63,10 +64,10 @@ void Exchange::respond(net::HttpResponse response) {
 }
 
 void Exchange::fail(const ApiError& error) {
-  respond(error_response(error));
+  respond(is_messages_ ? messages_error_response(error, request_id_) : error_response(error));
 }
 
-void Exchange::start_event_stream() {
+void Exchange::start_event_stream(std::string_view keepalive) {
   status_ = 200;
   is_streaming_ = true;
   net::StreamHead head;
@@ -74,7 +75,7 @@ void Exchange::start_event_stream() {
                   {"Cache-Control", "no-cache"},
                   {"X-Accel-Buffering", "no"},
                   {"X-Request-Id", request_id_}};
-  head.keepalive = net::kSsePing;
+  head.keepalive = keepalive;
   writer_->start_stream(std::move(head));
 }
 

@@ -25,7 +25,7 @@ void Generation::start(std::vector<int32_t> prompt, const engine::GenerationPara
 
 void Generation::on_accepted() {
   if (is_over_ || !is_streamed_) return;
-  exchange_->start_event_stream();
+  exchange_->start_event_stream(answer_->keepalive());
   std::string out;
   answer_->stream_begin(out);
   exchange_->write(std::move(out));

@@ -7,6 +7,7 @@
 #include "server/chat_request.h"
 #include "server/completion_request.h"
 #include "server/exchange.h"
+#include "server/messages_request.h"
 
 namespace ultraspeed::server {
 namespace {
@@ -85,10 +86,11 @@ RequestDefaults request_defaults(const ServedModel& model) {
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, CallMemory& calls,
-                                           std::string_view body) {
-  US_ASSIGN(ChatRequest request, parse_chat_request(body, defaults));
+                                           Api api, std::string_view body) {
+  US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
+                                                       : parse_chat_request(body, defaults));
   PreparedGeneration prepared;
-  prepared.api = Api::kChat;
+  prepared.api = api;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
   US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
   US_TRY(check_length(model, prompt.ids.size(), "messages"));
@@ -97,9 +99,16 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
   prepared.parser.starts_in_reasoning = prompt.starts_in_reasoning;
   prepared.parser.syntax = defaults.tool_syntax;
   prepared.parser.tools = ToolSchemas(request.prompt.tools);
-  prepared.parser.id_prefix = "call_" + random_id();
+  prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
   if (!request.has_parallel_calls) prepared.parser.max_calls = 1;
   return prepared;
+}
+
+ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefaults& defaults,
+                                    CallMemory& calls, std::string_view body) {
+  US_ASSIGN(const ChatRequest request, parse_count_tokens_request(body, defaults));
+  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  return fmt::format(R"({{"input_tokens":{}}})", prompt.ids.size());
 }
 
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,

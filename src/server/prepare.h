@@ -15,7 +15,7 @@
 
 namespace ultraspeed::server {
 
-enum class Api { kCompletions, kChat };
+enum class Api { kCompletions, kChat, kMessages };
 
 struct PreparedGeneration {
   Api api = Api::kCompletions;
@@ -29,9 +29,13 @@ struct PreparedGeneration {
 // What requests to this model default to.
 RequestDefaults request_defaults(const ServedModel& model);
 
+// REQUIRES: api is not kCompletions.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, CallMemory& calls,
-                                           std::string_view body);
+                                           Api api, std::string_view body);
+// The answer of /v1/messages/count_tokens.
+ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefaults& defaults,
+                                    CallMemory& calls, std::string_view body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  std::string_view body);

@@ -34,6 +34,8 @@ enum class Route {
   kModel,
   kCompletions,
   kChatCompletions,
+  kMessages,
+  kCountTokens,
 };
 
 std::optional<Route> find_route(std::string_view path) {
@@ -41,6 +43,8 @@ std::optional<Route> find_route(std::string_view path) {
   if (path == kModelsPath) return Route::kModels;
   if (path == "/v1/completions") return Route::kCompletions;
   if (path == "/v1/chat/completions") return Route::kChatCompletions;
+  if (path == kMessagesPath) return Route::kMessages;
+  if (path == "/v1/messages/count_tokens") return Route::kCountTokens;
   const bool is_model = path.starts_with(kModelsPath) && path.size() > kModelsPath.size() + 1 &&
                         path[kModelsPath.size()] == '/';
   if (is_model) return Route::kModel;
@@ -57,6 +61,8 @@ std::string_view id_prefix(Api api) {
       return "cmpl-";
     case Api::kChat:
       return "chatcmpl-";
+    case Api::kMessages:
+      return "msg_";
   }
   return {};
 }
@@ -87,14 +93,13 @@ ApiError unknown_route(const net::HttpRequest& request) {
   return error;
 }
 
-net::HttpResponse method_not_allowed(std::string_view method, std::string allowed) {
+ApiError method_not_allowed(std::string_view method, std::string allowed) {
   ApiError error;
   error.status = 405;
   error.message = fmt::format("This route does not take {}; it takes {}.", method, allowed);
   error.code = "method_not_allowed";
-  net::HttpResponse response = error_response(error);
-  response.headers.push_back({"Allow", std::move(allowed)});
-  return response;
+  error.allow = std::move(allowed);
+  return error;
 }
 
 net::HttpResponse json_response(unsigned status, std::string body) {
@@ -132,6 +137,9 @@ class ApiServer final : public Server, public net::HttpHandler {
   void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
                void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
   void generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange);
+  void respond_json(std::string json, const std::shared_ptr<Exchange>& exchange) {
+    exchange->respond(json_response(200, std::move(json)));
+  }
   std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared);
 
   const ServedModel model_;
@@ -188,10 +196,10 @@ bool ApiServer::is_authorized(const net::HttpRequest& request) const {
   std::string_view given = request.header("Authorization");
   if (given.starts_with(kBearer)) {
     given.remove_prefix(kBearer.size());
-  } else {
-    given = request.header("api-key");
+    return equals_secret(given, options_.api_key);
   }
-  return equals_secret(given, options_.api_key);
+  return equals_secret(request.header("api-key"), options_.api_key) ||
+         equals_secret(request.header("x-api-key"), options_.api_key);
 }
 
 void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
@@ -202,10 +210,10 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (!route) return exchange->fail(unknown_route(request));
   const bool is_get = request.method == "GET" || request.method == "HEAD";
   if (takes_post(*route) && request.method != "POST") {
-    return exchange->respond(method_not_allowed(request.method, "POST"));
+    return exchange->fail(method_not_allowed(request.method, "POST"));
   }
   if (!takes_post(*route) && !is_get) {
-    return exchange->respond(method_not_allowed(request.method, "GET"));
+    return exchange->fail(method_not_allowed(request.method, "GET"));
   }
   answer(*route, std::move(request), exchange);
 }
@@ -225,11 +233,19 @@ void ApiServer::answer(Route route, net::HttpRequest request,
           [this](const std::string& body) { return prepare_completion(model_, defaults_, body); },
           &ApiServer::generate);
     case Route::kChatCompletions:
-      return prepare(exchange, std::move(request.body),
-                     [this](const std::string& body) {
-                       return prepare_chat(model_, defaults_, calls_, body);
-                     },
-                     &ApiServer::generate);
+    case Route::kMessages:
+      return prepare(
+          exchange, std::move(request.body),
+          [this,
+           api = route == Route::kMessages ? Api::kMessages : Api::kChat](const std::string& body) {
+            return prepare_chat(model_, defaults_, calls_, api, body);
+          },
+          &ApiServer::generate);
+    case Route::kCountTokens:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return count_tokens(model_, defaults_, calls_, body); },
+          &ApiServer::respond_json);
   }
 }
 
@@ -305,6 +321,9 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
     case Api::kChat:
       return make_chat_answer(std::move(head), options, tokenizer,
                               ChatTurn(std::move(prepared.parser), &calls_));
+    case Api::kMessages:
+      return make_messages_answer(std::move(head), prepared.prompt.size(),
+                                  ChatTurn(std::move(prepared.parser), &calls_));
   }
   return make_completion_answer(std::move(head), options, tokenizer, prepared.echo);
 }

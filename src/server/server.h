@@ -1,5 +1,6 @@
 // The HTTP API of one served model, compatible with OpenAI's: GET /health, GET /v1/models,
-// GET /v1/models/{id}, POST /v1/completions, POST /v1/chat/completions.
+// GET /v1/models/{id}, POST /v1/completions, POST /v1/chat/completions; and with Anthropic's: POST
+// /v1/messages, POST /v1/messages/count_tokens.
 //
 // Threads: the event loop (all connections and all answers), the engine's thread, and a few that
 // parse and tokenize requests. docs/serving.md describes the API.
