@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "server/chat_request.h"
 #include "server/completion_request.h"
 #include "server/exchange.h"
 #include "server/messages_request.h"
@@ -52,10 +51,16 @@ bool ends_with_think(std::string_view prompt) {
   return end != std::string_view::npos && prompt.substr(0, end + 1).ends_with("<think>");
 }
 
-struct ChatPrompt {
-  std::vector<int32_t> ids;
-  bool starts_in_reasoning = false;
-};
+}  // namespace
+
+RequestDefaults request_defaults(const ServedModel& model) {
+  RequestDefaults defaults;
+  defaults.model = model.name;
+  defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
+  defaults.params = model.defaults;
+  defaults.tool_syntax = detect_tool_syntax(model.chat_template);
+  return defaults;
+}
 
 ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
                                        CallMemory& calls) {
@@ -71,17 +76,6 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
                                 .plain_ranges = rendered->input_ranges}));
   prompt.starts_in_reasoning = ends_with_think(rendered->text);
   return prompt;
-}
-
-}  // namespace
-
-RequestDefaults request_defaults(const ServedModel& model) {
-  RequestDefaults defaults;
-  defaults.model = model.name;
-  defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
-  defaults.params = model.defaults;
-  defaults.tool_syntax = detect_tool_syntax(model.chat_template);
-  return defaults;
 }
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
@@ -102,13 +96,6 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
   prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
   if (!request.has_parallel_calls) prepared.parser.max_calls = 1;
   return prepared;
-}
-
-ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefaults& defaults,
-                                    CallMemory& calls, std::string_view body) {
-  US_ASSIGN(const ChatRequest request, parse_count_tokens_request(body, defaults));
-  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, request, calls));
-  return fmt::format(R"({{"input_tokens":{}}})", prompt.ids.size());
 }
 
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,

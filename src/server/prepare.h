@@ -9,6 +9,7 @@
 
 #include "server/call_memory.h"
 #include "server/chat_parser.h"
+#include "server/chat_request.h"
 #include "server/generation_request.h"
 #include "server/server.h"
 #include "text/text_stream.h"
@@ -29,13 +30,17 @@ struct PreparedGeneration {
 // What requests to this model default to.
 RequestDefaults request_defaults(const ServedModel& model);
 
+struct ChatPrompt {
+  std::vector<int32_t> ids;
+  bool starts_in_reasoning = false;  // it ends with "<think>"
+};
+ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
+                                       CallMemory& calls);
+
 // REQUIRES: api is not kCompletions.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, CallMemory& calls,
                                            Api api, std::string_view body);
-// The answer of /v1/messages/count_tokens.
-ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefaults& defaults,
-                                    CallMemory& calls, std::string_view body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  std::string_view body);

@@ -15,13 +15,14 @@
 #include "server/json_text.h"
 #include "server/prepare.h"
 #include "server/task_pool.h"
+#include "server/token_requests.h"
 
 namespace ultraspeed::server {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::string_view kSystemFingerprint = "ultraspeed-0.1";
+constexpr std::string_view kServerVersion = "0.1";
 constexpr std::string_view kModelsPath = "/v1/models";
 constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete but not yet sent
 constexpr milliseconds kAbortTimeout{5000};  // for one engine step
@@ -30,29 +31,42 @@ constexpr size_t kCallMemoryBytes = 64 << 20;
 
 enum class Route {
   kHealth,
+  kReady,
+  kVersion,
   kModels,
   kModel,
   kCompletions,
   kChatCompletions,
   kMessages,
   kCountTokens,
+  kTokenize,
+  kDetokenize,
 };
 
 std::optional<Route> find_route(std::string_view path) {
   if (path == "/health") return Route::kHealth;
+  if (path == "/health/ready") return Route::kReady;
+  if (path == "/version") return Route::kVersion;
   if (path == kModelsPath) return Route::kModels;
   if (path == "/v1/completions") return Route::kCompletions;
   if (path == "/v1/chat/completions") return Route::kChatCompletions;
   if (path == kMessagesPath) return Route::kMessages;
   if (path == "/v1/messages/count_tokens") return Route::kCountTokens;
+  if (path == "/tokenize") return Route::kTokenize;
+  if (path == "/detokenize") return Route::kDetokenize;
   const bool is_model = path.starts_with(kModelsPath) && path.size() > kModelsPath.size() + 1 &&
                         path[kModelsPath.size()] == '/';
   if (is_model) return Route::kModel;
   return std::nullopt;
 }
 
+bool is_health(std::optional<Route> route) {
+  return route == Route::kHealth || route == Route::kReady;
+}
+
 bool takes_post(Route route) {
-  return route != Route::kHealth && route != Route::kModels && route != Route::kModel;
+  return !is_health(route) && route != Route::kVersion && route != Route::kModels &&
+         route != Route::kModel;
 }
 
 std::string_view id_prefix(Api api) {
@@ -206,7 +220,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   const auto exchange = std::make_shared<Exchange>(
       request, accepted_request_id(request.header("X-Request-Id")), std::move(writer), in_flight_);
   const std::optional<Route> route = find_route(request.path());
-  if (route != Route::kHealth && !is_authorized(request)) return exchange->fail(unauthorized());
+  if (!is_health(route) && !is_authorized(request)) return exchange->fail(unauthorized());
   if (!route) return exchange->fail(unknown_route(request));
   const bool is_get = request.method == "GET" || request.method == "HEAD";
   if (takes_post(*route) && request.method != "POST") {
@@ -223,6 +237,11 @@ void ApiServer::answer(Route route, net::HttpRequest request,
   switch (route) {
     case Route::kHealth:
       return exchange->respond(health());
+    case Route::kReady:
+      return exchange->respond(is_draining_.load() ? json_response(503, R"({"status":"draining"})")
+                                                   : health());
+    case Route::kVersion:
+      return respond_json(fmt::format(R"({{"version":"{}"}})", kServerVersion), exchange);
     case Route::kModels:
       return exchange->respond(model_list());
     case Route::kModel:
@@ -246,11 +265,20 @@ void ApiServer::answer(Route route, net::HttpRequest request,
           exchange, std::move(request.body),
           [this](const std::string& body) { return count_tokens(model_, defaults_, calls_, body); },
           &ApiServer::respond_json);
+    case Route::kTokenize:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return tokenize(model_, defaults_, calls_, body); },
+          &ApiServer::respond_json);
+    case Route::kDetokenize:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return detokenize(model_, defaults_, body); },
+          &ApiServer::respond_json);
   }
 }
 
 net::HttpResponse ApiServer::health() const {
-  if (is_draining_.load()) return json_response(503, R"({"status":"draining"})");
   if (!engine_thread_->is_healthy()) return json_response(503, R"({"status":"engine fault"})");
   return json_response(200, R"({"status":"ok"})");
 }
@@ -312,7 +340,7 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
   head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
   head.created_s = std::time(nullptr);
   head.model = model_.name;
-  head.system_fingerprint = kSystemFingerprint;
+  head.system_fingerprint = fmt::format("ultraspeed-{}", kServerVersion);
   const AnswerOptions options{prepared.request.has_logprobs, prepared.request.include_usage};
   const text::Tokenizer& tokenizer = *model_.tokenizer;
   switch (prepared.api) {
