@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "server/reasoning_parser.h"
+#include "server/chat_parser.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -11,29 +11,31 @@ namespace {
 class Splitter {
  public:
   Splitter(bool starts_in_reasoning, const AnswerObserver& observer)
-      : parser_(starts_in_reasoning), observer_(observer) {}
+      : parser_({.starts_in_reasoning = starts_in_reasoning}), observer_(observer) {}
 
   Status push(std::string_view text) { return take(parser_.push(text)); }
-  Status finish() { return take(parser_.finish()); }
+  Status finish() { return take(parser_.finish(false)); }
 
   nlohmann::ordered_json message() const {
-    nlohmann::ordered_json message = {{"role", "assistant"}, {"content", all_.content}};
-    if (!all_.reasoning.empty()) message["reasoning_content"] = all_.reasoning;
+    nlohmann::ordered_json message = {{"role", "assistant"}, {"content", content_}};
+    if (!reasoning_.empty()) message["reasoning_content"] = reasoning_;
     return message;
   }
 
  private:
-  Status take(const server::ChatDelta& delta) {
-    all_.reasoning += delta.reasoning;
-    all_.content += delta.content;
-    if (!delta.reasoning.empty()) US_TRY(observer_.on_reasoning(delta.reasoning));
-    if (!delta.content.empty()) US_TRY(observer_.on_content(delta.content));
+  Status take(const std::vector<server::ChatEvent>& events) {
+    for (const server::ChatEvent& event : events) {
+      const bool is_reasoning = event.kind == server::ChatEvent::Kind::kReasoning;
+      (is_reasoning ? reasoning_ : content_) += event.text;
+      US_TRY(is_reasoning ? observer_.on_reasoning(event.text) : observer_.on_content(event.text));
+    }
     return {};
   }
 
-  server::ReasoningParser parser_;
+  server::ChatParser parser_;
   const AnswerObserver& observer_;
-  server::ChatDelta all_;
+  std::string reasoning_;
+  std::string content_;
 };
 
 }  // namespace

@@ -17,7 +17,7 @@
 #include "apps/sampling_options.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
-#include "server/reasoning_parser.h"
+#include "server/chat_parser.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -103,14 +103,17 @@ Result<GenerationResult> generate_to_output(engine::Engine& engine,
     return generate(engine, tokenizer, request, observer);
   }
   AnswerPrinter printer(terminal, write);
-  server::ReasoningParser parser(*starts_in_reasoning);
-  const auto show = [&printer](const server::ChatDelta& delta) -> Status {
-    US_TRY(printer.show_reasoning(delta.reasoning));
-    return printer.show_content(delta.content);
+  server::ChatParser parser({.starts_in_reasoning = *starts_in_reasoning});
+  const auto show = [&printer](const std::vector<server::ChatEvent>& events) -> Status {
+    for (const server::ChatEvent& event : events) {
+      const bool is_reasoning = event.kind == server::ChatEvent::Kind::kReasoning;
+      US_TRY(is_reasoning ? printer.show_reasoning(event.text) : printer.show_content(event.text));
+    }
+    return {};
   };
   observer.on_text = [&](std::string_view text) { return show(parser.push(text)); };
   auto result = generate(engine, tokenizer, request, observer);
-  US_TRY(show(parser.finish()));
+  US_TRY(show(parser.finish(false)));
   return result;
 }
 

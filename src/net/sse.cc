@@ -18,6 +18,13 @@ void append_sse_event(std::string& out, std::string_view data) {
   out += '\n';
 }
 
+void append_sse_event(std::string& out, std::string_view name, std::string_view data) {
+  out += "event: ";
+  out += name;
+  out += '\n';
+  append_sse_event(out, data);
+}
+
 Status SseParser::push(std::string_view bytes, std::vector<SseEvent>* events) {
   while (!bytes.empty()) {
     if (std::exchange(is_after_cr_, false) && bytes.front() == '\n') {

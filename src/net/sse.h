@@ -16,6 +16,8 @@ inline constexpr std::string_view kSsePing = ": ping\n\n";  // a comment: client
 // "data: LINE\n" for every line of `data` and the empty line that ends the event. LF, CR LF and CR
 // end a line, as they do for the reader.
 void append_sse_event(std::string& out, std::string_view data);
+// The same with "event: NAME" before it. REQUIRES: name is one line.
+void append_sse_event(std::string& out, std::string_view name, std::string_view data);
 
 struct SseEvent {
   std::string type;  // of the event field; empty: a message

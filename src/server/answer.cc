@@ -14,6 +14,11 @@ std::string_view finish_reason_json(engine::FinishReason reason) {
   return reason == engine::FinishReason::kLength ? R"("length")" : R"("stop")";
 }
 
+void append_error_event(std::string& out, const ApiError& error) {
+  net::append_sse_event(out, error_json(error));
+  net::append_sse_event(out, "[DONE]");
+}
+
 std::string object_begin(const AnswerHead& head, std::string_view object) {
   std::string out = R"({"id":)";
   append_json_string(out, head.id);

@@ -1,5 +1,5 @@
-// The JSON of an answer, streamed or whole: what the two generation routes do differently. The
-// caller hands over what each engine step gave; all functions append to `out`.
+// The JSON of an answer, streamed or whole: what the generation routes do differently. The caller
+// hands over what each engine step gave; all functions append to `out`.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,9 @@
 #include <string_view>
 
 #include "engine/engine.h"
-#include "server/reasoning_parser.h"
+#include "net/sse.h"
+#include "server/api_error.h"
+#include "server/chat_turn.h"
 #include "text/tokenizer.h"
 
 namespace ultraspeed::server {
@@ -47,29 +49,45 @@ struct AnswerPiece {
   std::span<const engine::Token> tokens;  // for logprobs
 };
 
+struct AnswerEnd {
+  engine::FinishReason reason = engine::FinishReason::kStop;
+  std::string stop_string;  // that was found, or empty
+  Usage usage;
+
+  // The model would have gone on.
+  bool was_cut_off() const { return reason != engine::FinishReason::kStop || !stop_string.empty(); }
+};
+
 class Answer {
  public:
   virtual ~Answer() = default;
 
-  // As server-sent events: stream_begin, stream_piece..., stream_end.
+  // As server-sent events: stream_begin, stream_piece..., stream_end or stream_error.
   virtual void stream_begin(std::string& out) = 0;
   virtual void stream_piece(const AnswerPiece& piece, std::string& out) = 0;
-  virtual void stream_end(engine::FinishReason reason, const Usage& usage, std::string& out) = 0;
+  virtual void stream_end(const AnswerEnd& end, std::string& out) = 0;
+  virtual void stream_error(const ApiError& error, std::string& out) = 0;
+  virtual std::string_view keepalive() const { return net::kSsePing; }  // fills a stream's silence
 
   // As one JSON object: add..., whole.
   virtual void add(const AnswerPiece& piece) = 0;
-  virtual void whole(engine::FinishReason reason, const Usage& usage, std::string& out) = 0;
+  virtual void whole(const AnswerEnd& end, std::string& out) = 0;
+
+  // The answer has all that the request asked for: the generation is to end.
+  virtual bool is_done() const { return false; }
 };
 
-// Chat: starts_in_reasoning as in ReasoningParser. Completion: echo is shown before the text.
+// Completion: echo is shown before the text. Messages: prompt_tokens are told when a stream begins.
 // REQUIRES: the tokenizer outlives the answer.
 std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
-                                         const text::Tokenizer& tokenizer,
-                                         bool starts_in_reasoning);
+                                         const text::Tokenizer& tokenizer, ChatTurn turn);
+std::unique_ptr<Answer> make_messages_answer(AnswerHead head, size_t prompt_tokens, ChatTurn turn);
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
                                                const text::Tokenizer& tokenizer, std::string echo);
 
 std::string_view finish_reason_json(engine::FinishReason reason);  // "stop" or "length", quoted
+// OpenAI's form of a stream's error, as open servers send it; clients raise it.
+void append_error_event(std::string& out, const ApiError& error);
 
 // {"id":...,"object":"OBJECT","created":...,"model":...,"system_fingerprint":...  (not closed)
 std::string object_begin(const AnswerHead& head, std::string_view object);

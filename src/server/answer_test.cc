@@ -28,12 +28,12 @@ std::string streamed(Answer& answer, const std::vector<std::string>& texts, Fini
   std::string out;
   answer.stream_begin(out);
   for (const std::string& text : texts) answer.stream_piece({text, {}}, out);
-  answer.stream_end(reason, {3, 4}, out);
+  answer.stream_end({reason, {}, {3, 4}}, out);
   return out;
 }
 
 TEST(ChatAnswerTest, StreamsDeltas) {
-  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), false);
+  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), ChatTurn());
   const std::string begin =
       R"(data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,)"
       R"("model":"m\"1","system_fingerprint":"fp","choices":[{"index":0,"delta":)";
@@ -50,7 +50,8 @@ TEST(ChatAnswerTest, StreamsDeltas) {
 TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
   AnswerOptions options;
   options.include_usage = true;
-  const auto answer = make_chat_answer(head(), options, test_tokenizer(), true);
+  const auto answer =
+      make_chat_answer(head(), options, test_tokenizer(), ChatTurn({.starts_in_reasoning = true}));
   const std::string out = streamed(*answer, {"a</th"}, FinishReason::kLength);
   EXPECT_NE(out.find(R"("delta":{"reasoning_content":"</th"})"), std::string::npos) << out;
   EXPECT_NE(out.find(R"("delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"),
@@ -63,12 +64,12 @@ TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
 }
 
 TEST(ChatAnswerTest, WholeAnswer) {
-  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), false);
+  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), ChatTurn());
   answer->add({"<think>a", {}});
   answer->add({"</think>b", {}});
   answer->add({"\"c", {}});
   std::string out;
-  answer->whole(FinishReason::kStop, {3, 4}, out);
+  answer->whole({FinishReason::kStop, {}, {3, 4}}, out);
   EXPECT_EQ(out, R"({"id":"id-1","object":"chat.completion","created":1700000000,"model":"m\"1",)"
                  R"("system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant",)"
                  R"("content":"b\"c","reasoning_content":"a","refusal":null},"logprobs":null,)"
@@ -98,7 +99,7 @@ TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
   whole->add({"a", {}});
   whole->add({"b", {}});
   std::string out;
-  whole->whole(FinishReason::kLength, {3, 4}, out);
+  whole->whole({FinishReason::kLength, {}, {3, 4}}, out);
   const auto json = nlohmann::json::parse(out);
   EXPECT_EQ(json["choices"][0]["text"], "echo ab");
   EXPECT_EQ(json["choices"][0]["finish_reason"], "length");
@@ -124,10 +125,10 @@ TEST(LogprobsTest, ChatReportsBytes) {
   options.has_logprobs = true;
   const auto tokens = tokens_with_logprobs();
   ASSERT_GT(tokens.size(), 2U) << "the tokenizer has a token for the snowman";
-  const auto answer = make_chat_answer(head(), options, test_tokenizer(), false);
+  const auto answer = make_chat_answer(head(), options, test_tokenizer(), ChatTurn());
   answer->add({"text", tokens});
   std::string out;
-  answer->whole(FinishReason::kStop, {1, 1}, out);
+  answer->whole({FinishReason::kStop, {}, {1, 1}}, out);
   const auto content = nlohmann::json::parse(out)["choices"][0]["logprobs"]["content"];
   ASSERT_EQ(content.size(), tokens.size());
   EXPECT_EQ(content[0]["token"], "a");
@@ -139,7 +140,7 @@ TEST(LogprobsTest, ChatReportsBytes) {
   EXPECT_EQ(content[1]["top_logprobs"][1]["logprob"], -9999);
 
   std::string stream;
-  const auto streaming = make_chat_answer(head(), options, test_tokenizer(), false);
+  const auto streaming = make_chat_answer(head(), options, test_tokenizer(), ChatTurn());
   streaming->stream_piece({"", std::span(tokens).first(1)}, stream);
   EXPECT_NE(stream.find(R"("delta":{},"logprobs":{"content":[{"token":"a")"), std::string::npos);
 }
@@ -151,7 +152,7 @@ TEST(LogprobsTest, CompletionReportsOffsets) {
   const auto answer = make_completion_answer(head(), options, test_tokenizer(), "\xC3\xA9:");
   answer->add({"text", tokens});
   std::string out;
-  answer->whole(FinishReason::kStop, {1, 1}, out);
+  answer->whole({FinishReason::kStop, {}, {1, 1}}, out);
   const auto logprobs = nlohmann::json::parse(out)["choices"][0]["logprobs"];
   EXPECT_EQ(logprobs["tokens"][0], "a");
   EXPECT_TRUE(logprobs["tokens"][1].get<std::string>().starts_with("bytes:\\xe2"));

@@ -20,6 +20,40 @@ ApiError make(unsigned status, std::string_view type, std::string message, std::
   return error;
 }
 
+std::string_view messages_error_type(unsigned status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+std::string dump(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+net::HttpResponse response_of(const ApiError& error, std::string body) {
+  net::HttpResponse response;
+  response.status = error.status;
+  response.headers.push_back({"Content-Type", "application/json"});
+  if (error.retry_after_s > 0) {
+    response.headers.push_back({"Retry-After", fmt::to_string(error.retry_after_s)});
+  }
+  if (!error.allow.empty()) response.headers.push_back({"Allow", error.allow});
+  if (error.status == 401) response.headers.push_back({"WWW-Authenticate", "Bearer"});
+  response.body = std::move(body);
+  return response;
+}
+
 nlohmann::ordered_json string_or_null(const std::string& text) {
   return text.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(text);
 }
@@ -99,24 +133,27 @@ ApiError from_status(unsigned status, std::string_view message) {
 }
 
 std::string error_json(const ApiError& error) {
-  const nlohmann::ordered_json json = {{"error",
-                                        {{"message", error.message},
-                                         {"type", error.type},
-                                         {"param", string_or_null(error.param)},
-                                         {"code", string_or_null(error.code)}}}};
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return dump({{"error",
+                {{"message", error.message},
+                 {"type", error.type},
+                 {"param", string_or_null(error.param)},
+                 {"code", string_or_null(error.code)}}}});
+}
+
+std::string messages_error_json(const ApiError& error, std::string_view request_id) {
+  nlohmann::ordered_json json = {
+      {"type", "error"},
+      {"error", {{"type", messages_error_type(error.status)}, {"message", error.message}}}};
+  if (!request_id.empty()) json["request_id"] = request_id;
+  return dump(json);
 }
 
 net::HttpResponse error_response(const ApiError& error) {
-  net::HttpResponse response;
-  response.status = error.status;
-  response.headers.push_back({"Content-Type", "application/json"});
-  if (error.retry_after_s > 0) {
-    response.headers.push_back({"Retry-After", fmt::to_string(error.retry_after_s)});
-  }
-  if (error.status == 401) response.headers.push_back({"WWW-Authenticate", "Bearer"});
-  response.body = error_json(error);
-  return response;
+  return response_of(error, error_json(error));
+}
+
+net::HttpResponse messages_error_response(const ApiError& error, std::string_view request_id) {
+  return response_of(error, messages_error_json(error, request_id));
 }
 
 }  // namespace ultraspeed::server

@@ -1,4 +1,5 @@
-// Errors as OpenAI's API reports them: an HTTP status and {"error": {message, type, param, code}}.
+// Errors as OpenAI's API reports them: an HTTP status and {"error": {message, type, param, code}},
+// and as Anthropic's does, {"type": "error", "error": {type, message}, "request_id"}.
 // The one place that maps the project's error codes to HTTP.
 #pragma once
 
@@ -19,6 +20,7 @@ struct ApiError {
   std::string param;           // the request's field, or empty
   std::string code;            // or empty
   uint32_t retry_after_s = 0;  // 0: no Retry-After
+  std::string allow;           // 405: the methods that the route takes
 };
 
 template <class T>
@@ -39,6 +41,9 @@ ApiError from_error(const Error& error);
 ApiError from_status(unsigned status, std::string_view message);
 
 std::string error_json(const ApiError& error);
+// Anthropic's form; its types follow from the status.
+std::string messages_error_json(const ApiError& error, std::string_view request_id);
 net::HttpResponse error_response(const ApiError& error);
+net::HttpResponse messages_error_response(const ApiError& error, std::string_view request_id);
 
 }  // namespace ultraspeed::server

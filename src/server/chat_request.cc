@@ -66,17 +66,23 @@ ApiStatus check_tool(const Json& tool, const std::string& path) {
   return {};
 }
 
-// "none" withholds the tools from the prompt, so that the model cannot call them.
+enum class ToolChoice { kAuto, kNone };
+
+// "required" and a named function would need a grammar that forces a call.
+ApiResult<ToolChoice> read_tool_choice(const Fields& fields) {
+  const Json* choice = fields.find("tool_choice");
+  if (choice == nullptr || *choice == "auto") return ToolChoice::kAuto;
+  if (*choice == "none") return ToolChoice::kNone;
+  return unsupported_field("tool_choice",
+                           "'tool_choice' must be 'auto' or 'none'; a forced call is not "
+                           "supported.");
+}
+
+// ToolChoice::kNone withholds the tools from the prompt, so that the model cannot call them.
 ApiStatus read_tools(const Fields& fields, Json* tools) {
   const Json* array = nullptr;
   US_TRY(fields.read_array("tools", &array));
-  const Json* choice = fields.find("tool_choice");
-  const bool is_none = choice != nullptr && *choice == "none";
-  if (choice != nullptr && !is_none && *choice != "auto") {
-    return unsupported_field("tool_choice",
-                             "'tool_choice' must be 'auto' or 'none'; a forced call is not "
-                             "supported.");
-  }
+  US_ASSIGN(const ToolChoice choice, read_tool_choice(fields));
   const Json* functions = nullptr;
   US_TRY(fields.read_array("functions", &functions));
   if (functions != nullptr && !functions->empty()) {
@@ -86,7 +92,7 @@ ApiStatus read_tools(const Fields& fields, Json* tools) {
   for (size_t i = 0; i < array->size(); ++i) {
     US_TRY(check_tool((*array)[i], element_path("tools", i)));
   }
-  if (!is_none) *tools = *array;
+  if (choice != ToolChoice::kNone) *tools = *array;
   return {};
 }
 
@@ -130,16 +136,21 @@ ApiStatus read_logprobs(const Fields& fields, GenerationRequest* request) {
 
 }  // namespace
 
-ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults) {
-  US_ASSIGN(const Json json, parse_json_object(body));
+ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults) {
   const Fields fields(json);
   ChatRequest request;
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
   US_TRY(read_logprobs(fields, &request.generation));
   US_ASSIGN(request.prompt.messages, read_messages(fields));
   US_TRY(read_tools(fields, &request.prompt.tools));
+  US_TRY(fields.read("parallel_tool_calls", &request.has_parallel_calls));
   US_TRY(read_template_variables(fields, &request.prompt));
   return request;
+}
+
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults) {
+  US_ASSIGN(const Json json, parse_json_object(body));
+  return read_chat_request(json, defaults);
 }
 
 }  // namespace ultraspeed::server

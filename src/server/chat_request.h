@@ -1,6 +1,6 @@
 // The body of POST /v1/chat/completions (OpenAI API reference, "Create chat completion"). Supported
-// beside the shared fields: messages, tools, tool_choice "none" and "auto", logprobs and
-// top_logprobs, chat_template_kwargs, thinking.
+// beside the shared fields: messages, tools, tool_choice "none" and "auto",
+// parallel_tool_calls, logprobs and top_logprobs, chat_template_kwargs, thinking.
 #pragma once
 
 #include <string_view>
@@ -15,8 +15,10 @@ struct ChatRequest {
   // What the chat template gets. Of the messages only the roles are checked here; the template's
   // renderer checks the rest.
   text::ChatRequest prompt;
+  bool has_parallel_calls = true;  // false: the answer ends after its first tool call
 };
 
+ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults);
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults);
 
 }  // namespace ultraspeed::server

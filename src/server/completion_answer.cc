@@ -27,17 +27,22 @@ class CompletionAnswer final : public Answer {
     if (!piece.text.empty() || has_logprobs) append_chunk(piece.text, "null", piece.tokens, out);
   }
 
-  void stream_end(engine::FinishReason reason, const Usage& usage, std::string& out) override {
+  void stream_end(const AnswerEnd& end, std::string& out) override {
     std::string timings;
-    append_timings(timings, usage);
-    append_chunk("", finish_reason_json(reason), {}, out, options_.include_usage ? "" : timings);
+    append_timings(timings, end.usage);
+    append_chunk("", finish_reason_json(end.reason), {}, out,
+                 options_.include_usage ? "" : timings);
     if (options_.include_usage) {
       std::string json = begin_ + R"(,"choices":[],"usage":)";
-      append_usage(json, usage);
+      append_usage(json, end.usage);
       json += timings + '}';
       net::append_sse_event(out, json);
     }
     net::append_sse_event(out, "[DONE]");
+  }
+
+  void stream_error(const ApiError& error, std::string& out) override {
+    append_error_event(out, error);
   }
 
   void add(const AnswerPiece& piece) override {
@@ -47,12 +52,12 @@ class CompletionAnswer final : public Answer {
     }
   }
 
-  void whole(engine::FinishReason reason, const Usage& usage, std::string& out) override {
+  void whole(const AnswerEnd& end, std::string& out) override {
     out += begin_;
-    append_choice(text_, finish_reason_json(reason), tokens_, out);
+    append_choice(text_, finish_reason_json(end.reason), tokens_, out);
     out += R"(,"usage":)";
-    append_usage(out, usage);
-    append_timings(out, usage);
+    append_usage(out, end.usage);
+    append_timings(out, end.usage);
     out += '}';
   }
 

@@ -5,20 +5,6 @@
 namespace ultraspeed::server {
 namespace {
 
-ApiResult<std::vector<int32_t>> read_ids(const Json& array, uint32_t vocab_size) {
-  std::vector<int32_t> ids;
-  ids.reserve(array.size());
-  for (size_t i = 0; i < array.size(); ++i) {
-    const bool is_id = array[i].is_number_unsigned() && array[i].get<uint64_t>() < vocab_size;
-    if (!is_id) {
-      return invalid_field("prompt", fmt::format("'{}' is not a token id from 0 to {}.",
-                                                 element_path("prompt", i), vocab_size - 1));
-    }
-    ids.push_back(array[i].get<int32_t>());
-  }
-  return ids;
-}
-
 ApiStatus read_prompt(const Fields& fields, uint32_t vocab_size, CompletionRequest* request) {
   const Json* prompt = fields.find("prompt");
   if (prompt == nullptr) return invalid_field("prompt", "'prompt' is missing.");
@@ -32,7 +18,7 @@ ApiStatus read_prompt(const Fields& fields, uint32_t vocab_size, CompletionReque
   if (prompt->is_string()) {
     request->prompt = prompt->get<std::string>();
   } else if (prompt->is_array()) {
-    US_ASSIGN(request->prompt, read_ids(*prompt, vocab_size));
+    US_ASSIGN(request->prompt, read_ids(*prompt, "prompt", vocab_size));
   } else {
     return invalid_field("prompt",
                          "'prompt' must be a string, an array of one string, or an array of token "
@@ -42,6 +28,21 @@ ApiStatus read_prompt(const Fields& fields, uint32_t vocab_size, CompletionReque
 }
 
 }  // namespace
+
+ApiResult<std::vector<int32_t>> read_ids(const Json& array, std::string_view name,
+                                         uint32_t vocab_size) {
+  std::vector<int32_t> ids;
+  ids.reserve(array.size());
+  for (size_t i = 0; i < array.size(); ++i) {
+    const bool is_id = array[i].is_number_unsigned() && array[i].get<uint64_t>() < vocab_size;
+    if (!is_id) {
+      return invalid_field(std::string(name), fmt::format("'{}' is not a token id from 0 to {}.",
+                                                          element_path(name, i), vocab_size - 1));
+    }
+    ids.push_back(array[i].get<int32_t>());
+  }
+  return ids;
+}
 
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
                                                       const RequestDefaults& defaults) {

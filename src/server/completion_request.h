@@ -20,6 +20,10 @@ struct CompletionRequest {
   bool add_special_tokens = true;  // what the tokenizer file's post-processor adds
 };
 
+// Token ids of the field `name`, a JSON array.
+ApiResult<std::vector<int32_t>> read_ids(const Json& array, std::string_view name,
+                                         uint32_t vocab_size);
+
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
                                                       const RequestDefaults& defaults);
 

@@ -32,6 +32,7 @@ Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
                    std::shared_ptr<Metrics> metrics)
     : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
       route_(request.method + " " + request.path()),
+      is_messages_(request.path().starts_with(kMessagesPath)),
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),
       metrics_(std::move(metrics)),
@@ -78,10 +79,10 @@ void Exchange::respond(net::HttpResponse response) {
 }
 
 void Exchange::fail(const ApiError& error) {
-  respond(error_response(error));
+  respond(is_messages_ ? messages_error_response(error, request_id_) : error_response(error));
 }
 
-void Exchange::start_event_stream() {
+void Exchange::start_event_stream(std::string_view keepalive) {
   status_ = 200;
   is_streaming_ = true;
   net::StreamHead head;
@@ -89,7 +90,7 @@ void Exchange::start_event_stream() {
                   {"Cache-Control", "no-cache"},
                   {"X-Accel-Buffering", "no"},
                   {"X-Request-Id", request_id_}};
-  head.keepalive = net::kSsePing;
+  head.keepalive = keepalive;
   writer_->start_stream(std::move(head));
 }
 

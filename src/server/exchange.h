@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "net/http_server.h"
 #include "server/api_error.h"
@@ -30,6 +31,9 @@ class InFlight {
   size_t count_ = 0;
 };
 
+// Below it errors have Anthropic's form.
+inline constexpr std::string_view kMessagesPath = "/v1/messages";
+
 class Exchange {
  public:
   // request_id: from the X-Request-Id header, or empty for a new one.
@@ -43,8 +47,8 @@ class Exchange {
   const std::string& request_id() const { return request_id_; }
 
   void respond(net::HttpResponse response);
-  void fail(const ApiError& error);
-  void start_event_stream();
+  void fail(const ApiError& error);  // in the form of the route's API
+  void start_event_stream(std::string_view keepalive);
   bool is_streaming() const { return is_streaming_; }
   void write(std::string bytes) { writer_->write(std::move(bytes)); }
   void finish() { writer_->finish(); }
@@ -60,6 +64,7 @@ class Exchange {
  private:
   const std::string request_id_;
   const std::string route_;  // "POST /v1/completions"
+  const bool is_messages_;   // of Anthropic's API
   const std::shared_ptr<net::ResponseWriter> writer_;
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_;

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "net/sse.h"
-
 namespace ultraspeed::server {
 
 using engine::FinishReason;
@@ -30,7 +28,7 @@ void Generation::start(std::vector<int32_t> prompt, engine::GenerationParams par
 
 void Generation::on_accepted() {
   if (is_over_ || !is_streamed_) return;
-  exchange_->start_event_stream();
+  exchange_->start_event_stream(answer_->keepalive());
   std::string out;
   answer_->stream_begin(out);
   exchange_->write(std::move(out));
@@ -46,52 +44,59 @@ void Generation::on_step(std::span<const StepEvent> events) {
     if (progress.reason) break;
   }
   if (!progress.tokens.empty()) exchange_->count_tokens(progress.tokens.size(), cycle);
-  const bool is_stop_string = progress.reason && !events.back().finished;
-  if (is_stop_string) engine_thread_.cancel(job_);
+  progress.is_engine_done = events.back().finished.has_value();
   deliver(progress);
 }
 
 void Generation::take(const StepEvent& event, Progress* progress) {
   if (event.token) progress->tokens.push_back(*event.token);
-  const bool is_stop_token = event.finished == FinishReason::kStop;
-  if (event.token && !is_stop_token) {
-    const text::TextDelta delta = output_.push(event.token->id);
+  const auto add = [progress](text::TextDelta delta) {
     progress->text += delta.text;
-    if (delta.stopped) progress->reason = FinishReason::kStop;
-  }
+    if (!delta.stopped) return;
+    progress->reason = FinishReason::kStop;
+    progress->stop_string = std::move(delta.stop);
+  };
+  const bool is_stop_token = event.finished == FinishReason::kStop;
+  if (event.token && !is_stop_token) add(output_.push(event.token->id));
   if (event.finished && !progress->reason) {
-    const text::TextDelta rest = output_.finish();
-    progress->text += rest.text;
-    progress->reason = rest.stopped ? FinishReason::kStop : *event.finished;
+    add(output_.finish());
+    if (!progress->reason) progress->reason = *event.finished;
   }
 }
 
-void Generation::deliver(const Progress& progress) {
+void Generation::deliver(Progress progress) {
   const AnswerPiece piece{progress.text, progress.tokens};
-  GenerationLog& log = exchange_->log;
-  Usage usage{log.prompt_tokens, log.completion_tokens};
-  if (progress.reason) {
-    is_over_ = true;
-    const bool is_length = *progress.reason == FinishReason::kLength;
-    log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
-    log.end = is_length ? "length" : "stop";
-    usage.timings = log.timings();
-  }
   std::string out;
   if (is_streamed_) {
     answer_->stream_piece(piece, out);
-    if (progress.reason) answer_->stream_end(*progress.reason, usage, out);
-    if (!out.empty()) exchange_->write(std::move(out));
-    if (progress.reason) exchange_->finish();
-    return;
+  } else {
+    answer_->add(piece);
   }
-  answer_->add(piece);
-  if (!progress.reason) return;
-  answer_->whole(*progress.reason, usage, out);
-  exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+  if (answer_->is_done() && !progress.reason) progress.reason = FinishReason::kStop;
+  if (progress.reason) return end(progress, std::move(out));
+  if (!out.empty()) exchange_->write(std::move(out));
 }
 
-// A stream that has begun carries its error as an event, as open servers do; clients raise it.
+void Generation::end(const Progress& progress, std::string out) {
+  is_over_ = true;
+  if (!progress.is_engine_done) engine_thread_.cancel(job_);
+  GenerationLog& log = exchange_->log;
+  const bool is_length = *progress.reason == FinishReason::kLength;
+  log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
+  log.end = is_length ? "length" : "stop";
+  const AnswerEnd end{*progress.reason,
+                      progress.stop_string,
+                      {log.prompt_tokens, log.completion_tokens, log.timings()}};
+  if (!is_streamed_) {
+    answer_->whole(end, out);
+    return exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+  }
+  answer_->stream_end(end, out);
+  exchange_->write(std::move(out));
+  exchange_->finish();
+}
+
+// A stream that has begun carries its error as an event.
 void Generation::on_failed(const Error& error) {
   if (std::exchange(is_over_, true)) return;
   const ApiError api_error = from_error(error);
@@ -99,8 +104,7 @@ void Generation::on_failed(const Error& error) {
   exchange_->log.end = "error: " + error.message;
   if (!exchange_->is_streaming()) return exchange_->fail(api_error);
   std::string out;
-  net::append_sse_event(out, error_json(api_error));
-  net::append_sse_event(out, "[DONE]");
+  answer_->stream_error(api_error, out);
   exchange_->write(std::move(out));
   exchange_->finish();
 }

@@ -1,6 +1,6 @@
 // One generation from the engine's events to the client: text, stop strings, answer, usage; ends
-// with the engine, a stop string, an error, or a client that hangs up. Lives on the event-loop
-// thread.
+// with the engine, a stop string, an answer that has enough, an error, or a client that hangs up.
+// Lives on the event-loop thread.
 #pragma once
 
 #include <memory>
@@ -36,9 +36,12 @@ class Generation final : public JobListener, public std::enable_shared_from_this
     std::string text;
     std::vector<engine::Token> tokens;
     std::optional<engine::FinishReason> reason;
+    std::string stop_string;  // that was found, or empty
+    bool is_engine_done = false;
   };
   void take(const engine::StepEvent& event, Progress* progress);
-  void deliver(const Progress& progress);
+  void deliver(Progress progress);
+  void end(const Progress& progress, std::string out);
   void on_close(net::CloseReason reason);
 
   const std::shared_ptr<Exchange> exchange_;

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "server/grammar_request.h"
 #include "server/json_fields.h"
+#include "server/tool_syntax.h"
 
 namespace ultraspeed::server {
 
@@ -20,6 +21,7 @@ struct RequestDefaults {
   std::string model;                // the served model's name
   engine::GenerationParams params;  // of generation_config.json; stop_ids of the model
   uint32_t vocab_size = 0;          // of the tokenizer
+  ToolSyntax tool_syntax = ToolSyntax::kNone;
 };
 
 struct GenerationRequest {

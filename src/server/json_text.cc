@@ -69,6 +69,11 @@ void append_top_logprobs_map(std::string& out, const text::Tokenizer& tokenizer,
 
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
+  append_json_escaped(out, text);
+  out += '"';
+}
+
+void append_json_escaped(std::string& out, std::string_view text) {
   size_t begin = 0;
   for (size_t i = 0; i < text.size(); ++i) {
     const auto c = static_cast<unsigned char>(text[i]);
@@ -96,7 +101,6 @@ void append_json_string(std::string& out, std::string_view text) {
     }
   }
   out += text.substr(begin);
-  out += '"';
 }
 
 void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,

@@ -13,6 +13,8 @@ namespace ultraspeed::server {
 
 // A JSON string with its quotes. REQUIRES: text is valid UTF-8.
 void append_json_string(std::string& out, std::string_view text);
+// The same without the quotes.
+void append_json_escaped(std::string& out, std::string_view text);
 
 // The "logprobs" object of a chat choice: {"content": [{token, logprob, bytes, top_logprobs},
 // ...]}.

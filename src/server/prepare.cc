@@ -4,9 +4,9 @@
 
 #include <utility>
 
-#include "server/chat_request.h"
 #include "server/completion_request.h"
-#include "server/grammar_constraint.h"
+#include "server/exchange.h"
+#include "server/messages_request.h"
 
 namespace ultraspeed::server {
 namespace {
@@ -81,31 +81,44 @@ RequestDefaults request_defaults(const ServedModel& model) {
   defaults.model = model.name;
   defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
   defaults.params = model.defaults;
+  defaults.tool_syntax = detect_tool_syntax(model.chat_template);
   return defaults;
+}
+
+ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
+                                       CallMemory& calls) {
+  if (model.chat_template == nullptr) {
+    return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
+  }
+  const auto rendered = render_with_calls(*model.chat_template, request.prompt, calls);
+  if (!rendered) return tl::unexpected(template_error(rendered.error()));
+  ChatPrompt prompt;
+  US_ASSIGN(prompt.ids, encode(model, rendered->text,
+                               {.parse_special = true,
+                                .add_special_tokens = false,
+                                .plain_ranges = rendered->input_ranges}));
+  prompt.thinking = thinking_of(rendered->text, request.prompt.enable_thinking);
+  return prompt;
 }
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
-                                           std::string_view body) {
-  US_ASSIGN(ChatRequest request, parse_chat_request(body, defaults));
-  if (model.chat_template == nullptr) {
-    return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
-  }
-  const auto rendered = model.chat_template->render(request.prompt);
-  if (!rendered) return tl::unexpected(template_error(rendered.error()));
-
+                                           CallMemory& calls, Api api, std::string_view body) {
+  US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
+                                                       : parse_chat_request(body, defaults));
   PreparedGeneration prepared;
+  prepared.api = api;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
-  US_ASSIGN(prepared.prompt, encode(model, rendered->text,
-                                    {.parse_special = true,
-                                     .add_special_tokens = false,
-                                     .plain_ranges = rendered->input_ranges}));
-  US_TRY(check_length(model, prepared.prompt.size(), "messages"));
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_TRY(check_length(model, prompt.ids.size(), "messages"));
+  prepared.prompt = std::move(prompt.ids);
   prepared.request = std::move(request.generation);
-  prepared.is_chat = true;
-  const Thinking thinking = thinking_of(rendered->text, request.prompt.enable_thinking);
-  prepared.starts_in_reasoning = thinking == Thinking::kOpen;
-  US_TRY(add_constraint(model, grammars, thinking, &prepared));
+  prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
+  prepared.parser.syntax = defaults.tool_syntax;
+  prepared.parser.tools = ToolSchemas(request.prompt.tools);
+  prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
+  if (!request.has_parallel_calls) prepared.parser.max_calls = 1;
+  US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
   return prepared;
 }
 

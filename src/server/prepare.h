@@ -9,29 +9,43 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "server/call_memory.h"
+#include "server/chat_parser.h"
+#include "server/chat_request.h"
 #include "server/generation_request.h"
 #include "server/grammar_cache.h"
+#include "server/grammar_constraint.h"
 #include "server/server.h"
 #include "text/text_stream.h"
 
 namespace ultraspeed::server {
 
+enum class Api { kCompletions, kChat, kMessages };
+
 struct PreparedGeneration {
+  Api api = Api::kCompletions;
   GenerationRequest request;
   std::shared_ptr<const engine::TokenConstraint> constraint;  // nullptr: none
   text::StopStrings stop;
   std::vector<int32_t> prompt;
-  bool is_chat = false;
-  bool starts_in_reasoning = false;  // chat: the prompt ends with "<think>"
-  std::string echo;                  // completion: the prompt's text, if it is to be shown
+  ChatParser::Options parser;  // but for Completions; of the model and the request
+  std::string echo;            // Completions: the prompt's text, if it is to be shown
 };
 
 // What requests to this model default to.
 RequestDefaults request_defaults(const ServedModel& model);
 
+struct ChatPrompt {
+  std::vector<int32_t> ids;
+  Thinking thinking = Thinking::kMay;
+};
+ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
+                                       CallMemory& calls);
+
+// REQUIRES: api is not kCompletions.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
-                                           std::string_view body);
+                                           CallMemory& calls, Api api, std::string_view body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body);

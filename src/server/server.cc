@@ -16,33 +16,72 @@
 #include "server/json_text.h"
 #include "server/prepare.h"
 #include "server/task_pool.h"
+#include "server/token_requests.h"
 
 namespace ultraspeed::server {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::string_view kSystemFingerprint = "ultraspeed-0.1";
+constexpr std::string_view kServerVersion = "0.1";
 constexpr std::string_view kModelsPath = "/v1/models";
 constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete but not yet sent
 constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
-enum class Route { kHealth, kMetrics, kModels, kModel, kCompletions, kChatCompletions };
+constexpr size_t kCallMemoryBytes = 64 << 20;
+
+enum class Route {
+  kHealth,
+  kReady,
+  kMetrics,
+  kVersion,
+  kModels,
+  kModel,
+  kCompletions,
+  kChatCompletions,
+  kMessages,
+  kCountTokens,
+  kTokenize,
+  kDetokenize,
+};
 
 std::optional<Route> find_route(std::string_view path) {
   if (path == "/health") return Route::kHealth;
+  if (path == "/health/ready") return Route::kReady;
   if (path == "/metrics") return Route::kMetrics;
+  if (path == "/version") return Route::kVersion;
   if (path == kModelsPath) return Route::kModels;
   if (path == "/v1/completions") return Route::kCompletions;
   if (path == "/v1/chat/completions") return Route::kChatCompletions;
+  if (path == kMessagesPath) return Route::kMessages;
+  if (path == "/v1/messages/count_tokens") return Route::kCountTokens;
+  if (path == "/tokenize") return Route::kTokenize;
+  if (path == "/detokenize") return Route::kDetokenize;
   const bool is_model = path.starts_with(kModelsPath) && path.size() > kModelsPath.size() + 1 &&
                         path[kModelsPath.size()] == '/';
   if (is_model) return Route::kModel;
   return std::nullopt;
 }
 
-bool is_generation(Route route) {
-  return route == Route::kCompletions || route == Route::kChatCompletions;
+bool is_health(std::optional<Route> route) {
+  return route == Route::kHealth || route == Route::kReady;
+}
+
+bool takes_post(Route route) {
+  return !is_health(route) && route != Route::kMetrics && route != Route::kVersion &&
+         route != Route::kModels && route != Route::kModel;
+}
+
+std::string_view id_prefix(Api api) {
+  switch (api) {
+    case Api::kCompletions:
+      return "cmpl-";
+    case Api::kChat:
+      return "chatcmpl-";
+    case Api::kMessages:
+      return "msg_";
+  }
+  return {};
 }
 
 // In a time that depends on the lengths alone.
@@ -71,14 +110,13 @@ ApiError unknown_route(const net::HttpRequest& request) {
   return error;
 }
 
-net::HttpResponse method_not_allowed(std::string_view method, std::string allowed) {
+ApiError method_not_allowed(std::string_view method, std::string allowed) {
   ApiError error;
   error.status = 405;
   error.message = fmt::format("This route does not take {}; it takes {}.", method, allowed);
   error.code = "method_not_allowed";
-  net::HttpResponse response = error_response(error);
-  response.headers.push_back({"Allow", std::move(allowed)});
-  return response;
+  error.allow = std::move(allowed);
+  return error;
 }
 
 net::HttpResponse json_response(unsigned status, std::string body) {
@@ -113,8 +151,14 @@ class ApiServer final : public Server, public net::HttpHandler {
   net::HttpResponse model_list() const;
   net::HttpResponse model_by_name(std::string_view name) const;
   std::string model_json() const;
-  void prepare(Route route, std::string body, const std::shared_ptr<Exchange>& exchange);
+  template <class Read, class Result>
+  void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+               void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
   void generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange);
+  void respond_json(std::string json, const std::shared_ptr<Exchange>& exchange) {
+    exchange->respond(json_response(200, std::move(json)));
+  }
+  std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared);
 
   const ServedModel model_;
   const ServerOptions options_;
@@ -122,6 +166,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   const std::time_t start_time_s_;
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
+  CallMemory calls_{kCallMemoryBytes};
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
   bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
@@ -172,10 +217,10 @@ bool ApiServer::is_authorized(const net::HttpRequest& request) const {
   std::string_view given = request.header("Authorization");
   if (given.starts_with(kBearer)) {
     given.remove_prefix(kBearer.size());
-  } else {
-    given = request.header("api-key");
+    return equals_secret(given, options_.api_key);
   }
-  return equals_secret(given, options_.api_key);
+  return equals_secret(request.header("api-key"), options_.api_key) ||
+         equals_secret(request.header("x-api-key"), options_.api_key);
 }
 
 void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
@@ -183,14 +228,14 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
       std::make_shared<Exchange>(request, accepted_request_id(request.header("X-Request-Id")),
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
-  if (route != Route::kHealth && !is_authorized(request)) return exchange->fail(unauthorized());
+  if (!is_health(route) && !is_authorized(request)) return exchange->fail(unauthorized());
   if (!route) return exchange->fail(unknown_route(request));
   const bool is_get = request.method == "GET" || request.method == "HEAD";
-  if (is_generation(*route) && request.method != "POST") {
-    return exchange->respond(method_not_allowed(request.method, "POST"));
+  if (takes_post(*route) && request.method != "POST") {
+    return exchange->fail(method_not_allowed(request.method, "POST"));
   }
-  if (!is_generation(*route) && !is_get) {
-    return exchange->respond(method_not_allowed(request.method, "GET"));
+  if (!takes_post(*route) && !is_get) {
+    return exchange->fail(method_not_allowed(request.method, "GET"));
   }
   answer(*route, std::move(request), exchange);
 }
@@ -202,18 +247,50 @@ void ApiServer::answer(Route route, net::HttpRequest request,
       return exchange->respond(health());
     case Route::kMetrics:
       return exchange->respond(metrics());
+    case Route::kReady:
+      return exchange->respond(is_draining_.load() ? json_response(503, R"({"status":"draining"})")
+                                                   : health());
+    case Route::kVersion:
+      return respond_json(fmt::format(R"({{"version":"{}"}})", kServerVersion), exchange);
     case Route::kModels:
       return exchange->respond(model_list());
     case Route::kModel:
       return exchange->respond(model_by_name(request.path().substr(kModelsPath.size() + 1)));
     case Route::kCompletions:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) {
+            return prepare_completion(model_, defaults_, *grammars_, body);
+          },
+          &ApiServer::generate);
     case Route::kChatCompletions:
-      return prepare(route, std::move(request.body), exchange);
+    case Route::kMessages:
+      return prepare(
+          exchange, std::move(request.body),
+          [this,
+           api = route == Route::kMessages ? Api::kMessages : Api::kChat](const std::string& body) {
+            return prepare_chat(model_, defaults_, *grammars_, calls_, api, body);
+          },
+          &ApiServer::generate);
+    case Route::kCountTokens:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return count_tokens(model_, defaults_, calls_, body); },
+          &ApiServer::respond_json);
+    case Route::kTokenize:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return tokenize(model_, defaults_, calls_, body); },
+          &ApiServer::respond_json);
+    case Route::kDetokenize:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return detokenize(model_, defaults_, body); },
+          &ApiServer::respond_json);
   }
 }
 
 net::HttpResponse ApiServer::health() const {
-  if (is_draining_.load()) return json_response(503, R"({"status":"draining"})");
   if (!engine_thread_->is_healthy()) return json_response(503, R"({"status":"engine fault"})");
   return json_response(200, R"({"status":"ok"})");
 }
@@ -243,21 +320,21 @@ net::HttpResponse ApiServer::model_by_name(std::string_view name) const {
 }
 
 // On the event loop: hands the body to a parsing thread, whose result comes back here.
-void ApiServer::prepare(Route route, std::string body, const std::shared_ptr<Exchange>& exchange) {
+template <class Read, class Result>
+void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+                        void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&)) {
   if (is_draining_.load()) return exchange->fail(draining());
   if (num_preparing_ > options_.max_queue) {
     return exchange->fail(from_error(
         Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
   }
   ++num_preparing_;
-  parse_pool_->run([this, route, body = std::move(body), exchange] {
-    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
-        route == Route::kChatCompletions ? prepare_chat(model_, defaults_, *grammars_, body)
-                                         : prepare_completion(model_, defaults_, *grammars_, body));
-    http_->post([this, prepared, exchange] {
+  parse_pool_->run([this, exchange, body = std::move(body), read, take] {
+    auto prepared = std::make_shared<ApiResult<Result>>(read(body));
+    http_->post([this, exchange, prepared, take] {
       --num_preparing_;
       if (!*prepared) return exchange->fail(prepared->error());
-      generate(std::move(**prepared), exchange);
+      (this->*take)(std::move(**prepared), exchange);
     });
   });
 }
@@ -267,22 +344,34 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   const GenerationRequest& request = prepared.request;
   engine::GenerationParams params = request.params;
   if (!request.has_seed) params.sampling.seed = seeds_();
-  AnswerHead head;
-  head.id = (prepared.is_chat ? "chatcmpl-" : "cmpl-") + random_id();
-  head.created_s = std::time(nullptr);
-  head.model = model_.name;
-  head.system_fingerprint = kSystemFingerprint;
-  const AnswerOptions options{request.has_logprobs, request.include_usage};
-  auto answer = prepared.is_chat ? make_chat_answer(std::move(head), options, *model_.tokenizer,
-                                                    prepared.starts_in_reasoning)
-                                 : make_completion_answer(std::move(head), options,
-                                                          *model_.tokenizer, prepared.echo);
-  OutputText output(
-      *model_.tokenizer, std::move(prepared.stop),
-      {.skip_special = request.skip_special_tokens, .keep_markers = prepared.is_chat});
+  auto answer = make_answer(prepared);
+  OutputText output(*model_.tokenizer, std::move(prepared.stop),
+                    {.skip_special = request.skip_special_tokens,
+                     .keep_markers = prepared.api != Api::kCompletions});
   const auto generation = std::make_shared<Generation>(
       exchange, std::move(answer), std::move(output), request.stream, *engine_thread_);
   generation->start(std::move(prepared.prompt), params, std::move(prepared.constraint));
+}
+
+std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
+  AnswerHead head;
+  head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
+  head.created_s = std::time(nullptr);
+  head.model = model_.name;
+  head.system_fingerprint = fmt::format("ultraspeed-{}", kServerVersion);
+  const AnswerOptions options{prepared.request.has_logprobs, prepared.request.include_usage};
+  const text::Tokenizer& tokenizer = *model_.tokenizer;
+  switch (prepared.api) {
+    case Api::kCompletions:
+      break;
+    case Api::kChat:
+      return make_chat_answer(std::move(head), options, tokenizer,
+                              ChatTurn(std::move(prepared.parser), &calls_));
+    case Api::kMessages:
+      return make_messages_answer(std::move(head), prepared.prompt.size(),
+                                  ChatTurn(std::move(prepared.parser), &calls_));
+  }
+  return make_completion_answer(std::move(head), options, tokenizer, prepared.echo);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
-// The HTTP API of one served model, compatible with OpenAI's: GET /health, GET /metrics,
-// GET /v1/models, GET /v1/models/{id}, POST /v1/completions, POST /v1/chat/completions.
+// The HTTP API of one served model, compatible with OpenAI's (GET /v1/models and
+// /v1/models/{id}, POST /v1/completions and /v1/chat/completions), with Anthropic's (POST
+// /v1/messages and /v1/messages/count_tokens) and with vLLM's POST /tokenize and /detokenize;
+// GET /health, /health/ready, /metrics and /version.
 //
 // Threads: the event loop (all connections and all answers), the engine's thread, and a few that
 // parse and tokenize requests. docs/serving.md describes the API.
@@ -29,7 +31,7 @@ struct ServedModel {
 
 struct ServerOptions {
   net::HttpOptions http;
-  std::string api_key;      // not empty: every route but /health needs it
+  std::string api_key;      // not empty: every route but those of health needs it
   uint32_t max_queue = 64;  // requests that may wait for room in the engine; more get 429
   uint32_t num_parse_threads = 1;
 };

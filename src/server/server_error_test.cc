@@ -139,6 +139,8 @@ TEST_F(ServerErrorTest, ApiKeyGuardsEveryRouteButHealth) {
   options.api_key = "secret";
   start();
   EXPECT_EQ(get("/health").status, 200U);
+  EXPECT_EQ(get("/health/ready").status, 200U);
+  expect_error(get("/version"), 401, "invalid_api_key", "API key");
   expect_error(get("/v1/models"), 401, "invalid_api_key", "API key");
   expect_error(get("/nonsense"), 401, "invalid_api_key", "API key");
   for (const char* header :
@@ -262,6 +264,7 @@ TEST_F(ServerErrorTest, EngineFaults) {
   start();
   expect_error(complete(), 500, "engine_error", "worker 3 missed its deadline");
   EXPECT_EQ(get("/health").status, 503U);
+  EXPECT_EQ(get("/health/ready").body, R"({"status":"engine fault"})");
   const auto data = events(chat(R"("stream":true)").body);
   ASSERT_EQ(data.size(), 3U);  // the role, the error, the end
   EXPECT_EQ(Json::parse(data[1])["error"]["code"], "engine_error");
@@ -286,9 +289,10 @@ TEST_F(ServerErrorTest, DrainLetsRequestsEnd) {
   client.post("/v1/completions", completion_body());
   ASSERT_TRUE(engine.wait_for_starts(1));
   std::thread stopper([this] { server->stop(10'000); });
-  while (get("/health").status == 200U) std::this_thread::sleep_for(milliseconds(5));
+  while (get("/health/ready").status == 200U) std::this_thread::sleep_for(milliseconds(5));
   net::TestResponse refused = complete();
   expect_error(refused, 503, "draining", "shutting down");
+  EXPECT_EQ(get("/health").status, 200U);  // alive
   EXPECT_EQ(refused.headers["retry-after"], "2");
   engine.is_paused = false;
   EXPECT_EQ(parse(client.read_response())["choices"][0]["text"], "Hello, world.");

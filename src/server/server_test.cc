@@ -25,6 +25,46 @@ TEST_F(ServerTest, ListsTheModel) {
   EXPECT_EQ(server->url(), fmt::format("http://127.0.0.1:{}", server->port()));
 }
 
+TEST_F(ServerTest, SaysItsVersion) {
+  start();
+  EXPECT_EQ(get("/version").body, R"({"version":"0.1"})");
+}
+
+TEST_F(ServerTest, Tokenizes) {
+  start();
+  const Json ids = test_ids("Once <|im_end|>");
+  const Json json =
+      parse(post("/tokenize", R"({"model":"tiny","prompt":"Once <|im_end|>","x":1})"));
+  EXPECT_EQ(json, Json({{"count", ids.size()},
+                        {"max_model_len", 1000},
+                        {"tokens", ids},
+                        {"token_strs", nullptr}}));
+  const Json strings =
+      parse(post("/tokenize", R"({"prompt":"Once <|im_end|>","return_token_strs":true})"));
+  std::string joined;
+  for (const Json& token : strings["token_strs"]) joined += token.get<std::string>();
+  EXPECT_EQ(joined, "Once <|im_end|>");
+  EXPECT_EQ(post("/detokenize", fmt::format(R"({{"tokens":{}}})", ids.dump())).body,
+            R"({"prompt":"Once <|im_end|>"})");
+  expect_error(post("/tokenize", "{}"), 400, "invalid_value", "'prompt' is missing");
+  expect_error(post("/tokenize", R"({"model":"other"})"), 404, "model_not_found", "'other'");
+  expect_error(post("/detokenize", "{}"), 400, "invalid_value", "'tokens' is missing");
+  expect_error(post("/detokenize", R"({"tokens":[-1]})"), 400, "invalid_value", "'tokens[0]'");
+  EXPECT_EQ(post("/detokenize", R"({"tokens":[]})").body, R"({"prompt":""})");
+}
+
+TEST_F(ServerTest, TokenizesAChat) {
+  start();
+  chat();
+  const Json messages = Json::parse(chat_body())["messages"];
+  const auto tokens = [&](std::string_view fields) {
+    return parse(post("/tokenize",
+                      fmt::format(R"({{"messages":{}{}}})", messages.dump(), fields)))["tokens"];
+  };
+  EXPECT_EQ(tokens(""), Json(engine.starts()[0].prompt));
+  EXPECT_LT(tokens(R"(,"add_generation_prompt":false)").size(), engine.starts()[0].prompt.size());
+}
+
 TEST_F(ServerTest, ModelNamesMayHaveSlashes) {
   model.name = "org/tiny";
   start();
@@ -167,18 +207,6 @@ TEST_F(ServerTest, ThinkingCanBeSwitchedOff) {
   chat(R"("thinking":{"type":"disabled"})");
   const std::string prompt = test_tokenizer().decode(engine.starts()[0].prompt);
   EXPECT_TRUE(prompt.ends_with("assistant\n<think></think>")) << prompt;
-}
-
-TEST_F(ServerTest, ToolCallsStayInTheContent) {
-  const std::string call = "<tool_call>\n<function=f>\n</function>\n</tool_call>";
-  says("<think></think>" + call);
-  start();
-  const Json json = parse(
-      chat(R"("tools":[{"type":"function","function":{"name":"f","description":"does it"}}])"));
-  EXPECT_EQ(json["choices"][0]["message"]["content"], call);
-  EXPECT_FALSE(json["choices"][0]["message"].contains("reasoning_content"));
-  const std::string prompt = test_tokenizer().decode(engine.starts()[0].prompt);
-  EXPECT_NE(prompt.find("<name>f</name>"), std::string::npos) << prompt;
 }
 
 TEST_F(ServerTest, SpecialTokensInMessagesArePlainText) {

@@ -40,12 +40,13 @@ StopScanner::StopScanner(StopStrings strings, bool include_stop)
       include_stop_(include_stop),
       matched_(strings_.patterns_.size(), 0) {}
 
-size_t StopScanner::advance(char byte) {
-  size_t longest = 0;
+const std::string* StopScanner::advance(char byte) {
+  const std::string* longest = nullptr;
   for (size_t i = 0; i < matched_.size(); ++i) {
     const StopStrings::Pattern& pattern = strings_.patterns_[i];
     matched_[i] = step(pattern.text, pattern.fallback, matched_[i], byte);
-    if (matched_[i] == pattern.text.size()) longest = std::max(longest, matched_[i]);
+    if (matched_[i] < pattern.text.size()) continue;
+    if (longest == nullptr || longest->size() < matched_[i]) longest = &pattern.text;
   }
   return longest;
 }
@@ -53,13 +54,13 @@ size_t StopScanner::advance(char byte) {
 TextDelta StopScanner::push(std::string_view chunk) {
   if (stopped_) return {"", true};
   for (size_t i = 0; i < chunk.size(); ++i) {
-    const size_t stop_bytes = advance(chunk[i]);
-    if (stop_bytes == 0) continue;
+    const std::string* stop = advance(chunk[i]);
+    if (stop == nullptr) continue;
     stopped_ = true;
     std::string text = std::move(held_);
     text += chunk.substr(0, i + 1);
-    if (!include_stop_) text.resize(text.size() - stop_bytes);
-    return {std::move(text), true};
+    if (!include_stop_) text.resize(text.size() - stop->size());
+    return {std::move(text), true, *stop};
   }
   const size_t held_bytes =
       matched_.empty() ? 0 : *std::max_element(matched_.begin(), matched_.end());
@@ -78,7 +79,7 @@ TextDelta StopScanner::finish() {
 TextDelta TextStream::finish() {
   TextDelta last = scanner_.push(detokenizer_.finish());
   TextDelta rest = scanner_.finish();
-  return {last.text + rest.text, rest.stopped};
+  return {last.text + rest.text, rest.stopped, std::move(last.stop)};
 }
 
 }  // namespace ultraspeed::text

@@ -31,8 +31,9 @@ class StopStrings {
 };
 
 struct TextDelta {
-  std::string text;      // what may be shown now
-  bool stopped = false;  // a stop string was found: nothing comes after this
+  std::string text;       // what may be shown now
+  bool stopped = false;   // a stop string was found: nothing comes after this
+  std::string stop = {};  // the stop string, with the delta in which it was found
 };
 
 // Looks for the stop string that ends first (of those the longest). The text shown and the place
@@ -49,8 +50,8 @@ class StopScanner {
   TextDelta finish();
 
  private:
-  // Takes one byte; the length of the stop string that ends with it, or 0.
-  size_t advance(char byte);
+  // Takes one byte; the longest stop string that ends with it, or nullptr.
+  const std::string* advance(char byte);
 
   StopStrings strings_;
   bool include_stop_;

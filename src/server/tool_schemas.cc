@@ -1,0 +1,154 @@
+#include "server/tool_schemas.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "server/json_text.h"
+
+namespace ultraspeed::server {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, JsonTypes>, 7> kTypeNames = {{
+    {"string", kString},
+    {"integer", kInteger},
+    {"number", kNumber},
+    {"boolean", kBoolean},
+    {"object", kObject},
+    {"array", kArray},
+    {"null", kNull},
+}};
+
+JsonTypes named_type(const Json& name) {
+  for (const auto& [known, type] : kTypeNames) {
+    if (name == known) return type;
+  }
+  return kAnyType;
+}
+
+JsonTypes type_of_value(const Json& value) {
+  switch (value.type()) {
+    case Json::value_t::null:
+      return kNull;
+    case Json::value_t::object:
+      return kObject;
+    case Json::value_t::array:
+      return kArray;
+    case Json::value_t::string:
+      return kString;
+    case Json::value_t::boolean:
+      return kBoolean;
+    default:
+      return kInteger | kNumber;
+  }
+}
+
+// Of all elements together; one of unknown type makes the whole unknown.
+template <class Function>
+JsonTypes types_of_each(const Json& array, Function types_of_element) {
+  JsonTypes all = kAnyType;
+  for (const Json& element : array) {
+    const JsonTypes types = types_of_element(element);
+    if (types == kAnyType) return kAnyType;
+    all |= types;
+  }
+  return all;
+}
+
+// The depth is that of the request's JSON, which is bounded.
+JsonTypes types_of_schema(const Json& schema) {
+  if (!schema.is_object()) return kAnyType;
+  if (const auto type = schema.find("type"); type != schema.end()) {
+    return type->is_array() ? types_of_each(*type, named_type) : named_type(*type);
+  }
+  for (const char* keyword : {"anyOf", "oneOf"}) {
+    const auto choices = schema.find(keyword);
+    if (choices != schema.end() && choices->is_array()) {
+      return types_of_each(*choices, types_of_schema);
+    }
+  }
+  const auto values = schema.find("enum");
+  if (values != schema.end() && values->is_array()) return types_of_each(*values, type_of_value);
+  const auto value = schema.find("const");
+  return value != schema.end() ? type_of_value(*value) : kAnyType;
+}
+
+std::string_view trim(std::string_view text) {
+  constexpr std::string_view kSpaces = " \t\r\n";
+  const size_t begin = text.find_first_not_of(kSpaces);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kSpaces) + 1 - begin);
+}
+
+// The type of a valid JSON text.
+JsonTypes type_of_json(std::string_view json) {
+  switch (json.front()) {
+    case '{':
+      return kObject;
+    case '[':
+      return kArray;
+    case '"':
+      return kString;
+    case 't':
+    case 'f':
+      return kBoolean;
+    case 'n':
+      return kNull;
+    default:
+      return kInteger | kNumber;
+  }
+}
+
+// Models that have read much Python write its names.
+std::string_view json_of_python_name(std::string_view name, JsonTypes types) {
+  if ((types & kBoolean) != 0 && name == "True") return "true";
+  if ((types & kBoolean) != 0 && name == "False") return "false";
+  if ((types & kNull) != 0 && name == "None") return "null";
+  return {};
+}
+
+}  // namespace
+
+ToolSchemas::ToolSchemas(const Json& tools) {
+  for (const Json& tool : tools) {
+    const Json& function = tool["function"];
+    Parameters parameters;
+    const auto schema = function.find("parameters");
+    if (schema != function.end() && schema->is_object()) {
+      const auto properties = schema->find("properties");
+      if (properties != schema->end() && properties->is_object()) {
+        for (const auto& [key, value] : properties->items()) {
+          parameters.emplace(key, types_of_schema(value));
+        }
+      }
+    }
+    tools_.emplace(function["name"].get<std::string>(), std::move(parameters));
+  }
+}
+
+JsonTypes ToolSchemas::parameter_types(std::string_view tool, std::string_view parameter) const {
+  const auto parameters = tools_.find(tool);
+  if (parameters == tools_.end()) return kAnyType;
+  const auto types = parameters->second.find(parameter);
+  return types == parameters->second.end() ? kAnyType : types->second;
+}
+
+void append_parameter_value(std::string& out, std::string_view text, JsonTypes types) {
+  const std::string_view json = trim(text);
+  if (!json.empty() && Json::accept(json)) {
+    const JsonTypes found = type_of_json(json);
+    const bool is_expected = (types & found & ~kString) != 0 || types == kAnyType;
+    if (is_expected) {
+      out += json;
+      return;
+    }
+  }
+  const std::string_view name = json_of_python_name(json, types);
+  if (!name.empty()) {
+    out += name;
+  } else {
+    append_json_string(out, text);
+  }
+}
+
+}  // namespace ultraspeed::server
