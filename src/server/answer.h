@@ -54,8 +54,10 @@ struct AnswerEnd {
   std::string stop_string;  // that was found, or empty
   Usage usage;
 
-  // The model would have gone on.
-  bool was_cut_off() const { return reason != engine::FinishReason::kStop || !stop_string.empty(); }
+  // The model would have gone on. Where a constraint left no token, its text was complete.
+  bool was_cut_off() const {
+    return reason == engine::FinishReason::kLength || !stop_string.empty();
+  }
 };
 
 class Answer {

@@ -47,6 +47,18 @@ TEST(ChatAnswerTest, StreamsDeltas) {
           begin + "{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n" + "data: [DONE]\n\n");
 }
 
+// Where a grammar leaves no token, the text is complete.
+TEST(ChatAnswerTest, EndsOfAConstraintAreStops) {
+  const auto chat = make_chat_answer(head(), {}, test_tokenizer(), ChatTurn());
+  std::string out;
+  chat->whole({FinishReason::kConstraint, {}, {3, 4}}, out);
+  EXPECT_NE(out.find(R"("finish_reason":"stop")"), std::string::npos) << out;
+  const auto messages = make_messages_answer(head(), 3, ChatTurn());
+  out.clear();
+  messages->whole({FinishReason::kConstraint, {}, {3, 4}}, out);
+  EXPECT_NE(out.find(R"("stop_reason":"end_turn")"), std::string::npos) << out;
+}
+
 TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
   AnswerOptions options;
   options.include_usage = true;

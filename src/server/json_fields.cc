@@ -69,6 +69,8 @@ class JsonScanner {
 
 ApiResult<Json> parse_json(std::string_view text, std::string_view what) {
   US_TRY(JsonScanner().scan(text));
+  // There the parser would take the text for ended.
+  if (text.find('\0') != std::string_view::npos) return bad_json("The JSON has a zero byte.");
   try {
     return Json::parse(text);
   } catch (const nlohmann::json::exception& exception) {

@@ -30,6 +30,7 @@ TEST(ParseJsonTest, SyntaxErrorsHaveAPosition) {
   }
   EXPECT_EQ(error_of("{\"a\":1e999}"),
             "The request's body is not valid JSON: number overflow parsing '1e999'.");
+  EXPECT_EQ(error_of(std::string("{}\0", 3)), "The JSON has a zero byte.");
 }
 
 TEST(ParseJsonTest, KeepsTheOrderOfMembers) {

@@ -97,7 +97,7 @@ class MessagesAnswer final : public Answer {
 
   void append_stop(const AnswerEnd& end, std::string& out) const {
     std::string_view reason = "end_turn";
-    if (end.reason != engine::FinishReason::kStop) {
+    if (end.reason == engine::FinishReason::kLength) {
       reason = "max_tokens";
     } else if (!end.stop_string.empty()) {
       reason = "stop_sequence";

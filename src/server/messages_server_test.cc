@@ -114,7 +114,7 @@ TEST_F(MessagesServerTest, WholeAnswer) {
 
 TEST_F(MessagesServerTest, StreamsBuildUpTheWholeAnswer) {
   says(fmt::format("<think>Hm.</think>Let me look.\n{}{}Done", kGetCall, kGetCall));
-  for (const size_t tokens_per_step : {1, 3, 1000}) {
+  for (const size_t tokens_per_step : {1U, 3U, 1000U}) {
     engine.tokens_per_step = tokens_per_step;
     start();
     const net::TestResponse response = messages(fmt::format(R"("stream":true,{})", kGetTool));

@@ -74,7 +74,7 @@ TEST_F(ToolCallServerTest, ContentIsNullBesideCallsAlone) {
 // As OpenAI's clients put the deltas together.
 TEST_F(ToolCallServerTest, StreamedAnswer) {
   says(fmt::format("<think>Hm.</think>{}{}.", kPlainCall, kPlainCall));
-  for (const size_t tokens_per_step : {1, 3, 1000}) {
+  for (const size_t tokens_per_step : {1U, 3U, 1000U}) {
     engine.tokens_per_step = tokens_per_step;
     start();
     const auto data = events(chat(fmt::format(R"("stream":true,{})", kTools)).body);

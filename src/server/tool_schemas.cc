@@ -135,7 +135,8 @@ JsonTypes ToolSchemas::parameter_types(std::string_view tool, std::string_view p
 
 void append_parameter_value(std::string& out, std::string_view text, JsonTypes types) {
   const std::string_view json = trim(text);
-  if (!json.empty() && Json::accept(json)) {
+  // At a zero byte accept() takes the text for ended.
+  if (!json.empty() && json.find('\0') == std::string_view::npos && Json::accept(json)) {
     const JsonTypes found = type_of_json(json);
     const bool is_expected = (types & found & ~kString) != 0 || types == kAnyType;
     if (is_expected) {

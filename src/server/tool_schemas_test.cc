@@ -75,6 +75,9 @@ TEST(ToolSchemasTest, ValuesKeepTheirJson) {
     append_parameter_value(out, value.text, value.types);
     EXPECT_EQ(out, value.json) << value.text;
   }
+  std::string out;
+  append_parameter_value(out, std::string_view("{}\0", 3), kAnyType);
+  EXPECT_EQ(out, R"("{}\u0000")");
 }
 
 }  // namespace

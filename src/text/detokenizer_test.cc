@@ -147,6 +147,7 @@ TEST(StopScanner, NothingComesAfterAStop) {
   const TextDelta last = scanner.push("D more");
   EXPECT_TRUE(last.stopped);
   EXPECT_EQ(last.text, "");
+  EXPECT_EQ(last.stop, "END");
   EXPECT_EQ(scanner.push("more").text, "");
   EXPECT_TRUE(scanner.push("more").stopped);
   EXPECT_EQ(scanner.finish().text, "");
