@@ -64,8 +64,9 @@ uint64_t first_fit(std::vector<std::pair<uint64_t, uint64_t>> taken, uint64_t si
 std::vector<BufferId> placing_order(const std::vector<Life>& life, uint32_t num_stages) {
   std::vector<BufferId> order(life.size());
   std::iota(order.begin(), order.end(), BufferId{0});
-  std::ranges::stable_partition(
-      order, [&](BufferId id) { return life[id].first == 0 && life[id].last >= num_stages; });
+  std::stable_partition(order.begin(), order.end(), [&](BufferId id) {
+    return life[id].first == 0 && life[id].last >= num_stages;
+  });
   return order;
 }
 

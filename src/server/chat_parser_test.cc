@@ -28,7 +28,7 @@ bool operator==(const ChatEvent& a, const ChatEvent& b) {
 
 namespace {
 
-using Kind = ChatEvent::Kind;
+using EventKind = ChatEvent::Kind;
 using Events = std::vector<ChatEvent>;
 
 ToolSchemas test_tools() {
@@ -51,8 +51,8 @@ ChatParser::Options options_of(ToolSyntax syntax) {
 Events joined(const Events& events) {
   Events result;
   for (const ChatEvent& event : events) {
-    const bool is_text = event.kind == Kind::kReasoning || event.kind == Kind::kContent ||
-                         event.kind == Kind::kCallArguments;
+    const bool is_text = event.kind == EventKind::kReasoning || event.kind == EventKind::kContent ||
+                         event.kind == EventKind::kCallArguments;
     if (is_text && !result.empty() && result.back().kind == event.kind) {
       result.back().text += event.text;
     } else {
@@ -86,11 +86,11 @@ std::vector<std::string> summary(const Events& events) {
   std::string call;
   std::string arguments;
   for (const ChatEvent& event : events) {
-    if (event.kind == Kind::kReasoning) lines.push_back("r:" + event.text);
-    if (event.kind == Kind::kContent) lines.push_back("c:" + event.text);
-    if (event.kind == Kind::kCallBegin) call = event.text;
-    if (event.kind == Kind::kCallArguments) arguments = event.text;
-    if (event.kind != Kind::kCallEnd) continue;
+    if (event.kind == EventKind::kReasoning) lines.push_back("r:" + event.text);
+    if (event.kind == EventKind::kContent) lines.push_back("c:" + event.text);
+    if (event.kind == EventKind::kCallBegin) call = event.text;
+    if (event.kind == EventKind::kCallArguments) arguments = event.text;
+    if (event.kind != EventKind::kCallEnd) continue;
     lines.push_back(call + (event.is_complete ? ":" : "?") + arguments);
   }
   return lines;
@@ -164,14 +164,14 @@ TEST(ChatParserTest, EventsOfACall) {
   const Events events =
       parse_chunks("<think>x</think>Well.\n" + call + call, {}, options_of(ToolSyntax::kXml));
   const Events expected = {
-      {Kind::kReasoning, "x", 0, "", true},
-      {Kind::kContent, "Well.", 0, "", true},
-      {Kind::kCallBegin, "get", 0, "c0", true},
-      {Kind::kCallArguments, R"({"city":"Rom","days":3})", 0, "", true},
-      {Kind::kCallEnd, "\n" + call, 0, "", true},
-      {Kind::kCallBegin, "get", 1, "c1", true},
-      {Kind::kCallArguments, R"({"city":"Rom","days":3})", 1, "", true},
-      {Kind::kCallEnd, call, 1, "", true},
+      {EventKind::kReasoning, "x", 0, "", true},
+      {EventKind::kContent, "Well.", 0, "", true},
+      {EventKind::kCallBegin, "get", 0, "c0", true},
+      {EventKind::kCallArguments, R"({"city":"Rom","days":3})", 0, "", true},
+      {EventKind::kCallEnd, "\n" + call, 0, "", true},
+      {EventKind::kCallBegin, "get", 1, "c1", true},
+      {EventKind::kCallArguments, R"({"city":"Rom","days":3})", 1, "", true},
+      {EventKind::kCallEnd, call, 1, "", true},
   };
   EXPECT_EQ(events, expected);
 }
@@ -360,7 +360,8 @@ TEST(ChatParserTest, NothingIsLost) {
     std::string again;
     bool is_complete = true;
     for (const ChatEvent& event : parse_chunks(text, {}, options_of(syntax))) {
-      if (event.kind == Kind::kContent || event.kind == Kind::kCallEnd) again += event.text;
+      if (event.kind == EventKind::kContent || event.kind == EventKind::kCallEnd)
+        again += event.text;
       is_complete = is_complete && event.is_complete;
     }
     again += std::string_view(text).substr(std::min(again.size(), text.size()));

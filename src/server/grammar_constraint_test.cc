@@ -105,7 +105,8 @@ TEST_F(GrammarConstraintTest, ProposesWhatMustCome) {
   record.propose(7, &drafts);
   EXPECT_EQ(drafts, test_ids("temperature\""));
   for (size_t i = 0; i < drafts.size(); ++i) {
-    const auto ids = allowed(record, std::vector(drafts.begin(), drafts.begin() + i));
+    const auto ids =
+        allowed(record, std::vector(drafts.begin(), drafts.begin() + static_cast<ptrdiff_t>(i)));
     EXPECT_EQ(std::ranges::count(ids, drafts[i]), 1);
   }
   ASSERT_GT(drafts.size(), 1u);
