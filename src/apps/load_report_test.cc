@@ -106,7 +106,7 @@ TEST(LoadReport, JsonHasFiguresAndRawTimes) {
   EXPECT_NEAR(json["figures"]["inter_event_ms"]["p50"].get<double>(), 15, 1e-9);
   EXPECT_NEAR(json["figures"]["inter_event_ms"]["max"].get<double>(), 20, 1e-9);
   EXPECT_EQ(json["requests"].size(), 4U);
-  EXPECT_EQ(json["requests"][0]["event_ms"], nlohmann::json({100.0, 110.0, 130.0}));
+  EXPECT_EQ(json["requests"][0]["event_ms"], nlohmann::ordered_json({100.0, 110.0, 130.0}));
   EXPECT_EQ(json["requests"][1]["failure"], "HTTP 429");
   LoadReport nothing = load_report();
   nothing.figures = {};
