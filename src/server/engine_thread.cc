@@ -7,6 +7,18 @@ namespace ultraspeed::server {
 
 using engine::SessionId;
 using engine::StepEvent;
+namespace {
+
+// A handle whose last copy, wherever it goes, hands the listener to the post function to be let go.
+std::shared_ptr<JobListener> released_by(const EngineThread::Post& post,
+                                         std::shared_ptr<JobListener> listener) {
+  JobListener* const pointer = listener.get();
+  return {pointer, [post, listener = std::move(listener)](JobListener*) mutable {
+            post([listener = std::move(listener)] {});
+          }};
+}
+
+}  // namespace
 
 EngineThread::EngineThread(engine::Engine& engine, uint32_t max_queue, Post post)
     : engine_(engine), max_queue_(max_queue), post_(std::move(post)) {
@@ -17,6 +29,7 @@ JobId EngineThread::submit(Job job) {
   Command command;
   command.kind = Command::Kind::kSubmit;
   command.job = std::move(job);
+  command.job.listener = released_by(post_, std::move(command.job.listener));
   JobId id;
   {
     const std::lock_guard lock(mutex_);

@@ -20,8 +20,8 @@
 
 namespace ultraspeed::server {
 
-// Called on the thread that the post function leads to. on_failed and an event with `finished` are
-// the last call for a job; after cancel() a few calls may still be under way.
+// Called, and let go, on the thread that the post function leads to. on_failed and an event with
+// `finished` are the last call for a job; after cancel() a few calls may still be under way.
 class JobListener {
  public:
   virtual ~JobListener() = default;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -101,6 +102,32 @@ class EngineThreadTest : public testing::Test {
   PostQueue queue_;
   std::unique_ptr<EngineThread> thread_;
 };
+
+// Listeners belong to the event loop: also the last reference to one goes there.
+TEST_F(EngineThreadTest, ListenersAreLetGoWhereTheyAreCalled) {
+  struct ThreadListener final : RecordingListener {
+    explicit ThreadListener(std::thread::id* end) : end(end) {}
+    ~ThreadListener() override { *end = std::this_thread::get_id(); }
+    std::thread::id* end;
+  };
+  engine_.reply.assign(1000, 9);
+  engine_.max_sessions = 1;
+  start();
+  std::array<std::thread::id, 2> ends;
+  std::array<JobId, 2> jobs;
+  for (size_t i = 0; i < ends.size(); ++i) {  // one runs, one waits
+    Job job;
+    job.prompt = {7};
+    job.params.max_tokens = 1000;
+    job.listener = std::make_shared<ThreadListener>(&ends[i]);
+    jobs[i] = thread_->submit(std::move(job));
+  }
+  for (const size_t i : {1, 0}) {
+    thread_->cancel(jobs[i]);
+    ASSERT_TRUE(queue_.run_until([&] { return ends[i] != std::thread::id(); }));
+    EXPECT_EQ(ends[i], std::this_thread::get_id());
+  }
+}
 
 TEST_F(EngineThreadTest, RunsAJobToItsEnd) {
   engine_.reply = {10, 11, 12, 2};
