@@ -10,11 +10,18 @@
 
 #include <cstdlib>
 
+#include "support/scale.h"
+
 namespace ultraspeed::net {
+namespace {
+
+constexpr int kTimeoutSeconds = 10 * test::kTrialDivisor;
+
+}  // namespace
 
 TestClient::TestClient(uint16_t port, int receive_buffer_bytes)
     : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-  const timeval timeout{10, 0};
+  const timeval timeout{kTimeoutSeconds, 0};
   setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   const int on = 1;
   setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -68,7 +75,7 @@ bool TestClient::fill() {
   const ssize_t size = recv(fd_, buffer, sizeof buffer, 0);
   if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
     has_timed_out_ = true;
-    ADD_FAILURE() << "no answer in 10 s; received so far: " << input_;
+    ADD_FAILURE() << "no answer in " << kTimeoutSeconds << " s; received so far: " << input_;
   }
   if (size <= 0) return false;
   input_.append(buffer, static_cast<size_t>(size));
