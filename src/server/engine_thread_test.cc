@@ -106,7 +106,7 @@ class EngineThreadTest : public testing::Test {
 // Listeners belong to the event loop: also the last reference to one goes there.
 TEST_F(EngineThreadTest, ListenersAreLetGoWhereTheyAreCalled) {
   struct ThreadListener final : RecordingListener {
-    explicit ThreadListener(std::thread::id* end) : end(end) {}
+    explicit ThreadListener(std::thread::id* id) : end(id) {}
     ~ThreadListener() override { *end = std::this_thread::get_id(); }
     std::thread::id* end;
   };
