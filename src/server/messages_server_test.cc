@@ -272,9 +272,9 @@ TEST_F(MessagesServerTest, ErrorsHaveAnthropicsForm) {
   expect_messages_error(messages(R"("tools":[{}])"), 400, "invalid_request_error",
                         "'tools[0].name' is missing");
   expect_messages_error(messages(R"("tool_choice":{"type":"any"})"), 400, "invalid_request_error",
-                        "a forced call");
+                        "there are no tools");
   expect_messages_error(messages(R"("tool_choice":{"type":"tool","name":"get"})"), 400,
-                        "invalid_request_error", "a forced call");
+                        "invalid_request_error", "'get', which is none of the tools");
   expect_messages_error(messages(R"("tool_choice":{"type":"all"})"), 400, "invalid_request_error",
                         "'tool_choice.type' is 'all'");
   expect_messages_error(messages(R"("stop_sequences":[1])"), 400, "invalid_request_error",

@@ -58,6 +58,24 @@ Thinking thinking_of(std::string_view prompt, std::optional<bool> enable_thinkin
   return may_think ? Thinking::kMay : Thinking::kNone;
 }
 
+// An answer that must call keeps to a grammar of calls; one that must keep to a grammar may call
+// instead.
+ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request) {
+  const ToolChoice& choice = request->tool_choice;
+  std::optional<GrammarSource>& grammar = request->generation.grammar;
+  const bool has_syntax = defaults.tool_syntax != ToolSyntax::kNone;
+  if (choice.must_call && !has_syntax) {
+    return unsupported_field("tool_choice", "This model's chat template shows no way to call.");
+  }
+  if (choice.must_call) {
+    grammar = GrammarSource{GrammarSource::Kind::kNone, {}, "tool_choice"};
+  } else if (!grammar || choice.tools.empty() || !has_syntax) {
+    return {};
+  }
+  grammar->calls = CallChoice{defaults.tool_syntax, choice.tools, choice.is_single};
+  return {};
+}
+
 ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Thinking thinking,
                          PreparedGeneration* prepared) {
   const std::optional<GrammarSource>& source = prepared->request.grammar;
@@ -106,6 +124,7 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            CallMemory& calls, Api api, std::string_view body) {
   US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
                                                        : parse_chat_request(body, defaults));
+  US_TRY(add_call_choice(defaults, &request));
   PreparedGeneration prepared;
   prepared.api = api;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
@@ -115,9 +134,9 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
   prepared.request = std::move(request.generation);
   prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
   prepared.parser.syntax = defaults.tool_syntax;
-  prepared.parser.tools = ToolSchemas(request.prompt.tools);
+  prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
   prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
-  if (!request.has_parallel_calls) prepared.parser.max_calls = 1;
+  if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
   US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
   return prepared;
 }

@@ -233,6 +233,31 @@ TEST(ChatRequestTest, ReadsTools) {
   EXPECT_TRUE(chat_with(R"("tools":[],"functions":[])")->prompt.tools.is_null());
 }
 
+TEST(ChatRequestTest, ReadsToolChoices) {
+  const auto choice = [](const std::string& json) {
+    const auto function = [](const char* name) {
+      return fmt::format(R"({{"type":"function","function":{{"name":"{}"}}}})", name);
+    };
+    return chat_with(fmt::format(R"("tools":[{},{}],"tool_choice":{})", function("f"),
+                                 function("g"), json))
+        ->tool_choice;
+  };
+  EXPECT_FALSE(choice(R"("auto")").must_call);
+  EXPECT_TRUE(choice(R"("none")").tools.empty());
+  EXPECT_TRUE(choice(R"("required")").must_call);
+  EXPECT_EQ(choice(R"("required")").tools.size(), 2u);
+  EXPECT_FALSE(choice(R"("required")").is_single);
+  const ToolChoice named = choice(R"({"type":"function","function":{"name":"g"}})");
+  EXPECT_TRUE(named.must_call && named.is_single);
+  ASSERT_EQ(named.tools.size(), 1u);
+  EXPECT_EQ(named.tools[0]["function"]["name"], "g");
+  const ToolChoice allowed = choice(
+      R"({"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[
+          {"type":"function","function":{"name":"f"}}]}})");
+  EXPECT_TRUE(allowed.must_call);
+  EXPECT_EQ(allowed.tools[0]["function"]["name"], "f");
+}
+
 TEST(ChatRequestTest, ReadsTemplateVariables) {
   EXPECT_EQ(chat_with(R"("x":1)")->prompt.enable_thinking, std::nullopt);
   EXPECT_EQ(chat_with(R"("thinking":{"type":"disabled"})")->prompt.enable_thinking, false);
@@ -268,11 +293,17 @@ TEST(ChatRequestTest, ErrorsNameTheField) {
       {R"("tools":[{"type":"function","function":{"name":1}}])", "tools[0].function.name",
        "'tools[0].function.name' must be a string, not an integer."},
       {R"("tool_choice":"required")", "tool_choice",
-       "'tool_choice' must be 'auto' or 'none'; a forced call is not supported.",
-       "unsupported_value"},
-      {R"("tool_choice":{"type":"function"})", "tool_choice",
-       "'tool_choice' must be 'auto' or 'none'; a forced call is not supported.",
-       "unsupported_value"},
+       "'tool_choice' asks for a call, and there are no tools."},
+      {R"("tool_choice":{"type":"function"})", "tool_choice.function.name",
+       "'tool_choice.function.name' is missing."},
+      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice",
+       "'tool_choice' names 'f', which is none of the tools."},
+      {R"("tool_choice":"any")", "tool_choice",
+       "'tool_choice' must be 'auto', 'none', 'required' "
+       "or an object that names a function."},
+      {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"all"}})",
+       "tool_choice.allowed_tools.mode",
+       "'tool_choice.allowed_tools.mode' is 'all'; it must be 'auto' or 'required'."},
       {R"("functions":[{"name":"f"}])", "functions", "'functions' is not supported; use 'tools'.",
        "unsupported_value"},
       {R"("thinking":{"type":"maybe"})", "thinking.type",

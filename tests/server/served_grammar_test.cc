@@ -212,6 +212,57 @@ TEST(ServedGrammar, ThoughtsComeBeforeTheGrammar) {
   }
 }
 
+constexpr const char* kTools = R"([{"type":"function","function":{"name":"count_lines",
+    "parameters":{"type":"object","properties":{"path":{"type":"string"},
+    "limit":{"type":"integer","minimum":0,"maximum":9}},"required":["path","limit"]}}},
+    {"type":"function","function":{"name":"stop","parameters":{"type":"object","properties":{
+    "why":{"type":"string","enum":["done","stuck"]}},"required":["why"]}}}])";
+
+// A model of this size would seldom call by itself.
+TEST(ServedGrammar, CallsComeWhereTheyMust) {
+  const Served plain({});
+  const Served dflash(engine::bundled_setup(16, 1));
+  Json body = chat_body(5);
+  body["tools"] = Json::parse(kTools);
+  body["parallel_tool_calls"] = false;
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "stop"}}}};
+  const Json stop = plain.ask("/v1/chat/completions", body)["message"]["tool_calls"];
+  ASSERT_EQ(stop.size(), 1u);
+  EXPECT_EQ(stop[0]["function"]["name"], "stop");
+  const std::string why =
+      Json::parse(stop[0]["function"]["arguments"].get<std::string>())["why"].get<std::string>();
+  EXPECT_TRUE(why == "done" || why == "stuck") << why;
+
+  body["tool_choice"] = "required";
+  body["temperature"] = 0;
+  const auto calls_of = [&](const Served& served) {
+    Json choice = served.ask("/v1/chat/completions", body);
+    EXPECT_EQ(choice["finish_reason"], "tool_calls") << choice;
+    return choice["message"]["tool_calls"][0]["function"];
+  };
+  const Json call = calls_of(plain);
+  EXPECT_EQ(calls_of(dflash), call);
+  const Json arguments = Json::parse(call["arguments"].get<std::string>());
+  EXPECT_TRUE(arguments.contains(call["name"] == "stop" ? "why" : "limit")) << call;
+}
+
+// With tools, an answer of a format may be a call instead, unless a bias forbids it.
+TEST(ServedGrammar, AFormatLeavesRoomForCalls) {
+  const Served served({});
+  Json body = chat_body(0);
+  body["tools"] = Json::parse(kTools);
+  body["parallel_tool_calls"] = false;
+  body["response_format"] = schema_format(R"({"enum":["yes","no"]})");
+  const std::string call_id = std::to_string(*Served::tokenizer().find_token("<tool_call>"));
+  body["logit_bias"] = {{call_id, -100}};
+  const Json text = served.ask("/v1/chat/completions", body);
+  const auto content = text["message"]["content"].get<std::string>();
+  EXPECT_TRUE(content == "\"yes\"" || content == "\"no\"") << text;
+  body.erase("logit_bias");
+  const Json call = served.ask("/v1/chat/completions", body);
+  EXPECT_EQ(call["finish_reason"], "tool_calls") << call;
+}
+
 TEST(ServedGrammar, BadGrammarsAreRefusedAndOthersGoOn) {
   const Served served({});
   const std::vector<std::pair<Json, std::string>> cases = {
