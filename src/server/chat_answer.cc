@@ -148,8 +148,10 @@ class ChatAnswer final : public Answer {
  private:
   // A turn that ends by itself with calls waits for their results.
   std::string_view reason_json(const AnswerEnd& end) const {
-    const bool is_length = end.reason == engine::FinishReason::kLength;
-    return !is_length && turn_.has_calls() ? R"("tool_calls")" : finish_reason_json(end.reason);
+    if (end.reason == engine::FinishReason::kLength || turn_.was_call_cut_off()) {
+      return finish_reason_json(engine::FinishReason::kLength);
+    }
+    return turn_.has_calls() ? R"("tool_calls")" : finish_reason_json(end.reason);
   }
 
   void append_message(std::string& out) const {

@@ -211,6 +211,21 @@ ApiStatus read_logprobs(const Fields& fields, GenerationRequest* request) {
   return {};
 }
 
+bool ends_in_text_of_assistant(const Json& messages) {
+  const Json& last = messages.back();
+  const Json* content = Fields(last).find("content");
+  return last["role"] == "assistant" && !last.contains("tool_calls") && content != nullptr &&
+         content->is_string() && !content->get_ref<const std::string&>().empty();
+}
+
+ApiStatus read_continuation(const Fields& fields, ChatRequest* request) {
+  US_TRY(fields.read("continue_final_message", &request->continues_last));
+  if (!request->continues_last || ends_in_text_of_assistant(request->prompt.messages)) return {};
+  return invalid_field("continue_final_message",
+                       "'continue_final_message' needs a last message "
+                       "of the assistant with text and without calls.");
+}
+
 }  // namespace
 
 ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults) {
@@ -219,6 +234,7 @@ ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
   US_TRY(read_logprobs(fields, &request.generation));
   US_ASSIGN(request.prompt.messages, read_messages(fields));
+  US_TRY(read_continuation(fields, &request));
   US_TRY(read_tools(fields, &request));
   US_TRY(read_template_variables(fields, &request.prompt));
   return request;

@@ -1,6 +1,6 @@
 // The body of POST /v1/chat/completions (OpenAI API reference, "Create chat completion"). Supported
-// beside the shared fields: messages, tools, tool_choice, parallel_tool_calls, logprobs and
-// top_logprobs, chat_template_kwargs, thinking.
+// beside the shared fields: messages, tools, tool_choice, parallel_tool_calls,
+// continue_final_message, logprobs and top_logprobs, chat_template_kwargs, thinking.
 #pragma once
 
 #include <string_view>
@@ -22,6 +22,7 @@ struct ChatRequest {
   // renderer checks the rest.
   text::ChatRequest prompt;
   ToolChoice tool_choice;
+  bool continues_last = false;  // the answer goes on where the last message, an assistant's, ends
 };
 
 ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults);

@@ -177,7 +177,9 @@ bool EngineThread::try_start(WaitingJob& waiting) {
     return true;
   }
   accept(waiting);
-  post_([listener = job.listener] { listener->on_started(); });
+  post_([listener = job.listener, now = std::chrono::steady_clock::now()] {
+    listener->on_started(now);
+  });
   running_.emplace(*session, RunningJob{waiting.id, std::move(job.listener)});
   return true;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -27,8 +28,9 @@ class JobListener {
   virtual ~JobListener() = default;
   // The job has a session or a place in the queue. Called once, before anything else but a failure.
   virtual void on_accepted() = 0;
-  // The engine has taken the job: its prefill begins. Called once, behind on_accepted().
-  virtual void on_started() = 0;
+  // The engine has taken the job at that time: its prefill begins. Called once, behind
+  // on_accepted().
+  virtual void on_started(std::chrono::steady_clock::time_point time) = 0;
   // What one step did for this job, in order; not empty.
   virtual void on_step(std::span<const engine::StepEvent> events) = 0;
   // kOutOfMemory: the queue is full; kInvalidArgument: the engine refused the job; kInternal: the

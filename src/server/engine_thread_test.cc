@@ -57,7 +57,7 @@ class PostQueue {
 class RecordingListener : public JobListener {
  public:
   void on_accepted() override { ++num_accepted; }
-  void on_started() override {
+  void on_started(std::chrono::steady_clock::time_point) override {
     EXPECT_EQ(num_accepted, 1);
     ++num_started;
   }

@@ -26,7 +26,9 @@ class Generation final : public JobListener, public std::enable_shared_from_this
              std::shared_ptr<const engine::TokenConstraint> constraint);
 
   void on_accepted() override;
-  void on_started() override { exchange_->log.started = std::chrono::steady_clock::now(); }
+  void on_started(std::chrono::steady_clock::time_point time) override {
+    exchange_->log.started = time;
+  }
   void on_step(std::span<const engine::StepEvent> events) override;
   void on_failed(const Error& error) override;
 

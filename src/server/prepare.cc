@@ -58,6 +58,20 @@ Thinking thinking_of(std::string_view prompt, std::optional<bool> enable_thinkin
   return may_think ? Thinking::kMay : Thinking::kNone;
 }
 
+// Cuts off what the template writes behind the last message's text.
+ApiStatus end_in_last_message(const ChatRequest& request, text::RenderedPrompt* rendered) {
+  const auto& content = request.prompt.messages.back()["content"].get_ref<const std::string&>();
+  const size_t end = rendered->input_ranges.empty() ? 0 : rendered->input_ranges.back().end;
+  const std::string_view text = std::string_view(rendered->text).substr(0, end);
+  if (!text.ends_with(content)) {
+    return unsupported_field("messages",
+                             "This model's chat template changes the text of the last "
+                             "message, so that it cannot be continued.");
+  }
+  rendered->text.resize(end);
+  return {};
+}
+
 // An answer that must call keeps to a grammar of calls; one that must keep to a grammar may call
 // instead.
 ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request) {
@@ -108,14 +122,19 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
   if (model.chat_template == nullptr) {
     return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
   }
-  const auto rendered = render_with_calls(*model.chat_template, request.prompt, calls);
+  text::ChatRequest chat = request.prompt;
+  if (request.continues_last) chat.add_generation_prompt = false;
+  auto rendered = render_with_calls(*model.chat_template, chat, calls);
   if (!rendered) return tl::unexpected(template_error(rendered.error()));
   ChatPrompt prompt;
+  if (request.continues_last) US_TRY(end_in_last_message(request, &*rendered));
   US_ASSIGN(prompt.ids, encode(model, rendered->text,
                                {.parse_special = true,
                                 .add_special_tokens = false,
                                 .plain_ranges = rendered->input_ranges}));
-  prompt.thinking = thinking_of(rendered->text, request.prompt.enable_thinking);
+  prompt.thinking = request.continues_last
+                        ? Thinking::kNone
+                        : thinking_of(rendered->text, request.prompt.enable_thinking);
   return prompt;
 }
 
