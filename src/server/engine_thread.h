@@ -1,6 +1,7 @@
-// The thread that owns the engine. Jobs are started in the order in which they came; those that
-// find no room wait in a bounded queue. What happens to a job is handed to its listener through the
-// post function given at construction (the event loop's), one call for all jobs of a step.
+// The thread that owns the engine. Jobs are started by tier, by priority, then by deadline, then in
+// the order in which they came; those that find no room wait in a bounded queue. What happens to a
+// job is handed to its listener through the post function given at construction (the event loop's),
+// one call for all jobs of a step.
 #pragma once
 
 #include <atomic>
@@ -11,9 +12,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -21,8 +24,9 @@
 
 namespace ultraspeed::server {
 
-// Called, and let go, on the thread that the post function leads to. on_failed and an event with
-// `finished` are the last call for a job; after cancel() a few calls may still be under way.
+// Called, and let go, on the thread that the post function leads to. on_failed, on_deadline and an
+// event with `finished` are the last call for a job; after cancel() a few calls may still be under
+// way.
 class JobListener {
  public:
   virtual ~JobListener() = default;
@@ -36,6 +40,15 @@ class JobListener {
   // kOutOfMemory: the queue is full; kInvalidArgument: the engine refused the job; kInternal: the
   // engine failed; kCancelled: fail_all().
   virtual void on_failed(const Error& error) = 0;
+  // The job's time is over.
+  virtual void on_deadline() = 0;
+};
+
+// Jobs of one prompt and parameters but for the seed: the prompt is computed once, and as soon as
+// it is, the others become forks of the first. Their time is common.
+struct JobGroup {
+  std::optional<std::chrono::milliseconds> budget;  // from the first one's start on
+  std::optional<std::chrono::steady_clock::time_point> deadline;
 };
 
 struct Job {
@@ -43,6 +56,9 @@ struct Job {
   engine::GenerationParams params;
   std::shared_ptr<const engine::TokenConstraint> constraint;  // params may point to it
   std::shared_ptr<JobListener> listener;
+  int tier = 0;                     // lower ones come first,
+  int32_t priority = 0;             // then lower ones of these
+  std::shared_ptr<JobGroup> group;  // not null; from submit() on the engine thread's
 };
 
 using JobId = uint64_t;
@@ -56,7 +72,9 @@ class EngineThread {
   ~EngineThread() { stop(); }
 
   // Any thread; return at once.
-  JobId submit(Job job);
+  JobId submit(Job job) { return submit(std::vector<Job>{std::move(job)}).front(); }
+  // Jobs of one group, next to each other. REQUIRES: at least one.
+  std::vector<JobId> submit(std::vector<Job> jobs);
   void cancel(JobId id);              // takes effect before the engine's next step
   void fail_all(const Error& error);  // every job that was submitted so far
   void stop();                        // cancels all jobs without a word and joins
@@ -68,33 +86,45 @@ class EngineThread {
   struct Command {
     enum class Kind { kSubmit, kCancel, kFailAll };
     Kind kind = Kind::kSubmit;
-    JobId id = 0;
-    Job job;      // kSubmit
-    Error error;  // kFailAll
+    JobId id = 0;           // kSubmit: of the first job
+    std::vector<Job> jobs;  // kSubmit
+    Error error;            // kFailAll
   };
   struct WaitingJob {
     JobId id = 0;
     Job job;
+    bool is_first = true;  // of its group
     bool is_accepted = false;
+
+    bool comes_before(const WaitingJob& other) const;
   };
   struct RunningJob {
     JobId id = 0;
     std::shared_ptr<JobListener> listener;
+    std::shared_ptr<JobGroup> group;
+    size_t prompt_size = 0;
+    bool has_prompt_done = false;
   };
+  enum class Attempt { kOver, kNoRoom, kNotYet };  // kOver: it runs, or has failed
 
   void push(Command command);
   void run();
   bool take_commands(std::vector<Command>* commands);
   void apply(Command command);
+  void add_waiting(Command command);
   void cancel_now(JobId id);
   void fail_all_now(const Error& error);
   void fail_running(const Error& error);
   void admit();
   void publish_load();
-  bool try_start(WaitingJob& waiting);
+  void end_late_jobs();
+  size_t num_waiting_groups() const;
+  Attempt try_start(WaitingJob& waiting);
+  const std::pair<const engine::SessionId, RunningJob>* find_sibling(const JobGroup& group) const;
   void step();
   void deliver(const std::vector<engine::StepEvent>& events);
   void accept(WaitingJob& waiting);
+  void late(const std::shared_ptr<JobListener>& listener);
   void fail(const std::shared_ptr<JobListener>& listener, const Error& error);
 
   engine::Engine& engine_;
@@ -108,7 +138,7 @@ class EngineThread {
   bool is_stopping_ = false;
 
   // Only the engine thread touches these.
-  std::deque<WaitingJob> waiting_;
+  std::deque<WaitingJob> waiting_;  // in the order in which they are to start
   std::unordered_map<engine::SessionId, RunningJob> running_;
   bool may_have_room_ = true;  // false: the engine had none, and nothing has ended since
 

@@ -74,7 +74,11 @@ class RecordingListener : public JobListener {
     EXPECT_FALSE(is_over());
     error = failure;
   }
-  bool is_over() const { return finished || error; }
+  void on_deadline() override {
+    EXPECT_FALSE(is_over());
+    is_late = true;
+  }
+  bool is_over() const { return finished || error || is_late; }
 
   int num_accepted = 0;
   int num_started = 0;
@@ -82,6 +86,7 @@ class RecordingListener : public JobListener {
   std::vector<int32_t> ids;
   std::optional<engine::FinishReason> finished;
   std::optional<Error> error;
+  bool is_late = false;
 };
 
 class EngineThreadTest : public testing::Test {

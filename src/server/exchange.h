@@ -45,6 +45,7 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   const std::string& request_id() const { return request_id_; }
+  std::chrono::steady_clock::time_point arrival() const { return begin_; }
 
   void respond(net::HttpResponse response);
   void fail(const ApiError& error);  // in the form of the route's API

@@ -1,6 +1,9 @@
 #include "server/generation.h"
 
+#include <algorithm>
 #include <utility>
+
+#include "server/candidate_choice.h"
 
 namespace ultraspeed::server {
 
@@ -8,48 +11,67 @@ using engine::FinishReason;
 using engine::StepEvent;
 
 Generation::Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer,
-                       OutputText output, bool is_streamed, EngineThread& engine_thread)
+                       std::vector<OutputText> outputs, const ChoiceOptions& choices,
+                       bool is_streamed, EngineThread& engine_thread)
     : exchange_(std::move(exchange)),
       answer_(std::move(answer)),
-      output_(std::move(output)),
+      choices_(choices),
       is_streamed_(is_streamed),
-      engine_thread_(engine_thread) {}
+      engine_thread_(engine_thread) {
+  for (OutputText& output : outputs) {
+    candidates_.push_back(
+        std::make_unique<Candidate>(*this, candidates_.size(), std::move(output)));
+  }
+}
 
-void Generation::start(std::vector<int32_t> prompt, engine::GenerationParams params,
-                       std::shared_ptr<const engine::TokenConstraint> constraint) {
-  exchange_->log.prompt_tokens = prompt.size();
-  params.sampling.constraint = constraint.get();
-  job_ = engine_thread_.submit(
-      {std::move(prompt), std::move(params), std::move(constraint), shared_from_this()});
+void Generation::start(Job job) {
+  exchange_->log.prompt_tokens = job.prompt.size();
+  job.params.sampling.constraint = job.constraint.get();
+  std::vector<Job> jobs;
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    jobs.push_back(job);
+    jobs.back().params.sampling.seed += i;
+    jobs.back().listener = std::shared_ptr<JobListener>(shared_from_this(), candidates_[i].get());
+  }
+  const std::vector<JobId> ids = engine_thread_.submit(std::move(jobs));
+  for (size_t i = 0; i < ids.size(); ++i) candidates_[i]->job = ids[i];
   exchange_->on_close([self = weak_from_this()](net::CloseReason reason) {
     if (const auto generation = self.lock()) generation->on_close(reason);
   });
 }
 
 void Generation::on_accepted() {
-  if (is_over_ || !is_streamed_) return;
+  if (is_over_ || std::exchange(has_begun_, true) || !is_streamed_) return;
   exchange_->start_event_stream(answer_->keepalive());
   std::string out;
   answer_->stream_begin(out);
   exchange_->write(std::move(out));
 }
 
-void Generation::on_step(std::span<const StepEvent> events) {
-  if (is_over_) return;
+void Generation::on_started(std::chrono::steady_clock::time_point time) {
+  if (!exchange_->log.has_started()) exchange_->log.started = time;
+}
+
+void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events) {
+  if (is_over_ || candidate.is_over) return;
   Progress progress;
   std::optional<engine::VerifyCycle> cycle;
   for (const StepEvent& event : events) {
     if (event.cycle) cycle = event.cycle;
-    take(event, &progress);
+    take(candidate, event, &progress);
     if (progress.reason) break;
   }
   if (!progress.tokens.empty()) exchange_->count_tokens(progress.tokens.size(), cycle);
   progress.is_engine_done = events.back().finished.has_value();
-  deliver(progress);
+  deliver(candidate, std::move(progress));
 }
 
-void Generation::take(const StepEvent& event, Progress* progress) {
-  if (event.token) progress->tokens.push_back(*event.token);
+void Generation::take(Candidate& candidate, const StepEvent& event, Progress* progress) {
+  if (event.token) {
+    progress->tokens.push_back(*event.token);
+    ++candidate.num_tokens;
+    candidate.logprob += static_cast<double>(event.token->logprob);
+  }
   const auto add = [progress](text::TextDelta delta) {
     progress->text += delta.text;
     if (!delta.stopped) return;
@@ -57,48 +79,110 @@ void Generation::take(const StepEvent& event, Progress* progress) {
     progress->stop_string = std::move(delta.stop);
   };
   const bool is_stop_token = event.finished == FinishReason::kStop;
-  if (event.token && !is_stop_token) add(output_.push(event.token->id));
+  if (event.token && !is_stop_token) add(candidate.output.push(event.token->id));
   if (event.finished && !progress->reason) {
-    add(output_.finish());
+    add(candidate.output.finish());
     if (!progress->reason) progress->reason = *event.finished;
   }
 }
 
-void Generation::deliver(Progress progress) {
-  const AnswerPiece piece{progress.text, progress.tokens};
+void Generation::deliver(Candidate& candidate, Progress progress) {
+  const AnswerPiece piece{progress.text, progress.tokens, candidate.end.choice};
   std::string out;
   if (is_streamed_) {
     answer_->stream_piece(piece, out);
   } else {
     answer_->add(piece);
   }
-  if (answer_->is_done() && !progress.reason) progress.reason = FinishReason::kStop;
-  if (progress.reason) return end(progress, std::move(out));
+  if (answer_->is_done(piece.choice) && !progress.reason) progress.reason = FinishReason::kStop;
+  if (progress.reason) return end(candidate, progress, std::move(out));
   if (!out.empty()) exchange_->write(std::move(out));
 }
 
-void Generation::end(const Progress& progress, std::string out) {
-  is_over_ = true;
-  if (!progress.is_engine_done) engine_thread_.cancel(job_);
-  GenerationLog& log = exchange_->log;
-  const bool is_length = *progress.reason == FinishReason::kLength;
-  log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
-  log.end = is_length ? "length" : "stop";
-  const AnswerEnd end{*progress.reason,
-                      progress.stop_string,
-                      {log.prompt_tokens, log.completion_tokens, log.timings()}};
+// What was held back as the begin of a stop string is no stop string any more.
+void Generation::on_deadline(Candidate& candidate) {
+  if (is_over_ || candidate.is_over) return;
+  on_accepted();
+  Progress progress;
+  text::TextDelta rest = candidate.output.finish();
+  progress.text = std::move(rest.text);
+  progress.reason = FinishReason::kLength;
+  progress.is_engine_done = progress.is_late = true;
+  deliver(candidate, std::move(progress));
+}
+
+void Generation::end(Candidate& candidate, const Progress& progress, std::string out) {
+  candidate.is_over = true;
+  candidate.end.reason = *progress.reason;
+  candidate.end.stop_string = progress.stop_string;
+  candidate.end.is_late = progress.is_late;
+  if (!progress.is_engine_done) engine_thread_.cancel(candidate.job);
   if (!is_streamed_) {
-    answer_->whole(end, out);
-    return exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+    answer_->end(candidate.end);
+    if (is_decided(choices_, candidates_.size(), [this](size_t i) -> std::optional<std::string> {
+          const Candidate& other = *candidates_[i];
+          if (!other.is_over || other.end.is_late) return std::nullopt;
+          return answer_->content(i);
+        })) {
+      cancel_rest();
+    }
   }
-  answer_->stream_end(end, out);
-  exchange_->write(std::move(out));
-  exchange_->finish();
+  const bool is_last = std::ranges::all_of(candidates_, &Candidate::is_over);
+  if (is_streamed_) {
+    AnswerEnd end = candidate.end;
+    end.is_last = is_last;
+    const GenerationLog& log = exchange_->log;
+    if (is_last) end.usage = {log.prompt_tokens, log.completion_tokens, log.timings()};
+    answer_->stream_end(end, out);
+    if (!is_last) return exchange_->write(std::move(out));
+  }
+  if (is_last) finish(std::move(out));
+}
+
+// The rest has nothing to add to what is decided.
+void Generation::cancel_rest() {
+  for (const auto& candidate : candidates_) {
+    if (std::exchange(candidate->is_over, true)) continue;
+    candidate->end.is_late = true;
+    answer_->end(candidate->end);
+    engine_thread_.cancel(candidate->job);
+  }
+}
+
+void Generation::finish(std::string out) {
+  is_over_ = true;
+  GenerationLog& log = exchange_->log;
+  std::vector<AnswerEnd> chosen = choose();
+  const bool is_length = chosen.front().reason == FinishReason::kLength;
+  log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
+  log.end = chosen.front().is_late ? "deadline" : is_length ? "length" : "stop";
+  if (is_streamed_) {
+    exchange_->write(std::move(out));
+    return exchange_->finish();
+  }
+  chosen.back().usage = {log.prompt_tokens, log.completion_tokens, log.timings()};
+  answer_->whole(chosen, out);
+  exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+}
+
+std::vector<AnswerEnd> Generation::choose() const {
+  std::vector<CandidateScore> scores;
+  for (const auto& candidate : candidates_) {
+    const double count = static_cast<double>(std::max<size_t>(candidate->num_tokens, 1));
+    scores.push_back({candidate->end.is_late, candidate->logprob / count,
+                      answer_->content(candidate->end.choice)});
+  }
+  std::vector<AnswerEnd> chosen;
+  for (const size_t index : choose_candidates(choices_, scores)) {
+    chosen.push_back(candidates_[index]->end);
+  }
+  return chosen;
 }
 
 // A stream that has begun carries its error as an event.
 void Generation::on_failed(const Error& error) {
   if (std::exchange(is_over_, true)) return;
+  for (const auto& candidate : candidates_) engine_thread_.cancel(candidate->job);
   const ApiError api_error = from_error(error);
   if (exchange_->log.has_started()) exchange_->log.outcome = Outcome::kFailed;
   exchange_->log.end = "error: " + error.message;
@@ -113,7 +197,7 @@ void Generation::on_close(net::CloseReason reason) {
   if (std::exchange(is_over_, true)) return;
   exchange_->log.outcome = Outcome::kAborted;
   exchange_->log.end = net::close_reason_text(reason);
-  engine_thread_.cancel(job_);
+  for (const auto& candidate : candidates_) engine_thread_.cancel(candidate->job);
 }
 
 }  // namespace ultraspeed::server

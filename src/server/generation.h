@@ -1,8 +1,10 @@
-// One generation from the engine's events to the client: text, stop strings, answer, usage; ends
-// with the engine, a stop string, an answer that has enough, an error, or a client that hangs up.
-// Lives on the event-loop thread.
+// One generation from the engine's events to the client: the candidates' texts, stop strings, the
+// choice among them, answer, usage. A candidate ends with the engine, a stop string, an answer that
+// has enough, or its deadline; all of them with an error or a client that hangs up. Lives on the
+// event-loop thread.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,26 +13,21 @@
 #include "server/answer.h"
 #include "server/engine_thread.h"
 #include "server/exchange.h"
+#include "server/generation_request.h"
 #include "server/output_text.h"
 
 namespace ultraspeed::server {
 
-class Generation final : public JobListener, public std::enable_shared_from_this<Generation> {
+class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // REQUIRES: the engine thread outlives it.
-  Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer, OutputText output,
-             bool is_streamed, EngineThread& engine_thread);
+  // REQUIRES: the engine thread outlives it; outputs has one for each candidate.
+  Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer,
+             std::vector<OutputText> outputs, const ChoiceOptions& choices, bool is_streamed,
+             EngineThread& engine_thread);
 
+  // The job of the first candidate; the others have the same but for seeds, which follow its own.
   // The constraint, if there is one, becomes that of the parameters.
-  void start(std::vector<int32_t> prompt, engine::GenerationParams params,
-             std::shared_ptr<const engine::TokenConstraint> constraint);
-
-  void on_accepted() override;
-  void on_started(std::chrono::steady_clock::time_point time) override {
-    exchange_->log.started = time;
-  }
-  void on_step(std::span<const engine::StepEvent> events) override;
-  void on_failed(const Error& error) override;
+  void start(Job job);
 
  private:
   // What a step, or the end, adds to the answer.
@@ -40,18 +37,57 @@ class Generation final : public JobListener, public std::enable_shared_from_this
     std::optional<engine::FinishReason> reason;
     std::string stop_string;  // that was found, or empty
     bool is_engine_done = false;
+    bool is_late = false;
   };
-  void take(const engine::StepEvent& event, Progress* progress);
-  void deliver(Progress progress);
-  void end(const Progress& progress, std::string out);
+
+  // One candidate's part. Owned by the generation, which its users' pointers keep alive.
+  class Candidate final : public JobListener {
+   public:
+    Candidate(Generation& generation, size_t index, OutputText text)
+        : output(std::move(text)), generation_(generation) {
+      end.choice = index;
+    }
+    void on_accepted() override { generation_.on_accepted(); }
+    void on_started(std::chrono::steady_clock::time_point time) override {
+      generation_.on_started(time);
+    }
+    void on_step(std::span<const engine::StepEvent> events) override {
+      generation_.on_step(*this, events);
+    }
+    void on_failed(const Error& error) override { generation_.on_failed(error); }
+    void on_deadline() override { generation_.on_deadline(*this); }
+
+    OutputText output;
+    JobId job = 0;
+    bool is_over = false;
+    AnswerEnd end;  // but for the usage
+    size_t num_tokens = 0;
+    double logprob = 0;  // of all tokens
+
+   private:
+    Generation& generation_;
+  };
+
+  void on_accepted();
+  void on_started(std::chrono::steady_clock::time_point time);
+  void on_step(Candidate& candidate, std::span<const engine::StepEvent> events);
+  void on_deadline(Candidate& candidate);
+  void on_failed(const Error& error);
   void on_close(net::CloseReason reason);
+  void take(Candidate& candidate, const engine::StepEvent& event, Progress* progress);
+  void deliver(Candidate& candidate, Progress progress);
+  void end(Candidate& candidate, const Progress& progress, std::string out);
+  void cancel_rest();
+  void finish(std::string out);
+  std::vector<AnswerEnd> choose() const;
 
   const std::shared_ptr<Exchange> exchange_;
   const std::unique_ptr<Answer> answer_;
-  OutputText output_;
+  const ChoiceOptions choices_;
   const bool is_streamed_;
   EngineThread& engine_thread_;
-  JobId job_ = 0;
+  std::vector<std::unique_ptr<Candidate>> candidates_;
+  bool has_begun_ = false;  // to be answered
   bool is_over_ = false;
 };
 

@@ -342,36 +342,54 @@ void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string b
 void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange) {
   if (is_aborting_) return exchange->fail(draining());
   const GenerationRequest& request = prepared.request;
-  engine::GenerationParams params = request.params;
-  if (!request.has_seed) params.sampling.seed = seeds_();
   auto answer = make_answer(prepared);
-  OutputText output(*model_.tokenizer, std::move(prepared.stop),
-                    {.skip_special = request.skip_special_tokens,
-                     .keep_markers = prepared.api != Api::kCompletions});
+  const std::vector<OutputText> outputs(
+      request.choices.num_candidates,
+      OutputText(*model_.tokenizer, std::move(prepared.stop),
+                 {.skip_special = request.skip_special_tokens,
+                  .keep_markers = prepared.api != Api::kCompletions}));
   const auto generation = std::make_shared<Generation>(
-      exchange, std::move(answer), std::move(output), request.stream, *engine_thread_);
-  generation->start(std::move(prepared.prompt), params, std::move(prepared.constraint));
+      exchange, std::move(answer), outputs, request.choices, request.stream, *engine_thread_);
+  Job job;
+  job.prompt = std::move(prepared.prompt);
+  job.params = request.params;
+  if (!request.has_seed) job.params.sampling.seed = seeds_();
+  job.constraint = std::move(prepared.constraint);
+  job.tier = static_cast<int>(request.tier);
+  job.priority = request.priority;
+  job.group = std::make_shared<JobGroup>();
+  job.group->budget = request.budget;
+  if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
+  generation->start(std::move(job));
 }
 
 std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
+  const GenerationRequest& request = prepared.request;
   AnswerHead head;
   head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
   head.created_s = std::time(nullptr);
   head.model = model_.name;
   head.system_fingerprint = fmt::format("ultraspeed-{}", kServerVersion);
-  const AnswerOptions options{prepared.request.has_logprobs, prepared.request.include_usage};
+  head.service_tier = request.service_tier;
+  const AnswerOptions options{request.has_logprobs, request.include_usage};
   const text::Tokenizer& tokenizer = *model_.tokenizer;
+  const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {
     case Api::kCompletions:
       break;
-    case Api::kChat:
-      return make_chat_answer(std::move(head), options, tokenizer,
-                              ChatTurn(std::move(prepared.parser), &calls_));
+    case Api::kChat: {
+      std::vector<ChatTurn> turns;
+      for (size_t i = 0; i < num_candidates; ++i) {
+        turns.emplace_back(prepared.parser, &calls_);
+        prepared.parser.id_prefix = "call_" + random_id();
+      }
+      return make_chat_answer(std::move(head), options, tokenizer, std::move(turns));
+    }
     case Api::kMessages:
       return make_messages_answer(std::move(head), prepared.prompt.size(),
                                   ChatTurn(std::move(prepared.parser), &calls_));
   }
-  return make_completion_answer(std::move(head), options, tokenizer, prepared.echo);
+  return make_completion_answer(std::move(head), options, tokenizer, prepared.echo, num_candidates);
 }
 
 }  // namespace
