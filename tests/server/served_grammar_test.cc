@@ -9,19 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/model_texts.h"
 #include "grammar/schema_validator.h"
-#include "net/test_client.h"
+#include "served.h"
 #include "server/grammar_constraint.h"
-#include "server/server.h"
 #include "support/scale.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
 
 namespace ultraspeed::server {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using engine::DrafterKind;
 
 constexpr const char* kRecord = R"({"type":"object","properties":{
@@ -34,48 +29,6 @@ constexpr const char* kTree = R"({"$defs":{"node":{"type":"object","properties":
     {"$ref":"#/$defs/node"}]}},"required":["value","next"]}},"$ref":"#/$defs/node"})";
 constexpr const char* kPattern = R"({"type":"array","items":{"type":"string",
     "pattern":"^[A-Z]{2}-[0-9]{3}$"},"minItems":2,"maxItems":3})";
-
-class Served {
- public:
-  explicit Served(const engine::Setup& setup) : engine_(engine::open(setup)) {
-    ServedModel model;
-    model.name = "tiny";
-    model.engine = engine_.get();
-    model.tokenizer = &tokenizer();
-    model.chat_template = &chat_template();
-    model.defaults.sampling.temperature = 0.6F;
-    model.defaults.stop_ids = {2, 0};
-    auto server = Server::start(model, {});
-    EXPECT_TRUE(server) << server.error().message;
-    server_ = *std::move(server);
-  }
-
-  net::TestResponse post(std::string_view route, const Json& body) const {
-    net::TestClient client(server_->port());
-    client.post(route, body.dump());
-    return client.read_response();
-  }
-  // The first choice of an answer.
-  Json ask(std::string_view route, const Json& body) const {
-    const net::TestResponse response = post(route, body);
-    EXPECT_EQ(response.status, 200u) << response.body;
-    return Json::parse(response.body)["choices"][0];
-  }
-
-  static const text::Tokenizer& tokenizer() {
-    static const auto kTokenizer = text::Tokenizer::load(engine::kModel + "/tokenizer.json");
-    return *kTokenizer;
-  }
-
- private:
-  static const text::ChatTemplate& chat_template() {
-    static const auto kTemplate = text::ChatTemplate::load(engine::kModel);
-    return *kTemplate;
-  }
-
-  std::unique_ptr<engine::Engine> engine_;
-  std::unique_ptr<Server> server_;
-};
 
 Json chat_body(uint64_t seed) {
   return {{"model", "tiny"},
