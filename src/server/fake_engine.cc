@@ -18,7 +18,7 @@ Result<SessionId> FakeEngine::start(std::span<const int32_t> prompt,
   }
   Session session;
   session.start = {{prompt.begin(), prompt.end()}, params};
-  starts_.push_back(session.start);
+  if (records_starts) starts_.push_back(session.start);
   sessions_.emplace(++last_session_, std::move(session));
   changed_.notify_all();
   return last_session_;
@@ -75,6 +75,7 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
     event.session = id;
     event.prompt_tokens_done = static_cast<uint32_t>(prompt_size);
     event.token = token(session);
+    if (records_times) token_times_.push_back(std::chrono::steady_clock::now());
     ++session.num_generated;
     const uint32_t max_tokens = session.start.params.max_tokens;
     if (!is_endless.load() && session.num_generated >= reply_of(session).size()) {

@@ -38,11 +38,18 @@ class FakeEngine final : public engine::Engine {
   std::atomic<int> step_delay_us = 0;
   std::atomic<bool> fails_steps = false;
   std::atomic<bool> is_paused = false;  // steps of the decode phase give nothing
+  bool records_starts = true;
+  bool records_times = false;
 
   // ---
   std::vector<Start> starts() const {
     const std::lock_guard lock(mutex_);
     return starts_;
+  }
+  // When each token was made, of all sessions.
+  std::vector<std::chrono::steady_clock::time_point> token_times() const {
+    const std::lock_guard lock(mutex_);
+    return token_times_;
   }
   size_t num_forks() const {
     const std::lock_guard lock(mutex_);
@@ -99,6 +106,7 @@ class FakeEngine final : public engine::Engine {
   std::map<engine::SessionId, Session> sessions_;
   engine::SessionId last_session_ = 0;
   std::vector<Start> starts_;
+  std::vector<std::chrono::steady_clock::time_point> token_times_;
   size_t num_forks_ = 0;
   size_t num_cancelled_ = 0;
   std::vector<program::Program> programs_;
