@@ -7,6 +7,15 @@
 
 namespace ultraspeed::server {
 
+std::vector<size_t> judged_candidates(const std::vector<CandidateScore>& scores) {
+  const bool are_all_late = std::ranges::all_of(scores, &CandidateScore::is_late);
+  std::vector<size_t> judged;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (are_all_late || !scores[i].is_late) judged.push_back(i);
+  }
+  return judged;
+}
+
 std::vector<size_t> choose_candidates(const ChoiceOptions& choices,
                                       const std::vector<CandidateScore>& scores) {
   std::vector<size_t> order(scores.size());

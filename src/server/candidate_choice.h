@@ -17,6 +17,9 @@ struct CandidateScore {
   std::string content = {};  // without reasoning and white space around it
 };
 
+// Those that a judge is to see: all that were not cut off, or else all.
+std::vector<size_t> judged_candidates(const std::vector<CandidateScore>& scores);
+
 // The indices of choices.num_choices candidates, the best first: those that were not cut off first;
 // of them the largest group of equal contents with kMajority; then by mean log-probability. As many
 // as there are candidates keep their order. REQUIRES: at least num_choices scores.

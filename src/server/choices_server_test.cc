@@ -99,6 +99,33 @@ TEST_F(ChoicesTest, TheMajorityEndsTheRest) {
   EXPECT_TRUE(engine.wait_for_cancels(1));
 }
 
+// Grammars are the engine's affair: the scripted one says what the judge says.
+TEST_F(ChoicesTest, TheJudgeNamesOne) {
+  says_by_seed({"zero", "<think>Hm.</think>one", "two"});
+  engine.judge_reply = test_ids("2");
+  engine.judge_reply.push_back(kTestStopId);
+  start();
+  const std::string fields = R"("best_of":3,"best_of_mode":"judge","seed":0)";
+  Json json = parse(chat(fields + R"(,"judge_prompt":"Which is odd?")"));
+  ASSERT_EQ(json["choices"].size(), 1u) << json;
+  EXPECT_EQ(json["choices"][0]["message"]["content"], "one");
+  const auto starts = engine.starts();
+  ASSERT_EQ(starts.size(), 2u);
+  const std::string prompt = test_tokenizer().decode(starts[1].prompt);
+  EXPECT_NE(prompt.find("Which is odd?\n\nAnswer 1:\nzero\n\nAnswer 2:\none\n\nAnswer 3:\ntwo"),
+            std::string::npos)
+      << prompt;
+  EXPECT_EQ(starts[1].params.sampling.temperature, 0);
+  EXPECT_NE(starts[1].params.sampling.constraint, nullptr);
+  EXPECT_EQ(json["usage"]["prompt_tokens"], starts[0].prompt.size() + starts[1].prompt.size());
+
+  engine.judge_reply = test_ids("none");  // without a verdict, the likeliest
+  json = parse(chat(fields));
+  EXPECT_EQ(json["choices"][0]["message"]["content"], "zero") << json;
+  expect_error(complete(fields), 400, "unsupported_value", "for chats alone");
+  expect_error(chat(fields + R"(,"n":2)"), 400, "invalid_value", "'n' must be 1");
+}
+
 TEST(ChooseCandidates, RanksThem) {
   const ChoiceOptions likely{1, 3, Selection::kLogprob};
   EXPECT_EQ(choose_candidates(likely, {{false, -2, "a"}, {false, -1, "b"}, {true, 0, "c"}}),

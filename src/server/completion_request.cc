@@ -50,6 +50,9 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
   const Fields fields(json);
   CompletionRequest request;
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
+  if (request.generation.choices.selection == Selection::kJudge) {
+    return unsupported_field("best_of_mode", "'best_of_mode' 'judge' is for chats alone.");
+  }
   US_TRY(read_prompt(fields, defaults.vocab_size, &request));
   US_TRY(fields.read("echo", &request.echo));
   US_TRY(fields.read("add_special_tokens", &request.add_special_tokens));

@@ -18,6 +18,7 @@ Result<SessionId> FakeEngine::start(std::span<const int32_t> prompt,
   }
   Session session;
   session.start = {{prompt.begin(), prompt.end()}, params};
+  session.is_constrained = params.sampling.constraint != nullptr;
   if (records_starts) starts_.push_back(session.start);
   sessions_.emplace(++last_session_, std::move(session));
   changed_.notify_all();
@@ -91,6 +92,7 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
 }
 
 const std::vector<int32_t>& FakeEngine::reply_of(const Session& session) const {
+  if (session.is_constrained && !judge_reply.empty()) return judge_reply;
   if (replies_by_seed.empty()) return reply;
   return replies_by_seed[session.start.params.sampling.seed % replies_by_seed.size()];
 }

@@ -32,6 +32,7 @@ class FakeEngine final : public engine::Engine {
   uint32_t context = 1000;
   // If it is not empty: what the session of a seed generates instead, [seed % size].
   std::vector<std::vector<int32_t>> replies_by_seed;
+  std::vector<int32_t> judge_reply;  // if it is not empty: of sessions with a constraint
   size_t tokens_per_step = 1;
   size_t prefill_width = 64;
   std::optional<Error> start_error;
@@ -87,6 +88,7 @@ class FakeEngine final : public engine::Engine {
  private:
   struct Session {
     Start start;
+    bool is_constrained = false;
     size_t num_prefilled = 0;
     size_t num_generated = 0;
   };

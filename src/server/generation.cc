@@ -1,9 +1,9 @@
 #include "server/generation.h"
 
 #include <algorithm>
+#include <charconv>
+#include <numeric>
 #include <utility>
-
-#include "server/candidate_choice.h"
 
 namespace ultraspeed::server {
 
@@ -12,12 +12,14 @@ using engine::StepEvent;
 
 Generation::Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer,
                        std::vector<OutputText> outputs, const ChoiceOptions& choices,
-                       bool is_streamed, EngineThread& engine_thread)
+                       bool is_streamed, EngineThread& engine_thread,
+                       const text::Tokenizer& tokenizer)
     : exchange_(std::move(exchange)),
       answer_(std::move(answer)),
       choices_(choices),
       is_streamed_(is_streamed),
-      engine_thread_(engine_thread) {
+      engine_thread_(engine_thread),
+      tokenizer_(tokenizer) {
   for (OutputText& output : outputs) {
     candidates_.push_back(
         std::make_unique<Candidate>(*this, candidates_.size(), std::move(output)));
@@ -27,6 +29,7 @@ Generation::Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answe
 void Generation::start(Job job) {
   exchange_->log.prompt_tokens = job.prompt.size();
   job.params.sampling.constraint = job.constraint.get();
+  group_ = job.group;
   std::vector<Job> jobs;
   for (size_t i = 0; i < candidates_.size(); ++i) {
     jobs.push_back(job);
@@ -150,39 +153,90 @@ void Generation::cancel_rest() {
 }
 
 void Generation::finish(std::string out) {
-  is_over_ = true;
-  GenerationLog& log = exchange_->log;
-  std::vector<AnswerEnd> chosen = choose();
-  const bool is_length = chosen.front().reason == FinishReason::kLength;
-  log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
-  log.end = chosen.front().is_late ? "deadline" : is_length ? "length" : "stop";
+  std::vector<size_t> all(candidates_.size());
+  std::iota(all.begin(), all.end(), size_t{0});
   if (is_streamed_) {
     exchange_->write(std::move(out));
-    return exchange_->finish();
+    return respond(all);
   }
-  chosen.back().usage = {log.prompt_tokens, log.completion_tokens, log.timings()};
-  answer_->whole(chosen, out);
-  exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+  if (choices_.selection == Selection::kJudge) {
+    const std::vector<CandidateScore> all_scores = scores();
+    std::vector<std::string> texts;
+    for (const size_t index : judged_candidates(all_scores)) {
+      texts.push_back(all_scores[index].content);
+    }
+    if (texts.size() > 1) return ask_judge_(shared_from_this(), texts);
+  }
+  respond(choose_candidates(choices_, scores()));
 }
 
-std::vector<AnswerEnd> Generation::choose() const {
+std::vector<CandidateScore> Generation::scores() const {
   std::vector<CandidateScore> scores;
   for (const auto& candidate : candidates_) {
     const double count = static_cast<double>(std::max<size_t>(candidate->num_tokens, 1));
     scores.push_back({candidate->end.is_late, candidate->logprob / count,
                       answer_->content(candidate->end.choice)});
   }
-  std::vector<AnswerEnd> chosen;
-  for (const size_t index : choose_candidates(choices_, scores)) {
-    chosen.push_back(candidates_[index]->end);
+  return scores;
+}
+
+void Generation::judge_with(Job job) {
+  if (is_over_) return;
+  exchange_->log.prompt_tokens += job.prompt.size();
+  job.params.sampling.constraint = job.constraint.get();
+  job.listener = std::shared_ptr<JobListener>(shared_from_this(), &verdict_);
+  job.group = group_;
+  judge_job_ = engine_thread_.submit(std::move(job));
+}
+
+void Generation::on_verdict(std::span<const StepEvent> events) {
+  if (is_over_) return;
+  for (const StepEvent& event : events) {
+    if (event.token) {
+      ++exchange_->log.completion_tokens;
+      verdict_text_ += tokenizer_.decode({&event.token->id, 1}, /*skip_special=*/true);
+    }
+    if (!event.finished) continue;
+    size_t number = 0;
+    const char* end = verdict_text_.data() + verdict_text_.size();
+    const auto read = std::from_chars(verdict_text_.data(), end, number);
+    return judged(read.ec == std::errc() && number > 0 ? std::optional(number - 1) : std::nullopt);
   }
-  return chosen;
+}
+
+void Generation::judged(std::optional<size_t> index) {
+  if (is_over_) return;
+  const std::vector<CandidateScore> all_scores = scores();
+  const std::vector<size_t> judged = judged_candidates(all_scores);
+  if (index && *index < judged.size()) return respond({&judged[*index], 1});
+  respond(choose_candidates(choices_, all_scores));
+}
+
+void Generation::respond(std::span<const size_t> chosen) {
+  is_over_ = true;
+  GenerationLog& log = exchange_->log;
+  const AnswerEnd& first = candidates_[chosen.front()]->end;
+  const bool is_length = first.reason == FinishReason::kLength;
+  log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
+  log.end = first.is_late ? "deadline" : is_length ? "length" : "stop";
+  if (is_streamed_) return exchange_->finish();
+  std::vector<AnswerEnd> ends;
+  for (const size_t index : chosen) ends.push_back(candidates_[index]->end);
+  ends.back().usage = {log.prompt_tokens, log.completion_tokens, log.timings()};
+  std::string out;
+  answer_->whole(ends, out);
+  exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
+}
+
+void Generation::cancel_all() {
+  for (const auto& candidate : candidates_) engine_thread_.cancel(candidate->job);
+  if (judge_job_ != 0) engine_thread_.cancel(judge_job_);
 }
 
 // A stream that has begun carries its error as an event.
 void Generation::on_failed(const Error& error) {
   if (std::exchange(is_over_, true)) return;
-  for (const auto& candidate : candidates_) engine_thread_.cancel(candidate->job);
+  cancel_all();
   const ApiError api_error = from_error(error);
   if (exchange_->log.has_started()) exchange_->log.outcome = Outcome::kFailed;
   exchange_->log.end = "error: " + error.message;
@@ -197,7 +251,7 @@ void Generation::on_close(net::CloseReason reason) {
   if (std::exchange(is_over_, true)) return;
   exchange_->log.outcome = Outcome::kAborted;
   exchange_->log.end = net::close_reason_text(reason);
-  for (const auto& candidate : candidates_) engine_thread_.cancel(candidate->job);
+  cancel_all();
 }
 
 }  // namespace ultraspeed::server

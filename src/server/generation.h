@@ -5,12 +5,14 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "server/answer.h"
+#include "server/candidate_choice.h"
 #include "server/engine_thread.h"
 #include "server/exchange.h"
 #include "server/generation_request.h"
@@ -20,10 +22,21 @@ namespace ultraspeed::server {
 
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // REQUIRES: the engine thread outlives it; outputs has one for each candidate.
+  // Has judge_with() or judged() called, on the event-loop thread.
+  using AskJudge =
+      std::function<void(std::shared_ptr<Generation>, const std::vector<std::string>& texts)>;
+
+  // REQUIRES: the engine thread and the tokenizer outlive it; outputs has one for each candidate.
   Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer,
              std::vector<OutputText> outputs, const ChoiceOptions& choices, bool is_streamed,
-             EngineThread& engine_thread);
+             EngineThread& engine_thread, const text::Tokenizer& tokenizer);
+
+  // Before start(): who is asked with Selection::kJudge.
+  void set_judge(AskJudge ask) { ask_judge_ = std::move(ask); }
+  // The job whose answer is the number of the best text, from 1 on.
+  void judge_with(Job job);
+  // Without an index the likeliest candidate is taken.
+  void judged(std::optional<size_t> index);
 
   // The job of the first candidate; the others have the same but for seeds, which follow its own.
   // The constraint, if there is one, becomes that of the parameters.
@@ -68,6 +81,22 @@ class Generation : public std::enable_shared_from_this<Generation> {
     Generation& generation_;
   };
 
+  // What the judge says.
+  class Verdict final : public JobListener {
+   public:
+    explicit Verdict(Generation& generation) : generation_(generation) {}
+    void on_accepted() override {}
+    void on_started(std::chrono::steady_clock::time_point) override {}
+    void on_step(std::span<const engine::StepEvent> events) override {
+      generation_.on_verdict(events);
+    }
+    void on_failed(const Error&) override { generation_.judged(std::nullopt); }
+    void on_deadline() override { generation_.judged(std::nullopt); }
+
+   private:
+    Generation& generation_;
+  };
+
   void on_accepted();
   void on_started(std::chrono::steady_clock::time_point time);
   void on_step(Candidate& candidate, std::span<const engine::StepEvent> events);
@@ -79,7 +108,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void end(Candidate& candidate, const Progress& progress, std::string out);
   void cancel_rest();
   void finish(std::string out);
-  std::vector<AnswerEnd> choose() const;
+  std::vector<CandidateScore> scores() const;
+  void respond(std::span<const size_t> chosen);
+  void on_verdict(std::span<const engine::StepEvent> events);
+  void cancel_all();
 
   const std::shared_ptr<Exchange> exchange_;
   const std::unique_ptr<Answer> answer_;
@@ -87,6 +119,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const bool is_streamed_;
   EngineThread& engine_thread_;
   std::vector<std::unique_ptr<Candidate>> candidates_;
+  std::shared_ptr<JobGroup> group_;
+  AskJudge ask_judge_;
+  Verdict verdict_{*this};
+  JobId judge_job_ = 0;  // 0: none
+  std::string verdict_text_;
+  const text::Tokenizer& tokenizer_;
   bool has_begun_ = false;  // to be answered
   bool is_over_ = false;
 };

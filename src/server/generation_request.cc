@@ -36,13 +36,19 @@ ApiStatus read_choices(const Fields& fields, ChoiceOptions* choices) {
   choices->num_candidates = static_cast<uint32_t>(num_candidates);
   std::string mode = "logprob";
   US_TRY(fields.read("best_of_mode", &mode));
-  if (mode != "logprob" && mode != "majority") {
+  if (mode != "logprob" && mode != "majority" && mode != "judge") {
     return invalid_field("best_of_mode", fmt::format("'best_of_mode' is '{}'; it must be "
-                                                     "'logprob' or 'majority'.",
+                                                     "'logprob', 'majority' or 'judge'.",
                                                      mode));
   }
   if (mode == "majority") choices->selection = Selection::kMajority;
-  return {};
+  if (mode != "judge") return {};
+  choices->selection = Selection::kJudge;
+  choices->judge_prompt = "Which of the following answers to the request above is the best?";
+  if (num_choices != 1) {
+    return invalid_field("n", "'n' must be 1 with 'best_of_mode' 'judge', which names one answer.");
+  }
+  return fields.read("judge_prompt", &choices->judge_prompt);
 }
 
 ApiStatus read_milliseconds(const Fields& fields, std::string_view name,

@@ -29,12 +29,14 @@ struct RequestDefaults {
 enum class Selection {
   kLogprob,   // the highest mean log-probability of its tokens
   kMajority,  // the content that most candidates have; then as kLogprob
+  kJudge,     // what the model says when it is shown all of them; chats only
 };
 
 struct ChoiceOptions {
   uint32_t num_choices = 1;
   uint32_t num_candidates = 1;  // best_of
   Selection selection = Selection::kLogprob;
+  std::string judge_prompt = {};  // kJudge: what it is asked
 };
 
 // When a request is to be served: before others of a lower tier, or a higher number.

@@ -151,12 +151,41 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
   US_TRY(check_length(model, prompt.ids.size(), "messages"));
   prepared.prompt = std::move(prompt.ids);
   prepared.request = std::move(request.generation);
+  if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
   prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
   prepared.parser.syntax = defaults.tool_syntax;
   prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
   prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
   if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
   US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
+  return prepared;
+}
+
+ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
+                                                const RequestDefaults& defaults,
+                                                GrammarCache& grammars, CallMemory& calls,
+                                                text::ChatRequest chat, std::string_view question,
+                                                const std::vector<std::string>& texts) {
+  std::string content(question);
+  Json numbers = Json::array();
+  for (size_t i = 0; i < texts.size(); ++i) {
+    content += fmt::format("\n\nAnswer {}:\n{}", i + 1, texts[i]);
+    numbers.push_back(fmt::format("{}", i + 1));
+  }
+  content += "\n\nReply with the number of the best answer alone.";
+  chat.messages.push_back({{"role", "user"}, {"content", std::move(content)}});
+  chat.enable_thinking = false;
+  ChatRequest request;
+  request.prompt = std::move(chat);
+  PreparedGeneration prepared;
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_TRY(check_length(model, prompt.ids.size(), "messages"));
+  prepared.prompt = std::move(prompt.ids);
+  prepared.request.params = defaults.params;
+  prepared.request.params.sampling.temperature = 0;
+  prepared.request.grammar =
+      GrammarSource{GrammarSource::Kind::kChoice, numbers.dump(), "judge_prompt"};
+  US_TRY(add_constraint(model, grammars, Thinking::kNone, &prepared));
   return prepared;
 }
 

@@ -152,7 +152,7 @@ TEST(GenerationFieldsTest, ErrorsNameTheField) {
        "'best_of' above 'n' cannot be streamed: which candidates are best is known when all have "
        "ended."},
       {R"("best_of_mode":"luck")", "best_of_mode",
-       "'best_of_mode' is 'luck'; it must be 'logprob' or 'majority'."},
+       "'best_of_mode' is 'luck'; it must be 'logprob', 'majority' or 'judge'."},
       {R"("deadline_ms":0)", "deadline_ms",
        "'deadline_ms' is 0; it must be between 1 and 2147483647."},
       {R"("priority":"high")", "priority", "'priority' must be an integer, not a string."},

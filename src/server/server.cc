@@ -159,6 +159,8 @@ class ApiServer final : public Server, public net::HttpHandler {
     exchange->respond(json_response(200, std::move(json)));
   }
   std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared);
+  void ask_judge(const text::ChatRequest& chat, const std::string& question,
+                 std::shared_ptr<Generation> asking, const std::vector<std::string>& texts);
 
   const ServedModel model_;
   const ServerOptions options_;
@@ -348,8 +350,16 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
       OutputText(*model_.tokenizer, std::move(prepared.stop),
                  {.skip_special = request.skip_special_tokens,
                   .keep_markers = prepared.api != Api::kCompletions}));
-  const auto generation = std::make_shared<Generation>(
-      exchange, std::move(answer), outputs, request.choices, request.stream, *engine_thread_);
+  const auto generation =
+      std::make_shared<Generation>(exchange, std::move(answer), outputs, request.choices,
+                                   request.stream, *engine_thread_, *model_.tokenizer);
+  if (request.choices.selection == Selection::kJudge) {
+    generation->set_judge(
+        [this, chat = std::move(prepared.chat), question = request.choices.judge_prompt](
+            std::shared_ptr<Generation> asking, const std::vector<std::string>& texts) {
+          ask_judge(chat, question, std::move(asking), texts);
+        });
+  }
   Job job;
   job.prompt = std::move(prepared.prompt);
   job.params = request.params;
@@ -361,6 +371,23 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   job.group->budget = request.budget;
   if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
   generation->start(std::move(job));
+}
+
+void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& question,
+                          std::shared_ptr<Generation> asking,
+                          const std::vector<std::string>& texts) {
+  parse_pool_->run([this, chat, question, asking = std::move(asking), texts] {
+    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
+        prepare_judgement(model_, defaults_, *grammars_, calls_, chat, question, texts));
+    http_->post([asking, prepared] {
+      if (!*prepared) return asking->judged(std::nullopt);
+      Job job;
+      job.prompt = std::move((*prepared)->prompt);
+      job.params = std::move((*prepared)->request.params);
+      job.constraint = std::move((*prepared)->constraint);
+      asking->judge_with(std::move(job));
+    });
+  });
 }
 
 std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {

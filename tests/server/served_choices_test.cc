@@ -41,5 +41,19 @@ TEST(ServedChoices, AreThoseOfTheirSeeds) {
   }
 }
 
+TEST(ServedChoices, TheJudgeTakesOneOfThem) {
+  const Served served({});
+  Json body = request(40);
+  body["best_of"] = 3;
+  body["best_of_mode"] = "judge";
+  const Json best = served.ask("/v1/chat/completions", body);
+  bool is_one_of_them = false;
+  for (uint64_t i = 0; i < 3; ++i) {
+    const Json alone = served.ask("/v1/chat/completions", request(40 + i));
+    is_one_of_them = is_one_of_them || alone["message"] == best["message"];
+  }
+  EXPECT_TRUE(is_one_of_them) << best;
+}
+
 }  // namespace
 }  // namespace ultraspeed::server
