@@ -90,16 +90,16 @@ class Answer {
   virtual std::string content(size_t /*choice*/) const { return {}; }
 };
 
-// Chat: a turn for each candidate. Completion: echo is shown before the texts, of which there are
-// num_candidates. Messages: prompt_tokens are told when a stream begins.
-// REQUIRES: the tokenizer outlives the answer.
+// Chat: a turn for each candidate. Completion: what is shown before each candidate's text.
+// Messages: prompt_tokens are told when a stream begins. REQUIRES: the tokenizer outlives the
+// answer.
 std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
                                          const text::Tokenizer& tokenizer,
                                          std::vector<ChatTurn> turns);
 std::unique_ptr<Answer> make_messages_answer(AnswerHead head, size_t prompt_tokens, ChatTurn turn);
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
                                                const text::Tokenizer& tokenizer,
-                                               const std::string& echo, size_t num_candidates);
+                                               std::vector<std::string> echoes);
 
 std::string_view finish_reason_json(const AnswerEnd& end);  // "stop", "length", "deadline", quoted
 std::string trimmed(std::string_view text);                 // without white space around it

@@ -43,6 +43,22 @@ TEST_F(ChoicesTest, ChoicesShareOnePrompt) {
   EXPECT_EQ(json["usage"]["completion_tokens"], num_tokens);
 }
 
+TEST_F(ChoicesTest, PromptsOfACompletionHaveChoicesEach) {
+  says_by_seed({"x", "y", "z"});
+  start();
+  const std::string fields = fmt::format(
+      R"("n":2,"best_of":3,"seed":3,"echo":true,"prompt":["a",[{0},{0}]])", test_ids("b").front());
+  const Json json = parse(complete(fields));
+  ASSERT_EQ(json["choices"].size(), 4u) << json;
+  const std::vector<std::string> texts = {"ax", "ay", "bbx", "bby"};
+  for (size_t i = 0; i < texts.size(); ++i) {
+    EXPECT_EQ(json["choices"][i]["index"], i);
+    EXPECT_EQ(json["choices"][i]["text"], texts[i]);
+  }
+  EXPECT_EQ(json["usage"]["prompt_tokens"], 3);
+  EXPECT_EQ(engine.starts().size(), 2u);
+}
+
 TEST_F(ChoicesTest, MoreChoicesThanSessionsTakeTurns) {
   says_by_seed({"a", "b", "c", "d", "e"});
   engine.max_sessions = 2;

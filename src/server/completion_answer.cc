@@ -14,12 +14,16 @@ namespace {
 class CompletionAnswer final : public Answer {
  public:
   CompletionAnswer(AnswerHead head, const AnswerOptions& options, const text::Tokenizer& tokenizer,
-                   const std::string& echo, size_t num_candidates)
-      : options_(options),
-        tokenizer_(tokenizer),
-        begin_(object_begin(head, "text_completion")),
-        num_echoed_(echo.size()),
-        candidates_(num_candidates, Candidate{echo, {}, count_characters(echo)}) {}
+                   std::vector<std::string> echoes)
+      : options_(options), tokenizer_(tokenizer), begin_(object_begin(head, "text_completion")) {
+    for (std::string& echo : echoes) {
+      Candidate candidate;
+      candidate.num_echoed = echo.size();
+      candidate.text_offset = count_characters(echo);
+      candidate.text = std::move(echo);
+      candidates_.push_back(std::move(candidate));
+    }
+  }
 
   void stream_begin(std::string& out) override {
     for (size_t choice = 0; choice < candidates_.size(); ++choice) {
@@ -78,12 +82,14 @@ class CompletionAnswer final : public Answer {
   }
 
   std::string content(size_t choice) const override {
-    return trimmed(std::string_view(candidates_[choice].text).substr(num_echoed_));
+    const Candidate& candidate = candidates_[choice];
+    return trimmed(std::string_view(candidate.text).substr(candidate.num_echoed));
   }
 
  private:
   struct Candidate {
     std::string text;  // with the echo; a stream's has nothing else
+    size_t num_echoed = 0;
     std::vector<engine::Token> tokens;
     size_t text_offset = 0;  // of the next token, in characters
   };
@@ -118,7 +124,6 @@ class CompletionAnswer final : public Answer {
   const AnswerOptions options_;
   const text::Tokenizer& tokenizer_;
   const std::string begin_;
-  const size_t num_echoed_;
   std::vector<Candidate> candidates_;
 };
 
@@ -126,9 +131,8 @@ class CompletionAnswer final : public Answer {
 
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
                                                const text::Tokenizer& tokenizer,
-                                               const std::string& echo, size_t num_candidates) {
-  return std::make_unique<CompletionAnswer>(std::move(head), options, tokenizer, echo,
-                                            num_candidates);
+                                               std::vector<std::string> echoes) {
+  return std::make_unique<CompletionAnswer>(std::move(head), options, tokenizer, std::move(echoes));
 }
 
 }  // namespace ultraspeed::server

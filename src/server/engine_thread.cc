@@ -30,14 +30,12 @@ std::vector<JobId> EngineThread::submit(std::vector<Job> jobs) {
   Command command;
   command.kind = Command::Kind::kSubmit;
   command.jobs = std::move(jobs);
-  if (command.jobs.front().group == nullptr) {
-    command.jobs.front().group = std::make_shared<JobGroup>();
-  }
   std::vector<JobId> ids;
   {
     const std::lock_guard lock(mutex_);
     command.id = last_id_ + 1;
     for (Job& job : command.jobs) {
+      if (job.group == nullptr) job.group = std::make_shared<JobGroup>();
       job.listener = released_by(post_, std::move(job.listener));
       ids.push_back(++last_id_);
     }
@@ -123,11 +121,11 @@ bool EngineThread::WaitingJob::comes_before(const WaitingJob& other) const {
   return rank(*this) < rank(other);
 }
 
-// A group takes one place of the queue: that of its first job, as long as that one waits.
 void EngineThread::add_waiting(Command command) {
   admit();
   const std::shared_ptr<JobListener> first = command.jobs.front().listener;
-  for (size_t i = 0; i < command.jobs.size(); ++i) {
+  const size_t num_jobs = command.jobs.size();
+  for (size_t i = 0; i < num_jobs; ++i) {
     WaitingJob waiting{command.id + i, std::move(command.jobs[i]), i == 0};
     const auto place = std::ranges::upper_bound(
         waiting_, waiting, [](const auto& a, const auto& b) { return a.comes_before(b); });
@@ -136,15 +134,16 @@ void EngineThread::add_waiting(Command command) {
   admit();
   const auto newest = std::ranges::find(waiting_, command.id, &WaitingJob::id);
   if (newest == waiting_.end()) return;
-  if (num_waiting_groups() <= max_queue_) return accept(*newest);
-  const std::shared_ptr<JobGroup> group = newest->job.group;
-  std::erase_if(waiting_, [&](const WaitingJob& job) { return job.job.group == group; });
+  if (num_places_taken() <= max_queue_) return accept(*newest);
+  std::erase_if(waiting_, [&](const WaitingJob& job) {
+    return job.id >= command.id && job.id < command.id + num_jobs;
+  });
   fail(first, Error{ErrorCode::kOutOfMemory,
                     fmt::format("All {} places of the server's queue are taken; try again later.",
                                 max_queue_)});
 }
 
-size_t EngineThread::num_waiting_groups() const {
+size_t EngineThread::num_places_taken() const {
   return static_cast<size_t>(std::ranges::count(waiting_, true, &WaitingJob::is_first));
 }
 

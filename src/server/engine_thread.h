@@ -73,7 +73,8 @@ class EngineThread {
 
   // Any thread; return at once.
   JobId submit(Job job) { return submit(std::vector<Job>{std::move(job)}).front(); }
-  // Jobs of one group, next to each other. REQUIRES: at least one.
+  // Together they take one place of the queue, until the first has started. Those of a group are
+  // next to each other; one without gets its own. REQUIRES: at least one.
   std::vector<JobId> submit(std::vector<Job> jobs);
   void cancel(JobId id);              // takes effect before the engine's next step
   void fail_all(const Error& error);  // every job that was submitted so far
@@ -93,7 +94,7 @@ class EngineThread {
   struct WaitingJob {
     JobId id = 0;
     Job job;
-    bool is_first = true;  // of its group
+    bool is_first = true;  // of those that were submitted together
     bool is_accepted = false;
 
     bool comes_before(const WaitingJob& other) const;
@@ -118,7 +119,7 @@ class EngineThread {
   void admit();
   void publish_load();
   void end_late_jobs();
-  size_t num_waiting_groups() const;
+  size_t num_places_taken() const;
   Attempt try_start(WaitingJob& waiting);
   const std::pair<const engine::SessionId, RunningJob>* find_sibling(const JobGroup& group) const;
   void step();

@@ -26,16 +26,19 @@ Generation::Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answe
   }
 }
 
-void Generation::start(Job job) {
-  exchange_->log.prompt_tokens = job.prompt.size();
-  job.params.sampling.constraint = job.constraint.get();
-  group_ = job.group;
+void Generation::start(std::vector<Job> first_jobs) {
   std::vector<Job> jobs;
-  for (size_t i = 0; i < candidates_.size(); ++i) {
-    jobs.push_back(job);
-    jobs.back().params.sampling.seed += i;
-    jobs.back().listener = std::shared_ptr<JobListener>(shared_from_this(), candidates_[i].get());
+  for (Job& first : first_jobs) {
+    exchange_->log.prompt_tokens += first.prompt.size();
+    first.params.sampling.constraint = first.constraint.get();
+    for (uint32_t i = 0; i < choices_.num_candidates; ++i) {
+      const auto& candidate = candidates_[jobs.size()];
+      jobs.push_back(first);
+      jobs.back().params.sampling.seed += i;
+      jobs.back().listener = std::shared_ptr<JobListener>(shared_from_this(), candidate.get());
+    }
   }
+  group_ = jobs.front().group;
   const std::vector<JobId> ids = engine_thread_.submit(std::move(jobs));
   for (size_t i = 0; i < ids.size(); ++i) candidates_[i]->job = ids[i];
   exchange_->on_close([self = weak_from_this()](net::CloseReason reason) {
@@ -122,13 +125,8 @@ void Generation::end(Candidate& candidate, const Progress& progress, std::string
   if (!progress.is_engine_done) engine_thread_.cancel(candidate.job);
   if (!is_streamed_) {
     answer_->end(candidate.end);
-    if (is_decided(choices_, candidates_.size(), [this](size_t i) -> std::optional<std::string> {
-          const Candidate& other = *candidates_[i];
-          if (!other.is_over || other.end.is_late) return std::nullopt;
-          return answer_->content(i);
-        })) {
-      cancel_rest();
-    }
+    const size_t prompt = candidate.end.choice / choices_.num_candidates;
+    if (is_decided_at(prompt)) cancel_rest(prompt);
   }
   const bool is_last = std::ranges::all_of(candidates_, &Candidate::is_over);
   if (is_streamed_) {
@@ -142,13 +140,25 @@ void Generation::end(Candidate& candidate, const Progress& progress, std::string
   if (is_last) finish(std::move(out));
 }
 
+bool Generation::is_decided_at(size_t prompt) const {
+  const size_t begin = prompt * choices_.num_candidates;
+  const auto content_of = [this, begin](size_t i) -> std::optional<std::string> {
+    const Candidate& candidate = *candidates_[begin + i];
+    if (!candidate.is_over || candidate.end.is_late) return std::nullopt;
+    return answer_->content(begin + i);
+  };
+  return is_decided(choices_, choices_.num_candidates, content_of);
+}
+
 // The rest has nothing to add to what is decided.
-void Generation::cancel_rest() {
-  for (const auto& candidate : candidates_) {
-    if (std::exchange(candidate->is_over, true)) continue;
-    candidate->end.is_late = true;
-    answer_->end(candidate->end);
-    engine_thread_.cancel(candidate->job);
+void Generation::cancel_rest(size_t prompt) {
+  const size_t begin = prompt * choices_.num_candidates;
+  for (size_t i = begin; i < begin + choices_.num_candidates; ++i) {
+    Candidate& candidate = *candidates_[i];
+    if (std::exchange(candidate.is_over, true)) continue;
+    candidate.end.is_late = true;
+    answer_->end(candidate.end);
+    engine_thread_.cancel(candidate.job);
   }
 }
 
@@ -160,22 +170,28 @@ void Generation::finish(std::string out) {
     return respond(all);
   }
   if (choices_.selection == Selection::kJudge) {
-    const std::vector<CandidateScore> all_scores = scores();
+    const std::vector<CandidateScore> all_scores = scores(0);
     std::vector<std::string> texts;
     for (const size_t index : judged_candidates(all_scores)) {
       texts.push_back(all_scores[index].content);
     }
     if (texts.size() > 1) return ask_judge_(shared_from_this(), texts);
   }
-  respond(choose_candidates(choices_, scores()));
+  std::vector<size_t> chosen;
+  for (size_t begin = 0; begin < candidates_.size(); begin += choices_.num_candidates) {
+    const auto best = choose_candidates(choices_, scores(begin / choices_.num_candidates));
+    for (const size_t index : best) chosen.push_back(begin + index);
+  }
+  respond(chosen);
 }
 
-std::vector<CandidateScore> Generation::scores() const {
+std::vector<CandidateScore> Generation::scores(size_t prompt) const {
   std::vector<CandidateScore> scores;
-  for (const auto& candidate : candidates_) {
-    const double count = static_cast<double>(std::max<size_t>(candidate->num_tokens, 1));
-    scores.push_back({candidate->end.is_late, candidate->logprob / count,
-                      answer_->content(candidate->end.choice)});
+  const size_t begin = prompt * choices_.num_candidates;
+  for (size_t i = begin; i < begin + choices_.num_candidates; ++i) {
+    const Candidate& candidate = *candidates_[i];
+    const double count = static_cast<double>(std::max<size_t>(candidate.num_tokens, 1));
+    scores.push_back({candidate.end.is_late, candidate.logprob / count, answer_->content(i)});
   }
   return scores;
 }
@@ -206,7 +222,7 @@ void Generation::on_verdict(std::span<const StepEvent> events) {
 
 void Generation::judged(std::optional<size_t> index) {
   if (is_over_) return;
-  const std::vector<CandidateScore> all_scores = scores();
+  const std::vector<CandidateScore> all_scores = scores(0);
   const std::vector<size_t> judged = judged_candidates(all_scores);
   if (index && *index < judged.size()) return respond({&judged[*index], 1});
   respond(choose_candidates(choices_, all_scores));

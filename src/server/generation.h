@@ -26,7 +26,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   using AskJudge =
       std::function<void(std::shared_ptr<Generation>, const std::vector<std::string>& texts)>;
 
-  // REQUIRES: the engine thread and the tokenizer outlive it; outputs has one for each candidate.
+  // REQUIRES: the engine thread and the tokenizer outlive it; outputs has one for each candidate of
+  // each prompt.
   Generation(std::shared_ptr<Exchange> exchange, std::unique_ptr<Answer> answer,
              std::vector<OutputText> outputs, const ChoiceOptions& choices, bool is_streamed,
              EngineThread& engine_thread, const text::Tokenizer& tokenizer);
@@ -38,9 +39,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // Without an index the likeliest candidate is taken.
   void judged(std::optional<size_t> index);
 
-  // The job of the first candidate; the others have the same but for seeds, which follow its own.
-  // The constraint, if there is one, becomes that of the parameters.
-  void start(Job job);
+  // For each prompt the job of its first candidate; the others have the same but for seeds, which
+  // follow its own. Constraints, if there are any, become those of the parameters.
+  void start(std::vector<Job> jobs);
 
  private:
   // What a step, or the end, adds to the answer.
@@ -106,9 +107,10 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void take(Candidate& candidate, const engine::StepEvent& event, Progress* progress);
   void deliver(Candidate& candidate, Progress progress);
   void end(Candidate& candidate, const Progress& progress, std::string out);
-  void cancel_rest();
+  bool is_decided_at(size_t prompt) const;
+  void cancel_rest(size_t prompt);
   void finish(std::string out);
-  std::vector<CandidateScore> scores() const;
+  std::vector<CandidateScore> scores(size_t prompt) const;
   void respond(std::span<const size_t> chosen);
   void on_verdict(std::span<const engine::StepEvent> events);
   void cancel_all();

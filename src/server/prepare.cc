@@ -149,7 +149,7 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
   US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
   US_TRY(check_length(model, prompt.ids.size(), "messages"));
-  prepared.prompt = std::move(prompt.ids);
+  prepared.prompts.push_back(std::move(prompt.ids));
   prepared.request = std::move(request.generation);
   if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
   prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
@@ -180,7 +180,7 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
   PreparedGeneration prepared;
   US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
   US_TRY(check_length(model, prompt.ids.size(), "messages"));
-  prepared.prompt = std::move(prompt.ids);
+  prepared.prompts.push_back(std::move(prompt.ids));
   prepared.request.params = defaults.params;
   prepared.request.params.sampling.temperature = 0;
   prepared.request.grammar =
@@ -189,24 +189,38 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
   return prepared;
 }
 
+namespace {
+
+ApiStatus add_prompt(const ServedModel& model, const CompletionRequest& request,
+                     const CompletionRequest::Prompt& prompt, PreparedGeneration* prepared) {
+  const auto* text = std::get_if<std::string>(&prompt);
+  std::vector<int32_t> ids;
+  if (text == nullptr) {
+    ids = std::get<std::vector<int32_t>>(prompt);
+  } else {
+    US_ASSIGN(ids, encode(model, *text,
+                          {.parse_special = true,
+                           .add_special_tokens = request.add_special_tokens,
+                           .plain_ranges = {}}));
+  }
+  US_TRY(check_length(model, ids.size(), "prompt"));
+  if (request.echo) {
+    prepared->echoes.push_back(text != nullptr ? *text : model.tokenizer->decode(ids));
+  }
+  prepared->prompts.push_back(std::move(ids));
+  return {};
+}
+
+}  // namespace
+
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body) {
   US_ASSIGN(CompletionRequest request, parse_completion_request(body, defaults));
   PreparedGeneration prepared;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
-  if (const auto* text = std::get_if<std::string>(&request.prompt)) {
-    US_ASSIGN(prepared.prompt, encode(model, *text,
-                                      {.parse_special = true,
-                                       .add_special_tokens = request.add_special_tokens,
-                                       .plain_ranges = {}}));
-  } else {
-    prepared.prompt = std::get<std::vector<int32_t>>(std::move(request.prompt));
-  }
-  US_TRY(check_length(model, prepared.prompt.size(), "prompt"));
-  if (request.echo) {
-    const auto* text = std::get_if<std::string>(&request.prompt);
-    prepared.echo = text != nullptr ? *text : model.tokenizer->decode(prepared.prompt);
+  for (const CompletionRequest::Prompt& prompt : request.prompts) {
+    US_TRY(add_prompt(model, request, prompt, &prepared));
   }
   prepared.request = std::move(request.generation);
   US_TRY(add_constraint(model, grammars, Thinking::kNone, &prepared));

@@ -27,10 +27,10 @@ struct PreparedGeneration {
   GenerationRequest request;
   std::shared_ptr<const engine::TokenConstraint> constraint;  // nullptr: none
   text::StopStrings stop;
-  std::vector<int32_t> prompt;
-  ChatParser::Options parser;  // but for Completions; of the model and the request
-  std::string echo;            // Completions: the prompt's text, if it is to be shown
-  text::ChatRequest chat;      // of Selection::kJudge, which goes on with it
+  std::vector<std::vector<int32_t>> prompts;  // one; Completions: at least one
+  ChatParser::Options parser;                 // but for Completions; of the model and the request
+  std::vector<std::string> echoes;  // Completions: the prompts' texts, if they are to be shown
+  text::ChatRequest chat;           // of Selection::kJudge, which goes on with it
 };
 
 // What requests to this model default to.

@@ -180,25 +180,25 @@ TEST(GenerationFieldsTest, ModelMustBeTheServedOne) {
 }
 
 TEST(CompletionRequestTest, ReadsEveryFormOfPrompt) {
-  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":"one")")->prompt), "one");
-  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":["one"])")->prompt), "one");
-  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[1,99])")->prompt),
+  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":"one")")->prompts.at(0)), "one");
+  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":["one"])")->prompts.at(0)), "one");
+  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[1,99])")->prompts.at(0)),
             (std::vector<int32_t>{1, 99}));
-  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[[1,2]])")->prompt),
+  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[[1,2]])")->prompts.at(0)),
             (std::vector<int32_t>{1, 2}));
   EXPECT_TRUE(completion(R"("prompt":"p","echo":true)")->echo);
   EXPECT_FALSE(completion(R"("prompt":"p","add_special_tokens":false)")->add_special_tokens);
 }
 
 TEST(CompletionRequestTest, ErrorsNameTheField) {
-  const char* form = "'prompt' must be a string, an array of one string, or an array of token ids.";
+  const char* form =
+      "'prompt' must be a string, an array of token ids, or an array of such prompts.";
   const std::vector<BadField> cases = {
       {R"("x":1)", "prompt", "'prompt' is missing."},
       {R"("prompt":7)", "prompt", form},
-      {R"("prompt":[{}])", "prompt", form},
-      {R"("prompt":["a","b"])", "prompt",
-       "'prompt' has 2 prompts; this server takes one a request. Send several requests.",
-       "unsupported_value"},
+      {R"("prompt":["a",7])", "prompt[1]",
+       "'prompt[1]' must be a string, an array of token ids, or an array of such prompts."},
+      {R"("prompt":["a",[-1]])", "prompt[1]", "'prompt[1][0]' is not a token id from 0 to 99."},
       {R"("prompt":[1,100])", "prompt", "'prompt[1]' is not a token id from 0 to 99."},
       {R"("prompt":[-1])", "prompt", "'prompt[0]' is not a token id from 0 to 99."},
       {R"("prompt":[1.0])", "prompt", "'prompt[0]' is not a token id from 0 to 99."},

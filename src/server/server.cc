@@ -346,7 +346,7 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   const GenerationRequest& request = prepared.request;
   auto answer = make_answer(prepared);
   const std::vector<OutputText> outputs(
-      request.choices.num_candidates,
+      prepared.prompts.size() * request.choices.num_candidates,
       OutputText(*model_.tokenizer, std::move(prepared.stop),
                  {.skip_special = request.skip_special_tokens,
                   .keep_markers = prepared.api != Api::kCompletions}));
@@ -360,17 +360,21 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
           ask_judge(chat, question, std::move(asking), texts);
         });
   }
-  Job job;
-  job.prompt = std::move(prepared.prompt);
-  job.params = request.params;
-  if (!request.has_seed) job.params.sampling.seed = seeds_();
-  job.constraint = std::move(prepared.constraint);
-  job.tier = static_cast<int>(request.tier);
-  job.priority = request.priority;
-  job.group = std::make_shared<JobGroup>();
-  job.group->budget = request.budget;
-  if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
-  generation->start(std::move(job));
+  const uint64_t seed = request.has_seed ? request.params.sampling.seed : seeds_();
+  std::vector<Job> jobs;
+  for (std::vector<int32_t>& prompt : prepared.prompts) {
+    Job& job = jobs.emplace_back();
+    job.prompt = std::move(prompt);
+    job.params = request.params;
+    job.params.sampling.seed = seed;
+    job.constraint = prepared.constraint;
+    job.tier = static_cast<int>(request.tier);
+    job.priority = request.priority;
+    job.group = std::make_shared<JobGroup>();
+    job.group->budget = request.budget;
+    if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
+  }
+  generation->start(std::move(jobs));
 }
 
 void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& question,
@@ -382,7 +386,7 @@ void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& ques
     http_->post([asking, prepared] {
       if (!*prepared) return asking->judged(std::nullopt);
       Job job;
-      job.prompt = std::move((*prepared)->prompt);
+      job.prompt = std::move((*prepared)->prompts.front());
       job.params = std::move((*prepared)->request.params);
       job.constraint = std::move((*prepared)->constraint);
       asking->judge_with(std::move(job));
@@ -413,10 +417,14 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
       return make_chat_answer(std::move(head), options, tokenizer, std::move(turns));
     }
     case Api::kMessages:
-      return make_messages_answer(std::move(head), prepared.prompt.size(),
+      return make_messages_answer(std::move(head), prepared.prompts.front().size(),
                                   ChatTurn(std::move(prepared.parser), &calls_));
   }
-  return make_completion_answer(std::move(head), options, tokenizer, prepared.echo, num_candidates);
+  std::vector<std::string> echoes;
+  for (size_t i = 0; i < prepared.prompts.size() * num_candidates; ++i) {
+    echoes.push_back(prepared.echoes.empty() ? "" : prepared.echoes[i / num_candidates]);
+  }
+  return make_completion_answer(std::move(head), options, tokenizer, std::move(echoes));
 }
 
 }  // namespace
