@@ -15,12 +15,14 @@
 #include "server/generation_request.h"
 #include "server/grammar_cache.h"
 #include "server/grammar_constraint.h"
+#include "server/response_store.h"
+#include "server/responses_request.h"
 #include "server/server.h"
 #include "text/text_stream.h"
 
 namespace ultraspeed::server {
 
-enum class Api { kCompletions, kChat, kMessages };
+enum class Api { kCompletions, kChat, kMessages, kResponses };
 
 struct PreparedGeneration {
   Api api = Api::kCompletions;
@@ -28,8 +30,9 @@ struct PreparedGeneration {
   std::shared_ptr<const engine::TokenConstraint> constraint;  // nullptr: none
   text::StopStrings stop;
   std::vector<int32_t> prompt;
-  ChatParser::Options parser;  // but for Completions; of the model and the request
-  std::string echo;            // Completions: the prompt's text, if it is to be shown
+  ChatParser::Options parser;   // but for Completions; of the model and the request
+  std::string echo;             // Completions: the prompt's text, if it is to be shown
+  ResponsesSettings responses;  // Responses
 };
 
 // What requests to this model default to.
@@ -42,10 +45,14 @@ struct ChatPrompt {
 ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
                                        CallMemory& calls);
 
-// REQUIRES: api is not kCompletions.
+// REQUIRES: api is kChat or kMessages.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
                                            CallMemory& calls, Api api, std::string_view body);
+ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
+                                                const RequestDefaults& defaults,
+                                                GrammarCache& grammars, CallMemory& calls,
+                                                ResponseStore& store, std::string_view body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body);
