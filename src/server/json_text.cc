@@ -103,9 +103,8 @@ void append_json_escaped(std::string& out, std::string_view text) {
   out += text.substr(begin);
 }
 
-void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
-                          std::span<const engine::Token> tokens) {
-  out += R"({"content":)";
+void append_token_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                           std::span<const engine::Token> tokens) {
   append_array(out, tokens.size(), [&](size_t i) {
     const engine::Token& token = tokens[i];
     append_chat_token(out, tokenizer.token_bytes(token.id), token.logprob);
@@ -117,6 +116,12 @@ void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
     });
     out += '}';
   });
+}
+
+void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                          std::span<const engine::Token> tokens) {
+  out += R"({"content":)";
+  append_token_logprobs(out, tokenizer, tokens);
   out += R"(,"refusal":null})";
 }
 

@@ -16,6 +16,9 @@ void append_json_string(std::string& out, std::string_view text);
 // The same without the quotes.
 void append_json_escaped(std::string& out, std::string_view text);
 
+// [{token, logprob, bytes, top_logprobs}, ...]
+void append_token_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                           std::span<const engine::Token> tokens);
 // The "logprobs" object of a chat choice: {"content": [{token, logprob, bytes, top_logprobs},
 // ...]}.
 void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,

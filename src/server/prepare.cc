@@ -106,6 +106,30 @@ ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Think
   return {};
 }
 
+// Of a request that was read from any of the chat APIs.
+ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
+                                              const RequestDefaults& defaults,
+                                              GrammarCache& grammars, CallMemory& calls, Api api,
+                                              ChatRequest request) {
+  US_TRY(add_call_choice(defaults, &request));
+  PreparedGeneration prepared;
+  prepared.api = api;
+  US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_TRY(check_length(model, prompt.ids.size(), api == Api::kResponses ? "input" : "messages"));
+  prepared.prompts.push_back(std::move(prompt.ids));
+  prepared.request = std::move(request.generation);
+  if (api != Api::kChat) prepared.request.choices = {};  // theirs have no choices
+  if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
+  prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
+  prepared.parser.syntax = defaults.tool_syntax;
+  prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
+  prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
+  if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
+  US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
+  return prepared;
+}
+
 }  // namespace
 
 RequestDefaults request_defaults(const ServedModel& model) {
@@ -143,21 +167,17 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            CallMemory& calls, Api api, std::string_view body) {
   US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
                                                        : parse_chat_request(body, defaults));
-  US_TRY(add_call_choice(defaults, &request));
-  PreparedGeneration prepared;
-  prepared.api = api;
-  US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
-  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
-  US_TRY(check_length(model, prompt.ids.size(), "messages"));
-  prepared.prompts.push_back(std::move(prompt.ids));
-  prepared.request = std::move(request.generation);
-  if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
-  prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
-  prepared.parser.syntax = defaults.tool_syntax;
-  prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
-  prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
-  if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
-  US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
+  return prepare_request(model, defaults, grammars, calls, api, std::move(request));
+}
+
+ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
+                                                const RequestDefaults& defaults,
+                                                GrammarCache& grammars, CallMemory& calls,
+                                                ResponseStore& store, std::string_view body) {
+  US_ASSIGN(ResponsesRequest request, parse_responses_request(body, defaults, store));
+  US_ASSIGN(PreparedGeneration prepared, prepare_request(model, defaults, grammars, calls,
+                                                         Api::kResponses, std::move(request.chat)));
+  prepared.responses = std::move(request.settings);
   return prepared;
 }
 

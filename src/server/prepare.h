@@ -15,12 +15,14 @@
 #include "server/generation_request.h"
 #include "server/grammar_cache.h"
 #include "server/grammar_constraint.h"
+#include "server/response_store.h"
+#include "server/responses_request.h"
 #include "server/server.h"
 #include "text/text_stream.h"
 
 namespace ultraspeed::server {
 
-enum class Api { kCompletions, kChat, kMessages };
+enum class Api { kCompletions, kChat, kMessages, kResponses };
 
 struct PreparedGeneration {
   Api api = Api::kCompletions;
@@ -31,6 +33,7 @@ struct PreparedGeneration {
   ChatParser::Options parser;                 // but for Completions; of the model and the request
   std::vector<std::string> echoes;  // Completions: the prompts' texts, if they are to be shown
   text::ChatRequest chat;           // of Selection::kJudge, which goes on with it
+  ResponsesSettings responses;      // Responses
 };
 
 // What requests to this model default to.
@@ -43,7 +46,7 @@ struct ChatPrompt {
 ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
                                        CallMemory& calls);
 
-// REQUIRES: api is not kCompletions.
+// REQUIRES: api is kChat or kMessages.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
                                            CallMemory& calls, Api api, std::string_view body);
@@ -54,6 +57,10 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
                                                 GrammarCache& grammars, CallMemory& calls,
                                                 text::ChatRequest chat, std::string_view question,
                                                 const std::vector<std::string>& texts);
+ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
+                                                const RequestDefaults& defaults,
+                                                GrammarCache& grammars, CallMemory& calls,
+                                                ResponseStore& store, std::string_view body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body);

@@ -15,6 +15,8 @@
 #include "server/grammar_cache.h"
 #include "server/json_text.h"
 #include "server/prepare.h"
+#include "server/response_routes.h"
+#include "server/responses_answer.h"
 #include "server/task_pool.h"
 #include "server/token_requests.h"
 
@@ -29,6 +31,7 @@ constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete bu
 constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
 constexpr size_t kCallMemoryBytes = 64 << 20;
+constexpr size_t kResponseStoreBytes = 64 << 20;
 
 enum class Route {
   kHealth,
@@ -41,9 +44,20 @@ enum class Route {
   kChatCompletions,
   kMessages,
   kCountTokens,
+  kResponses,
+  kResponse,
+  kInputItems,
+  kInputTokens,
   kTokenize,
   kDetokenize,
 };
+
+constexpr std::string_view kInputItemsPath = "/input_items";
+
+// Whether the path is the base's and something behind it.
+bool is_below(std::string_view base, std::string_view path) {
+  return path.starts_with(base) && path.size() > base.size() + 1 && path[base.size()] == '/';
+}
 
 std::optional<Route> find_route(std::string_view path) {
   if (path == "/health") return Route::kHealth;
@@ -57,9 +71,12 @@ std::optional<Route> find_route(std::string_view path) {
   if (path == "/v1/messages/count_tokens") return Route::kCountTokens;
   if (path == "/tokenize") return Route::kTokenize;
   if (path == "/detokenize") return Route::kDetokenize;
-  const bool is_model = path.starts_with(kModelsPath) && path.size() > kModelsPath.size() + 1 &&
-                        path[kModelsPath.size()] == '/';
-  if (is_model) return Route::kModel;
+  if (path == kResponsesPath) return Route::kResponses;
+  if (path == "/v1/responses/input_tokens") return Route::kInputTokens;
+  if (is_below(kModelsPath, path)) return Route::kModel;
+  if (is_below(kResponsesPath, path)) {
+    return path.ends_with(kInputItemsPath) ? Route::kInputItems : Route::kResponse;
+  }
   return std::nullopt;
 }
 
@@ -67,9 +84,28 @@ bool is_health(std::optional<Route> route) {
   return route == Route::kHealth || route == Route::kReady;
 }
 
-bool takes_post(Route route) {
-  return !is_health(route) && route != Route::kMetrics && route != Route::kVersion &&
-         route != Route::kModels && route != Route::kModel;
+// The methods that a route takes, as an Allow header lists them.
+std::string_view allowed_methods(Route route) {
+  switch (route) {
+    case Route::kHealth:
+    case Route::kReady:
+    case Route::kMetrics:
+    case Route::kVersion:
+    case Route::kModels:
+    case Route::kModel:
+    case Route::kInputItems:
+      return "GET";
+    case Route::kResponse:
+      return "GET, DELETE";
+    default:
+      return "POST";
+  }
+}
+
+bool is_allowed(Route route, std::string_view method) {
+  const std::string_view allowed = allowed_methods(route);
+  if (allowed == "POST") return method == "POST";
+  return method == "GET" || method == "HEAD" || (method == "DELETE" && allowed != "GET");
 }
 
 std::string_view id_prefix(Api api) {
@@ -80,6 +116,8 @@ std::string_view id_prefix(Api api) {
       return "chatcmpl-";
     case Api::kMessages:
       return "msg_";
+    case Api::kResponses:
+      return "resp_";
   }
   return {};
 }
@@ -151,6 +189,8 @@ class ApiServer final : public Server, public net::HttpHandler {
   net::HttpResponse model_list() const;
   net::HttpResponse model_by_name(std::string_view name) const;
   std::string model_json() const;
+  void stored_response(Route route, const net::HttpRequest& request,
+                       const std::shared_ptr<Exchange>& exchange);
   template <class Read, class Result>
   void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
                void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
@@ -169,6 +209,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   CallMemory calls_{kCallMemoryBytes};
+  ResponseStore responses_{kResponseStoreBytes};
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
   bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
@@ -232,12 +273,8 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   const std::optional<Route> route = find_route(request.path());
   if (!is_health(route) && !is_authorized(request)) return exchange->fail(unauthorized());
   if (!route) return exchange->fail(unknown_route(request));
-  const bool is_get = request.method == "GET" || request.method == "HEAD";
-  if (takes_post(*route) && request.method != "POST") {
-    return exchange->fail(method_not_allowed(request.method, "POST"));
-  }
-  if (!takes_post(*route) && !is_get) {
-    return exchange->fail(method_not_allowed(request.method, "GET"));
+  if (!is_allowed(*route, request.method)) {
+    return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
   }
   answer(*route, std::move(request), exchange);
 }
@@ -274,6 +311,23 @@ void ApiServer::answer(Route route, net::HttpRequest request,
             return prepare_chat(model_, defaults_, *grammars_, calls_, api, body);
           },
           &ApiServer::generate);
+    case Route::kResponses:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) {
+            return prepare_responses(model_, defaults_, *grammars_, calls_, responses_, body);
+          },
+          &ApiServer::generate);
+    case Route::kResponse:
+    case Route::kInputItems:
+      return stored_response(route, request, exchange);
+    case Route::kInputTokens:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) {
+            return count_input_tokens(model_, defaults_, calls_, responses_, body);
+          },
+          &ApiServer::respond_json);
     case Route::kCountTokens:
       return prepare(
           exchange, std::move(request.body),
@@ -319,6 +373,17 @@ net::HttpResponse ApiServer::model_list() const {
 net::HttpResponse ApiServer::model_by_name(std::string_view name) const {
   if (name != model_.name) return server::error_response(model_not_found(name));
   return json_response(200, model_json());
+}
+
+void ApiServer::stored_response(Route route, const net::HttpRequest& request,
+                                const std::shared_ptr<Exchange>& exchange) {
+  std::string id = request.path().substr(kResponsesPath.size() + 1);
+  if (route == Route::kInputItems) id.resize(id.size() - kInputItemsPath.size());
+  auto body = route == Route::kInputItems  ? list_input_items(responses_, id, request.target)
+              : request.method == "DELETE" ? delete_response(responses_, id)
+                                           : read_response(responses_, id, request.target);
+  if (!body) return exchange->fail(body.error());
+  respond_json(*std::move(body), exchange);
 }
 
 // On the event loop: hands the body to a parsing thread, whose result comes back here.
@@ -419,6 +484,12 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
     case Api::kMessages:
       return make_messages_answer(std::move(head), prepared.prompts.front().size(),
                                   ChatTurn(std::move(prepared.parser), &calls_));
+    case Api::kResponses: {
+      const bool starts_in_reasoning = prepared.parser.starts_in_reasoning;
+      return make_responses_answer(std::move(head), options, tokenizer,
+                                   ChatTurn(std::move(prepared.parser), &calls_),
+                                   starts_in_reasoning, std::move(prepared.responses), responses_);
+    }
   }
   std::vector<std::string> echoes;
   for (size_t i = 0; i < prepared.prompts.size() * num_candidates; ++i) {

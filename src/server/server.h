@@ -1,7 +1,7 @@
 // The HTTP API of one served model, compatible with OpenAI's (GET /v1/models and
-// /v1/models/{id}, POST /v1/completions and /v1/chat/completions), with Anthropic's (POST
-// /v1/messages and /v1/messages/count_tokens) and with vLLM's POST /tokenize and /detokenize;
-// GET /health, /health/ready, /metrics and /version.
+// /v1/models/{id}, POST /v1/completions, /v1/chat/completions and /v1/responses with its stored
+// responses), with Anthropic's (POST /v1/messages and /v1/messages/count_tokens) and with vLLM's
+// POST /tokenize and /detokenize; GET /health, /health/ready, /metrics and /version.
 //
 // Threads: the event loop (all connections and all answers), the engine's thread, and a few that
 // parse and tokenize requests. docs/serving.md describes the API.

@@ -101,6 +101,21 @@ class ServerTest : public testing::Test {
     return events;
   }
 
+  // The events of a stream, whose names must be their types.
+  static std::vector<Json> named_events(const std::string& stream) {
+    std::vector<Json> all;
+    size_t begin = 0;
+    for (size_t end; (end = stream.find("\n\n", begin)) != std::string::npos; begin = end + 2) {
+      const std::string event = stream.substr(begin, end - begin);
+      const size_t line = event.find('\n');
+      EXPECT_TRUE(event.starts_with("event: ") && event.substr(line + 1).starts_with("data: "));
+      all.push_back(Json::parse(event.substr(line + 7)));
+      EXPECT_EQ(all.back()["type"], event.substr(7, line - 7));
+    }
+    EXPECT_EQ(begin, stream.size()) << "the stream ends inside of an event";
+    return all;
+  }
+
   // An empty code stands for null.
   static void expect_error(const net::TestResponse& response, unsigned status,
                            std::string_view code, std::string_view message_part) {

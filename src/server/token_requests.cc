@@ -105,4 +105,15 @@ ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefau
   return fmt::format(R"({{"input_tokens":{}}})", prompt.ids.size());
 }
 
+ApiResult<std::string> count_input_tokens(const ServedModel& model, const RequestDefaults& defaults,
+                                          CallMemory& calls, ResponseStore& store,
+                                          std::string_view body) {
+  US_ASSIGN(Json json, parse_with_model(body, defaults));
+  json["store"] = false;
+  US_ASSIGN(const ResponsesRequest request, read_responses_request(json, defaults, store));
+  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, request.chat, calls));
+  return fmt::format(R"({{"object":"response.input_tokens","input_tokens":{}}})",
+                     prompt.ids.size());
+}
+
 }  // namespace ultraspeed::server

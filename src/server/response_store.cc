@@ -1,0 +1,97 @@
+#include "server/response_store.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace ultraspeed::server {
+namespace {
+
+constexpr size_t kEntryBytes = 256;  // of a response or an item beside its strings
+
+}  // namespace
+
+size_t ResponseStore::bytes_of(const StoredResponse& response) {
+  size_t bytes =
+      response.id.size() + response.previous_id.size() + response.json.size() + kEntryBytes;
+  for (const auto* items : {&response.input, &response.output}) {
+    for (const StoredItem& item : *items) bytes += item.id.size() + item.json.size() + kEntryBytes;
+  }
+  return bytes;
+}
+
+void ResponseStore::put(StoredResponse response) {
+  const std::lock_guard lock(mutex_);
+  const size_t bytes = bytes_of(response);
+  if (by_id_.contains(response.id) || bytes > max_bytes_) return;
+  responses_.push_front(std::move(response));
+  bytes_ += bytes;
+  const auto stored = responses_.begin();
+  by_id_.emplace(stored->id, stored);
+  // A client may send the same item in several requests; any of them will do.
+  for (const auto* items : {&stored->input, &stored->output}) {
+    for (const StoredItem& item : *items) {
+      items_.erase(item.id);  // the key is the other item's
+      items_.emplace(item.id, &item);
+    }
+  }
+  while (bytes_ > max_bytes_) remove(std::prev(responses_.end()));
+}
+
+void ResponseStore::remove(Responses::iterator response) {
+  bytes_ -= bytes_of(*response);
+  for (const auto* items : {&response->input, &response->output}) {
+    for (const StoredItem& item : *items) {
+      const auto found = items_.find(item.id);
+      if (found != items_.end() && found->second == &item) items_.erase(found);
+    }
+  }
+  by_id_.erase(response->id);
+  responses_.erase(response);
+}
+
+std::optional<StoredResponse> ResponseStore::find(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) return std::nullopt;
+  responses_.splice(responses_.begin(), responses_, found->second);
+  return *found->second;
+}
+
+bool ResponseStore::erase(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) return false;
+  remove(found->second);
+  return true;
+}
+
+// The oldest response of the chain is used last, so that a conversation is forgotten from its end.
+std::optional<std::vector<StoredItem>> ResponseStore::conversation(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  std::vector<const StoredResponse*> chain;
+  for (std::string_view next = id; !next.empty(); next = chain.back()->previous_id) {
+    const auto found = by_id_.find(next);
+    if (found == by_id_.end()) return std::nullopt;
+    responses_.splice(responses_.begin(), responses_, found->second);
+    chain.push_back(&*found->second);
+  }
+  std::vector<StoredItem> items;
+  for (auto response = chain.rbegin(); response != chain.rend(); ++response) {
+    const auto add = [&items](const std::vector<StoredItem>& more) {
+      items.insert(items.end(), more.begin(), more.end());
+    };
+    add((*response)->input);
+    add((*response)->output);
+  }
+  return items;
+}
+
+std::optional<StoredItem> ResponseStore::find_item(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = items_.find(id);
+  if (found == items_.end()) return std::nullopt;
+  return *found->second;
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,57 @@
+// Responses that clients may come back to: to read or delete them, to continue their conversation
+// (previous_response_id), or to name one of their items in an input (item_reference).
+#pragma once
+
+#include <cstddef>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace ultraspeed::server {
+
+struct StoredItem {
+  std::string id;
+  std::string json;
+};
+
+struct StoredResponse {
+  std::string id;
+  std::string previous_id;        // of the response that this one continues, or empty
+  std::vector<StoredItem> input;  // of its own request
+  std::vector<StoredItem> output;
+  std::string json;  // the whole response
+};
+
+// The responses that were used last, up to so many bytes. A conversation is a chain of responses,
+// each of which has only what it added, so that several may continue the same one. Any thread.
+class ResponseStore {
+ public:
+  explicit ResponseStore(size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  void put(StoredResponse response);
+  std::optional<StoredResponse> find(const std::string& id);
+  bool erase(const std::string& id);  // false: there was none
+
+  // Inputs and outputs of the response and of all that it continues, the oldest first. Nothing, if
+  // one of them is not there any more.
+  std::optional<std::vector<StoredItem>> conversation(const std::string& id);
+  std::optional<StoredItem> find_item(const std::string& id);
+
+ private:
+  using Responses = std::list<StoredResponse>;
+  static size_t bytes_of(const StoredResponse& response);
+  void remove(Responses::iterator response);
+
+  const size_t max_bytes_;
+  std::mutex mutex_;
+  Responses responses_;  // the one used last comes first
+  std::unordered_map<std::string_view, Responses::iterator> by_id_;
+  std::unordered_map<std::string_view, const StoredItem*> items_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,84 @@
+// What is kept of responses, in which order it is forgotten, and what can be continued.
+#include "server/response_store.h"
+
+#include <gtest/gtest.h>
+
+namespace ultraspeed::server {
+namespace {
+
+StoredResponse stored(const std::string& id, const std::string& previous, size_t bytes = 100) {
+  return {id, previous, {{id + "_in", "1"}}, {{id + "_out", "2"}}, std::string(bytes, 'x')};
+}
+
+std::string ids(const std::optional<std::vector<StoredItem>>& items) {
+  if (!items) return "nothing";
+  std::string all;
+  for (const StoredItem& item : *items) all += item.id + " ";
+  return all;
+}
+
+TEST(ResponseStoreTest, ConversationsAreChainsThatFork) {
+  ResponseStore store(1 << 20);
+  store.put(stored("a", ""));
+  store.put(stored("b", "a"));
+  store.put(stored("c", "a"));
+  store.put(stored("d", "c"));
+  EXPECT_EQ(ids(store.conversation("a")), "a_in a_out ");
+  EXPECT_EQ(ids(store.conversation("b")), "a_in a_out b_in b_out ");
+  EXPECT_EQ(ids(store.conversation("d")), "a_in a_out c_in c_out d_in d_out ");
+  EXPECT_EQ(ids(store.conversation("e")), "nothing");
+  EXPECT_TRUE(store.erase("c"));
+  EXPECT_FALSE(store.erase("c"));
+  EXPECT_EQ(ids(store.conversation("d")), "nothing");
+  EXPECT_EQ(ids(store.conversation("b")), "a_in a_out b_in b_out ");
+}
+
+TEST(ResponseStoreTest, FindsItems) {
+  ResponseStore store(1 << 20);
+  store.put(stored("a", ""));
+  EXPECT_EQ(store.find("a")->json.size(), 100U);
+  EXPECT_EQ(store.find_item("a_in")->json, "1");
+  EXPECT_EQ(store.find_item("a_out")->json, "2");
+  store.erase("a");
+  EXPECT_FALSE(store.find("a") || store.find_item("a_in") || store.find_item("a_out"));
+}
+
+TEST(ResponseStoreTest, ItemsOfSeveralRequestsSurviveOneOfThem) {
+  ResponseStore store(1 << 20);
+  for (const char* id : {"a", "b"}) store.put({id, "", {{"same", id}}, {}, "{}"});
+  store.erase("a");
+  EXPECT_EQ(store.find_item("same")->json, "b");
+  store.erase("b");
+  EXPECT_FALSE(store.find_item("same"));
+}
+
+TEST(ResponseStoreTest, ForgetsWhatWasNotUsed) {
+  ResponseStore store(5 * 1000);
+  store.put(stored("a", ""));
+  store.put(stored("b", ""));
+  store.put(stored("c", ""));
+  store.put(stored("d", "a"));
+  store.put(stored("e", ""));
+  EXPECT_TRUE(store.conversation("d"));  // uses its begin, too
+  store.put(stored("f", ""));
+  EXPECT_FALSE(store.find("b"));
+  EXPECT_TRUE(store.find("c"));
+  EXPECT_EQ(ids(store.conversation("d")), "a_in a_out d_in d_out ");
+  store.put(stored("huge", "", 5000));
+  EXPECT_FALSE(store.find("huge"));
+  EXPECT_TRUE(store.find("f"));
+}
+
+TEST(ResponseStoreTest, ConversationsAreForgottenFromTheirEnds) {
+  ResponseStore store(3 * 1000);
+  store.put(stored("a", ""));
+  store.put(stored("b", "a"));
+  EXPECT_TRUE(store.conversation("b"));
+  store.put(stored("x", ""));
+  store.put(stored("y", ""));
+  EXPECT_FALSE(store.find("b"));
+  EXPECT_TRUE(store.conversation("a"));
+}
+
+}  // namespace
+}  // namespace ultraspeed::server

@@ -1,0 +1,23 @@
+// What a Responses request says to the model: the conversation that it continues and its own items,
+// in the form in which they are stored, and as the messages of a chat.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "server/json_fields.h"
+#include "server/response_store.h"
+
+namespace ultraspeed::server {
+
+struct ResponsesInput {
+  Json messages;  // instructions, the conversation that goes on, the input
+  std::string previous_id;
+  std::vector<StoredItem> items;  // of the input, to be stored
+};
+
+// instructions, previous_response_id and input. Errors: 400 with the item's place.
+ApiResult<ResponsesInput> read_responses_input(const Fields& fields, ResponseStore& store,
+                                               bool is_stored);
+
+}  // namespace ultraspeed::server
