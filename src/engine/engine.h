@@ -71,7 +71,10 @@ struct GenerationParams {
   SamplingParams sampling;
   uint32_t max_tokens = 0;        // of output; 0: up to the context's end
   std::vector<int32_t> stop_ids;  // the stop token is part of the output
-  bool ignore_eos = false;        // true: stop_ids do not stop
+  // Report the prompt's tokens, too, with so many alternatives each. A session that is forked from
+  // another one reports none.
+  std::optional<uint32_t> num_prompt_logprobs;
+  bool ignore_eos = false;  // true: stop_ids do not stop
   // The output, where it is known beforehand; only DrafterKind::kReplay looks at it.
   std::vector<int32_t> expected_output;
 };
@@ -101,7 +104,10 @@ struct VerifyCycle {
 // What one step did for one session, in the order it happened: an event a token.
 struct StepEvent {
   SessionId session = 0;
-  uint32_t prompt_tokens_done = 0;       // prefill progress: prompt tokens in the cache so far
+  uint32_t prompt_tokens_done = 0;  // prefill progress: prompt tokens in the cache so far
+  // With GenerationParams::num_prompt_logprobs: those that this step computed, in order, the first
+  // of the prompt without a logprob (0).
+  std::vector<Token> prompt_tokens;
   std::optional<Token> token;            // the next token of the output
   std::optional<FinishReason> finished;  // the session has ended and its id is no longer valid
   std::optional<VerifyCycle> cycle;      // with the first token of a decode step

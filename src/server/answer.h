@@ -78,6 +78,9 @@ class Answer {
   virtual void stream_error(const ApiError& error, std::string& out) = 0;
   virtual std::string_view keepalive() const { return net::kSsePing; }  // fills a stream's silence
 
+  // Of a candidate's prompt, before any piece.
+  virtual void add_prompt(size_t /*choice*/, std::span<const engine::Token> /*tokens*/) {}
+
   // As one JSON object: add... and end of each candidate, whole with those that are chosen, of
   // which there is at least one.
   virtual void add(const AnswerPiece& piece) = 0;
@@ -90,7 +93,8 @@ class Answer {
   virtual std::string content(size_t /*choice*/) const { return {}; }
 };
 
-// Chat: a turn for each candidate. Completion: what is shown before each candidate's text.
+// Chat: a turn for each candidate. Completion: what is shown before each candidate's text,
+// and how many candidates each prompt has.
 // Messages: prompt_tokens are told when a stream begins. REQUIRES: the tokenizer outlives the
 // answer.
 std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
@@ -99,7 +103,8 @@ std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& o
 std::unique_ptr<Answer> make_messages_answer(AnswerHead head, size_t prompt_tokens, ChatTurn turn);
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
                                                const text::Tokenizer& tokenizer,
-                                               std::vector<std::string> echoes);
+                                               std::vector<std::string> echoes,
+                                               size_t num_candidates);
 
 std::string_view finish_reason_json(const AnswerEnd& end);  // "stop", "length", "deadline", quoted
 std::string trimmed(std::string_view text);                 // without white space around it

@@ -104,7 +104,7 @@ TEST(ChatAnswerTest, WholeAnswer) {
 TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
   AnswerOptions options;
   options.include_usage = true;
-  const auto stream = make_completion_answer(head(), options, test_tokenizer(), {"echo "});
+  const auto stream = make_completion_answer(head(), options, test_tokenizer(), {"echo "}, 1);
   const std::string begin =
       R"(data: {"id":"id-1","object":"text_completion","created":1700000000,"model":"m\"1",)"
       R"("system_fingerprint":"fp","choices":[)";
@@ -119,7 +119,7 @@ TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
           "],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\n" +
           "data: [DONE]\n\n");
 
-  const auto whole = make_completion_answer(head(), {}, test_tokenizer(), {"echo "});
+  const auto whole = make_completion_answer(head(), {}, test_tokenizer(), {"echo "}, 1);
   whole->add({"a", {}});
   whole->add({"b", {}});
   std::string out;
@@ -173,7 +173,7 @@ TEST(LogprobsTest, CompletionReportsOffsets) {
   AnswerOptions options;
   options.has_logprobs = true;
   const auto tokens = tokens_with_logprobs();
-  const auto answer = make_completion_answer(head(), options, test_tokenizer(), {"\xC3\xA9:"});
+  const auto answer = make_completion_answer(head(), options, test_tokenizer(), {"\xC3\xA9:"}, 1);
   answer->add({"text", tokens});
   std::string out;
   append_whole(*answer, {FinishReason::kStop, {}, {1, 1}}, &out);

@@ -59,6 +59,30 @@ TEST_F(ChoicesTest, PromptsOfACompletionHaveChoicesEach) {
   EXPECT_EQ(engine.starts().size(), 2u);
 }
 
+// As lm-evaluation-harness asks.
+TEST_F(ChoicesTest, TextsAreScored) {
+  start();
+  const std::string prompts = R"("prompt":["a b c","d"],"echo":true,"logprobs":1,"temperature":0)";
+  for (const int max_tokens : {0, 1}) {
+    const Json json = parse(complete(fmt::format(R"("max_tokens":{},{})", max_tokens, prompts)));
+    const std::vector<int32_t> ids = test_ids("a b c");
+    const Json& choice = json["choices"][0];
+    const Json& logprobs = choice["logprobs"];
+    ASSERT_EQ(logprobs["tokens"].size(), ids.size() + static_cast<size_t>(max_tokens)) << json;
+    EXPECT_TRUE(logprobs["token_logprobs"][0].is_null() && logprobs["top_logprobs"][0].is_null());
+    EXPECT_EQ(logprobs["token_logprobs"][1], -1.0);
+    EXPECT_EQ(logprobs["top_logprobs"][1].begin().key(), logprobs["tokens"][1]);
+    EXPECT_EQ(logprobs["text_offset"][0], 0);
+    EXPECT_EQ(logprobs["text_offset"][1], 1);
+    EXPECT_TRUE(choice["text"].get<std::string>().starts_with("a b c"));
+    EXPECT_EQ(choice["text"] == "a b c", max_tokens == 0);
+    EXPECT_EQ(choice["finish_reason"], "length");
+    EXPECT_EQ(json["usage"]["completion_tokens"], 2 * max_tokens);
+    EXPECT_EQ(json["choices"].size(), 2u);
+  }
+  expect_error(complete(R"("max_tokens":0)"), 400, "invalid_value", "'max_tokens' is 0");
+}
+
 TEST_F(ChoicesTest, MoreChoicesThanSessionsTakeTurns) {
   says_by_seed({"a", "b", "c", "d", "e"});
   engine.max_sessions = 2;

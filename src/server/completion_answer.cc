@@ -14,8 +14,11 @@ namespace {
 class CompletionAnswer final : public Answer {
  public:
   CompletionAnswer(AnswerHead head, const AnswerOptions& options, const text::Tokenizer& tokenizer,
-                   std::vector<std::string> echoes)
-      : options_(options), tokenizer_(tokenizer), begin_(object_begin(head, "text_completion")) {
+                   std::vector<std::string> echoes, size_t num_candidates)
+      : options_(options),
+        tokenizer_(tokenizer),
+        begin_(object_begin(head, "text_completion")),
+        num_candidates_(num_candidates) {
     for (std::string& echo : echoes) {
       Candidate candidate;
       candidate.num_echoed = echo.size();
@@ -64,6 +67,16 @@ class CompletionAnswer final : public Answer {
     candidate.tokens.insert(candidate.tokens.end(), piece.tokens.begin(), piece.tokens.end());
   }
 
+  // All candidates of a prompt show its tokens, which the first one's session reports.
+  void add_prompt(size_t choice, std::span<const engine::Token> tokens) override {
+    for (size_t i = choice; i < choice + num_candidates_; ++i) {
+      Candidate& candidate = candidates_[i];
+      candidate.tokens.insert(candidate.tokens.end(), tokens.begin(), tokens.end());
+      candidate.begins_with_prompt = true;
+      candidate.text_offset = 0;
+    }
+  }
+
   void end(const AnswerEnd& /*end*/) override {}
 
   void whole(std::span<const AnswerEnd> chosen, std::string& out) override {
@@ -72,8 +85,8 @@ class CompletionAnswer final : public Answer {
     for (size_t i = 0; i < chosen.size(); ++i) {
       Candidate& candidate = candidates_[chosen[i].choice];
       if (i > 0) out += ',';
-      append_choice(i, candidate.text, finish_reason_json(chosen[i]), candidate.tokens,
-                    &candidate.text_offset, out);
+      append_choice(i, candidate.text, finish_reason_json(chosen[i]), candidate.tokens, &candidate,
+                    out);
     }
     out += R"(],"usage":)";
     append_usage(out, chosen.back().usage);
@@ -91,16 +104,19 @@ class CompletionAnswer final : public Answer {
     std::string text;  // with the echo; a stream's has nothing else
     size_t num_echoed = 0;
     std::vector<engine::Token> tokens;
-    size_t text_offset = 0;  // of the next token, in characters
+    bool begins_with_prompt = false;  // tokens do: nothing is known of the first
+    size_t text_offset = 0;           // of the next token, in characters
   };
 
   void append_choice(size_t index, std::string_view text, std::string_view finish_reason,
-                     std::span<const engine::Token> tokens, size_t* text_offset, std::string& out) {
+                     std::span<const engine::Token> tokens, Candidate* candidate,
+                     std::string& out) {
     fmt::format_to(std::back_inserter(out), R"({{"index":{},"text":)", index);
     append_json_string(out, text);
     out += R"(,"logprobs":)";
     if (options_.has_logprobs && !tokens.empty()) {
-      append_completion_logprobs(out, tokenizer_, tokens, text_offset);
+      append_completion_logprobs(out, tokenizer_, tokens, candidate->begins_with_prompt,
+                                 &candidate->text_offset);
     } else {
       out += "null";
     }
@@ -113,7 +129,7 @@ class CompletionAnswer final : public Answer {
                     std::span<const engine::Token> tokens, std::string& out,
                     std::string_view timings = {}) {
     std::string json = begin_ + R"(,"choices":[)";
-    append_choice(choice, text, finish_reason, tokens, &candidates_[choice].text_offset, json);
+    append_choice(choice, text, finish_reason, tokens, &candidates_[choice], json);
     json += ']';
     if (options_.include_usage) json += R"(,"usage":null)";
     json += timings;
@@ -124,6 +140,7 @@ class CompletionAnswer final : public Answer {
   const AnswerOptions options_;
   const text::Tokenizer& tokenizer_;
   const std::string begin_;
+  const size_t num_candidates_;  // of each prompt
   std::vector<Candidate> candidates_;
 };
 
@@ -131,8 +148,10 @@ class CompletionAnswer final : public Answer {
 
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
                                                const text::Tokenizer& tokenizer,
-                                               std::vector<std::string> echoes) {
-  return std::make_unique<CompletionAnswer>(std::move(head), options, tokenizer, std::move(echoes));
+                                               std::vector<std::string> echoes,
+                                               size_t num_candidates) {
+  return std::make_unique<CompletionAnswer>(std::move(head), options, tokenizer, std::move(echoes),
+                                            num_candidates);
 }
 
 }  // namespace ultraspeed::server

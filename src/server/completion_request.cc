@@ -36,6 +36,22 @@ ApiStatus read_prompts(const Fields& fields, uint32_t vocab_size, CompletionRequ
   return {};
 }
 
+// With echo the prompt's tokens have log-probabilities, too: so harnesses for evaluations score
+// texts.
+ApiStatus read_logprobs(const Fields& fields, CompletionRequest* request) {
+  GenerationRequest& generation = request->generation;
+  int64_t logprobs = 0;
+  US_TRY(fields.read_integer("logprobs", 0, kMaxTopLogprobs, &logprobs));
+  generation.has_logprobs = fields.find("logprobs") != nullptr;
+  generation.params.sampling.num_logprobs = static_cast<uint32_t>(logprobs);
+  if (!generation.has_logprobs || !request->echo) return {};
+  if (generation.stream) {
+    return unsupported_field("stream", "'stream' is not supported with 'echo' and 'logprobs'.");
+  }
+  generation.params.num_prompt_logprobs = static_cast<uint32_t>(logprobs);
+  return {};
+}
+
 }  // namespace
 
 ApiResult<std::vector<int32_t>> read_ids(const Json& array, std::string_view name,
@@ -55,26 +71,21 @@ ApiResult<std::vector<int32_t>> read_ids(const Json& array, std::string_view nam
 
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
                                                       const RequestDefaults& defaults) {
-  US_ASSIGN(const Json json, parse_json_object(body));
-  const Fields fields(json);
+  US_ASSIGN(Json json, parse_json_object(body));
   CompletionRequest request;
+  US_TRY(Fields(json).read("echo", &request.echo));
+  const auto max_tokens = json.find("max_tokens");
+  const bool has_output = !request.echo || max_tokens == json.end() || *max_tokens != 0;
+  if (!has_output) *max_tokens = 1;  // which the step of the prompt's end gives
+  const Fields fields(json);
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
+  request.generation.choices.has_output = has_output;
   if (request.generation.choices.selection == Selection::kJudge) {
     return unsupported_field("best_of_mode", "'best_of_mode' 'judge' is for chats alone.");
   }
   US_TRY(read_prompts(fields, defaults.vocab_size, &request));
-  US_TRY(fields.read("echo", &request.echo));
   US_TRY(fields.read("add_special_tokens", &request.add_special_tokens));
-
-  int64_t logprobs = 0;
-  US_TRY(fields.read_integer("logprobs", 0, kMaxTopLogprobs, &logprobs));
-  request.generation.has_logprobs = fields.find("logprobs") != nullptr;
-  request.generation.params.sampling.num_logprobs = static_cast<uint32_t>(logprobs);
-  if (request.generation.has_logprobs && request.echo) {
-    return unsupported_field("logprobs",
-                             "'logprobs' with 'echo' is not supported: the prompt's "
-                             "log-probabilities are not computed.");
-  }
+  US_TRY(read_logprobs(fields, &request));
   std::string suffix;
   US_TRY(fields.read("suffix", &suffix));
   if (!suffix.empty()) return unsupported_field("suffix", "'suffix' is not supported.");

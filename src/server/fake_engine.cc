@@ -58,11 +58,21 @@ void FakeEngine::cancel(SessionId session) {
 bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>* events) {
   const size_t prompt_size = session.start.prompt.size();
   if (session.num_prefilled < prompt_size) {
+    const size_t first = session.num_prefilled;
     session.num_prefilled = std::min(prompt_size, session.num_prefilled + prefill_width);
     StepEvent event;
     event.session = id;
     event.prompt_tokens_done = static_cast<uint32_t>(session.num_prefilled);
-    events->push_back(event);
+    if (session.start.params.num_prompt_logprobs) {
+      for (size_t i = first; i < session.num_prefilled; ++i) {
+        engine::Token token;
+        token.id = session.start.prompt[i];
+        token.logprob = i == 0 ? 0.0F : -static_cast<float>(i);
+        if (i > 0) token.top_logprobs = {{token.id, token.logprob}};
+        event.prompt_tokens.push_back(std::move(token));
+      }
+    }
+    events->push_back(std::move(event));
     return false;
   }
   if (is_paused.load()) return false;

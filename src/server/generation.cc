@@ -63,6 +63,8 @@ void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events
   Progress progress;
   std::optional<engine::VerifyCycle> cycle;
   for (const StepEvent& event : events) {
+    if (!event.prompt_tokens.empty())
+      answer_->add_prompt(candidate.end.choice, event.prompt_tokens);
     if (event.cycle) cycle = event.cycle;
     take(candidate, event, &progress);
     if (progress.reason) break;
@@ -73,6 +75,10 @@ void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events
 }
 
 void Generation::take(Candidate& candidate, const StepEvent& event, Progress* progress) {
+  if (!choices_.has_output) {
+    if (event.token) progress->reason = FinishReason::kLength;
+    return;
+  }
   if (event.token) {
     progress->tokens.push_back(*event.token);
     ++candidate.num_tokens;

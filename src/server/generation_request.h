@@ -37,6 +37,7 @@ struct ChoiceOptions {
   uint32_t num_candidates = 1;  // best_of
   Selection selection = Selection::kLogprob;
   std::string judge_prompt = {};  // kJudge: what it is asked
+  bool has_output = true;         // false: the prompt alone is of interest (max_tokens 0)
 };
 
 // When a request is to be served: before others of a lower tier, or a higher number.

@@ -126,17 +126,29 @@ void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
 }
 
 void append_completion_logprobs(std::string& out, const text::Tokenizer& tokenizer,
-                                std::span<const engine::Token> tokens, size_t* text_offset) {
+                                std::span<const engine::Token> tokens, bool is_first_unknown,
+                                size_t* text_offset) {
+  const auto is_unknown = [is_first_unknown](size_t i) { return i == 0 && is_first_unknown; };
   out += R"({"tokens":)";
   append_array(out, tokens.size(), [&](size_t i) {
     append_json_string(out, completion_token(tokenizer.token_bytes(tokens[i].id)));
   });
   out += R"(,"token_logprobs":)";
-  append_array(out, tokens.size(),
-               [&](size_t i) { append_number(out, finite(tokens[i].logprob)); });
+  append_array(out, tokens.size(), [&](size_t i) {
+    if (is_unknown(i)) {
+      out += "null";
+    } else {
+      append_number(out, finite(tokens[i].logprob));
+    }
+  });
   out += R"(,"top_logprobs":)";
-  append_array(out, tokens.size(),
-               [&](size_t i) { append_top_logprobs_map(out, tokenizer, tokens[i]); });
+  append_array(out, tokens.size(), [&](size_t i) {
+    if (is_unknown(i)) {
+      out += "null";
+    } else {
+      append_top_logprobs_map(out, tokenizer, tokens[i]);
+    }
+  });
   out += R"(,"text_offset":)";
   append_array(out, tokens.size(), [&](size_t i) {
     fmt::format_to(std::back_inserter(out), "{}", *text_offset);

@@ -26,9 +26,11 @@ void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
 
 // The "logprobs" object of a completion choice: {tokens, token_logprobs, top_logprobs,
 // text_offset}. `text_offset` is the first token's place in the text, in characters, and is moved
-// on. Tokens that are not whole characters are written as "bytes:\xE2\x82", as OpenAI's API does.
+// on. Where nothing is known of the first token, a prompt's, null stands for its numbers. Tokens
+// that are not whole characters are written as "bytes:\xE2\x82", as OpenAI's API does.
 void append_completion_logprobs(std::string& out, const text::Tokenizer& tokenizer,
-                                std::span<const engine::Token> tokens, size_t* text_offset);
+                                std::span<const engine::Token> tokens, bool is_first_unknown,
+                                size_t* text_offset);
 
 size_t count_characters(std::string_view utf8);
 

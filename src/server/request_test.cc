@@ -205,9 +205,8 @@ TEST(CompletionRequestTest, ErrorsNameTheField) {
       {R"("prompt":[1,"a"])", "prompt", "'prompt[1]' is not a token id from 0 to 99."},
       {R"("prompt":"p","logprobs":21)", "logprobs",
        "'logprobs' is 21; it must be between 0 and 20."},
-      {R"("prompt":"p","logprobs":1,"echo":true)", "logprobs",
-       "'logprobs' with 'echo' is not supported: the prompt's log-probabilities are not computed.",
-       "unsupported_value"},
+      {R"("prompt":"p","logprobs":1,"echo":true,"stream":true)", "stream",
+       "'stream' is not supported with 'echo' and 'logprobs'.", "unsupported_value"},
       {R"("prompt":"p","echo":1)", "echo", "'echo' must be true or false, not an integer."},
       {R"("prompt":"p","suffix":"s")", "suffix", "'suffix' is not supported.", "unsupported_value"},
   };

@@ -495,7 +495,8 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
   for (size_t i = 0; i < prepared.prompts.size() * num_candidates; ++i) {
     echoes.push_back(prepared.echoes.empty() ? "" : prepared.echoes[i / num_candidates]);
   }
-  return make_completion_answer(std::move(head), options, tokenizer, std::move(echoes));
+  return make_completion_answer(std::move(head), options, tokenizer, std::move(echoes),
+                                num_candidates);
 }
 
 }  // namespace
