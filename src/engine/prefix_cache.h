@@ -42,6 +42,7 @@ struct PrefixRules {
 struct PrefixSource {
   uint32_t slot = 0;
   uint32_t num_positions = 0;  // > 0
+  uint32_t num_written = 0;    // HeldText::num_written, also of the copy of its rings
 };
 
 // Looks for the longest beginning of a prompt, which must outlive it.
