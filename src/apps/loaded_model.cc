@@ -104,6 +104,7 @@ Error with_advice(Error error, const ModelOptions& options) {
   if (error.code != ErrorCode::kOutOfMemory) return error;
   error.message += "; lower --context";
   if (!options.sessions_flag.empty()) error.message += " or " + options.sessions_flag;
+  if (options.num_cached_prefixes > 0) error.message += " or --prefix-cache-slots";
   error.message += " for smaller caches";
   return error;
 }
@@ -246,6 +247,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
   US_TRY(check_prefill_width(options, speculation, num_mtp_layers));
   engine::EngineOptions engine_options{.max_context = options.context,
                                        .max_sessions = max_sessions,
+                                       .num_cached_prefixes = options.num_cached_prefixes,
                                        .prefill_width = options.prefill_width,
                                        .num_ranks = options.executor.ranks,
                                        .drafter = speculation.drafter(),

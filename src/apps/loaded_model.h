@@ -28,8 +28,9 @@ struct ModelOptions {
   uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
   ExecutorOptions executor;
   SpeculationOptions speculation;
-  uint32_t decode_width = 0;   // columns of a decode step; 0: what suits drafter and device
-  uint32_t prefill_width = 0;  // prompt tokens of a step; 0: what suits the executor
+  uint32_t decode_width = 0;         // columns of a decode step; 0: what suits drafter and device
+  uint32_t prefill_width = 0;        // prompt tokens of a step; 0: what suits the executor
+  uint32_t num_cached_prefixes = 0;  // EngineOptions::num_cached_prefixes
   std::vector<uint32_t> captured_layers = {};  // EngineOptions::captured_layers
   bool captures_expert_inputs = false;         // EngineOptions::captures_expert_inputs
   // The command's flag for the number of sessions, which errors advise to lower; "": it has none.

@@ -30,6 +30,8 @@ struct ServeOptions {
   std::string api_key_file;
   std::string served_model_name;  // empty: the folder's name
   uint32_t max_sessions = 8;
+  bool caches_prefixes = true;
+  uint32_t num_cached_prefixes = 16;
   uint32_t drain_timeout_s = 30;
 };
 
@@ -117,6 +119,7 @@ std::string curl_line(const server::ServedModel& served, const ServeOptions& opt
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
+  if (options.caches_prefixes) options.model.num_cached_prefixes = options.num_cached_prefixes;
   US_TRY(read_api_key(&options));
   US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
@@ -186,6 +189,20 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
       ->capture_default_str();
 }
 
+void add_prefix_options(CLI::App& app, ServeOptions* options) {
+  app.add_flag("--enable-prefix-caching,!--no-prefix-caching,!--no-enable-prefix-caching",
+               options->caches_prefixes,
+               "Whether prompts take over what earlier texts that begin alike have left in the KV "
+               "caches (default: they do)")
+      ->envname("ULTRASPEED_ENABLE_PREFIX_CACHING");
+  app.add_option("--prefix-cache-slots", options->num_cached_prefixes,
+                 "Texts of which that much is kept: each takes the memory of one more session's "
+                 "sliding layers")
+      ->check(CLI::Range(1, 4096))
+      ->envname("ULTRASPEED_PREFIX_CACHE_SLOTS")
+      ->capture_default_str();
+}
+
 }  // namespace
 
 void add_serve_command(CLI::App& app, int* exit_code) {
@@ -198,6 +215,7 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   CLI::App& server = *command.add_option_group("Server", "How to serve");
   add_http_options(server, options.get());
   add_decode_width_option(server, &options->model.decode_width);
+  add_prefix_options(server, options.get());
   command.callback([options, exit_code] {
     const Status status = serve(*options);
     *exit_code = status ? 0 : report_error(status.error());

@@ -26,6 +26,7 @@ struct HarnessOptions {
   uint32_t num_kv_pages = 64;
   DrafterOptions drafter = {};
   uint32_t block_size = 1;
+  uint32_t num_cached_prefixes = 0;
 };
 
 inline HarnessOptions drafting(DrafterKind kind, uint32_t tokens_per_cycle = 1,
@@ -67,11 +68,14 @@ class Harness {
   explicit Harness(const HarnessOptions& options = {}) {
     auto owned = std::make_unique<FakeExecutor>();
     executor = owned.get();
-    const EngineSettings settings{FakeExecutor::kVocabSize,
-                                  options.max_context,
-                                  {options.max_sessions, options.num_kv_pages},
-                                  options.drafter,
-                                  options.block_size};
+    const EngineSettings settings{
+        FakeExecutor::kVocabSize,
+        options.max_context,
+        {options.max_sessions + options.num_cached_prefixes, options.num_kv_pages},
+        options.drafter,
+        options.block_size,
+        {},
+        options.num_cached_prefixes};
     auto programs = FakeExecutor::make_programs(
         options.decode_width, options.prefill_width, options.page_positions,
         options.drafter.kind == DrafterKind::kDflash, num_mtp_heads(options));

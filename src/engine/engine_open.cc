@@ -153,6 +153,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   settings.device = limits.name;
   settings.drafter = options.drafter;
   settings.block_size = options.block_size;
+  settings.num_cached_prefixes = options.num_cached_prefixes;
 
   plan::PlanOptions plan_options{.name = "decode",
                                  .width = options.decode_width,

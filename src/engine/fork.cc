@@ -1,5 +1,6 @@
-// Forks: sessions that take over another's prompt from the caches. Pages that the prompt fills are
-// shared, for nobody writes them again; the page in which it ends, and the rings, are copied.
+// What one slot's text takes over from another's: forks, prefixes, and copies that keep prefixes.
+// Pages that they fill are shared, for nobody writes them again; the page in which the common part
+// ends, and the rings, are copied.
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -15,34 +16,55 @@ Result<SessionId> ProgramEngine::fork(SessionId session, uint64_t seed) {
     return make_error(ErrorCode::kNotFound,
                       "session {} is not active; a fork is made before its source ends", session);
   }
-  US_ASSIGN(const uint32_t slot, find_free_slot());
+  US_TRY(check_may_enter());
   const Session& from = *sessions_[*from_slot];
-  const uint32_t num_positions = from.num_forkable(ring_slack_);
+  std::optional<PrefixSource> source;
+  const uint32_t num_positions = from.num_forkable(prefix_rules_.ring_slack);
+  if (num_positions > 0) source = PrefixSource{*from_slot, num_positions, from.held().num_written};
   KvPageTable pages(&kv_pages_, page_positions_);
-  pages.share(from.page_table(), num_positions);
-  US_TRY(reserve_prompt(from.prompt().size(), &pages));
+  US_ASSIGN(source, reserve(source, from.prompt().size() + 1, &pages));
   GenerationParams params = from.params();
   params.sampling.seed = seed;
-  Session& fork = add_session(slot, from.prompt(), params, std::move(pages));
-  fork.adopt(num_positions);
-  if (fork.num_pending() == 1) {
-    scheduler_.admit_decoding(slot);
-  } else {
-    scheduler_.admit(slot);
-  }
-  if (num_positions > 0) US_TRY(copy_caches(*from_slot, slot, num_positions));
-  return fork.id();
+  params.num_prompt_logprobs.reset();
+  const SessionId fork = add_session(take_slot(), from.prompt(), params, std::move(pages)).id();
+  US_TRY(enter(fork, source));
+  return fork;
 }
 
-Status ProgramEngine::copy_caches(uint32_t from_slot, uint32_t to_slot, uint32_t num_positions) {
+const KvPageTable& ProgramEngine::page_table_of(uint32_t slot) const {
+  return sessions_[slot] ? sessions_[slot]->page_table() : prefixes_.find(slot)->pages;
+}
+
+// Gives a slot, whose pages these are, what it does not share with the source.
+Status ProgramEngine::copy_caches(const PrefixSource& source, uint32_t to_slot,
+                                  std::span<const uint32_t> to_pages) {
   std::vector<std::pair<uint32_t, uint32_t>> pages;
-  if (page_positions_ != 0 && num_positions % page_positions_ != 0) {
-    const uint32_t last = num_positions / page_positions_;
-    pages.emplace_back(sessions_[from_slot]->pages()[last], sessions_[to_slot]->pages()[last]);
+  if (page_positions_ != 0 && source.num_positions % page_positions_ != 0) {
+    const uint32_t last = source.num_positions / page_positions_;
+    pages.emplace_back(page_table_of(source.slot).pages()[last], to_pages[last]);
   }
   Status status =
-      executor_->copy_cache({.from_sequence = from_slot, .to_sequence = to_slot, .pages = pages});
+      executor_->copy_cache({.from_sequence = source.slot, .to_sequence = to_slot, .pages = pages});
   if (!status) return fail(std::move(status).error());
+  return {};
+}
+
+// Before a step of `count` columns of a session: keeps what its rings hold as a prefix if that is
+// worth it and they are about to lose it.
+Status ProgramEngine::keep_prefix(uint32_t slot, uint32_t count) {
+  Session& session = *sessions_[slot];
+  if (!session.loses_mark(count, prefix_rules_)) return {};
+  const HeldText held = session.held();
+  const PrefixSource source{slot, static_cast<uint32_t>(held.tokens.size()), held.num_written};
+  KvPageTable pages(&kv_pages_, page_positions_);
+  pages.share(session.page_table(), source.num_positions);
+  if (!grow(source.num_positions, &pages)) return {};  // sessions have all pages
+  const uint32_t to_slot = take_slot();
+  US_TRY(copy_caches(source, to_slot, pages.pages()));
+  prefixes_.insert(to_slot, {std::string(held.domain),
+                             {held.tokens.begin(), held.tokens.end()},
+                             held.num_written,
+                             std::move(pages)});
   return {};
 }
 

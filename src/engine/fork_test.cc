@@ -37,6 +37,7 @@ TEST(Fork, SamplesOfOnePromptAreSessionsOfTheirOwn) {
       }
       EXPECT_NE(harness.transcripts[ids[1]], harness.transcripts[ids[2]]);
       EXPECT_EQ(harness.engine->kv_pages().num_free(), 64u);
+      if (prompt_size == 1) continue;  // there is nothing but its last token, which is computed
       for (size_t i = num_prefill_steps; i < harness.executor->steps.size(); ++i) {
         EXPECT_EQ(harness.executor->steps[i].program, ProgramEngine::kDecode);
       }

@@ -1,10 +1,12 @@
-// Random interleavings of start, fork, step and cancel: no page leaks, and every session's text is
-// what it would be alone and without drafts. The fake executor checks page tables, rings and
-// positions at every step.
+// Random interleavings of start, fork, step and cancel, among prompts that go on from earlier
+// texts: no page leaks, and every session's text is what it would be alone, without drafts,
+// prefixes and preemption. The fake executor checks page tables, rings and positions at every step.
 #include <gtest/gtest.h>
 
+#include <iterator>
 #include <map>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "engine/engine_harness.h"
@@ -34,13 +36,19 @@ class Interleaving {
         fork();
       } else {
         ASSERT_TRUE(harness_.step());
+        for (const StepEvent& event : harness_.last_events) {
+          if (event.prompt_tokens_cached > 0) took_over_.insert(event.session);
+        }
         forget_finished();
       }
     }
     ASSERT_TRUE(harness_.run_until_idle());
     forget_finished();
     EXPECT_TRUE(active_.empty());
-    EXPECT_EQ(harness_.engine->kv_pages().num_free(), options_.num_kv_pages);
+    EXPECT_EQ(harness_.engine->kv_pages().num_available(), options_.num_kv_pages);
+    if (options_.num_cached_prefixes == 0) {
+      EXPECT_EQ(harness_.engine->kv_pages().num_free(), options_.num_kv_pages);
+    }
     for (const auto& [id, request] : requests_) check(id, request);
   }
 
@@ -48,6 +56,8 @@ class Interleaving {
   size_t num_forks() const { return num_forks_; }
   size_t num_refused() const { return num_refused_; }
   size_t num_cut_short() const { return num_cut_short_; }
+  size_t num_taken_over() const { return took_over_.size(); }
+  uint64_t num_preemptions() const { return harness_.engine->kv_usage().num_preemptions; }
   size_t num_stopped() const { return num_stopped_; }
 
  private:
@@ -58,9 +68,13 @@ class Interleaving {
 
   Request random_request() {
     Request request;
-    request.prompt.resize(1 + below(below(2) == 0 ? 6 : options_.max_context - 1));
-    for (int32_t& id : request.prompt) id = static_cast<int32_t>(below(FakeExecutor::kVocabSize));
+    const uint32_t size = 1 + below(below(2) == 0 ? 6 : options_.max_context - 1);
+    if (!requests_.empty() && below(3) == 0) request.prompt = beginning_of_a_text(size);
+    while (request.prompt.size() < size) {
+      request.prompt.push_back(static_cast<int32_t>(below(FakeExecutor::kVocabSize)));
+    }
     GenerationParams& params = request.params;
+    if (below(8) == 0) params.cache_domain = "other";
     params.max_tokens = below(3) == 0 ? 0 : 1 + below(40);
     params.ignore_eos = below(4) == 0;
     for (uint32_t i = below(4); i > 0; --i) {
@@ -76,6 +90,18 @@ class Interleaving {
     if (below(4) == 0) params.sampling.logit_bias = {{50, 2.5F}, {3, -1.0F}};
     params.sampling.seed = random_();
     return request;
+  }
+
+  // Up to `size` tokens of an earlier text, most often a late one's: all of it, or a part.
+  std::vector<int32_t> beginning_of_a_text(uint32_t size) {
+    auto source = requests_.rbegin();
+    std::advance(source, below(static_cast<uint32_t>(std::min<size_t>(requests_.size(), 12))));
+    std::vector<int32_t> text = source->second.prompt;
+    const auto& output = harness_.transcripts[source->first].tokens;
+    if (below(2) == 0) text.insert(text.end(), output.begin(), output.end());
+    text.resize(std::min(text.size(), size_t{size}));
+    if (below(3) == 0) text.resize(below(static_cast<uint32_t>(text.size()) + 1));
+    return text;
   }
 
   void start() {
@@ -113,6 +139,7 @@ class Interleaving {
     if (active_.empty()) return;
     const size_t index = below(static_cast<uint32_t>(active_.size()));
     harness_.engine->cancel(active_[index]);
+    cancelled_.insert(active_[index]);
     active_.erase(active_.begin() + static_cast<ptrdiff_t>(index));
   }
 
@@ -128,8 +155,9 @@ class Interleaving {
       if (whole.finished == FinishReason::kStop) ++num_stopped_;
       return;
     }
-    ++num_cut_short_;  // cancelled, or out of pages: a prefix
-    EXPECT_NE(got.finished, FinishReason::kStop);
+    ++num_cut_short_;
+    EXPECT_TRUE(cancelled_.contains(id)) << "session " << id;
+    EXPECT_FALSE(got.finished);
     ASSERT_LE(got.tokens.size(), whole.tokens.size());
     EXPECT_TRUE(std::equal(got.tokens.begin(), got.tokens.end(), whole.tokens.begin()))
         << "session " << id;
@@ -140,6 +168,8 @@ class Interleaving {
   std::mt19937_64 random_;
   std::map<SessionId, Request> requests_;
   std::vector<SessionId> active_;
+  std::set<SessionId> cancelled_;
+  std::set<SessionId> took_over_;
   size_t num_forks_ = 0;
   size_t num_refused_ = 0;
   size_t num_cut_short_ = 0;
@@ -158,7 +188,7 @@ TEST(Interleaving, WithTooFewPagesAndColumns) {
       {.decode_width = 2, .prefill_width = 5, .max_sessions = 9, .num_kv_pages = 33}, 2);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_refused(), test::at_least(100u));
-  EXPECT_GT(interleaving.num_cut_short(), test::at_least(100u));
+  EXPECT_GT(interleaving.num_preemptions(), test::at_least(100u));
 }
 
 // Columns and pages for every block.
@@ -192,7 +222,7 @@ void run_cramped(const DrafterOptions& drafter, uint32_t seed) {
   Interleaving interleaving(cramped(drafter), seed);
   interleaving.run(test::scaled(10'000));
   EXPECT_GT(interleaving.num_forks(), test::at_least(100u));
-  EXPECT_GT(interleaving.num_cut_short(), test::at_least(100u));
+  EXPECT_GT(interleaving.num_preemptions(), test::at_least(100u));
 }
 
 TEST(Interleaving, WithDraftsThatAreRightAndWrong) {
@@ -223,6 +253,34 @@ TEST(Interleaving, WithoutPagedCache) {
   Interleaving interleaving({.page_positions = 0, .max_sessions = 3, .num_kv_pages = 0}, 3);
   interleaving.run(test::scaled(3000));
   EXPECT_GT(interleaving.num_sessions(), test::at_least(100u));
+}
+
+void run_with_prefixes(HarnessOptions options, uint32_t num_prefixes, uint32_t seed) {
+  options.num_cached_prefixes = num_prefixes;
+  Interleaving interleaving(options, seed);
+  interleaving.run(test::scaled(10'000));
+  EXPECT_GT(interleaving.num_taken_over(), test::at_least(60u));
+}
+
+TEST(Interleaving, WithPrefixes) {
+  for (const DrafterKind kind : {DrafterKind::kNone, DrafterKind::kRandom, DrafterKind::kReplay,
+                                 DrafterKind::kDflash, DrafterKind::kMtp}) {
+    run_with_prefixes(roomy({kind, 1}), 6, 20);
+  }
+}
+
+TEST(Interleaving, WithPrefixesAndTooFewPagesAndColumns) {
+  for (const DrafterKind kind :
+       {DrafterKind::kNone, DrafterKind::kRandom, DrafterKind::kDflash, DrafterKind::kMtp}) {
+    HarnessOptions options = cramped({kind, 1});
+    options.max_sessions = 4;
+    run_with_prefixes(options, 1, 30);
+    run_with_prefixes(options, 12, 31);
+  }
+}
+
+TEST(Interleaving, WithPrefixesInRingsAlone) {
+  run_with_prefixes({.page_positions = 0, .max_sessions = 3, .num_kv_pages = 0}, 4, 40);
 }
 
 TEST(Interleaving, EqualsASessionThatRunsAlone) {

@@ -31,6 +31,28 @@ TEST(KvPagePool, TheLastReferenceFreesAPage) {
   EXPECT_EQ(pool.num_free(), 1u);
 }
 
+TEST(KvPagePool, APageThatOnlyPrefixesHoldIsAvailable) {
+  KvPagePool pool(2);
+  const uint32_t page = pool.acquire().value();
+  pool.mark_cached(page);
+  EXPECT_EQ(pool.num_reclaimable(), 1u);
+  EXPECT_EQ(pool.num_available(), 2u);
+  pool.retain(page);  // a session's
+  EXPECT_EQ(pool.num_available(), 1u);
+  pool.retain(page);
+  pool.mark_cached(page);  // another prefix's
+  EXPECT_EQ(pool.num_available(), 1u);
+  pool.release(page);  // the session's
+  EXPECT_EQ(pool.num_available(), 2u);
+  pool.unmark_cached(page);
+  pool.release(page);
+  EXPECT_EQ(pool.num_reclaimable(), 1u);
+  pool.unmark_cached(page);
+  pool.release(page);
+  EXPECT_EQ(pool.num_reclaimable(), 0u);
+  EXPECT_EQ(pool.num_free(), 2u);
+}
+
 TEST(KvPagePoolDeathTest, FreePagesCannotBeReleasedOrRetained) {
   KvPagePool pool(2);
   const uint32_t page = pool.acquire().value();

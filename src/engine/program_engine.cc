@@ -26,49 +26,12 @@ ProgramEngine::ProgramEngine(std::vector<program::Program> programs,
       executor_(std::move(executor)),
       settings_(settings),
       page_positions_(page_positions_of(programs_[kDecode])),
-      ring_slack_(ring_slack_of(programs_[kDecode])),
       num_mtp_heads_(programs_[kDecode].num_mtp_heads()),
+      prefix_rules_{ring_slack_of(programs_[kDecode]), num_mtp_heads_},
       kv_pages_(settings.cache.num_kv_pages),
       sessions_(settings.cache.num_sequences),
+      prefixes_(settings.cache.num_sequences, prefix_rules_),
       page_tables_(settings.cache.num_sequences) {}
-
-Result<SessionId> ProgramEngine::start(std::span<const int32_t> prompt,
-                                       const GenerationParams& params) {
-  if (failure_) return tl::unexpected(*failure_);
-  US_TRY(check_token_ids("the prompt", prompt, settings_.vocab_size));
-  US_TRY(check_params(params, settings_.vocab_size));
-  if (prompt.size() >= settings_.max_context) {
-    return make_error(
-        ErrorCode::kInvalidArgument,
-        "the prompt has {} tokens, expected at most {}: the context has {} positions, "
-        "and one is for the output",
-        prompt.size(), settings_.max_context - 1, settings_.max_context);
-  }
-  US_ASSIGN(const uint32_t slot, find_free_slot());
-  KvPageTable pages(&kv_pages_, page_positions_);
-  US_TRY(reserve_prompt(prompt.size(), &pages));
-  scheduler_.admit(slot);
-  return add_session(slot, prompt, params, std::move(pages)).id();
-}
-
-// Room for a prompt and the first token of its output.
-Status ProgramEngine::reserve_prompt(size_t prompt_size, KvPageTable* pages) const {
-  const auto num_positions = static_cast<uint32_t>(prompt_size) + 1;
-  if (pages->grow(num_positions)) return {};
-  const size_t num_needed = num_pages_for(num_positions, page_positions_) - pages->pages().size();
-  return make_error(ErrorCode::kOutOfMemory,
-                    "a prompt of {} tokens needs {} KV pages, but {} of {} are free; wait until a "
-                    "session ends",
-                    prompt_size, num_needed, kv_pages_.num_free(), kv_pages_.num_pages());
-}
-
-Session& ProgramEngine::add_session(uint32_t slot, std::span<const int32_t> prompt,
-                                    const GenerationParams& params, KvPageTable pages) {
-  auto drafter = make_host_drafter(settings_.drafter, params, static_cast<uint32_t>(prompt.size()),
-                                   settings_.vocab_size);
-  return sessions_[slot].emplace(next_id_++, prompt, params, settings_.max_context,
-                                 settings_.vocab_size, std::move(pages), std::move(drafter));
-}
 
 std::optional<uint32_t> ProgramEngine::slot_of(SessionId session) const {
   for (uint32_t slot = 0; slot < sessions_.size(); ++slot) {
@@ -77,17 +40,14 @@ std::optional<uint32_t> ProgramEngine::slot_of(SessionId session) const {
   return std::nullopt;
 }
 
-Result<uint32_t> ProgramEngine::find_free_slot() const {
-  for (uint32_t slot = 0; slot < sessions_.size(); ++slot) {
-    if (!sessions_[slot]) return slot;
-  }
-  return make_error(ErrorCode::kOutOfMemory,
-                    "all {} sessions are in use; wait until one ends or raise max_sessions",
-                    sessions_.size());
+size_t ProgramEngine::num_sessions() const {
+  return static_cast<size_t>(
+      std::ranges::count_if(sessions_, [](const auto& session) { return session.has_value(); }));
 }
 
 Status ProgramEngine::step(std::vector<StepEvent>* events) {
   if (failure_) return tl::unexpected(*failure_);
+  US_TRY(resume(events));
   const auto turn = scheduler_.next(programs_[kDecode].width);
   if (turn.phase == RequestScheduler::Phase::kIdle) return {};
   columns_.clear();
@@ -98,7 +58,7 @@ Status ProgramEngine::step(std::vector<StepEvent>* events) {
 }
 
 Status ProgramEngine::prefill(uint32_t slot, std::vector<StepEvent>* events) {
-  gather_prompt(slot, events);
+  US_TRY(gather_prompt(slot, events));
   if (shares_.empty()) return {};
   US_TRY(run(kPrefill));
   for (const Share& share : shares_) deliver_prompt(share, events);
@@ -107,7 +67,7 @@ Status ProgramEngine::prefill(uint32_t slot, std::vector<StepEvent>* events) {
 
 Status ProgramEngine::decode(std::span<const uint32_t> slots, std::vector<StepEvent>* events) {
   LapClock clock;
-  gather_blocks(slots, &clock, events);
+  US_TRY(gather_blocks(slots, &clock, events));
   if (shares_.empty()) return {};
   clock.lap(&decode_times_.other_s);
   US_TRY(run(kDecode));
@@ -120,40 +80,43 @@ Status ProgramEngine::decode(std::span<const uint32_t> slots, std::vector<StepEv
   return {};
 }
 
-// Makes room for a session's next `count` tokens. A session that finds no free page, or that may
-// give no further token, ends here; its pages may serve the sessions after it.
+// Makes room for a session's next `count` tokens. One that finds none, or that may give no further
+// token, waits or ends here; its pages may serve the sessions after it.
 bool ProgramEngine::admit_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events) {
-  Session& session = *sessions_[slot];
-  const bool may_go_on = session.may_go_on();
-  if (may_go_on && session.reserve(count)) return true;
+  if (!sessions_[slot]->may_go_on()) {
+    end_without_token(slot, FinishReason::kConstraint, events);
+    return false;
+  }
+  const Room room = make_room(slot, count);
+  if (room == Room::kNone) end_without_token(slot, FinishReason::kLength, events);
+  return room == Room::kNow;
+}
+
+void ProgramEngine::end_without_token(uint32_t slot, FinishReason reason,
+                                      std::vector<StepEvent>* events) {
+  add_event(*sessions_[slot], events).finished = reason;
+  end_session(slot);
+}
+
+StepEvent& ProgramEngine::add_event(const Session& session, std::vector<StepEvent>* events) const {
   StepEvent& event = events->emplace_back();
   event.session = session.id();
   event.prompt_tokens_done = session.prompt_tokens_done();
-  event.finished = may_go_on ? FinishReason::kLength : FinishReason::kConstraint;
-  end_session(slot);
-  return false;
-}
-
-void ProgramEngine::gather_prompt(uint32_t slot, std::vector<StepEvent>* events) {
-  Session& session = *sessions_[slot];
-  uint32_t count = std::min(session.num_pending(), programs_[kPrefill].width);
-  // MTP heads look at as many tokens after a chunk: a rest of fewer takes some of this one's.
-  const uint32_t num_left = session.num_pending() - count;
-  if (num_left > 0 && num_left < num_mtp_heads_) count -= num_mtp_heads_ - num_left;
-  if (!admit_or_end(slot, count, events)) return;
-  session.append_columns(count, slot, &columns_);
-  shares_.push_back({slot, count, 0});
+  event.prompt_tokens_cached = session.prompt_tokens_cached();
+  return event;
 }
 
 // Room for all anchors comes first, so that no draft takes the page that another session needs to
 // go on; then drafts get what columns and pages are left.
-void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
-                                  std::vector<StepEvent>* events) {
+Status ProgramEngine::gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
+                                    std::vector<StepEvent>* events) {
   std::vector<uint32_t> served;
   std::vector<uint32_t> wanted;
   for (const uint32_t slot : slots) {
-    if (admit_or_end(slot, 1, events)) served.push_back(slot);
+    if (!is_preempted(slot) && admit_or_end(slot, 1, events)) served.push_back(slot);
   }
+  std::erase_if(served, [&](uint32_t slot) { return is_preempted(slot); });
+  for (const uint32_t slot : served) US_TRY(keep_prefix(slot, settings_.block_size));
   clock->lap(&decode_times_.other_s);
   wanted.reserve(served.size());
   for (const uint32_t slot : served) {
@@ -164,29 +127,12 @@ void ProgramEngine::gather_blocks(std::span<const uint32_t> slots, LapClock* clo
   for (size_t i = 0; i < served.size(); ++i) {
     Session& session = *sessions_[served[i]];
     uint32_t count = given[i];
-    while (!session.reserve(count)) --count;  // ends at the anchor, which has its room
+    // Ends at the anchor, which has its room.
+    while (!grow(session.num_cached() + count, &session.page_table())) --count;
     shares_.push_back({served[i], count, columns_.size()});
     session.append_block(count, served[i], &columns_);
   }
-}
-
-// Takes over what the step computed of a prompt.
-void ProgramEngine::deliver_prompt(const Share& share, std::vector<StepEvent>* events) {
-  Session& session = *sessions_[share.slot];
-  session.advance(share.count);
-  if (session.in_prompt()) {
-    StepEvent& event = events->emplace_back();
-    event.session = session.id();
-    event.prompt_tokens_done = session.prompt_tokens_done();
-    return;
-  }
-  scheduler_.prompt_done(share.slot);
-  const size_t last = share.begin + share.count - 1;
-  if (take_token(session, last, events)) {
-    end_session(share.slot);
-  } else {
-    session.take_proposed(&output_.columns[last]);
-  }
+  return {};
 }
 
 // Takes over the tokens of a verified block: those of the accepted drafts, and the target's own
@@ -217,9 +163,7 @@ void ProgramEngine::deliver_block(const Share& share, std::vector<StepEvent>* ev
 std::optional<FinishReason> ProgramEngine::take_token(Session& session, size_t column,
                                                       std::vector<StepEvent>* events) {
   program::ColumnOutput& output = output_.columns[column];
-  StepEvent& event = events->emplace_back();
-  event.session = session.id();
-  event.prompt_tokens_done = session.prompt_tokens_done();
+  StepEvent& event = add_event(session, events);
   event.token = Token{output.token_id, output.logprob, std::move(output.top_logprobs)};
   event.finished = session.add_token(output.token_id);
   return event.finished;
@@ -229,9 +173,14 @@ void ProgramEngine::cancel(SessionId session) {
   if (const auto slot = slot_of(session)) end_session(*slot);
 }
 
+// Its slot keeps what the caches hold of it.
 void ProgramEngine::end_session(uint32_t slot) {
   scheduler_.remove(slot);
+  std::erase(preempted_, slot);
+  PrefixCache::Prefix remains = sessions_[slot]->take_remains();
   sessions_[slot].reset();
+  if (settings_.num_cached_prefixes == 0 || remains.tokens.empty()) return;
+  prefixes_.insert(slot, std::move(remains));
 }
 
 // Runs columns_ and checks what comes back.
@@ -253,6 +202,7 @@ Status ProgramEngine::fail(Error error) {
   for (uint32_t slot = 0; slot < sessions_.size(); ++slot) {
     if (sessions_[slot]) end_session(slot);
   }
+  prefixes_.clear();
   if (error.code == ErrorCode::kInternal) failure_ = error;
   return tl::unexpected(std::move(error));
 }
@@ -271,10 +221,11 @@ Status ProgramEngine::run_text(std::span<const int32_t> tokens, uint32_t num_pos
                       tokens.size(), settings_.max_context);
   }
   KvPageTable pages(&kv_pages_, page_positions_);
-  const bool has_room = pages.grow(num_positions);
-  US_CHECK(has_room, "{} positions, {} free KV pages", num_positions, kv_pages_.num_free());
+  const bool has_room = grow(num_positions, &pages);
+  US_CHECK(has_room, "{} positions, {} free KV pages", num_positions, kv_pages_.num_available());
+  const uint32_t slot = take_slot();
   std::ranges::fill(page_tables_, std::span<const uint32_t>());
-  page_tables_[0] = pages.pages();
+  page_tables_[slot] = pages.pages();
 
   shares_.clear();
   for (uint32_t begin = 0, end = 0; begin < num_positions; begin = end) {
@@ -284,6 +235,7 @@ Status ProgramEngine::run_text(std::span<const int32_t> tokens, uint32_t num_pos
       program::Column& column = columns_.emplace_back();
       column.token_id = tokens[position];
       column.position = position;
+      column.sequence = slot;
       if (fill) fill(position, &column);
     }
     US_TRY(run(kPrefill));

@@ -1,16 +1,19 @@
 // The engine over an executor and its programs; Engine::open and the tests make one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
 #include "engine/kv_pages.h"
 #include "engine/lap_clock.h"
+#include "engine/prefix_cache.h"
 #include "engine/scheduler.h"
 #include "engine/session.h"
 #include "engine/settings.h"
@@ -35,14 +38,14 @@ class ProgramEngine final : public Engine {
   Result<SessionId> fork(SessionId session, uint64_t seed) override;
   Status step(std::vector<StepEvent>* events) override;
   void cancel(SessionId session) override;
-  bool idle() const override { return scheduler_.idle(); }
+  bool idle() const override { return scheduler_.idle() && preempted_.empty(); }
   Result<std::vector<float>> score(std::span<const int32_t> tokens,
                                    const std::function<void(uint32_t)>& progress) override;
   Status features(std::span<const int32_t> tokens, const ResidualSink& sink) override;
   DecodeTimes decode_times() const override { return decode_times_; }
   KvUsage kv_usage() const override {
-    return {kv_pages_.num_pages(), kv_pages_.num_pages() - kv_pages_.num_free(),
-            programs_.front().kv_page_positions};
+    return {kv_pages_.num_pages(), kv_pages_.num_pages() - kv_pages_.num_available(),
+            programs_.front().kv_page_positions, kv_pages_.num_reclaimable(), num_preemptions_};
   }
   uint32_t max_context() const override { return settings_.max_context; }
   std::string_view device() const override { return settings_.device; }
@@ -61,16 +64,48 @@ class ProgramEngine final : public Engine {
   ProgramEngine(std::vector<program::Program> programs, std::unique_ptr<program::Executor> executor,
                 const EngineSettings& settings);
 
-  Result<uint32_t> find_free_slot() const;
-  std::optional<uint32_t> slot_of(SessionId session) const;
-  Status reserve_prompt(size_t prompt_size, KvPageTable* pages) const;
+  // Sessions and prefixes (admission.cc).
+  Status check_fits(size_t prompt_size) const;
+  Status check_may_enter() const;
+  PrefixSearch search_prefix(const GenerationParams& params, std::span<const int32_t> tokens) const;
+  bool grow(size_t num_positions, KvPageTable* pages, std::optional<uint32_t> kept = std::nullopt);
+  Result<std::optional<PrefixSource>> reserve(std::optional<PrefixSource> source,
+                                              size_t num_positions, KvPageTable* pages);
+  uint32_t take_slot();
   Session& add_session(uint32_t slot, std::span<const int32_t> prompt,
                        const GenerationParams& params, KvPageTable pages);
-  Status copy_caches(uint32_t from_slot, uint32_t to_slot, uint32_t num_positions);
+  void mark(const PrefixSearch& search, Session* session) const;
+  Status enter(SessionId id, std::optional<PrefixSource> source);
+  Status look_again(uint32_t slot);
+  std::optional<uint32_t> slot_of(SessionId session) const;
+  size_t num_sessions() const;
+
+  // Copies (fork.cc).
+  const KvPageTable& page_table_of(uint32_t slot) const;
+  Status copy_caches(const PrefixSource& source, uint32_t to_slot,
+                     std::span<const uint32_t> to_pages);
+  Status keep_prefix(uint32_t slot, uint32_t count);
+
+  // Pages (preemption.cc).
+  enum class Room { kNow, kLater, kNone };
+  Room make_room(uint32_t slot, uint32_t count);
+  std::optional<uint32_t> youngest_with_pages() const;
+  uint32_t num_sessions_with_pages() const;
+  void preempt(uint32_t slot);
+  bool is_preempted(uint32_t slot) const {
+    return std::ranges::find(preempted_, slot) != preempted_.end();
+  }
+  Status resume(std::vector<StepEvent>* events);
+
+  // Steps.
   bool admit_or_end(uint32_t slot, uint32_t count, std::vector<StepEvent>* events);
-  void gather_prompt(uint32_t slot, std::vector<StepEvent>* events);
-  void gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
-                     std::vector<StepEvent>* events);
+  void end_without_token(uint32_t slot, FinishReason reason, std::vector<StepEvent>* events);
+  StepEvent& add_event(const Session& session, std::vector<StepEvent>* events) const;
+  Status gather_prompt(uint32_t slot, std::vector<StepEvent>* events);
+  Status gather_blocks(std::span<const uint32_t> slots, LapClock* clock,
+                       std::vector<StepEvent>* events);
+  std::vector<Token> take_prompt_tokens(const Session& session, const Share& share, uint32_t first,
+                                        uint32_t num_told);
   void deliver_prompt(const Share& share, std::vector<StepEvent>* events);
   void deliver_block(const Share& share, std::vector<StepEvent>* events);
   std::optional<FinishReason> take_token(Session& session, size_t column,
@@ -93,11 +128,16 @@ class ProgramEngine final : public Engine {
   std::unique_ptr<program::Executor> executor_;
   EngineSettings settings_;
   uint32_t page_positions_;  // 0: no paged cache
-  uint32_t ring_slack_;
   uint32_t num_mtp_heads_;
-  KvPagePool kv_pages_;  // outlives the sessions, which hold its pages
+  PrefixRules prefix_rules_;
+  KvPagePool kv_pages_;  // outlives sessions and prefixes, which hold its pages
   RequestScheduler scheduler_;
-  std::vector<std::optional<Session>> sessions_;  // [num_sequences]; the index is the sequence
+  // [num_sequences], the slots; the index is the sequence. A slot is a session's, a prefix's, or
+  // free.
+  std::vector<std::optional<Session>> sessions_;
+  PrefixCache prefixes_;
+  std::vector<uint32_t> preempted_;  // slots of sessions without pages, in order of arrival
+  uint64_t num_preemptions_ = 0;
   SessionId next_id_ = 1;
   DecodeTimes decode_times_;
   std::optional<Error> failure_;  // set for good when the executor cannot go on

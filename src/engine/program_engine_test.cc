@@ -149,26 +149,6 @@ TEST(ProgramEngine, TheLongestPromptGivesOneToken) {
   EXPECT_EQ(harness.transcripts[id].finished, FinishReason::kLength);
 }
 
-TEST(ProgramEngine, ASessionWithoutPagesEndsAndTheOthersGoOn) {
-  Harness harness({.max_context = 32, .max_sessions = 2, .num_kv_pages = 8});
-  const auto prompt = prompt_of(7);  // 2 pages each; 4 remain for the two
-  const SessionId first = harness.engine->start(prompt, {}).value();
-  const SessionId second = harness.engine->start(prompt, {}).value();
-  ASSERT_TRUE(harness.run_until_idle());
-  const Transcript whole = expected_transcript(prompt, {}, 32);
-  EXPECT_EQ(harness.transcripts[first].finished, FinishReason::kLength);
-  EXPECT_EQ(harness.transcripts[second].finished, FinishReason::kLength);
-  // One gave up with 4 pages full: 16 positions hold 7 + 9, and a 10th token was chosen.
-  const auto& short_tokens =
-      std::min(harness.transcripts[first].tokens, harness.transcripts[second].tokens,
-               [](auto& a, auto& b) { return a.size() < b.size(); });
-  EXPECT_EQ(short_tokens, std::vector(whole.tokens.begin(), whole.tokens.begin() + 10));
-  EXPECT_EQ(
-      std::max(harness.transcripts[first].tokens.size(), harness.transcripts[second].tokens.size()),
-      whole.tokens.size());
-  EXPECT_EQ(harness.engine->kv_pages().num_free(), 8u);
-}
-
 // Allows everything until `num_tokens` are there, and nothing then.
 class Exhausted final : public TokenConstraint {
  public:

@@ -46,6 +46,18 @@ TEST(RequestScheduler, AlternatesWhileBothAreWanted) {
   EXPECT_EQ(scheduler.next(4).phase, Phase::kPrefill);
 }
 
+TEST(RequestScheduler, ManyPromptsDelayAStepByOneChunk) {
+  RequestScheduler scheduler;
+  scheduler.admit_decoding(0);
+  int num_chunks = 0;  // since the last decode step
+  for (uint32_t turn = 0; turn < 60; ++turn) {
+    if (turn < 20) scheduler.admit(1 + turn);
+    const Phase phase = scheduler.next(4).phase;
+    num_chunks = phase == Phase::kPrefill ? num_chunks + 1 : 0;
+    EXPECT_LE(num_chunks, 1);
+  }
+}
+
 TEST(RequestScheduler, ServesAllWithinTheWidth) {
   RequestScheduler scheduler;
   for (const uint32_t slot : {3u, 1u, 2u}) {

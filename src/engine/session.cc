@@ -48,15 +48,56 @@ uint32_t Session::num_forkable(uint32_t ring_slack) const {
   return num_written_ - position <= ring_slack ? position : 0;
 }
 
+void Session::adopt(uint32_t num_positions, uint32_t num_written) {
+  US_CHECK(is_untouched(), "session {} has computed positions {} to {}", id_, num_adopted_,
+           num_cached_);
+  num_cached_ = num_adopted_ = num_positions;
+  num_written_ = num_written;
+  if (prompt_tokens_done_ <= prompt_tokens_cached_) {
+    prompt_tokens_cached_ = std::min(num_positions, prompt_size_);
+  }
+  prompt_tokens_done_ = std::max(prompt_tokens_done_, std::min(num_positions, prompt_size_));
+}
+
+void Session::advance(uint32_t count) {
+  num_cached_ += count;
+  prompt_tokens_done_ = std::max(prompt_tokens_done_, std::min(num_cached_, prompt_size_));
+}
+
+bool Session::loses_mark(uint32_t count, const PrefixRules& rules) {
+  const uint32_t num_written = std::max(num_written_, num_cached_ + count);
+  const auto is_lost = [&](uint32_t mark) { return mark < rules.first_usable(num_written); };
+  const auto is_held = [&](uint32_t mark) { return mark >= rules.first_usable(num_written_); };
+  const bool loses =
+      std::ranges::any_of(marks_, [&](uint32_t mark) { return is_lost(mark) && is_held(mark); });
+  std::erase_if(marks_, is_lost);
+  return loses;
+}
+
+void Session::lose_pages() {
+  pages_.clear();
+  num_cached_ = num_written_ = num_adopted_ = 0;
+}
+
+PrefixCache::Prefix Session::take_remains() {
+  tokens_.resize(num_held());
+  pages_.shrink(num_held());
+  return {std::move(params_.cache_domain), std::move(tokens_), num_written_, std::move(pages_)};
+}
+
 void Session::append_columns(uint32_t count, uint32_t sequence,
                              std::vector<program::Column>* columns) {
   US_CHECK(count > 0 && count <= num_pending(), "{} of {} pending tokens", count, num_pending());
   for (uint32_t position = num_cached_; position < num_cached_ + count; ++position) {
     add_column(position, tokens_[position], sequence, columns);
+    if (!params_.num_prompt_logprobs || position + 1 >= prompt_size_) continue;
+    columns->back().wants_logits = true;
+    columns->back().sampling.forced_token_id = tokens_[position + 1];
+    columns->back().sampling.num_logprobs = *params_.num_prompt_logprobs;
   }
   if (count == num_pending()) {
     ask_for_logits(penalties_.adjustments(), 0, &columns->back());
-  } else {
+  } else if (!columns->back().wants_logits) {
     columns->back().next_tokens = std::span(tokens_).subspan(num_cached_ + count);
   }
 }

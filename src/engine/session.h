@@ -12,6 +12,7 @@
 #include "engine/host_drafter.h"
 #include "engine/kv_pages.h"
 #include "engine/penalties.h"
+#include "engine/prefix_cache.h"
 #include "program/step.h"
 
 namespace ultraspeed::engine {
@@ -32,25 +33,44 @@ class Session {
 
   SessionId id() const { return id_; }
   uint32_t num_pending() const { return static_cast<uint32_t>(tokens_.size()) - num_cached_; }
-  uint32_t prompt_tokens_done() const { return std::min(num_cached_, prompt_size_); }
-  bool in_prompt() const { return num_cached_ < prompt_size_; }
+  uint32_t num_cached() const { return num_cached_; }
+  uint32_t prompt_tokens_done() const { return prompt_tokens_done_; }
+  uint32_t prompt_tokens_cached() const { return prompt_tokens_cached_; }
   std::span<const uint32_t> pages() const { return pages_.pages(); }
   const KvPageTable& page_table() const { return pages_; }
+  KvPageTable& page_table() { return pages_; }
+  std::span<const int32_t> tokens() const { return tokens_; }
   std::span<const int32_t> prompt() const { return std::span(tokens_).first(prompt_size_); }
   const GenerationParams& params() const { return params_; }
+  HeldText held() const {
+    return {params_.cache_domain, std::span(tokens_).first(num_held()), num_written_};
+  }
 
   // How many positions of the prompt a fork may take from the caches: all but the last token's,
   // which chooses the first of the output, or none where the rings have lost what comes before.
   uint32_t num_forkable(uint32_t ring_slack) const;
 
-  // The caches hold the first `num_positions` of the prompt already. REQUIRES: a new session.
-  void adopt(uint32_t num_positions) { num_cached_ = num_written_ = num_positions; }
+  // The caches hold the first `num_positions` tokens already, in rings in which as many as
+  // `num_written` were written. REQUIRES: is_untouched().
+  void adopt(uint32_t num_positions, uint32_t num_written);
+
+  // Whether a step has computed nothing of it yet, since it was made or has lost its pages.
+  bool is_untouched() const { return num_cached_ == num_adopted_; }
+
+  // Position `mark` is worth going on from by other texts, also when the rings have lost it.
+  void add_mark(uint32_t mark) { marks_.push_back(mark); }
+
+  // Whether the rings would lose a mark by the next step, of `count` columns; forgets it.
+  bool loses_mark(uint32_t count, const PrefixRules& rules);
+
+  // Gives its pages up; what the caches held will be computed again, which is no news to anybody.
+  void lose_pages();
+
+  // What the caches hold of it, for others. REQUIRES: the session ends.
+  PrefixCache::Prefix take_remains();
 
   // Whether the constraint, if there is one, allows any token after the output so far.
   bool may_go_on() { return allows_after(0); }
-
-  // Makes room for the next `count` tokens; false when no KV page is free.
-  bool reserve(uint32_t count) { return pages_.grow(num_cached_ + count); }
 
   // Gives back the room that wrong drafts took.
   void trim() { pages_.shrink(num_cached_); }
@@ -71,7 +91,7 @@ class Session {
   void append_block(uint32_t count, uint32_t sequence, std::vector<program::Column>* columns);
 
   // The first `count` pending tokens, or columns of the block, are in the cache now.
-  void advance(uint32_t count) { num_cached_ += count; }
+  void advance(uint32_t count);
 
   // What the step's MTP heads propose to follow all tokens, after add_token() of the step's last.
   void take_proposed(program::ColumnOutput* output) {
@@ -89,6 +109,8 @@ class Session {
   void cut_forbidden_drafts();
   program::TokenMask mask_after(size_t num_drafts);
   bool allows_after(size_t num_drafts);
+  // Of a block that a stop token cut off more is in the cache than there are tokens.
+  uint32_t num_held() const { return std::min(num_cached_, static_cast<uint32_t>(tokens_.size())); }
 
   SessionId id_;
   GenerationParams params_;
@@ -97,6 +119,10 @@ class Session {
   uint32_t max_tokens_;       // of prompt and output together
   uint32_t num_cached_ = 0;   // tokens whose keys and values are in the cache
   uint32_t num_written_ = 0;  // positions that were ever written, wrong drafts included
+  uint32_t num_adopted_ = 0;  // of num_cached_, taken over from other texts
+  uint32_t prompt_tokens_done_ = 0;
+  uint32_t prompt_tokens_cached_ = 0;
+  std::vector<uint32_t> marks_;
   Penalties penalties_;
   KvPageTable pages_;
   std::unique_ptr<HostDrafter> drafter_;                 // nullptr: the program drafts

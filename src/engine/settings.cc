@@ -81,7 +81,7 @@ Result<program::CacheLimits> choose_cache_limits(const EngineOptions& options, u
   }
   const uint32_t page_positions = page_positions_of(program);
   const uint32_t session_pages = num_pages_for(max_context, page_positions);
-  program::CacheLimits limits{.num_sequences = options.max_sessions};
+  program::CacheLimits limits{.num_sequences = options.max_sessions + options.num_cached_prefixes};
   if (session_pages == 0) return limits;
   const uint64_t num_pages = options.num_kv_pages != 0
                                  ? options.num_kv_pages

@@ -23,6 +23,7 @@ struct EngineSettings {
   DrafterOptions drafter = {};
   uint32_t block_size = 1;  // columns of a session in a decode step
   std::string device = {};
+  uint32_t num_cached_prefixes = 0;  // of cache.num_sequences; the others are sessions
 };
 
 // Positions of one session. Errors: kInvalidArgument when the option exceeds model_positions.

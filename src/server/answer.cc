@@ -43,9 +43,11 @@ std::string object_begin(const AnswerHead& head, std::string_view object) {
 }
 
 void append_usage(std::string& out, const Usage& usage) {
-  fmt::format_to(
-      std::back_inserter(out), R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{}}})",
-      usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens + usage.completion_tokens);
+  fmt::format_to(std::back_inserter(out),
+                 R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
+                 R"("prompt_tokens_details":{{"cached_tokens":{}}}}})",
+                 usage.prompt_tokens, usage.completion_tokens,
+                 usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
 }
 
 void append_timings(std::string& out, const Usage& usage) {

@@ -38,6 +38,7 @@ struct Usage {
   size_t prompt_tokens = 0;
   size_t completion_tokens = 0;
   std::optional<Timings> timings = {};  // of answers with tokens: in the last chunk, or the whole
+  size_t cached_tokens = 0;             // of the prompt: earlier texts had left them in the caches
 };
 
 struct AnswerOptions {
@@ -113,7 +114,7 @@ void append_error_event(std::string& out, const ApiError& error);
 
 // {"id":...,"object":"OBJECT","created":...,"model":...,"system_fingerprint":...  (not closed)
 std::string object_begin(const AnswerHead& head, std::string_view object);
-// {"prompt_tokens":...,"completion_tokens":...,"total_tokens":...}
+// {"prompt_tokens":...,"completion_tokens":...,"total_tokens":...,"prompt_tokens_details":...}
 void append_usage(std::string& out, const Usage& usage);
 // ,"timings":{"prefill_ms":...,"tokens_per_second":...,"accepted_length":...}, or nothing
 void append_timings(std::string& out, const Usage& usage);

@@ -40,7 +40,7 @@ std::string streamed(Answer& answer, const std::vector<std::string>& texts, Fini
   std::string out;
   answer.stream_begin(out);
   for (const std::string& text : texts) answer.stream_piece({text, {}}, out);
-  answer.stream_end({reason, {}, {3, 4}}, out);
+  answer.stream_end({reason, {}, {3, 4, {}, 2}}, out);
   return out;
 }
 
@@ -82,7 +82,7 @@ TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
             std::string::npos)
       << out;
   EXPECT_NE(out.find(R"("choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,)"
-                     R"("total_tokens":7}})"),
+                     R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":2}}})"),
             std::string::npos)
       << out;
 }
@@ -98,7 +98,7 @@ TEST(ChatAnswerTest, WholeAnswer) {
                  R"("system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant",)"
                  R"("content":"b\"c","reasoning_content":"a","refusal":null},"logprobs":null,)"
                  R"("finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4,)"
-                 R"("total_tokens":7}})");
+                 R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
@@ -112,12 +112,11 @@ TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
     return begin + R"({"index":0,"text":")" + std::string(text) +
            R"(","logprobs":null,"finish_reason":)" + std::string(reason) + "}],\"usage\":null}\n\n";
   };
-  EXPECT_EQ(
-      streamed(*stream, {"a", "", "b"}, FinishReason::kLength),
-      chunk("echo ", "null") + chunk("a", "null") + chunk("b", "null") + chunk("", "\"length\"") +
-          begin +
-          "],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\n" +
-          "data: [DONE]\n\n");
+  EXPECT_EQ(streamed(*stream, {"a", "", "b"}, FinishReason::kLength),
+            chunk("echo ", "null") + chunk("a", "null") + chunk("b", "null") +
+                chunk("", "\"length\"") + begin +
+                R"(],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,)" +
+                R"("prompt_tokens_details":{"cached_tokens":2}}})" + "\n\ndata: [DONE]\n\n");
 
   const auto whole = make_completion_answer(head(), {}, test_tokenizer(), {"echo "}, 1);
   whole->add({"a", {}});

@@ -63,6 +63,7 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
     StepEvent event;
     event.session = id;
     event.prompt_tokens_done = static_cast<uint32_t>(session.num_prefilled);
+    event.prompt_tokens_cached = cached_tokens;
     if (session.start.params.num_prompt_logprobs) {
       for (size_t i = first; i < session.num_prefilled; ++i) {
         engine::Token token;
@@ -85,6 +86,7 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
     }
     event.session = id;
     event.prompt_tokens_done = static_cast<uint32_t>(prompt_size);
+    event.prompt_tokens_cached = cached_tokens;
     event.token = token(session);
     if (records_times) token_times_.push_back(std::chrono::steady_clock::now());
     ++session.num_generated;

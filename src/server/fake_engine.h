@@ -34,6 +34,7 @@ class FakeEngine final : public engine::Engine {
   std::vector<std::vector<int32_t>> replies_by_seed;
   std::vector<int32_t> judge_reply;  // if it is not empty: of sessions with a constraint
   size_t tokens_per_step = 1;
+  uint32_t cached_tokens = 0;  // of every prompt
   size_t prefill_width = 64;
   std::optional<Error> start_error;
   std::atomic<int> step_delay_us = 0;

@@ -69,6 +69,11 @@ void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events
     take(candidate, event, &progress);
     if (progress.reason) break;
   }
+  // Of a prompt's candidates the first computes it.
+  const bool is_first = candidate.end.choice % choices_.num_candidates == 0;
+  if (is_first && candidate.num_tokens == progress.tokens.size() && !progress.tokens.empty()) {
+    exchange_->log.cached_tokens += events.front().prompt_tokens_cached;
+  }
   if (!progress.tokens.empty()) exchange_->count_tokens(progress.tokens.size(), cycle);
   progress.is_engine_done = events.back().finished.has_value();
   deliver(candidate, std::move(progress));
@@ -139,7 +144,8 @@ void Generation::end(Candidate& candidate, const Progress& progress, std::string
     AnswerEnd end = candidate.end;
     end.is_last = is_last;
     const GenerationLog& log = exchange_->log;
-    if (is_last) end.usage = {log.prompt_tokens, log.completion_tokens, log.timings()};
+    if (is_last)
+      end.usage = {log.prompt_tokens, log.completion_tokens, log.timings(), log.cached_tokens};
     answer_->stream_end(end, out);
     if (!is_last) return exchange_->write(std::move(out));
   }
@@ -244,7 +250,7 @@ void Generation::respond(std::span<const size_t> chosen) {
   if (is_streamed_) return exchange_->finish();
   std::vector<AnswerEnd> ends;
   for (const size_t index : chosen) ends.push_back(candidates_[index]->end);
-  ends.back().usage = {log.prompt_tokens, log.completion_tokens, log.timings()};
+  ends.back().usage = {log.prompt_tokens, log.completion_tokens, log.timings(), log.cached_tokens};
   std::string out;
   answer_->whole(ends, out);
   exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});

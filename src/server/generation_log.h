@@ -21,7 +21,8 @@ struct GenerationLog {
 
   size_t prompt_tokens = 0;
   size_t completion_tokens = 0;
-  TimePoint started;  // the engine took it
+  size_t cached_tokens = 0;  // Usage::cached_tokens
+  TimePoint started;         // the engine took it
   TimePoint first_token;
   TimePoint last_token;
   engine::SpeculationStats speculation;

@@ -180,10 +180,19 @@ ApiStatus read_stop(const Fields& fields, std::vector<std::string>* stop) {
   return {};
 }
 
+ApiStatus read_cache_salt(const Fields& fields, std::string* salt) {
+  US_TRY(fields.read("cache_salt", salt));
+  if (salt->size() <= kMaxCacheSalt) return {};
+  return invalid_field("cache_salt", fmt::format("'cache_salt' has {} bytes; at most {} are "
+                                                 "allowed.",
+                                                 salt->size(), kMaxCacheSalt));
+}
+
 ApiStatus read_delivery(const Fields& fields, GenerationRequest* request) {
   US_TRY(fields.read("stream", &request->stream));
   US_TRY(fields.read("ignore_eos", &request->params.ignore_eos));
   US_TRY(fields.read("skip_special_tokens", &request->skip_special_tokens));
+  US_TRY(read_cache_salt(fields, &request->params.cache_domain));
   const Json* options = nullptr;
   US_TRY(fields.read_object("stream_options", &options));
   if (options == nullptr) return {};

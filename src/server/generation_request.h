@@ -63,6 +63,7 @@ struct GenerationRequest {
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr int64_t kMaxTopLogprobs = 20;
 inline constexpr int64_t kMaxCandidates = 64;
+inline constexpr size_t kMaxCacheSalt = 256;  // bytes
 
 // Errors: 404 for another model, 400 for the rest. Does not read logprobs, which differ by route.
 ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,

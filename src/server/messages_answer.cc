@@ -16,14 +16,15 @@ namespace {
 // Clients send a thinking block back only if it is signed. Nothing is checked when it comes.
 constexpr std::string_view kSignature = "ultraspeed";
 
-// No token of a prompt comes from a cache.
+// Tokens that come from the cache are not among input_tokens.
 void append_message_usage(std::string& out, const Usage& usage) {
   fmt::format_to(std::back_inserter(out),
                  R"({{"input_tokens":{},"cache_creation_input_tokens":0,)"
-                 R"("cache_read_input_tokens":0,"output_tokens":{},"cache_creation":null,)"
+                 R"("cache_read_input_tokens":{},"output_tokens":{},"cache_creation":null,)"
                  R"("inference_geo":null,"output_tokens_details":null,"server_tool_use":null,)"
                  R"("service_tier":null,"speed":null}})",
-                 usage.prompt_tokens, usage.completion_tokens);
+                 usage.prompt_tokens - usage.cached_tokens, usage.cached_tokens,
+                 usage.completion_tokens);
 }
 
 class MessagesAnswer final : public Answer {

@@ -97,6 +97,21 @@ TEST_F(MessagesServerTest, WholeAnswer) {
   EXPECT_EQ(json["usage"]["cache_creation_input_tokens"], 0);
 }
 
+TEST_F(MessagesServerTest, InputTokensAreThoseThatNoCacheHeld) {
+  says("Hello.");
+  engine.cached_tokens = 5;
+  start();
+  const size_t prompt_size = [&] {
+    parse(messages());
+    return engine.starts()[0].prompt.size();
+  }();
+  const Json streamed = joined(named_events(messages(R"("stream":true)").body));
+  for (const Json& message : {parse(messages()), streamed}) {
+    EXPECT_EQ(message["usage"]["input_tokens"], prompt_size - 5);
+    EXPECT_EQ(message["usage"]["cache_read_input_tokens"], 5);
+  }
+}
+
 TEST_F(MessagesServerTest, StreamsBuildUpTheWholeAnswer) {
   says(fmt::format("<think>Hm.</think>Let me look.\n{}{}Done", kGetCall, kGetCall));
   for (const size_t tokens_per_step : {1U, 3U, 1000U}) {

@@ -73,6 +73,10 @@ void Metrics::count_cycle(const engine::VerifyCycle& cycle) {
 void Metrics::count_end(const GenerationLog& log, TimePoint arrived) {
   if (log.outcome == Outcome::kNone) return;
   ++ends_[static_cast<size_t>(log.outcome)];
+  if (log.completion_tokens > 0) {
+    queried_tokens_ += log.prompt_tokens;
+    cached_tokens_ += log.cached_tokens;
+  }
   const bool has_succeeded = log.outcome == Outcome::kStop || log.outcome == Outcome::kLength;
   if (!has_succeeded || log.completion_tokens == 0) return;
   end_to_end_s_.observe(seconds(arrived, log.last_token));
@@ -102,6 +106,9 @@ std::string Metrics::text(std::string_view model, const EngineLoad& load) const 
   const std::string pages = fmt::to_string(load.kv.num_pages);
   text.sample("cache_config_info",
               std::array{Label{"block_size", page_positions}, Label{"num_gpu_blocks", pages}}, 1);
+  text.counter("num_preemptions_total",
+               "Requests whose KV pages others took, and which were computed again.",
+               load.kv.num_preemptions);
   append_requests(text);
   append_speculation(text);
   append_times(text);
@@ -110,6 +117,10 @@ std::string Metrics::text(std::string_view model, const EngineLoad& load) const 
 
 void Metrics::append_requests(PrometheusText& text) const {
   text.counter("prompt_tokens_total", "Tokens of prompts that gave a token.", prompt_tokens_);
+  text.counter("prefix_cache_queries_total", "Tokens of prompts of requests that have ended.",
+               queried_tokens_);
+  text.counter("prefix_cache_hits_total", "Those of them that the caches held already.",
+               cached_tokens_);
   text.counter("generation_tokens_total", "Tokens generated.", generation_tokens_);
   text.family("request_success_total", "counter", "Generations that ended, by how.");
   for (const Outcome outcome :

@@ -48,6 +48,8 @@ class Metrics {
   void append_times(PrometheusText& text) const;
 
   uint64_t prompt_tokens_ = 0;
+  uint64_t queried_tokens_ = 0;  // of prompts of requests that have ended
+  uint64_t cached_tokens_ = 0;   // of those
   uint64_t generation_tokens_ = 0;
   uint64_t num_drafts_ = 0;
   uint64_t num_draft_tokens_ = 0;

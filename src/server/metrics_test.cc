@@ -109,6 +109,7 @@ TEST(MetricsTest, TimesOfARequest) {
   const Metrics::TimePoint arrived{milliseconds(1'000'000)};
   GenerationLog log;
   log.prompt_tokens = 30;
+  log.cached_tokens = 20;
   log.started = arrived + milliseconds(5);
   for (const auto& [at_ms, num_tokens] : {std::pair{10, 3}, {12, 4}, {13, 1}}) {
     const auto now = arrived + milliseconds(at_ms);
@@ -123,7 +124,7 @@ TEST(MetricsTest, TimesOfARequest) {
   metrics.count_cycle({.num_drafts = 3, .num_accepted = 1, .num_tokens = 2});
   metrics.count_cycle({.num_drafts = 0, .num_accepted = 0, .num_tokens = 1});
   metrics.count_response(0);
-  const Exposition read(metrics.text("m", {2, 3, {100, 25, 64}}));
+  const Exposition read(metrics.text("m", {2, 3, {100, 25, 64, 10, 7}}));
   const auto expect_sum = [&read](const std::string& name, double count, double sum_ms) {
     EXPECT_EQ(read[name + "_count"], count) << name;
     EXPECT_NEAR(read[name + "_sum"], sum_ms / 1000, 1e-9) << name;
@@ -141,6 +142,9 @@ TEST(MetricsTest, TimesOfARequest) {
   expect_sum("request_inference_time_seconds", 1, 8);
   EXPECT_EQ(read["request_prompt_tokens_sum"], 30);
   EXPECT_EQ(read["request_generation_tokens_sum"], 8);
+  EXPECT_EQ(read["num_preemptions_total"], 7);
+  EXPECT_EQ(read["prefix_cache_queries_total"], 30);
+  EXPECT_EQ(read["prefix_cache_hits_total"], 20);
   EXPECT_EQ(read["spec_decode_num_drafts_total"], 2);
   EXPECT_EQ(read["spec_decode_num_draft_tokens_total"], 6);
   EXPECT_EQ(read["spec_decode_num_accepted_tokens_total"], 4);

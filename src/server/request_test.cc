@@ -68,7 +68,7 @@ TEST(GenerationFieldsTest, ReadsEveryField) {
          "frequency_penalty":1.5,"repetition_penalty":1.1,"logit_bias":{"7":-100,"99":2.5},
          "seed":-1,"max_tokens":5,"max_completion_tokens":6,"stop":["a","b"],"stream":true,
          "stream_options":{"include_usage":true},"ignore_eos":true,"skip_special_tokens":false,
-         "n":1,"best_of":1,"response_format":{"type":"text"},"logprobs":3)");
+         "n":1,"best_of":1,"response_format":{"type":"text"},"logprobs":3,"cache_salt":"s")");
   ASSERT_TRUE(request) << request.error().message;
   const GenerationRequest& generation = request->generation;
   const engine::SamplingParams& sampling = generation.params.sampling;
@@ -84,6 +84,7 @@ TEST(GenerationFieldsTest, ReadsEveryField) {
   EXPECT_TRUE(generation.has_seed);
   EXPECT_EQ(sampling.seed, UINT64_MAX);
   EXPECT_EQ(generation.params.max_tokens, 6U);
+  EXPECT_EQ(generation.params.cache_domain, "s");
   EXPECT_EQ(generation.stop, (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(generation.stream && generation.include_usage && generation.params.ignore_eos);
   EXPECT_FALSE(generation.skip_special_tokens);
@@ -139,6 +140,7 @@ TEST(GenerationFieldsTest, ErrorsNameTheField) {
       {R"("stop":["a",""])", "stop", "'stop' contains an empty string."},
       {R"("stop":["","","","","","","","","","","","","","","","",""])", "stop",
        "'stop' has 17 strings; at most 16 are allowed."},
+      {R"("cache_salt":5)", "cache_salt", "'cache_salt' must be a string, not an integer."},
       {R"("stream":"yes")", "stream", "'stream' must be true or false, not a string."},
       {R"("stream_options":true)", "stream_options",
        "'stream_options' must be an object, not a boolean."},

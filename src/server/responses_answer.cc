@@ -262,14 +262,13 @@ class ResponsesAnswer final : public Answer {
     out += ']' + string_member("output_text", text);
   }
 
-  // No token of a prompt comes from a cache.
   void append_usage_member(const Usage& usage, std::string& out) const {
     fmt::format_to(std::back_inserter(out),
-                   R"(,"usage":{{"input_tokens":{},"input_tokens_details":{{"cached_tokens":0,)"
+                   R"(,"usage":{{"input_tokens":{},"input_tokens_details":{{"cached_tokens":{},)"
                    R"("cache_write_tokens":0}},"output_tokens":{},"output_tokens_details":)"
                    R"({{"reasoning_tokens":{}}},"total_tokens":{}}})",
-                   usage.prompt_tokens, usage.completion_tokens, think_.num_tokens(),
-                   usage.prompt_tokens + usage.completion_tokens);
+                   usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens,
+                   think_.num_tokens(), usage.prompt_tokens + usage.completion_tokens);
     append_timings(out, usage);
   }
 

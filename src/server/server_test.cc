@@ -73,6 +73,7 @@ TEST_F(ServerTest, ModelNamesMayHaveSlashes) {
 }
 
 TEST_F(ServerTest, Completes) {
+  engine.cached_tokens = 1;
   start();
   const net::TestResponse response = complete();
   EXPECT_EQ(response.status, 200U);
@@ -90,7 +91,8 @@ TEST_F(ServerTest, Completes) {
   const size_t completion = engine.reply.size();  // the stop token counts
   EXPECT_EQ(json["usage"], Json({{"prompt_tokens", prompt},
                                  {"completion_tokens", completion},
-                                 {"total_tokens", prompt + completion}}));
+                                 {"total_tokens", prompt + completion},
+                                 {"prompt_tokens_details", {{"cached_tokens", 1}}}}));
 }
 
 TEST_F(ServerTest, PassesTheRequestToTheEngine) {
@@ -317,8 +319,9 @@ TEST_F(ServerTest, LogsOneLineARequest) {
   server->stop(1000);
   const std::vector<std::string> lines = log_lines();
   ASSERT_EQ(lines.size(), 2U);
-  EXPECT_NE(lines[0].find(" POST /v1/completions status=200 prompt=2 completion=2 first_ms="),
-            std::string::npos)
+  EXPECT_NE(
+      lines[0].find(" POST /v1/completions status=200 prompt=2 cached=0 completion=2 first_ms="),
+      std::string::npos)
       << lines[0];
   EXPECT_NE(lines[0].find(" end=length"), std::string::npos) << lines[0];
   EXPECT_NE(lines[1].find("id=my-id POST /v1/completions status=400 prompt=0"), std::string::npos)

@@ -117,6 +117,29 @@ TEST(Serve, StepsHaveColumnsForTheSessionsDrafts) {
   EXPECT_EQ(columns({}, {"ULTRASPEED_DECODE_WIDTH=16"}), "16");
 }
 
+// Whether the second of two requests with the same prompt computes it anew.
+bool computes_again(const std::vector<std::string>& flags) {
+  std::vector<std::string> all = {"--port", "0", "--context", "256"};
+  all.insert(all.end(), flags.begin(), flags.end());
+  Process process(serve(all));
+  const uint16_t port = wait_for_port(process);
+  EXPECT_NE(port, 0) << process.errors();
+  std::string answer;
+  for (int i = 0; i < 2; ++i) {
+    answer = Connection(port, completion_request(R"({"model": "tiny-mimo", "max_tokens": 2,
+        "prompt": "#include <stdio.h>\n#include <stdlib.h>\n", "temperature": 0})"))
+                 .read_all();
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200")) << answer;
+  }
+  return answer.find("\"cached_tokens\":0}") != std::string::npos;
+}
+
+TEST(Serve, PromptsTakeOverWhatEarlierOnesLeft) {
+  EXPECT_FALSE(computes_again({}));
+  EXPECT_FALSE(computes_again({"--enable-prefix-caching", "--prefix-cache-slots", "1"}));
+  EXPECT_TRUE(computes_again({"--no-prefix-caching"}));
+}
+
 TEST(Serve, DecodesWithADrafter) {
   const TemporaryDirectory drafter;
   write_tiny_drafter(drafter.path());

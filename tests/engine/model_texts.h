@@ -44,7 +44,8 @@ struct Setup {
   program::KvCacheType kv_cache = program::KvCacheType::kF32;
   std::string directory = kModel;  // or a copy with MTP layers
   std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
-  uint32_t prefill_width = 0;  // EngineOptions::prefill_width
+  uint32_t prefill_width = 0;        // EngineOptions::prefill_width
+  uint32_t num_cached_prefixes = 0;  // EngineOptions::num_cached_prefixes
 };
 
 inline std::string setup_name(const Setup& setup) {
@@ -77,6 +78,7 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.max_context = 1024;
   options.decode_width = setup.decode_width;
   options.prefill_width = setup.prefill_width;
+  options.num_cached_prefixes = setup.num_cached_prefixes;
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
