@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -55,18 +56,22 @@ Status check_no_variable_is_empty() {
   return {};
 }
 
-// The first line of the key file, so that editors may end it with a newline.
-Status read_api_key(ServeOptions* options) {
-  if (!options->server.api_key.empty()) return {};
-  if (options->api_key_file.empty()) return check_no_variable_is_empty();
-  US_ASSIGN(const std::string text, read_file(options->api_key_file));
-  const size_t begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string::npos) {
-    return make_error(ErrorCode::kInvalidArgument, "{}: empty; expected the API key",
-                      options->api_key_file);
+// A line each, so that editors may end the file with a newline.
+Status read_api_keys(ServeOptions* options) {
+  std::vector<std::string>& keys = options->server.access.api_keys;
+  if (options->api_key_file.empty()) {
+    return keys.empty() ? check_no_variable_is_empty() : Status();
   }
-  options->server.api_key = text.substr(begin, text.find_first_of(" \t\r\n", begin) - begin);
-  return {};
+  US_ASSIGN(const std::string text, read_file(options->api_key_file));
+  constexpr const char* kSpace = " \t\r\n";
+  for (size_t begin = 0; (begin = text.find_first_not_of(kSpace, begin)) != std::string::npos;) {
+    const size_t end = std::min(text.find_first_of(kSpace, begin), text.size());
+    keys.push_back(text.substr(begin, end - begin));
+    begin = end;
+  }
+  if (!keys.empty()) return {};
+  return make_error(ErrorCode::kInvalidArgument, "{}: empty; expected API keys, one a line",
+                    options->api_key_file);
 }
 
 Result<server::ServedModel> served_model(const ServeOptions& options, const LoadedModel& model,
@@ -108,8 +113,9 @@ std::string curl_line(const server::ServedModel& served, const ServeOptions& opt
   const bool is_chat = served.chat_template != nullptr;
   body += is_chat ? R"(,"messages":[{"role":"user","content":"What is 2 + 2?"}]})"
                   : R"(,"prompt":"Once upon a time","max_tokens":64})";
-  const char* key =
-      options.server.api_key.empty() ? "" : " -H \"Authorization: Bearer $ULTRASPEED_API_KEY\"";
+  const char* key = options.server.access.api_keys.empty()
+                        ? ""
+                        : " -H \"Authorization: Bearer $ULTRASPEED_API_KEY\"";
   return fmt::format("curl {}/v1/{}{} -H 'Content-Type: application/json' -d {}", url,
                      is_chat ? "chat/completions" : "completions", key, shell_quoted(body));
 }
@@ -117,8 +123,8 @@ std::string curl_line(const server::ServedModel& served, const ServeOptions& opt
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
-  US_TRY(read_api_key(&options));
-  US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
+  US_TRY(read_api_keys(&options));
+  US_TRY(server::Server::check(options.server));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
   US_TRY(model.speculation().check_decode_width(options.model.decode_width));
@@ -147,15 +153,19 @@ void add_key_options(CLI::App& app, ServeOptions* options) {
         return text.empty() ? "empty; leave it out to serve without a key" : "";
       },
       "");
-  CLI::Option* key = app.add_option("--api-key", options->server.api_key,
-                                    "Clients must send it (visible in the process list: prefer the "
-                                    "environment or a file)")
+  CLI::Option* key = app.add_option("--api-key", options->server.access.api_keys,
+                                    "Clients must send it, or one of several (visible in the "
+                                    "process list: prefer the environment or a file)")
                          ->check(some_text)
+                         ->allow_extra_args(false)
                          ->envname(kApiKeyVariable);
-  app.add_option("--api-key-file", options->api_key_file, "The same from a file's first line")
+  app.add_option("--api-key-file", options->api_key_file, "The same from a file, one a line")
       ->check(some_text)
       ->envname(kApiKeyFileVariable)
       ->excludes(key);
+  app.add_flag("--insecure", options->server.access.is_insecure,
+               "Without a key, let others than this machine in, and take any Host header")
+      ->envname("ULTRASPEED_INSECURE");
 }
 
 void add_http_options(CLI::App& app, ServeOptions* options) {

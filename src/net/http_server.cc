@@ -172,10 +172,12 @@ void AsioHttpServer::stop(uint32_t flush_timeout_ms) {
 
 }  // namespace
 
-Status HttpServer::check_address(const HttpOptions& options) {
+Result<std::string> HttpServer::check_address(const HttpOptions& options) {
   asio::io_context io;
   tcp::acceptor acceptor(io);
-  return listen_on(options, &io, &acceptor);
+  US_TRY(listen_on(options, &io, &acceptor));
+  boost::system::error_code error;
+  return acceptor.local_endpoint(error).address().to_string();
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options,

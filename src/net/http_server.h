@@ -102,8 +102,8 @@ class HttpServer {
                                                     HttpHandler& handler);
   virtual ~HttpServer() = default;  // stops at once
 
-  // Whether listen() would work now. Errors: as listen().
-  static Status check_address(const HttpOptions& options);
+  // The numeric address on which listen() would listen now. Errors: as listen().
+  static Result<std::string> check_address(const HttpOptions& options);
 
   virtual void start() = 0;
   virtual const std::string& address() const = 0;  // numeric

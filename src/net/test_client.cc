@@ -62,11 +62,11 @@ void TestClient::send(std::string_view bytes) {
 }
 
 void TestClient::get(std::string_view target) {
-  send(fmt::format("GET {} HTTP/1.1\r\nHost: test\r\n\r\n", target));
+  send(fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", target));
 }
 
 void TestClient::post(std::string_view target, std::string_view body, std::string_view headers) {
-  send(fmt::format("POST {} HTTP/1.1\r\nHost: test\r\n{}Content-Length: {}\r\n\r\n{}", target,
+  send(fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: {}\r\n\r\n{}", target,
                    headers, body.size(), body));
 }
 

@@ -84,24 +84,6 @@ std::string_view id_prefix(Api api) {
   return {};
 }
 
-// In a time that depends on the lengths alone.
-bool equals_secret(std::string_view given, std::string_view secret) {
-  if (given.size() != secret.size()) return false;
-  unsigned difference = 0;
-  for (size_t i = 0; i < given.size(); ++i) {
-    difference |= static_cast<unsigned>(given[i] ^ secret[i]);
-  }
-  return difference == 0;
-}
-
-ApiError unauthorized() {
-  ApiError error;
-  error.status = 401;
-  error.message = "The API key is missing or wrong; send 'Authorization: Bearer KEY'.";
-  error.code = "invalid_api_key";
-  return error;
-}
-
 ApiError unknown_route(const net::HttpRequest& request) {
   ApiError error;
   error.status = 404;
@@ -128,6 +110,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   ApiServer(const ServedModel& model, const ServerOptions& options)
       : model_(model),
         options_(options),
+        access_(options.access, options.http.host),
         defaults_(request_defaults(model)),
         start_time_s_(std::time(nullptr)),
         in_flight_(std::make_shared<InFlight>()) {}
@@ -144,7 +127,6 @@ class ApiServer final : public Server, public net::HttpHandler {
   }
 
  private:
-  bool is_authorized(const net::HttpRequest& request) const;
   void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
   net::HttpResponse health() const;
   net::HttpResponse metrics() const;
@@ -162,6 +144,7 @@ class ApiServer final : public Server, public net::HttpHandler {
 
   const ServedModel model_;
   const ServerOptions options_;
+  const AccessRules access_;
   const RequestDefaults defaults_;
   const std::time_t start_time_s_;
   const std::shared_ptr<InFlight> in_flight_;
@@ -180,7 +163,9 @@ class ApiServer final : public Server, public net::HttpHandler {
 };
 
 Status ApiServer::open() {
-  US_ASSIGN(http_, net::HttpServer::listen(options_.http, *this));
+  US_ASSIGN(auto http, net::HttpServer::listen(options_.http, *this));
+  US_TRY(check_binding(options_.access, options_.http.host, http->address()));
+  http_ = std::move(http);
   engine_thread_ = std::make_unique<EngineThread>(
       *model_.engine, options_.max_queue,
       [this](std::function<void()> function) { http_->post(std::move(function)); });
@@ -211,24 +196,13 @@ void ApiServer::stop(uint32_t drain_timeout_ms) {
   http_->stop(kFlushTimeoutMs);
 }
 
-bool ApiServer::is_authorized(const net::HttpRequest& request) const {
-  if (options_.api_key.empty()) return true;
-  constexpr std::string_view kBearer = "Bearer ";
-  std::string_view given = request.header("Authorization");
-  if (given.starts_with(kBearer)) {
-    given.remove_prefix(kBearer.size());
-    return equals_secret(given, options_.api_key);
-  }
-  return equals_secret(request.header("api-key"), options_.api_key) ||
-         equals_secret(request.header("x-api-key"), options_.api_key);
-}
-
 void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
   const auto exchange =
       std::make_shared<Exchange>(request, accepted_request_id(request.header("X-Request-Id")),
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
-  if (!is_health(route) && !is_authorized(request)) return exchange->fail(unauthorized());
+  const ApiStatus access = access_.check(request, !is_health(route));
+  if (!access) return exchange->fail(access.error());
   if (!route) return exchange->fail(unknown_route(request));
   const bool is_get = request.method == "GET" || request.method == "HEAD";
   if (takes_post(*route) && request.method != "POST") {
@@ -375,6 +349,11 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
 }
 
 }  // namespace
+
+Status Server::check(const ServerOptions& options) {
+  US_ASSIGN(const std::string address, net::HttpServer::check_address(options.http));
+  return check_binding(options.access, options.http.host, address);
+}
 
 Result<std::unique_ptr<Server>> Server::start(const ServedModel& model,
                                               const ServerOptions& options) {

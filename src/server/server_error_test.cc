@@ -136,7 +136,7 @@ TEST_F(ServerErrorTest, ChunkedAndLargeBodiesWork) {
 }
 
 TEST_F(ServerErrorTest, ApiKeyGuardsEveryRouteButHealth) {
-  options.api_key = "secret";
+  options.access.api_keys = {"secret"};
   start();
   EXPECT_EQ(get("/health").status, 200U);
   EXPECT_EQ(get("/health/ready").status, 200U);

@@ -205,6 +205,14 @@ TEST(Serve, FlagsWinOverTheEnvironmentAndKeysMayLieInAFile) {
             std::string::npos);
 }
 
+TEST(Serve, OtherMachinesNeedAKey) {
+  const Finished refused = run_process(serve({"--port", "0", "--host", "0.0.0.0"}));
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.errors.find("give one with --api-key-file"), std::string::npos)
+      << refused.errors;
+  EXPECT_EQ(refused.errors.find("Loading"), std::string::npos) << "it loaded the model first";
+}
+
 TEST(Serve, APortInUseIsAnError) {
   Process first(serve({"--port", "0"}));
   const uint16_t port = wait_for_port(first);

@@ -1,0 +1,98 @@
+// Who is let in: keys, Host headers, and where a server without keys may listen.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "server/server_fixture.h"
+
+namespace ultraspeed::server {
+namespace {
+
+class AccessTest : public ServerTest {
+ protected:
+  net::TestResponse get_with(std::string_view path, std::string_view headers) const {
+    Client client(server->port());
+    client.send(fmt::format("GET {} HTTP/1.1\r\n{}\r\n", path, headers));
+    return client.read_response();
+  }
+};
+
+TEST_F(AccessTest, AnyOfSeveralKeysOpens) {
+  options.access.api_keys = {"first-key", "second"};
+  start();
+  for (const char* header : {"Authorization: Bearer first-key", "Authorization: Bearer second",
+                             "x-api-key: second", "api-key: first-key"}) {
+    EXPECT_EQ(get_with("/v1/models", std::string(header) + "\r\n").status, 200U) << header;
+  }
+  for (const char* header :
+       {"Authorization: Bearer first", "Authorization: Bearer second-key", "x-api-key: secon",
+        "api-key: secondsecond", "api-key: ", "Authorization: second"}) {
+    EXPECT_EQ(get_with("/v1/models", std::string(header) + "\r\n").status, 401U) << header;
+  }
+}
+
+TEST_F(AccessTest, WithoutKeysTheHostMustBeThisMachine) {
+  start();
+  for (const char* host :
+       {"localhost", "LocalHost:8000", "127.0.0.1", "127.0.0.9:80", "[::1]:8000", "[::1]"}) {
+    EXPECT_EQ(get_with("/v1/models", fmt::format("Host: {}\r\n", host)).status, 200U) << host;
+  }
+  EXPECT_EQ(get_with("/v1/models", "").status, 200U);
+  for (const char* host : {"evil.example", "evil.example:8000", "127.0.0.1.evil.example",
+                           "localhost.evil.example", "192.168.1.1", "[::2]", "[", "x\xff"}) {
+    expect_error(get_with("/v1/models", fmt::format("Host: {}\r\n", host)), 403, "host_not_allowed",
+                 "--insecure");
+  }
+  const net::TestResponse response = get_with("/v1/messages", "Host: evil.example\r\n");
+  EXPECT_EQ(parse(response)["error"]["type"], "permission_error");
+}
+
+TEST_F(AccessTest, TheBoundNameIsAHostToo) {
+  options.http.host = "localhost";
+  start();
+  EXPECT_EQ(get_with("/health", "Host: localhost\r\n").status, 200U);
+  const AccessRules rules({}, "gpu-box");
+  net::HttpRequest request;
+  request.headers = {{"Host", "GPU-box:8000"}};
+  EXPECT_TRUE(rules.check(request, true));
+  request.headers = {{"Host", "gpu-box.evil.example"}};
+  EXPECT_FALSE(rules.check(request, true));
+}
+
+TEST_F(AccessTest, KeysOrInsecureTakeAnyHost) {
+  options.access.api_keys = {"secret"};
+  start();
+  const char* host = "Host: model.example\r\n";
+  EXPECT_EQ(get_with("/v1/models", host).status, 401U);
+  EXPECT_EQ(get_with("/v1/models", fmt::format("{}api-key: secret\r\n", host)).status, 200U);
+  server.reset();
+  options.access = {.api_keys = {}, .is_insecure = true};
+  start();
+  EXPECT_EQ(get_with("/v1/models", host).status, 200U);
+}
+
+TEST_F(AccessTest, WithoutKeysOtherMachinesAreShutOut) {
+  options.http.host = "0.0.0.0";
+  const Status refused = Server::check(options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(refused.error().message.find("--api-key"), std::string::npos);
+  EXPECT_FALSE(Server::start(model, options));
+  options.access.is_insecure = true;
+  EXPECT_TRUE(Server::check(options));
+  options.access = {.api_keys = {"secret"}};
+  EXPECT_TRUE(Server::check(options));
+}
+
+TEST_F(AccessTest, KeysArePartOfNoLog) {
+  options.access.api_keys = {"my-secret-key"};
+  start();
+  get_with("/v1/models?key=my-secret-key", "api-key: my-secret-key\r\n");
+  get_with("/v1/models", "api-key: my-secret-kez\r\n");
+  server->stop(0);
+  ASSERT_EQ(log_lines().size(), 2U);
+  EXPECT_EQ(log_.str().find("my-secret"), std::string::npos) << log_.str();
+}
+
+}  // namespace
+}  // namespace ultraspeed::server
