@@ -147,7 +147,7 @@ Status serve(ServeOptions options) {
 }
 
 // Without a key the server is open, which nobody should get from a script's empty variable.
-void add_key_options(CLI::App& app, ServeOptions* options) {
+void add_access_options(CLI::App& app, ServeOptions* options) {
   const CLI::Validator some_text(
       [](const std::string& text) {
         return text.empty() ? "empty; leave it out to serve without a key" : "";
@@ -166,6 +166,21 @@ void add_key_options(CLI::App& app, ServeOptions* options) {
   app.add_flag("--insecure", options->server.access.is_insecure,
                "Without a key, let others than this machine in, and take any Host header")
       ->envname("ULTRASPEED_INSECURE");
+  const CLI::Validator is_origin(
+      [](const std::string& text) {
+        return server::is_cors_origin(text)
+                   ? std::string()
+                   : fmt::format(
+                         "'{}' is no origin; expected one like https://chat.example, "
+                         "without a path, or *",
+                         text);
+      },
+      "");
+  app.add_option("--cors-origin", options->server.access.cors_origins,
+                 "Pages that may call from a browser, such as https://chat.example; *: all")
+      ->check(is_origin)
+      ->allow_extra_args(false)
+      ->envname("ULTRASPEED_CORS_ORIGIN");
 }
 
 void add_http_options(CLI::App& app, ServeOptions* options) {
@@ -177,7 +192,7 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
   app.add_option("--port", server.http.port, "0: any free port, which is printed")
       ->envname("ULTRASPEED_PORT")
       ->capture_default_str();
-  add_key_options(app, options);
+  add_access_options(app, options);
   app.add_option("--served-model-name", options->served_model_name,
                  "What clients call the model (default: the folder's name)")
       ->envname("ULTRASPEED_SERVED_MODEL_NAME");

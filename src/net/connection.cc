@@ -278,7 +278,7 @@ ResponseFraming Connection::framing() const {
 void Connection::send(uint64_t number, HttpResponse response) {
   if (!is_answering(number) || body_ != Body::kNone) return;
   ResponseFraming how = framing();
-  how.has_length = true;
+  how.has_length = response.status != 204;  // which has no body (RFC 9110 section 8.6)
   how.content_length = response.body.size();
   body_ = Body::kComplete;
   close_callback_ = nullptr;

@@ -10,6 +10,10 @@
 namespace ultraspeed::server {
 namespace {
 
+constexpr std::string_view kAnyOrigin = "*";
+constexpr const char* kExposedHeaders =
+    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests";
+constexpr const char* kPreflightAgeS = "86400";
 constexpr size_t kMaxShownBytes = 100;  // of a header, in an error
 
 ApiError unauthorized() {
@@ -43,7 +47,26 @@ std::string_view without_port(std::string_view host) {
   return host.substr(0, host.find(':'));
 }
 
+// Whether it would do more than read: a page of another site can have a browser send that, too.
+bool has_effect(const net::HttpRequest& request) {
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  return !reads || !request.header("Upgrade").empty();
+}
+
+bool is_same_origin(std::string_view origin, std::string_view host) {
+  const size_t scheme = origin.find("://");
+  return scheme != std::string_view::npos && !host.empty() &&
+         net::equals_ignoring_case(origin.substr(scheme + 3), host);
+}
+
 }  // namespace
+
+bool is_cors_origin(std::string_view text) {
+  if (text == kAnyOrigin || text == "null") return true;
+  const size_t scheme = text.find("://");
+  return scheme != std::string_view::npos && scheme > 0 && text.size() > scheme + 3 &&
+         text.find_first_of("/ *", scheme + 3) == std::string_view::npos;
+}
 
 Status check_binding(const AccessOptions& options, std::string_view host,
                      std::string_view address) {
@@ -76,19 +99,63 @@ bool AccessRules::has_key(const net::HttpRequest& request) const {
   return is_found;
 }
 
+bool AccessRules::is_listed(std::string_view origin) const {
+  const auto& origins = options_.cors_origins;
+  return std::any_of(origins.begin(), origins.end(), [origin](const std::string& listed) {
+    return listed == kAnyOrigin || net::equals_ignoring_case(listed, origin);
+  });
+}
+
 ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) const {
-  if (!options_.api_keys.empty()) {
-    if (needs_key && !has_key(request)) return tl::unexpected(unauthorized());
-    return {};
-  }
   const std::string_view host = request.header("Host");
-  if (options_.is_insecure || is_own_host(host)) return {};
-  return tl::unexpected(forbidden(
-      "host_not_allowed",
-      fmt::format("This server has no API key and answers to the names of its own machine alone, "
-                  "not to '{}'; ask for http://localhost, or start it with --api-key-file or "
-                  "--insecure.",
-                  host.substr(0, kMaxShownBytes))));
+  const bool is_open = options_.api_keys.empty();
+  if (is_open && !options_.is_insecure && !is_own_host(host)) {
+    return tl::unexpected(forbidden(
+        "host_not_allowed",
+        fmt::format("This server has no API key and answers to the names of its own machine alone, "
+                    "not to '{}'; ask for http://localhost, or start it with --api-key-file or "
+                    "--insecure.",
+                    host.substr(0, kMaxShownBytes))));
+  }
+  const std::string_view origin = request.header("Origin");
+  const bool is_foreign = !origin.empty() && !is_same_origin(origin, host) && !is_listed(origin);
+  if (is_foreign && has_effect(request)) {
+    return tl::unexpected(forbidden(
+        "origin_not_allowed",
+        fmt::format("Pages of '{}' may not use this server; it allows those that --cors-origin "
+                    "names.",
+                    origin.substr(0, kMaxShownBytes))));
+  }
+  const bool is_refused = needs_key && !is_open && !is_preflight(request) && !has_key(request);
+  if (is_refused) return tl::unexpected(unauthorized());
+  return {};
+}
+
+std::vector<net::Header> AccessRules::cors_headers(const net::HttpRequest& request) const {
+  const std::string_view origin = request.header("Origin");
+  if (options_.cors_origins.empty()) return {};
+  std::vector<net::Header> headers = {{"Vary", "Origin"}};
+  if (origin.empty() || !is_listed(origin)) return headers;
+  headers.push_back({"Access-Control-Allow-Origin", std::string(origin)});
+  headers.push_back({"Access-Control-Expose-Headers", kExposedHeaders});
+  return headers;
+}
+
+bool AccessRules::is_preflight(const net::HttpRequest& request) {
+  return request.method == "OPTIONS" && !request.header("Origin").empty() &&
+         !request.header("Access-Control-Request-Method").empty();
+}
+
+net::HttpResponse AccessRules::preflight_response(const net::HttpRequest& request) {
+  net::HttpResponse response;
+  response.status = 204;
+  response.headers = {{"Access-Control-Allow-Methods", "GET, HEAD, POST"},
+                      {"Access-Control-Max-Age", kPreflightAgeS}};
+  const std::string_view wanted = request.header("Access-Control-Request-Headers");
+  if (!wanted.empty()) {
+    response.headers.push_back({"Access-Control-Allow-Headers", std::string(wanted)});
+  }
+  return response;
 }
 
 }  // namespace ultraspeed::server

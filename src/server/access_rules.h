@@ -1,6 +1,7 @@
 // Who may use the API. With keys, whoever sends one; without, whoever reaches the server, which is
 // then bound to this machine alone and answers to its names alone: a page of a hostile site, whose
-// name an attacker has pointed at 127.0.0.1, sends the site's name as Host (DNS rebinding).
+// name an attacker has pointed at 127.0.0.1, sends the site's name as Host (DNS rebinding). Pages
+// of other sites may ask for nothing that has an effect unless their origin is listed (CORS).
 #pragma once
 
 #include <string>
@@ -13,9 +14,13 @@
 namespace ultraspeed::server {
 
 struct AccessOptions {
-  std::vector<std::string> api_keys;  // not empty: every route but those of health needs one
-  bool is_insecure = false;           // without keys: any address may be bound, any Host named
+  std::vector<std::string> api_keys;      // not empty: every route but those of health needs one
+  bool is_insecure = false;               // without keys: any address may be bound, any Host named
+  std::vector<std::string> cors_origins;  // whose pages may call: "https://chat.example", or "*"
 };
+
+// "*", "null" or an origin as browsers send it.
+bool is_cors_origin(std::string_view text);
 
 // Whether a server may listen on `address` (numeric; empty: a file), which `host` has given.
 Status check_binding(const AccessOptions& options, std::string_view host, std::string_view address);
@@ -26,10 +31,17 @@ class AccessRules {
   AccessRules(AccessOptions options, std::string host)
       : options_(std::move(options)), host_(std::move(host)) {}
 
-  // 403: not for this host; 401: without a key that `needs_key` asks for.
+  // 403: not for this host, or not for that page; 401: without a key that `needs_key` asks for.
   ApiStatus check(const net::HttpRequest& request, bool needs_key) const;
 
+  // With which a browser shows the answer to the page that asked, if it may see it.
+  std::vector<net::Header> cors_headers(const net::HttpRequest& request) const;
+  // Whether a browser asks for leave to send a request, which check() has let pass.
+  static bool is_preflight(const net::HttpRequest& request);
+  static net::HttpResponse preflight_response(const net::HttpRequest& request);
+
  private:
+  bool is_listed(std::string_view origin) const;
   bool is_own_host(std::string_view host_header) const;
   bool has_key(const net::HttpRequest& request) const;
 

@@ -66,7 +66,8 @@ TEST_F(AccessTest, KeysOrInsecureTakeAnyHost) {
   EXPECT_EQ(get_with("/v1/models", host).status, 401U);
   EXPECT_EQ(get_with("/v1/models", fmt::format("{}api-key: secret\r\n", host)).status, 200U);
   server.reset();
-  options.access = {.api_keys = {}, .is_insecure = true};
+  options.access.api_keys = {};
+  options.access.is_insecure = true;
   start();
   EXPECT_EQ(get_with("/v1/models", host).status, 200U);
 }
@@ -80,8 +81,93 @@ TEST_F(AccessTest, WithoutKeysOtherMachinesAreShutOut) {
   EXPECT_FALSE(Server::start(model, options));
   options.access.is_insecure = true;
   EXPECT_TRUE(Server::check(options));
-  options.access = {.api_keys = {"secret"}};
+  options.access.is_insecure = false;
+  options.access.api_keys = {"secret"};
   EXPECT_TRUE(Server::check(options));
+}
+
+TEST_F(AccessTest, PagesOfOtherSitesHaveNoEffect) {
+  start();
+  for (const char* origin : {"https://evil.example", "null", "http://localhost:1",
+                             "http://localhost.evil.example", "x"}) {
+    const std::string header = fmt::format("Origin: {}\r\n", origin);
+    expect_error(post("/v1/completions", completion_body(), header), 403, "origin_not_allowed",
+                 "--cors-origin");
+    EXPECT_EQ(get_with("/v1/models", "Host: localhost\r\n" + header).status, 200U);
+    expect_error(get_with("/v1/models", "Host: localhost\r\nUpgrade: websocket\r\n" + header), 403,
+                 "origin_not_allowed", "--cors-origin");
+  }
+  const std::string own = "Origin: http://localhost\r\n";
+  net::TestResponse response = post("/v1/completions", completion_body(), own);
+  EXPECT_EQ(response.status, 200U);
+  EXPECT_FALSE(response.headers.contains("access-control-allow-origin"));
+  EXPECT_EQ(engine.starts().size(), 1U);
+}
+
+TEST_F(AccessTest, ListedPagesSeeAnswers) {
+  options.access.api_keys = {"secret"};
+  options.access.cors_origins = {"https://chat.example", "app://obsidian"};
+  start();
+  const std::string origin = "Origin: https://chat.example\r\n";
+  for (const char* fields : {"", R"("stream":true)"}) {
+    net::TestResponse response =
+        post("/v1/completions", completion_body(fields), origin + "api-key: secret\r\n");
+    EXPECT_EQ(response.status, 200U);
+    EXPECT_EQ(response.headers["access-control-allow-origin"], "https://chat.example");
+    EXPECT_EQ(response.headers["vary"], "Origin");
+    EXPECT_NE(response.headers["access-control-expose-headers"].find("Retry-After"),
+              std::string::npos);
+  }
+  net::TestResponse refused = post("/v1/completions", completion_body(), origin);
+  expect_error(refused, 401, "invalid_api_key", "API key");
+  EXPECT_EQ(refused.headers["access-control-allow-origin"], "https://chat.example");
+  refused = post("/v1/completions", completion_body(),
+                 "Origin: https://chat.example.evil\r\napi-key: secret\r\n");
+  expect_error(refused, 403, "origin_not_allowed", "--cors-origin");
+  EXPECT_FALSE(refused.headers.contains("access-control-allow-origin"));
+}
+
+TEST_F(AccessTest, PreflightsNeedNoKey) {
+  options.access.api_keys = {"secret"};
+  options.access.cors_origins = {"*"};
+  start();
+  const std::string request =
+      "OPTIONS /v1/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: https://any.example\r\n"
+      "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-api-key\r\n\r\n";
+  Client client(server->port());
+  client.send(request);
+  net::TestResponse response = client.read_head();
+  EXPECT_EQ(response.status, 204U);
+  EXPECT_EQ(response.headers["access-control-allow-origin"], "https://any.example");
+  EXPECT_EQ(response.headers["access-control-allow-headers"], "x-api-key");
+  EXPECT_EQ(response.headers["access-control-allow-methods"], "GET, HEAD, POST");
+  EXPECT_FALSE(response.headers.contains("content-length"));
+  client.get("/health");  // the connection goes on
+  EXPECT_EQ(client.read_response().status, 200U);
+  Client plain(server->port());
+  plain.send("OPTIONS /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_EQ(plain.read_response().status, 401U);
+}
+
+TEST_F(AccessTest, PreflightsOfOtherPagesAreRefused) {
+  options.access.cors_origins = {"https://chat.example"};
+  start();
+  Client client(server->port());
+  client.send(
+      "OPTIONS /v1/messages HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n"
+      "Access-Control-Request-Method: POST\r\n\r\n");
+  EXPECT_EQ(client.read_response().status, 403U);
+}
+
+TEST(CorsOrigins, AreWithoutAPath) {
+  for (const char* text : {"*", "null", "https://chat.example", "http://localhost:3000",
+                           "vscode-webview://abc", "http://[::1]:80"}) {
+    EXPECT_TRUE(is_cors_origin(text)) << text;
+  }
+  for (const char* text : {"", "chat.example", "https://", "https://chat.example/", "://x",
+                           "https://*.example", "https://a b"}) {
+    EXPECT_FALSE(is_cors_origin(text)) << text;
+  }
 }
 
 TEST_F(AccessTest, KeysArePartOfNoLog) {

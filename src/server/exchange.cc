@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <random>
 
 #include "net/sse.h"
@@ -36,7 +37,8 @@ Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),
       metrics_(std::move(metrics)),
-      begin_(steady_clock::now()) {
+      begin_(steady_clock::now()),
+      headers_{{"X-Request-Id", request_id_}} {
   in_flight_->add();
 }
 
@@ -72,9 +74,14 @@ void Exchange::count_tokens(size_t num_tokens, const std::optional<engine::Verif
   log.speculation.add(*cycle, static_cast<uint32_t>(num_tokens));
 }
 
+void Exchange::add_headers(std::vector<net::Header> headers) {
+  headers_.insert(headers_.end(), std::make_move_iterator(headers.begin()),
+                  std::make_move_iterator(headers.end()));
+}
+
 void Exchange::respond(net::HttpResponse response) {
   status_ = response.status;
-  response.headers.push_back({"X-Request-Id", request_id_});
+  response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
   writer_->send(std::move(response));
 }
 
@@ -88,8 +95,8 @@ void Exchange::start_event_stream(std::string_view keepalive) {
   net::StreamHead head;
   head.headers = {{"Content-Type", std::string(net::kSseContentType)},
                   {"Cache-Control", "no-cache"},
-                  {"X-Accel-Buffering", "no"},
-                  {"X-Request-Id", request_id_}};
+                  {"X-Accel-Buffering", "no"}};
+  head.headers.insert(head.headers.end(), headers_.begin(), headers_.end());
   head.keepalive = keepalive;
   writer_->start_stream(std::move(head));
 }

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "net/http_server.h"
 #include "server/api_error.h"
@@ -45,6 +46,8 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   const std::string& request_id() const { return request_id_; }
+  // What the answer's head has besides its own.
+  void add_headers(std::vector<net::Header> headers);
 
   void respond(net::HttpResponse response);
   void fail(const ApiError& error);  // in the form of the route's API
@@ -69,7 +72,8 @@ class Exchange {
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_;
   const std::chrono::steady_clock::time_point begin_;
-  unsigned status_ = 0;  // 0: no answer was sent
+  std::vector<net::Header> headers_;  // of every answer
+  unsigned status_ = 0;               // 0: no answer was sent
   bool is_streaming_ = false;
 };
 

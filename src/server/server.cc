@@ -202,7 +202,11 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
   const ApiStatus access = access_.check(request, !is_health(route));
+  exchange->add_headers(access_.cors_headers(request));
   if (!access) return exchange->fail(access.error());
+  if (AccessRules::is_preflight(request)) {
+    return exchange->respond(AccessRules::preflight_response(request));
+  }
   if (!route) return exchange->fail(unknown_route(request));
   const bool is_get = request.method == "GET" || request.method == "HEAD";
   if (takes_post(*route) && request.method != "POST") {
