@@ -19,6 +19,30 @@ std::string to_string(boost::beast::string_view view) {
   return {view.data(), view.size()};
 }
 
+template <class Message>
+HttpRequest head_of(const Message& message) {
+  HttpRequest request;
+  request.method = to_string(message.method_string());
+  request.target = to_string(message.target());
+  for (const auto& field : message) {
+    request.headers.push_back({to_string(field.name_string()), to_string(field.value())});
+  }
+  return request;
+}
+
+// Method and target of the request line at the begin of `bytes`, if it is one.
+HttpRequest request_line(std::string_view bytes) {
+  const std::string_view line = bytes.substr(0, bytes.find('\r'));
+  const size_t method_end = line.find(' ');
+  if (method_end == std::string_view::npos || method_end + 1 == line.size()) return {};
+  const std::string_view target = line.substr(method_end + 1);
+  if (target.front() != '/') return {};
+  HttpRequest request;
+  request.method = line.substr(0, method_end);
+  request.target = target.substr(0, target.find(' '));
+  return request;
+}
+
 }  // namespace
 
 Connection::Connection(std::shared_ptr<EventLoop> loop, asio::ip::tcp::socket socket,
@@ -240,12 +264,7 @@ class ConnectionWriter final : public ResponseWriter {
 void Connection::dispatch() {
   auto message = parser_->release();
   count_body(0);
-  HttpRequest request;
-  request.method = to_string(message.method_string());
-  request.target = to_string(message.target());
-  for (const auto& field : message) {
-    request.headers.push_back({to_string(field.name_string()), to_string(field.value())});
-  }
+  HttpRequest request = head_of(message);
   request.body = std::move(message.body());
   state_ = State::kResponding;
   keep_alive_ = message.keep_alive();
@@ -253,13 +272,21 @@ void Connection::dispatch() {
                   std::make_shared<ConnectionWriter>(loop_, weak_from_this(), request_number_));
 }
 
+// Of the request being read. Beast parses a header when all of it is there.
+HttpRequest Connection::known_request() const {
+  HttpRequest request = head_of(parser_->get());
+  if (!request.target.empty()) return request;
+  return request_line({input_.data(), input_size_});
+}
+
 void Connection::fail_request(unsigned status, std::string_view message) {
+  const HttpRequest request = known_request();
   state_ = State::kResponding;
   keep_alive_ = false;
   input_size_ = 0;
   parser_.reset();
   count_body(0);
-  send(request_number_, handler_.error_response(status, message));
+  send(request_number_, handler_.error_response(request, status, message));
 }
 
 // --- Writing ---
@@ -329,7 +356,7 @@ void Connection::abandon(uint64_t number) {
   keep_alive_ = false;
   if (body_ == Body::kNone) {
     const std::string_view message = "the server dropped the request without an answer";
-    return send(number, handler_.error_response(500, message));
+    return send(number, handler_.error_response({}, 500, message));
   }
   body_ = Body::kComplete;  // the missing last chunk tells the client that the body is cut
   close_callback_ = nullptr;

@@ -74,6 +74,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool accept_header();
   void count_body(size_t size_bytes);
   void dispatch();
+  HttpRequest known_request() const;
   void fail_request(unsigned status, std::string_view message);
 
   bool is_answering(uint64_t number) const;

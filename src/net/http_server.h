@@ -76,7 +76,9 @@ class HttpHandler {
   // Runs on the event-loop thread and must not block. The writer may be kept.
   virtual void handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) = 0;
   // The answer to a request that never reached handle(): malformed, too large or too late.
-  virtual HttpResponse error_response(unsigned status, std::string_view message) = 0;
+  // `request` has as much of method, target and headers as is known; no body.
+  virtual HttpResponse error_response(const HttpRequest& request, unsigned status,
+                                      std::string_view message) = 0;
 };
 
 struct HttpOptions {

@@ -28,11 +28,24 @@ bool InFlight::wait_until_none(std::chrono::milliseconds timeout) {
   return changed_.wait_for(lock, timeout, [this] { return count_ == 0; });
 }
 
+namespace {
+
+// For a line of the log, whatever the client sent: without the query, which may hold a secret.
+std::string shown_route(const net::HttpRequest& request) {
+  constexpr size_t kMaxBytes = 200;
+  std::string route = fmt::format("{} {}", request.method, request.path()).substr(0, kMaxBytes);
+  std::replace_if(
+      route.begin(), route.end(), [](char c) { return (c < ' ' && c >= 0) || c == 0x7F; }, '?');
+  return route;
+}
+
+}  // namespace
+
 Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
                    std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight,
                    std::shared_ptr<Metrics> metrics)
     : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
-      route_(request.method + " " + request.path()),
+      route_(shown_route(request)),
       is_messages_(request.path().starts_with(kMessagesPath)),
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),

@@ -105,6 +105,17 @@ net::HttpResponse json_response(unsigned status, std::string body) {
   return {status, {{"Content-Type", "application/json"}}, std::move(body)};
 }
 
+class KeptResponse final : public net::ResponseWriter {
+ public:
+  void send(net::HttpResponse given) override { response = std::move(given); }
+  void start_stream(net::StreamHead) override {}
+  void write(std::string) override {}
+  void finish() override {}
+  void on_close(std::function<void(net::CloseReason)>) override {}
+
+  net::HttpResponse response;
+};
+
 class ApiServer final : public Server, public net::HttpHandler {
  public:
   ApiServer(const ServedModel& model, const ServerOptions& options)
@@ -122,9 +133,8 @@ class ApiServer final : public Server, public net::HttpHandler {
   void stop(uint32_t drain_timeout_ms) override;
 
   void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
-  net::HttpResponse error_response(unsigned status, std::string_view message) override {
-    return server::error_response(from_status(status, message));
-  }
+  net::HttpResponse error_response(const net::HttpRequest& request, unsigned status,
+                                   std::string_view message) override;
 
  private:
   void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
@@ -216,6 +226,17 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
     return exchange->fail(method_not_allowed(request.method, "GET"));
   }
   answer(*route, std::move(request), exchange);
+}
+
+// Of what the connection found wrong: an exchange like others, whose answer is kept for it.
+net::HttpResponse ApiServer::error_response(const net::HttpRequest& request, unsigned status,
+                                            std::string_view message) {
+  const auto kept = std::make_shared<KeptResponse>();
+  Exchange exchange(request, accepted_request_id(request.header("X-Request-Id")), kept, in_flight_,
+                    metrics_);
+  exchange.add_headers(access_.cors_headers(request));
+  exchange.fail(from_status(status, message));
+  return std::move(kept->response);
 }
 
 void ApiServer::answer(Route route, net::HttpRequest request,
