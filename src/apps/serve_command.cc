@@ -116,7 +116,10 @@ std::string curl_line(const server::ServedModel& served, const ServeOptions& opt
   const char* key = options.server.access.api_keys.empty()
                         ? ""
                         : " -H \"Authorization: Bearer $ULTRASPEED_API_KEY\"";
-  return fmt::format("curl {}/v1/{}{} -H 'Content-Type: application/json' -d {}", url,
+  const std::string& socket = options.server.http.unix_socket;
+  const std::string where =
+      socket.empty() ? url : fmt::format("--unix-socket {} http://localhost", shell_quoted(socket));
+  return fmt::format("curl {}/v1/{}{} -H 'Content-Type: application/json' -d {}", where,
                      is_chat ? "chat/completions" : "completions", key, shell_quoted(body));
 }
 
@@ -183,15 +186,33 @@ void add_access_options(CLI::App& app, ServeOptions* options) {
       ->envname("ULTRASPEED_CORS_ORIGIN");
 }
 
+void add_listen_options(CLI::App& app, net::HttpOptions* http) {
+  http->port = 8000;
+  CLI::Option* host = app.add_option("--host", http->host, "Address to listen on")
+                          ->envname("ULTRASPEED_HOST")
+                          ->capture_default_str();
+  CLI::Option* port = app.add_option("--port", http->port, "0: any free port, which is printed")
+                          ->envname("ULTRASPEED_PORT")
+                          ->capture_default_str();
+  CLI::Option* certificate =
+      app.add_option("--ssl-certfile", http->certificate_file,
+                     "Serve HTTPS with this certificate (PEM, the chain behind it)")
+          ->envname("ULTRASPEED_SSL_CERTFILE");
+  CLI::Option* key = app.add_option("--ssl-keyfile", http->key_file, "The certificate's key (PEM)")
+                         ->envname("ULTRASPEED_SSL_KEYFILE");
+  certificate->needs(key);
+  key->needs(certificate);
+  app.add_option("--unix-socket,--uds", http->unix_socket,
+                 "Listen on this socket file, for its owner alone, instead of a port")
+      ->envname("ULTRASPEED_UNIX_SOCKET")
+      ->excludes(host)
+      ->excludes(port)
+      ->excludes(certificate);
+}
+
 void add_http_options(CLI::App& app, ServeOptions* options) {
   server::ServerOptions& server = options->server;
-  server.http.port = 8000;
-  app.add_option("--host", server.http.host, "Address to listen on")
-      ->envname("ULTRASPEED_HOST")
-      ->capture_default_str();
-  app.add_option("--port", server.http.port, "0: any free port, which is printed")
-      ->envname("ULTRASPEED_PORT")
-      ->capture_default_str();
+  add_listen_options(app, &server.http);
   add_access_options(app, options);
   app.add_option("--served-model-name", options->served_model_name,
                  "What clients call the model (default: the folder's name)")

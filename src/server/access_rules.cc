@@ -109,7 +109,8 @@ bool AccessRules::is_listed(std::string_view origin) const {
 ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) const {
   const std::string_view host = request.header("Host");
   const bool is_open = options_.api_keys.empty();
-  if (is_open && !options_.is_insecure && !is_own_host(host)) {
+  const bool is_by_file = request.peer.empty();  // no browser opens a socket file
+  if (is_open && !options_.is_insecure && !is_by_file && !is_own_host(host)) {
     return tl::unexpected(forbidden(
         "host_not_allowed",
         fmt::format("This server has no API key and answers to the names of its own machine alone, "

@@ -53,10 +53,13 @@ TEST_F(AccessTest, TheBoundNameIsAHostToo) {
   EXPECT_EQ(get_with("/health", "Host: localhost\r\n").status, 200U);
   const AccessRules rules({}, "gpu-box");
   net::HttpRequest request;
+  request.peer = "127.0.0.1";
   request.headers = {{"Host", "GPU-box:8000"}};
   EXPECT_TRUE(rules.check(request, true));
   request.headers = {{"Host", "gpu-box.evil.example"}};
   EXPECT_FALSE(rules.check(request, true));
+  request.peer = "";  // a socket file
+  EXPECT_TRUE(rules.check(request, true));
 }
 
 TEST_F(AccessTest, KeysOrInsecureTakeAnyHost) {

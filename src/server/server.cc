@@ -186,9 +186,11 @@ Status ApiServer::open() {
 }
 
 std::string ApiServer::url() const {
+  const net::HttpOptions& http = options_.http;
+  if (!http.unix_socket.empty()) return "unix:" + http.unix_socket;
   const bool is_ipv6 = http_->address().find(':') != std::string::npos;
-  return fmt::format("http://{}{}{}:{}", is_ipv6 ? "[" : "", http_->address(), is_ipv6 ? "]" : "",
-                     port());
+  return fmt::format("{}://{}{}{}:{}", http.certificate_file.empty() ? "http" : "https",
+                     is_ipv6 ? "[" : "", http_->address(), is_ipv6 ? "]" : "", port());
 }
 
 void ApiServer::stop(uint32_t drain_timeout_ms) {

@@ -47,7 +47,7 @@ class Server {
                                                const ServerOptions& options);
   virtual ~Server() = default;  // stop(0)
 
-  virtual std::string url() const = 0;  // "http://127.0.0.1:8000"
+  virtual std::string url() const = 0;  // "http://127.0.0.1:8000", "unix:/run/server.sock"
   virtual uint16_t port() const = 0;
 
   // Answers new requests with 503, lets those under way end for `drain_timeout_ms`, ends the rest
