@@ -210,10 +210,43 @@ void add_listen_options(CLI::App& app, net::HttpOptions* http) {
       ->excludes(certificate);
 }
 
+// Which clients there are, and what each may have.
+void add_client_options(CLI::App& app, server::AccessOptions* access) {
+  const auto trust = [access](const std::vector<std::string>& proxies) {
+    for (const std::string& proxy : proxies) {
+      const auto range = net::AddressRange::parse(proxy);
+      if (range) {
+        access->trusted_proxies.push_back(*range);
+      } else {
+        access->trusts_socket_file = true;
+      }
+    }
+  };
+  const CLI::Validator is_proxy(
+      [](const std::string& text) {
+        const auto range = net::AddressRange::parse(text);
+        return range || text == "unix" ? std::string() : range.error().message + ", or unix";
+      },
+      "");
+  app.add_option_function<std::vector<std::string>>(
+         "--trusted-proxy", trust,
+         "Addresses or ranges of proxies whose X-Forwarded-For is believed; unix: who connects to "
+         "the socket file")
+      ->check(is_proxy)
+      ->allow_extra_args(false)
+      ->envname("ULTRASPEED_TRUSTED_PROXY");
+  app.add_option("--max-concurrent-per-key", access->max_concurrent_per_key,
+                 "Requests that a key, or without keys an address, may have under way; more get "
+                 "status 429 (default: any)")
+      ->check(CLI::Range(2, 1 << 20))
+      ->envname("ULTRASPEED_MAX_CONCURRENT_PER_KEY");
+}
+
 void add_http_options(CLI::App& app, ServeOptions* options) {
   server::ServerOptions& server = options->server;
   add_listen_options(app, &server.http);
   add_access_options(app, options);
+  add_client_options(app, &options->server.access);
   app.add_option("--served-model-name", options->served_model_name,
                  "What clients call the model (default: the folder's name)")
       ->envname("ULTRASPEED_SERVED_MODEL_NAME");

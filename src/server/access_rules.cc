@@ -4,15 +4,16 @@
 
 #include <algorithm>
 
-#include "net/address.h"
 #include "net/http_message.h"
 
 namespace ultraspeed::server {
 namespace {
 
 constexpr std::string_view kAnyOrigin = "*";
+constexpr std::string_view kSocketFile = "unix";  // instead of an address
 constexpr const char* kExposedHeaders =
-    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests";
+    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining";
 constexpr const char* kPreflightAgeS = "86400";
 constexpr size_t kMaxShownBytes = 100;  // of a header, in an error
 
@@ -41,10 +42,16 @@ bool equals_secret(std::string_view given, std::string_view secret) {
   return difference == 0;
 }
 
-// Of "name:port", "1.2.3.4:port" or "[::1]:port".
+// Of "name:port", "1.2.3.4:port" or "[::1]:port"; "::1" has none.
 std::string_view without_port(std::string_view host) {
   if (host.starts_with('[')) return host.substr(1, std::max<size_t>(host.find(']'), 1) - 1);
-  return host.substr(0, host.find(':'));
+  const size_t colon = host.find(':');
+  return host.rfind(':') == colon ? host.substr(0, colon) : host;
+}
+
+std::string_view without_spaces(std::string_view text) {
+  const size_t begin = std::min(text.find_first_not_of(" \t"), text.size());
+  return text.substr(begin, text.find_last_not_of(" \t") + 1 - begin);
 }
 
 // Whether it would do more than read: a page of another site can have a browser send that, too.
@@ -85,18 +92,52 @@ bool AccessRules::is_own_host(std::string_view host_header) const {
          net::equals_ignoring_case(host, host_);
 }
 
-bool AccessRules::has_key(const net::HttpRequest& request) const {
+// The place of the key that came with it; in a time that does not depend on which one it is.
+std::optional<size_t> AccessRules::find_key(const net::HttpRequest& request) const {
   constexpr std::string_view kBearer = "Bearer ";
   std::string_view bearer = request.header("Authorization");
   bearer = bearer.starts_with(kBearer) ? bearer.substr(kBearer.size()) : std::string_view();
-  bool is_found = false;
-  for (const std::string& key : options_.api_keys) {
+  std::optional<size_t> found;
+  for (size_t i = 0; i < options_.api_keys.size(); ++i) {
     for (const std::string_view given :
          {bearer, request.header("api-key"), request.header("x-api-key")}) {
-      is_found |= equals_secret(given, key);
+      if (equals_secret(given, options_.api_keys[i])) found = i;
     }
   }
-  return is_found;
+  return found;
+}
+
+bool AccessRules::is_trusted(std::string_view address) const {
+  if (address == kSocketFile) return options_.trusts_socket_file;
+  const auto& proxies = options_.trusted_proxies;
+  return std::any_of(proxies.begin(), proxies.end(),
+                     [address](const net::AddressRange& range) { return range.contains(address); });
+}
+
+// Each proxy adds whom it talked to at the end. What stands before an address that is not trusted
+// may be anybody's invention.
+std::string AccessRules::client_address(const net::HttpRequest& request) const {
+  std::string chain;
+  for (const net::Header& header : request.headers) {
+    const bool is_chain = net::equals_ignoring_case(header.name, "X-Forwarded-For");
+    if (is_chain) chain += (chain.empty() ? "" : ",") + header.value;
+  }
+  std::string client = request.peer.empty() ? std::string(kSocketFile) : request.peer;
+  std::string_view rest = chain;
+  while (!rest.empty() && is_trusted(client)) {
+    const size_t comma = rest.rfind(',');
+    const std::string_view last = comma == std::string_view::npos ? rest : rest.substr(comma + 1);
+    const std::string_view address = without_port(without_spaces(last));
+    if (!net::parse_address(address)) break;
+    client = address;
+    rest = rest.substr(0, comma == std::string_view::npos ? 0 : comma);
+  }
+  return client;
+}
+
+std::string AccessRules::client(const net::HttpRequest& request) const {
+  const std::optional<size_t> key = find_key(request);
+  return key ? fmt::format("key {}", *key + 1) : client_address(request);
 }
 
 bool AccessRules::is_listed(std::string_view origin) const {
@@ -127,7 +168,7 @@ ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) co
                     "names.",
                     origin.substr(0, kMaxShownBytes))));
   }
-  const bool is_refused = needs_key && !is_open && !is_preflight(request) && !has_key(request);
+  const bool is_refused = needs_key && !is_open && !is_preflight(request) && !find_key(request);
   if (is_refused) return tl::unexpected(unauthorized());
   return {};
 }

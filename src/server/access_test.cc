@@ -162,6 +162,100 @@ TEST_F(AccessTest, PreflightsOfOtherPagesAreRefused) {
   EXPECT_EQ(client.read_response().status, 403U);
 }
 
+net::AddressRange range(const char* text) {
+  return net::AddressRange::parse(text).value();
+}
+
+TEST(ClientAddress, IsWhatTrustedProxiesSay) {
+  AccessOptions options;
+  options.trusted_proxies = {range("127.0.0.1"), range("10.0.0.0/8")};
+  const AccessRules rules(options, "localhost");
+  const auto client = [&rules](const char* peer, std::vector<net::Header> headers) {
+    net::HttpRequest request;
+    request.peer = peer;
+    request.headers = std::move(headers);
+    return rules.client_address(request);
+  };
+  const std::string name = "X-Forwarded-For";
+  EXPECT_EQ(client("192.0.2.1", {{name, "1.1.1.1"}}), "192.0.2.1");  // no proxy of ours
+  EXPECT_EQ(client("127.0.0.1", {}), "127.0.0.1");
+  EXPECT_EQ(client("127.0.0.1", {{name, "1.1.1.1"}}), "1.1.1.1");
+  EXPECT_EQ(client("127.0.0.1", {{name, "6.6.6.6, 1.1.1.1"}}), "1.1.1.1");  // the client's own
+  EXPECT_EQ(client("127.0.0.1", {{name, "6.6.6.6"}, {"x-forwarded-for", "1.1.1.1"}}), "1.1.1.1");
+  EXPECT_EQ(client("127.0.0.1", {{name, "1.1.1.1 , 10.1.2.3"}}), "1.1.1.1");
+  EXPECT_EQ(client("127.0.0.1", {{name, "1.1.1.1:4711"}}), "1.1.1.1");
+  EXPECT_EQ(client("127.0.0.1", {{name, "[2001:db8::1]:80"}}), "2001:db8::1");
+  EXPECT_EQ(client("127.0.0.1", {{name, "2001:db8::1"}}), "2001:db8::1");
+  for (const char* broken : {"", "unknown", "1.1.1.1,", "1.1.1.1, x\n", ",", " "}) {
+    EXPECT_EQ(client("127.0.0.1", {{name, broken}}), "127.0.0.1") << broken;
+  }
+  EXPECT_EQ(client("", {{name, "1.1.1.1"}}), "unix");
+  options.trusts_socket_file = true;
+  net::HttpRequest request;
+  request.headers = {{name, "1.1.1.1"}};
+  EXPECT_EQ(AccessRules(options, "localhost").client_address(request), "1.1.1.1");
+}
+
+TEST_F(AccessTest, TheLogNamesTheClient) {
+  options.access.trusted_proxies = {range("127.0.0.1")};
+  start();
+  get("/v1/models");
+  get_with("/v1/models", "X-Forwarded-For: 192.0.2.7\r\n");
+  server->stop(0);
+  const auto lines = log_lines();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_NE(lines[0].find(" client=127.0.0.1 "), std::string::npos) << lines[0];
+  EXPECT_NE(lines[1].find(" client=192.0.2.7 "), std::string::npos) << lines[1];
+}
+
+TEST_F(AccessTest, AClientHasItsPlacesAndNoMore) {
+  engine.is_endless = true;
+  engine.reply = test_ids("more ");
+  engine.step_delay_us = 500;
+  engine.context = 1'000'000;
+  options.access.api_keys = {"one", "two"};
+  options.access.max_concurrent_per_key = 2;
+  start();
+  const std::string body = completion_body(R"("stream":true)");
+  Client first(server->port());
+  first.post("/v1/completions", body, "api-key: one\r\n");
+  net::TestResponse head = first.read_head();
+  EXPECT_EQ(head.headers["x-ratelimit-limit-requests"], "2");
+  EXPECT_EQ(head.headers["x-ratelimit-remaining-requests"], "1");
+  Client second(server->port());
+  second.post("/v1/completions", body, "Authorization: Bearer one\r\n");
+  EXPECT_EQ(second.read_head().headers["x-ratelimit-remaining-requests"], "0");
+  net::TestResponse refused = post("/v1/completions", body, "api-key: one\r\n");
+  expect_error(refused, 429, "rate_limit_exceeded", "You have 2 requests under way");
+  EXPECT_EQ(refused.headers["retry-after"], "2");
+  EXPECT_EQ(refused.headers["x-ratelimit-remaining-requests"], "0");
+  EXPECT_EQ(get_with("/v1/models", "api-key: one\r\n").status, 200U);
+  Client other(server->port());
+  other.post("/v1/messages",
+             R"({"model":"tiny","max_tokens":99,"stream":true,"messages":[{"role":"user",)"
+             R"("content":"Hi"}]})",
+             "x-api-key: two\r\n");
+  head = other.read_head();
+  EXPECT_EQ(head.status, 200U);
+  EXPECT_EQ(head.headers["anthropic-ratelimit-requests-remaining"], "1");
+  first.close();
+  unsigned status = 0;
+  for (int i = 0; i < 100 && status != 200; ++i) {  // the place comes free
+    Client next(server->port());
+    next.post("/v1/completions", body, "api-key: one\r\n");
+    status = next.read_head().status;
+  }
+  EXPECT_EQ(status, 200U);
+}
+
+TEST_F(AccessTest, WithoutALimitTheHeadersAreOfTheQueue) {
+  options.max_queue = 5;
+  start();
+  net::TestResponse response = complete();
+  EXPECT_EQ(response.headers["x-ratelimit-limit-requests"], "5");
+  EXPECT_EQ(response.headers["x-ratelimit-remaining-requests"], "5");
+}
+
 TEST(CorsOrigins, AreWithoutAPath) {
   for (const char* text : {"*", "null", "https://chat.example", "http://localhost:3000",
                            "vscode-webview://abc", "http://[::1]:80"}) {

@@ -105,6 +105,16 @@ ApiError draining() {
   return error;
 }
 
+ApiError too_many_at_once(uint32_t max_per_client) {
+  ApiError error = make(429, "rate_limit_error",
+                        fmt::format("You have {} requests under way, as many as a client may; try "
+                                    "again when one has ended.",
+                                    max_per_client),
+                        "rate_limit_exceeded");
+  error.retry_after_s = kRetryAfterS;
+  return error;
+}
+
 ApiError from_error(const Error& error) {
   switch (error.code) {
     case ErrorCode::kInvalidArgument:

@@ -102,9 +102,11 @@ void EngineThread::apply(Command command) {
       admit();
       if (waiting_.size() > max_queue_) {
         fail(waiting_.back().job.listener,
-             Error{ErrorCode::kOutOfMemory,
-                   fmt::format("All {} places of the server's queue are taken; try again later.",
-                               max_queue_)});
+             Error{
+                 ErrorCode::kOutOfMemory,
+                 fmt::format("All {} places of the server's queue are taken, this request would be "
+                             "number {} in it; try again later.",
+                             max_queue_, waiting_.size())});
         waiting_.pop_back();
       } else if (!waiting_.empty()) {
         accept(waiting_.back());

@@ -68,9 +68,10 @@ Exchange::~Exchange() {
                         milliseconds(now - log.first_token);
   }
   spdlog::info(
-      "id={} {} status={} prompt={} completion={} first_ms={:.1f} ms={:.1f} tok/s={:.1f} end={}",
+      "id={} {} status={} prompt={} completion={} first_ms={:.1f} ms={:.1f} tok/s={:.1f} client={} "
+      "end={}",
       request_id_, route_, status_, log.prompt_tokens, log.completion_tokens, first_ms,
-      milliseconds(now - begin_), tokens_per_second, log.end);
+      milliseconds(now - begin_), tokens_per_second, client_, log.end);
   metrics_->count_response(status_);
   metrics_->count_end(log, begin_);
   in_flight_->remove();

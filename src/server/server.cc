@@ -3,12 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 #include <random>
 #include <utility>
 
 #include "server/answer.h"
+#include "server/client_places.h"
 #include "server/engine_thread.h"
 #include "server/exchange.h"
 #include "server/generation.h"
@@ -65,6 +67,20 @@ std::optional<Route> find_route(std::string_view path) {
 
 bool is_health(std::optional<Route> route) {
   return route == Route::kHealth || route == Route::kReady;
+}
+
+bool generates(Route route) {
+  return route == Route::kCompletions || route == Route::kChatCompletions ||
+         route == Route::kMessages;
+}
+
+std::vector<net::Header> rate_limit_headers(bool is_messages, uint32_t limit, uint32_t remaining) {
+  if (is_messages) {
+    return {{"anthropic-ratelimit-requests-limit", fmt::to_string(limit)},
+            {"anthropic-ratelimit-requests-remaining", fmt::to_string(remaining)}};
+  }
+  return {{"x-ratelimit-limit-requests", fmt::to_string(limit)},
+          {"x-ratelimit-remaining-requests", fmt::to_string(remaining)}};
 }
 
 bool takes_post(Route route) {
@@ -137,6 +153,7 @@ class ApiServer final : public Server, public net::HttpHandler {
                                    std::string_view message) override;
 
  private:
+  bool take_place(const net::HttpRequest& request, Exchange& exchange);
   void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
   net::HttpResponse health() const;
   net::HttpResponse metrics() const;
@@ -155,6 +172,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   const ServedModel model_;
   const ServerOptions options_;
   const AccessRules access_;
+  ClientPlaces places_{options_.access.max_concurrent_per_key};
   const RequestDefaults defaults_;
   const std::time_t start_time_s_;
   const std::shared_ptr<InFlight> in_flight_;
@@ -214,6 +232,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
   const ApiStatus access = access_.check(request, !is_health(route));
+  exchange->set_client(access_.client_address(request));
   exchange->add_headers(access_.cors_headers(request));
   if (!access) return exchange->fail(access.error());
   if (AccessRules::is_preflight(request)) {
@@ -227,7 +246,31 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (!takes_post(*route) && !is_get) {
     return exchange->fail(method_not_allowed(request.method, "GET"));
   }
+  if (generates(*route) && !take_place(request, *exchange)) return;
   answer(*route, std::move(request), exchange);
+}
+
+// One of the client's places, if those are limited; false: it has none left, and was told. The
+// answer's head says how many more requests may come, else how many may wait.
+bool ApiServer::take_place(const net::HttpRequest& request, Exchange& exchange) {
+  const uint32_t max_queue = options_.max_queue;
+  const uint32_t max_per_client = options_.access.max_concurrent_per_key;
+  if (max_per_client == 0) {
+    const uint32_t num_waiting = std::min(engine_thread_->load().num_waiting, max_queue);
+    exchange.add_headers(
+        rate_limit_headers(exchange.is_messages(), max_queue, max_queue - num_waiting));
+    return true;
+  }
+  const std::string client = access_.client(request);
+  std::shared_ptr<const void> place = places_.take(client);
+  exchange.add_headers(
+      rate_limit_headers(exchange.is_messages(), max_per_client, places_.num_free(client)));
+  if (place == nullptr) {
+    exchange.fail(too_many_at_once(max_per_client));
+    return false;
+  }
+  exchange.hold(std::move(place));
+  return true;
 }
 
 // Of what the connection found wrong: an exchange like others, whose answer is kept for it.
@@ -236,6 +279,7 @@ net::HttpResponse ApiServer::error_response(const net::HttpRequest& request, uns
   const auto kept = std::make_shared<KeptResponse>();
   Exchange exchange(request, accepted_request_id(request.header("X-Request-Id")), kept, in_flight_,
                     metrics_);
+  exchange.set_client(access_.client_address(request));
   exchange.add_headers(access_.cors_headers(request));
   exchange.fail(from_status(status, message));
   return std::move(kept->response);

@@ -216,7 +216,7 @@ TEST_F(ServerErrorTest, AFullQueueAnswers429) {
   EXPECT_EQ(waiting.read_head().status, 200U);  // it has a place, and will get pings
   for (const char* fields : {"", R"("stream":true)"}) {
     net::TestResponse refused = complete(fields);
-    expect_error(refused, 429, "queue_full", "queue are taken");
+    expect_error(refused, 429, "queue_full", "queue are taken, this request would be number 2");
     EXPECT_EQ(refused.headers["retry-after"], "2");
   }
   running.close();
