@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "apps/files.h"
+#include "apps/flag_sources.h"
 #include "apps/loaded_model.h"
 #include "apps/signals.h"
 #include "apps/terminal.h"
@@ -28,6 +30,7 @@ constexpr int kExitBySecondSignal = 130;  // as shells report an end by SIGINT
 struct ServeOptions {
   ModelOptions model;
   server::ServerOptions server;
+  std::string config_file;
   std::string api_key_file;
   std::string served_model_name;  // empty: the folder's name
   uint32_t max_sessions = 8;
@@ -123,6 +126,13 @@ std::string curl_line(const server::ServedModel& served, const ServeOptions& opt
                      is_chat ? "chat/completions" : "completions", key, shell_quoted(body));
 }
 
+// Of this process, as Linux counts it; 0: not known.
+uint64_t resident_bytes() {
+  uint64_t total_pages = 0, resident_pages = 0;
+  std::ifstream("/proc/self/statm") >> total_pages >> resident_pages;
+  return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
@@ -136,10 +146,12 @@ Status serve(ServeOptions options) {
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
-      "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}\nlistening on "
-      "{}\ntry: {}\n",
+      "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}, {} of weights, "
+      "{} resident\nlistening on {}\ntry: {}\n",
       served.name, options.max_sessions, engine->max_context(), engine->programs().front().width,
-      engine->device(), mode_text(model.modes(options.model, *engine)), server->url(),
+      engine->device(), mode_text(model.modes(options.model, *engine)),
+      format_bytes(static_cast<double>(model.checkpoint().contents().backbone.bytes)),
+      format_bytes(static_cast<double>(resident_bytes())), server->url(),
       curl_line(served, options, server->url())));
   signals.wait();
   end_at_next_signal();
@@ -277,8 +289,17 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   CLI::App& server = *command.add_option_group("Server", "How to serve");
   add_http_options(server, options.get());
   add_decode_width_option(server, &options->model.decode_width);
-  command.callback([options, exit_code] {
-    const Status status = serve(*options);
+  command
+      .add_option("--config", options->config_file,
+                  "TOML file with flags by their names, such as port = 8080; the command line and "
+                  "the environment win over it")
+      ->configurable(false)
+      ->envname("ULTRASPEED_CONFIG");
+  name_variables(command);
+  command.callback([options, exit_code, &command] {
+    Status status;
+    if (!options->config_file.empty()) status = apply_config_file(command, options->config_file);
+    if (status) status = serve(*options);
     *exit_code = status ? 0 : report_error(status.error());
   });
 }
