@@ -12,18 +12,16 @@
 namespace ultraspeed::grammar {
 namespace {
 
-// Rules up to this size become part of their callers: characters and tokens of a grammar.
-constexpr uint64_t kMaxInlinedStates = 256;
-
 bool begins_name(char32_t c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
 class EbnfParser {
  public:
-  explicit EbnfParser(TextCursor cursor) : cursor_(std::move(cursor)) {}
+  EbnfParser(TextCursor cursor, GrammarBuilder* builder)
+      : cursor_(std::move(cursor)), builder_(*builder) {}
 
-  Result<Grammar> run(std::string_view root) {
+  Result<RuleId> run(std::string_view root) {
     skip_space();
     while (!cursor_.is_at_end()) US_TRY(parse_rule());
     for (const auto& [name, rule] : rules_) {
@@ -33,7 +31,7 @@ class EbnfParser {
     }
     const auto place = rules_.find(root);
     if (place == rules_.end()) return cursor_.error(fmt::format("no rule is named '{}'", root));
-    return builder_.build(place->second.id, {.max_inlined_states = kMaxInlinedStates});
+    return place->second.id;
   }
 
  private:
@@ -168,15 +166,21 @@ class EbnfParser {
   }
 
   TextCursor cursor_;
-  GrammarBuilder builder_;
+  GrammarBuilder& builder_;
   std::map<std::string, Rule, std::less<>> rules_;
 };
 
 }  // namespace
 
-Result<Grammar> parse_ebnf(std::string_view text, std::string_view root) {
+Result<RuleId> add_ebnf(std::string_view text, GrammarBuilder* builder, std::string_view root) {
   US_ASSIGN(TextCursor cursor, TextCursor::open(text, "grammar"));
-  return EbnfParser(std::move(cursor)).run(root);
+  return EbnfParser(std::move(cursor), builder).run(root);
+}
+
+Result<Grammar> parse_ebnf(std::string_view text, std::string_view root) {
+  GrammarBuilder builder;
+  US_ASSIGN(const RuleId rule, add_ebnf(text, &builder, root));
+  return builder.build(rule, {.max_inlined_states = kMaxInlinedStates});
 }
 
 }  // namespace ultraspeed::grammar

@@ -82,10 +82,11 @@ bool is_of_type(const Json& value, std::string_view type) {
 
 class SchemaCompiler {
  public:
-  SchemaCompiler(const Json& root, const JsonSchemaOptions& options)
-      : root_(root), text_(options.spacing, &builder_) {}
+  SchemaCompiler(const Json& root, const JsonSchemaOptions& options, GrammarBuilder* builder)
+      : root_(root), builder_(*builder), text_(options.spacing, builder) {}
 
-  Result<Grammar> run() {
+  // The rules of these parts of the root.
+  Result<std::vector<RuleId>> run(std::span<const std::string> references) {
     if (!count_values(root_)) {
       return make_error(ErrorCode::kOutOfMemory, "#: nested deeper than {} levels",
                         kMaxSchemaDepth);
@@ -94,7 +95,8 @@ class SchemaCompiler {
       return make_error(ErrorCode::kOutOfMemory, "#: a schema of more than {} bytes",
                         kMaxSourceBytes);
     }
-    const RuleId root = rule_of_reference("#");
+    std::vector<RuleId> rules;
+    for (const std::string& part : references) rules.push_back(rule_of_reference(part));
     while (!pending_.empty()) {
       const auto [reference, rule] = std::move(pending_.front());
       pending_.pop_front();
@@ -102,7 +104,7 @@ class SchemaCompiler {
       US_ASSIGN(const ExprId body, compile(*schema, reference, 0));
       builder_.set_body(rule, body);
     }
-    return builder_.build(root);
+    return rules;
   }
 
  private:
@@ -455,7 +457,7 @@ class SchemaCompiler {
   }
 
   const Json& root_;
-  GrammarBuilder builder_;
+  GrammarBuilder& builder_;
   JsonText text_;
   std::map<std::string, RuleId> references_;
   std::deque<std::pair<std::string, RuleId>> pending_;  // rules without a body
@@ -466,12 +468,23 @@ class SchemaCompiler {
 
 }  // namespace
 
+Result<std::vector<RuleId>> add_json_schema(const Json& schema,
+                                            std::span<const std::string> references,
+                                            const JsonSchemaOptions& options,
+                                            GrammarBuilder* builder) {
+  return SchemaCompiler(schema, options, builder).run(references);
+}
+
 Result<Grammar> parse_json_schema(const Json& schema, const JsonSchemaOptions& options) {
-  return SchemaCompiler(schema, options).run();
+  GrammarBuilder builder;
+  const std::string whole = "#";
+  US_ASSIGN(const std::vector<RuleId> rules,
+            add_json_schema(schema, {&whole, 1}, options, &builder));
+  return builder.build(rules.front());
 }
 
 Result<Grammar> json_object_grammar(const JsonSchemaOptions& options) {
-  return parse_json_schema(Json::object({{"type", "object"}}), options);
+  return parse_json_schema(any_object_schema(), options);
 }
 
 }  // namespace ultraspeed::grammar

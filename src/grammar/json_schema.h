@@ -3,9 +3,13 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "grammar/grammar.h"
+#include "grammar/grammar_builder.h"
 #include "grammar/json_text.h"
 
 namespace ultraspeed::grammar {
@@ -20,7 +24,17 @@ struct JsonSchemaOptions {
 // parser leaves them.
 Result<Grammar> parse_json_schema(const Json& schema, const JsonSchemaOptions& options = {});
 
+// For schemas inside of another language: the rule of each part of the schema, of those that
+// references such as "#/properties/size" name; "#" is all of it. Errors: as parse_json_schema().
+Result<std::vector<RuleId>> add_json_schema(const Json& schema,
+                                            std::span<const std::string> references,
+                                            const JsonSchemaOptions& options,
+                                            GrammarBuilder* builder);
+
 // Any JSON object.
+inline Json any_object_schema() {
+  return {{"type", "object"}};
+}
 Result<Grammar> json_object_grammar(const JsonSchemaOptions& options = {});
 
 }  // namespace ultraspeed::grammar

@@ -7,7 +7,7 @@
 
 namespace ultraspeed::grammar {
 
-Result<Grammar> one_of(std::span<const std::string> texts) {
+Result<ExprId> add_one_of(std::span<const std::string> texts, GrammarBuilder* builder) {
   if (texts.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "no texts, expected at least one");
   }
@@ -17,14 +17,19 @@ Result<Grammar> one_of(std::span<const std::string> texts) {
     return make_error(ErrorCode::kOutOfMemory, "texts of {} bytes, expected at most {}", num_bytes,
                       kMaxSourceBytes);
   }
-  GrammarBuilder builder;
   std::vector<ExprId> choices;
   for (const std::string& text : texts) {
-    choices.push_back(text.empty() ? builder.sequence({}) : builder.bytes(text));
-    US_TRY(builder.check_size());
+    choices.push_back(text.empty() ? builder->sequence({}) : builder->bytes(text));
+    US_TRY(builder->check_size());
   }
+  return builder->choice(std::move(choices));
+}
+
+Result<Grammar> one_of(std::span<const std::string> texts) {
+  GrammarBuilder builder;
   const RuleId root = builder.add_rule("root");
-  builder.set_body(root, builder.choice(std::move(choices)));
+  US_ASSIGN(const ExprId body, add_one_of(texts, &builder));
+  builder.set_body(root, body);
   return builder.build(root);
 }
 

@@ -6,12 +6,20 @@
 #include <iterator>
 
 #include "server/json_text.h"
+#include "server/tag_matcher.h"
 
 namespace ultraspeed::server {
 
-std::string_view finish_reason_json(engine::FinishReason reason) {
+std::string_view finish_reason_json(const AnswerEnd& end) {
+  if (end.is_late) return R"("deadline")";
   // A constraint that allows no further token has what it asked for.
-  return reason == engine::FinishReason::kLength ? R"("length")" : R"("stop")";
+  return end.reason == engine::FinishReason::kLength ? R"("length")" : R"("stop")";
+}
+
+std::string trimmed(std::string_view text) {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return std::string(text);
 }
 
 void append_error_event(std::string& out, const ApiError& error) {
@@ -27,6 +35,10 @@ std::string object_begin(const AnswerHead& head, std::string_view object) {
   append_json_string(out, head.model);
   out += R"(,"system_fingerprint":)";
   append_json_string(out, head.system_fingerprint);
+  if (!head.service_tier.empty()) {
+    out += R"(,"service_tier":)";
+    append_json_string(out, head.service_tier);
+  }
   return out;
 }
 

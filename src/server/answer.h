@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/engine.h"
 #include "net/sse.h"
@@ -23,6 +24,7 @@ struct AnswerHead {
   int64_t created_s = 0;  // Unix time
   std::string model;
   std::string system_fingerprint;
+  std::string service_tier;  // empty: the request named none
 };
 
 // How fast it came, by the server's clock.
@@ -47,12 +49,16 @@ struct AnswerOptions {
 struct AnswerPiece {
   std::string_view text;                  // may be empty while text is held back
   std::span<const engine::Token> tokens;  // for logprobs
+  size_t choice = 0;
 };
 
 struct AnswerEnd {
   engine::FinishReason reason = engine::FinishReason::kStop;
   std::string stop_string;  // that was found, or empty
-  Usage usage;
+  Usage usage;              // of all choices, with the last one
+  size_t choice = 0;
+  bool is_last = true;   // no other choice goes on
+  bool is_late = false;  // a deadline has passed
 
   // The model would have gone on. Where a constraint left no token, its text was complete.
   bool was_cut_off() const {
@@ -64,30 +70,39 @@ class Answer {
  public:
   virtual ~Answer() = default;
 
-  // As server-sent events: stream_begin, stream_piece..., stream_end or stream_error.
+  // As server-sent events: stream_begin, stream_piece... and stream_end of each choice, or
+  // stream_error.
   virtual void stream_begin(std::string& out) = 0;
   virtual void stream_piece(const AnswerPiece& piece, std::string& out) = 0;
   virtual void stream_end(const AnswerEnd& end, std::string& out) = 0;
   virtual void stream_error(const ApiError& error, std::string& out) = 0;
   virtual std::string_view keepalive() const { return net::kSsePing; }  // fills a stream's silence
 
-  // As one JSON object: add..., whole.
+  // As one JSON object: add... and end of each candidate, whole with those that are chosen, of
+  // which there is at least one.
   virtual void add(const AnswerPiece& piece) = 0;
-  virtual void whole(const AnswerEnd& end, std::string& out) = 0;
+  virtual void end(const AnswerEnd& end) = 0;
+  virtual void whole(std::span<const AnswerEnd> chosen, std::string& out) = 0;
 
-  // The answer has all that the request asked for: the generation is to end.
-  virtual bool is_done() const { return false; }
+  // The choice has all that the request asked for: its generation is to end.
+  virtual bool is_done(size_t /*choice*/) const { return false; }
+  // The answer's text behind its reasoning, without white space around it. REQUIRES: end() of it.
+  virtual std::string content(size_t /*choice*/) const { return {}; }
 };
 
-// Completion: echo is shown before the text. Messages: prompt_tokens are told when a stream begins.
-// REQUIRES: the tokenizer outlives the answer.
+// Chat: a turn for each candidate. Completion: what is shown before each candidate's text.
+// Messages: prompt_tokens are told when a stream begins. REQUIRES: the tokenizer outlives the
+// answer.
 std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
-                                         const text::Tokenizer& tokenizer, ChatTurn turn);
+                                         const text::Tokenizer& tokenizer,
+                                         std::vector<ChatTurn> turns);
 std::unique_ptr<Answer> make_messages_answer(AnswerHead head, size_t prompt_tokens, ChatTurn turn);
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
-                                               const text::Tokenizer& tokenizer, std::string echo);
+                                               const text::Tokenizer& tokenizer,
+                                               std::vector<std::string> echoes);
 
-std::string_view finish_reason_json(engine::FinishReason reason);  // "stop" or "length", quoted
+std::string_view finish_reason_json(const AnswerEnd& end);  // "stop", "length", "deadline", quoted
+std::string trimmed(std::string_view text);                 // without white space around it
 // OpenAI's form of a stream's error, as open servers send it; clients raise it.
 void append_error_event(std::string& out, const ApiError& error);
 

@@ -20,7 +20,19 @@ namespace {
 using engine::FinishReason;
 
 AnswerHead head() {
-  return {"id-1", 1700000000, "m\"1", "fp"};
+  return {"id-1", 1700000000, "m\"1", "fp", {}};
+}
+
+std::vector<ChatTurn> turns(ChatParser::Options options = {}) {
+  std::vector<ChatTurn> turns;
+  turns.emplace_back(std::move(options));
+  return turns;
+}
+
+// The whole answer of one candidate.
+void append_whole(Answer& answer, const AnswerEnd& end, std::string* out) {
+  answer.end(end);
+  answer.whole({&end, 1}, *out);
 }
 
 // The answer of a stream whose steps gave these texts.
@@ -33,7 +45,7 @@ std::string streamed(Answer& answer, const std::vector<std::string>& texts, Fini
 }
 
 TEST(ChatAnswerTest, StreamsDeltas) {
-  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), ChatTurn());
+  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), turns());
   const std::string begin =
       R"(data: {"id":"id-1","object":"chat.completion.chunk","created":1700000000,)"
       R"("model":"m\"1","system_fingerprint":"fp","choices":[{"index":0,"delta":)";
@@ -49,13 +61,13 @@ TEST(ChatAnswerTest, StreamsDeltas) {
 
 // Where a grammar leaves no token, the text is complete.
 TEST(ChatAnswerTest, EndsOfAConstraintAreStops) {
-  const auto chat = make_chat_answer(head(), {}, test_tokenizer(), ChatTurn());
+  const auto chat = make_chat_answer(head(), {}, test_tokenizer(), turns());
   std::string out;
-  chat->whole({FinishReason::kConstraint, {}, {3, 4}}, out);
+  append_whole(*chat, {FinishReason::kConstraint, {}, {3, 4}}, &out);
   EXPECT_NE(out.find(R"("finish_reason":"stop")"), std::string::npos) << out;
   const auto messages = make_messages_answer(head(), 3, ChatTurn());
   out.clear();
-  messages->whole({FinishReason::kConstraint, {}, {3, 4}}, out);
+  append_whole(*messages, {FinishReason::kConstraint, {}, {3, 4}}, &out);
   EXPECT_NE(out.find(R"("stop_reason":"end_turn")"), std::string::npos) << out;
 }
 
@@ -63,7 +75,7 @@ TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
   AnswerOptions options;
   options.include_usage = true;
   const auto answer =
-      make_chat_answer(head(), options, test_tokenizer(), ChatTurn({.starts_in_reasoning = true}));
+      make_chat_answer(head(), options, test_tokenizer(), turns({.starts_in_reasoning = true}));
   const std::string out = streamed(*answer, {"a</th"}, FinishReason::kLength);
   EXPECT_NE(out.find(R"("delta":{"reasoning_content":"</th"})"), std::string::npos) << out;
   EXPECT_NE(out.find(R"("delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"),
@@ -76,12 +88,12 @@ TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
 }
 
 TEST(ChatAnswerTest, WholeAnswer) {
-  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), ChatTurn());
+  const auto answer = make_chat_answer(head(), {}, test_tokenizer(), turns());
   answer->add({"<think>a", {}});
   answer->add({"</think>b", {}});
   answer->add({"\"c", {}});
   std::string out;
-  answer->whole({FinishReason::kStop, {}, {3, 4}}, out);
+  append_whole(*answer, {FinishReason::kStop, {}, {3, 4}}, &out);
   EXPECT_EQ(out, R"({"id":"id-1","object":"chat.completion","created":1700000000,"model":"m\"1",)"
                  R"("system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant",)"
                  R"("content":"b\"c","reasoning_content":"a","refusal":null},"logprobs":null,)"
@@ -92,7 +104,7 @@ TEST(ChatAnswerTest, WholeAnswer) {
 TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
   AnswerOptions options;
   options.include_usage = true;
-  const auto stream = make_completion_answer(head(), options, test_tokenizer(), "echo ");
+  const auto stream = make_completion_answer(head(), options, test_tokenizer(), {"echo "});
   const std::string begin =
       R"(data: {"id":"id-1","object":"text_completion","created":1700000000,"model":"m\"1",)"
       R"("system_fingerprint":"fp","choices":[)";
@@ -107,11 +119,11 @@ TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
           "],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\n" +
           "data: [DONE]\n\n");
 
-  const auto whole = make_completion_answer(head(), {}, test_tokenizer(), "echo ");
+  const auto whole = make_completion_answer(head(), {}, test_tokenizer(), {"echo "});
   whole->add({"a", {}});
   whole->add({"b", {}});
   std::string out;
-  whole->whole({FinishReason::kLength, {}, {3, 4}}, out);
+  append_whole(*whole, {FinishReason::kLength, {}, {3, 4}}, &out);
   const auto json = nlohmann::json::parse(out);
   EXPECT_EQ(json["choices"][0]["text"], "echo ab");
   EXPECT_EQ(json["choices"][0]["finish_reason"], "length");
@@ -137,10 +149,10 @@ TEST(LogprobsTest, ChatReportsBytes) {
   options.has_logprobs = true;
   const auto tokens = tokens_with_logprobs();
   ASSERT_GT(tokens.size(), 2U) << "the tokenizer has a token for the snowman";
-  const auto answer = make_chat_answer(head(), options, test_tokenizer(), ChatTurn());
+  const auto answer = make_chat_answer(head(), options, test_tokenizer(), turns());
   answer->add({"text", tokens});
   std::string out;
-  answer->whole({FinishReason::kStop, {}, {1, 1}}, out);
+  append_whole(*answer, {FinishReason::kStop, {}, {1, 1}}, &out);
   const auto content = nlohmann::json::parse(out)["choices"][0]["logprobs"]["content"];
   ASSERT_EQ(content.size(), tokens.size());
   EXPECT_EQ(content[0]["token"], "a");
@@ -152,7 +164,7 @@ TEST(LogprobsTest, ChatReportsBytes) {
   EXPECT_EQ(content[1]["top_logprobs"][1]["logprob"], -9999);
 
   std::string stream;
-  const auto streaming = make_chat_answer(head(), options, test_tokenizer(), ChatTurn());
+  const auto streaming = make_chat_answer(head(), options, test_tokenizer(), turns());
   streaming->stream_piece({"", std::span(tokens).first(1)}, stream);
   EXPECT_NE(stream.find(R"("delta":{},"logprobs":{"content":[{"token":"a")"), std::string::npos);
 }
@@ -161,10 +173,10 @@ TEST(LogprobsTest, CompletionReportsOffsets) {
   AnswerOptions options;
   options.has_logprobs = true;
   const auto tokens = tokens_with_logprobs();
-  const auto answer = make_completion_answer(head(), options, test_tokenizer(), "\xC3\xA9:");
+  const auto answer = make_completion_answer(head(), options, test_tokenizer(), {"\xC3\xA9:"});
   answer->add({"text", tokens});
   std::string out;
-  answer->whole({FinishReason::kStop, {}, {1, 1}}, out);
+  append_whole(*answer, {FinishReason::kStop, {}, {1, 1}}, &out);
   const auto logprobs = nlohmann::json::parse(out)["choices"][0]["logprobs"];
   EXPECT_EQ(logprobs["tokens"][0], "a");
   EXPECT_TRUE(logprobs["tokens"][1].get<std::string>().starts_with("bytes:\\xe2"));

@@ -88,26 +88,31 @@ class Delta {
 class ChatAnswer final : public Answer {
  public:
   ChatAnswer(AnswerHead head, const AnswerOptions& options, const text::Tokenizer& tokenizer,
-             ChatTurn turn)
+             std::vector<ChatTurn> turns)
       : head_(std::move(head)),
         options_(options),
         tokenizer_(tokenizer),
         chunk_begin_(object_begin(head_, "chat.completion.chunk")),
-        turn_(std::move(turn)) {}
+        turns_(std::move(turns)),
+        tokens_(turns_.size()) {}
 
   void stream_begin(std::string& out) override {
-    append_chunk(R"({"role":"assistant","content":""})", "null", {}, out);
+    for (size_t choice = 0; choice < turns_.size(); ++choice) {
+      append_chunk(choice, R"({"role":"assistant","content":""})", "null", {}, out);
+    }
   }
 
   void stream_piece(const AnswerPiece& piece, std::string& out) override {
-    append_delta(turn_.push(piece.text), piece.tokens, out);
+    append_delta(piece.choice, turns_[piece.choice].push(piece.text), piece.tokens, out);
   }
 
   void stream_end(const AnswerEnd& end, std::string& out) override {
-    append_delta(turn_.finish(end.was_cut_off()), {}, out);
+    append_delta(end.choice, turns_[end.choice].finish(end.was_cut_off()), {}, out);
     std::string timings;
     append_timings(timings, end.usage);
-    append_chunk("{}", reason_json(end), {}, out, options_.include_usage ? "" : timings);
+    append_chunk(end.choice, "{}", reason_json(end), {}, out,
+                 options_.include_usage ? "" : timings);
+    if (!end.is_last) return;
     if (options_.include_usage) {
       std::string json = chunk_begin_ + R"(,"choices":[],"usage":)";
       append_usage(json, end.usage);
@@ -122,41 +127,57 @@ class ChatAnswer final : public Answer {
   }
 
   void add(const AnswerPiece& piece) override {
-    turn_.push(piece.text);
-    if (options_.has_logprobs) {
-      tokens_.insert(tokens_.end(), piece.tokens.begin(), piece.tokens.end());
-    }
+    turns_[piece.choice].push(piece.text);
+    if (!options_.has_logprobs) return;
+    auto& tokens = tokens_[piece.choice];
+    tokens.insert(tokens.end(), piece.tokens.begin(), piece.tokens.end());
   }
 
-  void whole(const AnswerEnd& end, std::string& out) override {
-    turn_.finish(end.was_cut_off());
+  void end(const AnswerEnd& end) override { turns_[end.choice].finish(end.was_cut_off()); }
+
+  void whole(std::span<const AnswerEnd> chosen, std::string& out) override {
     out += object_begin(head_, "chat.completion");
-    out += R"(,"choices":[{"index":0,"message":)";
-    append_message(out);
-    out += R"(,"logprobs":)";
-    append_logprobs(tokens_, out);
-    out += R"(,"finish_reason":)";
-    out += reason_json(end);
-    out += R"(}],"usage":)";
-    append_usage(out, end.usage);
-    append_timings(out, end.usage);
+    out += R"(,"choices":[)";
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      fmt::format_to(std::back_inserter(out), R"({}{{"index":{},"message":)", i > 0 ? "," : "", i);
+      append_message(turns_[chosen[i].choice], out);
+      out += R"(,"logprobs":)";
+      append_logprobs(tokens_[chosen[i].choice], out);
+      out += R"(,"finish_reason":)";
+      out += reason_json(chosen[i]);
+      out += '}';
+    }
+    out += R"(],"usage":)";
+    append_usage(out, chosen.back().usage);
+    append_timings(out, chosen.back().usage);
     out += '}';
   }
 
-  bool is_done() const override { return turn_.is_done(); }
+  bool is_done(size_t choice) const override { return turns_[choice].is_done(); }
+
+  std::string content(size_t choice) const override {
+    std::string text;
+    for (const ChatBlock& block : turns_[choice].blocks()) {
+      if (block.kind == ChatBlock::Kind::kContent) text += block.text;
+      if (block.kind == ChatBlock::Kind::kCall) text += block.name + block.arguments;
+    }
+    return trimmed(text);
+  }
 
  private:
   // A turn that ends by itself with calls waits for their results.
   std::string_view reason_json(const AnswerEnd& end) const {
-    const bool is_length = end.reason == engine::FinishReason::kLength;
-    return !is_length && turn_.has_calls() ? R"("tool_calls")" : finish_reason_json(end.reason);
+    const ChatTurn& turn = turns_[end.choice];
+    if (end.is_late || end.reason == engine::FinishReason::kLength) return finish_reason_json(end);
+    if (turn.was_call_cut_off()) return R"("length")";
+    return turn.has_calls() ? R"("tool_calls")" : finish_reason_json(end);
   }
 
-  void append_message(std::string& out) const {
+  static void append_message(const ChatTurn& turn, std::string& out) {
     std::string reasoning;
     std::string content;
     std::string calls;
-    for (const ChatBlock& block : turn_.blocks()) {
+    for (const ChatBlock& block : turn.blocks()) {
       if (block.kind == ChatBlock::Kind::kReasoning) reasoning += block.text;
       if (block.kind == ChatBlock::Kind::kContent) content += block.text;
       if (block.kind == ChatBlock::Kind::kCall) append_call(block, calls);
@@ -197,17 +218,18 @@ class ChatAnswer final : public Answer {
     }
   }
 
-  void append_delta(const std::vector<ChatEvent>& events, std::span<const engine::Token> tokens,
-                    std::string& out) const {
+  void append_delta(size_t choice, const std::vector<ChatEvent>& events,
+                    std::span<const engine::Token> tokens, std::string& out) const {
     const std::string delta = Delta(events).json();
     const bool has_logprobs = options_.has_logprobs && !tokens.empty();
-    if (delta != "{}" || has_logprobs) append_chunk(delta, "null", tokens, out);
+    if (delta != "{}" || has_logprobs) append_chunk(choice, delta, "null", tokens, out);
   }
 
-  void append_chunk(std::string_view delta, std::string_view finish_reason,
+  void append_chunk(size_t choice, std::string_view delta, std::string_view finish_reason,
                     std::span<const engine::Token> tokens, std::string& out,
                     std::string_view timings = {}) const {
-    std::string json = chunk_begin_ + R"(,"choices":[{"index":0,"delta":)";
+    std::string json = chunk_begin_;
+    fmt::format_to(std::back_inserter(json), R"(,"choices":[{{"index":{},"delta":)", choice);
     json += delta;
     json += R"(,"logprobs":)";
     if (tokens.empty()) {
@@ -227,15 +249,16 @@ class ChatAnswer final : public Answer {
   const AnswerOptions options_;
   const text::Tokenizer& tokenizer_;
   const std::string chunk_begin_;
-  ChatTurn turn_;
-  std::vector<engine::Token> tokens_;
+  std::vector<ChatTurn> turns_;                     // [candidates]
+  std::vector<std::vector<engine::Token>> tokens_;  // [candidates]
 };
 
 }  // namespace
 
 std::unique_ptr<Answer> make_chat_answer(AnswerHead head, const AnswerOptions& options,
-                                         const text::Tokenizer& tokenizer, ChatTurn turn) {
-  return std::make_unique<ChatAnswer>(std::move(head), options, tokenizer, std::move(turn));
+                                         const text::Tokenizer& tokenizer,
+                                         std::vector<ChatTurn> turns) {
+  return std::make_unique<ChatAnswer>(std::move(head), options, tokenizer, std::move(turns));
 }
 
 }  // namespace ultraspeed::server

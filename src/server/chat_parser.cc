@@ -97,6 +97,7 @@ void ChatParser::push_call(char c) {
   const ToolCallParser::State state = call_->push(c, &output);
   take(std::move(output));
   if (state == ToolCallParser::State::kBroken) give_up_call();
+  if (state == ToolCallParser::State::kMalformed) end_call(false);
   if (state == ToolCallParser::State::kEnded) state_ = State::kAfterCall;
   if (state == ToolCallParser::State::kClosed) end_call(true);
 }

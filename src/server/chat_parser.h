@@ -1,7 +1,7 @@
 // Reads a chat answer while it is generated: "<think>...</think>" at its begin (after white space,
 // which is dropped) is reasoning, tool calls are taken apart, everything else is content, verbatim,
 // but for white space before a call. What looks like a call and is none (broken, of an unknown
-// tool) is content as it was written.
+// tool) is content as it was written, or, where that shows only behind its begin, incomplete.
 //
 // The events depend on the whole answer alone, not on the chunks in which it comes; only what may
 // still become something else is held back.

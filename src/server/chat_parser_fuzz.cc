@@ -1,5 +1,5 @@
 // Fuzzes the parser of chat answers: any text, in chunks or whole, gives the same events; complete
-// XML calls have JSON for arguments, and a call's text is what was written.
+// calls have JSON for arguments, and a call's text is what was written.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -42,8 +42,7 @@ std::string describe(const std::string& text, size_t chunk, const ChatParser::Op
     if (event.kind != ChatEvent::Kind::kCallEnd) continue;
     description += event.is_complete ? "!" : "?";
     US_CHECK(text.find(event.text) != std::string::npos, "a call that was not written");
-    const bool is_xml = options.syntax != ToolSyntax::kJson && event.is_complete;
-    if (is_xml && ultraspeed::text::is_valid_utf8(text)) {
+    if (event.is_complete && ultraspeed::text::is_valid_utf8(text)) {
       US_CHECK(Json::accept(arguments), "arguments: {}", arguments);
     }
   }

@@ -235,7 +235,7 @@ TEST(ChatParserTest, BrokenXmlCalls) {
       {"<tool_call><function=get><parameter=city>a</parameter></tool_call>",
        {R"(get:{"city":"a"})"}},
       {"<tool_call><function=get><parameter=city>a</parameter>\n</fun", {R"(get:{"city":"a"})"}},
-      {"<tool_call><function=get><parameter=city>a</pa", {R"(get?{"city":"a</pa)"}},
+      {"<tool_call><function=get><parameter=city>a</pa", {R"(get?{"city":"a)"}},
       {"<tool_call><function=get><parameter=days>1", {R"(get?{"days":)"}},
       {"<tool_call><function=get><parameter=da", {"get?{"}},
   };
@@ -274,6 +274,9 @@ TEST(ChatParserTest, JsonCalls) {
       {call("[]"), {"c:" + call("[]")}},
       {R"(<tool_call>{"name":"now","arguments":{"a":1)", {R"(now?{"a":1)"}},
       {R"(<tool_call>{"name":"now",)", {R"(c:<tool_call>{"name":"now",)"}},
+      {call(R"({"name":"now","arguments":{"a":nope}})") + ".",
+       {R"(now?{"a":nope})", "c:</tool_call>."}},
+      {call(R"({"name":"now","arguments":{"a" 1]})") + ".", {R"(now?{"a" 1])", "c:</tool_call>."}},
       {R"(<tool_call>{"name":"now","arguments":{}}<tool_call>{"name":"now"}</tool_call>.)",
        {"now:{}", "now:{}", "c:."}},
   };

@@ -66,33 +66,110 @@ ApiStatus check_tool(const Json& tool, const std::string& path) {
   return {};
 }
 
-enum class ToolChoice { kAuto, kNone };
-
-// "required" and a named function would need a grammar that forces a call.
-ApiResult<ToolChoice> read_tool_choice(const Fields& fields) {
-  const Json* choice = fields.find("tool_choice");
-  if (choice == nullptr || *choice == "auto") return ToolChoice::kAuto;
-  if (*choice == "none") return ToolChoice::kNone;
-  return unsupported_field("tool_choice",
-                           "'tool_choice' must be 'auto' or 'none'; a forced call is not "
-                           "supported.");
+std::string function_name(const Json& tool) {
+  return tool["function"]["name"].get<std::string>();
 }
 
-// ToolChoice::kNone withholds the tools from the prompt, so that the model cannot call them.
-ApiStatus read_tools(const Fields& fields, Json* tools) {
+// The tools of those names. `path` is of the names' objects.
+ApiResult<Json> tools_named(const Json& tools, const std::vector<std::string>& names,
+                            const std::string& path) {
+  Json chosen = Json::array();
+  for (const std::string& name : names) {
+    const auto tool = std::find_if(tools.begin(), tools.end(), [&](const Json& candidate) {
+      return function_name(candidate) == name;
+    });
+    if (tool == tools.end()) {
+      return invalid_field(path,
+                           fmt::format("'{}' names '{}', which is none of the tools.", path, name));
+    }
+    chosen.push_back(*tool);
+  }
+  return chosen;
+}
+
+// The name in {"type": "function", "function": {"name": ...}}.
+ApiResult<std::string> named_function(const Json& json, const std::string& path) {
+  US_TRY(check_tool(json, path));
+  return function_name(json);
+}
+
+// {"mode": "auto" | "required", "tools": [...]}
+ApiStatus read_allowed_tools(const Fields& fields, const Json& tools, ToolChoice* choice) {
+  const Json* allowed = nullptr;
+  US_TRY(fields.read_object("allowed_tools", &allowed));
+  if (allowed == nullptr) {
+    return invalid_field(fields.path("allowed_tools"), "'tool_choice.allowed_tools' is missing.");
+  }
+  const Fields of_allowed(*allowed, fields.path("allowed_tools"));
+  std::string mode = "auto";
+  US_TRY(of_allowed.read("mode", &mode));
+  if (mode != "auto" && mode != "required") {
+    return invalid_field(of_allowed.path("mode"),
+                         fmt::format("'{}' is '{}'; it must be 'auto' or 'required'.",
+                                     of_allowed.path("mode"), mode));
+  }
+  choice->must_call = mode == "required";
+  const Json* array = nullptr;
+  US_TRY(of_allowed.read_array("tools", &array));
+  std::vector<std::string> names;
+  for (size_t i = 0; array != nullptr && i < array->size(); ++i) {
+    US_ASSIGN(const std::string name,
+              named_function((*array)[i], element_path(of_allowed.path("tools"), i)));
+    names.push_back(name);
+  }
+  US_ASSIGN(choice->tools, tools_named(tools, names, of_allowed.path("tools")));
+  return {};
+}
+
+// REQUIRES: tools are checked.
+ApiResult<ToolChoice> read_tool_choice(const Fields& fields, const Json& tools) {
+  ToolChoice choice{tools};
+  const Json* field = fields.find("tool_choice");
+  if (field == nullptr || *field == "auto") return choice;
+  if (*field == "none") return ToolChoice{Json::array()};
+  if (*field == "required") {
+    choice.must_call = true;
+  } else if (field->is_object()) {
+    const Fields of_choice(*field, "tool_choice");
+    std::string type;
+    US_TRY(of_choice.read("type", &type));
+    if (type == "allowed_tools") {
+      US_TRY(read_allowed_tools(of_choice, tools, &choice));
+    } else {
+      US_ASSIGN(const std::string name, named_function(*field, "tool_choice"));
+      US_ASSIGN(choice.tools, tools_named(tools, {name}, "tool_choice"));
+      choice.must_call = choice.is_single = true;
+    }
+  } else {
+    return invalid_field("tool_choice",
+                         "'tool_choice' must be 'auto', 'none', 'required' or an object that "
+                         "names a function.");
+  }
+  if (choice.must_call && choice.tools.empty()) {
+    return invalid_field("tool_choice", "'tool_choice' asks for a call, and there are no tools.");
+  }
+  return choice;
+}
+
+// Tools that must not be called are withheld from the prompt; those of allowed_tools are all in it,
+// so that a cached prompt goes on to serve.
+ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
   const Json* array = nullptr;
   US_TRY(fields.read_array("tools", &array));
-  US_ASSIGN(const ToolChoice choice, read_tool_choice(fields));
   const Json* functions = nullptr;
   US_TRY(fields.read_array("functions", &functions));
   if (functions != nullptr && !functions->empty()) {
     return unsupported_field("functions", "'functions' is not supported; use 'tools'.");
   }
-  if (array == nullptr || array->empty()) return {};
-  for (size_t i = 0; i < array->size(); ++i) {
-    US_TRY(check_tool((*array)[i], element_path("tools", i)));
+  const Json tools = array == nullptr ? Json::array() : *array;
+  for (size_t i = 0; i < tools.size(); ++i) {
+    US_TRY(check_tool(tools[i], element_path("tools", i)));
   }
-  if (choice != ToolChoice::kNone) *tools = *array;
+  US_ASSIGN(request->tool_choice, read_tool_choice(fields, tools));
+  if (!request->tool_choice.tools.empty()) request->prompt.tools = tools;
+  bool is_parallel = true;
+  US_TRY(fields.read("parallel_tool_calls", &is_parallel));
+  if (!is_parallel) request->tool_choice.is_single = true;
   return {};
 }
 
@@ -134,6 +211,21 @@ ApiStatus read_logprobs(const Fields& fields, GenerationRequest* request) {
   return {};
 }
 
+bool ends_in_text_of_assistant(const Json& messages) {
+  const Json& last = messages.back();
+  const Json* content = Fields(last).find("content");
+  return last["role"] == "assistant" && !last.contains("tool_calls") && content != nullptr &&
+         content->is_string() && !content->get_ref<const std::string&>().empty();
+}
+
+ApiStatus read_continuation(const Fields& fields, ChatRequest* request) {
+  US_TRY(fields.read("continue_final_message", &request->continues_last));
+  if (!request->continues_last || ends_in_text_of_assistant(request->prompt.messages)) return {};
+  return invalid_field("continue_final_message",
+                       "'continue_final_message' needs a last message "
+                       "of the assistant with text and without calls.");
+}
+
 }  // namespace
 
 ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults) {
@@ -142,8 +234,8 @@ ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
   US_TRY(read_logprobs(fields, &request.generation));
   US_ASSIGN(request.prompt.messages, read_messages(fields));
-  US_TRY(read_tools(fields, &request.prompt.tools));
-  US_TRY(fields.read("parallel_tool_calls", &request.has_parallel_calls));
+  US_TRY(read_continuation(fields, &request));
+  US_TRY(read_tools(fields, &request));
   US_TRY(read_template_variables(fields, &request.prompt));
   return request;
 }

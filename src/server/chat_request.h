@@ -1,6 +1,6 @@
 // The body of POST /v1/chat/completions (OpenAI API reference, "Create chat completion"). Supported
-// beside the shared fields: messages, tools, tool_choice "none" and "auto",
-// parallel_tool_calls, logprobs and top_logprobs, chat_template_kwargs, thinking.
+// beside the shared fields: messages, tools, tool_choice, parallel_tool_calls,
+// continue_final_message, logprobs and top_logprobs, chat_template_kwargs, thinking.
 #pragma once
 
 #include <string_view>
@@ -10,12 +10,19 @@
 
 namespace ultraspeed::server {
 
+struct ToolChoice {
+  Json tools = Json::array();  // that may be called
+  bool must_call = false;      // one of them, whatever the model would say
+  bool is_single = false;      // the answer ends after its first call
+};
+
 struct ChatRequest {
   GenerationRequest generation;
   // What the chat template gets. Of the messages only the roles are checked here; the template's
   // renderer checks the rest.
   text::ChatRequest prompt;
-  bool has_parallel_calls = true;  // false: the answer ends after its first tool call
+  ToolChoice tool_choice;
+  bool continues_last = false;  // the answer goes on where the last message, an assistant's, ends
 };
 
 ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults);

@@ -4,6 +4,12 @@
 
 namespace ultraspeed::server {
 
+std::vector<ChatEvent> ChatTurn::finish(bool was_cut_off) {
+  std::vector<ChatEvent> events = take(parser_.finish(was_cut_off));
+  was_call_cut_off_ = was_cut_off && !events.empty() && !events.back().is_complete;
+  return events;
+}
+
 std::vector<ChatEvent> ChatTurn::take(std::vector<ChatEvent> events) {
   for (const ChatEvent& event : events) {
     switch (event.kind) {

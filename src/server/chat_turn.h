@@ -27,10 +27,12 @@ class ChatTurn {
       : parser_(std::move(options)), memory_(memory) {}
 
   std::vector<ChatEvent> push(std::string_view text) { return take(parser_.push(text)); }
-  std::vector<ChatEvent> finish(bool was_cut_off) { return take(parser_.finish(was_cut_off)); }
+  std::vector<ChatEvent> finish(bool was_cut_off);
 
   bool is_done() const { return parser_.is_done(); }
   bool has_calls() const { return parser_.num_calls() > 0; }
+  // finish() found the last call cut off.
+  bool was_call_cut_off() const { return was_call_cut_off_; }
   // In order. A call that remained incomplete is content, as it was written.
   const std::vector<ChatBlock>& blocks() const { return blocks_; }
 
@@ -42,6 +44,7 @@ class ChatTurn {
   ChatParser parser_;
   CallMemory* memory_;
   std::vector<ChatBlock> blocks_;
+  bool was_call_cut_off_ = false;
 };
 
 }  // namespace ultraspeed::server

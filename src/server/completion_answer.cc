@@ -1,4 +1,7 @@
 // Answers of /v1/completions: text_completion objects, the same for chunks and the whole.
+#include <fmt/format.h>
+
+#include <iterator>
 #include <vector>
 
 #include "net/sse.h"
@@ -11,27 +14,36 @@ namespace {
 class CompletionAnswer final : public Answer {
  public:
   CompletionAnswer(AnswerHead head, const AnswerOptions& options, const text::Tokenizer& tokenizer,
-                   std::string echo)
-      : options_(options),
-        tokenizer_(tokenizer),
-        begin_(object_begin(head, "text_completion")),
-        text_offset_(count_characters(echo)),
-        text_(std::move(echo)) {}
+                   std::vector<std::string> echoes)
+      : options_(options), tokenizer_(tokenizer), begin_(object_begin(head, "text_completion")) {
+    for (std::string& echo : echoes) {
+      Candidate candidate;
+      candidate.num_echoed = echo.size();
+      candidate.text_offset = count_characters(echo);
+      candidate.text = std::move(echo);
+      candidates_.push_back(std::move(candidate));
+    }
+  }
 
   void stream_begin(std::string& out) override {
-    if (!text_.empty()) append_chunk(text_, "null", {}, out);
+    for (size_t choice = 0; choice < candidates_.size(); ++choice) {
+      const std::string& echo = candidates_[choice].text;
+      if (!echo.empty()) append_chunk(choice, echo, "null", {}, out);
+    }
   }
 
   void stream_piece(const AnswerPiece& piece, std::string& out) override {
     const bool has_logprobs = options_.has_logprobs && !piece.tokens.empty();
-    if (!piece.text.empty() || has_logprobs) append_chunk(piece.text, "null", piece.tokens, out);
+    if (piece.text.empty() && !has_logprobs) return;
+    append_chunk(piece.choice, piece.text, "null", piece.tokens, out);
   }
 
   void stream_end(const AnswerEnd& end, std::string& out) override {
     std::string timings;
     append_timings(timings, end.usage);
-    append_chunk("", finish_reason_json(end.reason), {}, out,
+    append_chunk(end.choice, "", finish_reason_json(end), {}, out,
                  options_.include_usage ? "" : timings);
+    if (!end.is_last) return;
     if (options_.include_usage) {
       std::string json = begin_ + R"(,"choices":[],"usage":)";
       append_usage(json, end.usage);
@@ -46,42 +58,63 @@ class CompletionAnswer final : public Answer {
   }
 
   void add(const AnswerPiece& piece) override {
-    text_ += piece.text;
-    if (options_.has_logprobs) {
-      tokens_.insert(tokens_.end(), piece.tokens.begin(), piece.tokens.end());
-    }
+    Candidate& candidate = candidates_[piece.choice];
+    candidate.text += piece.text;
+    if (!options_.has_logprobs) return;
+    candidate.tokens.insert(candidate.tokens.end(), piece.tokens.begin(), piece.tokens.end());
   }
 
-  void whole(const AnswerEnd& end, std::string& out) override {
+  void end(const AnswerEnd& /*end*/) override {}
+
+  void whole(std::span<const AnswerEnd> chosen, std::string& out) override {
     out += begin_;
-    append_choice(text_, finish_reason_json(end.reason), tokens_, out);
-    out += R"(,"usage":)";
-    append_usage(out, end.usage);
-    append_timings(out, end.usage);
+    out += R"(,"choices":[)";
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      Candidate& candidate = candidates_[chosen[i].choice];
+      if (i > 0) out += ',';
+      append_choice(i, candidate.text, finish_reason_json(chosen[i]), candidate.tokens,
+                    &candidate.text_offset, out);
+    }
+    out += R"(],"usage":)";
+    append_usage(out, chosen.back().usage);
+    append_timings(out, chosen.back().usage);
     out += '}';
   }
 
+  std::string content(size_t choice) const override {
+    const Candidate& candidate = candidates_[choice];
+    return trimmed(std::string_view(candidate.text).substr(candidate.num_echoed));
+  }
+
  private:
-  void append_choice(std::string_view text, std::string_view finish_reason,
-                     std::span<const engine::Token> tokens, std::string& out) {
-    out += R"(,"choices":[{"index":0,"text":)";
+  struct Candidate {
+    std::string text;  // with the echo; a stream's has nothing else
+    size_t num_echoed = 0;
+    std::vector<engine::Token> tokens;
+    size_t text_offset = 0;  // of the next token, in characters
+  };
+
+  void append_choice(size_t index, std::string_view text, std::string_view finish_reason,
+                     std::span<const engine::Token> tokens, size_t* text_offset, std::string& out) {
+    fmt::format_to(std::back_inserter(out), R"({{"index":{},"text":)", index);
     append_json_string(out, text);
     out += R"(,"logprobs":)";
     if (options_.has_logprobs && !tokens.empty()) {
-      append_completion_logprobs(out, tokenizer_, tokens, &text_offset_);
+      append_completion_logprobs(out, tokenizer_, tokens, text_offset);
     } else {
       out += "null";
     }
     out += R"(,"finish_reason":)";
     out += finish_reason;
-    out += "}]";
+    out += '}';
   }
 
-  void append_chunk(std::string_view text, std::string_view finish_reason,
+  void append_chunk(size_t choice, std::string_view text, std::string_view finish_reason,
                     std::span<const engine::Token> tokens, std::string& out,
                     std::string_view timings = {}) {
-    std::string json = begin_;
-    append_choice(text, finish_reason, tokens, json);
+    std::string json = begin_ + R"(,"choices":[)";
+    append_choice(choice, text, finish_reason, tokens, &candidates_[choice].text_offset, json);
+    json += ']';
     if (options_.include_usage) json += R"(,"usage":null)";
     json += timings;
     json += '}';
@@ -91,16 +124,15 @@ class CompletionAnswer final : public Answer {
   const AnswerOptions options_;
   const text::Tokenizer& tokenizer_;
   const std::string begin_;
-  size_t text_offset_;  // of the next token, in characters
-  std::string text_;
-  std::vector<engine::Token> tokens_;
+  std::vector<Candidate> candidates_;
 };
 
 }  // namespace
 
 std::unique_ptr<Answer> make_completion_answer(AnswerHead head, const AnswerOptions& options,
-                                               const text::Tokenizer& tokenizer, std::string echo) {
-  return std::make_unique<CompletionAnswer>(std::move(head), options, tokenizer, std::move(echo));
+                                               const text::Tokenizer& tokenizer,
+                                               std::vector<std::string> echoes) {
+  return std::make_unique<CompletionAnswer>(std::move(head), options, tokenizer, std::move(echoes));
 }
 
 }  // namespace ultraspeed::server

@@ -5,24 +5,33 @@
 namespace ultraspeed::server {
 namespace {
 
-ApiStatus read_prompt(const Fields& fields, uint32_t vocab_size, CompletionRequest* request) {
+ApiResult<CompletionRequest::Prompt> read_prompt(const Json& prompt, const std::string& path,
+                                                 uint32_t vocab_size) {
+  if (prompt.is_string()) return prompt.get<std::string>();
+  if (prompt.is_array()) return read_ids(prompt, path, vocab_size);
+  return invalid_field(path,
+                       fmt::format("'{}' must be a string, an array of token ids, or an array "
+                                   "of such prompts.",
+                                   path));
+}
+
+ApiStatus read_prompts(const Fields& fields, uint32_t vocab_size, CompletionRequest* request) {
   const Json* prompt = fields.find("prompt");
   if (prompt == nullptr) return invalid_field("prompt", "'prompt' is missing.");
   const bool is_list = prompt->is_array() && !prompt->empty() && !prompt->front().is_number();
-  if (is_list && prompt->size() > 1) {
-    return unsupported_field("prompt", fmt::format("'prompt' has {} prompts; this server takes one "
-                                                   "a request. Send several requests.",
-                                                   prompt->size()));
+  if (!is_list) {
+    US_ASSIGN(CompletionRequest::Prompt one, read_prompt(*prompt, "prompt", vocab_size));
+    request->prompts.push_back(std::move(one));
+    return {};
   }
-  if (is_list) prompt = &prompt->front();
-  if (prompt->is_string()) {
-    request->prompt = prompt->get<std::string>();
-  } else if (prompt->is_array()) {
-    US_ASSIGN(request->prompt, read_ids(*prompt, "prompt", vocab_size));
-  } else {
-    return invalid_field("prompt",
-                         "'prompt' must be a string, an array of one string, or an array of token "
-                         "ids.");
+  if (prompt->size() > kMaxPrompts) {
+    return invalid_field("prompt", fmt::format("'prompt' has {} prompts; at most {} are allowed.",
+                                               prompt->size(), kMaxPrompts));
+  }
+  for (size_t i = 0; i < prompt->size(); ++i) {
+    US_ASSIGN(CompletionRequest::Prompt one,
+              read_prompt((*prompt)[i], element_path("prompt", i), vocab_size));
+    request->prompts.push_back(std::move(one));
   }
   return {};
 }
@@ -50,7 +59,10 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
   const Fields fields(json);
   CompletionRequest request;
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
-  US_TRY(read_prompt(fields, defaults.vocab_size, &request));
+  if (request.generation.choices.selection == Selection::kJudge) {
+    return unsupported_field("best_of_mode", "'best_of_mode' 'judge' is for chats alone.");
+  }
+  US_TRY(read_prompts(fields, defaults.vocab_size, &request));
   US_TRY(fields.read("echo", &request.echo));
   US_TRY(fields.read("add_special_tokens", &request.add_special_tokens));
 

@@ -1,6 +1,6 @@
 // The body of POST /v1/completions (OpenAI API reference, "Create completion"). Supported beside
-// the shared fields: prompt (a string, an array of one string, token ids, or an array of one list
-// of token ids), echo, logprobs, add_special_tokens.
+// the shared fields: prompt (a string, token ids, or an array of either), echo, logprobs,
+// add_special_tokens.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,13 @@ namespace ultraspeed::server {
 
 struct CompletionRequest {
   GenerationRequest generation;
-  std::variant<std::string, std::vector<int32_t>> prompt;
+  using Prompt = std::variant<std::string, std::vector<int32_t>>;
+  std::vector<Prompt> prompts;  // at least one
   bool echo = false;
   bool add_special_tokens = true;  // what the tokenizer file's post-processor adds
 };
+
+inline constexpr size_t kMaxPrompts = 256;
 
 // Token ids of the field `name`, a JSON array.
 ApiResult<std::vector<int32_t>> read_ids(const Json& array, std::string_view name,

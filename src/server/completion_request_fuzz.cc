@@ -19,7 +19,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   US_CHECK(generation.stop.size() <= kMaxStopStrings, "too many stop strings");
   for (const std::string& stop : generation.stop) US_CHECK(!stop.empty(), "an empty stop string");
   US_CHECK(generation.params.sampling.num_logprobs <= 20, "too many logprobs");
-  if (const auto* ids = std::get_if<std::vector<int32_t>>(&request->prompt)) {
+  US_CHECK(!request->prompts.empty(), "no prompt");
+  for (const auto& prompt : request->prompts) {
+    const auto* ids = std::get_if<std::vector<int32_t>>(&prompt);
+    if (ids == nullptr) continue;
     for (const int32_t id : *ids) US_CHECK(id >= 0 && id < 100, "token id {}", id);
   }
   return 0;

@@ -1,6 +1,7 @@
 #include "server/engine_thread.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace ultraspeed::server {
@@ -25,19 +26,23 @@ EngineThread::EngineThread(engine::Engine& engine, uint32_t max_queue, Post post
   thread_ = std::thread([this] { run(); });
 }
 
-JobId EngineThread::submit(Job job) {
+std::vector<JobId> EngineThread::submit(std::vector<Job> jobs) {
   Command command;
   command.kind = Command::Kind::kSubmit;
-  command.job = std::move(job);
-  command.job.listener = released_by(post_, std::move(command.job.listener));
-  JobId id;
+  command.jobs = std::move(jobs);
+  std::vector<JobId> ids;
   {
     const std::lock_guard lock(mutex_);
-    command.id = id = ++last_id_;
+    command.id = last_id_ + 1;
+    for (Job& job : command.jobs) {
+      if (job.group == nullptr) job.group = std::make_shared<JobGroup>();
+      job.listener = released_by(post_, std::move(job.listener));
+      ids.push_back(++last_id_);
+    }
     commands_.push_back(std::move(command));
   }
   changed_.notify_one();
-  return id;
+  return ids;
 }
 
 void EngineThread::cancel(JobId id) {
@@ -75,6 +80,7 @@ void EngineThread::run() {
   std::vector<Command> commands;
   while (take_commands(&commands)) {
     for (Command& command : commands) apply(std::move(command));
+    end_late_jobs();
     admit();
     publish_load();
     if (!running_.empty()) step();
@@ -98,24 +104,69 @@ bool EngineThread::take_commands(std::vector<Command>* commands) {
 void EngineThread::apply(Command command) {
   switch (command.kind) {
     case Command::Kind::kSubmit:
-      waiting_.push_back({command.id, std::move(command.job)});
-      admit();
-      if (waiting_.size() > max_queue_) {
-        fail(waiting_.back().job.listener,
-             Error{
-                 ErrorCode::kOutOfMemory,
-                 fmt::format("All {} places of the server's queue are taken, this request would be "
-                             "number {} in it; try again later.",
-                             max_queue_, waiting_.size())});
-        waiting_.pop_back();
-      } else if (!waiting_.empty()) {
-        accept(waiting_.back());
-      }
-      return;
+      return add_waiting(std::move(command));
     case Command::Kind::kCancel:
       return cancel_now(command.id);
     case Command::Kind::kFailAll:
       return fail_all_now(command.error);
+  }
+}
+
+bool EngineThread::WaitingJob::comes_before(const WaitingJob& other) const {
+  static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+  const auto rank = [](const WaitingJob& waiting) {
+    return std::make_tuple(waiting.job.tier, waiting.job.priority,
+                           waiting.job.group->deadline.value_or(kNever), waiting.id);
+  };
+  return rank(*this) < rank(other);
+}
+
+void EngineThread::add_waiting(Command command) {
+  admit();
+  const std::shared_ptr<JobListener> first = command.jobs.front().listener;
+  const size_t num_jobs = command.jobs.size();
+  for (size_t i = 0; i < num_jobs; ++i) {
+    WaitingJob waiting{command.id + i, std::move(command.jobs[i]), i == 0};
+    const auto place = std::ranges::upper_bound(
+        waiting_, waiting, [](const auto& a, const auto& b) { return a.comes_before(b); });
+    waiting_.insert(place, std::move(waiting));
+  }
+  admit();
+  const auto newest = std::ranges::find(waiting_, command.id, &WaitingJob::id);
+  if (newest == waiting_.end()) return;
+  if (num_places_taken() <= max_queue_) return accept(*newest);
+  const auto place = 1 + std::ranges::count(waiting_.begin(), newest, true, &WaitingJob::is_first);
+  std::erase_if(waiting_, [&](const WaitingJob& job) {
+    return job.id >= command.id && job.id < command.id + num_jobs;
+  });
+  fail(first, Error{ErrorCode::kOutOfMemory,
+                    fmt::format("All {} places of the server's queue are taken, this request would "
+                                "be number {} in it; try again later.",
+                                max_queue_, place)});
+}
+
+size_t EngineThread::num_places_taken() const {
+  return static_cast<size_t>(std::ranges::count(waiting_, true, &WaitingJob::is_first));
+}
+
+void EngineThread::end_late_jobs() {
+  const auto now = std::chrono::steady_clock::now();
+  const auto is_late = [now](const JobGroup& group) {
+    return group.deadline && *group.deadline <= now;
+  };
+  for (const WaitingJob& waiting : waiting_) {
+    if (is_late(*waiting.job.group)) late(waiting.job.listener);
+  }
+  std::erase_if(waiting_, [&](const WaitingJob& job) { return is_late(*job.job.group); });
+  for (auto entry = running_.begin(); entry != running_.end();) {
+    if (!is_late(*entry->second.group)) {
+      ++entry;
+      continue;
+    }
+    engine_.cancel(entry->first);
+    late(entry->second.listener);
+    entry = running_.erase(entry);
+    may_have_room_ = true;
   }
 }
 
@@ -146,7 +197,11 @@ void EngineThread::fail_running(const Error& error) {
 
 // Starts waiting jobs while there is room.
 void EngineThread::admit() {
-  while (!waiting_.empty() && try_start(waiting_.front())) waiting_.pop_front();
+  for (auto waiting = waiting_.begin(); waiting != waiting_.end();) {
+    const Attempt attempt = try_start(*waiting);
+    if (attempt == Attempt::kNoRoom) return;
+    waiting = attempt == Attempt::kOver ? waiting_.erase(waiting) : std::next(waiting);
+  }
 }
 
 void EngineThread::publish_load() {
@@ -161,14 +216,28 @@ EngineLoad EngineThread::load() const {
   return load_;
 }
 
-// False: no room now. True: the job runs or has failed.
-bool EngineThread::try_start(WaitingJob& waiting) {
-  if (!may_have_room_) return false;
+// A running job of the group, with its prompt done if there is one.
+const std::pair<const SessionId, EngineThread::RunningJob>* EngineThread::find_sibling(
+    const JobGroup& group) const {
+  const std::pair<const SessionId, RunningJob>* found = nullptr;
+  for (const auto& entry : running_) {
+    if (entry.second.group.get() != &group) continue;
+    if (found == nullptr || entry.second.has_prompt_done) found = &entry;
+  }
+  return found;
+}
+
+EngineThread::Attempt EngineThread::try_start(WaitingJob& waiting) {
+  if (!may_have_room_) return Attempt::kNoRoom;
   Job& job = waiting.job;
-  Result<SessionId> session = engine_.start(job.prompt, job.params);
+  const auto* sibling = find_sibling(*job.group);
+  if (sibling != nullptr && !sibling->second.has_prompt_done) return Attempt::kNotYet;
+  Result<SessionId> session = sibling != nullptr
+                                  ? engine_.fork(sibling->first, job.params.sampling.seed)
+                                  : engine_.start(job.prompt, job.params);
   if (!session && session.error().code == ErrorCode::kOutOfMemory && !running_.empty()) {
     may_have_room_ = false;
-    return false;
+    return Attempt::kNoRoom;
   }
   if (!session) {
     Error error = session.error();
@@ -176,12 +245,19 @@ bool EngineThread::try_start(WaitingJob& waiting) {
       error = {ErrorCode::kInvalidArgument, "The request is too large: " + error.message};
     }
     fail(job.listener, error);
-    return true;
+    return Attempt::kOver;
   }
   accept(waiting);
-  post_([listener = job.listener] { listener->on_started(); });
-  running_.emplace(*session, RunningJob{waiting.id, std::move(job.listener)});
-  return true;
+  const auto now = std::chrono::steady_clock::now();
+  post_([listener = job.listener, now] { listener->on_started(now); });
+  if (job.group->budget) {
+    const auto end = now + *std::exchange(job.group->budget, std::nullopt);
+    job.group->deadline = std::min(end, job.group->deadline.value_or(end));
+  }
+  const bool is_fork = sibling != nullptr;
+  running_.emplace(*session, RunningJob{waiting.id, std::move(job.listener), std::move(job.group),
+                                        job.prompt.size(), is_fork});
+  return Attempt::kOver;
 }
 
 void EngineThread::step() {
@@ -208,6 +284,7 @@ void EngineThread::deliver(const std::vector<StepEvent>& events) {
       delivery = deliveries.insert(deliveries.end(), {listener, {}});
     }
     delivery->events.push_back(event);
+    if (event.prompt_tokens_done >= job->second.prompt_size) job->second.has_prompt_done = true;
     if (event.finished) {
       running_.erase(job);
       may_have_room_ = true;
@@ -222,6 +299,10 @@ void EngineThread::deliver(const std::vector<StepEvent>& events) {
 void EngineThread::accept(WaitingJob& waiting) {
   if (std::exchange(waiting.is_accepted, true)) return;
   post_([listener = waiting.job.listener] { listener->on_accepted(); });
+}
+
+void EngineThread::late(const std::shared_ptr<JobListener>& listener) {
+  post_([listener] { listener->on_deadline(); });
 }
 
 void EngineThread::fail(const std::shared_ptr<JobListener>& listener, const Error& error) {

@@ -1,18 +1,22 @@
-// The thread that owns the engine. Jobs are started in the order in which they came; those that
-// find no room wait in a bounded queue. What happens to a job is handed to its listener through the
-// post function given at construction (the event loop's), one call for all jobs of a step.
+// The thread that owns the engine. Jobs are started by tier, by priority, then by deadline, then in
+// the order in which they came; those that find no room wait in a bounded queue. What happens to a
+// job is handed to its listener through the post function given at construction (the event loop's),
+// one call for all jobs of a step.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -20,20 +24,31 @@
 
 namespace ultraspeed::server {
 
-// Called, and let go, on the thread that the post function leads to. on_failed and an event with
-// `finished` are the last call for a job; after cancel() a few calls may still be under way.
+// Called, and let go, on the thread that the post function leads to. on_failed, on_deadline and an
+// event with `finished` are the last call for a job; after cancel() a few calls may still be under
+// way.
 class JobListener {
  public:
   virtual ~JobListener() = default;
   // The job has a session or a place in the queue. Called once, before anything else but a failure.
   virtual void on_accepted() = 0;
-  // The engine has taken the job: its prefill begins. Called once, behind on_accepted().
-  virtual void on_started() = 0;
+  // The engine has taken the job at that time: its prefill begins. Called once, behind
+  // on_accepted().
+  virtual void on_started(std::chrono::steady_clock::time_point time) = 0;
   // What one step did for this job, in order; not empty.
   virtual void on_step(std::span<const engine::StepEvent> events) = 0;
   // kOutOfMemory: the queue is full; kInvalidArgument: the engine refused the job; kInternal: the
   // engine failed; kCancelled: fail_all().
   virtual void on_failed(const Error& error) = 0;
+  // The job's time is over.
+  virtual void on_deadline() = 0;
+};
+
+// Jobs of one prompt and parameters but for the seed: the prompt is computed once, and as soon as
+// it is, the others become forks of the first. Their time is common.
+struct JobGroup {
+  std::optional<std::chrono::milliseconds> budget;  // from the first one's start on
+  std::optional<std::chrono::steady_clock::time_point> deadline;
 };
 
 struct Job {
@@ -41,6 +56,9 @@ struct Job {
   engine::GenerationParams params;
   std::shared_ptr<const engine::TokenConstraint> constraint;  // params may point to it
   std::shared_ptr<JobListener> listener;
+  int tier = 0;                     // lower ones come first,
+  int32_t priority = 0;             // then lower ones of these
+  std::shared_ptr<JobGroup> group;  // not null; from submit() on the engine thread's
 };
 
 using JobId = uint64_t;
@@ -54,7 +72,10 @@ class EngineThread {
   ~EngineThread() { stop(); }
 
   // Any thread; return at once.
-  JobId submit(Job job);
+  JobId submit(Job job) { return submit(std::vector<Job>{std::move(job)}).front(); }
+  // Together they take one place of the queue, until the first has started. Those of a group are
+  // next to each other; one without gets its own. REQUIRES: at least one.
+  std::vector<JobId> submit(std::vector<Job> jobs);
   void cancel(JobId id);              // takes effect before the engine's next step
   void fail_all(const Error& error);  // every job that was submitted so far
   void stop();                        // cancels all jobs without a word and joins
@@ -66,33 +87,45 @@ class EngineThread {
   struct Command {
     enum class Kind { kSubmit, kCancel, kFailAll };
     Kind kind = Kind::kSubmit;
-    JobId id = 0;
-    Job job;      // kSubmit
-    Error error;  // kFailAll
+    JobId id = 0;           // kSubmit: of the first job
+    std::vector<Job> jobs;  // kSubmit
+    Error error;            // kFailAll
   };
   struct WaitingJob {
     JobId id = 0;
     Job job;
+    bool is_first = true;  // of those that were submitted together
     bool is_accepted = false;
+
+    bool comes_before(const WaitingJob& other) const;
   };
   struct RunningJob {
     JobId id = 0;
     std::shared_ptr<JobListener> listener;
+    std::shared_ptr<JobGroup> group;
+    size_t prompt_size = 0;
+    bool has_prompt_done = false;
   };
+  enum class Attempt { kOver, kNoRoom, kNotYet };  // kOver: it runs, or has failed
 
   void push(Command command);
   void run();
   bool take_commands(std::vector<Command>* commands);
   void apply(Command command);
+  void add_waiting(Command command);
   void cancel_now(JobId id);
   void fail_all_now(const Error& error);
   void fail_running(const Error& error);
   void admit();
   void publish_load();
-  bool try_start(WaitingJob& waiting);
+  void end_late_jobs();
+  size_t num_places_taken() const;
+  Attempt try_start(WaitingJob& waiting);
+  const std::pair<const engine::SessionId, RunningJob>* find_sibling(const JobGroup& group) const;
   void step();
   void deliver(const std::vector<engine::StepEvent>& events);
   void accept(WaitingJob& waiting);
+  void late(const std::shared_ptr<JobListener>& listener);
   void fail(const std::shared_ptr<JobListener>& listener, const Error& error);
 
   engine::Engine& engine_;
@@ -106,7 +139,7 @@ class EngineThread {
   bool is_stopping_ = false;
 
   // Only the engine thread touches these.
-  std::deque<WaitingJob> waiting_;
+  std::deque<WaitingJob> waiting_;  // in the order in which they are to start
   std::unordered_map<engine::SessionId, RunningJob> running_;
   bool may_have_room_ = true;  // false: the engine had none, and nothing has ended since
 

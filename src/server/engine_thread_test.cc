@@ -57,7 +57,7 @@ class PostQueue {
 class RecordingListener : public JobListener {
  public:
   void on_accepted() override { ++num_accepted; }
-  void on_started() override {
+  void on_started(std::chrono::steady_clock::time_point) override {
     EXPECT_EQ(num_accepted, 1);
     ++num_started;
   }
@@ -74,7 +74,11 @@ class RecordingListener : public JobListener {
     EXPECT_FALSE(is_over());
     error = failure;
   }
-  bool is_over() const { return finished || error; }
+  void on_deadline() override {
+    EXPECT_FALSE(is_over());
+    is_late = true;
+  }
+  bool is_over() const { return finished || error || is_late; }
 
   int num_accepted = 0;
   int num_started = 0;
@@ -82,6 +86,7 @@ class RecordingListener : public JobListener {
   std::vector<int32_t> ids;
   std::optional<engine::FinishReason> finished;
   std::optional<Error> error;
+  bool is_late = false;
 };
 
 class EngineThreadTest : public testing::Test {
@@ -106,7 +111,7 @@ class EngineThreadTest : public testing::Test {
 // Listeners belong to the event loop: also the last reference to one goes there.
 TEST_F(EngineThreadTest, ListenersAreLetGoWhereTheyAreCalled) {
   struct ThreadListener final : RecordingListener {
-    explicit ThreadListener(std::thread::id* end) : end(end) {}
+    explicit ThreadListener(std::thread::id* id) : end(id) {}
     ~ThreadListener() override { *end = std::this_thread::get_id(); }
     std::thread::id* end;
   };

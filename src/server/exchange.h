@@ -52,6 +52,7 @@ class Exchange {
   bool is_messages() const { return is_messages_; }
   // Kept as long as the exchange.
   void hold(std::shared_ptr<const void> place) { place_ = std::move(place); }
+  std::chrono::steady_clock::time_point arrival() const { return begin_; }
 
   void respond(net::HttpResponse response);
   void fail(const ApiError& error);  // in the form of the route's API

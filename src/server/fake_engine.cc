@@ -18,9 +18,23 @@ Result<SessionId> FakeEngine::start(std::span<const int32_t> prompt,
   }
   Session session;
   session.start = {{prompt.begin(), prompt.end()}, params};
-  starts_.push_back(session.start);
+  session.is_constrained = params.sampling.constraint != nullptr;
+  if (records_starts) starts_.push_back(session.start);
   sessions_.emplace(++last_session_, std::move(session));
   changed_.notify_all();
+  return last_session_;
+}
+
+Result<SessionId> FakeEngine::fork(SessionId from, uint64_t seed) {
+  const std::lock_guard lock(mutex_);
+  if (sessions_.size() >= max_sessions) {
+    return make_error(ErrorCode::kOutOfMemory, "all sessions are taken");
+  }
+  Session session = sessions_.at(from);
+  session.start.params.sampling.seed = seed;
+  session.num_generated = 0;
+  sessions_.emplace(++last_session_, std::move(session));
+  ++num_forks_;
   return last_session_;
 }
 
@@ -62,9 +76,10 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
     event.session = id;
     event.prompt_tokens_done = static_cast<uint32_t>(prompt_size);
     event.token = token(session);
+    if (records_times) token_times_.push_back(std::chrono::steady_clock::now());
     ++session.num_generated;
     const uint32_t max_tokens = session.start.params.max_tokens;
-    if (!is_endless.load() && session.num_generated >= reply.size()) {
+    if (!is_endless.load() && session.num_generated >= reply_of(session).size()) {
       event.finished = FinishReason::kStop;
     } else if (session.num_generated == max_tokens ||
                prompt_size + session.num_generated >= context) {
@@ -76,10 +91,21 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
   return false;
 }
 
+const std::vector<int32_t>& FakeEngine::reply_of(const Session& session) const {
+  if (session.is_constrained && !judge_reply.empty()) return judge_reply;
+  if (replies_by_seed.empty()) return reply;
+  return replies_by_seed[session.start.params.sampling.seed % replies_by_seed.size()];
+}
+
 engine::Token FakeEngine::token(const Session& session) const {
   engine::Token token;
-  token.id = reply[session.num_generated % reply.size()];
+  const std::vector<int32_t>& text = reply_of(session);
+  token.id = text[session.num_generated % text.size()];
   token.logprob = -0.5F;
+  if (!replies_by_seed.empty()) {  // a higher seed is less likely
+    token.logprob -=
+        static_cast<float>(session.start.params.sampling.seed % replies_by_seed.size());
+  }
   for (uint32_t i = 0; i < session.start.params.sampling.num_logprobs; ++i) {
     token.top_logprobs.emplace_back(token.id + static_cast<int32_t>(i),
                                     -0.5F - static_cast<float>(i));

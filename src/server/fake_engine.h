@@ -30,17 +30,31 @@ class FakeEngine final : public engine::Engine {
   std::atomic<bool> is_endless = false;
   size_t max_sessions = 8;
   uint32_t context = 1000;
+  // If it is not empty: what the session of a seed generates instead, [seed % size].
+  std::vector<std::vector<int32_t>> replies_by_seed;
+  std::vector<int32_t> judge_reply;  // if it is not empty: of sessions with a constraint
   size_t tokens_per_step = 1;
   size_t prefill_width = 64;
   std::optional<Error> start_error;
   std::atomic<int> step_delay_us = 0;
   std::atomic<bool> fails_steps = false;
   std::atomic<bool> is_paused = false;  // steps of the decode phase give nothing
+  bool records_starts = true;
+  bool records_times = false;
 
   // ---
   std::vector<Start> starts() const {
     const std::lock_guard lock(mutex_);
     return starts_;
+  }
+  // When each token was made, of all sessions.
+  std::vector<std::chrono::steady_clock::time_point> token_times() const {
+    const std::lock_guard lock(mutex_);
+    return token_times_;
+  }
+  size_t num_forks() const {
+    const std::lock_guard lock(mutex_);
+    return num_forks_;
   }
   size_t num_cancelled() const {
     const std::lock_guard lock(mutex_);
@@ -59,9 +73,7 @@ class FakeEngine final : public engine::Engine {
 
   Result<engine::SessionId> start(std::span<const int32_t> prompt,
                                   const engine::GenerationParams& params) override;
-  Result<engine::SessionId> fork(engine::SessionId, uint64_t) override {
-    return make_error(ErrorCode::kUnsupported, "the fake engine does not fork");
-  }
+  Result<engine::SessionId> fork(engine::SessionId session, uint64_t seed) override;
   Status step(std::vector<engine::StepEvent>* events) override;
   void cancel(engine::SessionId session) override;
   bool idle() const override { return num_active() == 0; }
@@ -76,6 +88,7 @@ class FakeEngine final : public engine::Engine {
  private:
   struct Session {
     Start start;
+    bool is_constrained = false;
     size_t num_prefilled = 0;
     size_t num_generated = 0;
   };
@@ -87,6 +100,7 @@ class FakeEngine final : public engine::Engine {
   }
   // Returns whether the session has ended.
   bool advance(engine::SessionId id, Session& session, std::vector<engine::StepEvent>* events);
+  const std::vector<int32_t>& reply_of(const Session& session) const;
   engine::Token token(const Session& session) const;
 
   mutable std::mutex mutex_;
@@ -94,6 +108,8 @@ class FakeEngine final : public engine::Engine {
   std::map<engine::SessionId, Session> sessions_;
   engine::SessionId last_session_ = 0;
   std::vector<Start> starts_;
+  std::vector<std::chrono::steady_clock::time_point> token_times_;
+  size_t num_forks_ = 0;
   size_t num_cancelled_ = 0;
   std::vector<program::Program> programs_;
 };

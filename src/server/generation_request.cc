@@ -22,16 +22,62 @@ ApiStatus check_model(const Fields& fields, const RequestDefaults& defaults) {
   return {};
 }
 
-// Well-formed wishes that this server cannot grant must not be ignored silently.
-ApiStatus check_unsupported(const Fields& fields) {
-  for (const char* name : {"n", "best_of"}) {
-    int64_t count = 1;
-    US_TRY(fields.read_integer(name, 1, kMaxInt, &count));
-    if (count != 1) {
-      return unsupported_field(name, fmt::format("'{}' is {}; this server gives one choice a "
-                                                 "request. Send several requests.",
-                                                 name, count));
-    }
+ApiStatus read_choices(const Fields& fields, ChoiceOptions* choices) {
+  int64_t num_choices = 1;
+  US_TRY(fields.read_integer("n", 1, kMaxCandidates, &num_choices));
+  int64_t num_candidates = num_choices;
+  US_TRY(fields.read_integer("best_of", 1, kMaxCandidates, &num_candidates));
+  if (num_candidates < num_choices) {
+    return invalid_field("best_of", fmt::format("'best_of' is {} and 'n' is {}; it must be at "
+                                                "least as large.",
+                                                num_candidates, num_choices));
+  }
+  choices->num_choices = static_cast<uint32_t>(num_choices);
+  choices->num_candidates = static_cast<uint32_t>(num_candidates);
+  std::string mode = "logprob";
+  US_TRY(fields.read("best_of_mode", &mode));
+  if (mode != "logprob" && mode != "majority" && mode != "judge") {
+    return invalid_field("best_of_mode", fmt::format("'best_of_mode' is '{}'; it must be "
+                                                     "'logprob', 'majority' or 'judge'.",
+                                                     mode));
+  }
+  if (mode == "majority") choices->selection = Selection::kMajority;
+  if (mode != "judge") return {};
+  choices->selection = Selection::kJudge;
+  choices->judge_prompt = "Which of the following answers to the request above is the best?";
+  if (num_choices != 1) {
+    return invalid_field("n", "'n' must be 1 with 'best_of_mode' 'judge', which names one answer.");
+  }
+  return fields.read("judge_prompt", &choices->judge_prompt);
+}
+
+ApiStatus read_milliseconds(const Fields& fields, std::string_view name,
+                            std::optional<std::chrono::milliseconds>* out) {
+  int64_t count = 0;
+  US_TRY(fields.read_integer(name, 1, kMaxInt, &count));
+  if (count > 0) *out = std::chrono::milliseconds(count);
+  return {};
+}
+
+// OpenAI's service_tier, and Anthropic's speed. Without accounts every tier is open to everybody.
+ApiStatus read_service(const Fields& fields, GenerationRequest* request) {
+  US_TRY(read_milliseconds(fields, "deadline_ms", &request->deadline));
+  US_TRY(read_milliseconds(fields, "budget_ms", &request->budget));
+  int64_t priority = 0;
+  US_TRY(fields.read_integer("priority", -kMaxInt, kMaxInt, &priority));
+  request->priority = static_cast<int32_t>(priority);
+  std::string tier;
+  US_TRY(fields.read("service_tier", &tier));
+  std::string speed;
+  US_TRY(fields.read("speed", &speed));
+  if (tier == "priority" || tier == "fast" || speed == "fast") {
+    request->tier = ServiceTier::kFast;
+    request->service_tier = "priority";
+  } else if (tier == "flex") {
+    request->tier = ServiceTier::kFlex;
+    request->service_tier = tier;
+  } else if (!tier.empty()) {
+    request->service_tier = "default";
   }
   return {};
 }
@@ -151,12 +197,18 @@ ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
   GenerationRequest request;
   request.params = defaults.params;
   US_TRY(check_model(fields, defaults));
-  US_TRY(check_unsupported(fields));
+  US_TRY(read_choices(fields, &request.choices));
+  US_TRY(read_service(fields, &request));
   US_TRY(read_sampling(fields, defaults, &request));
   US_TRY(read_max_tokens(fields, &request.params));
   US_TRY(read_stop(fields, &request.stop));
   US_ASSIGN(request.grammar, read_grammar(fields));
   US_TRY(read_delivery(fields, &request));
+  if (request.stream && request.choices.num_candidates != request.choices.num_choices) {
+    return invalid_field("best_of",
+                         "'best_of' above 'n' cannot be streamed: which candidates are "
+                         "best is known when all have ended.");
+  }
   return request;
 }
 

@@ -1,9 +1,10 @@
 // The request fields that /v1/completions and /v1/chat/completions share: sampling, stops, limits
 // and how to answer. OpenAI's fields and the usual extensions of open servers (top_k, min_p,
-// repetition_penalty, ignore_eos, skip_special_tokens; grammar_request.h). Unknown fields are
-// ignored.
+// repetition_penalty, ignore_eos, skip_special_tokens, priority; grammar_request.h), and this
+// server's own (best_of_mode, deadline_ms, budget_ms). Unknown fields are ignored.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -24,6 +25,23 @@ struct RequestDefaults {
   ToolSyntax tool_syntax = ToolSyntax::kNone;
 };
 
+// How one candidate is better than another.
+enum class Selection {
+  kLogprob,   // the highest mean log-probability of its tokens
+  kMajority,  // the content that most candidates have; then as kLogprob
+  kJudge,     // what the model says when it is shown all of them; chats only
+};
+
+struct ChoiceOptions {
+  uint32_t num_choices = 1;
+  uint32_t num_candidates = 1;  // best_of
+  Selection selection = Selection::kLogprob;
+  std::string judge_prompt = {};  // kJudge: what it is asked
+};
+
+// When a request is to be served: before others of a lower tier, or a higher number.
+enum class ServiceTier { kFast, kStandard, kFlex };
+
 struct GenerationRequest {
   engine::GenerationParams params;
   bool has_seed = false;
@@ -33,10 +51,17 @@ struct GenerationRequest {
   bool stream = false;
   bool include_usage = false;
   bool skip_special_tokens = true;
+  ChoiceOptions choices;
+  std::optional<std::chrono::milliseconds> deadline;  // from the request's arrival on
+  std::optional<std::chrono::milliseconds> budget;    // from the engine's start on
+  ServiceTier tier = ServiceTier::kStandard;
+  std::string service_tier;  // to be named in the answer, or empty
+  int32_t priority = 0;
 };
 
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr int64_t kMaxTopLogprobs = 20;
+inline constexpr int64_t kMaxCandidates = 64;
 
 // Errors: 404 for another model, 400 for the rest. Does not read logprobs, which differ by route.
 ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,

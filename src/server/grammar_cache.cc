@@ -1,5 +1,6 @@
 #include "server/grammar_cache.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -9,20 +10,31 @@
 #include "grammar/json_schema.h"
 #include "grammar/one_of.h"
 #include "grammar/regex.h"
+#include "server/call_grammar.h"
 
 namespace ultraspeed::server {
 namespace {
 
+using grammar::ExprId;
+using grammar::GrammarBuilder;
+using grammar::RuleId;
+
 // No text has as long a token.
 constexpr size_t kMaxTokenBytes = 1 << 12;
 
+// Special tokens are no text, but for the markers of calls where the grammar is about them.
 std::shared_ptr<const grammar::Vocabulary> vocabulary_of(const text::Tokenizer& tokenizer,
-                                                         std::span<const int32_t> stop_ids) {
+                                                         std::span<const int32_t> stop_ids,
+                                                         bool has_call_markers) {
   std::vector<std::string_view> tokens(tokenizer.vocab_size());
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto id = static_cast<int32_t>(i);
     const std::string_view bytes = tokenizer.token_bytes(id);
     if (!tokenizer.is_special(id) && bytes.size() <= kMaxTokenBytes) tokens[i] = bytes;
+  }
+  for (const std::string_view marker : {kToolCallOpen, kToolCallClose}) {
+    const auto id = has_call_markers ? tokenizer.find_token(marker) : std::nullopt;
+    if (id) tokens[static_cast<size_t>(*id)] = marker;
   }
   std::vector<int32_t> stops;
   for (const int32_t id : stop_ids) {
@@ -33,16 +45,19 @@ std::shared_ptr<const grammar::Vocabulary> vocabulary_of(const text::Tokenizer& 
   return std::make_shared<const grammar::Vocabulary>(*std::move(vocabulary));
 }
 
-Result<grammar::Grammar> compile(const GrammarSource& source) {
+grammar::JsonSchemaOptions json_options(const GrammarSource& source) {
+  return {source.is_compact ? grammar::JsonSpacing::kCompact : grammar::JsonSpacing::kFlexible};
+}
+
+Result<grammar::Grammar> compile_format(const GrammarSource& source) {
   using Kind = GrammarSource::Kind;
-  using grammar::JsonSpacing;
-  const grammar::JsonSchemaOptions json{source.is_compact ? JsonSpacing::kCompact
-                                                          : JsonSpacing::kFlexible};
   switch (source.kind) {
+    case Kind::kNone:
+      break;
     case Kind::kJsonObject:
-      return grammar::json_object_grammar(json);
+      return grammar::json_object_grammar(json_options(source));
     case Kind::kJsonSchema:
-      return grammar::parse_json_schema(Json::parse(source.text), json);
+      return grammar::parse_json_schema(Json::parse(source.text), json_options(source));
     case Kind::kRegex:
       return grammar::parse_regex(source.text);
     case Kind::kChoice:
@@ -53,38 +68,96 @@ Result<grammar::Grammar> compile(const GrammarSource& source) {
   US_CHECK(false, "grammar of kind {}", static_cast<int>(source.kind));
 }
 
+// The same as a part of a larger grammar.
+Result<ExprId> add_format(const GrammarSource& source, GrammarBuilder* builder) {
+  using Kind = GrammarSource::Kind;
+  switch (source.kind) {
+    case Kind::kNone:
+      return builder->choice({});
+    case Kind::kJsonObject:
+    case Kind::kJsonSchema: {
+      const Json schema = source.kind == Kind::kJsonObject ? grammar::any_object_schema()
+                                                           : Json::parse(source.text);
+      US_ASSIGN(const std::vector<RuleId> rules,
+                grammar::add_json_schema(schema, std::vector<std::string>{"#"},
+                                         json_options(source), builder));
+      return builder->call(rules.front());
+    }
+    case Kind::kRegex:
+      return grammar::add_regex(source.text, {}, builder);
+    case Kind::kChoice:
+      return grammar::add_one_of(Json::parse(source.text).get<std::vector<std::string>>(), builder);
+    case Kind::kEbnf: {
+      US_ASSIGN(const RuleId root, grammar::add_ebnf(source.text, builder));
+      return builder->call(root);
+    }
+  }
+  US_CHECK(false, "grammar of kind {}", static_cast<int>(source.kind));
+}
+
+Result<grammar::Grammar> compile_with_calls(const GrammarSource& source, bool types_only) {
+  GrammarBuilder builder;
+  US_ASSIGN(const ExprId format, add_format(source, &builder));
+  US_ASSIGN(const ExprId calls, add_calls(*source.calls, types_only, &builder));
+  const RuleId root = builder.add_rule("answer");
+  builder.set_body(root, builder.choice({format, calls}));
+  return builder.build(root, {.max_inlined_states = grammar::kMaxInlinedStates});
+}
+
+bool has_strict_tool(const Json& tools) {
+  return std::ranges::any_of(
+      tools, [](const Json& tool) { return tool["function"].value("strict", Json()) == true; });
+}
+
+// Tools that are not strict promise nothing of a schema that a grammar cannot keep to.
+Result<grammar::Grammar> compile(const GrammarSource& source) {
+  if (!source.calls) return compile_format(source);
+  auto grammar = compile_with_calls(source, /*types_only=*/false);
+  if (grammar || has_strict_tool(source.calls->tools)) return grammar;
+  return compile_with_calls(source, /*types_only=*/true);
+}
+
 }  // namespace
 
 CompiledGrammar::CompiledGrammar(grammar::Grammar grammar,
-                                 std::shared_ptr<const grammar::Vocabulary> vocabulary)
+                                 std::shared_ptr<const grammar::Vocabulary> vocabulary,
+                                 bool has_call_markers)
     : grammar_(std::move(grammar)),
       vocabulary_(std::move(vocabulary)),
+      has_call_markers_(has_call_markers),
       masks_(grammar_, *vocabulary_, {.max_bytes = GrammarCache::kMaxMaskBytes}) {}
 
 GrammarCache::GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids)
-    : vocabulary_(vocabulary_of(tokenizer, stop_ids)) {}
+    : text_vocabulary_(vocabulary_of(tokenizer, stop_ids, false)),
+      call_vocabulary_(vocabulary_of(tokenizer, stop_ids, true)) {}
 
 // Two threads that miss the same grammar both compile it; the second finds the first one's.
 Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& source) {
   if (auto known = find(source)) return known;
   US_ASSIGN(grammar::Grammar grammar, compile(source));
-  const auto compiled = std::make_shared<CompiledGrammar>(std::move(grammar), vocabulary_);
+  const bool has_calls = source.calls.has_value();
+  const auto compiled = std::make_shared<CompiledGrammar>(
+      std::move(grammar), has_calls ? call_vocabulary_ : text_vocabulary_, has_calls);
   if (auto known = find(source)) return known;
   {
     const std::lock_guard lock(mutex_);
     entries_.push_front({source, compiled});
     drop_oldest();
   }
-  preparing_.run([compiled] { compiled->prepare(); });
+  if (num_preparing_.load() < kMaxPreparing) {
+    ++num_preparing_;
+    preparing_.run([this, waiting = std::weak_ptr(compiled)] {
+      if (const auto wanted = waiting.lock()) wanted->prepare();
+      --num_preparing_;
+    });
+  }
   return compiled;
 }
 
 std::shared_ptr<CompiledGrammar> GrammarCache::find(const GrammarSource& source) {
   const std::lock_guard lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-    const GrammarSource& known = entry->source;
-    if (known.kind != source.kind || known.is_compact != source.is_compact) continue;
-    if (known.text != source.text) continue;
+    if (!entry->source.is_same_language(source)) continue;
     entries_.splice(entries_.begin(), entries_, entry);
     drop_oldest();  // masks may have been made since
     return entries_.front().grammar;

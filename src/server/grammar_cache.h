@@ -24,16 +24,20 @@ namespace ultraspeed::server {
 // Thread-safe.
 class CompiledGrammar {
  public:
-  CompiledGrammar(grammar::Grammar grammar, std::shared_ptr<const grammar::Vocabulary> vocabulary);
+  // has_call_markers: the vocabulary has kToolCallOpen and kToolCallClose as text.
+  CompiledGrammar(grammar::Grammar grammar, std::shared_ptr<const grammar::Vocabulary> vocabulary,
+                  bool has_call_markers);
 
   grammar::Matcher matcher() { return grammar::Matcher(&masks_); }
   const grammar::Vocabulary& vocabulary() const { return *vocabulary_; }
+  bool has_call_markers() const { return has_call_markers_; }
   void prepare() { masks_.prepare(); }
   size_t num_bytes() const { return grammar_.num_bytes() + masks_.num_bytes(); }
 
  private:
   const grammar::Grammar grammar_;
   const std::shared_ptr<const grammar::Vocabulary> vocabulary_;
+  const bool has_call_markers_;
   grammar::MaskTable masks_;
 };
 
@@ -43,6 +47,7 @@ class GrammarCache {
   static constexpr size_t kMaxGrammars = 64;
   static constexpr size_t kMaxBytes = 256 << 20;     // of those that nobody uses any more
   static constexpr size_t kMaxMaskBytes = 16 << 20;  // of one; further masks are made each time
+  static constexpr size_t kMaxPreparing = 8;         // beyond, masks are made as they are needed
 
   GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids);
 
@@ -60,9 +65,11 @@ class GrammarCache {
   std::shared_ptr<CompiledGrammar> find(const GrammarSource& source);
   void drop_oldest();
 
-  const std::shared_ptr<const grammar::Vocabulary> vocabulary_;
+  const std::shared_ptr<const grammar::Vocabulary> text_vocabulary_;
+  const std::shared_ptr<const grammar::Vocabulary> call_vocabulary_;
   mutable std::mutex mutex_;
   std::list<Entry> entries_;  // the one that was asked for last comes first
+  std::atomic<size_t> num_preparing_ = 0;
   TaskPool preparing_{1};
 };
 

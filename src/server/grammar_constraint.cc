@@ -58,7 +58,8 @@ void GrammarConstraint::propose(uint32_t limit, std::vector<int32_t>* drafts) {
 }
 
 std::vector<int32_t> GrammarConstraint::encode(std::string_view text) const {
-  return tokenizer_->encode(text, {.parse_special = false}).value_or(std::vector<int32_t>());
+  return tokenizer_->encode(text, {.parse_special = grammar_->has_call_markers()})
+      .value_or(std::vector<int32_t>());
 }
 
 // The only token that comes next at the matcher's place, if there is one.

@@ -27,12 +27,12 @@ class JsonToolCallParser final : public ToolCallParser {
 
   // Behind the arguments only a bracket can be missing.
   bool finish(bool was_cut_off, CallOutput* /*out*/) override {
-    return has_begun_ && !is_in_arguments_ && !was_cut_off;
+    return has_begun_ && !is_in_arguments_ && !was_cut_off && has_valid_arguments();
   }
 
  private:
   void push_in_string(char c, CallOutput* out) {
-    if (is_in_arguments_) add_string_byte(c, out);
+    if (is_in_arguments_) add_to_arguments(c, out);
     if (std::exchange(is_escaped_, false)) return;
     is_escaped_ = c == '\\';
     if (c != '"') return;
@@ -41,12 +41,19 @@ class JsonToolCallParser final : public ToolCallParser {
   }
 
   // Models forget to escape line breaks.
-  static void add_string_byte(char c, CallOutput* out) {
-    if (static_cast<unsigned char>(c) < 0x20) {
-      append_json_escaped(out->arguments, {&c, 1});
-    } else {
-      out->arguments += c;
+  void add_to_arguments(char c, CallOutput* out) {
+    std::string escaped(1, c);
+    if (is_in_string_ && static_cast<unsigned char>(c) < 0x20) {
+      escaped.clear();
+      append_json_escaped(escaped, {&c, 1});
     }
+    arguments_ += escaped;
+    out->arguments += escaped;
+  }
+
+  // At a zero byte accept() takes the text for ended.
+  bool has_valid_arguments() const {
+    return arguments_.find('\0') == std::string::npos && Json::accept(arguments_);
   }
 
   // A string at depth 1 has ended: a key, or the name.
@@ -79,10 +86,11 @@ class JsonToolCallParser final : public ToolCallParser {
     } else if (depth_ == 1 && (c == ',' || c == ':')) {
       is_key_ = c == ',';
     }
-    if (is_in_arguments_) out->arguments += c;
+    if (is_in_arguments_) add_to_arguments(c, out);
     if (depth_ == 1) is_in_arguments_ = false;
     if (depth_ > 0) return State::kOpen;
-    return has_begun_ ? State::kEnded : complete(out);
+    if (!has_begun_) return complete(out);
+    return has_valid_arguments() ? State::kEnded : State::kMalformed;
   }
 
   bool arguments_may_begin() const {
@@ -122,6 +130,7 @@ class JsonToolCallParser final : public ToolCallParser {
   std::string name_;
   bool has_begun_ = false;
   bool is_in_arguments_ = false;
+  std::string arguments_;  // that have streamed
 };
 
 }  // namespace

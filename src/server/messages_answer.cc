@@ -67,8 +67,10 @@ class MessagesAnswer final : public Answer {
 
   void add(const AnswerPiece& piece) override { turn_.push(piece.text); }
 
-  void whole(const AnswerEnd& end, std::string& out) override {
-    turn_.finish(end.was_cut_off());
+  void end(const AnswerEnd& end) override { turn_.finish(end.was_cut_off()); }
+
+  void whole(std::span<const AnswerEnd> chosen, std::string& out) override {
+    const AnswerEnd& end = chosen.front();
     append_message_begin(out);
     out += R"("content":[)";
     for (const ChatBlock& block : turn_.blocks()) {
@@ -82,7 +84,7 @@ class MessagesAnswer final : public Answer {
     out += '}';
   }
 
-  bool is_done() const override { return turn_.is_done(); }
+  bool is_done(size_t /*choice*/) const override { return turn_.is_done(); }
 
  private:
   using Kind = ChatBlock::Kind;

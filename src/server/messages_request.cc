@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 namespace ultraspeed::server {
@@ -86,6 +88,9 @@ ApiStatus add_tool_result(const Json& block, const std::string& path, Json* mess
   if (const Json* content = fields.find("content")) {
     US_ASSIGN(text, text_of(*content, fields.path("content")));
   }
+  bool is_error = false;
+  US_TRY(fields.read("is_error", &is_error));
+  if (is_error) text = "Error: " + text;  // templates know of no other way to say so
   messages->push_back(
       {{"role", "tool"}, {"tool_call_id", std::move(id)}, {"content", std::move(text)}});
   return {};
@@ -283,20 +288,79 @@ ApiStatus map_thinking(const Fields& fields, Json* chat) {
   return {};
 }
 
+// output_config: {format: {type: "json_schema", schema: {...}}}, or the older output_format.
+ApiStatus map_format(const Fields& fields, Json* chat) {
+  const Json* config = nullptr;
+  US_TRY(fields.read_object("output_config", &config));
+  const Json* format = nullptr;
+  if (config != nullptr) US_TRY(Fields(*config, "output_config").read_object("format", &format));
+  if (format == nullptr) US_TRY(fields.read_object("output_format", &format));
+  if (format == nullptr) return {};
+  if (format->value("type", Json()) != "json_schema" || !format->contains("schema")) {
+    return invalid_field("output_config.format",
+                         "'output_config.format' must be {\"type\": \"json_schema\", "
+                         "\"schema\": ...}.");
+  }
+  (*chat)["response_format"] = {{"type", "json_schema"},
+                                {"json_schema", {{"schema", (*format)["schema"]}}}};
+  return {};
+}
+
+// Fields that this API has under another name, or not at all.
+constexpr std::array<std::string_view, 20> kNotTaken = {"system",
+                                                        "messages",
+                                                        "tools",
+                                                        "tool_choice",
+                                                        "stop_sequences",
+                                                        "stop",
+                                                        "n",
+                                                        "best_of",
+                                                        "logprobs",
+                                                        "top_logprobs",
+                                                        "functions",
+                                                        "function_call",
+                                                        "response_format",
+                                                        "stream_options",
+                                                        "output_config",
+                                                        "output_format",
+                                                        "max_completion_tokens",
+                                                        "parallel_tool_calls",
+                                                        "continue_final_message",
+                                                        "reasoning_effort"};
+
+// Of an assistant's last message the answer is the continuation.
+bool ends_in_prefill(const Json& messages) {
+  const Json& last = messages.back();
+  return last["role"] == "assistant" && !last.contains("tool_calls") &&
+         last["content"].is_string() && last["content"] != "";
+}
+
+// An error of the chat request in the words of this API.
+ApiError in_own_words(ApiError error) {
+  if (error.param != "stop") return error;
+  error.param = "stop_sequences";
+  for (size_t at = 0; (at = error.message.find("'stop'", at)) != std::string::npos; at += 6) {
+    error.message.replace(at, 6, "'stop_sequences'");
+  }
+  return error;
+}
+
 ApiResult<ChatRequest> read_messages_request(const Json& json, const RequestDefaults& defaults) {
   const Fields fields(json);
   Json chat = Json::object();
   for (const auto& [name, value] : json.items()) {
-    const bool is_mapped = name == "system" || name == "messages" || name == "tools" ||
-                           name == "tool_choice" || name == "stop_sequences";
-    if (!is_mapped) chat[name] = value;
+    if (std::ranges::find(kNotTaken, name) == kNotTaken.end()) chat[name] = value;
   }
   US_ASSIGN(chat["messages"], map_messages(fields));
   US_ASSIGN(chat["tools"], map_tools(fields));
   US_TRY(map_tool_choice(fields, &chat));
   US_TRY(map_stop(fields, &chat));
   US_TRY(map_thinking(fields, &chat));
-  return read_chat_request(chat, defaults);
+  US_TRY(map_format(fields, &chat));
+  if (ends_in_prefill(chat["messages"])) chat["continue_final_message"] = true;
+  auto request = read_chat_request(chat, defaults);
+  if (!request) return tl::unexpected(in_own_words(std::move(request.error())));
+  return request;
 }
 
 }  // namespace

@@ -272,14 +272,48 @@ TEST_F(MessagesServerTest, ErrorsHaveAnthropicsForm) {
   expect_messages_error(messages(R"("tools":[{}])"), 400, "invalid_request_error",
                         "'tools[0].name' is missing");
   expect_messages_error(messages(R"("tool_choice":{"type":"any"})"), 400, "invalid_request_error",
-                        "a forced call");
+                        "there are no tools");
   expect_messages_error(messages(R"("tool_choice":{"type":"tool","name":"get"})"), 400,
-                        "invalid_request_error", "a forced call");
+                        "invalid_request_error", "'get', which is none of the tools");
   expect_messages_error(messages(R"("tool_choice":{"type":"all"})"), 400, "invalid_request_error",
                         "'tool_choice.type' is 'all'");
   expect_messages_error(messages(R"("stop_sequences":[1])"), 400, "invalid_request_error",
                         "'stop_sequences' must be");
   expect_messages_error(get("/v1/messages"), 405, "invalid_request_error", "does not take GET");
+}
+
+TEST_F(MessagesServerTest, AnAssistantsLastMessageIsContinued) {
+  says(" indeed.");
+  start();
+  const Json json = parse(post("/v1/messages", R"({"model":"tiny","max_tokens":9,"messages":[
+      {"role":"user","content":"Hi"},{"role":"assistant","content":[{"type":"text",
+      "text":"Yes,"}]}]})"));
+  EXPECT_EQ(json["content"][0]["text"], " indeed.");
+  EXPECT_TRUE(last_prompt().ends_with("<think></think>Yes,")) << last_prompt();
+}
+
+TEST_F(MessagesServerTest, FieldsOfOtherApisAreIgnored) {
+  says("<think></think>One two");
+  start();
+  const Json json = parse(messages(
+      R"("max_completion_tokens":1,"stop":"One","n":2,"parallel_tool_calls":0,"logprobs":7)"));
+  EXPECT_EQ(json["content"][0]["text"], "One two") << json;
+  expect_messages_error(messages(R"("stop_sequences":[""])"), 400, "invalid_request_error",
+                        "'stop_sequences' contains an empty string");
+  expect_messages_error(
+      messages(R"("output_config":{"format":{"type":"json_schema","schema":{"type":"strin"}}})"),
+      400, "invalid_request_error", "there is no type");
+  expect_messages_error(messages(R"("output_config":{"format":{"type":"json_schema"}})"), 400,
+                        "invalid_request_error", "'output_config.format' must be");
+}
+
+TEST_F(MessagesServerTest, FailedToolsSaySo) {
+  start();
+  post("/v1/messages", R"({"model":"tiny","max_tokens":9,"messages":[{"role":"user",
+      "content":"Hi"},{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f",
+      "input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a",
+      "is_error":true,"content":"no file"}]}]})");
+  EXPECT_NE(last_prompt().find("\nError: no file\n"), std::string::npos) << last_prompt();
 }
 
 TEST_F(MessagesServerTest, ErrorsInAStreamAreEvents) {

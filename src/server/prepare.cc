@@ -58,6 +58,38 @@ Thinking thinking_of(std::string_view prompt, std::optional<bool> enable_thinkin
   return may_think ? Thinking::kMay : Thinking::kNone;
 }
 
+// Cuts off what the template writes behind the last message's text.
+ApiStatus end_in_last_message(const ChatRequest& request, text::RenderedPrompt* rendered) {
+  const auto& content = request.prompt.messages.back()["content"].get_ref<const std::string&>();
+  const size_t end = rendered->input_ranges.empty() ? 0 : rendered->input_ranges.back().end;
+  const std::string_view text = std::string_view(rendered->text).substr(0, end);
+  if (!text.ends_with(content)) {
+    return unsupported_field("messages",
+                             "This model's chat template changes the text of the last "
+                             "message, so that it cannot be continued.");
+  }
+  rendered->text.resize(end);
+  return {};
+}
+
+// An answer that must call keeps to a grammar of calls; one that must keep to a grammar may call
+// instead.
+ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request) {
+  const ToolChoice& choice = request->tool_choice;
+  std::optional<GrammarSource>& grammar = request->generation.grammar;
+  const bool has_syntax = defaults.tool_syntax != ToolSyntax::kNone;
+  if (choice.must_call && !has_syntax) {
+    return unsupported_field("tool_choice", "This model's chat template shows no way to call.");
+  }
+  if (choice.must_call) {
+    grammar = GrammarSource{GrammarSource::Kind::kNone, {}, "tool_choice"};
+  } else if (!grammar || choice.tools.empty() || !has_syntax) {
+    return {};
+  }
+  grammar->calls = CallChoice{defaults.tool_syntax, choice.tools, choice.is_single};
+  return {};
+}
+
 ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Thinking thinking,
                          PreparedGeneration* prepared) {
   const std::optional<GrammarSource>& source = prepared->request.grammar;
@@ -90,14 +122,19 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
   if (model.chat_template == nullptr) {
     return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
   }
-  const auto rendered = render_with_calls(*model.chat_template, request.prompt, calls);
+  text::ChatRequest chat = request.prompt;
+  if (request.continues_last) chat.add_generation_prompt = false;
+  auto rendered = render_with_calls(*model.chat_template, chat, calls);
   if (!rendered) return tl::unexpected(template_error(rendered.error()));
   ChatPrompt prompt;
+  if (request.continues_last) US_TRY(end_in_last_message(request, &*rendered));
   US_ASSIGN(prompt.ids, encode(model, rendered->text,
                                {.parse_special = true,
                                 .add_special_tokens = false,
                                 .plain_ranges = rendered->input_ranges}));
-  prompt.thinking = thinking_of(rendered->text, request.prompt.enable_thinking);
+  prompt.thinking = request.continues_last
+                        ? Thinking::kNone
+                        : thinking_of(rendered->text, request.prompt.enable_thinking);
   return prompt;
 }
 
@@ -106,21 +143,75 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            CallMemory& calls, Api api, std::string_view body) {
   US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
                                                        : parse_chat_request(body, defaults));
+  US_TRY(add_call_choice(defaults, &request));
   PreparedGeneration prepared;
   prepared.api = api;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
   US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
   US_TRY(check_length(model, prompt.ids.size(), "messages"));
-  prepared.prompt = std::move(prompt.ids);
+  prepared.prompts.push_back(std::move(prompt.ids));
   prepared.request = std::move(request.generation);
+  if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
   prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
   prepared.parser.syntax = defaults.tool_syntax;
-  prepared.parser.tools = ToolSchemas(request.prompt.tools);
+  prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
   prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
-  if (!request.has_parallel_calls) prepared.parser.max_calls = 1;
+  if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
   US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
   return prepared;
 }
+
+ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
+                                                const RequestDefaults& defaults,
+                                                GrammarCache& grammars, CallMemory& calls,
+                                                text::ChatRequest chat, std::string_view question,
+                                                const std::vector<std::string>& texts) {
+  std::string content(question);
+  Json numbers = Json::array();
+  for (size_t i = 0; i < texts.size(); ++i) {
+    content += fmt::format("\n\nAnswer {}:\n{}", i + 1, texts[i]);
+    numbers.push_back(fmt::format("{}", i + 1));
+  }
+  content += "\n\nReply with the number of the best answer alone.";
+  chat.messages.push_back({{"role", "user"}, {"content", std::move(content)}});
+  chat.enable_thinking = false;
+  ChatRequest request;
+  request.prompt = std::move(chat);
+  PreparedGeneration prepared;
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_TRY(check_length(model, prompt.ids.size(), "messages"));
+  prepared.prompts.push_back(std::move(prompt.ids));
+  prepared.request.params = defaults.params;
+  prepared.request.params.sampling.temperature = 0;
+  prepared.request.grammar =
+      GrammarSource{GrammarSource::Kind::kChoice, numbers.dump(), "judge_prompt"};
+  US_TRY(add_constraint(model, grammars, Thinking::kNone, &prepared));
+  return prepared;
+}
+
+namespace {
+
+ApiStatus add_prompt(const ServedModel& model, const CompletionRequest& request,
+                     const CompletionRequest::Prompt& prompt, PreparedGeneration* prepared) {
+  const auto* text = std::get_if<std::string>(&prompt);
+  std::vector<int32_t> ids;
+  if (text == nullptr) {
+    ids = std::get<std::vector<int32_t>>(prompt);
+  } else {
+    US_ASSIGN(ids, encode(model, *text,
+                          {.parse_special = true,
+                           .add_special_tokens = request.add_special_tokens,
+                           .plain_ranges = {}}));
+  }
+  US_TRY(check_length(model, ids.size(), "prompt"));
+  if (request.echo) {
+    prepared->echoes.push_back(text != nullptr ? *text : model.tokenizer->decode(ids));
+  }
+  prepared->prompts.push_back(std::move(ids));
+  return {};
+}
+
+}  // namespace
 
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
@@ -128,18 +219,8 @@ ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
   US_ASSIGN(CompletionRequest request, parse_completion_request(body, defaults));
   PreparedGeneration prepared;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
-  if (const auto* text = std::get_if<std::string>(&request.prompt)) {
-    US_ASSIGN(prepared.prompt, encode(model, *text,
-                                      {.parse_special = true,
-                                       .add_special_tokens = request.add_special_tokens,
-                                       .plain_ranges = {}}));
-  } else {
-    prepared.prompt = std::get<std::vector<int32_t>>(std::move(request.prompt));
-  }
-  US_TRY(check_length(model, prepared.prompt.size(), "prompt"));
-  if (request.echo) {
-    const auto* text = std::get_if<std::string>(&request.prompt);
-    prepared.echo = text != nullptr ? *text : model.tokenizer->decode(prepared.prompt);
+  for (const CompletionRequest::Prompt& prompt : request.prompts) {
+    US_TRY(add_prompt(model, request, prompt, &prepared));
   }
   prepared.request = std::move(request.generation);
   US_TRY(add_constraint(model, grammars, Thinking::kNone, &prepared));

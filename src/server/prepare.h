@@ -27,9 +27,10 @@ struct PreparedGeneration {
   GenerationRequest request;
   std::shared_ptr<const engine::TokenConstraint> constraint;  // nullptr: none
   text::StopStrings stop;
-  std::vector<int32_t> prompt;
-  ChatParser::Options parser;  // but for Completions; of the model and the request
-  std::string echo;            // Completions: the prompt's text, if it is to be shown
+  std::vector<std::vector<int32_t>> prompts;  // one; Completions: at least one
+  ChatParser::Options parser;                 // but for Completions; of the model and the request
+  std::vector<std::string> echoes;  // Completions: the prompts' texts, if they are to be shown
+  text::ChatRequest chat;           // of Selection::kJudge, which goes on with it
 };
 
 // What requests to this model default to.
@@ -46,6 +47,13 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
                                            CallMemory& calls, Api api, std::string_view body);
+// The model is asked, behind the chat that they answer, which of the texts is best; its answer is
+// one of "1" to "N". REQUIRES: at least two texts.
+ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
+                                                const RequestDefaults& defaults,
+                                                GrammarCache& grammars, CallMemory& calls,
+                                                text::ChatRequest chat, std::string_view question,
+                                                const std::vector<std::string>& texts);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body);

@@ -144,12 +144,18 @@ TEST(GenerationFieldsTest, ErrorsNameTheField) {
        "'stream_options' must be an object, not a boolean."},
       {R"("stream_options":{"include_usage":1})", "stream_options.include_usage",
        "'stream_options.include_usage' must be true or false, not an integer."},
-      {R"("n":0)", "n", "'n' is 0; it must be between 1 and 2147483647."},
-      {R"("n":2)", "n", "'n' is 2; this server gives one choice a request. Send several requests.",
-       "unsupported_value"},
-      {R"("best_of":3)", "best_of",
-       "'best_of' is 3; this server gives one choice a request. Send several requests.",
-       "unsupported_value"},
+      {R"("n":0)", "n", "'n' is 0; it must be between 1 and 64."},
+      {R"("n":3,"best_of":2)", "best_of",
+       "'best_of' is 2 and 'n' is 3; it must be at least as large."},
+      {R"("best_of":65)", "best_of", "'best_of' is 65; it must be between 1 and 64."},
+      {R"("best_of":2,"stream":true)", "best_of",
+       "'best_of' above 'n' cannot be streamed: which candidates are best is known when all have "
+       "ended."},
+      {R"("best_of_mode":"luck")", "best_of_mode",
+       "'best_of_mode' is 'luck'; it must be 'logprob', 'majority' or 'judge'."},
+      {R"("deadline_ms":0)", "deadline_ms",
+       "'deadline_ms' is 0; it must be between 1 and 2147483647."},
+      {R"("priority":"high")", "priority", "'priority' must be an integer, not a string."},
       {R"("response_format":{"type":"xml"})", "response_format.type",
        "'response_format.type' is 'xml'; it must be 'text', 'json_object' or 'json_schema'.",
        "unsupported_value"},
@@ -174,25 +180,25 @@ TEST(GenerationFieldsTest, ModelMustBeTheServedOne) {
 }
 
 TEST(CompletionRequestTest, ReadsEveryFormOfPrompt) {
-  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":"one")")->prompt), "one");
-  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":["one"])")->prompt), "one");
-  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[1,99])")->prompt),
+  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":"one")")->prompts.at(0)), "one");
+  EXPECT_EQ(std::get<std::string>(completion(R"("prompt":["one"])")->prompts.at(0)), "one");
+  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[1,99])")->prompts.at(0)),
             (std::vector<int32_t>{1, 99}));
-  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[[1,2]])")->prompt),
+  EXPECT_EQ(std::get<std::vector<int32_t>>(completion(R"("prompt":[[1,2]])")->prompts.at(0)),
             (std::vector<int32_t>{1, 2}));
   EXPECT_TRUE(completion(R"("prompt":"p","echo":true)")->echo);
   EXPECT_FALSE(completion(R"("prompt":"p","add_special_tokens":false)")->add_special_tokens);
 }
 
 TEST(CompletionRequestTest, ErrorsNameTheField) {
-  const char* form = "'prompt' must be a string, an array of one string, or an array of token ids.";
+  const char* form =
+      "'prompt' must be a string, an array of token ids, or an array of such prompts.";
   const std::vector<BadField> cases = {
       {R"("x":1)", "prompt", "'prompt' is missing."},
       {R"("prompt":7)", "prompt", form},
-      {R"("prompt":[{}])", "prompt", form},
-      {R"("prompt":["a","b"])", "prompt",
-       "'prompt' has 2 prompts; this server takes one a request. Send several requests.",
-       "unsupported_value"},
+      {R"("prompt":["a",7])", "prompt[1]",
+       "'prompt[1]' must be a string, an array of token ids, or an array of such prompts."},
+      {R"("prompt":["a",[-1]])", "prompt[1]", "'prompt[1][0]' is not a token id from 0 to 99."},
       {R"("prompt":[1,100])", "prompt", "'prompt[1]' is not a token id from 0 to 99."},
       {R"("prompt":[-1])", "prompt", "'prompt[0]' is not a token id from 0 to 99."},
       {R"("prompt":[1.0])", "prompt", "'prompt[0]' is not a token id from 0 to 99."},
@@ -233,6 +239,31 @@ TEST(ChatRequestTest, ReadsTools) {
   EXPECT_TRUE(chat_with(R"("tools":[],"functions":[])")->prompt.tools.is_null());
 }
 
+TEST(ChatRequestTest, ReadsToolChoices) {
+  const auto choice = [](const std::string& json) {
+    const auto function = [](const char* name) {
+      return fmt::format(R"({{"type":"function","function":{{"name":"{}"}}}})", name);
+    };
+    return chat_with(fmt::format(R"("tools":[{},{}],"tool_choice":{})", function("f"),
+                                 function("g"), json))
+        ->tool_choice;
+  };
+  EXPECT_FALSE(choice(R"("auto")").must_call);
+  EXPECT_TRUE(choice(R"("none")").tools.empty());
+  EXPECT_TRUE(choice(R"("required")").must_call);
+  EXPECT_EQ(choice(R"("required")").tools.size(), 2u);
+  EXPECT_FALSE(choice(R"("required")").is_single);
+  const ToolChoice named = choice(R"({"type":"function","function":{"name":"g"}})");
+  EXPECT_TRUE(named.must_call && named.is_single);
+  ASSERT_EQ(named.tools.size(), 1u);
+  EXPECT_EQ(named.tools[0]["function"]["name"], "g");
+  const ToolChoice allowed = choice(
+      R"({"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[
+          {"type":"function","function":{"name":"f"}}]}})");
+  EXPECT_TRUE(allowed.must_call);
+  EXPECT_EQ(allowed.tools[0]["function"]["name"], "f");
+}
+
 TEST(ChatRequestTest, ReadsTemplateVariables) {
   EXPECT_EQ(chat_with(R"("x":1)")->prompt.enable_thinking, std::nullopt);
   EXPECT_EQ(chat_with(R"("thinking":{"type":"disabled"})")->prompt.enable_thinking, false);
@@ -268,11 +299,17 @@ TEST(ChatRequestTest, ErrorsNameTheField) {
       {R"("tools":[{"type":"function","function":{"name":1}}])", "tools[0].function.name",
        "'tools[0].function.name' must be a string, not an integer."},
       {R"("tool_choice":"required")", "tool_choice",
-       "'tool_choice' must be 'auto' or 'none'; a forced call is not supported.",
-       "unsupported_value"},
-      {R"("tool_choice":{"type":"function"})", "tool_choice",
-       "'tool_choice' must be 'auto' or 'none'; a forced call is not supported.",
-       "unsupported_value"},
+       "'tool_choice' asks for a call, and there are no tools."},
+      {R"("tool_choice":{"type":"function"})", "tool_choice.function.name",
+       "'tool_choice.function.name' is missing."},
+      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice",
+       "'tool_choice' names 'f', which is none of the tools."},
+      {R"("tool_choice":"any")", "tool_choice",
+       "'tool_choice' must be 'auto', 'none', 'required' "
+       "or an object that names a function."},
+      {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"all"}})",
+       "tool_choice.allowed_tools.mode",
+       "'tool_choice.allowed_tools.mode' is 'all'; it must be 'auto' or 'required'."},
       {R"("functions":[{"name":"f"}])", "functions", "'functions' is not supported; use 'tools'.",
        "unsupported_value"},
       {R"("thinking":{"type":"maybe"})", "thinking.type",

@@ -168,6 +168,8 @@ class ApiServer final : public Server, public net::HttpHandler {
     exchange->respond(json_response(200, std::move(json)));
   }
   std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared);
+  void ask_judge(const text::ChatRequest& chat, const std::string& question,
+                 std::shared_ptr<Generation> asking, const std::vector<std::string>& texts);
 
   const ServedModel model_;
   const ServerOptions options_;
@@ -387,36 +389,87 @@ void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string b
 void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange) {
   if (is_aborting_) return exchange->fail(draining());
   const GenerationRequest& request = prepared.request;
-  engine::GenerationParams params = request.params;
-  if (!request.has_seed) params.sampling.seed = seeds_();
   auto answer = make_answer(prepared);
-  OutputText output(*model_.tokenizer, std::move(prepared.stop),
-                    {.skip_special = request.skip_special_tokens,
-                     .keep_markers = prepared.api != Api::kCompletions});
-  const auto generation = std::make_shared<Generation>(
-      exchange, std::move(answer), std::move(output), request.stream, *engine_thread_);
-  generation->start(std::move(prepared.prompt), params, std::move(prepared.constraint));
+  const std::vector<OutputText> outputs(
+      prepared.prompts.size() * request.choices.num_candidates,
+      OutputText(*model_.tokenizer, std::move(prepared.stop),
+                 {.skip_special = request.skip_special_tokens,
+                  .keep_markers = prepared.api != Api::kCompletions}));
+  const auto generation =
+      std::make_shared<Generation>(exchange, std::move(answer), outputs, request.choices,
+                                   request.stream, *engine_thread_, *model_.tokenizer);
+  if (request.choices.selection == Selection::kJudge) {
+    generation->set_judge(
+        [this, chat = std::move(prepared.chat), question = request.choices.judge_prompt](
+            std::shared_ptr<Generation> asking, const std::vector<std::string>& texts) {
+          ask_judge(chat, question, std::move(asking), texts);
+        });
+  }
+  const uint64_t seed = request.has_seed ? request.params.sampling.seed : seeds_();
+  std::vector<Job> jobs;
+  for (std::vector<int32_t>& prompt : prepared.prompts) {
+    Job& job = jobs.emplace_back();
+    job.prompt = std::move(prompt);
+    job.params = request.params;
+    job.params.sampling.seed = seed;
+    job.constraint = prepared.constraint;
+    job.tier = static_cast<int>(request.tier);
+    job.priority = request.priority;
+    job.group = std::make_shared<JobGroup>();
+    job.group->budget = request.budget;
+    if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
+  }
+  generation->start(std::move(jobs));
+}
+
+void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& question,
+                          std::shared_ptr<Generation> asking,
+                          const std::vector<std::string>& texts) {
+  parse_pool_->run([this, chat, question, asking = std::move(asking), texts] {
+    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
+        prepare_judgement(model_, defaults_, *grammars_, calls_, chat, question, texts));
+    http_->post([asking, prepared] {
+      if (!*prepared) return asking->judged(std::nullopt);
+      Job job;
+      job.prompt = std::move((*prepared)->prompts.front());
+      job.params = std::move((*prepared)->request.params);
+      job.constraint = std::move((*prepared)->constraint);
+      asking->judge_with(std::move(job));
+    });
+  });
 }
 
 std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
+  const GenerationRequest& request = prepared.request;
   AnswerHead head;
   head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
   head.created_s = std::time(nullptr);
   head.model = model_.name;
   head.system_fingerprint = fmt::format("ultraspeed-{}", kServerVersion);
-  const AnswerOptions options{prepared.request.has_logprobs, prepared.request.include_usage};
+  head.service_tier = request.service_tier;
+  const AnswerOptions options{request.has_logprobs, request.include_usage};
   const text::Tokenizer& tokenizer = *model_.tokenizer;
+  const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {
     case Api::kCompletions:
       break;
-    case Api::kChat:
-      return make_chat_answer(std::move(head), options, tokenizer,
-                              ChatTurn(std::move(prepared.parser), &calls_));
+    case Api::kChat: {
+      std::vector<ChatTurn> turns;
+      for (size_t i = 0; i < num_candidates; ++i) {
+        turns.emplace_back(prepared.parser, &calls_);
+        prepared.parser.id_prefix = "call_" + random_id();
+      }
+      return make_chat_answer(std::move(head), options, tokenizer, std::move(turns));
+    }
     case Api::kMessages:
-      return make_messages_answer(std::move(head), prepared.prompt.size(),
+      return make_messages_answer(std::move(head), prepared.prompts.front().size(),
                                   ChatTurn(std::move(prepared.parser), &calls_));
   }
-  return make_completion_answer(std::move(head), options, tokenizer, prepared.echo);
+  std::vector<std::string> echoes;
+  for (size_t i = 0; i < prepared.prompts.size() * num_candidates; ++i) {
+    echoes.push_back(prepared.echoes.empty() ? "" : prepared.echoes[i / num_candidates]);
+  }
+  return make_completion_answer(std::move(head), options, tokenizer, std::move(echoes));
 }
 
 }  // namespace

@@ -137,6 +137,35 @@ TEST_F(ToolCallServerTest, WithoutParallelCallsTheFirstOneEndsTheAnswer) {
   EXPECT_TRUE(engine.wait_for_cancels(2));
 }
 
+TEST_F(ToolCallServerTest, AStopStringInACallCutsItOff) {
+  says(fmt::format("<think></think>{}{}", kPlainCall, kCall));
+  start();
+  const std::string fields = fmt::format(R"("stop":["Rom"],{})", kTools);
+  EXPECT_EQ(parse(chat(fields))["choices"][0]["finish_reason"], "length");
+  const auto data = events(chat(fmt::format(R"("stream":true,{})", fields)).body);
+  EXPECT_EQ(Json::parse(data[data.size() - 2])["choices"][0]["finish_reason"], "length");
+}
+
+TEST_F(ToolCallServerTest, TheLastMessageCanBeContinued) {
+  start();
+  const auto ask = [this](std::string_view last, std::string_view fields) {
+    return post("/v1/chat/completions",
+                fmt::format(R"({{"model":"tiny","messages":[{{"role":"user","content":"Hi"}},)"
+                            R"({}]{}}})",
+                            last, fields));
+  };
+  const std::string continued = R"(,"continue_final_message":true)";
+  EXPECT_EQ(ask(R"({"role":"assistant","content":"Sure, <|im_end|>"})", continued).status, 200u);
+  const std::string prompt = test_tokenizer().decode(engine.starts().back().prompt);
+  EXPECT_TRUE(prompt.ends_with("assistant\n<think></think>Sure, <|im_end|>")) << prompt;
+  const auto ends = std::ranges::count(engine.starts().back().prompt, kTestStopId);
+  EXPECT_EQ(ends, 2);  // of system and user
+  for (const char* last : {R"({"role":"user","content":"a"})", R"({"role":"assistant"})",
+                           R"({"role":"assistant","content":""})"}) {
+    expect_error(ask(last, continued), 400, "invalid_value", "'continue_final_message' needs");
+  }
+}
+
 TEST_F(ToolCallServerTest, CallsAreReplayedAsTheyWereWritten) {
   says(fmt::format("<think>Hm.</think>Let me look.\n\n{} \n{}", kCall, kCall));
   start();

@@ -37,9 +37,10 @@ class ToolCallParser {
  public:
   enum class State {
     kOpen,
-    kBroken,  // this is no call of a known tool; nothing came out of it
-    kEnded,   // the call is complete but for kToolCallClose
-    kClosed,  // the call is complete, and kToolCallClose was read
+    kBroken,     // this is no call of a known tool; nothing came out of it
+    kMalformed,  // the call has ended, and what came out of it is no JSON
+    kEnded,      // the call is complete but for kToolCallClose
+    kClosed,     // the call is complete, and kToolCallClose was read
   };
 
   virtual ~ToolCallParser() = default;

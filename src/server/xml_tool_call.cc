@@ -43,7 +43,6 @@ class XmlToolCallParser final : public ToolCallParser {
   }
 
   bool finish(bool was_cut_off, CallOutput* out) override {
-    if (place_ == Place::kValue) give_back_close(out);
     if (place_ != Place::kAfterValue) return false;
     end_value(out);
     if (!was_cut_off) out->arguments += '}';

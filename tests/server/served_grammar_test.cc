@@ -9,19 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/model_texts.h"
 #include "grammar/schema_validator.h"
-#include "net/test_client.h"
+#include "served.h"
 #include "server/grammar_constraint.h"
-#include "server/server.h"
 #include "support/scale.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
 
 namespace ultraspeed::server {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using engine::DrafterKind;
 
 constexpr const char* kRecord = R"({"type":"object","properties":{
@@ -34,48 +29,6 @@ constexpr const char* kTree = R"({"$defs":{"node":{"type":"object","properties":
     {"$ref":"#/$defs/node"}]}},"required":["value","next"]}},"$ref":"#/$defs/node"})";
 constexpr const char* kPattern = R"({"type":"array","items":{"type":"string",
     "pattern":"^[A-Z]{2}-[0-9]{3}$"},"minItems":2,"maxItems":3})";
-
-class Served {
- public:
-  explicit Served(const engine::Setup& setup) : engine_(engine::open(setup)) {
-    ServedModel model;
-    model.name = "tiny";
-    model.engine = engine_.get();
-    model.tokenizer = &tokenizer();
-    model.chat_template = &chat_template();
-    model.defaults.sampling.temperature = 0.6F;
-    model.defaults.stop_ids = {2, 0};
-    auto server = Server::start(model, {});
-    EXPECT_TRUE(server) << server.error().message;
-    server_ = *std::move(server);
-  }
-
-  net::TestResponse post(std::string_view route, const Json& body) const {
-    net::TestClient client(server_->port());
-    client.post(route, body.dump());
-    return client.read_response();
-  }
-  // The first choice of an answer.
-  Json ask(std::string_view route, const Json& body) const {
-    const net::TestResponse response = post(route, body);
-    EXPECT_EQ(response.status, 200u) << response.body;
-    return Json::parse(response.body)["choices"][0];
-  }
-
-  static const text::Tokenizer& tokenizer() {
-    static const auto kTokenizer = text::Tokenizer::load(engine::kModel + "/tokenizer.json");
-    return *kTokenizer;
-  }
-
- private:
-  static const text::ChatTemplate& chat_template() {
-    static const auto kTemplate = text::ChatTemplate::load(engine::kModel);
-    return *kTemplate;
-  }
-
-  std::unique_ptr<engine::Engine> engine_;
-  std::unique_ptr<Server> server_;
-};
 
 Json chat_body(uint64_t seed) {
   return {{"model", "tiny"},
@@ -210,6 +163,57 @@ TEST(ServedGrammar, ThoughtsComeBeforeTheGrammar) {
     ASSERT_EQ(choice["finish_reason"], "stop") << content;
     EXPECT_TRUE(Json::accept(content)) << content;
   }
+}
+
+constexpr const char* kTools = R"([{"type":"function","function":{"name":"count_lines",
+    "parameters":{"type":"object","properties":{"path":{"type":"string"},
+    "limit":{"type":"integer","minimum":0,"maximum":9}},"required":["path","limit"]}}},
+    {"type":"function","function":{"name":"stop","parameters":{"type":"object","properties":{
+    "why":{"type":"string","enum":["done","stuck"]}},"required":["why"]}}}])";
+
+// A model of this size would seldom call by itself.
+TEST(ServedGrammar, CallsComeWhereTheyMust) {
+  const Served plain({});
+  const Served dflash(engine::bundled_setup(16, 1));
+  Json body = chat_body(5);
+  body["tools"] = Json::parse(kTools);
+  body["parallel_tool_calls"] = false;
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "stop"}}}};
+  const Json stop = plain.ask("/v1/chat/completions", body)["message"]["tool_calls"];
+  ASSERT_EQ(stop.size(), 1u);
+  EXPECT_EQ(stop[0]["function"]["name"], "stop");
+  const std::string why =
+      Json::parse(stop[0]["function"]["arguments"].get<std::string>())["why"].get<std::string>();
+  EXPECT_TRUE(why == "done" || why == "stuck") << why;
+
+  body["tool_choice"] = "required";
+  body["temperature"] = 0;
+  const auto calls_of = [&](const Served& served) {
+    Json choice = served.ask("/v1/chat/completions", body);
+    EXPECT_EQ(choice["finish_reason"], "tool_calls") << choice;
+    return choice["message"]["tool_calls"][0]["function"];
+  };
+  const Json call = calls_of(plain);
+  EXPECT_EQ(calls_of(dflash), call);
+  const Json arguments = Json::parse(call["arguments"].get<std::string>());
+  EXPECT_TRUE(arguments.contains(call["name"] == "stop" ? "why" : "limit")) << call;
+}
+
+// With tools, an answer of a format may be a call instead, unless a bias forbids it.
+TEST(ServedGrammar, AFormatLeavesRoomForCalls) {
+  const Served served({});
+  Json body = chat_body(0);
+  body["tools"] = Json::parse(kTools);
+  body["parallel_tool_calls"] = false;
+  body["response_format"] = schema_format(R"({"enum":["yes","no"]})");
+  const std::string call_id = std::to_string(*Served::tokenizer().find_token("<tool_call>"));
+  body["logit_bias"] = {{call_id, -100}};
+  const Json text = served.ask("/v1/chat/completions", body);
+  const auto content = text["message"]["content"].get<std::string>();
+  EXPECT_TRUE(content == "\"yes\"" || content == "\"no\"") << text;
+  body.erase("logit_bias");
+  const Json call = served.ask("/v1/chat/completions", body);
+  EXPECT_EQ(call["finish_reason"], "tool_calls") << call;
 }
 
 TEST(ServedGrammar, BadGrammarsAreRefusedAndOthersGoOn) {
