@@ -196,7 +196,7 @@ Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
   US_ASSIGN(const std::string directory, model_directory(options));
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
   US_TRY(model::check_loadable(config));  // before its weights are looked for
-  extend_positions(options.context, &config);
+  if (options.may_exceed_positions) extend_positions(options.context, &config);
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
   US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
   US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory,
@@ -237,6 +237,11 @@ Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {
 
 Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
   const uint32_t positions = config_.max_position_embeddings;
+  if (options.context > positions) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--context {}: more than the {} positions of this model", options.context,
+                      positions);
+  }
   return engine::choose_max_context({.max_context = options.context}, positions);
 }
 

@@ -24,8 +24,9 @@ class App;
 namespace ultraspeed::apps {
 
 struct ModelOptions {
-  std::string directory;  // empty: the bundled model
-  uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
+  std::string directory;              // empty: the bundled model
+  uint32_t context = 0;               // tokens of a session; 0: the model's, at most 8192
+  bool may_exceed_positions = false;  // more than the checkpoint says, with a warning
   ExecutorOptions executor;
   SpeculationOptions speculation;
   uint32_t decode_width = 0;   // columns of a decode step; 0: what suits drafter and device
@@ -74,7 +75,7 @@ class LoadedModel {
   Result<const text::Tokenizer*> require_tokenizer() const;
   Result<const text::ChatTemplate*> require_chat_template() const;
 
-  // Tokens of a session; may be more than the checkpoint says.
+  // Tokens of a session. Errors: kInvalidArgument for more than the model has positions.
   Result<uint32_t> max_context(const ModelOptions& options) const;
 
   // Plans, verifies and loads the weights, with progress on standard error. Errors that flags can

@@ -284,6 +284,7 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   CLI::App& command = *app.add_subcommand("serve", "Serve the OpenAI API over HTTP");
   add_model_options(command, &options->model);
   options->model.sessions_flag = "--max-sessions";
+  options->model.may_exceed_positions = true;
   add_speculation_options(command, &options->model.speculation);
   add_acceptance_option(command, &options->model.speculation);
   CLI::App& server = *command.add_option_group("Server", "How to serve");
