@@ -41,19 +41,19 @@ std::string opencode_config(const ServedEndpoint& endpoint) {
 }
 
 // A JSON string is one of TOML, too.
-std::string quoted(const std::string& text) {
+std::string toml_string(const std::string& text) {
   return ordered_json(text).dump();
 }
 
 std::string codex_config(const ServedEndpoint& endpoint) {
   std::string toml =
-      fmt::format("model = {}\nmodel_provider = \"{}\"\n", quoted(endpoint.model), kProvider);
+      fmt::format("model = {}\nmodel_provider = \"{}\"\n", toml_string(endpoint.model), kProvider);
   if (endpoint.max_context > 0) {
     toml += fmt::format("model_context_window = {}\n", endpoint.max_context);
   }
   toml += fmt::format(
       "\n[model_providers.{}]\nname = \"UltraSpeed\"\nbase_url = {}\nwire_api = \"responses\"\n",
-      kProvider, quoted(endpoint.url + "/v1"));
+      kProvider, toml_string(endpoint.url + "/v1"));
   if (endpoint.needs_key) toml += fmt::format("env_key = \"{}\"\n", kKeyVariable);
   return toml;
 }

@@ -126,7 +126,7 @@ std::string roff(std::string_view text) {
   return out;
 }
 
-Status print(const std::string& text) {
+Status print_text(const std::string& text) {
   return write_all(STDOUT_FILENO, text);
 }
 
@@ -166,9 +166,10 @@ void add_completions_command(CLI::App& app, int* exit_code) {
   const auto finish = [exit_code](const Status& status) {
     *exit_code = status ? 0 : report_error(status.error());
   };
-  completions.callback([&app, shell, finish] { finish(print(completion_script(app, *shell))); });
+  completions.callback(
+      [&app, shell, finish] { finish(print_text(completion_script(app, *shell))); });
   CLI::App& man = *app.add_subcommand("man", "Print the manual page, for man -l -");
-  man.callback([&app, finish] { finish(print(man_page(app))); });
+  man.callback([&app, finish] { finish(print_text(man_page(app))); });
 }
 
 }  // namespace ultraspeed::apps
