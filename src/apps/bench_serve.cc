@@ -65,7 +65,8 @@ Status bench_serve(BenchServeOptions options) {
   US_ASSIGN(const auto prompts, load_prompts(options.prompts_file, load.endpoint));
   report.num_prompts = prompts.size();
   if (load.model.empty()) {
-    US_ASSIGN(load.model, first_model(load));
+    US_ASSIGN(const ListedModel listed, first_model(load));
+    load.model = listed.name;
   }
   US_ASSIGN(report.run, run_with_progress(load, prompts));
   report.figures = load_figures(report.run);

@@ -145,7 +145,7 @@ std::string request_body(const LoadOptions& options, const ordered_json& prompt,
   return body.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-Result<std::string> first_model(const LoadOptions& options) {
+Result<ListedModel> first_model(const LoadOptions& options) {
   US_ASSIGN(const auto client, net::HttpClient::create(options.url, options.client));
   const auto response = std::make_shared<WholeResponse>();
   const std::string path = api_path(options.url, "models");
@@ -164,7 +164,12 @@ Result<std::string> first_model(const LoadOptions& options) {
   const ordered_json models = list.is_object() ? list.value("data", ordered_json()) : list;
   const bool has_model = models.is_array() && !models.empty() && models[0].is_object() &&
                          models[0].contains("id") && models[0]["id"].is_string();
-  if (has_model) return models[0]["id"].get<std::string>();
+  if (has_model) {
+    const auto length = models[0].find("max_model_len");
+    const bool has_length = length != models[0].end() && length->is_number_unsigned();
+    return ListedModel{models[0]["id"].get<std::string>(),
+                       has_length ? length->get<uint64_t>() : 0};
+  }
   return make_error(ErrorCode::kInvalidData, "{}: it lists no model; name one with --model", where);
 }
 

@@ -41,8 +41,13 @@ struct LoadRun {
 std::string request_body(const LoadOptions& options, const nlohmann::ordered_json& prompt,
                          uint32_t index);
 
+struct ListedModel {
+  std::string name;
+  uint64_t max_context = 0;  // tokens; 0: the server does not say
+};
+
 // The first model that the server lists. Errors: those of HttpClient::create(); kIo, kInvalidData.
-Result<std::string> first_model(const LoadOptions& options);
+Result<ListedModel> first_model(const LoadOptions& options);
 
 // Prompts take turns. What goes wrong with a request is in its sample. Errors: those of
 // HttpClient::create(). REQUIRES: prompts; a concurrency or a rate.

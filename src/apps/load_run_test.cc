@@ -108,7 +108,14 @@ TEST_F(LoadRunTest, ArrivalsAreAPoissonProcessWithTheSeed) {
 
 TEST_F(LoadRunTest, NamesTheModelThatTheServerLists) {
   handler.answer = {200, {}, R"({"data":[{"id":"first"},{"id":"second"}]})"};
-  EXPECT_EQ(first_model(options).value_or(""), "first");
+  auto listed = first_model(options);
+  ASSERT_TRUE(listed);
+  EXPECT_EQ(listed->name, "first");
+  EXPECT_EQ(listed->max_context, 0U);
+  handler.answer.body = R"({"data":[{"id":"first","max_model_len":4096}]})";
+  listed = first_model(options);
+  ASSERT_TRUE(listed);
+  EXPECT_EQ(listed->max_context, 4096U);
   EXPECT_EQ(handler.requests.back().target, "/v1/models");
   const auto expect_error = [&](const std::string& part) {
     const auto model = first_model(options);

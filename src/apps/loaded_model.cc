@@ -109,6 +109,16 @@ Error with_advice(Error error, const ModelOptions& options) {
   return error;
 }
 
+// Positions are computed and not looked up, so that more of them work; what the model makes of
+// them is for who asks to know.
+void extend_positions(uint32_t context, model::ModelConfig* config) {
+  const uint32_t positions = config->max_position_embeddings;
+  if (context <= positions) return;
+  warn(fmt::format("--context {}: the model is made for {} positions; expect worse text beyond",
+                   context, positions));
+  config->max_position_embeddings = context;
+}
+
 // One line: what --dense-dtype fp8 cost.
 void report_dense_error(const model::DenseError& error) {
   write_to_stderr(
@@ -187,6 +197,7 @@ Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
   US_ASSIGN(const std::string directory, model_directory(options));
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
   US_TRY(model::check_loadable(config));  // before its weights are looked for
+  if (options.may_exceed_positions) extend_positions(options.context, &config);
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
   US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
   US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory,

@@ -24,8 +24,9 @@ class App;
 namespace ultraspeed::apps {
 
 struct ModelOptions {
-  std::string directory;  // empty: the bundled model
-  uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
+  std::string directory;              // empty: the bundled model
+  uint32_t context = 0;               // tokens of a session; 0: the model's, at most 8192
+  bool may_exceed_positions = false;  // more than the checkpoint says, with a warning
   ExecutorOptions executor;
   SpeculationOptions speculation;
   uint32_t decode_width = 0;         // columns of a decode step; 0: what suits drafter and device

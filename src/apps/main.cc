@@ -8,6 +8,8 @@
 
 #include "apps/bench_command.h"
 #include "apps/chat_command.h"
+#include "apps/completions_command.h"
+#include "apps/connect_command.h"
 #include "apps/doctor_command.h"
 #include "apps/inspect_command.h"
 #include "apps/plan_command.h"
@@ -35,6 +37,7 @@ int parse_and_run(int argc, char** argv) {
   add_run_command(app, &exit_code);
   add_chat_command(app, &exit_code);
   add_serve_command(app, &exit_code);
+  add_connect_command(app, &exit_code);
   add_score_command(app, &exit_code);
   add_bench_command(app, &exit_code);
   add_report_command(app, &exit_code);
@@ -44,6 +47,7 @@ int parse_and_run(int argc, char** argv) {
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);
+  add_completions_command(app, &exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version

@@ -7,11 +7,14 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "apps/files.h"
+#include "apps/flag_sources.h"
 #include "apps/loaded_model.h"
 #include "apps/signals.h"
 #include "apps/terminal.h"
@@ -27,6 +30,7 @@ constexpr int kExitBySecondSignal = 130;  // as shells report an end by SIGINT
 struct ServeOptions {
   ModelOptions model;
   server::ServerOptions server;
+  std::string config_file;
   std::string api_key_file;
   std::string served_model_name;  // empty: the folder's name
   uint32_t max_sessions = 8;
@@ -57,18 +61,22 @@ Status check_no_variable_is_empty() {
   return {};
 }
 
-// The first line of the key file, so that editors may end it with a newline.
-Status read_api_key(ServeOptions* options) {
-  if (!options->server.api_key.empty()) return {};
-  if (options->api_key_file.empty()) return check_no_variable_is_empty();
-  US_ASSIGN(const std::string text, read_file(options->api_key_file));
-  const size_t begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string::npos) {
-    return make_error(ErrorCode::kInvalidArgument, "{}: empty; expected the API key",
-                      options->api_key_file);
+// A line each, so that editors may end the file with a newline.
+Status read_api_keys(ServeOptions* options) {
+  std::vector<std::string>& keys = options->server.access.api_keys;
+  if (options->api_key_file.empty()) {
+    return keys.empty() ? check_no_variable_is_empty() : Status();
   }
-  options->server.api_key = text.substr(begin, text.find_first_of(" \t\r\n", begin) - begin);
-  return {};
+  US_ASSIGN(const std::string text, read_file(options->api_key_file));
+  constexpr const char* kSpace = " \t\r\n";
+  for (size_t begin = 0; (begin = text.find_first_not_of(kSpace, begin)) != std::string::npos;) {
+    const size_t end = std::min(text.find_first_of(kSpace, begin), text.size());
+    keys.push_back(text.substr(begin, end - begin));
+    begin = end;
+  }
+  if (!keys.empty()) return {};
+  return make_error(ErrorCode::kInvalidArgument, "{}: empty; expected API keys, one a line",
+                    options->api_key_file);
 }
 
 Result<server::ServedModel> served_model(const ServeOptions& options, const LoadedModel& model,
@@ -110,18 +118,29 @@ std::string curl_line(const server::ServedModel& served, const ServeOptions& opt
   const bool is_chat = served.chat_template != nullptr;
   body += is_chat ? R"(,"messages":[{"role":"user","content":"What is 2 + 2?"}]})"
                   : R"(,"prompt":"Once upon a time","max_tokens":64})";
-  const char* key =
-      options.server.api_key.empty() ? "" : " -H \"Authorization: Bearer $ULTRASPEED_API_KEY\"";
-  return fmt::format("curl {}/v1/{}{} -H 'Content-Type: application/json' -d {}", url,
+  const char* key = options.server.access.api_keys.empty()
+                        ? ""
+                        : " -H \"Authorization: Bearer $ULTRASPEED_API_KEY\"";
+  const std::string& socket = options.server.http.unix_socket;
+  const std::string where =
+      socket.empty() ? url : fmt::format("--unix-socket {} http://localhost", shell_quoted(socket));
+  return fmt::format("curl {}/v1/{}{} -H 'Content-Type: application/json' -d {}", where,
                      is_chat ? "chat/completions" : "completions", key, shell_quoted(body));
+}
+
+// Of this process, as Linux counts it; 0: not known.
+uint64_t resident_bytes() {
+  uint64_t total_pages = 0, resident_pages = 0;
+  std::ifstream("/proc/self/statm") >> total_pages >> resident_pages;
+  return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
   if (options.caches_prefixes) options.model.num_cached_prefixes = options.num_cached_prefixes;
-  US_TRY(read_api_key(&options));
-  US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
+  US_TRY(read_api_keys(&options));
+  US_TRY(server::Server::check(options.server));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
   US_TRY(model.speculation().check_decode_width(options.model.decode_width));
@@ -130,10 +149,12 @@ Status serve(ServeOptions options) {
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
-      "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}\nlistening on "
-      "{}\ntry: {}\n",
+      "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}, {} of weights, "
+      "{} resident\nlistening on {}\ntry: {}\n",
       served.name, options.max_sessions, engine->max_context(), engine->programs().front().width,
-      engine->device(), mode_text(model.modes(options.model, *engine)), server->url(),
+      engine->device(), mode_text(model.modes(options.model, *engine)),
+      format_bytes(static_cast<double>(model.checkpoint().contents().backbone.bytes)),
+      format_bytes(static_cast<double>(resident_bytes())), server->url(),
       curl_line(served, options, server->url())));
   signals.wait();
   end_at_next_signal();
@@ -144,33 +165,103 @@ Status serve(ServeOptions options) {
 }
 
 // Without a key the server is open, which nobody should get from a script's empty variable.
-void add_key_options(CLI::App& app, ServeOptions* options) {
+void add_access_options(CLI::App& app, ServeOptions* options) {
   const CLI::Validator some_text(
       [](const std::string& text) {
         return text.empty() ? "empty; leave it out to serve without a key" : "";
       },
       "");
-  CLI::Option* key = app.add_option("--api-key", options->server.api_key,
-                                    "Clients must send it (visible in the process list: prefer the "
-                                    "environment or a file)")
+  CLI::Option* key = app.add_option("--api-key", options->server.access.api_keys,
+                                    "Clients must send it, or one of several (visible in the "
+                                    "process list: prefer the environment or a file)")
                          ->check(some_text)
+                         ->allow_extra_args(false)
                          ->envname(kApiKeyVariable);
-  app.add_option("--api-key-file", options->api_key_file, "The same from a file's first line")
+  app.add_option("--api-key-file", options->api_key_file, "The same from a file, one a line")
       ->check(some_text)
       ->envname(kApiKeyFileVariable)
       ->excludes(key);
+  app.add_flag("--insecure", options->server.access.is_insecure,
+               "Without a key, let others than this machine in, and take any Host header")
+      ->envname("ULTRASPEED_INSECURE");
+  const CLI::Validator is_origin(
+      [](const std::string& text) {
+        return server::is_cors_origin(text)
+                   ? std::string()
+                   : fmt::format(
+                         "'{}' is no origin; expected one like https://chat.example, "
+                         "without a path, or *",
+                         text);
+      },
+      "");
+  app.add_option("--cors-origin", options->server.access.cors_origins,
+                 "Pages that may call from a browser, such as https://chat.example; *: all")
+      ->check(is_origin)
+      ->allow_extra_args(false)
+      ->envname("ULTRASPEED_CORS_ORIGIN");
+}
+
+void add_listen_options(CLI::App& app, net::HttpOptions* http) {
+  http->port = 8000;
+  CLI::Option* host = app.add_option("--host", http->host, "Address to listen on")
+                          ->envname("ULTRASPEED_HOST")
+                          ->capture_default_str();
+  CLI::Option* port = app.add_option("--port", http->port, "0: any free port, which is printed")
+                          ->envname("ULTRASPEED_PORT")
+                          ->capture_default_str();
+  CLI::Option* certificate =
+      app.add_option("--ssl-certfile", http->certificate_file,
+                     "Serve HTTPS with this certificate (PEM, the chain behind it)")
+          ->envname("ULTRASPEED_SSL_CERTFILE");
+  CLI::Option* key = app.add_option("--ssl-keyfile", http->key_file, "The certificate's key (PEM)")
+                         ->envname("ULTRASPEED_SSL_KEYFILE");
+  certificate->needs(key);
+  key->needs(certificate);
+  app.add_option("--unix-socket,--uds", http->unix_socket,
+                 "Listen on this socket file, for its owner alone, instead of a port")
+      ->envname("ULTRASPEED_UNIX_SOCKET")
+      ->excludes(host)
+      ->excludes(port)
+      ->excludes(certificate);
+}
+
+// Which clients there are, and what each may have.
+void add_client_options(CLI::App& app, server::AccessOptions* access) {
+  const auto trust = [access](const std::vector<std::string>& proxies) {
+    for (const std::string& proxy : proxies) {
+      const auto range = net::AddressRange::parse(proxy);
+      if (range) {
+        access->trusted_proxies.push_back(*range);
+      } else {
+        access->trusts_socket_file = true;
+      }
+    }
+  };
+  const CLI::Validator is_proxy(
+      [](const std::string& text) {
+        const auto range = net::AddressRange::parse(text);
+        return range || text == "unix" ? std::string() : range.error().message + ", or unix";
+      },
+      "");
+  app.add_option_function<std::vector<std::string>>(
+         "--trusted-proxy", trust,
+         "Addresses or ranges of proxies whose X-Forwarded-For is believed; unix: who connects to "
+         "the socket file")
+      ->check(is_proxy)
+      ->allow_extra_args(false)
+      ->envname("ULTRASPEED_TRUSTED_PROXY");
+  app.add_option("--max-concurrent-per-key", access->max_concurrent_per_key,
+                 "Requests that a key, or without keys an address, may have under way; more get "
+                 "status 429 (default: any)")
+      ->check(CLI::Range(2, 1 << 20))
+      ->envname("ULTRASPEED_MAX_CONCURRENT_PER_KEY");
 }
 
 void add_http_options(CLI::App& app, ServeOptions* options) {
   server::ServerOptions& server = options->server;
-  server.http.port = 8000;
-  app.add_option("--host", server.http.host, "Address to listen on")
-      ->envname("ULTRASPEED_HOST")
-      ->capture_default_str();
-  app.add_option("--port", server.http.port, "0: any free port, which is printed")
-      ->envname("ULTRASPEED_PORT")
-      ->capture_default_str();
-  add_key_options(app, options);
+  add_listen_options(app, &server.http);
+  add_access_options(app, options);
+  add_client_options(app, &options->server.access);
   app.add_option("--served-model-name", options->served_model_name,
                  "What clients call the model (default: the folder's name)")
       ->envname("ULTRASPEED_SERVED_MODEL_NAME");
@@ -210,14 +301,24 @@ void add_serve_command(CLI::App& app, int* exit_code) {
   CLI::App& command = *app.add_subcommand("serve", "Serve the OpenAI API over HTTP");
   add_model_options(command, &options->model);
   options->model.sessions_flag = "--max-sessions";
+  options->model.may_exceed_positions = true;
   add_speculation_options(command, &options->model.speculation);
   add_acceptance_option(command, &options->model.speculation);
   CLI::App& server = *command.add_option_group("Server", "How to serve");
   add_http_options(server, options.get());
   add_decode_width_option(server, &options->model.decode_width);
   add_prefix_options(server, options.get());
-  command.callback([options, exit_code] {
-    const Status status = serve(*options);
+  command
+      .add_option("--config", options->config_file,
+                  "TOML file with flags by their names, such as port = 8080; the command line and "
+                  "the environment win over it")
+      ->configurable(false)
+      ->envname("ULTRASPEED_CONFIG");
+  name_variables(command);
+  command.callback([options, exit_code, &command] {
+    Status status;
+    if (!options->config_file.empty()) status = apply_config_file(command, options->config_file);
+    if (status) status = serve(*options);
     *exit_code = status ? 0 : report_error(status.error());
   });
 }

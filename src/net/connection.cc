@@ -19,25 +19,60 @@ std::string to_string(boost::beast::string_view view) {
   return {view.data(), view.size()};
 }
 
+template <class Message>
+HttpRequest head_of(const Message& message) {
+  HttpRequest request;
+  request.method = to_string(message.method_string());
+  request.target = to_string(message.target());
+  for (const auto& field : message) {
+    request.headers.push_back({to_string(field.name_string()), to_string(field.value())});
+  }
+  return request;
+}
+
+// Method and target of the request line at the begin of `bytes`, if it is one.
+HttpRequest request_line(std::string_view bytes) {
+  const std::string_view line = bytes.substr(0, bytes.find('\r'));
+  const size_t method_end = line.find(' ');
+  if (method_end == std::string_view::npos || method_end + 1 == line.size()) return {};
+  const std::string_view target = line.substr(method_end + 1);
+  if (target.front() != '/') return {};
+  HttpRequest request;
+  request.method = line.substr(0, method_end);
+  request.target = target.substr(0, target.find(' '));
+  return request;
+}
+
 }  // namespace
 
-Connection::Connection(std::shared_ptr<EventLoop> loop, asio::ip::tcp::socket socket,
-                       const HttpOptions& options, HttpHandler& handler)
+Connection::Connection(std::shared_ptr<EventLoop> loop, std::unique_ptr<Stream> stream,
+                       std::string peer, const HttpOptions& options, HttpHandler& handler)
     : loop_(std::move(loop)),
-      socket_(std::move(socket)),
+      stream_(std::move(stream)),
+      peer_(std::move(peer)),
       options_(options),
       handler_(handler),
       input_(options.max_header_bytes),
       last_write_(Clock::now()) {}
 
 void Connection::start() {
-  boost::system::error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  if (!stream_->needs_handshake()) return on_handshake({});
+  state_ = State::kHandshake;
+  read_deadline_ = Clock::now() + milliseconds(options_.header_timeout_ms);
+  stream_->handshake([self = shared_from_this()](const boost::system::error_code& error) {
+    self->on_handshake(error);
+  });
+}
+
+void Connection::on_handshake(const boost::system::error_code& error) {
+  if (state_ == State::kClosed) return;
+  if (error) return close(CloseReason::kClientClosed);
   begin_request();
   read();
 }
 
 void Connection::refuse(unsigned status, std::string_view message) {
+  if (stream_->needs_handshake()) return close(CloseReason::kServerStopped);
   begin_request();
   fail_request(status, message);
   read();
@@ -52,7 +87,8 @@ void Connection::tick(Clock::time_point now) {
     if (!has_first_byte_) return close(CloseReason::kClientClosed);
     return fail_request(408, "the request did not arrive in time");
   }
-  if (state_ == State::kLingering && now > read_deadline_) {
+  const bool is_waiting = state_ == State::kLingering || state_ == State::kHandshake;
+  if (is_waiting && now > read_deadline_) {
     return close(CloseReason::kClientClosed);
   }
   if (body_ == Body::kStream && !keepalive_.empty() && !is_writing_ &&
@@ -64,7 +100,7 @@ void Connection::tick(Clock::time_point now) {
 void Connection::close_when_idle() {
   if (state_ == State::kResponding) {
     keep_alive_ = false;
-  } else if (state_ == State::kReadingRequest) {
+  } else if (state_ == State::kReadingRequest || state_ == State::kHandshake) {
     close(CloseReason::kServerStopped);
   }
 }
@@ -72,8 +108,7 @@ void Connection::close_when_idle() {
 void Connection::close(CloseReason reason) {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
-  boost::system::error_code ignored;
-  socket_.close(ignored);
+  stream_->close();
   parser_.reset();
   count_body(0);
   const bool is_lost = body_ != Body::kComplete;
@@ -87,9 +122,9 @@ void Connection::close(CloseReason reason) {
 void Connection::read() {
   if (is_reading_ || state_ == State::kClosed || input_size_ == input_.size()) return;
   is_reading_ = true;
-  socket_.async_read_some(asio::buffer(input_.data() + input_size_, input_.size() - input_size_),
-                          [self = shared_from_this()](const boost::system::error_code& error,
-                                                      size_t size) { self->on_read(error, size); });
+  stream_->read_some(asio::buffer(input_.data() + input_size_, input_.size() - input_size_),
+                     [self = shared_from_this()](const boost::system::error_code& error,
+                                                 size_t size) { self->on_read(error, size); });
 }
 
 void Connection::on_read(const boost::system::error_code& error, size_t size) {
@@ -240,26 +275,31 @@ class ConnectionWriter final : public ResponseWriter {
 void Connection::dispatch() {
   auto message = parser_->release();
   count_body(0);
-  HttpRequest request;
-  request.method = to_string(message.method_string());
-  request.target = to_string(message.target());
-  for (const auto& field : message) {
-    request.headers.push_back({to_string(field.name_string()), to_string(field.value())});
-  }
+  HttpRequest request = head_of(message);
   request.body = std::move(message.body());
+  request.peer = peer_;
   state_ = State::kResponding;
   keep_alive_ = message.keep_alive();
   handler_.handle(std::move(request),
                   std::make_shared<ConnectionWriter>(loop_, weak_from_this(), request_number_));
 }
 
+// Of the request being read. Beast parses a header when all of it is there.
+HttpRequest Connection::known_request() const {
+  HttpRequest request = head_of(parser_->get());
+  if (request.target.empty()) request = request_line({input_.data(), input_size_});
+  request.peer = peer_;
+  return request;
+}
+
 void Connection::fail_request(unsigned status, std::string_view message) {
+  const HttpRequest request = known_request();
   state_ = State::kResponding;
   keep_alive_ = false;
   input_size_ = 0;
   parser_.reset();
   count_body(0);
-  send(request_number_, handler_.error_response(status, message));
+  send(request_number_, handler_.error_response(request, status, message));
 }
 
 // --- Writing ---
@@ -278,7 +318,7 @@ ResponseFraming Connection::framing() const {
 void Connection::send(uint64_t number, HttpResponse response) {
   if (!is_answering(number) || body_ != Body::kNone) return;
   ResponseFraming how = framing();
-  how.has_length = true;
+  how.has_length = response.status != 204;  // which has no body (RFC 9110 section 8.6)
   how.content_length = response.body.size();
   body_ = Body::kComplete;
   close_callback_ = nullptr;
@@ -329,7 +369,7 @@ void Connection::abandon(uint64_t number) {
   keep_alive_ = false;
   if (body_ == Body::kNone) {
     const std::string_view message = "the server dropped the request without an answer";
-    return send(number, handler_.error_response(500, message));
+    return send(number, handler_.error_response({}, 500, message));
   }
   body_ = Body::kComplete;  // the missing last chunk tells the client that the body is cut
   close_callback_ = nullptr;
@@ -349,11 +389,9 @@ void Connection::write_some() {
   }
   if (!is_writing_) last_write_ = Clock::now();
   is_writing_ = true;
-  socket_.async_write_some(
-      asio::buffer(output_.data() + output_begin_, output_.size() - output_begin_),
-      [self = shared_from_this()](const boost::system::error_code& error, size_t size) {
-        self->on_written(error, size);
-      });
+  stream_->write_some(asio::buffer(output_.data() + output_begin_, output_.size() - output_begin_),
+                      [self = shared_from_this()](const boost::system::error_code& error,
+                                                  size_t size) { self->on_written(error, size); });
 }
 
 void Connection::on_written(const boost::system::error_code& error, size_t size) {
@@ -378,8 +416,7 @@ void Connection::complete_answer() {
 // not read yet (RFC 9112 section 9.6).
 void Connection::linger() {
   state_ = State::kLingering;
-  boost::system::error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_->end_sending([self = shared_from_this()] {});
   read_deadline_ = Clock::now() + kLingerTime;
   input_size_ = 0;
   read();

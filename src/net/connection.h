@@ -7,7 +7,6 @@
 #include <utility>  // missing in Boost 1.74's own headers under C++20
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <chrono>
@@ -21,6 +20,7 @@
 
 #include "net/http_message.h"
 #include "net/http_server.h"
+#include "net/stream.h"
 
 namespace ultraspeed::net {
 
@@ -34,11 +34,13 @@ struct EventLoop {
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(std::shared_ptr<EventLoop> loop, boost::asio::ip::tcp::socket socket,
+  // `peer`: HttpRequest::peer of every request.
+  Connection(std::shared_ptr<EventLoop> loop, std::unique_ptr<Stream> stream, std::string peer,
              const HttpOptions& options, HttpHandler& handler);
 
   void start();
-  // Answers with an error and closes: for a connection above the limit.
+  // Answers with an error and closes: for a connection above the limit. One that would need a
+  // handshake first is closed.
   void refuse(unsigned status, std::string_view message);
   // Deadlines, keep-alive bytes. Called about ten times a second.
   void tick(Clock::time_point now);
@@ -57,6 +59,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   enum class State {
+    kHandshake,
     kReadingRequest,
     kResponding,
     kLingering,  // everything is sent; input is discarded so that the client can read the answer
@@ -65,6 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class Body { kNone, kStream, kComplete };  // how far the answer is
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
+  void on_handshake(const boost::system::error_code& error);
   void read();
   void on_read(const boost::system::error_code& error, size_t size);
   void begin_request();
@@ -74,6 +78,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool accept_header();
   void count_body(size_t size_bytes);
   void dispatch();
+  HttpRequest known_request() const;
   void fail_request(unsigned status, std::string_view message);
 
   bool is_answering(uint64_t number) const;
@@ -85,7 +90,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void linger();
 
   const std::shared_ptr<EventLoop> loop_;
-  boost::asio::ip::tcp::socket socket_;
+  const std::unique_ptr<Stream> stream_;
+  const std::string peer_;
   const HttpOptions& options_;
   HttpHandler& handler_;
   State state_ = State::kReadingRequest;

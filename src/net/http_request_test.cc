@@ -146,6 +146,10 @@ TEST_F(HttpRequestTest, RefusesMalformedRequests) {
     EXPECT_EQ(response.status, 400U) << bytes;
     EXPECT_TRUE(response.body.starts_with("error: malformed HTTP: ")) << response.body;
   }
+  for (const char* bytes :
+       {"GET /known HTTP/1.1\r\nNo colon\r\n\r\n", "GET /known HTTP/3.0\r\n\r\n"}) {
+    EXPECT_EQ(refused(bytes).headers["x-target"], "/known");
+  }
   EXPECT_EQ(refused("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n").status, 501U);
 }
 

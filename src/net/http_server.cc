@@ -13,43 +13,16 @@
 
 #include "base/check.h"
 #include "net/connection.h"
+#include "net/listener.h"
+#include "net/tls.h"
 
 namespace ultraspeed::net {
 namespace {
 
 namespace asio = boost::asio;
-using asio::ip::tcp;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kTickInterval{50};
-
-boost::system::error_code try_listen(const tcp::endpoint& endpoint, tcp::acceptor* acceptor) {
-  boost::system::error_code error;
-  if (acceptor->is_open()) acceptor->close(error);
-  acceptor->open(endpoint.protocol(), error);
-  if (!error) acceptor->set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor->bind(endpoint, error);
-  if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
-  return error;
-}
-
-// Listens on the first of the host's addresses that allows it.
-Status listen_on(const HttpOptions& options, asio::io_context* io, tcp::acceptor* acceptor) {
-  tcp::resolver resolver(*io);
-  boost::system::error_code error;
-  const auto endpoints =
-      resolver.resolve(options.host, fmt::to_string(options.port), tcp::resolver::passive, error);
-  if (error) {
-    return make_error(ErrorCode::kInvalidArgument, "host '{}' is not an address or known name: {}",
-                      options.host, error.message());
-  }
-  for (const auto& endpoint : endpoints) {
-    error = try_listen(endpoint, acceptor);
-    if (!error) return {};
-  }
-  return make_error(ErrorCode::kIo, "cannot listen on {}:{}: {}; choose another host or port",
-                    options.host, options.port, error.message());
-}
 
 class AsioHttpServer final : public HttpServer {
  public:
@@ -57,45 +30,46 @@ class AsioHttpServer final : public HttpServer {
       : options_(options),
         handler_(handler),
         loop_(std::make_shared<EventLoop>()),
-        acceptor_(loop_->io),
+        listener_(loop_->io),
         tick_timer_(loop_->io) {}
   ~AsioHttpServer() override { stop(0); }
 
-  Status bind();
+  Status open();
   void start() override;
-  const std::string& address() const override { return address_; }
-  uint16_t port() const override { return port_; }
+  const std::string& address() const override { return listener_.address(); }
+  uint16_t port() const override { return listener_.port(); }
   void post(std::function<void()> function) override;
   void stop(uint32_t flush_timeout_ms) override;
 
  private:
   void accept();
-  void on_accept(const boost::system::error_code& error, tcp::socket socket);
+  void on_accept(const boost::system::error_code& error, StreamSocket socket);
   void tick();
   void begin_stop(Clock::time_point deadline);
 
   const HttpOptions options_;
   HttpHandler& handler_;
   std::shared_ptr<EventLoop> loop_;
-  tcp::acceptor acceptor_;
+  std::shared_ptr<asio::ssl::context> tls_;  // nullptr: plain
+  Listener listener_;
   asio::steady_timer tick_timer_;
   std::unordered_set<std::shared_ptr<Connection>> connections_;
   bool is_accepting_ = false;
   bool is_stopping_ = false;
   Clock::time_point stop_deadline_;
-  std::string address_;
-  uint16_t port_ = 0;
   std::thread thread_;
   std::atomic<bool> is_stopped_ = false;
 };
 
-Status AsioHttpServer::bind() {
-  US_TRY(listen_on(options_, &loop_->io, &acceptor_));
-  boost::system::error_code error;
-  const tcp::endpoint local = acceptor_.local_endpoint(error);
-  address_ = local.address().to_string();
-  port_ = local.port();
-  return {};
+// nullptr: without TLS.
+Result<std::shared_ptr<asio::ssl::context>> tls_context(const HttpOptions& options) {
+  if (options.certificate_file.empty() && options.key_file.empty()) return nullptr;
+  return make_tls_context(options.certificate_file, options.key_file);
+}
+
+Status AsioHttpServer::open() {
+  US_ASSIGN(tls_, tls_context(options_));
+  return listener_.open(options_);
 }
 
 void AsioHttpServer::start() {
@@ -111,16 +85,21 @@ void AsioHttpServer::post(std::function<void()> function) {
 
 void AsioHttpServer::accept() {
   is_accepting_ = true;
-  acceptor_.async_accept([this](const boost::system::error_code& error, tcp::socket socket) {
-    on_accept(error, std::move(socket));
-  });
+  listener_.acceptor().async_accept(
+      [this](const boost::system::error_code& error, StreamSocket socket) {
+        on_accept(error, std::move(socket));
+      });
 }
 
-void AsioHttpServer::on_accept(const boost::system::error_code& error, tcp::socket socket) {
+void AsioHttpServer::on_accept(const boost::system::error_code& error, StreamSocket socket) {
   is_accepting_ = false;
   if (is_stopping_) return;
-  if (error) return;  // out of file descriptors, mostly; tick() tries again
-  auto connection = std::make_shared<Connection>(loop_, std::move(socket), options_, handler_);
+  if (error) return;                  // out of file descriptors, mostly; tick() tries again
+  boost::system::error_code ignored;  // a socket file has no such option
+  socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+  std::string peer = peer_address(socket);
+  auto connection = std::make_shared<Connection>(loop_, make_stream(std::move(socket), tls_.get()),
+                                                 std::move(peer), options_, handler_);
   const bool is_full = connections_.size() >= options_.max_connections;
   connections_.insert(connection);
   if (!is_full) {
@@ -152,8 +131,7 @@ void AsioHttpServer::tick() {
 void AsioHttpServer::begin_stop(Clock::time_point deadline) {
   is_stopping_ = true;
   stop_deadline_ = deadline;
-  boost::system::error_code ignored;
-  acceptor_.close(ignored);
+  listener_.close();
   for (const auto& connection : connections_) connection->close_when_idle();
 }
 
@@ -172,16 +150,18 @@ void AsioHttpServer::stop(uint32_t flush_timeout_ms) {
 
 }  // namespace
 
-Status HttpServer::check_address(const HttpOptions& options) {
+Result<std::string> HttpServer::check_address(const HttpOptions& options) {
+  US_TRY(tls_context(options));
   asio::io_context io;
-  tcp::acceptor acceptor(io);
-  return listen_on(options, &io, &acceptor);
+  Listener listener(io);
+  US_TRY(listener.open(options));
+  return listener.address();
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen(const HttpOptions& options,
                                                        HttpHandler& handler) {
   auto server = std::make_unique<AsioHttpServer>(options, handler);
-  US_TRY(server->bind());
+  US_TRY(server->open());
   return std::unique_ptr<HttpServer>(std::move(server));
 }
 

@@ -26,6 +26,7 @@ struct HttpRequest {
   std::string target;  // as sent: path and query
   std::vector<Header> headers;
   std::string body;
+  std::string peer = {};  // numeric address of who is connected; empty: by a socket file
 
   // The first header of that name (any case), or an empty view.
   std::string_view header(std::string_view name) const;
@@ -76,18 +77,24 @@ class HttpHandler {
   // Runs on the event-loop thread and must not block. The writer may be kept.
   virtual void handle(HttpRequest request, std::shared_ptr<ResponseWriter> writer) = 0;
   // The answer to a request that never reached handle(): malformed, too large or too late.
-  virtual HttpResponse error_response(unsigned status, std::string_view message) = 0;
+  // `request` has as much of method, target and headers as is known; no body.
+  virtual HttpResponse error_response(const HttpRequest& request, unsigned status,
+                                      std::string_view message) = 0;
 };
 
 struct HttpOptions {
   std::string host = "127.0.0.1";  // a name or an address
   uint16_t port = 0;               // 0: any free port, see HttpServer::port()
+  std::string unix_socket;         // a file instead of host and port, for its owner alone
+  std::string certificate_file;    // not empty: TLS, with the chain and the key of these (PEM)
+  std::string key_file;
   uint32_t max_connections = 1024;
   size_t max_header_bytes = 32 << 10;
   size_t max_body_bytes = 16 << 20;
   size_t max_unread_bytes = 256 << 20;      // of all bodies that are still arriving
   size_t max_queued_bytes = 1 << 20;        // of a stream, not yet taken by the socket
-  uint32_t header_timeout_ms = 10'000;      // from a request's first byte to its header's end
+  uint32_t header_timeout_ms = 10'000;      // from a request's first byte to its header's end; also
+                                            // of a TLS handshake
   uint32_t body_timeout_ms = 60'000;        // from the header's end to the body's end
   uint32_t idle_timeout_ms = 75'000;        // between two requests
   uint32_t write_timeout_ms = 30'000;       // without progress
@@ -97,16 +104,17 @@ struct HttpOptions {
 class HttpServer {
  public:
   // Binds and listens; start() begins to accept. `handler` outlives the server.
-  // Errors: kInvalidArgument (host unknown), kIo (address in use, no permission).
+  // Errors: kInvalidArgument (host unknown, certificate or key unusable), kIo (address in use, no
+  // permission).
   static Result<std::unique_ptr<HttpServer>> listen(const HttpOptions& options,
                                                     HttpHandler& handler);
   virtual ~HttpServer() = default;  // stops at once
 
-  // Whether listen() would work now. Errors: as listen().
-  static Status check_address(const HttpOptions& options);
+  // The numeric address on which listen() would listen now; empty: a file. Errors: as listen().
+  static Result<std::string> check_address(const HttpOptions& options);
 
   virtual void start() = 0;
-  virtual const std::string& address() const = 0;  // numeric
+  virtual const std::string& address() const = 0;  // numeric; empty: a file
   virtual uint16_t port() const = 0;
 
   // Runs `function` on the event-loop thread, in the order of the calls. After stop() it is

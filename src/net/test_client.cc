@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -37,6 +38,17 @@ TestClient::TestClient(uint16_t port, int receive_buffer_bytes)
   }
 }
 
+TestClient::TestClient(const std::string& socket_path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
+  const timeval timeout{kTimeoutSeconds, 0};
+  setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    ADD_FAILURE() << "cannot connect to " << socket_path;
+  }
+}
+
 TestClient::~TestClient() {
   close();
 }
@@ -62,11 +74,11 @@ void TestClient::send(std::string_view bytes) {
 }
 
 void TestClient::get(std::string_view target) {
-  send(fmt::format("GET {} HTTP/1.1\r\nHost: test\r\n\r\n", target));
+  send(fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", target));
 }
 
 void TestClient::post(std::string_view target, std::string_view body, std::string_view headers) {
-  send(fmt::format("POST {} HTTP/1.1\r\nHost: test\r\n{}Content-Length: {}\r\n\r\n{}", target,
+  send(fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: {}\r\n\r\n{}", target,
                    headers, body.size(), body));
 }
 

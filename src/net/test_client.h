@@ -21,6 +21,7 @@ struct TestResponse {
 class TestClient {
  public:
   explicit TestClient(uint16_t port, int receive_buffer_bytes = 0);
+  explicit TestClient(const std::string& socket_path);
   ~TestClient();
   TestClient(const TestClient&) = delete;
   TestClient& operator=(const TestClient&) = delete;

@@ -60,8 +60,9 @@ class TestHandler : public HttpHandler {
     }
     held.set({std::move(request), std::move(writer)});
   }
-  HttpResponse error_response(unsigned status, std::string_view message) override {
-    return {status, {}, "error: " + std::string(message)};
+  HttpResponse error_response(const HttpRequest& request, unsigned status,
+                              std::string_view message) override {
+    return {status, {{"X-Target", request.target}}, "error: " + std::string(message)};
   }
 
   Awaited<Held> held;
@@ -75,7 +76,7 @@ class RepeatingHandler : public HttpHandler {
     requests.push_back(std::move(request));
     writer->send(answer);
   }
-  HttpResponse error_response(unsigned status, std::string_view) override {
+  HttpResponse error_response(const HttpRequest&, unsigned status, std::string_view) override {
     return {status, {}, ""};
   }
 

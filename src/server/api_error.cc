@@ -24,6 +24,8 @@ std::string_view messages_error_type(unsigned status) {
   switch (status) {
     case 401:
       return "authentication_error";
+    case 403:
+      return "permission_error";
     case 404:
       return "not_found_error";
     case 413:
@@ -99,6 +101,16 @@ ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context) {
 ApiError draining() {
   ApiError error =
       make(503, kServerError, "The server is shutting down and takes no new requests.", "draining");
+  error.retry_after_s = kRetryAfterS;
+  return error;
+}
+
+ApiError too_many_at_once(uint32_t max_per_client) {
+  ApiError error = make(429, "rate_limit_error",
+                        fmt::format("You have {} requests under way, as many as a client may; try "
+                                    "again when one has ended.",
+                                    max_per_client),
+                        "rate_limit_exceeded");
   error.retry_after_s = kRetryAfterS;
   return error;
 }

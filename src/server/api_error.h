@@ -34,6 +34,7 @@ tl::unexpected<ApiError> unsupported_field(std::string param, std::string messag
 ApiError model_not_found(std::string_view model);                            // 404
 ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context);  // 400
 ApiError draining();                                                         // 503
+ApiError too_many_at_once(uint32_t max_per_client);                          // 429
 
 // Of an error that the engine or the text layer returned.
 ApiError from_error(const Error& error);

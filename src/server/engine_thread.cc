@@ -135,12 +135,14 @@ void EngineThread::add_waiting(Command command) {
   const auto newest = std::ranges::find(waiting_, command.id, &WaitingJob::id);
   if (newest == waiting_.end()) return;
   if (num_places_taken() <= max_queue_) return accept(*newest);
+  const auto place = 1 + std::ranges::count(waiting_.begin(), newest, true, &WaitingJob::is_first);
   std::erase_if(waiting_, [&](const WaitingJob& job) {
     return job.id >= command.id && job.id < command.id + num_jobs;
   });
   fail(first, Error{ErrorCode::kOutOfMemory,
-                    fmt::format("All {} places of the server's queue are taken; try again later.",
-                                max_queue_)});
+                    fmt::format("All {} places of the server's queue are taken, this request would "
+                                "be number {} in it; try again later.",
+                                max_queue_, place)});
 }
 
 size_t EngineThread::num_places_taken() const {

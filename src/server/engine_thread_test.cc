@@ -173,7 +173,8 @@ TEST_F(EngineThreadTest, RefusesAboveTheQueuesBound) {
   ASSERT_TRUE(queue_.run_until([&] { return refused->is_over(); }));
   EXPECT_EQ(refused->error->code, ErrorCode::kOutOfMemory);
   EXPECT_EQ(refused->error->message,
-            "All 1 places of the server's queue are taken; try again later.");
+            "All 1 places of the server's queue are taken, this request would be number 2 in it; "
+            "try again later.");
   EXPECT_EQ(refused->num_accepted, 0);
   engine_.is_paused = false;
   ASSERT_TRUE(queue_.run_until([&] { return waiting->is_over(); }));

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <random>
 
 #include "net/sse.h"
@@ -27,16 +28,30 @@ bool InFlight::wait_until_none(std::chrono::milliseconds timeout) {
   return changed_.wait_for(lock, timeout, [this] { return count_ == 0; });
 }
 
+namespace {
+
+// For a line of the log, whatever the client sent: without the query, which may hold a secret.
+std::string shown_route(const net::HttpRequest& request) {
+  constexpr size_t kMaxBytes = 200;
+  std::string route = fmt::format("{} {}", request.method, request.path()).substr(0, kMaxBytes);
+  std::replace_if(
+      route.begin(), route.end(), [](char c) { return (c < ' ' && c >= 0) || c == 0x7F; }, '?');
+  return route;
+}
+
+}  // namespace
+
 Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
                    std::shared_ptr<net::ResponseWriter> writer, std::shared_ptr<InFlight> in_flight,
                    std::shared_ptr<Metrics> metrics)
     : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
-      route_(request.method + " " + request.path()),
+      route_(shown_route(request)),
       is_messages_(request.path().starts_with(kMessagesPath)),
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),
       metrics_(std::move(metrics)),
-      begin_(steady_clock::now()) {
+      begin_(steady_clock::now()),
+      headers_{{"X-Request-Id", request_id_}} {
   in_flight_->add();
 }
 
@@ -54,9 +69,9 @@ Exchange::~Exchange() {
   }
   spdlog::info(
       "id={} {} status={} prompt={} cached={} completion={} first_ms={:.1f} ms={:.1f} tok/s={:.1f} "
-      "end={}",
+      "client={} end={}",
       request_id_, route_, status_, log.prompt_tokens, log.cached_tokens, log.completion_tokens,
-      first_ms, milliseconds(now - begin_), tokens_per_second, log.end);
+      first_ms, milliseconds(now - begin_), tokens_per_second, client_, log.end);
   metrics_->count_response(status_);
   metrics_->count_end(log, begin_);
   in_flight_->remove();
@@ -73,9 +88,14 @@ void Exchange::count_tokens(size_t num_tokens, const std::optional<engine::Verif
   log.speculation.add(*cycle, static_cast<uint32_t>(num_tokens));
 }
 
+void Exchange::add_headers(std::vector<net::Header> headers) {
+  headers_.insert(headers_.end(), std::make_move_iterator(headers.begin()),
+                  std::make_move_iterator(headers.end()));
+}
+
 void Exchange::respond(net::HttpResponse response) {
   status_ = response.status;
-  response.headers.push_back({"X-Request-Id", request_id_});
+  response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
   writer_->send(std::move(response));
 }
 
@@ -89,8 +109,8 @@ void Exchange::start_event_stream(std::string_view keepalive) {
   net::StreamHead head;
   head.headers = {{"Content-Type", std::string(net::kSseContentType)},
                   {"Cache-Control", "no-cache"},
-                  {"X-Accel-Buffering", "no"},
-                  {"X-Request-Id", request_id_}};
+                  {"X-Accel-Buffering", "no"}};
+  head.headers.insert(head.headers.end(), headers_.begin(), headers_.end());
   head.keepalive = keepalive;
   writer_->start_stream(std::move(head));
 }

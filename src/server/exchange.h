@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "net/http_server.h"
 #include "server/api_error.h"
@@ -45,6 +46,12 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   const std::string& request_id() const { return request_id_; }
+  // What the answer's head has besides its own.
+  void add_headers(std::vector<net::Header> headers);
+  void set_client(std::string address) { client_ = std::move(address); }  // for the log
+  bool is_messages() const { return is_messages_; }
+  // Kept as long as the exchange.
+  void hold(std::shared_ptr<const void> place) { place_ = std::move(place); }
   std::chrono::steady_clock::time_point arrival() const { return begin_; }
 
   void respond(net::HttpResponse response);
@@ -70,6 +77,9 @@ class Exchange {
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_;
   const std::chrono::steady_clock::time_point begin_;
+  std::vector<net::Header> headers_;  // of every answer
+  std::string client_ = "-";
+  std::shared_ptr<const void> place_;
   unsigned status_ = 0;  // 0: no answer was sent
   bool is_streaming_ = false;
 };

@@ -228,7 +228,7 @@ TEST_F(MessagesServerTest, CountsTokens) {
 }
 
 TEST_F(MessagesServerTest, KeysMayComeAsXApiKey) {
-  options.api_key = "secret";
+  options.access.api_keys = {"secret"};
   start();
   expect_messages_error(messages(), 401, "authentication_error", "API key");
   EXPECT_EQ(post("/v1/messages", body(), "x-api-key: secret\r\n").status, 200U);

@@ -262,7 +262,7 @@ TEST_F(MetricsRouteTest, ErrorsAreThoseOfTheEngine) {
 }
 
 TEST_F(MetricsRouteTest, NeedsTheKeyAndTellsNothingOfIt) {
-  options.api_key = "secret";
+  options.access.api_keys = {"secret"};
   start();
   EXPECT_EQ(get("/metrics").status, 401U);
   const std::string key = "Authorization: Bearer secret\r\n";

@@ -15,7 +15,7 @@ class ResponseRoutesTest : public ServerTest {
   }
   net::TestResponse remove(const std::string& target) const {
     Client client(server->port());
-    client.send(fmt::format("DELETE {} HTTP/1.1\r\nHost: x\r\n\r\n", target));
+    client.send(fmt::format("DELETE {} HTTP/1.1\r\nHost: localhost\r\n\r\n", target));
     return client.read_response();
   }
   static std::string path(const Json& response) {

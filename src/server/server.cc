@@ -3,12 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 #include <random>
 #include <utility>
 
 #include "server/answer.h"
+#include "server/client_places.h"
 #include "server/engine_thread.h"
 #include "server/exchange.h"
 #include "server/generation.h"
@@ -17,6 +19,7 @@
 #include "server/prepare.h"
 #include "server/response_routes.h"
 #include "server/responses_answer.h"
+#include "server/routes.h"
 #include "server/task_pool.h"
 #include "server/token_requests.h"
 
@@ -26,86 +29,19 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::string_view kServerVersion = "0.1";
-constexpr std::string_view kModelsPath = "/v1/models";
 constexpr uint32_t kFlushTimeoutMs = 1000;   // for answers that are complete but not yet sent
 constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
 constexpr size_t kCallMemoryBytes = 64 << 20;
 constexpr size_t kResponseStoreBytes = 64 << 20;
 
-enum class Route {
-  kHealth,
-  kReady,
-  kMetrics,
-  kVersion,
-  kModels,
-  kModel,
-  kCompletions,
-  kChatCompletions,
-  kMessages,
-  kCountTokens,
-  kResponses,
-  kResponse,
-  kInputItems,
-  kInputTokens,
-  kTokenize,
-  kDetokenize,
-};
-
-constexpr std::string_view kInputItemsPath = "/input_items";
-
-// Whether the path is the base's and something behind it.
-bool is_below(std::string_view base, std::string_view path) {
-  return path.starts_with(base) && path.size() > base.size() + 1 && path[base.size()] == '/';
-}
-
-std::optional<Route> find_route(std::string_view path) {
-  if (path == "/health") return Route::kHealth;
-  if (path == "/health/ready") return Route::kReady;
-  if (path == "/metrics") return Route::kMetrics;
-  if (path == "/version") return Route::kVersion;
-  if (path == kModelsPath) return Route::kModels;
-  if (path == "/v1/completions") return Route::kCompletions;
-  if (path == "/v1/chat/completions") return Route::kChatCompletions;
-  if (path == kMessagesPath) return Route::kMessages;
-  if (path == "/v1/messages/count_tokens") return Route::kCountTokens;
-  if (path == "/tokenize") return Route::kTokenize;
-  if (path == "/detokenize") return Route::kDetokenize;
-  if (path == kResponsesPath) return Route::kResponses;
-  if (path == "/v1/responses/input_tokens") return Route::kInputTokens;
-  if (is_below(kModelsPath, path)) return Route::kModel;
-  if (is_below(kResponsesPath, path)) {
-    return path.ends_with(kInputItemsPath) ? Route::kInputItems : Route::kResponse;
+std::vector<net::Header> rate_limit_headers(bool is_messages, uint32_t limit, uint32_t remaining) {
+  if (is_messages) {
+    return {{"anthropic-ratelimit-requests-limit", fmt::to_string(limit)},
+            {"anthropic-ratelimit-requests-remaining", fmt::to_string(remaining)}};
   }
-  return std::nullopt;
-}
-
-bool is_health(std::optional<Route> route) {
-  return route == Route::kHealth || route == Route::kReady;
-}
-
-// The methods that a route takes, as an Allow header lists them.
-std::string_view allowed_methods(Route route) {
-  switch (route) {
-    case Route::kHealth:
-    case Route::kReady:
-    case Route::kMetrics:
-    case Route::kVersion:
-    case Route::kModels:
-    case Route::kModel:
-    case Route::kInputItems:
-      return "GET";
-    case Route::kResponse:
-      return "GET, DELETE";
-    default:
-      return "POST";
-  }
-}
-
-bool is_allowed(Route route, std::string_view method) {
-  const std::string_view allowed = allowed_methods(route);
-  if (allowed == "POST") return method == "POST";
-  return method == "GET" || method == "HEAD" || (method == "DELETE" && allowed != "GET");
+  return {{"x-ratelimit-limit-requests", fmt::to_string(limit)},
+          {"x-ratelimit-remaining-requests", fmt::to_string(remaining)}};
 }
 
 std::string_view id_prefix(Api api) {
@@ -122,50 +58,27 @@ std::string_view id_prefix(Api api) {
   return {};
 }
 
-// In a time that depends on the lengths alone.
-bool equals_secret(std::string_view given, std::string_view secret) {
-  if (given.size() != secret.size()) return false;
-  unsigned difference = 0;
-  for (size_t i = 0; i < given.size(); ++i) {
-    difference |= static_cast<unsigned>(given[i] ^ secret[i]);
-  }
-  return difference == 0;
-}
-
-ApiError unauthorized() {
-  ApiError error;
-  error.status = 401;
-  error.message = "The API key is missing or wrong; send 'Authorization: Bearer KEY'.";
-  error.code = "invalid_api_key";
-  return error;
-}
-
-ApiError unknown_route(const net::HttpRequest& request) {
-  ApiError error;
-  error.status = 404;
-  error.message = fmt::format("There is no route {} {}.", request.method, request.path());
-  error.code = "unknown_url";
-  return error;
-}
-
-ApiError method_not_allowed(std::string_view method, std::string allowed) {
-  ApiError error;
-  error.status = 405;
-  error.message = fmt::format("This route does not take {}; it takes {}.", method, allowed);
-  error.code = "method_not_allowed";
-  error.allow = std::move(allowed);
-  return error;
-}
-
 net::HttpResponse json_response(unsigned status, std::string body) {
   return {status, {{"Content-Type", "application/json"}}, std::move(body)};
 }
+
+class KeptResponse final : public net::ResponseWriter {
+ public:
+  void send(net::HttpResponse given) override { response = std::move(given); }
+  void start_stream(net::StreamHead) override {}
+  void write(std::string) override {}
+  void finish() override {}
+  void on_close(std::function<void(net::CloseReason)>) override {}
+
+  net::HttpResponse response;
+};
 
 class ApiServer final : public Server, public net::HttpHandler {
  public:
   ApiServer(const ServedModel& model, const ServerOptions& options)
       : model_(model),
         options_(options),
+        access_(options.access, options.http.host),
         defaults_(request_defaults(model)),
         start_time_s_(std::time(nullptr)),
         in_flight_(std::make_shared<InFlight>()) {}
@@ -177,12 +90,11 @@ class ApiServer final : public Server, public net::HttpHandler {
   void stop(uint32_t drain_timeout_ms) override;
 
   void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
-  net::HttpResponse error_response(unsigned status, std::string_view message) override {
-    return server::error_response(from_status(status, message));
-  }
+  net::HttpResponse error_response(const net::HttpRequest& request, unsigned status,
+                                   std::string_view message) override;
 
  private:
-  bool is_authorized(const net::HttpRequest& request) const;
+  bool take_place(const net::HttpRequest& request, Exchange& exchange);
   void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
   net::HttpResponse health() const;
   net::HttpResponse metrics() const;
@@ -204,6 +116,8 @@ class ApiServer final : public Server, public net::HttpHandler {
 
   const ServedModel model_;
   const ServerOptions options_;
+  const AccessRules access_;
+  ClientPlaces places_{options_.access.max_concurrent_per_key};
   const RequestDefaults defaults_;
   const std::time_t start_time_s_;
   const std::shared_ptr<InFlight> in_flight_;
@@ -223,7 +137,9 @@ class ApiServer final : public Server, public net::HttpHandler {
 };
 
 Status ApiServer::open() {
-  US_ASSIGN(http_, net::HttpServer::listen(options_.http, *this));
+  US_ASSIGN(auto http, net::HttpServer::listen(options_.http, *this));
+  US_TRY(check_binding(options_.access, options_.http.host, http->address()));
+  http_ = std::move(http);
   engine_thread_ = std::make_unique<EngineThread>(
       *model_.engine, options_.max_queue,
       [this](std::function<void()> function) { http_->post(std::move(function)); });
@@ -234,9 +150,11 @@ Status ApiServer::open() {
 }
 
 std::string ApiServer::url() const {
+  const net::HttpOptions& http = options_.http;
+  if (!http.unix_socket.empty()) return "unix:" + http.unix_socket;
   const bool is_ipv6 = http_->address().find(':') != std::string::npos;
-  return fmt::format("http://{}{}{}:{}", is_ipv6 ? "[" : "", http_->address(), is_ipv6 ? "]" : "",
-                     port());
+  return fmt::format("{}://{}{}{}:{}", http.certificate_file.empty() ? "http" : "https",
+                     is_ipv6 ? "[" : "", http_->address(), is_ipv6 ? "]" : "", port());
 }
 
 void ApiServer::stop(uint32_t drain_timeout_ms) {
@@ -254,29 +172,59 @@ void ApiServer::stop(uint32_t drain_timeout_ms) {
   http_->stop(kFlushTimeoutMs);
 }
 
-bool ApiServer::is_authorized(const net::HttpRequest& request) const {
-  if (options_.api_key.empty()) return true;
-  constexpr std::string_view kBearer = "Bearer ";
-  std::string_view given = request.header("Authorization");
-  if (given.starts_with(kBearer)) {
-    given.remove_prefix(kBearer.size());
-    return equals_secret(given, options_.api_key);
-  }
-  return equals_secret(request.header("api-key"), options_.api_key) ||
-         equals_secret(request.header("x-api-key"), options_.api_key);
-}
-
 void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) {
   const auto exchange =
       std::make_shared<Exchange>(request, accepted_request_id(request.header("X-Request-Id")),
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
-  if (!is_health(route) && !is_authorized(request)) return exchange->fail(unauthorized());
+  const ApiStatus access = access_.check(request, !is_health(route));
+  exchange->set_client(access_.client_address(request));
+  exchange->add_headers(access_.cors_headers(request));
+  if (!access) return exchange->fail(access.error());
+  if (AccessRules::is_preflight(request)) {
+    return exchange->respond(AccessRules::preflight_response(request));
+  }
   if (!route) return exchange->fail(unknown_route(request));
   if (!is_allowed(*route, request.method)) {
     return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
   }
+  if (generates(*route) && !take_place(request, *exchange)) return;
   answer(*route, std::move(request), exchange);
+}
+
+// One of the client's places, if those are limited; false: it has none left, and was told. The
+// answer's head says how many more requests may come, else how many may wait.
+bool ApiServer::take_place(const net::HttpRequest& request, Exchange& exchange) {
+  const uint32_t max_queue = options_.max_queue;
+  const uint32_t max_per_client = options_.access.max_concurrent_per_key;
+  if (max_per_client == 0) {
+    const uint32_t num_waiting = std::min(engine_thread_->load().num_waiting, max_queue);
+    exchange.add_headers(
+        rate_limit_headers(exchange.is_messages(), max_queue, max_queue - num_waiting));
+    return true;
+  }
+  const std::string client = access_.client(request);
+  std::shared_ptr<const void> place = places_.take(client);
+  exchange.add_headers(
+      rate_limit_headers(exchange.is_messages(), max_per_client, places_.num_free(client)));
+  if (place == nullptr) {
+    exchange.fail(too_many_at_once(max_per_client));
+    return false;
+  }
+  exchange.hold(std::move(place));
+  return true;
+}
+
+// Of what the connection found wrong: an exchange like others, whose answer is kept for it.
+net::HttpResponse ApiServer::error_response(const net::HttpRequest& request, unsigned status,
+                                            std::string_view message) {
+  const auto kept = std::make_shared<KeptResponse>();
+  Exchange exchange(request, accepted_request_id(request.header("X-Request-Id")), kept, in_flight_,
+                    metrics_);
+  exchange.set_client(access_.client_address(request));
+  exchange.add_headers(access_.cors_headers(request));
+  exchange.fail(from_status(status, message));
+  return std::move(kept->response);
 }
 
 void ApiServer::answer(Route route, net::HttpRequest request,
@@ -500,6 +448,11 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
 }
 
 }  // namespace
+
+Status Server::check(const ServerOptions& options) {
+  US_ASSIGN(const std::string address, net::HttpServer::check_address(options.http));
+  return check_binding(options.access, options.http.host, address);
+}
 
 Result<std::unique_ptr<Server>> Server::start(const ServedModel& model,
                                               const ServerOptions& options) {

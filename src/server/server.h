@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "net/http_server.h"
+#include "server/access_rules.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -31,19 +32,22 @@ struct ServedModel {
 
 struct ServerOptions {
   net::HttpOptions http;
-  std::string api_key;      // not empty: every route but those of health needs it
+  AccessOptions access;
   uint32_t max_queue = 64;  // requests that may wait for room in the engine; more get 429
   uint32_t num_parse_threads = 1;
 };
 
 class Server {
  public:
-  // Listens and answers until stop(). Errors: those of net::HttpServer::listen().
+  // Whether start() can listen as it is told. Errors: those of net::HttpServer::listen(), and of
+  // check_binding().
+  static Status check(const ServerOptions& options);
+  // Listens and answers until stop(). Errors: those of check().
   static Result<std::unique_ptr<Server>> start(const ServedModel& model,
                                                const ServerOptions& options);
   virtual ~Server() = default;  // stop(0)
 
-  virtual std::string url() const = 0;  // "http://127.0.0.1:8000"
+  virtual std::string url() const = 0;  // "http://127.0.0.1:8000", "unix:/run/server.sock"
   virtual uint16_t port() const = 0;
 
   // Answers new requests with 503, lets those under way end for `drain_timeout_ms`, ends the rest

@@ -109,6 +109,54 @@ TEST_F(ServerErrorTest, PromptsMustFitTheContext) {
   EXPECT_EQ(parse(complete(R"("max_tokens":100000)"))["choices"][0]["finish_reason"], "stop");
 }
 
+TEST_F(ServerErrorTest, HttpErrorsAreExchangesLikeOthers) {
+  options.http.max_body_bytes = 1000;
+  options.http.header_timeout_ms = 300;
+  start();
+  const auto refused = [this](std::string_view bytes) {
+    Client client(server->port());
+    client.send(bytes);
+    return client.read_response();
+  };
+  const std::string line = "POST /v1/messages HTTP/1.1\r\n";
+  const std::vector<std::pair<unsigned, std::string>> cases = {
+      {413, line + "X-Request-Id: mine\r\nContent-Length: 2000\r\n\r\n"},
+      {431, line + "A: " + std::string(options.http.max_header_bytes, 'a')},
+      {408, line + "A: b\r\n"},
+      {400, line + "No colon\r\n\r\n"},
+      {501, line + "Transfer-Encoding: gzip\r\n\r\n"}};
+  for (const auto& [status, bytes] : cases) {
+    net::TestResponse response = refused(bytes);
+    EXPECT_EQ(response.status, status);
+    const Json json = parse(response);
+    EXPECT_EQ(json.value("type", ""), "error") << response.body;
+    EXPECT_EQ(json.value("request_id", ""), response.headers["x-request-id"]);
+    EXPECT_FALSE(response.headers["x-request-id"].empty());
+    EXPECT_EQ(json["error"]["type"], status == 413   ? "request_too_large"
+                                     : status == 501 ? "api_error"
+                                                     : "invalid_request_error");
+  }
+  EXPECT_EQ(refused(cases[0].second).headers["x-request-id"], "mine");
+  EXPECT_TRUE(
+      parse(refused("POST /v1/completions HTTP/1.1\r\nNo colon\r\n\r\n")).contains("error"));
+  const std::string metrics = get("/metrics").body;
+  EXPECT_NE(metrics.find("status=\"413\"} 2"), std::string::npos) << metrics;
+  EXPECT_NE(metrics.find("status=\"408\"} 1"), std::string::npos) << metrics;
+  server->stop(0);
+  EXPECT_NE(log_.str().find("id=mine POST /v1/messages status=413"), std::string::npos);
+}
+
+TEST_F(ServerErrorTest, RoutesInTheLogAreOneLine) {
+  start();
+  get("/v1/%0Aid=forged%7F%0D");
+  get("/" + std::string(5000, 'x'));
+  server->stop(0);
+  const std::vector<std::string> lines = log_lines();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_NE(lines[0].find("GET /v1/?id=forged??"), std::string::npos) << lines[0];
+  EXPECT_LT(lines[1].size(), 500U);
+}
+
 TEST_F(ServerErrorTest, HttpErrorsHaveTheSameEnvelope) {
   options.http.max_body_bytes = 1000;
   start();
@@ -136,7 +184,7 @@ TEST_F(ServerErrorTest, ChunkedAndLargeBodiesWork) {
 }
 
 TEST_F(ServerErrorTest, ApiKeyGuardsEveryRouteButHealth) {
-  options.api_key = "secret";
+  options.access.api_keys = {"secret"};
   start();
   EXPECT_EQ(get("/health").status, 200U);
   EXPECT_EQ(get("/health/ready").status, 200U);
@@ -168,7 +216,7 @@ TEST_F(ServerErrorTest, AFullQueueAnswers429) {
   EXPECT_EQ(waiting.read_head().status, 200U);  // it has a place, and will get pings
   for (const char* fields : {"", R"("stream":true)"}) {
     net::TestResponse refused = complete(fields);
-    expect_error(refused, 429, "queue_full", "queue are taken");
+    expect_error(refused, 429, "queue_full", "queue are taken, this request would be number 2");
     EXPECT_EQ(refused.headers["retry-after"], "2");
   }
   running.close();

@@ -216,6 +216,28 @@ TEST(Serve, TakesFlagsFromTheEnvironment) {
   EXPECT_EQ(process.wait().exit_code, 0);
 }
 
+TEST(Serve, TakesFlagsFromAFileAndAContextBeyondTheCheckpoints) {
+  const TemporaryDirectory directory;
+  const std::string file = write_text(directory.path(), "serve.toml",
+                                      "port = 0\nserved-model-name = 'file'\nmax-num-seqs = 1\n"
+                                      "max-model-len = 9000\n");
+  Process process(serve({"--config", file}, {"ULTRASPEED_SERVED_MODEL_NAME=environment"}));
+  const uint16_t port = wait_for_port(process);
+  ASSERT_NE(port, 0) << process.errors();
+  const std::string models = get(port, "/v1/models");
+  EXPECT_NE(models.find("\"environment\""), std::string::npos) << models;
+  EXPECT_NE(models.find("\"max_model_len\":9000"), std::string::npos) << models;
+  EXPECT_NE(process.errors().find("--context 9000: the model is made for 8192 positions"),
+            std::string::npos);
+  const Finished refused =
+      run_process(serve({"--config", write_text(directory.path(), "wrong.toml", "\nprot = 1\n")}));
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.errors.find("wrong.toml:2: 'prot' is no flag of serve"), std::string::npos)
+      << refused.errors;
+  process.send_signal(SIGTERM);
+  EXPECT_EQ(process.wait().exit_code, 0);
+}
+
 TEST(Serve, FlagsWinOverTheEnvironmentAndKeysMayLieInAFile) {
   const TemporaryDirectory directory;
   Process process(serve({"--port", "0", "--served-model-name", "flag", "--api-key-file",
@@ -226,6 +248,14 @@ TEST(Serve, FlagsWinOverTheEnvironmentAndKeysMayLieInAFile) {
   EXPECT_TRUE(get(port, "/v1/models").starts_with("HTTP/1.1 401"));
   EXPECT_NE(get(port, "/v1/models", "Authorization: Bearer from-file\r\n").find("\"flag\""),
             std::string::npos);
+}
+
+TEST(Serve, OtherMachinesNeedAKey) {
+  const Finished refused = run_process(serve({"--port", "0", "--host", "0.0.0.0"}));
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.errors.find("give one with --api-key-file"), std::string::npos)
+      << refused.errors;
+  EXPECT_EQ(refused.errors.find("Loading"), std::string::npos) << "it loaded the model first";
 }
 
 TEST(Serve, APortInUseIsAnError) {

@@ -140,5 +140,16 @@ kill -TERM "$server"
 wait "$server"
 exit_code=$?
 [ "$exit_code" -eq 0 ] || fail "the server ended with $exit_code"
+
+# By a socket file, as the printed line says.
+"$program" serve --model models/tiny-mimo --unix-socket "$scratch/socket" 2>"$log" &
+server=$!
+wait_for_log "listening on unix:$scratch/socket" || exit 1
+first_request=$(sed -n 's/^try: //p' "$log")
+body=$(eval "${first_request/curl/curl --silent --max-time 120}")
+grep -qF '"finish_reason":' <<<"$body" || fail "$first_request: $body"
+kill -TERM "$server"
+wait "$server" || fail "the server on a socket file ended with $?"
+[ -e "$scratch/socket" ] && fail "the server left its socket file"
 [ "$failures" -eq 0 ] || exit 1
 echo "serve_test: passed"

@@ -1,0 +1,90 @@
+#include "server/routes.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "server/exchange.h"
+#include "server/response_routes.h"
+
+namespace ultraspeed::server {
+namespace {
+
+// Whether the path is the base's and something behind it.
+bool is_below(std::string_view base, std::string_view path) {
+  return path.starts_with(base) && path.size() > base.size() + 1 && path[base.size()] == '/';
+}
+
+}  // namespace
+
+std::optional<Route> find_route(std::string_view path) {
+  if (path == "/health") return Route::kHealth;
+  if (path == "/health/ready") return Route::kReady;
+  if (path == "/metrics") return Route::kMetrics;
+  if (path == "/version") return Route::kVersion;
+  if (path == kModelsPath) return Route::kModels;
+  if (path == "/v1/completions") return Route::kCompletions;
+  if (path == "/v1/chat/completions") return Route::kChatCompletions;
+  if (path == kMessagesPath) return Route::kMessages;
+  if (path == "/v1/messages/count_tokens") return Route::kCountTokens;
+  if (path == "/tokenize") return Route::kTokenize;
+  if (path == "/detokenize") return Route::kDetokenize;
+  if (path == kResponsesPath) return Route::kResponses;
+  if (path == "/v1/responses/input_tokens") return Route::kInputTokens;
+  if (is_below(kModelsPath, path)) return Route::kModel;
+  if (is_below(kResponsesPath, path)) {
+    return path.ends_with(kInputItemsPath) ? Route::kInputItems : Route::kResponse;
+  }
+  return std::nullopt;
+}
+
+bool is_health(std::optional<Route> route) {
+  return route == Route::kHealth || route == Route::kReady;
+}
+
+std::string_view allowed_methods(Route route) {
+  switch (route) {
+    case Route::kHealth:
+    case Route::kReady:
+    case Route::kMetrics:
+    case Route::kVersion:
+    case Route::kModels:
+    case Route::kModel:
+    case Route::kInputItems:
+      return "GET";
+    case Route::kResponse:
+      return "GET, DELETE";
+    default:
+      return "POST";
+  }
+}
+
+bool is_allowed(Route route, std::string_view method) {
+  const std::string_view allowed = allowed_methods(route);
+  if (allowed == "POST") return method == "POST";
+  return method == "GET" || method == "HEAD" || (method == "DELETE" && allowed != "GET");
+}
+
+bool generates(Route route) {
+  return route == Route::kCompletions || route == Route::kChatCompletions ||
+         route == Route::kMessages || route == Route::kResponses;
+}
+
+ApiError unknown_route(const net::HttpRequest& request) {
+  ApiError error;
+  error.status = 404;
+  error.message = fmt::format("There is no route {} {}.", request.method, request.path());
+  error.code = "unknown_url";
+  return error;
+}
+
+ApiError method_not_allowed(std::string_view method, std::string allowed) {
+  ApiError error;
+  error.status = 405;
+  error.message = fmt::format("This route does not take {}; it takes {}.", method, allowed);
+  error.code = "method_not_allowed";
+  error.allow = std::move(allowed);
+  return error;
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,46 @@
+// The routes: which path leads where, and what may be asked there.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "net/http_server.h"
+#include "server/api_error.h"
+
+namespace ultraspeed::server {
+
+inline constexpr std::string_view kModelsPath = "/v1/models";
+inline constexpr std::string_view kInputItemsPath = "/input_items";  // behind a response's path
+
+enum class Route {
+  kHealth,
+  kReady,
+  kMetrics,
+  kVersion,
+  kModels,
+  kModel,
+  kCompletions,
+  kChatCompletions,
+  kMessages,
+  kCountTokens,
+  kResponses,
+  kResponse,
+  kInputItems,
+  kInputTokens,
+  kTokenize,
+  kDetokenize,
+};
+
+std::optional<Route> find_route(std::string_view path);
+
+bool is_health(std::optional<Route> route);
+bool generates(Route route);
+// The methods that a route takes, as an Allow header lists them.
+std::string_view allowed_methods(Route route);
+bool is_allowed(Route route, std::string_view method);
+
+ApiError unknown_route(const net::HttpRequest& request);
+ApiError method_not_allowed(std::string_view method, std::string allowed);
+
+}  // namespace ultraspeed::server
