@@ -99,6 +99,14 @@ Status check_prefill_width(const ModelOptions& options, const Speculation& specu
                     options.prefill_width, num_mtp_layers);
 }
 
+void warn_of_context(uint32_t context, uint32_t positions) {
+  if (context <= positions) return;
+  write_to_stderr(
+      fmt::format("warning: --context {} exceeds the {} positions that the model was made for; "
+                  "texts beyond them may be poor\n",
+                  context, positions));
+}
+
 // With what the command's flags can do about it.
 Error with_advice(Error error, const ModelOptions& options) {
   if (error.code != ErrorCode::kOutOfMemory) return error;
@@ -225,13 +233,8 @@ Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {
 }
 
 Result<uint32_t> LoadedModel::max_context(const ModelOptions& options) const {
-  const uint32_t positions = config_.max_position_embeddings;
-  if (options.context > positions) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--context {}: more than the {} positions of this model", options.context,
-                      positions);
-  }
-  return engine::choose_max_context({.max_context = options.context}, positions);
+  return engine::choose_max_context({.max_context = options.context},
+                                    config_.max_position_embeddings);
 }
 
 ArithmeticModes LoadedModel::modes(const ModelOptions& options,
@@ -242,6 +245,7 @@ ArithmeticModes LoadedModel::modes(const ModelOptions& options,
 Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
     const ModelOptions& options, uint32_t max_sessions, const Speculation& speculation) const {
   US_TRY(max_context(options));
+  warn_of_context(options.context, config_.max_position_embeddings);
   const uint32_t num_mtp_layers = checkpoint_.contents().num_mtp_layers;
   US_TRY(check_prefill_width(options, speculation, num_mtp_layers));
   engine::EngineOptions engine_options{.max_context = options.context,

@@ -74,7 +74,7 @@ class LoadedModel {
   Result<const text::Tokenizer*> require_tokenizer() const;
   Result<const text::ChatTemplate*> require_chat_template() const;
 
-  // Tokens of a session. Errors: kInvalidArgument for more than the model has positions.
+  // Tokens of a session. Errors: kInvalidArgument for more than any model has positions.
   Result<uint32_t> max_context(const ModelOptions& options) const;
 
   // Plans, verifies and loads the weights, with progress on standard error. Errors that flags can

@@ -5,15 +5,15 @@
 #include <variant>
 
 #include "engine/kv_pages.h"
+#include "model/config_limits.h"
 
 namespace ultraspeed::engine {
 
 Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model_positions) {
   if (options.max_context == 0) return std::min(model_positions, kDefaultMaxContext);
-  if (options.max_context == 1 || options.max_context > model_positions) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "max_context is {}, expected 2 to {}, the positions of the model",
-                      options.max_context, model_positions);
+  if (options.max_context == 1 || options.max_context > model::kMaxPositions) {
+    return make_error(ErrorCode::kInvalidArgument, "max_context is {}, expected 2 to {}",
+                      options.max_context, model::kMaxPositions);
   }
   return options.max_context;
 }

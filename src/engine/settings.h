@@ -25,7 +25,8 @@ struct EngineSettings {
   std::string device = {};
 };
 
-// Positions of one session. Errors: kInvalidArgument when the option exceeds model_positions.
+// Positions of one session: the option, which may exceed model_positions, or what the model has up
+// to the default. Errors: kInvalidArgument for a context that no model has.
 Result<uint32_t> choose_max_context(const EngineOptions& options, uint32_t model_positions);
 
 // Sequences and KV pages for a program's caches. Errors: kInvalidArgument when one session of

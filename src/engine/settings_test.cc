@@ -20,11 +20,11 @@ TEST(Settings, ContextIsTheModelsUpToADefault) {
   EXPECT_EQ(choose_max_context({}, 1'000'000).value(), 8192u);
   EXPECT_EQ(choose_max_context({}, 2048).value(), 2048u);
   EXPECT_EQ(choose_max_context(options_with(9000, 1, 0), 9000).value(), 9000u);
-  const auto longer = choose_max_context(options_with(9001, 1, 0), 9000);
-  ASSERT_FALSE(longer);
-  EXPECT_EQ(longer.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(longer.error().message,
-            "max_context is 9001, expected 2 to 9000, the positions of the model");
+  EXPECT_EQ(choose_max_context(options_with(9001, 1, 0), 9000).value(), 9001u);
+  const auto longest = choose_max_context(options_with((1U << 28) + 1, 1, 0), 9000);
+  ASSERT_FALSE(longest);
+  EXPECT_EQ(longest.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(longest.error().message, "max_context is 268435457, expected 2 to 268435456");
   EXPECT_FALSE(choose_max_context(options_with(1, 1, 0), 9000));
 }
 

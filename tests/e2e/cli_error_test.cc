@@ -274,9 +274,17 @@ TEST(CliErrors, DecodeSteps) {
 TEST(CliErrors, ValuesOutOfRangeAreSaidBeforeTheWeightsAreLoaded) {
   expect_error(run_cli({"run", "--prompt", "x", "--logit-bias", "99999=1"}), 1, {"99999"});
   expect_error(run_cli({"run", "--prompt", "x y z", "--context", "2"}), 1, {"--context"});
-  expect_error(run_cli({"run", "--prompt", "x", "--context", "100000"}), 1,
-               {"--context 100000", "8192"});
+  expect_error(run_cli({"run", "--prompt", "x", "--context", "300000000"}), 1, {"300000000"});
   expect_error(run_cli({"run", "--prompt", ""}), 1, {"the prompt", "empty"});
+}
+
+TEST(CliErrors, AContextBeyondTheModelsIsAWarning) {
+  const Finished finished =
+      run_cli({"run", "--prompt", "x", "-n", "1", "--context", "9000", "--greedy"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+  EXPECT_NE(finished.errors.find("warning: --context 9000 exceeds the 8192 positions"),
+            std::string::npos)
+      << finished.errors;
 }
 
 // Where somebody meant to set a key; the host ends what goes on without one.
