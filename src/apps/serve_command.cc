@@ -10,12 +10,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "apps/files.h"
 #include "apps/loaded_model.h"
 #include "apps/signals.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
+#include "server/forced_answers.h"
 #include "server/json_text.h"
 #include "server/server.h"
 
@@ -29,6 +31,7 @@ struct ServeOptions {
   server::ServerOptions server;
   std::string api_key_file;
   std::string served_model_name;  // empty: the folder's name
+  std::string force_text;         // a file of answers, for tests; empty: the model's own
   uint32_t max_sessions = 8;
   uint32_t drain_timeout_s = 30;
 };
@@ -87,6 +90,20 @@ Result<server::ServedModel> served_model(const ServeOptions& options, const Load
   return served;
 }
 
+Result<std::optional<server::ForcedAnswers>> read_forced_answers(const std::string& path,
+                                                                 const LoadedModel& model) {
+  if (path.empty()) return std::nullopt;
+  US_ASSIGN(const std::string lines, read_file(path));
+  US_ASSIGN(const text::Tokenizer* tokenizer, model.require_tokenizer());
+  const std::vector<int32_t> stop_ids = model.stop_ids();
+  if (stop_ids.empty()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: the model names no stop token, which has to end a forced text",
+                      model.directory());
+  }
+  return server::ForcedAnswers::parse(lines, file_label(path), *tokenizer, stop_ids.front());
+}
+
 // In single quotes, which a shell leaves alone.
 std::string shell_quoted(std::string_view text) {
   std::string quoted = "'";
@@ -121,9 +138,11 @@ Status serve(ServeOptions options) {
   US_TRY(net::HttpServer::check_address(options.server.http));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
+  US_ASSIGN(const auto forced, read_forced_answers(options.force_text, model));
   US_TRY(model.speculation().check_decode_width(options.model.decode_width));
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
-  US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
+  US_ASSIGN(server::ServedModel served, served_model(options, model, *engine));
+  if (forced) served.forced_answers = &*forced;
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
@@ -179,6 +198,9 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
   app.add_option("--max-queue", server.max_queue, "Requests that may wait; more get status 429")
       ->envname("ULTRASPEED_MAX_QUEUE")
       ->capture_default_str();
+  app.add_option("--force-text", options->force_text,
+                 "Test-only: JSON lines of answers that the model is made to give")
+      ->group("");  // docs/serving.md has it, --help does not
   app.add_option("--shutdown-timeout", options->drain_timeout_s,
                  "Seconds that answers under way get to end after a signal")
       ->check(CLI::Range(0, 3600))
