@@ -193,6 +193,16 @@ ApiStatus add_message(const Json& message, const std::string& path, Json* messag
       fmt::format("'{}' is '{}'; it must be 'user' or 'assistant'.", fields.path("role"), role));
 }
 
+// To leave it out in silence would answer the last turn without those before it.
+ApiStatus refuse_thread(const Fields& fields) {
+  if (fields.find("thread") == nullptr) return {};
+  ApiError error;
+  error.message = "'thread' is not supported: every request must have all messages.";
+  error.param = "thread";
+  error.code = kThreadUnsupported;
+  return tl::unexpected(std::move(error));
+}
+
 ApiResult<Json> map_messages(const Fields& fields) {
   Json messages = Json::array();
   if (const Json* system = fields.find("system")) US_TRY(add_system(*system, &messages));
@@ -347,6 +357,7 @@ ApiError in_own_words(ApiError error) {
 
 ApiResult<ChatRequest> read_messages_request(const Json& json, const RequestDefaults& defaults) {
   const Fields fields(json);
+  US_TRY(refuse_thread(fields));
   Json chat = Json::object();
   for (const auto& [name, value] : json.items()) {
     if (std::ranges::find(kNotTaken, name) == kNotTaken.end()) chat[name] = value;

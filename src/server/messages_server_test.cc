@@ -301,6 +301,26 @@ TEST_F(MessagesServerTest, FailedToolsSaySo) {
   EXPECT_NE(last_prompt().find("\nError: no file\n"), std::string::npos) << last_prompt();
 }
 
+// A client that gets this detail sends the whole conversation instead.
+TEST_F(MessagesServerTest, HoldsNoConversations) {
+  start();
+  const net::TestResponse response =
+      messages(R"("thread":{"type":"continue","previous_message_id":"msg_1"})");
+  expect_messages_error(response, 400, "invalid_request_error", "'thread' is not supported");
+  EXPECT_EQ(parse(response)["error"]["details"],
+            Json::parse(R"({"error_code":"thread_unsupported_request","unsupported":["thread"]})"));
+  EXPECT_EQ(messages(R"("thread":null)").status, 200U);
+}
+
+// As agents send them: a parameter that may be of several types, or of any.
+TEST_F(MessagesServerTest, ParametersOfToolsNeedNoType) {
+  start();
+  const net::TestResponse response = messages(
+      R"("tools":[{"name":"get","input_schema":{"type":"object","properties":
+          {"a":{"anyOf":[{"type":"string"},{"type":"number"}]},"b":{}}}}])");
+  EXPECT_EQ(response.status, 200U) << response.body;
+}
+
 TEST_F(MessagesServerTest, ErrorsInAStreamAreEvents) {
   engine.is_endless = true;
   engine.step_delay_us = 1000;
