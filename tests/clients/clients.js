@@ -73,12 +73,14 @@ function sdk(packageName, program, route) {
 
 const clients = {
   'openai SDK': sdk('openai', 'openai_sdk.js', 'POST /v1/chat/completions'),
+  'openai SDK (Responses)': sdk('openai', 'openai_responses_sdk.js', 'POST /v1/responses'),
   // Its loop asks for a conversation that the server holds, and goes on without.
   'anthropic SDK': {
     ...sdk('@anthropic-ai/sdk', 'anthropic_sdk.js', 'POST /v1/messages'), refusals: 1,
   },
   opencode: opencode('@ai-sdk/openai-compatible', 'POST /v1/chat/completions'),
   'opencode (Anthropic)': opencode('@ai-sdk/anthropic', 'POST /v1/messages'),
+  'opencode (Responses)': opencode('@ai-sdk/openai', 'POST /v1/responses'),
   'qwen-code': {
     package: '@qwen-code/qwen-code',
     route: 'POST /v1/chat/completions',

@@ -14,6 +14,10 @@ export interface CompletionChunk extends Omit<OpenAI.Completion, 'choices' | 'us
   })[];
   usage?: OpenAI.CompletionUsage | null;
 }
+export type ResponsesAnswer = OpenAI.Responses.Response;
+export type ResponsesEvent = OpenAI.Responses.ResponseStreamEvent;
+export type ResponsesItem = OpenAI.Responses.ResponseItem; // of a stored request
+export type ResponsesTokens = OpenAI.Responses.InputTokenCountResponse;
 export type ServedModel = OpenAI.Model;
 export interface ModelList {
   object: 'list';

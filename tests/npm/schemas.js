@@ -36,9 +36,10 @@ function describe(all) {
   const errors = others.length > 0 ? others : all;
   const depth = ({ instancePath }) => instancePath.split('/').length;
   const deepest = Math.max(...errors.map(depth));
-  return errors.filter((error) => depth(error) === deepest).map(
+  const sentences = errors.filter((error) => depth(error) === deepest).map(
     ({ instancePath, message, params }) => `${instancePath || '/'} ${message} ${
-      JSON.stringify(params)}`).join('\n  ');
+      JSON.stringify(params)}`);
+  return [...new Set(sentences)].join('\n  ');
 }
 
 // check(type, value) throws where the value is not of the type. Fields beside the type's are

@@ -55,6 +55,23 @@ const completions = {
   logprobs: { prompt: 'def add(a, b):', max_tokens: 4, logprobs: 2 },
   empty: { prompt: 'Say nothing.' },
 };
+// ... of /v1/responses ...
+const responsesTools = { tools: [{ type: 'function', name: 'get_weather', parameters }] };
+const responses = {
+  plain: { input: 'Tom has 3 apples.', instructions: 'Be brief.', max_output_tokens: 20 },
+  length: { input: 'Tom has 3 apples.', max_output_tokens: 1 },
+  thinking: { input: [{ role: 'user', content: 'Think.' }], reasoning: { summary: 'auto' } },
+  'not stored': { input: 'Think.', store: false, include: ['reasoning.encrypted_content'] },
+  empty: { input: 'Say nothing.' },
+  'one call': { input: 'Call one.', ...responsesTools },
+  'two calls': { input: 'Call two.', ...responsesTools, parallel_tool_calls: true },
+  'a call cut off': { input: 'Call one.', ...responsesTools, max_output_tokens: 20 },
+  schema: {
+    input: 'The weather?',
+    text: { format: { type: 'json_schema', name: 'a', schema: parameters } },
+    max_output_tokens: 40,
+  },
+};
 // ... and of /v1/messages.
 const messagesTools = { tools: [{ name: 'get_weather', input_schema: parameters }] };
 const asked = (content) => ({ ...user(content), max_tokens: 200 });
@@ -71,6 +88,10 @@ const messages = {
 
 let url; // of the server
 
+async function getJson(route) {
+  return (await fetch(url + route)).json();
+}
+
 async function post(route, fields) {
   const response = await fetch(url + route, {
     method: 'POST',
@@ -81,14 +102,14 @@ async function post(route, fields) {
 }
 
 async function postForJson(route, fields) {
-  const { status, text } = await post(route, { model, ...fields });
+  const { status, text } = await post(route, { model, temperature: 0, ...fields });
   assert.strictEqual(status, 200, text);
   return JSON.parse(text);
 }
 
 // The events of a stream as {name, data}.
 async function postForEvents(route, fields) {
-  const { status, text } = await post(route, { model, stream: true, ...fields });
+  const { status, text } = await post(route, { model, temperature: 0, stream: true, ...fields });
   assert.strictEqual(status, 200, text);
   return text.split('\n\n').filter((event) => event && !event.startsWith(':')).map((event) => {
     const match = /^(?:event: (\S+)\n)?data: (.*)$/.exec(event);
@@ -137,22 +158,54 @@ function messagesTests(check) {
   return tests;
 }
 
+function responsesTests(check) {
+  const route = '/v1/responses';
+  const tests = {};
+  for (const [name, body] of Object.entries(responses)) {
+    tests[`${route}: ${name}`] = async () => {
+      const answer = await postForJson(route, body);
+      check('ResponsesAnswer', answer);
+      if (body.store === false) return;
+      check('ResponsesAnswer', await getJson(`${route}/${answer.id}`));
+      const { data } = await getJson(`${route}/${answer.id}/input_items`);
+      assert.ok(data.length > 0);
+      for (const item of data) check('ResponsesItem', item);
+    };
+    tests[`${route}: ${name}, streamed`] = async () => {
+      for (const { name: type, data } of await postForEvents(route, body)) {
+        const event = JSON.parse(data);
+        assert.strictEqual(event.type, type);
+        check('ResponsesEvent', event);
+      }
+    };
+    tests[`${route}/input_tokens: ${name}`] = async () => check(
+      'ResponsesTokens', await postForJson(`${route}/input_tokens`, body));
+  }
+  return tests;
+}
+
+// How each route is asked.
+const asks = {
+  '/v1/chat/completions': user,
+  '/v1/completions': (text) => ({ prompt: text }),
+  '/v1/responses': (text) => ({ input: text }),
+  '/v1/messages': asked,
+};
 // What is refused, with the status.
 const refusals = [
-  ['no model', 400, {}],
-  ['another model', 404, { model: 'other', ...user('Hi'), prompt: 'Hi', max_tokens: 1 }],
-  ['a wrong value', 400, { model, ...user('Hi'), prompt: 'Hi', max_tokens: 1, temperature: 7 }],
-  ['too long', 400,
-    { model, ...user('word '.repeat(20000)), prompt: 'a '.repeat(20000), max_tokens: 1 }],
+  ['no model', 400, {}, 'Hi'],
+  ['another model', 404, { model: 'other' }, 'Hi'],
+  ['a wrong value', 400, { model, temperature: 7 }, 'Hi'],
+  ['too long', 400, { model }, 'word '.repeat(20000)],
 ];
 
 function refusalTests(check) {
   const tests = {};
-  for (const route of ['/v1/chat/completions', '/v1/completions', '/v1/messages']) {
+  for (const [route, ask] of Object.entries(asks)) {
     const type = route === '/v1/messages' ? 'AnthropicError' : 'OpenAIError';
-    for (const [name, expected, body] of refusals) {
+    for (const [name, expected, fields, question] of refusals) {
       tests[`${route}: ${name}`] = async () => {
-        const { status, text } = await post(route, body);
+        const { status, text } = await post(route, { ...ask(question), ...fields });
         assert.strictEqual(status, expected, text);
         check(type, JSON.parse(text));
       };
@@ -167,11 +220,10 @@ function refusalTests(check) {
 }
 
 function modelTests(check) {
-  const get = async (route) => (await fetch(url + route)).json();
   return {
-    '/v1/models': async () => check('ModelList', await get('/v1/models')),
-    '/v1/models/NAME': async () => check('ServedModel', await get(`/v1/models/${model}`)),
-    '/v1/models/OTHER': async () => check('OpenAIError', await get('/v1/models/other')),
+    '/v1/models': async () => check('ModelList', await getJson('/v1/models')),
+    '/v1/models/NAME': async () => check('ServedModel', await getJson(`/v1/models/${model}`)),
+    '/v1/models/OTHER': async () => check('OpenAIError', await getJson('/v1/models/other')),
   };
 }
 
@@ -186,6 +238,7 @@ async function main() {
     ...openaiTests(
       check, '/v1/chat/completions', chats, 'ChatAnswer', 'ChatChunk'),
     ...openaiTests(check, '/v1/completions', completions, 'CompletionAnswer', 'CompletionChunk'),
+    ...responsesTests(check),
     ...messagesTests(check),
     ...refusalTests(check),
     ...modelTests(check),
