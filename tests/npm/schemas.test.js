@@ -42,8 +42,11 @@ const chats = {
   'one call': { ...user('Call one.'), ...chatTools },
   'two calls': { ...user('Call two.'), ...chatTools, tool_choice: 'auto' },
   'a call cut off': { ...user('Call one.'), ...chatTools, max_tokens: 20 },
+  'a call that must be': { ...user('Call one.'), ...chatTools, tool_choice: 'required' },
   logprobs: { ...user('Think.'), logprobs: true, top_logprobs: 3 },
   'logprobs of calls': { ...user('Call one.'), ...chatTools, logprobs: true },
+  'two answers': { ...user('Tom has 3 apples.'), n: 2, temperature: 1, max_tokens: 20 },
+  'two answers with calls': { ...user('Call two.'), ...chatTools, n: 2 },
   schema: { ...user('The weather?'), response_format: schemaFormat, max_tokens: 40 },
 };
 // ... of /v1/completions ...
@@ -53,6 +56,7 @@ const completions = {
   echo: { prompt: 'def add(a, b):', max_tokens: 4, echo: true },
   stop: { prompt: 'Think.', stop: 'two' },
   logprobs: { prompt: 'def add(a, b):', max_tokens: 4, logprobs: 2 },
+  'two answers': { prompt: 'def add(a, b):', max_tokens: 4, n: 2, temperature: 1 },
   empty: { prompt: 'Say nothing.' },
 };
 // ... of /v1/responses ...
@@ -84,6 +88,9 @@ const messages = {
   'one call': { ...asked('Call one.'), ...messagesTools },
   'two calls': { ...asked('Call two.'), ...messagesTools, tool_choice: { type: 'auto' } },
   'a call cut off': { ...asked('Call one.'), ...messagesTools, max_tokens: 20 },
+  'a call that must be': {
+    ...asked('Call one.'), ...messagesTools, tool_choice: { type: 'tool', name: 'get_weather' },
+  },
 };
 
 let url; // of the server
