@@ -128,7 +128,8 @@ const tests = {
       (error) => error instanceof type && error.code === code);
     await raises({ ...chat, model: 'gpt-4' }, OpenAI.NotFoundError, 'model_not_found');
     await raises({ ...chat, temperature: 7 }, OpenAI.BadRequestError, 'invalid_value');
-    await raises({ ...chat, n: 2 }, OpenAI.BadRequestError, 'unsupported_value');
+    await raises(
+      { ...chat, functions: [{ name: 'f' }] }, OpenAI.BadRequestError, 'unsupported_value');
     const long = [{ role: 'user', content: 'word '.repeat(20000) }];
     await raises({ ...chat, messages: long }, OpenAI.BadRequestError, 'context_length_exceeded');
   },
