@@ -283,14 +283,14 @@ ApiStatus map_stop(const Fields& fields, Json* chat) {
   return {};
 }
 
-// The budget is the model's own affair; "adaptive" leaves the choice to it.
+// The budget is the model's own affair. "adaptive" and "between_tools" leave the choice to it.
 ApiStatus map_thinking(const Fields& fields, Json* chat) {
   const Json* thinking = nullptr;
   US_TRY(fields.read_object("thinking", &thinking));
   if (thinking == nullptr) return {};
   std::string type;
   US_TRY(Fields(*thinking, "thinking").read("type", &type));
-  if (type == "adaptive") {
+  if (type == "adaptive" || type == "between_tools") {
     chat->erase("thinking");
   } else {
     (*chat)["thinking"] = {{"type", type}};

@@ -312,6 +312,16 @@ TEST_F(MessagesServerTest, HoldsNoConversations) {
   EXPECT_EQ(messages(R"("thread":null)").status, 200U);
 }
 
+TEST_F(MessagesServerTest, ThinkingMayBeLeftToTheModel) {
+  start();
+  for (const std::string type : {"adaptive", "between_tools"}) {
+    const net::TestResponse response = messages(fmt::format(R"("thinking":{{"type":"{}"}})", type));
+    EXPECT_EQ(response.status, 200U) << response.body;
+  }
+  expect_messages_error(messages(R"("thinking":{"type":"never"})"), 400, "invalid_request_error",
+                        "'thinking.type' is 'never'");
+}
+
 // As agents send them: a parameter that may be of several types, or of any.
 TEST_F(MessagesServerTest, ParametersOfToolsNeedNoType) {
   start();
