@@ -94,7 +94,7 @@ ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request)
 ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Thinking thinking,
                          PreparedGeneration* prepared) {
   if (model.forced_answers != nullptr) {
-    prepared->constraint = model.forced_answers->find(prepared->prompt);
+    prepared->constraint = model.forced_answers->find(prepared->prompts.front());
     if (prepared->constraint != nullptr) return {};
   }
   const std::optional<GrammarSource>& source = prepared->request.grammar;
