@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 
 #include "apps/files.h"
 #include "apps/flag_sources.h"
@@ -19,6 +20,7 @@
 #include "apps/signals.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
+#include "server/forced_answers.h"
 #include "server/json_text.h"
 #include "server/server.h"
 
@@ -33,6 +35,7 @@ struct ServeOptions {
   std::string config_file;
   std::string api_key_file;
   std::string served_model_name;  // empty: the folder's name
+  std::string force_text;         // a file of answers, for tests; empty: the model's own
   uint32_t max_sessions = 8;
   bool caches_prefixes = true;
   uint32_t num_cached_prefixes = 16;
@@ -97,6 +100,20 @@ Result<server::ServedModel> served_model(const ServeOptions& options, const Load
   return served;
 }
 
+Result<std::optional<server::ForcedAnswers>> read_forced_answers(const std::string& path,
+                                                                 const LoadedModel& model) {
+  if (path.empty()) return std::nullopt;
+  US_ASSIGN(const std::string lines, read_file(path));
+  US_ASSIGN(const text::Tokenizer* tokenizer, model.require_tokenizer());
+  const std::vector<int32_t> stop_ids = model.stop_ids();
+  if (stop_ids.empty()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: the model names no stop token, which has to end a forced text",
+                      model.directory());
+  }
+  return server::ForcedAnswers::parse(lines, file_label(path), *tokenizer, stop_ids.front());
+}
+
 // In single quotes, which a shell leaves alone.
 std::string shell_quoted(std::string_view text) {
   std::string quoted = "'";
@@ -143,9 +160,11 @@ Status serve(ServeOptions options) {
   US_TRY(server::Server::check(options.server));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
+  US_ASSIGN(const auto forced, read_forced_answers(options.force_text, model));
   US_TRY(model.speculation().check_decode_width(options.model.decode_width));
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
-  US_ASSIGN(const server::ServedModel served, served_model(options, model, *engine));
+  US_ASSIGN(server::ServedModel served, served_model(options, model, *engine));
+  if (forced) served.forced_answers = &*forced;
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
@@ -273,6 +292,9 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
   app.add_option("--max-queue", server.max_queue, "Requests that may wait; more get status 429")
       ->envname("ULTRASPEED_MAX_QUEUE")
       ->capture_default_str();
+  app.add_option("--force-text", options->force_text,
+                 "Test-only: JSON lines of answers that the model is made to give")
+      ->group("");  // docs/serving.md has it, --help does not
   app.add_option("--shutdown-timeout", options->drain_timeout_s,
                  "Seconds that answers under way get to end after a signal")
       ->check(CLI::Range(0, 3600))

@@ -156,6 +156,9 @@ std::string messages_error_json(const ApiError& error, std::string_view request_
   nlohmann::ordered_json json = {
       {"type", "error"},
       {"error", {{"type", messages_error_type(error.status)}, {"message", error.message}}}};
+  if (error.code == kThreadUnsupported) {
+    json["error"]["details"] = {{"error_code", error.code}, {"unsupported", {error.param}}};
+  }
   if (!request_id.empty()) json["request_id"] = request_id;
   return dump(json);
 }

@@ -36,6 +36,10 @@ ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context);  // 
 ApiError draining();                                                         // 503
 ApiError too_many_at_once(uint32_t max_per_client);                          // 429
 
+// A conversation that the server is to hold. Anthropic's clients know the code (a detail in their
+// form of errors) and send the whole conversation instead.
+inline constexpr std::string_view kThreadUnsupported = "thread_unsupported_request";
+
 // Of an error that the engine or the text layer returned.
 ApiError from_error(const Error& error);
 // Of a request refused below this layer, by status alone.

@@ -67,6 +67,8 @@ class Exchange {
   // A step gave the generation so many tokens, in a decode step with a cycle.
   void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
 
+  // Whose prompts may share what caches hold; empty: everybody's.
+  std::string cache_domain;
   GenerationLog log;
 
  private:

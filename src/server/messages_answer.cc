@@ -22,7 +22,7 @@ void append_message_usage(std::string& out, const Usage& usage) {
                  R"({{"input_tokens":{},"cache_creation_input_tokens":0,)"
                  R"("cache_read_input_tokens":{},"output_tokens":{},"cache_creation":null,)"
                  R"("inference_geo":null,"output_tokens_details":null,"server_tool_use":null,)"
-                 R"("service_tier":null,"speed":null}})",
+                 R"("service_tier":null,"speed":null,"fallback_credit":null,"iterations":null}})",
                  usage.prompt_tokens - usage.cached_tokens, usage.cached_tokens,
                  usage.completion_tokens);
 }
@@ -49,7 +49,8 @@ class MessagesAnswer final : public Answer {
   void stream_end(const AnswerEnd& end, std::string& out) override {
     for (const ChatEvent& event : turn_.finish(end.was_cut_off())) append_event(event, out);
     end_block(out);
-    std::string json = R"({"type":"message_delta","delta":{"container":null,)";
+    std::string json =
+        R"({"type":"message_delta","context_management":null,"delta":{"container":null,)";
     append_stop(end, json);
     json += R"(},"usage":)";
     append_message_usage(json, end.usage);
@@ -95,7 +96,7 @@ class MessagesAnswer final : public Answer {
     append_json_string(out, head_.id);
     out += R"(,"type":"message","role":"assistant","model":)";
     append_json_string(out, head_.model);
-    out += R"(,"container":null,"diagnostics":null,)";
+    out += R"(,"container":null,"context_management":null,"diagnostics":null,)";
   }
 
   void append_stop(const AnswerEnd& end, std::string& out) const {
@@ -166,9 +167,10 @@ class MessagesAnswer final : public Answer {
 
   void append_delta(std::string_view type, std::string_view name, std::string_view text,
                     std::string& out) const {
+    const bool is_thinking = type == "thinking_delta";
     std::string json =
-        fmt::format(R"({{"type":"content_block_delta","index":{},"delta":{{"type":"{}","{}":)",
-                    num_blocks_, type, name);
+        fmt::format(R"({{"type":"content_block_delta","index":{},"delta":{{"type":"{}",{}"{}":)",
+                    num_blocks_, type, is_thinking ? R"("estimated_tokens":null,)" : "", name);
     append_json_string(json, text);
     json += "}}";
     net::append_sse_event(out, "content_block_delta", json);

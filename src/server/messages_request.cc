@@ -193,6 +193,16 @@ ApiStatus add_message(const Json& message, const std::string& path, Json* messag
       fmt::format("'{}' is '{}'; it must be 'user' or 'assistant'.", fields.path("role"), role));
 }
 
+// To leave it out in silence would answer the last turn without those before it.
+ApiStatus refuse_thread(const Fields& fields) {
+  if (fields.find("thread") == nullptr) return {};
+  ApiError error;
+  error.message = "'thread' is not supported: every request must have all messages.";
+  error.param = "thread";
+  error.code = kThreadUnsupported;
+  return tl::unexpected(std::move(error));
+}
+
 ApiResult<Json> map_messages(const Fields& fields) {
   Json messages = Json::array();
   if (const Json* system = fields.find("system")) US_TRY(add_system(*system, &messages));
@@ -273,14 +283,14 @@ ApiStatus map_stop(const Fields& fields, Json* chat) {
   return {};
 }
 
-// The budget is the model's own affair; "adaptive" leaves the choice to it.
+// The budget is the model's own affair. "adaptive" and "between_tools" leave the choice to it.
 ApiStatus map_thinking(const Fields& fields, Json* chat) {
   const Json* thinking = nullptr;
   US_TRY(fields.read_object("thinking", &thinking));
   if (thinking == nullptr) return {};
   std::string type;
   US_TRY(Fields(*thinking, "thinking").read("type", &type));
-  if (type == "adaptive") {
+  if (type == "adaptive" || type == "between_tools") {
     chat->erase("thinking");
   } else {
     (*chat)["thinking"] = {{"type", type}};
@@ -347,6 +357,7 @@ ApiError in_own_words(ApiError error) {
 
 ApiResult<ChatRequest> read_messages_request(const Json& json, const RequestDefaults& defaults) {
   const Fields fields(json);
+  US_TRY(refuse_thread(fields));
   Json chat = Json::object();
   for (const auto& [name, value] : json.items()) {
     if (std::ranges::find(kNotTaken, name) == kNotTaken.end()) chat[name] = value;

@@ -45,7 +45,7 @@ class MessagesServerTest : public ServerTest {
       if (type == "content_block_delta") {
         Json& block = message["content"].back();
         for (const auto& [name, text] : event["delta"].items()) {
-          if (name == "type") continue;
+          if (name == "type" || text.is_null()) continue;
           if (name == "partial_json") {
             input += text.get<std::string>();
           } else {
@@ -221,8 +221,8 @@ TEST_F(MessagesServerTest, CountsTokens) {
       post("/v1/messages/count_tokens",
            fmt::format(R"({{"model":"tiny","messages":[{{"role":"user","content":"Hi"}}],{}}})",
                        kGetTool));
-  EXPECT_EQ(response.body,
-            fmt::format(R"({{"input_tokens":{}}})", engine.starts()[0].prompt.size()));
+  EXPECT_EQ(response.body, fmt::format(R"({{"input_tokens":{},"context_management":null}})",
+                                       engine.starts()[0].prompt.size()));
   expect_messages_error(post("/v1/messages/count_tokens", "{}"), 400, "invalid_request_error",
                         "'messages' is missing");
 }
@@ -314,6 +314,36 @@ TEST_F(MessagesServerTest, FailedToolsSaySo) {
       "input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a",
       "is_error":true,"content":"no file"}]}]})");
   EXPECT_NE(last_prompt().find("\nError: no file\n"), std::string::npos) << last_prompt();
+}
+
+// A client that gets this detail sends the whole conversation instead.
+TEST_F(MessagesServerTest, HoldsNoConversations) {
+  start();
+  const net::TestResponse response =
+      messages(R"("thread":{"type":"continue","previous_message_id":"msg_1"})");
+  expect_messages_error(response, 400, "invalid_request_error", "'thread' is not supported");
+  EXPECT_EQ(parse(response)["error"]["details"],
+            Json::parse(R"({"error_code":"thread_unsupported_request","unsupported":["thread"]})"));
+  EXPECT_EQ(messages(R"("thread":null)").status, 200U);
+}
+
+TEST_F(MessagesServerTest, ThinkingMayBeLeftToTheModel) {
+  start();
+  for (const std::string type : {"adaptive", "between_tools"}) {
+    const net::TestResponse response = messages(fmt::format(R"("thinking":{{"type":"{}"}})", type));
+    EXPECT_EQ(response.status, 200U) << response.body;
+  }
+  expect_messages_error(messages(R"("thinking":{"type":"never"})"), 400, "invalid_request_error",
+                        "'thinking.type' is 'never'");
+}
+
+// As agents send them: a parameter that may be of several types, or of any.
+TEST_F(MessagesServerTest, ParametersOfToolsNeedNoType) {
+  start();
+  const net::TestResponse response = messages(
+      R"("tools":[{"name":"get","input_schema":{"type":"object","properties":
+          {"a":{"anyOf":[{"type":"string"},{"type":"number"}]},"b":{}}}}])");
+  EXPECT_EQ(response.status, 200U) << response.body;
 }
 
 TEST_F(MessagesServerTest, ErrorsInAStreamAreEvents) {

@@ -6,6 +6,7 @@
 
 #include "server/completion_request.h"
 #include "server/exchange.h"
+#include "server/forced_answers.h"
 #include "server/messages_request.h"
 
 namespace ultraspeed::server {
@@ -92,6 +93,10 @@ ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request)
 
 ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Thinking thinking,
                          PreparedGeneration* prepared) {
+  if (model.forced_answers != nullptr) {
+    prepared->constraint = model.forced_answers->find(prepared->prompts.front());
+    if (prepared->constraint != nullptr) return {};
+  }
   const std::optional<GrammarSource>& source = prepared->request.grammar;
   if (!source) return {};
   auto compiled = grammars.get(*source);

@@ -180,7 +180,8 @@ std::string request_echo(const Fields& fields, const ResponsesRequest& request) 
   reasoning.update(given("reasoning", Json::object()));
   Json text = {{"format", {{"type", "text"}}}};
   text.update(given("text", Json::object()));
-  Json echo = {{"background", false},
+  Json echo = {{"access_programs", nullptr},
+               {"background", false},
                {"instructions", given("instructions")},
                {"max_output_tokens", given("max_output_tokens")},
                {"metadata", given("metadata", Json::object())},

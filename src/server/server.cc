@@ -184,6 +184,9 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (AccessRules::is_preflight(request)) {
     return exchange->respond(AccessRules::preflight_response(request));
   }
+  if (!options_.access.api_keys.empty()) {
+    exchange->cache_domain = access_.client(request) + '\n';  // no salt has it before its end
+  }
   if (!route) return exchange->fail(unknown_route(request));
   if (!is_allowed(*route, request.method)) {
     return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
@@ -380,6 +383,7 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
     job.prompt = std::move(prompt);
     job.params = request.params;
     job.params.sampling.seed = seed;
+    job.params.cache_domain = exchange->cache_domain + request.params.cache_domain;
     job.constraint = prepared.constraint;
     job.tier = static_cast<int>(request.tier);
     job.priority = request.priority;

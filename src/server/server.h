@@ -21,6 +21,8 @@
 
 namespace ultraspeed::server {
 
+class ForcedAnswers;
+
 // REQUIRES: what the pointers name outlives the server; nothing else uses the engine.
 struct ServedModel {
   std::string name;  // what requests call it
@@ -28,6 +30,7 @@ struct ServedModel {
   const text::Tokenizer* tokenizer = nullptr;
   const text::ChatTemplate* chat_template = nullptr;  // nullptr: no chat
   engine::GenerationParams defaults;                  // for what a request leaves out
+  const ForcedAnswers* forced_answers = nullptr;      // test-only; nullptr: the model's own
 };
 
 struct ServerOptions {

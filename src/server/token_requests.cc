@@ -102,7 +102,7 @@ ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefau
                                     CallMemory& calls, std::string_view body) {
   US_ASSIGN(const ChatRequest request, parse_count_tokens_request(body, defaults));
   US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, request, calls));
-  return fmt::format(R"({{"input_tokens":{}}})", prompt.ids.size());
+  return fmt::format(R"({{"input_tokens":{},"context_management":null}})", prompt.ids.size());
 }
 
 ApiResult<std::string> count_input_tokens(const ServedModel& model, const RequestDefaults& defaults,

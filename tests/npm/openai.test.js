@@ -5,13 +5,10 @@
 'use strict';
 
 const assert = require('assert');
-const { spawn } = require('child_process');
-const path = require('path');
 const OpenAI = require('openai');
+const { model, runTests, startServer } = require('./server.js');
 
 const program = process.argv[2];
-const repository = path.join(__dirname, '../..');
-const model = 'tiny-mimo';
 const chat = {
   model,
   messages: [{ role: 'user', content: 'Tom has 3 apples and buys 4 more. How many has he?' }],
@@ -19,21 +16,6 @@ const chat = {
   max_tokens: 64,
 };
 const completion = { model, prompt: 'def add(a, b):', temperature: 0, max_tokens: 24 };
-
-// Starts the server on a free port; resolves to {server, url, log}.
-function startServer() {
-  const server = spawn(program, ['serve', '--model', 'models/tiny-mimo', '--port', '0'],
-    { cwd: repository, stdio: ['ignore', 'ignore', 'pipe'] });
-  let log = '';
-  return new Promise((resolve, reject) => {
-    server.on('exit', (code) => reject(new Error(`the server ended with ${code}:\n${log}`)));
-    server.stderr.on('data', (data) => {
-      log += data;
-      const match = /listening on (http:\S+)/.exec(log);
-      if (match) resolve({ server, url: match[1], log: () => log });
-    });
-  });
-}
 
 async function joinChat(stream) {
   const joined = { content: '', reasoning_content: '', chunks: 0 };
@@ -146,7 +128,8 @@ const tests = {
       (error) => error instanceof type && error.code === code);
     await raises({ ...chat, model: 'gpt-4' }, OpenAI.NotFoundError, 'model_not_found');
     await raises({ ...chat, temperature: 7 }, OpenAI.BadRequestError, 'invalid_value');
-    await raises({ ...chat, n: 2 }, OpenAI.BadRequestError, 'unsupported_value');
+    await raises(
+      { ...chat, functions: [{ name: 'f' }] }, OpenAI.BadRequestError, 'unsupported_value');
     const long = [{ role: 'user', content: 'word '.repeat(20000) }];
     await raises({ ...chat, messages: long }, OpenAI.BadRequestError, 'context_length_exceeded');
   },
@@ -166,24 +149,13 @@ const tests = {
 };
 
 async function main() {
-  const { server, url, log } = await startServer();
+  const { url, log, stop } = await startServer(program);
   const client = new OpenAI(
     { baseURL: `${url}/v1`, apiKey: 'unused', maxRetries: 0, timeout: 300000 });
-  let failures = 0;
-  for (const [name, test] of Object.entries(tests)) {
-    try {
-      await test(client, log);
-      console.log(`ok ${name}`);
-    } catch (error) {
-      failures += 1;
-      console.error(`FAILED ${name}: ${error.stack}`);
-    }
-  }
-  server.removeAllListeners('exit');
-  server.kill('SIGTERM');
-  await new Promise((resolve) => { server.on('exit', resolve); });
-  console.log(`openai: ${Object.keys(tests).length - failures} passed, ${failures} failed`);
-  process.exit(failures === 0 ? 0 : 1);
+  const bound = Object.entries(tests).map(([name, test]) => [name, () => test(client, log)]);
+  const passed = await runTests('openai', Object.fromEntries(bound));
+  await stop();
+  process.exit(passed ? 0 : 1);
 }
 
 main().catch((error) => {
