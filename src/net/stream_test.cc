@@ -134,7 +134,7 @@ TEST_F(TlsTest, AnswersOnOneConnection) {
   start_server();
   TlsClient client(server->port());
   ASSERT_TRUE(client.is_connected());
-  for (const size_t size : {3, 200'000}) {
+  for (const size_t size : {size_t{3}, size_t{200'000}}) {
     const std::string body(size, 'x');
     client.send(fmt::format("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", size, body));
     EXPECT_NE(client.read_until("POST /echo " + body).find("HTTP/1.1 200"), std::string::npos);

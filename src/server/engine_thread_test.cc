@@ -127,7 +127,7 @@ TEST_F(EngineThreadTest, ListenersAreLetGoWhereTheyAreCalled) {
     job.listener = std::make_shared<ThreadListener>(&ends[i]);
     jobs[i] = thread_->submit(std::move(job));
   }
-  for (const size_t i : {1, 0}) {
+  for (const size_t i : {size_t{1}, size_t{0}}) {
     thread_->cancel(jobs[i]);
     ASSERT_TRUE(queue_.run_until([&] { return ends[i] != std::thread::id(); }));
     EXPECT_EQ(ends[i], std::this_thread::get_id());
