@@ -23,6 +23,13 @@ namespace {
 // Stands for the event loop: runs what was posted on the test's thread.
 class PostQueue {
  public:
+  // What is left may post again as it goes.
+  ~PostQueue() {
+    while (!functions_.empty()) {
+      const auto function = std::move(functions_.front());
+      functions_.pop_front();
+    }
+  }
   EngineThread::Post post() {
     return [this](std::function<void()> function) {
       const std::lock_guard lock(mutex_);
