@@ -65,10 +65,14 @@ Status apply(CLI::App& command, const Place& place, std::string_view key, const 
                     command.get_name(), command.get_name());
   }
   US_ASSIGN(const std::vector<std::string> values, flag_values(place, key, node));
+  if (values.empty()) return error_at(place, "'{}' has no value", key);
   if (is_set(command, *option, key)) return {};
   try {
-    for (const std::string& value : values) option->add_result(value);
-    if (!values.empty()) option->run_callback();
+    const bool is_flag = option->get_expected_max() == 0;  // "--no-x" turns "--x" off
+    for (const std::string& value : values) {
+      option->add_result(is_flag ? option->get_flag_value(std::string(key), value) : value);
+    }
+    option->run_callback();
   } catch (const CLI::ParseError& error) {
     return error_at(place, "{}", error.what());
   }

@@ -96,7 +96,8 @@ bool AccessRules::is_own_host(std::string_view host_header) const {
 std::optional<size_t> AccessRules::find_key(const net::HttpRequest& request) const {
   constexpr std::string_view kBearer = "Bearer ";
   std::string_view bearer = request.header("Authorization");
-  bearer = bearer.starts_with(kBearer) ? bearer.substr(kBearer.size()) : std::string_view();
+  const bool is_bearer = net::equals_ignoring_case(bearer.substr(0, kBearer.size()), kBearer);
+  bearer = is_bearer ? bearer.substr(kBearer.size()) : std::string_view();
   std::optional<size_t> found;
   for (size_t i = 0; i < options_.api_keys.size(); ++i) {
     for (const std::string_view given :

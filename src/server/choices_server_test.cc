@@ -83,6 +83,30 @@ TEST_F(ChoicesTest, TextsAreScored) {
   expect_error(complete(R"("max_tokens":0)"), 400, "invalid_value", "'max_tokens' is 0");
 }
 
+// Also where the first candidate has ended before the others begin.
+TEST_F(ChoicesTest, EachChoiceShowsItsPromptOnce) {
+  says_by_seed({"x", "y"});
+  engine.max_sessions = 1;
+  start();
+  const Json json = parse(
+      complete(R"("prompt":["a b","d"],"n":2,"seed":0,"echo":true,"logprobs":0,"max_tokens":1)"));
+  ASSERT_EQ(json["choices"].size(), 4u) << json;
+  const std::vector<std::string> texts = {"a bx", "a by", "dx", "dy"};
+  for (size_t i = 0; i < texts.size(); ++i) {
+    std::string tokens;
+    for (const Json& token : json["choices"][i]["logprobs"]["tokens"]) tokens += token;
+    EXPECT_EQ(tokens, texts[i]) << json;
+    EXPECT_EQ(json["choices"][i]["text"], texts[i]);
+  }
+  expect_error(complete(fmt::format(R"("n":64,"prompt":[{}"a"])",
+                                    [] {
+                                      std::string list;
+                                      for (int i = 0; i < 8; ++i) list += R"("a",)";
+                                      return list;
+                                    }())),
+               400, "invalid_value", "at most 512 candidates");
+}
+
 TEST_F(ChoicesTest, MoreChoicesThanSessionsTakeTurns) {
   says_by_seed({"a", "b", "c", "d", "e"});
   engine.max_sessions = 2;

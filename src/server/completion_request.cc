@@ -84,6 +84,13 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
     return unsupported_field("best_of_mode", "'best_of_mode' 'judge' is for chats alone.");
   }
   US_TRY(read_prompts(fields, defaults.vocab_size, &request));
+  const size_t num_candidates = request.generation.choices.num_candidates;
+  if (request.prompts.size() * num_candidates > kMaxPromptCandidates) {
+    return invalid_field("prompt",
+                         fmt::format("'prompt' has {} prompts of {} candidates each; at "
+                                     "most {} candidates are allowed in all.",
+                                     request.prompts.size(), num_candidates, kMaxPromptCandidates));
+  }
   US_TRY(fields.read("add_special_tokens", &request.add_special_tokens));
   US_TRY(read_logprobs(fields, &request));
   std::string suffix;

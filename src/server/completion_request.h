@@ -22,6 +22,7 @@ struct CompletionRequest {
 };
 
 inline constexpr size_t kMaxPrompts = 256;
+inline constexpr size_t kMaxPromptCandidates = 512;  // of all prompts together
 
 // Token ids of the field `name`, a JSON array.
 ApiResult<std::vector<int32_t>> read_ids(const Json& array, std::string_view name,

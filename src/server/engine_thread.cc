@@ -4,23 +4,12 @@
 #include <tuple>
 #include <utility>
 
+#include "server/release.h"
+
 namespace ultraspeed::server {
 
 using engine::SessionId;
 using engine::StepEvent;
-namespace {
-
-// A handle whose last copy, wherever it goes, hands the listener to the post function to be let go.
-std::shared_ptr<JobListener> released_by(const EngineThread::Post& post,
-                                         std::shared_ptr<JobListener> listener) {
-  JobListener* const pointer = listener.get();
-  return {pointer, [post, listener = std::move(listener)](JobListener*) mutable {
-            post([listener = std::move(listener)] {});
-          }};
-}
-
-}  // namespace
-
 EngineThread::EngineThread(engine::Engine& engine, uint32_t max_queue, Post post)
     : engine_(engine), max_queue_(max_queue), post_(std::move(post)) {
   thread_ = std::thread([this] { run(); });
@@ -45,10 +34,10 @@ std::vector<JobId> EngineThread::submit(std::vector<Job> jobs) {
   return ids;
 }
 
-void EngineThread::cancel(JobId id) {
+void EngineThread::cancel(std::vector<JobId> ids) {
   Command command;
   command.kind = Command::Kind::kCancel;
-  command.id = id;
+  command.ids = std::move(ids);
   push(std::move(command));
 }
 
@@ -106,17 +95,15 @@ void EngineThread::apply(Command command) {
     case Command::Kind::kSubmit:
       return add_waiting(std::move(command));
     case Command::Kind::kCancel:
-      return cancel_now(command.id);
+      return cancel_now(std::move(command.ids));
     case Command::Kind::kFailAll:
       return fail_all_now(command.error);
   }
 }
 
 bool EngineThread::WaitingJob::comes_before(const WaitingJob& other) const {
-  static constexpr auto kNever = std::chrono::steady_clock::time_point::max();
   const auto rank = [](const WaitingJob& waiting) {
-    return std::make_tuple(waiting.job.tier, waiting.job.priority,
-                           waiting.job.group->deadline.value_or(kNever), waiting.id);
+    return std::make_tuple(waiting.job.tier, waiting.job.priority, waiting.deadline, waiting.id);
   };
   return rank(*this) < rank(other);
 }
@@ -127,6 +114,7 @@ void EngineThread::add_waiting(Command command) {
   const size_t num_jobs = command.jobs.size();
   for (size_t i = 0; i < num_jobs; ++i) {
     WaitingJob waiting{command.id + i, std::move(command.jobs[i]), i == 0};
+    if (waiting.job.group->deadline) waiting.deadline = *waiting.job.group->deadline;
     const auto place = std::ranges::upper_bound(
         waiting_, waiting, [](const auto& a, const auto& b) { return a.comes_before(b); });
     waiting_.insert(place, std::move(waiting));
@@ -170,14 +158,19 @@ void EngineThread::end_late_jobs() {
   }
 }
 
-void EngineThread::cancel_now(JobId id) {
-  std::erase_if(waiting_, [id](const WaitingJob& job) { return job.id == id; });
-  const auto job = std::find_if(running_.begin(), running_.end(),
-                                [id](const auto& entry) { return entry.second.id == id; });
-  if (job == running_.end()) return;
-  engine_.cancel(job->first);
-  running_.erase(job);
-  may_have_room_ = true;
+void EngineThread::cancel_now(std::vector<JobId> ids) {
+  std::ranges::sort(ids);
+  const auto is_meant = [&ids](JobId id) { return std::ranges::binary_search(ids, id); };
+  std::erase_if(waiting_, [&](const WaitingJob& job) { return is_meant(job.id); });
+  for (auto job = running_.begin(); job != running_.end();) {
+    if (!is_meant(job->second.id)) {
+      ++job;
+      continue;
+    }
+    engine_.cancel(job->first);
+    job = running_.erase(job);
+    may_have_room_ = true;
+  }
 }
 
 void EngineThread::fail_all_now(const Error& error) {
@@ -228,7 +221,9 @@ const std::pair<const SessionId, EngineThread::RunningJob>* EngineThread::find_s
 }
 
 EngineThread::Attempt EngineThread::try_start(WaitingJob& waiting) {
-  if (!may_have_room_) return Attempt::kNoRoom;
+  if (!may_have_room_ && engine_.kv_usage().num_used == num_pages_at_refusal_) {
+    return Attempt::kNoRoom;
+  }
   Job& job = waiting.job;
   const auto* sibling = find_sibling(*job.group);
   if (sibling != nullptr && !sibling->second.has_prompt_done) return Attempt::kNotYet;
@@ -237,6 +232,7 @@ EngineThread::Attempt EngineThread::try_start(WaitingJob& waiting) {
                                   : engine_.start(job.prompt, job.params);
   if (!session && session.error().code == ErrorCode::kOutOfMemory && !running_.empty()) {
     may_have_room_ = false;
+    num_pages_at_refusal_ = engine_.kv_usage().num_used;
     return Attempt::kNoRoom;
   }
   if (!session) {
@@ -245,6 +241,8 @@ EngineThread::Attempt EngineThread::try_start(WaitingJob& waiting) {
       error = {ErrorCode::kInvalidArgument, "The request is too large: " + error.message};
     }
     fail(job.listener, error);
+    // Of the request nothing was wrong: the executor failed, and all sessions with it.
+    if (error.code != ErrorCode::kInvalidArgument) fail_running(error);
     return Attempt::kOver;
   }
   accept(waiting);

@@ -21,6 +21,7 @@
 
 #include "engine/engine.h"
 #include "server/metrics.h"
+#include "server/release.h"
 
 namespace ultraspeed::server {
 
@@ -65,8 +66,6 @@ using JobId = uint64_t;
 
 class EngineThread {
  public:
-  using Post = std::function<void(std::function<void()>)>;
-
   // REQUIRES: engine outlives this and is used by nobody else.
   EngineThread(engine::Engine& engine, uint32_t max_queue, Post post);
   ~EngineThread() { stop(); }
@@ -76,9 +75,10 @@ class EngineThread {
   // Together they take one place of the queue, until the first has started. Those of a group are
   // next to each other; one without gets its own. REQUIRES: at least one.
   std::vector<JobId> submit(std::vector<Job> jobs);
-  void cancel(JobId id);              // takes effect before the engine's next step
-  void fail_all(const Error& error);  // every job that was submitted so far
-  void stop();                        // cancels all jobs without a word and joins
+  void cancel(JobId id) { cancel(std::vector<JobId>{id}); }
+  void cancel(std::vector<JobId> ids);  // takes effect before the engine's next step
+  void fail_all(const Error& error);    // every job that was submitted so far
+  void stop();                          // cancels all jobs without a word and joins
 
   bool is_healthy() const { return is_healthy_.load(); }  // the last step succeeded
   EngineLoad load() const;
@@ -87,14 +87,17 @@ class EngineThread {
   struct Command {
     enum class Kind { kSubmit, kCancel, kFailAll };
     Kind kind = Kind::kSubmit;
-    JobId id = 0;           // kSubmit: of the first job
-    std::vector<Job> jobs;  // kSubmit
-    Error error;            // kFailAll
+    JobId id = 0;            // kSubmit: of the first job
+    std::vector<JobId> ids;  // kCancel
+    std::vector<Job> jobs;   // kSubmit
+    Error error;             // kFailAll
   };
   struct WaitingJob {
     JobId id = 0;
     Job job;
     bool is_first = true;  // of those that were submitted together
+    // As it was when they came; a budget may set an earlier one for the group.
+    std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
     bool is_accepted = false;
 
     bool comes_before(const WaitingJob& other) const;
@@ -113,7 +116,7 @@ class EngineThread {
   bool take_commands(std::vector<Command>* commands);
   void apply(Command command);
   void add_waiting(Command command);
-  void cancel_now(JobId id);
+  void cancel_now(std::vector<JobId> ids);
   void fail_all_now(const Error& error);
   void fail_running(const Error& error);
   void admit();
@@ -141,7 +144,9 @@ class EngineThread {
   // Only the engine thread touches these.
   std::deque<WaitingJob> waiting_;  // in the order in which they are to start
   std::unordered_map<engine::SessionId, RunningJob> running_;
-  bool may_have_room_ = true;  // false: the engine had none, and nothing has ended since
+  // False: the engine had none, nothing has ended since, and as many pages are used.
+  bool may_have_room_ = true;
+  uint32_t num_pages_at_refusal_ = 0;
 
   std::atomic<bool> is_healthy_ = true;
   mutable std::mutex load_mutex_;

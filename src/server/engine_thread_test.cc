@@ -30,7 +30,7 @@ class PostQueue {
       functions_.pop_front();
     }
   }
-  EngineThread::Post post() {
+  Post post() {
     return [this](std::function<void()> function) {
       const std::lock_guard lock(mutex_);
       functions_.push_back(std::move(function));

@@ -35,10 +35,14 @@ void Generation::start(std::vector<Job> first_jobs) {
       const auto& candidate = candidates_[jobs.size()];
       jobs.push_back(first);
       jobs.back().params.sampling.seed += i;
+      if (i > 0) jobs.back().params.num_prompt_logprobs.reset();  // the first one tells
       jobs.back().listener = std::shared_ptr<JobListener>(shared_from_this(), candidate.get());
     }
   }
-  group_ = jobs.front().group;
+  judge_template_.tier = jobs.front().tier;
+  judge_template_.priority = jobs.front().priority;
+  judge_template_.group = jobs.front().group;
+  judge_template_.params.cache_domain = jobs.front().params.cache_domain;
   const std::vector<JobId> ids = engine_thread_.submit(std::move(jobs));
   for (size_t i = 0; i < ids.size(); ++i) candidates_[i]->job = ids[i];
   exchange_->on_close([self = weak_from_this()](net::CloseReason reason) {
@@ -63,8 +67,9 @@ void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events
   Progress progress;
   std::optional<engine::VerifyCycle> cycle;
   for (const StepEvent& event : events) {
-    if (!event.prompt_tokens.empty())
+    if (!event.prompt_tokens.empty()) {
       answer_->add_prompt(candidate.end.choice, event.prompt_tokens);
+    }
     if (event.cycle) cycle = event.cycle;
     take(candidate, event, &progress);
     if (progress.reason) break;
@@ -187,7 +192,8 @@ void Generation::finish(std::string out) {
     for (const size_t index : judged_candidates(all_scores)) {
       texts.push_back(all_scores[index].content);
     }
-    if (texts.size() > 1) return ask_judge_(shared_from_this(), texts);
+    const bool are_all_late = std::ranges::all_of(all_scores, &CandidateScore::is_late);
+    if (texts.size() > 1 && !are_all_late) return ask_judge_(shared_from_this(), texts);
   }
   std::vector<size_t> chosen;
   for (size_t begin = 0; begin < candidates_.size(); begin += choices_.num_candidates) {
@@ -210,10 +216,9 @@ std::vector<CandidateScore> Generation::scores(size_t prompt) const {
 
 void Generation::judge_with(Job job) {
   if (is_over_) return;
-  exchange_->log.prompt_tokens += job.prompt.size();
+  judge_prompt_size_ = job.prompt.size();
   job.params.sampling.constraint = job.constraint.get();
   job.listener = std::shared_ptr<JobListener>(shared_from_this(), &verdict_);
-  job.group = group_;
   judge_job_ = engine_thread_.submit(std::move(job));
 }
 
@@ -257,8 +262,10 @@ void Generation::respond(std::span<const size_t> chosen) {
 }
 
 void Generation::cancel_all() {
-  for (const auto& candidate : candidates_) engine_thread_.cancel(candidate->job);
-  if (judge_job_ != 0) engine_thread_.cancel(judge_job_);
+  std::vector<JobId> ids;
+  for (const auto& candidate : candidates_) ids.push_back(candidate->job);
+  if (judge_job_ != 0) ids.push_back(judge_job_);
+  engine_thread_.cancel(std::move(ids));
 }
 
 // A stream that has begun carries its error as an event.

@@ -36,6 +36,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void set_judge(AskJudge ask) { ask_judge_ = std::move(ask); }
   // The job whose answer is the number of the best text, from 1 on.
   void judge_with(Job job);
+  // With what it has in common with the candidates: group, rank, cache domain.
+  Job judge_job() const { return judge_template_; }
   // Without an index the likeliest candidate is taken.
   void judged(std::optional<size_t> index);
 
@@ -87,7 +89,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
    public:
     explicit Verdict(Generation& generation) : generation_(generation) {}
     void on_accepted() override {}
-    void on_started(std::chrono::steady_clock::time_point) override {}
+    void on_started(std::chrono::steady_clock::time_point) override {
+      generation_.exchange_->log.prompt_tokens += generation_.judge_prompt_size_;
+    }
     void on_step(std::span<const engine::StepEvent> events) override {
       generation_.on_verdict(events);
     }
@@ -121,7 +125,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const bool is_streamed_;
   EngineThread& engine_thread_;
   std::vector<std::unique_ptr<Candidate>> candidates_;
-  std::shared_ptr<JobGroup> group_;
+  Job judge_template_;
+  size_t judge_prompt_size_ = 0;
   AskJudge ask_judge_;
   Verdict verdict_{*this};
   JobId judge_job_ = 0;  // 0: none

@@ -98,6 +98,7 @@ ApiStatus add_tool_result(const Json& block, const std::string& path, Json* mess
 
 // Results of tools are messages of their own, in the order of the blocks.
 ApiStatus add_user_blocks(const Json& blocks, const std::string& path, Json* messages) {
+  const size_t num_messages = messages->size();
   std::string text;
   const auto flush = [&text, messages] {
     if (text.empty()) return;
@@ -117,6 +118,9 @@ ApiStatus add_user_blocks(const Json& blocks, const std::string& path, Json* mes
     }
   }
   flush();
+  if (messages->size() == num_messages) {
+    return invalid_field(path, fmt::format("'{}' has no text and no tool_result.", path));
+  }
   return {};
 }
 

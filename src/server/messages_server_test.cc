@@ -263,6 +263,10 @@ TEST_F(MessagesServerTest, ErrorsHaveAnthropicsForm) {
   for (const auto& [turn, message] : cases) {
     expect_messages_error(with(turn), 400, "invalid_request_error", message);
   }
+  for (const char* empty : {"[]", R"([{"type":"text","text":""}])"}) {
+    expect_messages_error(with(fmt::format(R"({{"role":"user","content":{}}})", empty)), 400,
+                          "invalid_request_error", "has no text and no tool_result");
+  }
   expect_messages_error(post("/v1/messages", R"({"model":"tiny","messages":[]})"), 400,
                         "invalid_request_error", "'max_tokens' is missing.");
   expect_messages_error(post("/v1/messages", "{"), 400, "invalid_request_error", "not valid JSON");

@@ -36,6 +36,30 @@ TEST_F(ResponseRoutesTest, ReadsAndDeletes) {
   expect_error(get(path(response) + "/input_items"), 404, "response_not_found", "is stored");
 }
 
+TEST_F(ResponseRoutesTest, OddPathsAreIds) {
+  start();
+  expect_error(get("/v1/responses/input_items"), 404, "response_not_found", "is stored");
+  expect_error(get("/v1/responses//input_items"), 404, "response_not_found", "is stored");
+}
+
+TEST_F(ResponseRoutesTest, KeysSeeTheirOwnAlone) {
+  options.access.api_keys = {"aaa", "bbb"};
+  start();
+  const auto ask = [this](std::string_view key, std::string_view fields) {
+    return post("/v1/responses", fmt::format(R"({{"model":"tiny",{}}})", fields),
+                fmt::format("Authorization: bearer {}\r\n", key));
+  };
+  const Json response =
+      parse(ask("aaa", R"("input":[{"id":"msg_1","role":"user","content":"x"}])"));
+  const std::string next =
+      fmt::format(R"("input":"y","previous_response_id":{})", response["id"].dump());
+  EXPECT_EQ(ask("aaa", next).status, 200u);
+  expect_error(ask("bbb", next), 400, "previous_response_not_found", "not stored");
+  const std::string reference = R"("input":[{"type":"item_reference","id":"msg_1"}])";
+  EXPECT_EQ(ask("aaa", reference).status, 200u);
+  EXPECT_EQ(ask("bbb", reference).status, 400u);
+}
+
 TEST_F(ResponseRoutesTest, StoreFalseLeavesNothing) {
   start();
   const Json response = respond(R"("input":"Hi","store":false)");

@@ -230,8 +230,7 @@ class ResponsesAnswer final : public Answer {
     out += status == "completed" ? fmt::format("{}", std::time(nullptr)) : "null";
     out += R"(,"incomplete_details":)";
     if (status == "incomplete") {
-      const bool is_late = outcome.end->is_late;
-      out += is_late ? R"({"reason":"deadline"})" : R"({"reason":"max_output_tokens"})";
+      out += R"({"reason":"max_output_tokens"})";  // the type knows of no deadline
     } else {
       out += "null";
     }

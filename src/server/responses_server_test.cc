@@ -241,7 +241,7 @@ TEST_F(ResponsesServerTest, LateAnswersAreIncomplete) {
   engine.step_delay_us = 1000;
   start();
   const Json whole = parse(respond(R"("deadline_ms":50,"service_tier":"flex")"));
-  EXPECT_EQ(whole["incomplete_details"], Json({{"reason", "deadline"}}));
+  EXPECT_EQ(whole["incomplete_details"], Json({{"reason", "max_output_tokens"}}));
   EXPECT_EQ(whole["service_tier"], "flex");
   const auto all = named_events(respond(R"("deadline_ms":50,"stream":true)").body);
   EXPECT_EQ(all.back()["type"], "response.incomplete");

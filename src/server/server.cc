@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
+#include <map>
 #include <random>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "server/grammar_cache.h"
 #include "server/json_text.h"
 #include "server/prepare.h"
+#include "server/release.h"
 #include "server/response_routes.h"
 #include "server/responses_answer.h"
 #include "server/routes.h"
@@ -106,11 +108,18 @@ class ApiServer final : public Server, public net::HttpHandler {
   template <class Read, class Result>
   void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
                void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
+  Post post() {
+    return [this](std::function<void()> function) { http_->post(std::move(function)); };
+  }
   void generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange);
   void respond_json(std::string json, const std::shared_ptr<Exchange>& exchange) {
     exchange->respond(json_response(200, std::move(json)));
   }
-  std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared);
+  std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, ResponseStore& store);
+  // What this client has stored: no other one can read or continue it.
+  ResponseStore& store_of(const Exchange& exchange) {
+    return responses_.try_emplace(exchange.cache_domain, kResponseStoreBytes).first->second;
+  }
   void ask_judge(const text::ChatRequest& chat, const std::string& question,
                  std::shared_ptr<Generation> asking, const std::vector<std::string>& texts);
 
@@ -123,7 +132,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   CallMemory calls_{kCallMemoryBytes};
-  ResponseStore responses_{kResponseStoreBytes};
+  std::map<std::string, ResponseStore> responses_;  // by Exchange::cache_domain; the event loop's
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
   bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
@@ -140,9 +149,7 @@ Status ApiServer::open() {
   US_ASSIGN(auto http, net::HttpServer::listen(options_.http, *this));
   US_TRY(check_binding(options_.access, options_.http.host, http->address()));
   http_ = std::move(http);
-  engine_thread_ = std::make_unique<EngineThread>(
-      *model_.engine, options_.max_queue,
-      [this](std::function<void()> function) { http_->post(std::move(function)); });
+  engine_thread_ = std::make_unique<EngineThread>(*model_.engine, options_.max_queue, post());
   grammars_ = std::make_unique<GrammarCache>(*model_.tokenizer, defaults_.params.stop_ids);
   parse_pool_ = std::make_unique<TaskPool>(options_.num_parse_threads);
   http_->start();
@@ -265,8 +272,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kResponses:
       return prepare(
           exchange, std::move(request.body),
-          [this](const std::string& body) {
-            return prepare_responses(model_, defaults_, *grammars_, calls_, responses_, body);
+          [this, store = &store_of(*exchange)](const std::string& body) {
+            return prepare_responses(model_, defaults_, *grammars_, calls_, *store, body);
           },
           &ApiServer::generate);
     case Route::kResponse:
@@ -275,8 +282,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kInputTokens:
       return prepare(
           exchange, std::move(request.body),
-          [this](const std::string& body) {
-            return count_input_tokens(model_, defaults_, calls_, responses_, body);
+          [this, store = &store_of(*exchange)](const std::string& body) {
+            return count_input_tokens(model_, defaults_, calls_, *store, body);
           },
           &ApiServer::respond_json);
     case Route::kCountTokens:
@@ -330,9 +337,10 @@ void ApiServer::stored_response(Route route, const net::HttpRequest& request,
                                 const std::shared_ptr<Exchange>& exchange) {
   std::string id = request.path().substr(kResponsesPath.size() + 1);
   if (route == Route::kInputItems) id.resize(id.size() - kInputItemsPath.size());
-  auto body = route == Route::kInputItems  ? list_input_items(responses_, id, request.target)
-              : request.method == "DELETE" ? delete_response(responses_, id)
-                                           : read_response(responses_, id, request.target);
+  ResponseStore& store = store_of(*exchange);
+  auto body = route == Route::kInputItems  ? list_input_items(store, id, request.target)
+              : request.method == "DELETE" ? delete_response(store, id)
+                                           : read_response(store, id, request.target);
   if (!body) return exchange->fail(body.error());
   respond_json(*std::move(body), exchange);
 }
@@ -347,20 +355,21 @@ void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string b
         Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
   }
   ++num_preparing_;
-  parse_pool_->run([this, exchange, body = std::move(body), read, take] {
-    auto prepared = std::make_shared<ApiResult<Result>>(read(body));
-    http_->post([this, exchange, prepared, take] {
-      --num_preparing_;
-      if (!*prepared) return exchange->fail(prepared->error());
-      (this->*take)(std::move(**prepared), exchange);
-    });
-  });
+  parse_pool_->run(
+      [this, held = released_by(post(), exchange), body = std::move(body), read, take] {
+        auto prepared = std::make_shared<ApiResult<Result>>(read(body));
+        http_->post([this, exchange = held, prepared, take] {
+          --num_preparing_;
+          if (!*prepared) return exchange->fail(prepared->error());
+          (this->*take)(std::move(**prepared), exchange);
+        });
+      });
 }
 
 void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange) {
   if (is_aborting_) return exchange->fail(draining());
   const GenerationRequest& request = prepared.request;
-  auto answer = make_answer(prepared);
+  auto answer = make_answer(prepared, store_of(*exchange));
   const std::vector<OutputText> outputs(
       prepared.prompts.size() * request.choices.num_candidates,
       OutputText(*model_.tokenizer, std::move(prepared.stop),
@@ -397,21 +406,23 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
 void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& question,
                           std::shared_ptr<Generation> asking,
                           const std::vector<std::string>& texts) {
-  parse_pool_->run([this, chat, question, asking = std::move(asking), texts] {
+  parse_pool_->run([this, chat, question, held = released_by(post(), std::move(asking)), texts] {
     auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
         prepare_judgement(model_, defaults_, *grammars_, calls_, chat, question, texts));
-    http_->post([asking, prepared] {
+    http_->post([asking = held, prepared] {
       if (!*prepared) return asking->judged(std::nullopt);
-      Job job;
+      Job job = asking->judge_job();
       job.prompt = std::move((*prepared)->prompts.front());
+      std::string domain = std::move(job.params.cache_domain);
       job.params = std::move((*prepared)->request.params);
+      job.params.cache_domain = std::move(domain);
       job.constraint = std::move((*prepared)->constraint);
       asking->judge_with(std::move(job));
     });
   });
 }
 
-std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
+std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared, ResponseStore& store) {
   const GenerationRequest& request = prepared.request;
   AnswerHead head;
   head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
@@ -440,7 +451,7 @@ std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared) {
       const bool starts_in_reasoning = prepared.parser.starts_in_reasoning;
       return make_responses_answer(std::move(head), options, tokenizer,
                                    ChatTurn(std::move(prepared.parser), &calls_),
-                                   starts_in_reasoning, std::move(prepared.responses), responses_);
+                                   starts_in_reasoning, std::move(prepared.responses), store);
     }
   }
   std::vector<std::string> echoes;

@@ -52,7 +52,9 @@ const tests = {
     assert.strictEqual(streamed.content, message.content);
     assert.strictEqual(streamed.reasoning_content, message.reasoning_content ?? '');
     assert.strictEqual(streamed.finish_reason, reason);
-    assert.deepStrictEqual(streamed.usage, whole.usage);
+    const { prompt_tokens_details: cached, ...counts } = streamed.usage;
+    assert.deepStrictEqual({ ...counts, prompt_tokens_details: { cached_tokens: 0 } }, whole.usage);
+    assert.strictEqual(cached.cached_tokens, whole.usage.prompt_tokens - 1);
     assert.ok(streamed.chunks > 4, `${streamed.chunks} chunks`);
   },
 
