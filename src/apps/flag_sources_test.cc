@@ -21,7 +21,7 @@ class FlagSourcesTest : public testing::Test {
     command.add_option("--key", keys)->allow_extra_args(false);
     CLI::App& group = *command.add_option_group("Group");
     CLI::Option* const name = group.add_option("-n,--model-name", model_name);
-    group.add_flag("--fast", is_fast);
+    group.add_flag("--fast,!--no-fast", is_fast);
     group.add_option("--file", file)->excludes(name);
     command.add_option("--model", model);
     command.add_option("DIR", model);
@@ -60,6 +60,16 @@ TEST_F(FlagSourcesTest, OtherNamesOfAFlagWork) {
   EXPECT_EQ(apply("tcp-port = 82\nfast = false"), "");
   EXPECT_EQ(port, 82);
   EXPECT_FALSE(is_fast);
+}
+
+TEST_F(FlagSourcesTest, NegativeFlagsTurnOff) {
+  is_fast = true;
+  EXPECT_EQ(apply("no-fast = true"), "");
+  EXPECT_FALSE(is_fast);
+}
+
+TEST_F(FlagSourcesTest, AnEmptyListIsNoValue) {
+  EXPECT_NE(apply("key = []").find("'key' has no value"), std::string::npos);
 }
 
 TEST_F(FlagSourcesTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
