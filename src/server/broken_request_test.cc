@@ -104,5 +104,15 @@ TEST_F(BrokenRequestTest, EachGetsItsStatusAndOthersAreUnharmed) {
   EXPECT_EQ(engine.starts().size(), 1u);
 }
 
+TEST_F(BrokenRequestTest, BodiesMustNotBeCompressed) {
+  start();
+  for (const char* path : {"/v1/completions", "/v1/responses"}) {
+    expect_error(post(path, "\x1F\x8B", "Content-Encoding: gzip\r\n"), 415, "unsupported_encoding",
+                 "encoded as 'gzip'");
+  }
+  EXPECT_EQ(post("/v1/completions", completion_body(), "Content-Encoding: identity\r\n").status,
+            200u);
+}
+
 }  // namespace
 }  // namespace ultraspeed::server

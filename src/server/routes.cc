@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "net/http_message.h"
 #include "server/exchange.h"
 #include "server/response_routes.h"
 
@@ -72,6 +73,18 @@ bool is_allowed(Route route, std::string_view method) {
 bool generates(Route route) {
   return route == Route::kCompletions || route == Route::kChatCompletions ||
          route == Route::kMessages || route == Route::kResponses;
+}
+
+bool is_plain(std::string_view encoding) {
+  return encoding.empty() || net::equals_ignoring_case(encoding, "identity");
+}
+
+ApiError unsupported_encoding(std::string_view encoding) {
+  ApiError error;
+  error.status = 415;
+  error.message = fmt::format("The request's body is encoded as '{}'; send it as it is.", encoding);
+  error.code = "unsupported_encoding";
+  return error;
 }
 
 ApiError unknown_route(const net::HttpRequest& request) {

@@ -40,6 +40,10 @@ bool generates(Route route);
 std::string_view allowed_methods(Route route);
 bool is_allowed(Route route, std::string_view method);
 
+// Of a body, as its Content-Encoding names it.
+bool is_plain(std::string_view encoding);
+
+ApiError unsupported_encoding(std::string_view encoding);  // 415
 ApiError unknown_route(const net::HttpRequest& request);
 ApiError method_not_allowed(std::string_view method, std::string allowed);
 

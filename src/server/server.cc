@@ -198,6 +198,9 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (!is_allowed(*route, request.method)) {
     return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
   }
+  if (const auto encoding = request.header("Content-Encoding"); !is_plain(encoding)) {
+    return exchange->fail(unsupported_encoding(encoding));
+  }
   if (generates(*route) && !take_place(request, *exchange)) return;
   answer(*route, std::move(request), exchange);
 }
