@@ -148,6 +148,23 @@ wait_for_log "listening on unix:$scratch/socket" || exit 1
 first_request=$(sed -n 's/^try: //p' "$log")
 body=$(eval "${first_request/curl/curl --silent --max-time 120}")
 grep -qF '"finish_reason":' <<<"$body" || fail "$first_request: $body"
+
+# Killed in the middle of an answer it leaves its socket file, which the next one replaces.
+curl --silent --unix-socket "$scratch/socket" --data-binary "@$scratch/request" \
+  http://localhost/v1/completions >/dev/null &
+client=$!
+sleep 0.3
+kill -KILL "$server"
+wait "$server" "$client" 2>/dev/null
+[ -e "$scratch/socket" ] || fail "a killed server took its socket file along"
+: >"$log"
+"$program" serve --model models/tiny-mimo --unix-socket "$scratch/socket" 2>"$log" &
+server=$!
+wait_for_log "listening on unix:$scratch/socket" || exit 1
+body=$(eval "${first_request/curl/curl --silent --max-time 120}")
+grep -qF '"finish_reason":' <<<"$body" || fail "after a kill: $first_request: $body"
+curl --silent --unix-socket "$scratch/socket" http://localhost/health/ready | grep -qF '"ok"' ||
+  fail "it is not ready after a kill"
 kill -TERM "$server"
 wait "$server" || fail "the server on a socket file ended with $?"
 [ -e "$scratch/socket" ] && fail "the server left its socket file"
