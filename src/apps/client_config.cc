@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/shell.h"
 #include "base/check.h"
 
 namespace ultraspeed::apps {
@@ -73,22 +74,16 @@ std::string qwen_code_config(const ServedEndpoint& endpoint) {
   return json.dump(2) + "\n";
 }
 
-std::string shell_word(std::string_view text) {
-  std::string word = "'";
-  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return word + "'";
-}
-
 // An empty ANTHROPIC_API_KEY, since any other goes before the token.
 std::string claude_config(const ServedEndpoint& endpoint) {
   const std::string token =
       endpoint.needs_key ? fmt::format("\"${}\"", kKeyVariable) : std::string(kNoKey);
   std::string script = fmt::format(
       "export ANTHROPIC_BASE_URL={}\nexport ANTHROPIC_AUTH_TOKEN={}\nexport ANTHROPIC_API_KEY=\n",
-      shell_word(endpoint.url), token);
+      shell_quoted(endpoint.url), token);
   for (const char* variable : {"ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL",
                                "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"}) {
-    script += fmt::format("export {}={}\n", variable, shell_word(endpoint.model));
+    script += fmt::format("export {}={}\n", variable, shell_quoted(endpoint.model));
   }
   return script + "export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1\n";
 }

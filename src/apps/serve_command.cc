@@ -17,6 +17,7 @@
 #include "apps/files.h"
 #include "apps/flag_sources.h"
 #include "apps/loaded_model.h"
+#include "apps/shell.h"
 #include "apps/signals.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
@@ -112,19 +113,6 @@ Result<std::optional<server::ForcedAnswers>> read_forced_answers(const std::stri
                       model.directory());
   }
   return server::ForcedAnswers::parse(lines, file_label(path), *tokenizer, stop_ids.front());
-}
-
-// In single quotes, which a shell leaves alone.
-std::string shell_quoted(std::string_view text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      quoted += "'\\''";
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "'";
 }
 
 // A first request, for a shell. A key is not printed.

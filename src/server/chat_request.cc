@@ -13,10 +13,7 @@ constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user
 
 // Templates know OpenAI's "developer" as "system".
 ApiStatus normalize_role(const std::string& path, Json* message) {
-  if (!message->is_object()) {
-    return invalid_field(path,
-                         fmt::format("'{}' must be an object, not {}.", path, type_name(*message)));
-  }
+  US_TRY(check_object(*message, path));
   const Fields fields(*message, path);
   std::string role;
   US_TRY(fields.read("role", &role));
@@ -44,10 +41,7 @@ ApiResult<Json> read_messages(const Fields& fields) {
 }
 
 ApiStatus check_tool(const Json& tool, const std::string& path) {
-  if (!tool.is_object()) {
-    return invalid_field(path,
-                         fmt::format("'{}' must be an object, not {}.", path, type_name(tool)));
-  }
+  US_TRY(check_object(tool, path));
   const Fields fields(tool, path);
   std::string type;
   US_TRY(fields.read("type", &type));

@@ -9,21 +9,8 @@
 namespace ultraspeed::server {
 namespace {
 
-// A string that must be there; it may be empty.
-ApiResult<std::string> required_string(const Fields& fields, std::string_view name) {
-  std::string text;
-  US_TRY(fields.read(name, &text));
-  if (fields.find(name) == nullptr) {
-    return invalid_field(fields.path(name), fmt::format("'{}' is missing.", fields.path(name)));
-  }
-  return text;
-}
-
 ApiResult<std::string> part_text(const Json& part, const std::string& path) {
-  if (!part.is_object()) {
-    return invalid_field(path,
-                         fmt::format("'{}' must be an object, not {}.", path, type_name(part)));
-  }
+  US_TRY(check_object(part, path));
   const Fields fields(part, path);
   std::string type;
   US_TRY(fields.read("type", &type));

@@ -148,9 +148,7 @@ void Generation::end(Candidate& candidate, const Progress& progress, std::string
   if (is_streamed_) {
     AnswerEnd end = candidate.end;
     end.is_last = is_last;
-    const GenerationLog& log = exchange_->log;
-    if (is_last)
-      end.usage = {log.prompt_tokens, log.completion_tokens, log.timings(), log.cached_tokens};
+    if (is_last) end.usage = exchange_->log.usage();
     answer_->stream_end(end, out);
     if (!is_last) return exchange_->write(std::move(out));
   }
@@ -180,10 +178,10 @@ void Generation::cancel_rest(size_t prompt) {
 }
 
 void Generation::finish(std::string out) {
-  std::vector<size_t> all(candidates_.size());
-  std::iota(all.begin(), all.end(), size_t{0});
   if (is_streamed_) {
     exchange_->write(std::move(out));
+    std::vector<size_t> all(candidates_.size());
+    std::iota(all.begin(), all.end(), size_t{0});
     return respond(all);
   }
   if (choices_.selection == Selection::kJudge) {
@@ -255,7 +253,7 @@ void Generation::respond(std::span<const size_t> chosen) {
   if (is_streamed_) return exchange_->finish();
   std::vector<AnswerEnd> ends;
   for (const size_t index : chosen) ends.push_back(candidates_[index]->end);
-  ends.back().usage = {log.prompt_tokens, log.completion_tokens, log.timings(), log.cached_tokens};
+  ends.back().usage = log.usage();
   std::string out;
   answer_->whole(ends, out);
   exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});

@@ -36,6 +36,7 @@ struct GenerationLog {
 
   // nullopt: it gave no token.
   std::optional<Timings> timings() const;
+  Usage usage() const { return {prompt_tokens, completion_tokens, timings(), cached_tokens}; }
 
   static double seconds(std::chrono::steady_clock::duration duration) {
     return std::chrono::duration<double>(duration).count();

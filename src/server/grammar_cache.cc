@@ -49,31 +49,17 @@ grammar::JsonSchemaOptions json_options(const GrammarSource& source) {
   return {source.is_compact ? grammar::JsonSpacing::kCompact : grammar::JsonSpacing::kFlexible};
 }
 
-Result<grammar::Grammar> compile_format(const GrammarSource& source) {
-  using Kind = GrammarSource::Kind;
-  switch (source.kind) {
-    case Kind::kNone:
-      break;
-    case Kind::kJsonObject:
-      return grammar::json_object_grammar(json_options(source));
-    case Kind::kJsonSchema:
-      return grammar::parse_json_schema(Json::parse(source.text), json_options(source));
-    case Kind::kRegex:
-      return grammar::parse_regex(source.text);
-    case Kind::kChoice:
-      return grammar::one_of(Json::parse(source.text).get<std::vector<std::string>>());
-    case Kind::kEbnf:
-      return grammar::parse_ebnf(source.text);
-  }
-  US_CHECK(false, "grammar of kind {}", static_cast<int>(source.kind));
+RuleId add_rule(std::string name, ExprId body, GrammarBuilder* builder) {
+  const RuleId rule = builder->add_rule(std::move(name));
+  builder->set_body(rule, body);
+  return rule;
 }
 
-// The same as a part of a larger grammar.
-Result<ExprId> add_format(const GrammarSource& source, GrammarBuilder* builder) {
+Result<RuleId> add_format(const GrammarSource& source, GrammarBuilder* builder) {
   using Kind = GrammarSource::Kind;
   switch (source.kind) {
     case Kind::kNone:
-      return builder->choice({});
+      return add_rule("root", builder->choice({}), builder);
     case Kind::kJsonObject:
     case Kind::kJsonSchema: {
       const Json schema = source.kind == Kind::kJsonObject ? grammar::any_object_schema()
@@ -81,26 +67,37 @@ Result<ExprId> add_format(const GrammarSource& source, GrammarBuilder* builder) 
       US_ASSIGN(const std::vector<RuleId> rules,
                 grammar::add_json_schema(schema, std::vector<std::string>{"#"},
                                          json_options(source), builder));
-      return builder->call(rules.front());
+      return rules.front();
     }
-    case Kind::kRegex:
-      return grammar::add_regex(source.text, {}, builder);
-    case Kind::kChoice:
-      return grammar::add_one_of(Json::parse(source.text).get<std::vector<std::string>>(), builder);
-    case Kind::kEbnf: {
-      US_ASSIGN(const RuleId root, grammar::add_ebnf(source.text, builder));
-      return builder->call(root);
+    case Kind::kRegex: {
+      const grammar::RegexOptions options;
+      US_ASSIGN(const ExprId body, grammar::add_regex(source.text, options, builder));
+      return add_rule(options.name, body, builder);
     }
+    case Kind::kChoice: {
+      const auto texts = Json::parse(source.text).get<std::vector<std::string>>();
+      US_ASSIGN(const ExprId body, grammar::add_one_of(texts, builder));
+      return add_rule("root", body, builder);
+    }
+    case Kind::kEbnf:
+      return grammar::add_ebnf(source.text, builder);
   }
   US_CHECK(false, "grammar of kind {}", static_cast<int>(source.kind));
 }
 
+Result<grammar::Grammar> compile_format(const GrammarSource& source) {
+  GrammarBuilder builder;
+  US_ASSIGN(const RuleId root, add_format(source, &builder));
+  const bool is_ebnf = source.kind == GrammarSource::Kind::kEbnf;
+  return builder.build(root, {.max_inlined_states = is_ebnf ? grammar::kMaxInlinedStates : 0});
+}
+
 Result<grammar::Grammar> compile_with_calls(const GrammarSource& source, bool types_only) {
   GrammarBuilder builder;
-  US_ASSIGN(const ExprId format, add_format(source, &builder));
+  US_ASSIGN(const RuleId format, add_format(source, &builder));
   US_ASSIGN(const ExprId calls, add_calls(*source.calls, types_only, &builder));
-  const RuleId root = builder.add_rule("answer");
-  builder.set_body(root, builder.choice({format, calls}));
+  const ExprId answer = builder.choice({builder.call(format), calls});
+  const RuleId root = add_rule("answer", answer, &builder);
   return builder.build(root, {.max_inlined_states = grammar::kMaxInlinedStates});
 }
 

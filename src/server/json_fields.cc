@@ -171,6 +171,21 @@ ApiStatus Fields::read_array(std::string_view name, const Json** out) const {
   return {};
 }
 
+ApiStatus check_object(const Json& value, const std::string& path) {
+  if (value.is_object()) return {};
+  return invalid_field(path,
+                       fmt::format("'{}' must be an object, not {}.", path, type_name(value)));
+}
+
+ApiResult<std::string> required_string(const Fields& fields, std::string_view name) {
+  std::string text;
+  US_TRY(fields.read(name, &text));
+  if (fields.find(name) == nullptr) {
+    return invalid_field(fields.path(name), fmt::format("'{}' is missing.", fields.path(name)));
+  }
+  return text;
+}
+
 std::string element_path(std::string_view array, size_t index) {
   return fmt::format("{}[{}]", array, index);
 }

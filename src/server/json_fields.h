@@ -47,6 +47,11 @@ class Fields {
   std::string path_;
 };
 
+// 400 unless the value at that path is an object.
+ApiStatus check_object(const Json& value, const std::string& path);
+// A string that must be there; it may be empty.
+ApiResult<std::string> required_string(const Fields& fields, std::string_view name);
+
 std::string element_path(std::string_view array, size_t index);  // "messages[3]"
 // "a string", "an object", ...
 std::string_view type_name(const Json& json);

@@ -20,10 +20,7 @@ std::string without_billing_line(const std::string& text) {
 }
 
 ApiResult<std::string> block_type(const Json& block, const std::string& path) {
-  if (!block.is_object()) {
-    return invalid_field(path,
-                         fmt::format("'{}' must be an object, not {}.", path, type_name(block)));
-  }
+  US_TRY(check_object(block, path));
   std::string type;
   US_TRY(Fields(block, path).read("type", &type));
   return type;
@@ -40,16 +37,6 @@ tl::unexpected<ApiError> not_text_or_blocks(const std::string& path, const Json&
                                          path, type_name(value)));
 }
 
-// A string of a block that must be there.
-ApiResult<std::string> required(const Fields& fields, std::string_view name) {
-  std::string text;
-  US_TRY(fields.read(name, &text));
-  if (fields.find(name) == nullptr) {
-    return invalid_field(fields.path(name), fmt::format("'{}' is missing.", fields.path(name)));
-  }
-  return text;
-}
-
 // A string, or the texts of blocks, one after the other.
 ApiResult<std::string> text_of(const Json& value, const std::string& path) {
   if (value.is_string()) return value.get<std::string>();
@@ -59,7 +46,7 @@ ApiResult<std::string> text_of(const Json& value, const std::string& path) {
     const std::string block_path = element_path(path, i);
     US_ASSIGN(const std::string type, block_type(value[i], block_path));
     if (type != "text") return unsupported_block(block_path, type, "blocks of text");
-    US_ASSIGN(const std::string part, required(Fields(value[i], block_path), "text"));
+    US_ASSIGN(const std::string part, required_string(Fields(value[i], block_path), "text"));
     text += part;
   }
   return text;
@@ -83,7 +70,7 @@ ApiStatus add_system(const Json& system, Json* messages) {
 
 ApiStatus add_tool_result(const Json& block, const std::string& path, Json* messages) {
   const Fields fields(block, path);
-  US_ASSIGN(std::string id, required(fields, "tool_use_id"));
+  US_ASSIGN(std::string id, required_string(fields, "tool_use_id"));
   std::string text;
   if (const Json* content = fields.find("content")) {
     US_ASSIGN(text, text_of(*content, fields.path("content")));
@@ -108,7 +95,7 @@ ApiStatus add_user_blocks(const Json& blocks, const std::string& path, Json* mes
     const std::string block_path = element_path(path, i);
     US_ASSIGN(const std::string type, block_type(blocks[i], block_path));
     if (type == "text") {
-      US_ASSIGN(const std::string part, required(Fields(blocks[i], block_path), "text"));
+      US_ASSIGN(const std::string part, required_string(Fields(blocks[i], block_path), "text"));
       text += part;
     } else if (type == "tool_result") {
       flush();
@@ -125,8 +112,8 @@ ApiStatus add_user_blocks(const Json& blocks, const std::string& path, Json* mes
 }
 
 ApiStatus add_tool_use(const Fields& fields, Json* calls) {
-  US_ASSIGN(std::string id, required(fields, "id"));
-  US_ASSIGN(std::string name, required(fields, "name"));
+  US_ASSIGN(std::string id, required_string(fields, "id"));
+  US_ASSIGN(std::string name, required_string(fields, "name"));
   const Json* input = nullptr;
   US_TRY(fields.read_object("input", &input));
   Json function = {{"name", std::move(name)},
@@ -145,10 +132,10 @@ ApiStatus add_assistant_blocks(const Json& blocks, const std::string& path, Json
     US_ASSIGN(const std::string type, block_type(blocks[i], block_path));
     const Fields fields(blocks[i], block_path);
     if (type == "text") {
-      US_ASSIGN(const std::string part, required(fields, "text"));
+      US_ASSIGN(const std::string part, required_string(fields, "text"));
       text += part;
     } else if (type == "thinking") {
-      US_ASSIGN(const std::string part, required(fields, "thinking"));
+      US_ASSIGN(const std::string part, required_string(fields, "thinking"));
       reasoning += part;
     } else if (type == "tool_use") {
       US_TRY(add_tool_use(fields, &calls));
@@ -164,10 +151,7 @@ ApiStatus add_assistant_blocks(const Json& blocks, const std::string& path, Json
 }
 
 ApiStatus add_message(const Json& message, const std::string& path, Json* messages) {
-  if (!message.is_object()) {
-    return invalid_field(path,
-                         fmt::format("'{}' must be an object, not {}.", path, type_name(message)));
-  }
+  US_TRY(check_object(message, path));
   const Fields fields(message, path);
   std::string role;
   US_TRY(fields.read("role", &role));
@@ -235,7 +219,7 @@ ApiResult<Json> map_tools(const Fields& fields) {
           fmt::format("'{}' is of type '{}'; only tools of the client are supported.", path, type));
     }
     const Fields tool((*array)[i], path);
-    US_ASSIGN(std::string name, required(tool, "name"));
+    US_ASSIGN(std::string name, required_string(tool, "name"));
     std::string description;
     US_TRY(tool.read("description", &description));
     const Json* schema = nullptr;
@@ -263,7 +247,7 @@ ApiStatus map_tool_choice(const Fields& fields, Json* chat) {
   } else if (type == "any") {
     (*chat)["tool_choice"] = "required";
   } else if (type == "tool") {
-    US_ASSIGN(std::string name, required(choice_fields, "name"));
+    US_ASSIGN(std::string name, required_string(choice_fields, "name"));
     (*chat)["tool_choice"] = {{"type", "function"}, {"function", {{"name", std::move(name)}}}};
   } else {
     return invalid_field("tool_choice.type",

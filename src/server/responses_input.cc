@@ -89,10 +89,7 @@ class InputReader {
   }
 
   ApiStatus add_item(const Json& item, const std::string& path) {
-    if (!item.is_object()) {
-      return invalid_field(path,
-                           fmt::format("'{}' must be an object, not {}.", path, type_name(item)));
-    }
+    US_TRY(check_object(item, path));
     if (item_type(item) == "item_reference") return add_reference(Fields(item, path));
     US_TRY(conversation_.add(item, path));
     if (is_stored_) result_.items.push_back(stored_form(item));

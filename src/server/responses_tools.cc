@@ -17,10 +17,7 @@ ApiResult<std::string> tool_name(const Fields& fields) {
 }
 
 ApiResult<std::string> tool_type(const Json& object, const std::string& path) {
-  if (!object.is_object()) {
-    return invalid_field(path,
-                         fmt::format("'{}' must be an object, not {}.", path, type_name(object)));
-  }
+  US_TRY(check_object(object, path));
   const Fields fields(object, path);
   std::string type;
   US_TRY(fields.read("type", &type));

@@ -34,11 +34,8 @@ std::optional<Route> find_route(std::string_view path) {
   if (path == "/v1/responses/input_tokens") return Route::kInputTokens;
   if (is_below(kModelsPath, path)) return Route::kModel;
   if (is_below(kResponsesPath, path)) {
-    const bool has_items = path.substr(kResponsesPath.size() + 1).find(kInputItemsPath) > 0 &&
-                           path.ends_with(kInputItemsPath);
-    return has_items && path.size() > kResponsesPath.size() + 1 + kInputItemsPath.size()
-               ? Route::kInputItems
-               : Route::kResponse;
+    const bool has_id = path.size() > kResponsesPath.size() + 1 + kInputItemsPath.size();
+    return has_id && path.ends_with(kInputItemsPath) ? Route::kInputItems : Route::kResponse;
   }
   return std::nullopt;
 }
