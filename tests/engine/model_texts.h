@@ -46,6 +46,7 @@ struct Setup {
   std::function<std::unique_ptr<program::Executor>()> make_executor = {};  // the CPU's
   uint32_t prefill_width = 0;        // EngineOptions::prefill_width
   uint32_t num_cached_prefixes = 0;  // EngineOptions::num_cached_prefixes
+  uint32_t num_kv_pages = 0;         // EngineOptions::num_kv_pages
 };
 
 inline std::string setup_name(const Setup& setup) {
@@ -79,6 +80,7 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.decode_width = setup.decode_width;
   options.prefill_width = setup.prefill_width;
   options.num_cached_prefixes = setup.num_cached_prefixes;
+  options.num_kv_pages = setup.num_kv_pages;
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;

@@ -2,15 +2,10 @@
 // of an engine that computes every prompt from its begin, bit by bit.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <iterator>
-#include <map>
 #include <memory>
-#include <random>
-#include <set>
-#include <span>
 #include <vector>
 
+#include "engine/conversations.h"
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
 #include "support/checkpoint_generator.h"
@@ -21,8 +16,7 @@
 namespace ultraspeed::engine {
 namespace {
 
-constexpr uint32_t kMaxContext = 2048;
-constexpr uint32_t kVocabSize = 256;
+constexpr ConversationLimits kLimits = {2048, 256};
 
 // A small model of random weights, whose rings hold 1016 positions before the window if it has any.
 class SmallModel {
@@ -38,7 +32,7 @@ class SmallModel {
   std::unique_ptr<Engine> open(EngineOptions options) const {
     const auto config = model::ModelConfig::load(directory_.path());
     const auto checkpoint = model::Checkpoint::open(directory_.path());
-    options.max_context = kMaxContext;
+    options.max_context = kLimits.max_context;
     auto engine = Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}), cpu::cpu_limits(1),
                                options, {});
     EXPECT_TRUE(engine) << engine.error().message;
@@ -47,104 +41,6 @@ class SmallModel {
 
  private:
   test::TemporaryDirectory directory_;
-};
-
-// Conversations that go on, part, come together and are broken off.
-class Conversations {
- public:
-  explicit Conversations(Engine& engine) : engine_(engine) {}
-
-  void run(int num_operations) {
-    for (int i = 0; i < num_operations; ++i) {
-      const uint32_t choice = below(20);
-      if (choice < 2 && active_.size() < 4) {
-        start();
-      } else if (choice == 2 && below(3) == 0) {
-        cancel();
-      } else {
-        step();
-      }
-    }
-    while (!engine_.idle()) step();
-  }
-
-  // What engine, one text at a time, gives for all of them.
-  void expect_texts_of(Engine& engine) const {
-    SpeculationStats stats;
-    for (const auto& [id, request] : requests_) {
-      const Text whole = generate(engine, {request}, &stats).front();
-      const auto found = texts_.find(id);
-      const Text text = found == texts_.end() ? Text() : found->second;
-      if (!cancelled_.contains(id)) {
-        EXPECT_EQ(text, whole);
-        continue;
-      }
-      ASSERT_LE(text.tokens.size(), whole.tokens.size());
-      EXPECT_TRUE(std::equal(text.tokens.begin(), text.tokens.end(), whole.tokens.begin()));
-      EXPECT_TRUE(std::equal(text.logprobs.begin(), text.logprobs.end(), whole.logprobs.begin()));
-    }
-  }
-
-  size_t num_taken_over() const { return took_over_.size(); }
-
- private:
-  uint32_t below(uint32_t limit) { return static_cast<uint32_t>(random_() % limit); }
-
-  void start() {
-    Request request;
-    if (!requests_.empty() && below(4) != 0) {
-      const auto& [id, earlier] =
-          *std::next(requests_.begin(), below(static_cast<uint32_t>(requests_.size())));
-      request.prompt = earlier.prompt;
-      const auto& output = texts_[id].tokens;
-      if (below(2) == 0) request.prompt.insert(request.prompt.end(), output.begin(), output.end());
-      if (below(4) == 0) request.prompt.resize(1 + below(400));
-    }
-    const uint32_t num_new = below(4) == 0 ? 1200 : 60;
-    for (uint32_t i = 1 + below(num_new); i > 0; --i) {
-      request.prompt.push_back(static_cast<int32_t>(below(kVocabSize)));
-    }
-    if (request.prompt.size() > kMaxContext - 100) request.prompt.resize(kMaxContext - 100);
-    request.params.max_tokens = 1 + below(40);
-    request.params.ignore_eos = true;
-    request.params.sampling.temperature = below(2) == 0 ? 0.0F : 1.0F;
-    request.params.sampling.seed = random_();
-    if (below(3) == 0) request.params.sampling.repetition_penalty = 1.25F;
-    const auto id = engine_.start(request.prompt, request.params);
-    if (!id) return;  // no pages
-    requests_.emplace(*id, std::move(request));
-    active_.push_back(*id);
-  }
-
-  void cancel() {
-    if (active_.empty()) return;
-    const size_t index = below(static_cast<uint32_t>(active_.size()));
-    engine_.cancel(active_[index]);
-    cancelled_.insert(active_[index]);
-    active_.erase(active_.begin() + static_cast<ptrdiff_t>(index));
-  }
-
-  void step() {
-    std::vector<StepEvent> events;
-    const Status status = engine_.step(&events);
-    ASSERT_TRUE(status) << status.error().message;
-    for (const StepEvent& event : events) {
-      if (event.prompt_tokens_cached > 0) took_over_.insert(event.session);
-      if (event.token) {
-        texts_[event.session].tokens.push_back(event.token->id);
-        texts_[event.session].logprobs.push_back(event.token->logprob);
-      }
-      if (event.finished) std::erase(active_, event.session);
-    }
-  }
-
-  Engine& engine_;
-  std::mt19937_64 random_{3};
-  std::map<SessionId, Request> requests_;
-  std::map<SessionId, Text> texts_;
-  std::vector<SessionId> active_;
-  std::set<SessionId> cancelled_;
-  std::set<SessionId> took_over_;
 };
 
 void run_conversations(const SmallModel& model, DrafterKind drafter, uint32_t prefill_width) {
@@ -156,9 +52,9 @@ void run_conversations(const SmallModel& model, DrafterKind drafter, uint32_t pr
   options.prefill_width = prefill_width;
   options.max_sessions = 4;
   options.num_cached_prefixes = 3;
-  options.num_kv_pages = kMaxContext / 64 + 8;
+  options.num_kv_pages = kLimits.max_context / 64 + 8;
   const auto engine = model.open(options);
-  Conversations conversations(*engine);
+  Conversations conversations(*engine, kLimits);
   conversations.run(test::scaled(160));
   conversations.expect_texts_of(*reference);
   EXPECT_GT(conversations.num_taken_over(), test::at_least(4u));
