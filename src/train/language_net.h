@@ -46,6 +46,7 @@ class LanguageNet {
   const model::ModelConfig& config() const { return config_; }
   const NetOptions& options() const { return options_; }
   void set_rounding(bool rounds) { options_.rounds = rounds; }
+  void set_compute(torch::Dtype compute) { options_.compute = compute; }
 
   // The numbers that an export of the net holds: experts rounded to MXFP4 if the net rounds,
   // routers as they are, all else in BF16.

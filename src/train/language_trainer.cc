@@ -238,7 +238,15 @@ Result<LanguageReport> LanguageTrainer::step_unguarded() {
 // --- Evaluating ---
 
 Result<LanguageEvaluation> LanguageTrainer::evaluate() {
-  return guarded([&] { return evaluate_unguarded(); });
+  set_compute(torch::kFloat32);
+  auto evaluation = guarded([&] { return evaluate_unguarded(); });
+  set_compute(options_.compute);
+  return evaluation;
+}
+
+void LanguageTrainer::set_compute(torch::Dtype compute) {
+  net_->set_compute(compute);
+  if (teacher_) teacher_->set_compute(compute);
 }
 
 void LanguageTrainer::evaluate_pass(const torch::Tensor& ids, LanguageEvaluation* sums) const {

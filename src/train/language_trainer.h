@@ -47,7 +47,8 @@ class LanguageTrainer {
 
   // One step. REQUIRES: not all are done.
   Result<LanguageReport> step();
-  // REQUIRES: options.eval_tokens.
+  // In f32 whatever the run computes in: products rounded to BF16 would add a divergence of their
+  // own. REQUIRES: options.eval_tokens.
   Result<LanguageEvaluation> evaluate();
   Status save() const;
 
@@ -75,6 +76,7 @@ class LanguageTrainer {
   Result<LanguageReport> step_unguarded();
   Result<LanguageEvaluation> evaluate_unguarded();
   double learn(const torch::Tensor& ids, std::vector<torch::Tensor>* loads);
+  void set_compute(torch::Dtype compute);
   void evaluate_pass(const torch::Tensor& ids, LanguageEvaluation* sums) const;
   Status log_evaluation();
   std::string describe() const;

@@ -211,6 +211,22 @@ TEST_F(LanguageTrainerTest, CrossEntropyIsALossOfQatTooAndMuonAnOptimizer) {
   EXPECT_LT(trainer->evaluate().value().nll, before);
 }
 
+TEST_F(LanguageTrainerTest, EvaluatesInF32WhateverItComputesIn) {
+  pretrain(2);
+  LanguageOptions qat = options(LanguageTask::kQat);
+  std::vector<LanguageEvaluation> seen;
+  std::vector<double> learned;
+  for (const torch::Dtype compute : {torch::kFloat32, torch::kBFloat16}) {
+    qat.compute = compute;
+    const auto trainer = open(qat);
+    seen.push_back(trainer->evaluate().value());
+    learned.push_back(trainer->step().value().loss);
+  }
+  EXPECT_EQ(seen[0].nll, seen[1].nll);
+  EXPECT_EQ(seen[0].kl, seen[1].kl);
+  EXPECT_NE(learned[0], learned[1]);
+}
+
 TEST_F(LanguageTrainerTest, NamesWhatDoesNotFit) {
   pretrain(1);
   LanguageOptions wrong = options();
