@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/config.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 
 namespace ultraspeed::model {
 namespace {
@@ -58,7 +58,7 @@ TEST(DrafterConfig, ReadsThePublishedDrafter) {
 }
 
 TEST(DrafterConfig, ReadsTheReferenceDrafter) {
-  const auto directory = test::reference_checkpoint("qwen3_dflash");
+  const auto directory = test::reference_folder("qwen3_dflash");
   ASSERT_TRUE(directory.has_value()) << directory.error().message;
   const auto config = DrafterConfig::load(*directory);
   ASSERT_TRUE(config.has_value()) << config.error().message;

@@ -10,7 +10,7 @@
 
 #include "support/dequantize.h"
 #include "support/drafter_generator.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 #include "support/torch_archive_writer.h"
 
@@ -112,7 +112,7 @@ TEST_F(DrafterTest, GathersTheHeadsOfAShard) {
 }
 
 TEST_F(DrafterTest, OpensTheReferenceDrafter) {
-  const auto directory = test::reference_checkpoint("qwen3_dflash");
+  const auto directory = test::reference_folder("qwen3_dflash");
   ASSERT_TRUE(directory.has_value()) << directory.error().message;
   const auto drafter = Drafter::open(*directory);
   ASSERT_TRUE(drafter.has_value()) << drafter.error().message;

@@ -12,7 +12,7 @@
 #include "model/weights.h"
 #include "support/checkpoint_generator.h"
 #include "support/dequantize.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::model {
@@ -324,7 +324,7 @@ TEST(WeightLoader, LoadsTheBundledModel) {
 }
 
 TEST(WeightLoader, LoadsTheReferenceCheckpoint) {
-  const auto directory = test::reference_checkpoint("mimo_v2_fused_t2_swa4");
+  const auto directory = test::reference_folder("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory.has_value()) << directory.error().message;
   const auto config = ModelConfig::load(*directory);
   const auto checkpoint = Checkpoint::open(*directory);

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "support/reference_folder.h"
 #include "text/tokenizer.h"
 
 namespace ultraspeed::text {
@@ -55,7 +56,9 @@ class Directory {
 };
 
 TEST(ChatTemplate, GoldenRenderingsOfTheBundledModel) {
-  std::ifstream file(kModel + "/golden/chat_template.json");
+  const auto directory = test::reference_folder("tiny_mimo_golden");
+  ASSERT_TRUE(directory) << directory.error().message;
+  std::ifstream file(*directory + "/chat_template.json");
   const Json goldens = Json::parse(file);
   ASSERT_EQ(goldens.size(), 38U);
   const auto chat = ChatTemplate::load(kModel);

@@ -25,7 +25,7 @@ struct VectorResult {
 
 VectorResult check_vectors(const Tokenizer& tokenizer) {
   VectorResult result;
-  for (const json& vector : read_model_json("golden/tokenizer.json")) {
+  for (const json& vector : read_golden_json("tokenizer.json")) {
     ++result.num_vectors;
     const Ids ids = encode_or_die(tokenizer, vector.at("text").get<std::string>());
     const bool is_right =
@@ -36,7 +36,7 @@ VectorResult check_vectors(const Tokenizer& tokenizer) {
 }
 
 TEST(Tokenizer, AgreesWithTheReferenceVectors) {
-  for (const json& vector : read_model_json("golden/tokenizer.json")) {
+  for (const json& vector : read_golden_json("tokenizer.json")) {
     const std::string text = vector.at("text");
     EXPECT_EQ(encode_or_die(bundled_tokenizer(), text), vector.at("ids").get<Ids>()) << text;
     EXPECT_EQ(bundled_tokenizer().decode(vector.at("ids").get<Ids>()), vector.at("decoded"))
@@ -50,7 +50,7 @@ TEST(Tokenizer, AgreesWithTheReferenceVectors) {
 TEST(Tokenizer, AgreesWithTheGoldenPrompts) {
   for (const char* name : {"00-code", "01-code", "02-code", "03-code", "04-math", "05-math",
                            "06-math", "07-math", "08-agent", "09-agent", "10-agent", "11-agent"}) {
-    const json golden = read_model_json(std::string("golden/") + name + ".json");
+    const json golden = read_golden_json(std::string(name) + ".json");
     EXPECT_EQ(encode_or_die(bundled_tokenizer(), golden.at("prompt").get<std::string>()),
               golden.at("prompt_ids").get<Ids>())
         << name;

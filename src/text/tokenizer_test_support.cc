@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "support/reference_folder.h"
 #include "text/byte_level.h"
 
 namespace ultraspeed::text {
@@ -67,23 +68,30 @@ constexpr std::array<std::string_view, 54> kParts = {" ",
                                                      std::string_view("\0", 1),
                                                      "\xEF\xBB\xBF"};
 
-}  // namespace
+const std::string kBundled = US_SOURCE_DIR "/models/tiny-mimo/tokenizer.json";
 
-nlohmann::json read_model_json(const std::string& name) {
-  const std::string path = std::string(US_SOURCE_DIR "/models/tiny-mimo/") + name;
+nlohmann::json read_json(const std::string& path) {
   std::ifstream file(path);
   US_CHECK(file.is_open(), "{} is missing", path);
   return nlohmann::json::parse(file);
 }
 
+}  // namespace
+
+nlohmann::json read_golden_json(const std::string& name) {
+  const auto directory = test::reference_folder("tiny_mimo_golden");
+  US_CHECK(directory.has_value(), "{}", directory.error().message);
+  return read_json(*directory + "/" + name);
+}
+
 const nlohmann::json& bundled_json() {
-  static const nlohmann::json json = read_model_json("tokenizer.json");
+  static const nlohmann::json json = read_json(kBundled);
   return json;
 }
 
 const Tokenizer& bundled_tokenizer() {
   static const Tokenizer tokenizer = [] {
-    auto loaded = Tokenizer::load(US_SOURCE_DIR "/models/tiny-mimo/tokenizer.json");
+    auto loaded = Tokenizer::load(kBundled);
     US_CHECK(loaded.has_value(), "{}", loaded.error().message);
     return *std::move(loaded);
   }();

@@ -13,8 +13,8 @@
 
 namespace ultraspeed::text {
 
-// A file below models/tiny-mimo.
-nlohmann::json read_model_json(const std::string& name);
+// A golden output of the bundled model: "tokenizer.json".
+nlohmann::json read_golden_json(const std::string& name);
 
 // The bundled tokenizer, and its file.
 const Tokenizer& bundled_tokenizer();

@@ -5,7 +5,7 @@
 #include "cuda/gpu.h"
 #include "golden/expect_golden.h"
 #include "support/checkpoint_generator.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -32,7 +32,7 @@ TEST_F(GraphGolden, TinyMimoEqualsTransformers) {
 }
 
 TEST_F(GraphGolden, AFusedCheckpointEqualsTransformers) {
-  const auto directory = reference_checkpoint("mimo_v2_fused_t2_swa4");
+  const auto directory = reference_folder("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   expect_all(*directory, reference_cases(*directory), 8);
 }

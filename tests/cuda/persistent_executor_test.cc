@@ -18,7 +18,7 @@
 #include "support/checkpoint_generator.h"
 #include "support/model_runner.h"
 #include "support/mtp_generator.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed {
@@ -53,7 +53,7 @@ TEST_F(Persistent, TinyMimoEqualsTransformers) {
 }
 
 TEST_F(Persistent, AFusedCheckpointEqualsTransformers) {
-  const auto directory = test::reference_checkpoint("mimo_v2_fused_t2_swa4");
+  const auto directory = test::reference_folder("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   expect_goldens(*directory, test::reference_cases(*directory), 8);
 }

@@ -14,7 +14,7 @@
 #include "model/drafter.h"
 #include "support/checkpoint_generator.h"
 #include "support/model_runner.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "support/stage_executor.h"
 #include "support/temporary_directory.h"
 #include "tensor/bf16.h"
@@ -52,7 +52,7 @@ std::vector<std::byte> read_tensor(const model::Checkpoint& checkpoint, const ch
 
 Golden Golden::load() {
   Golden golden;
-  golden.directory = reference_checkpoint("qwen3_dflash").value();
+  golden.directory = reference_folder("qwen3_dflash").value();
   std::ifstream file(golden.directory + "/golden.json");
   const json object = json::parse(file);
   golden.token_ids = object.at("token_ids").get<std::vector<int32_t>>();

@@ -9,7 +9,7 @@
 
 #include "e2e/cli.h"
 #include "support/checkpoint_generator.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 
 namespace ultraspeed::test {
 namespace {
@@ -45,7 +45,7 @@ TEST(Inspect, RecognisesMtpLayersAndDrafters) {
   options.num_mtp_layers = 2;
   ASSERT_TRUE(write_checkpoint(directory.path(), options));
   expect_words(output_of({"inspect", directory.path()}), {"mtp (2 layers)", "use --prompt-ids"});
-  const auto drafter = reference_checkpoint("qwen3_dflash");
+  const auto drafter = reference_folder("qwen3_dflash");
   ASSERT_TRUE(drafter) << drafter.error().message;
   expect_words(output_of({"inspect", *drafter}), {"drafter", "mask token 3"});
 }

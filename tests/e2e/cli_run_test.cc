@@ -10,7 +10,7 @@
 #include "e2e/cli.h"
 #include "golden/golden_case.h"
 #include "support/checkpoint_generator.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -321,7 +321,7 @@ TEST(Run, NoColorIsHonoured) {
 }
 
 TEST(Run, PromptIdsNeedNoTokenizer) {
-  const auto directory = reference_checkpoint("mimo_v2_fused_t2_swa4");
+  const auto directory = reference_folder("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   const GoldenCase golden = reference_cases(*directory)[0];
   std::string list;

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "support/reference_folder.h"
 
 namespace ultraspeed::test {
 namespace {
@@ -36,7 +37,9 @@ GoldenCase parse_case(const json& object, const char* top_key) {
 
 std::vector<GoldenCase> tiny_mimo_cases() {
   std::vector<GoldenCase> cases;
-  const std::string directory = US_SOURCE_DIR "/models/tiny-mimo/golden";
+  const auto unpacked = reference_folder("tiny_mimo_golden");
+  US_CHECK(unpacked.has_value(), "{}", unpacked.error().message);
+  const std::string& directory = *unpacked;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
     if (name.find('-') == std::string::npos) continue;  // tokenizer.json, chat_template.json

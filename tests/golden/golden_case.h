@@ -19,7 +19,7 @@ struct GoldenCase {
   std::vector<TopLogits> top;  // [greedy_ids]
 };
 
-// The cases of models/tiny-mimo/golden: one file each. CHECKs that there are 12.
+// The cases of the bundled model: one file each. CHECKs that there are 12.
 std::vector<GoldenCase> tiny_mimo_cases();
 
 // The cases of a reference checkpoint's golden.json.

@@ -12,7 +12,7 @@
 #include "engine/engine.h"
 #include "golden/expect_golden.h"
 #include "model/checkpoint.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "tensor/mxfp4.h"
 
 namespace ultraspeed::test {
@@ -95,7 +95,7 @@ TEST(Golden, Int8TextsAreGoldenUpToANearTie) {
 }
 
 TEST(FusedReference, EqualsTransformers) {
-  const auto directory = reference_checkpoint("mimo_v2_fused_t2_swa4");
+  const auto directory = reference_folder("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   RunnerOptions options;
   options.width = 16;
@@ -141,7 +141,7 @@ class GoldenDamage : public testing::TestWithParam<DamagedModel> {
  protected:
   void SetUp() override {
     const std::string name = GetParam().name;
-    directory_ = name.empty() ? kTinyMimo : reference_checkpoint(name).value();
+    directory_ = name.empty() ? kTinyMimo : reference_folder(name).value();
     golden_ = name.empty() ? tiny_mimo_cases()[4] : reference_cases(directory_)[0];
   }
   std::string directory_;

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "model/checkpoint.h"
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 #include "train/engine_drafter.h"
 #include "train/net_weights.h"
 
@@ -25,7 +25,7 @@ torch::Tensor table(const std::string& directory, const char* name) {
 }
 
 TEST(DrafterNetGolden, BlocksEqualTheStockImplementation) {
-  const std::string directory = reference_checkpoint("qwen3_dflash").value();
+  const std::string directory = reference_folder("qwen3_dflash").value();
   std::ifstream stream(directory + "/golden.json");
   const nlohmann::json golden = nlohmann::json::parse(stream);
   const auto tokens = golden.at("token_ids").get<std::vector<int32_t>>();

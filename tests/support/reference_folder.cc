@@ -1,4 +1,4 @@
-#include "support/reference_checkpoint.h"
+#include "support/reference_folder.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -57,7 +57,7 @@ Status unpack(const std::string& archive, const std::string& directory) {
 
 }  // namespace
 
-Result<std::string> reference_checkpoint(const std::string& name) {
+Result<std::string> reference_folder(const std::string& name) {
   const std::string archive = std::string(US_TEST_DATA_ARCHIVES) + "/" + name + ".tar.xz";
   std::error_code error;
   const auto archive_time = fs::last_write_time(archive, error);
@@ -70,15 +70,14 @@ Result<std::string> reference_checkpoint(const std::string& name) {
   const ProcessLock lock(root + "/" + name + ".lock");
   const std::string directory = root + "/" + name;
   const std::string stamp = root + "/" + name + ".unpacked";
-  const std::string config = directory + "/config.json";
-  if (fs::exists(config, error) && fs::exists(stamp, error) &&
+  if (fs::exists(directory, error) && fs::exists(stamp, error) &&
       fs::last_write_time(stamp, error) >= archive_time) {
     return directory;
   }
   fs::remove_all(directory, error);
   US_TRY(unpack(archive, root));
-  if (!fs::exists(config, error)) {
-    return make_error(ErrorCode::kInvalidData, "{}: holds no {}/config.json", archive, name);
+  if (!fs::exists(directory, error)) {
+    return make_error(ErrorCode::kInvalidData, "{}: holds no folder {}", archive, name);
   }
   std::ofstream(stamp) << "unpacked\n";
   return directory;

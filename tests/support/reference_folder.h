@@ -1,4 +1,4 @@
-// The reference checkpoints of tests/data, unpacked into the build directory on first use.
+// The archives of tests/data, unpacked into the build directory on first use.
 #pragma once
 
 #include <string>
@@ -9,6 +9,6 @@ namespace ultraspeed::test {
 
 // The folder of tests/data/NAME.tar.xz. Safe to call from several test processes at once. An
 // archive that is missing or damaged is an error, which the caller reports as a failure.
-Result<std::string> reference_checkpoint(const std::string& name);
+Result<std::string> reference_folder(const std::string& name);
 
 }  // namespace ultraspeed::test
