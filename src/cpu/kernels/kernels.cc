@@ -73,12 +73,7 @@ HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* 
       multiply_tile<Row, R, C>(rows, chunk * chunk_steps, (chunk + 1) * chunk_steps, x + input,
                                sums);
       for (uint32_t c = 0; c < C; ++c) {
-        float* to = out.at(input + c, chunk) + r;
-        if (count == R) {
-          for (size_t i = 0; i < R; ++i) to[i] = sums[c * R + i];
-        } else {
-          std::copy(sums + c * R, sums + c * R + count, to);
-        }
+        out.put(input + c, chunk, r, sums + c * R, count);
       }
     }
   }
