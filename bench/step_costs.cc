@@ -44,10 +44,6 @@ double us_since(Clock::time_point begin) {
 // Those of a drafter, draft and context, come after the target's.
 using OpTimes = std::array<double, 2 * program::kNumOpcodes>;
 
-bool is_of_drafter(const program::Stage& stage) {
-  return stage.name.starts_with("draft.") || stage.name.starts_with("context.");
-}
-
 // Runs the one task list of a program for one worker, and times each task.
 class TimingExecutor final : public program::Executor {
  public:
@@ -56,7 +52,8 @@ class TimingExecutor final : public program::Executor {
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    return machine_.load(std::move(programs), limits, read_weight, activations_);
+    return machine_.load(std::move(programs), limits, read_weight,
+                         {activations_, program::Activations::kInt8});
   }
 
   Status run(uint32_t index, const program::StepInput& input,
@@ -71,7 +68,7 @@ class TimingExecutor final : public program::Executor {
       const uint32_t units = cpu::unit_count(context);
       for (uint32_t unit = 0; unit < units; ++unit) US_TRY(cpu::run_task(context, unit));
       const program::Stage& stage = program.stages[task.stage];
-      const size_t first = is_of_drafter(stage) ? program::kNumOpcodes : 0;
+      const size_t first = stage.is_drafters ? program::kNumOpcodes : 0;
       times_->at(first + static_cast<size_t>(stage.opcode())) += us_since(begin);
     }
     return {};
@@ -218,8 +215,9 @@ int main(int argc, char** argv) {
         open_texts([&] { return std::make_unique<TimingExecutor>(activations, &times); }, 1);
     print_by_operation(measure(&texts, times));
   }
-  Texts texts =
-      open_texts([&] { return cpu::make_cpu_executor({.activations = activations}); }, num_threads);
+  Texts texts = open_texts(
+      [&] { return cpu::make_cpu_executor({.activations = activations, .int8_drafts = true}); },
+      num_threads);
   const Costs costs = measure(&texts, times);
   print_line(fmt::format("step, {} threads", num_threads), costs.one.step, costs.eight.step);
 }

@@ -128,6 +128,10 @@ void expect_equal_products(const TestMatrix& matrix, const PieceShape& shape,
     ASSERT_EQ(std::memcmp(expected.data(), actual.data(), expected.size() * sizeof(float)), 0)
         << name << ", " << weight_format_name(matrix.as_int8.format) << ", " << num_inputs
         << " inputs, " << shape.chunks << " chunks of " << chunk_columns << " columns";
+    expect_added_products(
+        expected, {actual.data(), shape.chunks * stride, stride}, num_inputs, shape.chunks,
+        num_rows,
+        [&](const ProductOutput& sums) { multiply(rows, x.data(), num_inputs, sums); });
   };
   check("plain", multiply_int8_plain);
   check("chosen", multiply_int8);
