@@ -34,9 +34,12 @@ class PanelMemory {
                     matrix.data + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols)) +
                 panel * kPanelRows * tensor::scale_columns(matrix.format, matrix.cols)) {}
 
-  HWY_INLINE void prefetch_next(uint32_t step) const {
-    const Code* bytes = codes_ + next_ + size_t{step} * kStepBytes;
-    for (size_t i = 0; i < kStepBytes; i += 64) hwy::Prefetch(bytes + i);
+  // Asks for part `index` of the next panel, of which a step has kStepParts.
+  template <size_t kStepParts>
+  HWY_INLINE void prefetch_next(size_t index) const {
+    constexpr size_t kBytes = kStepBytes / kStepParts;
+    const Code* bytes = codes_ + next_ + index * kBytes;
+    for (size_t i = 0; i < kBytes; i += 64) hwy::Prefetch(bytes + i);
   }
 
  protected:
@@ -51,8 +54,7 @@ class PanelMemory {
 
 // 16 rows of a matrix, a column at a time: column `lane` of step `step` is 16 * step + lane.
 // decode<S> gives it for S steps that one load may serve: 1 or kLoadSteps, from a multiple of S on.
-// start_block() comes before the steps of each block of kBlockSteps; prefetch_next() asks for what
-// the step has in the next panel.
+// start_block() comes before the steps of each block of kBlockSteps.
 
 // Sign and the seven other bits of an e4m3 code, put where a float has them, are the code's value
 // times 2^-120 (subnormals too). One product with scale * 2^120 rounds as e4m3 * scale does.
@@ -187,6 +189,7 @@ HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t fir
                                    uint32_t last_step, const float* const* x, Lanes16* sums,
                                    size_t sums_stride) {
   constexpr size_t kSums = kAreApart ? S * P : P;
+  constexpr size_t kGroups = 16 / J;  // each asks for its share of the next panel
   const uint32_t first = kLaneOrder[first_lane];
   Lanes16 lanes[kSums * J];
   unrolled<kSums * J>([&](auto i) HWY_ATTR
@@ -196,7 +199,11 @@ HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t fir
     const uint32_t block_end = std::min(last_step, (block + 1) * Panel::kBlockSteps);
     panel.start_block(block);
     for (; step < block_end; step += S) {
-      for (uint32_t i = 0; i < S && first_lane == 0; ++i) panel.prefetch_next(step + i);
+      for (uint32_t i = 0; i < S; ++i) {
+        panel.template prefetch_next<kGroups>(
+            size_t{first_step} * kGroups + (first_lane / J) * (last_step - first_step) +
+            (step + i - first_step));
+      }
       unrolled<J>([&](auto j) HWY_ATTR __attribute__((always_inline)) {
         constexpr uint32_t kLane = kLaneOrder[j];  // a displacement: no register of its own
         Lanes16 weights[S];
