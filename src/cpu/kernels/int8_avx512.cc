@@ -31,7 +31,8 @@ namespace {
 // More share the decoding of a weight; their sums and the weights fit the 32 registers.
 constexpr uint32_t kAvx512Inputs = 8;
 
-// How far ahead of their use weights are asked for.
+// How far ahead of their use weights are asked for, into the second-level cache: the first has fewer
+// lines in flight than memory needs to give what it can.
 constexpr size_t kAvx512AheadBytes = 4096;
 
 // f(0), ..., f(N - 1) with constants, so that arrays that they index stay in registers.
@@ -50,8 +51,8 @@ class Fp8Avx512 {
 
   [[gnu::always_inline]] void decode(uint32_t block, size_t pair, __m512i* weights) const {
     const uint8_t* from = codes_ + size_t{block} * kBlockBytes + pair * 128;
-    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T0);
-    _mm_prefetch(from + kAvx512AheadBytes + 64, _MM_HINT_T0);
+    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T1);
+    _mm_prefetch(from + kAvx512AheadBytes + 64, _MM_HINT_T1);
     weights[0] = _mm512_loadu_si512(from);
     weights[1] = _mm512_loadu_si512(from + 64);
   }
@@ -73,7 +74,7 @@ class Mxfp4Avx512 {
 
   [[gnu::always_inline]] void decode(uint32_t block, size_t pair, __m512i* weights) const {
     const uint8_t* from = codes_ + size_t{block} * kBlockBytes + pair * 64;
-    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T0);
+    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T1);
     const __m512i pairs = _mm512_loadu_si512(from);
     weights[0] = _mm512_permutexvar_epi8(pairs, table_);
     weights[1] = _mm512_permutexvar_epi8(_mm512_srli_epi16(pairs, 4), table_);

@@ -284,8 +284,10 @@ HWY_INLINE void multiply_panels_chunks(const MatrixRows& rows, const float* cons
   if (chunk_steps % Panel::kLoadSteps == 0) {
     return multiply_panels_inputs<Panel, P, Panel::kLoadSteps, false>(rows, x, input, out);
   }
-  if (chunk_steps == 1 && rows.num_chunks % Panel::kLoadSteps == 0) {
-    return multiply_panels_inputs<Panel, P, Panel::kLoadSteps, true>(rows, x, input, out);
+  if constexpr (P * Panel::kLoadSteps <= kMaxSums / 2) {  // more spill
+    if (chunk_steps == 1 && rows.num_chunks % Panel::kLoadSteps == 0) {
+      return multiply_panels_inputs<Panel, P, Panel::kLoadSteps, true>(rows, x, input, out);
+    }
   }
   multiply_panels_inputs<Panel, P, 1, false>(rows, x, input, out);
 }
