@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/executor.h"
+#include "cpu/kernels/added_products_test.h"
 #include "cpu/math.h"
 #include "hwy/targets.h"
 #include "tensor/bf16.h"
