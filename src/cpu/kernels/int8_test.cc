@@ -294,5 +294,25 @@ TEST(Int8Layout, TheExecutorCountsItsBytes) {
   EXPECT_EQ(bytes(Activations::kInt8), 3u * (32 * 256 + 32 * 8 * 4) + 64);
 }
 
+// A drafter's weights are in int8, one that the target takes, too, twice in memory.
+TEST(Int8Layout, TheExecutorCountsADraftersCopies) {
+  program::Program program;
+  for (const char* name : {"head", "draft", "target"}) {
+    program.weights.push_back({name, tensor::WeightFormat::kFp8Block128, 32, 256, 1});
+  }
+  const auto use = [&](program::WeightId id, bool is_drafters) {
+    program::LinearOperands op;
+    op.weight = id;
+    program.stages.push_back({"linear", 0, op, is_drafters});
+  };
+  use(0, false);
+  use(0, true);
+  use(1, true);
+  use(2, false);
+  const uint64_t f32 = 32 * 256 + 32 * 2 * 4, int8 = 32 * 256 + 32 * 8 * 4;
+  EXPECT_EQ(make_cpu_executor({})->weight_bytes(program), 3 * f32);
+  EXPECT_EQ(make_cpu_executor({.int8_drafts = true})->weight_bytes(program), 2 * f32 + 2 * int8);
+}
+
 }  // namespace
 }  // namespace ultraspeed::cpu
