@@ -54,7 +54,7 @@ struct WeightMemory {
 
 // The activations of a program's products, and of those of its drafter alone.
 struct StepActivations {
-  StepActivations(Activations all) : target(all), drafts(all) {}  // NOLINT: they are alike
+  StepActivations(Activations all) : target(all), drafts(all) {}
   StepActivations(Activations of_target, Activations of_drafts)
       : target(of_target), drafts(of_drafts) {}
 

@@ -31,8 +31,8 @@ namespace {
 // More share the decoding of a weight; their sums and the weights fit the 32 registers.
 constexpr uint32_t kAvx512Inputs = 8;
 
-// How far ahead of their use weights are asked for, into the second-level cache: the first has fewer
-// lines in flight than memory needs to give what it can.
+// How far ahead of their use weights are asked for, into the second-level cache: the first has
+// fewer lines in flight than memory needs to give what it can.
 constexpr size_t kAvx512AheadBytes = 4096;
 
 // f(0), ..., f(N - 1) with constants, so that arrays that they index stay in registers.

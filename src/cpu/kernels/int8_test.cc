@@ -131,8 +131,7 @@ void expect_equal_products(const TestMatrix& matrix, const PieceShape& shape,
         << " inputs, " << shape.chunks << " chunks of " << chunk_columns << " columns";
     expect_added_products(
         expected, {actual.data(), shape.chunks * stride, stride}, num_inputs, shape.chunks,
-        num_rows,
-        [&](const ProductOutput& sums) { multiply(rows, x.data(), num_inputs, sums); });
+        num_rows, [&](const ProductOutput& sums) { multiply(rows, x.data(), num_inputs, sums); });
   };
   check("plain", multiply_int8_plain);
   check("chosen", multiply_int8);

@@ -142,8 +142,8 @@ HWY_INLINE void dot_few_rows(const FloatRows& rows, const float* x, size_t x_str
   if (i < num_inputs) dot_rows_inputs<1>(rows, x + i * x_stride, x_stride, out + i * out_stride, 0);
 }
 
-// Asks for rows [begin, end), as many as there are. Keys and values of old positions are in no cache
-// near, and rows of one head lie too far apart for the processor to see what comes.
+// Asks for rows [begin, end), as many as there are. Keys and values of old positions are in no
+// cache near, and rows of one head lie too far apart for the processor to see what comes.
 HWY_INLINE void prefetch_rows(const FloatRows& rows, uint32_t begin, uint32_t end) {
   constexpr int kSecondLevel = 2;
   for (uint32_t r = begin; r < std::min(end, rows.num_rows); ++r) {

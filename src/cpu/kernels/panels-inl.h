@@ -200,9 +200,9 @@ HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t fir
     panel.start_block(block);
     for (; step < block_end; step += S) {
       for (uint32_t i = 0; i < S; ++i) {
-        panel.template prefetch_next<kGroups>(
-            size_t{first_step} * kGroups + (first_lane / J) * (last_step - first_step) +
-            (step + i - first_step));
+        panel.template prefetch_next<kGroups>(size_t{first_step} * kGroups +
+                                              (first_lane / J) * (last_step - first_step) +
+                                              (step + i - first_step));
       }
       unrolled<J>([&](auto j) HWY_ATTR __attribute__((always_inline)) {
         constexpr uint32_t kLane = kLaneOrder[j];  // a displacement: no register of its own

@@ -34,7 +34,7 @@ struct Partials {
 // With the last slot's turn those of all slots: rows by rows, so that their partial sums stay in
 // the first-level cache. A worker mostly comes here when all units of ExpertGateUp are done.
 Status run_op(const OpContext& context, const program::ExpertDownOperands& op, uint32_t slot) {
-  constexpr uint32_t kRowsAtOnce = 64;
+  constexpr uint32_t kBandRows = 64;
   const auto table = program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs);
   const uint32_t num_slots = *table.num_slots;
   if (slot + 1 < num_slots) return {};
@@ -46,22 +46,22 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
       num_pairs);
   const uint32_t chunks = partials.num_chunks;
   const uint32_t num_sums = context.num_columns() * chunks;
-  float* sums = context.scratch->floats(kResults, uint64_t{num_sums} * kRowsAtOnce);
-  for (uint32_t begin = context.task.row_begin; begin < context.row_end(); begin += kRowsAtOnce) {
-    const uint32_t rows = std::min(kRowsAtOnce, context.row_end() - begin);
-    std::fill_n(sums, uint64_t{num_sums} * kRowsAtOnce, 0.0F);
+  float* sums = context.scratch->floats(kResults, uint64_t{num_sums} * kBandRows);
+  for (uint32_t begin = context.task.row_begin; begin < context.row_end(); begin += kBandRows) {
+    const uint32_t rows = std::min(kBandRows, context.row_end() - begin);
+    std::fill_n(sums, uint64_t{num_sums} * kBandRows, 0.0F);
     for (uint32_t s = 0; s < num_slots; ++s) {
       const uint32_t first = table.pair_begin[s];
       const Matrix weight = context.matrix(op.weight, table.expert[s]);
       multiply({weight, begin, rows, chunks}, x.from(first), table.pair_begin[s + 1] - first,
                {.first = sums,
-                .input_stride = uint64_t{chunks} * kRowsAtOnce,
-                .chunk_stride = kRowsAtOnce,
+                .input_stride = uint64_t{chunks} * kBandRows,
+                .chunk_stride = kBandRows,
                 .places = table.pair_column + first,
                 .weights = table.pair_weight + first});
     }
     for (uint32_t i = 0; i < num_sums; ++i) {
-      std::copy_n(sums + i * kRowsAtOnce, rows, partials.at(i / chunks, i % chunks) + begin);
+      std::copy_n(sums + i * kBandRows, rows, partials.at(i / chunks, i % chunks) + begin);
     }
   }
   return {};
