@@ -30,15 +30,17 @@ T value_or_exit(Result<T> result) {
 
 inline constexpr uint32_t kDecode = 0, kPrefill = 1;  // engine/program_engine.h
 
-// A step of tokens [begin, begin + count) of a text that is alone in the caches.
+// A step of tokens [begin, begin + count) of a text that is alone in the caches; with `drafts` all
+// but the first are what the program's drafter says.
 inline void run_text_step(program::Executor* executor, uint32_t program,
                           std::span<const int32_t> text, uint32_t begin, uint32_t count,
-                          std::span<const uint32_t> pages) {
+                          std::span<const uint32_t> pages, bool drafts = false) {
   std::vector<program::Column> columns(count);
   for (uint32_t i = 0; i < count; ++i) {
     columns[i].position = begin + i;
     columns[i].token_id = text[begin + i];
     columns[i].wants_logits = program == kDecode;
+    columns[i].is_drafted = drafts && i > 0;
   }
   program::StepOutput output;
   exit_on_error(executor->run(program, {.columns = columns, .page_tables = {&pages, 1}}, &output));

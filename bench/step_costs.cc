@@ -1,7 +1,9 @@
-// step_costs MODEL [f32|int8] [POSITION] [THREADS]: what a step that verifies 8 columns of a text
-// costs, and one of 1 column. First by operation on one thread, without waiting; then the whole
-// step of the executor. Steps of 1 and 8 columns take turns and the fastest counts, so that other
-// work on the machine disturbs little. The text is the model folder's README.
+// step_costs MODEL [f32|int8] [POSITION] [THREADS] [DRAFTER]: what a step that verifies 8 columns
+// of a text costs, and one of 1 column. First by operation on one thread, without waiting; then the
+// whole step of the executor. Steps of 1 and 8 columns take turns and the fastest counts, so that
+// other work on the machine disturbs little. The text is the model folder's README. With the folder
+// of a DFlash drafter the 8 columns are a cycle: drafted, verified, and made context; what the
+// drafter does is listed apart.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,9 +14,10 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "apps/files.h"
@@ -24,6 +27,7 @@
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
 #include "engine/engine.h"
+#include "model/drafter.h"
 
 namespace ultraspeed {
 namespace {
@@ -37,7 +41,8 @@ double us_since(Clock::time_point begin) {
 }
 
 // Microseconds of a step by opcode.
-using OpTimes = std::array<double, program::kNumOpcodes>;
+// Those of a drafter, draft and context, come after the target's.
+using OpTimes = std::array<double, 2 * program::kNumOpcodes>;
 
 // Runs the one task list of a program for one worker, and times each task.
 class TimingExecutor final : public program::Executor {
@@ -47,7 +52,8 @@ class TimingExecutor final : public program::Executor {
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    return machine_.load(std::move(programs), limits, read_weight, activations_);
+    return machine_.load(std::move(programs), limits, read_weight,
+                         {activations_, program::Activations::kInt8});
   }
 
   Status run(uint32_t index, const program::StepInput& input,
@@ -61,9 +67,9 @@ class TimingExecutor final : public program::Executor {
       const cpu::OpContext context(&machine_, program, 0, task, input, output, &scratch_);
       const uint32_t units = cpu::unit_count(context);
       for (uint32_t unit = 0; unit < units; ++unit) US_TRY(cpu::run_task(context, unit));
-      const auto& operands = program.stages[task.stage].operands;
-      const auto opcode = std::visit([](const auto& op) { return op.kOpcode; }, operands);
-      times_->at(static_cast<size_t>(opcode)) += us_since(begin);
+      const program::Stage& stage = program.stages[task.stage];
+      const size_t first = stage.is_drafters ? program::kNumOpcodes : 0;
+      times_->at(first + static_cast<size_t>(stage.opcode())) += us_since(begin);
     }
     return {};
   }
@@ -81,11 +87,19 @@ class TimingExecutor final : public program::Executor {
 class Text {
  public:
   Text(const apps::LoadedModel& model, std::vector<int32_t> tokens, uint32_t position,
-       std::unique_ptr<program::Executor> executor, uint32_t num_threads)
-      : tokens_(std::move(tokens)), position_(position), executor_(executor.get()) {
-    const engine::EngineOptions options{.max_context = position + kMostColumns + 1,
-                                        .max_sessions = 1,
-                                        .decode_width = kMostColumns};
+       std::unique_ptr<program::Executor> executor, uint32_t num_threads,
+       const model::Drafter* drafter)
+      : has_drafter_(drafter != nullptr),
+        tokens_(std::move(tokens)),
+        position_(position),
+        executor_(executor.get()) {
+    engine::EngineOptions options{.max_context = position + kMostColumns + 1,
+                                  .max_sessions = 1,
+                                  .decode_width = kMostColumns};
+    if (drafter != nullptr) {
+      options.drafter.kind = engine::DrafterKind::kDflash;
+      options.dflash = drafter;
+    }
     engine_ =
         value_or_exit(engine::Engine::open(model.config(), model.checkpoint(), std::move(executor),
                                            cpu::cpu_limits(num_threads), options, {}));
@@ -108,9 +122,11 @@ class Text {
 
  private:
   void step(uint32_t program, uint32_t begin, uint32_t count) {
-    run_text_step(executor_, program, tokens_, begin, count, pages_);
+    const bool drafts = has_drafter_ && program == kDecode;
+    run_text_step(executor_, program, tokens_, begin, count, pages_, drafts);
   }
 
+  bool has_drafter_;
   std::vector<int32_t> tokens_;
   uint32_t position_;
   program::Executor* executor_;  // the engine's
@@ -135,11 +151,16 @@ struct Costs {
   Fastest one, eight;
 };
 
-Costs measure(Text* text, const OpTimes& times) {
+// The same text without the drafter and with it.
+struct Texts {
+  Text plain, drafted;
+};
+
+Costs measure(Texts* texts, const OpTimes& times) {
   Costs costs;
   for (int repeat = 0; repeat < 600; ++repeat) {
-    costs.one.take(text->decode(1), times);
-    costs.eight.take(text->decode(kMostColumns), times);
+    costs.one.take(texts->plain.decode(1), times);
+    costs.eight.take(texts->drafted.decode(kMostColumns), times);
   }
   return costs;
 }
@@ -148,13 +169,24 @@ void print_line(std::string_view name, double one, double eight) {
   fmt::print("{:<16} {:9.1f} {:9.1f} {:6.2f}\n", name, one, eight, eight / one);
 }
 
+void print_by_operation(const Costs& costs) {
+  for (size_t i = 0; i < costs.eight.by_op.size(); ++i) {
+    if (costs.eight.by_op[i] == 0) continue;
+    const std::string_view name = program::kOpcodeNames[i % program::kNumOpcodes];
+    const bool is_drafter = i >= program::kNumOpcodes;
+    print_line(is_drafter ? fmt::format("draft {}", name) : std::string(name), costs.one.by_op[i],
+               costs.eight.by_op[i]);
+  }
+  print_line("all, no waits", costs.one.step, costs.eight.step);
+}
+
 }  // namespace
 }  // namespace ultraspeed
 
 int main(int argc, char** argv) {
   using namespace ultraspeed;
   if (argc < 2) {
-    fmt::print(stderr, "usage: step_costs MODEL [f32|int8] [POSITION] [THREADS]\n");
+    fmt::print(stderr, "usage: step_costs MODEL [f32|int8] [POSITION] [THREADS] [DRAFTER]\n");
     return 2;
   }
   const bool is_int8 = argc > 2 && std::string_view(argv[2]) == "int8";
@@ -167,19 +199,25 @@ int main(int argc, char** argv) {
   const auto readme = value_or_exit(apps::read_file(model.directory() + "/README.md"));
   const auto tokens = value_or_exit(value_or_exit(model.require_tokenizer())->encode(readme));
 
+  std::optional<model::Drafter> drafter;
+  if (argc > 5) drafter = value_or_exit(model::Drafter::open(argv[5]));
+  const auto open_texts = [&](const auto& make_executor, uint32_t threads) {
+    const auto open = [&](const model::Drafter* of_text) {
+      return Text(model, tokens, position, make_executor(), threads, of_text);
+    };
+    return Texts{open(nullptr), open(drafter ? &*drafter : nullptr)};
+  };
+
   fmt::print("us of a step     {:>9} {:>9} {:>6}\n", "1 column", "8 columns", "ratio");
   OpTimes times{};
   {
-    Text text(model, tokens, position, std::make_unique<TimingExecutor>(activations, &times), 1);
-    const Costs costs = measure(&text, times);
-    for (size_t op = 0; op < program::kNumOpcodes; ++op) {
-      if (costs.one.by_op[op] == 0) continue;
-      print_line(program::kOpcodeNames[op], costs.one.by_op[op], costs.eight.by_op[op]);
-    }
-    print_line("all, no waits", costs.one.step, costs.eight.step);
+    Texts texts =
+        open_texts([&] { return std::make_unique<TimingExecutor>(activations, &times); }, 1);
+    print_by_operation(measure(&texts, times));
   }
-  Text text(model, tokens, position, cpu::make_cpu_executor({.activations = activations}),
-            num_threads);
-  const Costs costs = measure(&text, times);
+  Texts texts = open_texts(
+      [&] { return cpu::make_cpu_executor({.activations = activations, .int8_drafts = true}); },
+      num_threads);
+  const Costs costs = measure(&texts, times);
   print_line(fmt::format("step, {} threads", num_threads), costs.one.step, costs.eight.step);
 }

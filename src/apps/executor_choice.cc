@@ -21,6 +21,7 @@ constexpr uint64_t kCachedBytes = uint64_t{256} << 20;
 ChosenExecutor cpu_executor(const ExecutorOptions& options, uint64_t model_bytes) {
   const ArithmeticModes modes = modes_on(options, kProcessor, model_bytes);
   return {cpu::make_cpu_executor({.activations = modes.activations,
+                                  .int8_drafts = true,
                                   .kv_cache = modes.kv_cache,
                                   .pin_threads = options.pin_threads,
                                   .trace = options.trace}),

@@ -51,13 +51,13 @@ class CpuExecutor final : public program::Executor {
   }
 
   uint64_t weight_bytes(const program::Program& program) const override {
-    return cpu::weight_bytes(program, options_.activations);
+    return cpu::weight_bytes(program, activations());
   }
 
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
-    US_TRY(machine_.load(std::move(programs), limits, read_weight, options_.activations,
-                         options_.kv_cache));
+    US_TRY(
+        machine_.load(std::move(programs), limits, read_weight, activations(), options_.kv_cache));
     num_threads_ = static_cast<uint32_t>(machine_.programs()[0].lists.size());
     for (const program::Program& program : machine_.programs()) {
       US_CHECK(program.lists.size() == num_threads_);
@@ -117,6 +117,11 @@ class CpuExecutor final : public program::Executor {
   }
 
  private:
+  StepActivations activations() const {
+    const bool is_int8 = options_.int8_drafts && options_.activations == Activations::kF32;
+    return {options_.activations, is_int8 ? Activations::kInt8 : options_.activations};
+  }
+
   Status choose_processors() {
     US_ASSIGN(topology_, Topology::of_machine());
     US_ASSIGN(processors_, topology_->worker_processors(num_threads_));

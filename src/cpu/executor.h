@@ -18,6 +18,9 @@ struct CpuOptions {
   // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
   uint32_t wait_deadline_ms = 60'000;
   Activations activations = Activations::kF32;
+  // A drafter's products in f32: in int8, and FP8 weights that it shares with the target twice in
+  // memory. Other drafts may be accepted, no text changes by it.
+  bool int8_drafts = false;
   KvCacheType kv_cache = KvCacheType::kF32;
   // Every thread stays on a processor of its own. The one that calls run() is not ours to bind: a
   // processor is left for it. For machines that run nothing else; load() refuses more threads than

@@ -8,6 +8,7 @@
 #include "cpu/int8_layout.h"
 #include "cpu/topology.h"
 #include "cpu/vector_layout.h"
+#include "program/access.h"
 #include "program/step_check.h"
 
 namespace ultraspeed::cpu {
@@ -47,19 +48,63 @@ WeightMemory planned_memory(const program::WeightDecl& decl, Activations activat
   return weight;
 }
 
-// Room for all weights.
-Status allocate_weights(const Program& program, Activations activations, RankMemory* memory) {
-  for (const program::WeightDecl& decl : program.weights) {
-    memory->weights.push_back(planned_memory(decl, activations));
+// Whether stages of the target or of its drafter use a weight.
+struct WeightUse {
+  bool target = false, drafts = false;
+};
+
+std::vector<WeightUse> weight_uses(std::span<const Program> programs) {
+  std::vector<WeightUse> uses(programs[0].weights.size());
+  for (const Program& program : programs) {
+    for (const program::Stage& stage : program.stages) {
+      for (const program::WeightId id : program::stage_references(stage.operands).weights) {
+        (stage.is_drafters ? uses[id].drafts : uses[id].target) = true;
+      }
+    }
   }
-  const uint64_t size_bytes = weight_bytes(program, activations);
-  US_ASSIGN(memory->weight_memory, LargeMemory::allocate(size_bytes));
+  return uses;
+}
+
+// How a rank's weights lie, without their memory. A drafter's own copy has bytes of its own.
+struct PlannedWeights {
+  std::vector<WeightMemory> weights, draft_weights;
+  std::vector<bool> has_copy;
+  uint64_t size_bytes = 0;
+};
+
+PlannedWeights plan_weights(std::span<const Program> programs, const StepActivations& activations) {
+  const std::vector<WeightUse> uses = weight_uses(programs);
+  PlannedWeights plan;
+  for (program::WeightId id = 0; id < uses.size(); ++id) {
+    const program::WeightDecl& decl = programs[0].weights[id];
+    const WeightMemory of_target = planned_memory(decl, activations.target);
+    const WeightMemory of_drafts = planned_memory(decl, activations.drafts);
+    const bool is_drafters = uses[id].drafts && !uses[id].target;
+    const bool has_copy =
+        uses[id].drafts && uses[id].target && of_drafts.layout != of_target.layout;
+    plan.weights.push_back(is_drafters ? of_drafts : of_target);
+    plan.draft_weights.push_back(has_copy ? of_drafts : plan.weights.back());
+    plan.has_copy.push_back(has_copy);
+    const uint64_t copy_bytes = has_copy ? of_drafts.matrix_bytes : 0;
+    plan.size_bytes += decl.count * (plan.weights.back().matrix_bytes + copy_bytes);
+  }
+  return plan;
+}
+
+// Room for all weights.
+Status allocate_weights(const Program& program, const PlannedWeights& plan, RankMemory* memory) {
+  US_ASSIGN(memory->weight_memory, LargeMemory::allocate(plan.size_bytes));
   spread_over_nodes(memory->weight_memory.bytes());
+  memory->weights = plan.weights;
+  memory->draft_weights = plan.draft_weights;
   std::span<std::byte> left = memory->weight_memory.bytes();
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
-    WeightMemory& weight = memory->weights[id];
-    weight.bytes = left.first(program.weights[id].count * weight.matrix_bytes);
-    left = left.subspan(weight.bytes.size());
+    const auto take = [&](WeightMemory* weight) {
+      weight->bytes = left.first(program.weights[id].count * weight->matrix_bytes);
+      left = left.subspan(weight->bytes.size());
+    };
+    take(&memory->weights[id]);
+    if (plan.has_copy[id]) take(&memory->draft_weights[id]);
   }
   return {};
 }
@@ -85,16 +130,23 @@ void rearrange(const program::WeightDecl& decl, WeightMemory* weight) {
 
 // Reads all weights; kv_scales, if there is one, sees them.
 Status load_weights(const Program& program, uint32_t rank, const program::WeightReader& read_weight,
-                    program::KvScaleBuilder* kv_scales, RankMemory* memory) {
+                    const PlannedWeights& plan, program::KvScaleBuilder* kv_scales,
+                    RankMemory* memory) {
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
     WeightMemory& weight = memory->weights[id];
+    WeightMemory& of_drafts = memory->draft_weights[id];
     for (uint32_t index = 0; index < decl.count; ++index) {
       const auto matrix = weight.bytes.subspan(index * weight.matrix_bytes, decl.matrix_bytes());
       US_TRY(read_weight(rank, id, index, matrix));
       if (kv_scales != nullptr) kv_scales->take(id, matrix);
+      if (plan.has_copy[id]) {
+        std::ranges::copy(matrix, of_drafts.bytes.begin() +
+                                      static_cast<ptrdiff_t>(index * of_drafts.matrix_bytes));
+      }
     }
     rearrange(decl, &weight);
+    plan.has_copy[id] ? rearrange(decl, &of_drafts) : void(of_drafts = weight);
   }
   return {};
 }
@@ -122,16 +174,12 @@ void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from
 
 }  // namespace
 
-uint64_t weight_bytes(const Program& program, Activations activations) {
-  uint64_t bytes = 0;
-  for (const program::WeightDecl& decl : program.weights) {
-    bytes += decl.count * planned_memory(decl, activations).matrix_bytes;
-  }
-  return bytes;
+uint64_t weight_bytes(const Program& program, const StepActivations& activations) {
+  return plan_weights({&program, 1}, activations).size_bytes;
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
-                     const program::WeightReader& read_weight, Activations activations,
+                     const program::WeightReader& read_weight, const StepActivations& activations,
                      KvCacheType kv_cache) {
   US_CHECK(!programs.empty() && ranks_.empty());
   for (const Program& program : programs) {
@@ -140,16 +188,17 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   }
   uint64_t arena_bytes = 0;
   for (const Program& program : programs) arena_bytes = std::max(arena_bytes, program.arena_bytes);
+  const PlannedWeights plan = plan_weights(programs, activations);
   try {
     ranks_.resize(programs[0].num_ranks);
     for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
       ranks_[rank].arena.resize(arena_bytes / sizeof(float));
       RankMemory& memory = ranks_[rank];
-      US_TRY(allocate_weights(programs[0], activations, &memory));
+      US_TRY(allocate_weights(programs[0], plan, &memory));
       program::KvScaleBuilder kv_scales(programs);
       const bool has_scales = kv_cache == KvCacheType::kFp8;
-      US_TRY(
-          load_weights(programs[0], rank, read_weight, has_scales ? &kv_scales : nullptr, &memory));
+      US_TRY(load_weights(programs[0], rank, read_weight, plan, has_scales ? &kv_scales : nullptr,
+                          &memory));
       if (has_scales) memory.kv_scales = kv_scales.finish();
       make_caches(programs[0], limits, &memory);
     }

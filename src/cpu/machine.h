@@ -52,22 +52,35 @@ struct WeightMemory {
   Rounding rounding = Rounding::kNone;
 };
 
+// The activations of a program's products, and of those of its drafter alone.
+struct StepActivations {
+  StepActivations(Activations all) : target(all), drafts(all) {}
+  StepActivations(Activations of_target, Activations of_drafts)
+      : target(of_target), drafts(of_drafts) {}
+
+  Activations target, drafts;
+};
+
 struct RankMemory {
   AlignedVector<float> arena;  // activations; the widest program's arena
   LargeMemory weight_memory;
   std::vector<WeightMemory> weights;  // [WeightId]
-  std::vector<Cache> caches;          // [CacheId]
-  program::KvScaleTable kv_scales;    // of an fp8 cache
+  // As a drafter's stages take them: mostly the same memory, a copy where both use a weight and
+  // their layouts differ.
+  std::vector<WeightMemory> draft_weights;
+  std::vector<Cache> caches;        // [CacheId]
+  program::KvScaleTable kv_scales;  // of an fp8 cache
 };
 
 // Bytes of a program's weights on a rank, in the layouts that Machine::load() gives them.
-uint64_t weight_bytes(const program::Program& program, Activations activations);
+uint64_t weight_bytes(const program::Program& program, const StepActivations& activations);
 
 class Machine {
  public:
   // REQUIRES: `programs` verified and alike in weights, caches and ranks.
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
-              const program::WeightReader& read_weight, Activations activations = Activations::kF32,
+              const program::WeightReader& read_weight,
+              const StepActivations& activations = Activations::kF32,
               KvCacheType kv_cache = KvCacheType::kF32);
 
   const std::vector<program::Program>& programs() const { return programs_; }
@@ -205,7 +218,9 @@ class OpContext {
   }
   Matrix matrix(program::WeightId id, uint32_t index = 0) const {
     const program::WeightDecl& decl = program.weights[id];
-    const WeightMemory& memory = machine_->rank(rank_).weights[id];
+    const RankMemory& rank = machine_->rank(rank_);
+    const bool is_drafters = program.stages[task.stage].is_drafters;
+    const WeightMemory& memory = (is_drafters ? rank.draft_weights : rank.weights)[id];
     return {decl.format,   decl.rows,
             decl.cols,     memory.bytes.data() + index * memory.matrix_bytes,
             memory.layout, memory.rounding};

@@ -132,7 +132,8 @@ void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_
     for (uint32_t i = 0; i < num_inputs; ++i) {
       for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
         const uint32_t begin = chunk * chunk_columns;
-        out.at(i, chunk)[r] = dot(weights.data() + begin, x[i] + begin, chunk_columns);
+        const float product = dot(weights.data() + begin, x[i] + begin, chunk_columns);
+        out.put(i, chunk, r, &product, 1);
       }
     }
   }

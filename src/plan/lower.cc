@@ -138,8 +138,9 @@ BufferId Lowering::columns_buffer(const char* what, uint32_t extent) {
 }
 
 StageDraft& Lowering::stage(const char* what, program::Operands operands) {
+  const bool is_drafters = stack_ == &drafter_stack_;
   const uint16_t layer = stack_ == &config_ ? layer_ : kNoLayer;
-  draft_->stages.push_back({{name(what), layer, operands}, {}});
+  draft_->stages.push_back({{name(what), layer, operands, is_drafters}, {}});
   return draft_->stages.back();
 }
 

@@ -50,6 +50,7 @@ struct Stage {
   std::string name;  // "layers.3.qkv_proj"
   uint16_t layer = kNoLayer;
   Operands operands;
+  bool is_drafters = false;  // what drafts are depends on it, what a text is does not
 
   Opcode opcode() const { return opcode_of(operands); }
 };

@@ -54,6 +54,20 @@ TEST(Dflash, ASelectorChangesNoText) {
   check(selecting.setup(4, 16, 1), requests, expected, false);
 }
 
+// What the tools run on a processor.
+TEST(Dflash, DraftsInInt8ChangeNoTextInF32) {
+  auto requests = make_dflash_requests(static_cast<uint32_t>(9 * test::test_scale()));
+  const auto expected = reference_texts(&requests);
+  auto setup = bundled_setup(8, 2);
+  setup.make_executor = [] { return cpu::make_cpu_executor({.int8_drafts = true}); };
+  check(setup, requests, expected, true);
+  SpeculationStats stats;
+  const std::vector<Request> greedy = {requests[0]};
+  const auto engine = open(setup);
+  EXPECT_EQ(generate(*engine, greedy, &stats)[0], expected[0]);
+  EXPECT_GT(stats.accepted_length(), 1.5);
+}
+
 // What is drawn is drawn from the drafter's own distribution, whatever a selector would choose.
 TEST(Dflash, ASelectorLeavesDrawnDraftsAsTheyAre) {
   const TinyDrafter plain(true), selecting(true, false, 16);

@@ -87,7 +87,7 @@ void multiply_int8_plain(const MatrixRows& rows, const Int8Block* const* x, uint
           const int32_t dot = dot_of_codes(&weights.codes[first], input.codes + first, piece);
           sum = std::fma(static_cast<float>(dot), weights.scale * input.scale, sum);
         }
-        out.at(i, chunk)[r] = sum;
+        out.put(i, chunk, r, &sum, 1);
       }
     }
   }

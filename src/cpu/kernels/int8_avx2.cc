@@ -114,8 +114,8 @@ template <class Format, size_t P>
     for (size_t p = 0; p < P; ++p) {
       float values[kAvx2Rows];
       _mm256_storeu_ps(values, sums[p]);
-      std::copy(values + half.first, values + half.end,
-                out.at(input + static_cast<uint32_t>(p), chunk) + half.output_row);
+      out.put(input + static_cast<uint32_t>(p), chunk, half.output_row, values + half.first,
+              half.end - half.first);
     }
   }
 }

@@ -31,7 +31,8 @@ namespace {
 // More share the decoding of a weight; their sums and the weights fit the 32 registers.
 constexpr uint32_t kAvx512Inputs = 8;
 
-// How far ahead of their use weights are asked for.
+// How far ahead of their use weights are asked for, into the second-level cache: the first has
+// fewer lines in flight than memory needs to give what it can.
 constexpr size_t kAvx512AheadBytes = 4096;
 
 // f(0), ..., f(N - 1) with constants, so that arrays that they index stay in registers.
@@ -50,8 +51,8 @@ class Fp8Avx512 {
 
   [[gnu::always_inline]] void decode(uint32_t block, size_t pair, __m512i* weights) const {
     const uint8_t* from = codes_ + size_t{block} * kBlockBytes + pair * 128;
-    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T0);
-    _mm_prefetch(from + kAvx512AheadBytes + 64, _MM_HINT_T0);
+    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T1);
+    _mm_prefetch(from + kAvx512AheadBytes + 64, _MM_HINT_T1);
     weights[0] = _mm512_loadu_si512(from);
     weights[1] = _mm512_loadu_si512(from + 64);
   }
@@ -73,7 +74,7 @@ class Mxfp4Avx512 {
 
   [[gnu::always_inline]] void decode(uint32_t block, size_t pair, __m512i* weights) const {
     const uint8_t* from = codes_ + size_t{block} * kBlockBytes + pair * 64;
-    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T0);
+    _mm_prefetch(from + kAvx512AheadBytes, _MM_HINT_T1);
     const __m512i pairs = _mm512_loadu_si512(from);
     weights[0] = _mm512_permutexvar_epi8(pairs, table_);
     weights[1] = _mm512_permutexvar_epi8(_mm512_srli_epi16(pairs, 4), table_);
@@ -101,10 +102,12 @@ class Mxfp4Avx512 {
   __m512i table_ = biased_table();
 };
 
-// Adds columns [8 * first_pair, 8 * (first_pair + kPairs)) of a block to the sums of P inputs.
+// Adds columns [8 * first_pair, 8 * (first_pair + kPairs)) of a block, whose scales are given, to
+// the sums of P inputs.
 template <size_t P, size_t kPairs, class Panel>
 [[gnu::always_inline]] inline void add_piece(const Panel& panel, uint32_t block, size_t first_pair,
-                                             const Int8Block* const* x, __m512* sums) {
+                                             __m512 scale, const Int8Block* const* x,
+                                             __m512* sums) {
   constexpr bool kIsWhole = kPairs * 8 == kInt8BlockColumns;
   __m512i dots[P];
   unroll(std::make_index_sequence<P>(), [&](auto p) ULTRASPEED_AVX512 {
@@ -122,7 +125,6 @@ template <size_t P, size_t kPairs, class Panel>
       dots[p] = _mm512_dpbusd_epi32(dots[p], weights[i / P], _mm512_set1_epi32(codes));
     });
   });
-  const __m512 scale = panel.scale(block);
   unroll(std::make_index_sequence<P>(), [&](auto p) ULTRASPEED_AVX512 {
     const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(x[p][block].scale));
     sums[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[p]), factor, sums[p]);
@@ -134,11 +136,20 @@ struct PanelRows {
   uint32_t first, end;  // within the panel
   uint32_t output_row;
 
-  void store(__m512 sums, float* out) const {
-    if (end - first == kPanelRows) return _mm512_storeu_ps(out + output_row, sums);
+  bool is_whole() const { return end - first == kPanelRows; }
+  [[gnu::always_inline]] void put(__m512 sums, const ProductOutput& out, uint32_t input,
+                                  uint32_t chunk) const {
+    if (is_whole()) return put_whole(sums, out.weights, input, out.at(input, chunk) + output_row);
     float values[kPanelRows];
     _mm512_storeu_ps(values, sums);
-    std::copy(values + first, values + end, out + output_row);
+    out.put(input, chunk, output_row, values + first, end - first);
+  }
+  [[gnu::always_inline]] static void put_whole(__m512 sums, const float* weights, size_t input,
+                                               float* to) {
+    if (weights != nullptr) {
+      sums = _mm512_fmadd_ps(_mm512_set1_ps(weights[input]), sums, _mm512_loadu_ps(to));
+    }
+    _mm512_storeu_ps(to, sums);
   }
 };
 
@@ -149,6 +160,7 @@ template <bool kAreHalves, size_t P, class Panel>
                                       uint32_t input, const ProductOutput& out) {
   constexpr uint32_t kPieceColumns = kAreHalves ? 16 : 32;
   const uint32_t chunk_pieces = rows.matrix.cols / kPieceColumns / rows.num_chunks;
+  [[maybe_unused]] __m512 scale = _mm512_setzero_ps();  // of the block that has the last half
   for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
     __m512 sums[P];
     unroll(std::make_index_sequence<P>(),
@@ -156,13 +168,45 @@ template <bool kAreHalves, size_t P, class Panel>
     const uint32_t end = (chunk + 1) * chunk_pieces;
     for (uint32_t piece = chunk * chunk_pieces; piece < end; ++piece) {
       if constexpr (kAreHalves) {
-        add_piece<P, 2>(panel, piece / 2, piece % 2 * 2, x + input, sums);
+        if (piece % 2 == 0) scale = panel.scale(piece / 2);
+        add_piece<P, 2>(panel, piece / 2, piece % 2 * 2, scale, x + input, sums);
       } else {
-        add_piece<P, 4>(panel, piece, 0, x + input, sums);
+        add_piece<P, 4>(panel, piece, 0, panel.scale(piece), x + input, sums);
       }
     }
     unroll(std::make_index_sequence<P>(), [&](auto p) ULTRASPEED_AVX512 {
-      place.store(sums[p], out.at(input + static_cast<uint32_t>(p), chunk));
+      place.put(sums[p], out, input + static_cast<uint32_t>(p), chunk);
+    });
+  }
+}
+
+// The same where each half is a chunk: of 16 columns, so that what comes around them counts.
+template <size_t P, class Panel>
+[[gnu::noinline]] void multiply_half_chunks(const Panel& panel, const PanelRows& place,
+                                            const MatrixRows& rows, const Int8Block* const* x,
+                                            uint32_t input, const ProductOutput& out) {
+  // Copies, which no store can change, stay in registers.
+  const Panel local = panel;
+  const Int8Block* inputs[P];
+  float* to[P];
+  unroll(std::make_index_sequence<P>(), [&](auto p) ULTRASPEED_AVX512 {
+    inputs[p] = x[input + p];
+    to[p] = out.at(input + static_cast<uint32_t>(p), 0) + place.output_row;
+  });
+  const float* weights = out.weights == nullptr ? nullptr : out.weights + input;
+  const size_t stride = out.chunk_stride;
+  const uint32_t blocks = rows.matrix.cols / kInt8BlockColumns;
+  for (uint32_t block = 0; block < blocks; ++block) {
+    const __m512 scale = local.scale(block);
+    unroll(std::make_index_sequence<2>(), [&](auto half) ULTRASPEED_AVX512 {
+      __m512 sums[P];
+      unroll(std::make_index_sequence<P>(),
+             [&](auto p) ULTRASPEED_AVX512 { sums[p] = _mm512_setzero_ps(); });
+      add_piece<P, 2>(local, block, half * 2, scale, inputs, sums);
+      unroll(std::make_index_sequence<P>(), [&](auto p) ULTRASPEED_AVX512 {
+        PanelRows::put_whole(sums[p], weights, p, to[p]);
+        to[p] += stride;
+      });
     });
   }
 }
@@ -176,6 +220,10 @@ void multiply_some(const Panel& panel, const PanelRows& place, const MatrixRows&
     if (num_inputs - input > P) {
       return multiply_some<kAreHalves, P + 1>(panel, place, rows, x, num_inputs, input, out);
     }
+  }
+  const bool are_chunks = rows.matrix.cols / rows.num_chunks == kInt8BlockColumns / 2;
+  if (kAreHalves && are_chunks && place.is_whole()) {
+    return multiply_half_chunks<P>(panel, place, rows, x, input, out);
   }
   multiply_panel<kAreHalves, P>(panel, place, rows, x, input, out);
 }

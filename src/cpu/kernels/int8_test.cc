@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/executor.h"
+#include "cpu/kernels/added_products_test.h"
 #include "cpu/math.h"
 #include "hwy/targets.h"
 #include "tensor/bf16.h"
@@ -128,6 +129,9 @@ void expect_equal_products(const TestMatrix& matrix, const PieceShape& shape,
     ASSERT_EQ(std::memcmp(expected.data(), actual.data(), expected.size() * sizeof(float)), 0)
         << name << ", " << weight_format_name(matrix.as_int8.format) << ", " << num_inputs
         << " inputs, " << shape.chunks << " chunks of " << chunk_columns << " columns";
+    expect_added_products(
+        expected, {actual.data(), shape.chunks * stride, stride}, num_inputs, shape.chunks,
+        num_rows, [&](const ProductOutput& sums) { multiply(rows, x.data(), num_inputs, sums); });
   };
   check("plain", multiply_int8_plain);
   check("chosen", multiply_int8);
@@ -287,6 +291,26 @@ TEST(Int8Layout, TheExecutorCountsItsBytes) {
   // Codes, and a scale for each row and 128 columns, or 32.
   EXPECT_EQ(bytes(Activations::kF32), 3u * (32 * 256 + 32 * 2 * 4) + 64);
   EXPECT_EQ(bytes(Activations::kInt8), 3u * (32 * 256 + 32 * 8 * 4) + 64);
+}
+
+// A drafter's weights are in int8, one that the target takes, too, twice in memory.
+TEST(Int8Layout, TheExecutorCountsADraftersCopies) {
+  program::Program program;
+  for (const char* name : {"head", "draft", "target"}) {
+    program.weights.push_back({name, tensor::WeightFormat::kFp8Block128, 32, 256, 1});
+  }
+  const auto use = [&](program::WeightId id, bool is_drafters) {
+    program::LinearOperands op;
+    op.weight = id;
+    program.stages.push_back({"linear", 0, op, is_drafters});
+  };
+  use(0, false);
+  use(0, true);
+  use(1, true);
+  use(2, false);
+  const uint64_t f32 = 32 * 256 + 32 * 2 * 4, int8 = 32 * 256 + 32 * 8 * 4;
+  EXPECT_EQ(make_cpu_executor({})->weight_bytes(program), 3 * f32);
+  EXPECT_EQ(make_cpu_executor({.int8_drafts = true})->weight_bytes(program), 2 * f32 + 2 * int8);
 }
 
 }  // namespace

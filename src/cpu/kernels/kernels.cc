@@ -73,12 +73,7 @@ HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* 
       multiply_tile<Row, R, C>(rows, chunk * chunk_steps, (chunk + 1) * chunk_steps, x + input,
                                sums);
       for (uint32_t c = 0; c < C; ++c) {
-        float* to = out.at(input + c, chunk) + r;
-        if (count == R) {
-          for (size_t i = 0; i < R; ++i) to[i] = sums[c * R + i];
-        } else {
-          std::copy(sums + c * R, sums + c * R + count, to);
-        }
+        out.put(input + c, chunk, r, sums + c * R, count);
       }
     }
   }
@@ -147,6 +142,17 @@ HWY_INLINE void dot_few_rows(const FloatRows& rows, const float* x, size_t x_str
   if (i < num_inputs) dot_rows_inputs<1>(rows, x + i * x_stride, x_stride, out + i * out_stride, 0);
 }
 
+// Asks for rows [begin, end), as many as there are. Keys and values of old positions are in no
+// cache near, and rows of one head lie too far apart for the processor to see what comes.
+HWY_INLINE void prefetch_rows(const FloatRows& rows, uint32_t begin, uint32_t end) {
+  constexpr int kSecondLevel = 2;
+  for (uint32_t r = begin; r < std::min(end, rows.num_rows); ++r) {
+    for (uint32_t c = 0; c < rows.num_columns; c += 16) {
+      __builtin_prefetch(rows.at(r) + c, 0, kSecondLevel);
+    }
+  }
+}
+
 // A few rows stay in the first-level cache for all inputs.
 void dot_rows_vectors(const FloatRows& rows, const float* x, size_t x_stride, uint32_t num_inputs,
                       float* out, size_t out_stride) {
@@ -154,6 +160,7 @@ void dot_rows_vectors(const FloatRows& rows, const float* x, size_t x_stride, ui
   for (uint32_t r = 0; r < rows.num_rows; r += kRowsAtOnce) {
     const FloatRows few{rows.at(r), rows.stride, std::min(kRowsAtOnce, rows.num_rows - r),
                         rows.num_columns};
+    prefetch_rows(rows, r + kRowsAtOnce, r + 2 * kRowsAtOnce);
     dot_few_rows(few, x, x_stride, num_inputs, out + r, out_stride);
   }
 }
@@ -219,6 +226,7 @@ HWY_INLINE void add_weighted_outputs(FloatRows rows, const float* weights, size_
 
 void add_weighted_rows_vectors(const FloatRows& rows, const float* weights, size_t weight_stride,
                                uint32_t num_outputs, float* out, size_t out_stride) {
+  prefetch_rows(rows, 1, rows.num_rows);
   uint32_t i = 0;
   for (; num_outputs - i >= 4; i += 4) {
     add_weighted_outputs<4>(rows, weights + i * weight_stride, weight_stride, out + i * out_stride,

@@ -3,6 +3,7 @@
 // gives the bits of its plain definition in math.h on every processor.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -17,14 +18,27 @@ struct MatrixRows {
   uint32_t num_chunks = 1;  // divides the columns
 };
 
-// Where a product goes: first[i * input_stride + chunk * chunk_stride + r].
+// Where the product of row r with input i goes: first[place * input_stride + chunk * chunk_stride +
+// r], with place i or places[i]. With weights it is not stored, but weights[i] times it added to
+// what is there, fused, in the order of the inputs.
 struct ProductOutput {
   float* first = nullptr;
   size_t input_stride = 0;
   size_t chunk_stride = 0;
+  const uint32_t* places = nullptr;
+  const float* weights = nullptr;
 
   float* at(uint32_t input, uint32_t chunk) const {
-    return first + input * input_stride + chunk * chunk_stride;
+    const uint32_t place = places == nullptr ? input : places[input];
+    return first + place * input_stride + chunk * chunk_stride;
+  }
+  // The products of rows [row, row + count).
+  void put(uint32_t input, uint32_t chunk, uint32_t row, const float* products,
+           uint32_t count) const {
+    float* to = at(input, chunk) + row;
+    for (uint32_t r = 0; r < count; ++r) {
+      to[r] = weights == nullptr ? products[r] : std::fma(weights[input], products[r], to[r]);
+    }
   }
 };
 

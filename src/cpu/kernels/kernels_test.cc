@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "cpu/kernels/added_products_test.h"
 #include "cpu/math.h"
 #include "cpu/vector_layout.h"
 #include "hwy/targets.h"
@@ -100,6 +101,9 @@ void expect_equal_products(WeightFormat format, const Shape& shape, uint32_t num
   std::ranges::fill(actual, -1.0F);
   multiply_plain(rows, x.data(), num_inputs, output(&actual));
   ASSERT_EQ(expected, actual);
+  expect_added_products(
+      expected, output(&expected), num_inputs, shape.chunks, rows.num_rows,
+      [&](const ProductOutput& sums) { multiply(rows, {x.data()}, num_inputs, sums); });
 }
 
 TEST(Kernels, ProductsHaveTheBitsOfThePlainLoops) {

@@ -34,9 +34,12 @@ class PanelMemory {
                     matrix.data + tensor::code_bytes(matrix.format, matrix.rows, matrix.cols)) +
                 panel * kPanelRows * tensor::scale_columns(matrix.format, matrix.cols)) {}
 
-  HWY_INLINE void prefetch_next(uint32_t step) const {
-    const Code* bytes = codes_ + next_ + size_t{step} * kStepBytes;
-    for (size_t i = 0; i < kStepBytes; i += 64) hwy::Prefetch(bytes + i);
+  // Asks for part `index` of the next panel, of which a step has kStepParts.
+  template <size_t kStepParts>
+  HWY_INLINE void prefetch_next(size_t index) const {
+    constexpr size_t kBytes = kStepBytes / kStepParts;
+    const Code* bytes = codes_ + next_ + index * kBytes;
+    for (size_t i = 0; i < kBytes; i += 64) hwy::Prefetch(bytes + i);
   }
 
  protected:
@@ -51,8 +54,7 @@ class PanelMemory {
 
 // 16 rows of a matrix, a column at a time: column `lane` of step `step` is 16 * step + lane.
 // decode<S> gives it for S steps that one load may serve: 1 or kLoadSteps, from a multiple of S on.
-// start_block() comes before the steps of each block of kBlockSteps; prefetch_next() asks for what
-// the step has in the next panel.
+// start_block() comes before the steps of each block of kBlockSteps.
 
 // Sign and the seven other bits of an e4m3 code, put where a float has them, are the code's value
 // times 2^-120 (subnormals too). One product with scale * 2^120 rounds as e4m3 * scale does.
@@ -178,21 +180,30 @@ HWY_INLINE void add_scaled(const Lanes16& weights, float x, Lanes16* sum) {
 }
 
 // J lanes, from first_lane of kLaneOrder on, of the dot products of a panel with P inputs, over
-// some steps: sums[p * sums_stride]. J is a power of two that divides first_lane: the lanes are the
-// first J of kLaneOrder, each moved by kLaneOrder[first_lane].
-template <size_t J, size_t P, size_t S, class Panel>
+// some steps: sums[p * sums_stride]. With kAreApart the S steps of a load are summed apart, those
+// of step i to sums[(i * P + p) * sums_stride]; then there is one load. J is a power of two that
+// divides first_lane: the lanes are the first J of kLaneOrder, each moved by
+// kLaneOrder[first_lane].
+template <size_t J, size_t P, size_t S, bool kAreApart, class Panel>
 HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t first_step,
                                    uint32_t last_step, const float* const* x, Lanes16* sums,
                                    size_t sums_stride) {
+  constexpr size_t kSums = kAreApart ? S * P : P;
+  constexpr size_t kGroups = 16 / J;  // each asks for its share of the next panel
   const uint32_t first = kLaneOrder[first_lane];
-  Lanes16 lanes[P * J];
-  unrolled<P * J>([&](auto i) HWY_ATTR __attribute__((always_inline)) { lanes[i] = zero_lanes(); });
+  Lanes16 lanes[kSums * J];
+  unrolled<kSums * J>([&](auto i) HWY_ATTR
+                      __attribute__((always_inline)) { lanes[i] = zero_lanes(); });
   for (uint32_t step = first_step; step < last_step;) {
     const uint32_t block = step / Panel::kBlockSteps;
     const uint32_t block_end = std::min(last_step, (block + 1) * Panel::kBlockSteps);
     panel.start_block(block);
     for (; step < block_end; step += S) {
-      for (uint32_t i = 0; i < S && first_lane == 0; ++i) panel.prefetch_next(step + i);
+      for (uint32_t i = 0; i < S; ++i) {
+        panel.template prefetch_next<kGroups>(size_t{first_step} * kGroups +
+                                              (first_lane / J) * (last_step - first_step) +
+                                              (step + i - first_step));
+      }
       unrolled<J>([&](auto j) HWY_ATTR __attribute__((always_inline)) {
         constexpr uint32_t kLane = kLaneOrder[j];  // a displacement: no register of its own
         Lanes16 weights[S];
@@ -200,48 +211,66 @@ HWY_INLINE void sum_lanes_of_panel(Panel& panel, size_t first_lane, uint32_t fir
         unrolled<S * P>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
           constexpr size_t p = i % P;
           const float* of_step = x[p] + (size_t{step} * 16 + first);
-          add_scaled(weights[i / P], of_step[i / P * 16 + kLane], &lanes[p * J + j]);
+          add_scaled(weights[i / P], of_step[i / P * 16 + kLane], &lanes[i % kSums * J + j]);
         });
       });
     }
   }
-  unrolled<P>([&](auto p) HWY_ATTR __attribute__((always_inline)) {
-    sums[p * sums_stride] = sum_tree<J>(lanes + p * J);
+  unrolled<kSums>([&](auto i) HWY_ATTR __attribute__((always_inline)) {
+    sums[i * sums_stride] = sum_tree<J>(lanes + i * J);
   });
 }
 
-// Rows [begin, end) of a panel's sums.
-HWY_INLINE void store_rows(const Lanes16& sums, uint32_t begin, uint32_t end, float* out) {
-  HWY_ALIGN float values[kPanelRows];
-  const bool is_whole = end - begin == kPanelRows;
-  for (size_t i = 0; i < kParts; ++i) {
-    hn::StoreU(sums.part[i], FloatTag(), (is_whole ? out : values) + i * kVectorLanes);
-  }
-  if (!is_whole) std::copy(values + begin, values + end, out);
-}
+// Rows [first, end) of a panel.
+struct RowsOfPanel {
+  uint32_t first, end;
+  uint32_t output_row;
 
-// All rows times P inputs from `input` on, S steps a load.
-template <class Panel, size_t P, size_t S>
+  HWY_INLINE void put(const Lanes16& sums, const ProductOutput& out, uint32_t input,
+                      uint32_t chunk) const {
+    const FloatTag tag;
+    const bool is_whole = end - first == kPanelRows;
+    HWY_ALIGN float values[kPanelRows];
+    float* to = is_whole ? out.at(input, chunk) + output_row : values;
+    for (size_t i = 0; i < kParts; ++i) {
+      FloatVector part = sums.part[i];
+      if (is_whole && out.weights != nullptr) {
+        const auto there = hn::LoadU(tag, to + i * kVectorLanes);
+        part = fused_multiply_add(hn::Set(tag, out.weights[input]), part, there);
+      }
+      hn::StoreU(part, tag, to + i * kVectorLanes);
+    }
+    if (!is_whole) out.put(input, chunk, output_row, values + first, end - first);
+  }
+};
+
+// All rows times P inputs from `input` on, S steps a load. With kAreApart each of them is a chunk.
+template <class Panel, size_t P, size_t S, bool kAreApart>
 HWY_NOINLINE void multiply_panels_inputs(const MatrixRows& rows, const float* const* x,
                                          uint32_t input, const ProductOutput& out) {
-  constexpr size_t kAtOnce = std::bit_floor(kMaxSums / P);
+  constexpr uint32_t kChunks = kAreApart ? S : 1;
+  constexpr uint32_t kInputs = P;
+  constexpr size_t kSums = kChunks * P;
+  constexpr size_t kAtOnce = std::bit_floor(std::max(kMaxSums / kSums, size_t{1}));
   constexpr size_t kGroups = 16 / kAtOnce;
   const uint32_t chunk_steps = rows.matrix.cols / 16 / rows.num_chunks;
   const uint32_t rows_end = rows.row + rows.num_rows;
   for (uint32_t row = rows.row; row < rows_end;) {
     const uint32_t first = row / kPanelRows * kPanelRows;
     const uint32_t end = std::min(first + kPanelRows, rows_end);
+    const RowsOfPanel place{row - first, end - first, row - rows.row};
     Panel panel(rows.matrix, row / kPanelRows);
-    for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
+    for (uint32_t chunk = 0; chunk < rows.num_chunks; chunk += kChunks) {
       const uint32_t step = chunk * chunk_steps;
-      Lanes16 sums[P * kGroups];
+      Lanes16 sums[kSums * kGroups];
       for (size_t group = 0; group < kGroups; ++group) {
-        sum_lanes_of_panel<kAtOnce, P, S>(panel, group * kAtOnce, step, step + chunk_steps,
-                                          x + input, sums + group, kGroups);
+        sum_lanes_of_panel<kAtOnce, P, S, kAreApart>(panel, group * kAtOnce, step,
+                                                     step + kChunks * chunk_steps, x + input,
+                                                     sums + group, kGroups);
       }
-      for (uint32_t p = 0; p < P; ++p) {
-        store_rows(sum_tree<kGroups>(sums + p * kGroups), row - first, end - first,
-                   out.at(input + p, chunk) + (row - rows.row));
+      for (uint32_t i = 0; i < kSums; ++i) {
+        place.put(sum_tree<kGroups>(sums + i * kGroups), out, input + i % kInputs,
+                  chunk + i / kInputs);
       }
     }
     row = end;
@@ -251,10 +280,16 @@ HWY_NOINLINE void multiply_panels_inputs(const MatrixRows& rows, const float* co
 template <class Panel, size_t P>
 HWY_INLINE void multiply_panels_chunks(const MatrixRows& rows, const float* const* x,
                                        uint32_t input, const ProductOutput& out) {
-  if (rows.matrix.cols / 16 / rows.num_chunks % Panel::kLoadSteps == 0) {
-    return multiply_panels_inputs<Panel, P, Panel::kLoadSteps>(rows, x, input, out);
+  const uint32_t chunk_steps = rows.matrix.cols / 16 / rows.num_chunks;
+  if (chunk_steps % Panel::kLoadSteps == 0) {
+    return multiply_panels_inputs<Panel, P, Panel::kLoadSteps, false>(rows, x, input, out);
   }
-  multiply_panels_inputs<Panel, P, 1>(rows, x, input, out);
+  if constexpr (P * Panel::kLoadSteps <= kMaxSums / 2) {  // more spill
+    if (chunk_steps == 1 && rows.num_chunks % Panel::kLoadSteps == 0) {
+      return multiply_panels_inputs<Panel, P, Panel::kLoadSteps, true>(rows, x, input, out);
+    }
+  }
+  multiply_panels_inputs<Panel, P, 1, false>(rows, x, input, out);
 }
 
 // As many inputs at once as fit share the decoding of a weight.

@@ -31,33 +31,37 @@ struct Partials {
 
 }  // namespace
 
+// With the last slot's turn those of all slots: rows by rows, so that their partial sums stay in
+// the first-level cache. A worker mostly comes here when all units of ExpertGateUp are done.
 Status run_op(const OpContext& context, const program::ExpertDownOperands& op, uint32_t slot) {
-  const Partials partials(context, op.partials);
-  const uint32_t begin = context.task.row_begin;
-  const uint32_t end = context.row_end();
-  if (slot == 0) {
-    for (uint32_t t = 0; t < context.num_columns(); ++t) {
-      for (uint32_t chunk = 0; chunk < partials.num_chunks; ++chunk) {
-        std::fill(partials.at(t, chunk) + begin, partials.at(t, chunk) + end, 0.0F);
-      }
-    }
-  }
+  constexpr uint32_t kBandRows = 64;
   const auto table = program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs);
-  const uint32_t first_pair = table.pair_begin[slot];
-  const uint32_t pairs = table.pair_begin[slot + 1] - first_pair;
-  const float* activation =
-      context.buffer(op.activation) + uint64_t{first_pair} * op.intermediate_size;
-  const Matrix weight = context.matrix(op.weight, table.expert[slot]);
-  const Inputs x = all_inputs(context, rows_for(context, weight, activation, pairs), pairs);
-  const uint32_t rows = end - begin;
+  const uint32_t num_slots = *table.num_slots;
+  if (slot + 1 < num_slots) return {};
+  const Partials partials(context, op.partials);
+  const uint32_t num_pairs = table.pair_begin[num_slots];
+  const Inputs x = all_inputs(
+      context,
+      rows_for(context, context.matrix(op.weight), context.buffer(op.activation), num_pairs),
+      num_pairs);
   const uint32_t chunks = partials.num_chunks;
-  const ProductOutput products{context.scratch->floats(kResults, uint64_t{pairs} * chunks * rows),
-                               uint64_t{chunks} * rows, rows};
-  multiply({weight, begin, rows, chunks}, x, pairs, products);
-  for (uint32_t p = 0; p < pairs; ++p) {
-    for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
-      add_weighted_rows({products.at(p, chunk), 0, 1, rows}, table.pair_weight + first_pair + p, 0,
-                        1, partials.at(table.pair_column[first_pair + p], chunk) + begin, 0);
+  const uint32_t num_sums = context.num_columns() * chunks;
+  float* sums = context.scratch->floats(kResults, uint64_t{num_sums} * kBandRows);
+  for (uint32_t begin = context.task.row_begin; begin < context.row_end(); begin += kBandRows) {
+    const uint32_t rows = std::min(kBandRows, context.row_end() - begin);
+    std::fill_n(sums, uint64_t{num_sums} * kBandRows, 0.0F);
+    for (uint32_t s = 0; s < num_slots; ++s) {
+      const uint32_t first = table.pair_begin[s];
+      const Matrix weight = context.matrix(op.weight, table.expert[s]);
+      multiply({weight, begin, rows, chunks}, x.from(first), table.pair_begin[s + 1] - first,
+               {.first = sums,
+                .input_stride = uint64_t{chunks} * kBandRows,
+                .chunk_stride = kBandRows,
+                .places = table.pair_column + first,
+                .weights = table.pair_weight + first});
+    }
+    for (uint32_t i = 0; i < num_sums; ++i) {
+      std::copy_n(sums + i * kBandRows, rows, partials.at(i / chunks, i % chunks) + begin);
     }
   }
   return {};

@@ -1,22 +1,32 @@
 // Nominate: the tokens among which a selector chooses a drafted column's.
+#include <algorithm>
 #include <bit>
 
+#include "cpu/kernels/kernels.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/sample.h"
 
 namespace ultraspeed::cpu {
 namespace {
 
-// The largest of a row, in order; `found` has room for as many as are wanted.
+// The largest of a row, in order; `found` has room for as many as are wanted. Few pieces of the row
+// have one that is larger than the least found so far.
 uint32_t largest_tokens(std::span<const float> logits, std::span<uint32_t> found) {
+  constexpr uint32_t kPiece = 64;
+  const auto size = static_cast<uint32_t>(logits.size());
   uint32_t count = 0;
-  for (uint32_t id = 0; id < logits.size(); ++id) {
-    if (count == found.size() && !(logits[id] > logits[found[count - 1]])) continue;
-    uint32_t place = count == found.size() ? count - 1 : count++;
-    for (; place > 0 && logits[id] > logits[found[place - 1]]; --place) {
-      found[place] = found[place - 1];
+  for (uint32_t begin = 0; begin < size; begin += kPiece) {
+    const uint32_t end = std::min(begin + kPiece, size);
+    const auto is_full = [&] { return count == found.size(); };
+    if (is_full() && largest(&logits[begin], end - begin) <= logits[found[count - 1]]) continue;
+    for (uint32_t id = begin; id < end; ++id) {
+      if (is_full() && !(logits[id] > logits[found[count - 1]])) continue;
+      uint32_t place = is_full() ? count - 1 : count++;
+      for (; place > 0 && logits[id] > logits[found[place - 1]]; --place) {
+        found[place] = found[place - 1];
+      }
+      found[place] = id;
     }
-    found[place] = id;
   }
   return count;
 }

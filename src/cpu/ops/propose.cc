@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/philox.h"
+#include "cpu/kernels/kernels.h"
 #include "cpu/ops/accepted.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/sample.h"
@@ -53,6 +54,24 @@ float noisy(float score, const program::Column& column, uint32_t id) {
   return score / sampling.temperature + static_cast<float>(gumbel_from_bits(bits));
 }
 
+using SelectorSums = std::array<float, program::kMaxNominees>;
+
+// sum_r s[r] * joined[r], fused in the order of r, for the successor rows s of all nominees at
+// once, a nominee a lane.
+SelectorSums selector_sums(const OpContext& context, const program::SelectorRef& selector,
+                           const uint32_t* ids, const float* joined) {
+  std::array<float, size_t{program::kMaxSelectorRank} * program::kMaxNominees> rows;
+  const uint32_t count = selector.num_nominees;
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t id = ids[i] == program::kNoId ? ids[0] : ids[i];
+    const float* s = context.vector(selector.successors) + uint64_t{id} * selector.rank;
+    for (uint32_t r = 0; r < selector.rank; ++r) rows[r * count + i] = s[r];
+  }
+  SelectorSums sums = {};
+  add_weighted_rows({rows.data(), count, selector.rank, count}, joined, 0, 1, sums.data(), 0);
+  return sums;
+}
+
 // Of column t's nominees the one with the largest score after `before`.
 uint32_t selected_token(const OpContext& context, const program::SelectorRef& selector, uint32_t t,
                         uint32_t before) {
@@ -62,14 +81,12 @@ uint32_t selected_token(const OpContext& context, const program::SelectorRef& se
   std::array<float, program::kMaxSelectorRank> joined;
   for (uint32_t r = 0; r < selector.rank; ++r) joined[r] = u[r] * g[r];
   const uint32_t* ids = context.words(selector.nominees) + uint64_t{2} * t * selector.num_nominees;
+  const SelectorSums sums = selector_sums(context, selector, ids, joined.data());
   uint32_t best_id = ids[0];
   float best = 0;
   for (uint32_t i = 0; i < selector.num_nominees && ids[i] != program::kNoId; ++i) {
-    const float* s = context.vector(selector.successors) + uint64_t{ids[i]} * selector.rank;
-    float sum = 0;
-    for (uint32_t r = 0; r < selector.rank; ++r) sum = std::fma(s[r], joined[r], sum);
     const float logit = std::bit_cast<float>(ids[selector.num_nominees + i]);
-    const float score = noisy(logit + sum, column_before, ids[i]);
+    const float score = noisy(logit + sums[i], column_before, ids[i]);
     if (i > 0 && !(score > best)) continue;
     best = score;
     best_id = ids[i];

@@ -2,23 +2,23 @@
 #include <algorithm>
 #include <array>
 
+#include "cpu/kernels/kernels.h"
 #include "cpu/ops/ops.h"
 
 namespace ultraspeed::cpu {
 namespace {
 
-// So many rows at once: the compiler makes vectors of them.
+// So many rows at once.
 constexpr uint32_t kRowsAtOnce = 64;
 
-// residual[i] + the sum over chunks of partials[chunk * stride + i]; the result goes to sums.
+// residual[i] + the sum over chunks of partials[chunk * stride + i]; the result goes to sums. A
+// fused product with 1 is a plain sum.
 void reduce_rows(const float* partials, size_t stride, const float* residual, uint32_t count,
                  float* sums) {
+  constexpr std::array<float, program::kReductionChunks - 1> kOnes = {1, 1, 1, 1, 1, 1, 1};
   std::copy_n(partials, count, sums);
-  for (uint32_t chunk = 1; chunk < program::kReductionChunks; ++chunk) {
-    const float* of_chunk = partials + chunk * stride;
-    for (uint32_t i = 0; i < count; ++i) sums[i] += of_chunk[i];
-  }
-  for (uint32_t i = 0; i < count; ++i) sums[i] = residual[i] + sums[i];
+  add_weighted_rows({partials + stride, stride, kOnes.size(), count}, kOnes.data(), 0, 1, sums, 0);
+  add_weighted_rows({residual, 0, 1, count}, kOnes.data(), 0, 1, sums, 0);
 }
 
 }  // namespace
