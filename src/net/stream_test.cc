@@ -19,6 +19,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "net/test_client.h"
 #include "net/test_server.h"
@@ -165,6 +166,36 @@ TEST_F(TlsTest, StreamsAndSeesClientsLeave) {
     ASSERT_TRUE(lost.wait(&reason));
     EXPECT_EQ(reason, CloseReason::kClientClosed);
   }
+}
+
+class ShoutingSocket final : public WebSocketHandler {
+ public:
+  void on_open(std::weak_ptr<WebSocket> opened) override { socket_ = std::move(opened); }
+  void on_message(std::string text) override {
+    if (const auto socket = socket_.lock()) socket->send(text + "!");
+  }
+  void on_close(CloseReason) override {}
+
+ private:
+  std::weak_ptr<WebSocket> socket_;
+};
+
+TEST_F(TlsTest, CarriesWebSockets) {
+  start_server();
+  TlsClient client(server->port());
+  client.send(
+      "GET /held HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "Host: localhost\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+  const auto held = hold();
+  ASSERT_TRUE(held.request.wants_web_socket);
+  held.writer->upgrade(std::make_shared<ShoutingSocket>(), {});
+  EXPECT_NE(client.read_until("\r\n\r\n").find("HTTP/1.1 101"), std::string::npos);
+  client.send(std::string("\x81\x82\0\0\0\0hi", 8));
+  EXPECT_EQ(client.read_until("hi!"), "\x81\x03hi!");
+  client.send(std::string("\x88\x80\0\0\0\0", 6));
+  client.read_until("\x88");
+  EXPECT_TRUE(client.read_end());
 }
 
 TEST_F(TlsTest, SilentAndPlainClientsAreDropped) {

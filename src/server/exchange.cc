@@ -115,6 +115,11 @@ void Exchange::start_event_stream(std::string_view keepalive) {
   writer_->start_stream(std::move(head));
 }
 
+void Exchange::upgrade(std::shared_ptr<net::WebSocketHandler> handler) {
+  status_ = 101;
+  writer_->upgrade(std::move(handler), headers_);
+}
+
 std::string random_id() {
   thread_local std::mt19937_64 generator{std::random_device{}()};
   return fmt::format("{:016x}{:08x}", generator(), generator() & 0xFFFFFFFF);

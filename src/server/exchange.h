@@ -57,6 +57,8 @@ class Exchange {
   void respond(net::HttpResponse response);
   void fail(const ApiError& error);  // in the form of the route's API
   void start_event_stream(std::string_view keepalive);
+  // Instead of an answer. REQUIRES: the request wants it.
+  void upgrade(std::shared_ptr<net::WebSocketHandler> handler);
   bool is_streaming() const { return is_streaming_; }
   void write(std::string bytes) { writer_->write(std::move(bytes)); }
   void finish() { writer_->finish(); }

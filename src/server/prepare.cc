@@ -178,11 +178,16 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
 ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
                                                 const RequestDefaults& defaults,
                                                 GrammarCache& grammars, CallMemory& calls,
-                                                ResponseStore& store, std::string_view body) {
-  US_ASSIGN(ResponsesRequest request, parse_responses_request(body, defaults, store));
+                                                ResponseStore& store, ConnectionId connection,
+                                                const Json& body) {
+  US_ASSIGN(ResponsesRequest request, read_responses_request(body, defaults, store, connection));
   US_ASSIGN(PreparedGeneration prepared, prepare_request(model, defaults, grammars, calls,
                                                          Api::kResponses, std::move(request.chat)));
   prepared.responses = std::move(request.settings);
+  if (prepared.responses.is_warm_up) {
+    prepared.request.choices.has_output = false;
+    prepared.request.params.max_tokens = 1;  // which the step of the prompt's end gives
+  }
   return prepared;
 }
 

@@ -60,7 +60,8 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
 ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
                                                 const RequestDefaults& defaults,
                                                 GrammarCache& grammars, CallMemory& calls,
-                                                ResponseStore& store, std::string_view body);
+                                                ResponseStore& store, ConnectionId connection,
+                                                const Json& body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body);
