@@ -154,7 +154,9 @@ Status serve(ServeOptions options) {
   US_ASSIGN(server::ServedModel served, served_model(options, model, *engine));
   if (forced) served.forced_answers = &*forced;
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
-  US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
+  const bool has_tls = !options.server.http.certificate_file.empty();
+  US_ASSIGN(const auto signals, has_tls ? CaughtSignals::catch_signals({SIGINT, SIGTERM, SIGHUP})
+                                        : CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
       "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}, {} of weights, "
       "{} resident\nlistening on {}\ntry: {}\n",
@@ -163,7 +165,11 @@ Status serve(ServeOptions options) {
       format_bytes(static_cast<double>(model.checkpoint().contents().backbone.bytes)),
       format_bytes(static_cast<double>(resident_bytes())), server->url(),
       curl_line(served, options, server->url())));
-  signals.wait();
+  while (signals.wait() == SIGHUP) {
+    const Status status = server->reload_certificate();
+    write_to_stderr(status ? "read the TLS certificate again\n"
+                           : fmt::format("kept the TLS certificate: {}\n", status.error().message));
+  }
   end_at_next_signal();
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
                               options.drain_timeout_s));

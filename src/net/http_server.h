@@ -120,6 +120,9 @@ class HttpServer {
   static Result<std::string> check_address(const HttpOptions& options);
 
   virtual void start() = 0;
+  // Reads certificate and key again, for connections to come. Any thread. Errors:
+  // kInvalidArgument; those that were read before stay.
+  virtual Status reload_certificate() = 0;
   virtual const std::string& address() const = 0;  // numeric; empty: a file
   virtual uint16_t port() const = 0;
 

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -79,6 +80,16 @@ class TlsClient {
   TlsClient& operator=(const TlsClient&) = delete;
 
   bool is_connected() const { return is_connected_; }
+  // The server's public key, as bytes.
+  std::string certificate() const {
+    const std::unique_ptr<X509, Free<X509_free>> shown(SSL_get1_peer_certificate(ssl_.get()));
+    unsigned char* bytes = nullptr;
+    const int size =
+        shown == nullptr ? 0 : i2d_X509_PUBKEY(X509_get_X509_PUBKEY(shown.get()), &bytes);
+    std::string key(reinterpret_cast<const char*>(bytes), static_cast<size_t>(std::max(size, 0)));
+    OPENSSL_free(bytes);
+    return key;
+  }
   void send(const std::string& bytes) {
     EXPECT_EQ(SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size())),
               static_cast<int>(bytes.size()));
@@ -221,6 +232,24 @@ TEST_F(TlsTest, StopsInTheMiddleOfAHandshake) {
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   server->stop(0);
   EXPECT_TRUE(silent.read_eof());
+}
+
+// Connections that are open keep theirs; a broken file changes nothing.
+TEST_F(TlsTest, ReadsTheCertificateAgain) {
+  start_server();
+  TlsClient before(server->port());
+  const std::string first = before.certificate();
+  write_certificate(options.certificate_file, options.key_file);
+  EXPECT_TRUE(server->reload_certificate());
+  const std::string second = TlsClient(server->port()).certificate();
+  EXPECT_NE(second, first);
+  before.send("GET /echo HTTP/1.1\r\n\r\n");
+  EXPECT_NE(before.read_until("GET /echo ").find("200"), std::string::npos);
+  std::ofstream(options.key_file) << "nonsense";
+  const Status broken = server->reload_certificate();
+  ASSERT_FALSE(broken);
+  EXPECT_NE(broken.error().message.find(options.key_file), std::string::npos);
+  EXPECT_EQ(TlsClient(server->port()).certificate(), second);
 }
 
 TEST_F(TlsTest, UnusableFilesAreErrors) {

@@ -37,15 +37,7 @@ constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
 constexpr size_t kCallMemoryBytes = 64 << 20;
 constexpr size_t kResponseStoreBytes = 64 << 20;
-
-std::vector<net::Header> rate_limit_headers(bool is_messages, uint32_t limit, uint32_t remaining) {
-  if (is_messages) {
-    return {{"anthropic-ratelimit-requests-limit", fmt::to_string(limit)},
-            {"anthropic-ratelimit-requests-remaining", fmt::to_string(remaining)}};
-  }
-  return {{"x-ratelimit-limit-requests", fmt::to_string(limit)},
-          {"x-ratelimit-remaining-requests", fmt::to_string(remaining)}};
-}
+constexpr size_t kEncodeMemoryBytes = 8 << 20;
 
 net::HttpResponse json_response(unsigned status, std::string body) {
   return {status, {{"Content-Type", "application/json"}}, std::move(body)};
@@ -77,6 +69,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   Status open();
   std::string url() const override;
   uint16_t port() const override { return http_->port(); }
+  Status reload_certificate() override { return http_->reload_certificate(); }
   void stop(uint32_t drain_timeout_ms) override;
 
   void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
