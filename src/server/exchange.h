@@ -66,7 +66,8 @@ class Exchange {
     writer_->on_close(std::move(callback));
   }
 
-  // A step gave the generation so many tokens, in a decode step with a cycle.
+  // A step gave the generation so many tokens, in a decode step with a cycle. 0: the prompt of one
+  // that wants none is computed.
   void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
 
   // Whose prompts may share what caches hold; empty: everybody's.

@@ -442,9 +442,11 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
     job.params.cache_domain = exchange->cache_domain + request.params.cache_domain;
     job.constraint = prepared.constraint;
     job.tier = static_cast<int>(request.tier);
+  std::shared_ptr<JobBudget> budget;
+  if (request.budget) budget = std::make_shared<JobBudget>(JobBudget{*request.budget, {}});
     job.priority = request.priority;
     job.group = std::make_shared<JobGroup>();
-    job.group->budget = request.budget;
+    job.group->budget = budget;
     if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
   }
   generation->start(std::move(jobs));
