@@ -15,11 +15,18 @@ bool is_visible(ConnectionId of, ConnectionId to) {
 
 }  // namespace
 
+const ApiResult<Json>& ItemValue::of(const std::string& json) {
+  std::call_once(once_, [&] { value_ = parse_json(json); });
+  return value_;
+}
+
 size_t ResponseStore::bytes_of(const StoredResponse& response) {
   size_t bytes =
       response.id.size() + response.previous_id.size() + response.json.size() + kEntryBytes;
   for (const auto* items : {&response.input, &response.output}) {
-    for (const StoredItem& item : *items) bytes += item.id.size() + item.json.size() + kEntryBytes;
+    for (const StoredItem& item : *items) {
+      bytes += item.id.size() + 2 * item.json.size() + kEntryBytes;  // with its value
+    }
   }
   return bytes;
 }

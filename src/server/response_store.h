@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -12,11 +13,26 @@
 #include <unordered_map>
 #include <vector>
 
+#include "server/json_fields.h"
+
 namespace ultraspeed::server {
+
+// What an item's JSON says, read when it is first wanted. Any thread.
+class ItemValue {
+ public:
+  const ApiResult<Json>& of(const std::string& json);
+
+ private:
+  std::once_flag once_;
+  ApiResult<Json> value_;
+};
 
 struct StoredItem {
   std::string id;
   std::string json;
+  std::shared_ptr<ItemValue> shared_value = std::make_shared<ItemValue>();
+
+  const ApiResult<Json>& value() const { return shared_value->of(json); }
 };
 
 // Of the WebSocket on which a response was made that is not to be stored: those that follow on the

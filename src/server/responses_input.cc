@@ -112,8 +112,9 @@ class InputReader {
   }
 
   ApiStatus add_stored(const StoredItem& item, const std::string& path) {
-    US_ASSIGN(const Json json, parse_json(item.json));
-    return conversation_.add(json, path);
+    const ApiResult<Json>& json = item.value();
+    if (!json) return tl::unexpected(json.error());
+    return conversation_.add(*json, path);
   }
 
   ResponseStore& store_;

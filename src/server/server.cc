@@ -104,6 +104,11 @@ class ApiServer final : public Server, public net::HttpHandler {
   void respond_json(std::string json, const std::shared_ptr<Exchange>& exchange) {
     exchange->respond(json_response(200, std::move(json)));
   }
+  KnownPrompts known_prompts(const Exchange& exchange) {
+    const std::string& client = exchange.cache_domain;
+    const auto entry = prompts_.try_emplace(client, *model_.tokenizer, kEncodeMemoryBytes).first;
+    return {&entry->second, client, defaults_.max_token_bytes};
+  }
   // What this client has stored: no other one can read or continue it.
   ResponseStore& store_of(const Exchange& exchange) {
     return responses_.try_emplace(exchange.cache_domain, kResponseStoreBytes).first->second;
@@ -120,7 +125,9 @@ class ApiServer final : public Server, public net::HttpHandler {
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   CallMemory calls_{kCallMemoryBytes};
-  std::map<std::string, ResponseStore> responses_;  // by Exchange::cache_domain; the event loop's
+  // Of clients, by Exchange::cache_domain; the event loop's.
+  std::map<std::string, ResponseStore> responses_;
+  std::map<std::string, EncodeMemory> prompts_;
   std::map<ConnectionId, std::weak_ptr<ResponsesSocket>> sockets_;  // the event loop's
   ConnectionId last_connection_ = kNoConnection;
   std::mt19937_64 seeds_{std::random_device{}()};
@@ -259,19 +266,19 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kMessages:
       return prepare(
           exchange, std::move(request.body),
-          [this,
+          [this, known = known_prompts(*exchange),
            api = route == Route::kMessages ? Api::kMessages : Api::kChat](const std::string& body) {
-            return prepare_chat(model_, defaults_, *grammars_, calls_, api, body);
+            return prepare_chat(model_, defaults_, *grammars_, calls_, known, api, body);
           },
           &ApiServer::generate);
     case Route::kResponses:
       return prepare(
           exchange, std::move(request.body),
-          [this,
+          [this, known = known_prompts(*exchange),
            store = &store_of(*exchange)](const std::string& body) -> ApiResult<PreparedGeneration> {
             US_ASSIGN(const Json json, parse_json_object(body));
-            return prepare_responses(model_, defaults_, *grammars_, calls_, *store, kNoConnection,
-                                     json);
+            return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store,
+                                     kNoConnection, json);
           },
           &ApiServer::generate);
     case Route::kResponse:
@@ -338,8 +345,10 @@ void ApiServer::answer_turn(const net::HttpRequest& opening, ConnectionId connec
   if (!take_place(opening, *exchange)) return;
   prepare(
       exchange, std::move(body),
-      [this, store = &store_of(*exchange), connection](const Json& json) {
-        return prepare_responses(model_, defaults_, *grammars_, calls_, *store, connection, json);
+      [this, known = known_prompts(*exchange), store = &store_of(*exchange),
+       connection](const Json& json) {
+        return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store, connection,
+                                 json);
       },
       &ApiServer::generate);
 }
@@ -433,6 +442,8 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
         });
   }
   const uint64_t seed = request.has_seed ? request.params.sampling.seed : seeds_();
+  std::shared_ptr<JobBudget> budget;
+  if (request.budget) budget = std::make_shared<JobBudget>(JobBudget{*request.budget, {}});
   std::vector<Job> jobs;
   for (std::vector<int32_t>& prompt : prepared.prompts) {
     Job& job = jobs.emplace_back();
@@ -442,8 +453,6 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
     job.params.cache_domain = exchange->cache_domain + request.params.cache_domain;
     job.constraint = prepared.constraint;
     job.tier = static_cast<int>(request.tier);
-  std::shared_ptr<JobBudget> budget;
-  if (request.budget) budget = std::make_shared<JobBudget>(JobBudget{*request.budget, {}});
     job.priority = request.priority;
     job.group = std::make_shared<JobGroup>();
     job.group->budget = budget;
