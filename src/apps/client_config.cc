@@ -53,7 +53,8 @@ std::string codex_config(const ServedEndpoint& endpoint) {
     toml += fmt::format("model_context_window = {}\n", endpoint.max_context);
   }
   toml += fmt::format(
-      "\n[model_providers.{}]\nname = \"UltraSpeed\"\nbase_url = {}\nwire_api = \"responses\"\n",
+      "\n[model_providers.{}]\nname = \"UltraSpeed\"\nbase_url = {}\nwire_api = \"responses\"\n"
+      "supports_websockets = true\n",
       kProvider, toml_string(endpoint.url + "/v1"));
   if (endpoint.needs_key) toml += fmt::format("env_key = \"{}\"\n", kKeyVariable);
   return toml;

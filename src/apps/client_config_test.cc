@@ -29,9 +29,10 @@ TEST(ClientConfig, Codex) {
   EXPECT_EQ(client_config(AgentClient::kCodex, kOpen),
             "model = \"tiny \\\"1\\\"\"\nmodel_provider = \"ultraspeed\"\n"
             "model_context_window = 65536\n\n[model_providers.ultraspeed]\nname = \"UltraSpeed\"\n"
-            "base_url = \"http://127.0.0.1:8000/v1\"\nwire_api = \"responses\"\n");
+            "base_url = \"http://127.0.0.1:8000/v1\"\nwire_api = \"responses\"\n"
+            "supports_websockets = true\n");
   EXPECT_TRUE(client_config(AgentClient::kCodex, kClosed)
-                  .ends_with("wire_api = \"responses\"\nenv_key = \"ULTRASPEED_API_KEY\"\n"));
+                  .ends_with("supports_websockets = true\nenv_key = \"ULTRASPEED_API_KEY\"\n"));
 }
 
 TEST(ClientConfig, QwenCode) {

@@ -6,6 +6,7 @@
 #include <exception>
 #include <string_view>
 
+#include "apps/batch_command.h"
 #include "apps/bench_command.h"
 #include "apps/chat_command.h"
 #include "apps/completions_command.h"
@@ -37,6 +38,7 @@ int parse_and_run(int argc, char** argv) {
   add_run_command(app, &exit_code);
   add_chat_command(app, &exit_code);
   add_serve_command(app, &exit_code);
+  add_batch_command(app, &exit_code);
   add_connect_command(app, &exit_code);
   add_score_command(app, &exit_code);
   add_bench_command(app, &exit_code);

@@ -9,7 +9,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -17,10 +16,10 @@
 #include "apps/files.h"
 #include "apps/flag_sources.h"
 #include "apps/loaded_model.h"
+#include "apps/served_model.h"
 #include "apps/shell.h"
 #include "apps/signals.h"
 #include "apps/terminal.h"
-#include "engine/params.h"
 #include "server/forced_answers.h"
 #include "server/json_text.h"
 #include "server/server.h"
@@ -83,24 +82,6 @@ Status read_api_keys(ServeOptions* options) {
                     options->api_key_file);
 }
 
-Result<server::ServedModel> served_model(const ServeOptions& options, const LoadedModel& model,
-                                         engine::Engine& engine) {
-  server::ServedModel served;
-  served.name = options.served_model_name;
-  if (served.name.empty()) {
-    std::error_code error;
-    const auto path = std::filesystem::canonical(model.directory(), error);
-    served.name = error ? model.directory() : path.filename().string();
-  }
-  served.engine = &engine;
-  US_ASSIGN(served.tokenizer, model.require_tokenizer());
-  served.chat_template = model.chat_template();
-  served.defaults.sampling = engine::default_sampling(model.generation());
-  served.defaults.sampling.acceptance = options.model.speculation.acceptance;
-  served.defaults.stop_ids = model.stop_ids();
-  return served;
-}
-
 Result<std::optional<server::ForcedAnswers>> read_forced_answers(const std::string& path,
                                                                  const LoadedModel& model) {
   if (path.empty()) return std::nullopt;
@@ -151,10 +132,13 @@ Status serve(ServeOptions options) {
   US_ASSIGN(const auto forced, read_forced_answers(options.force_text, model));
   US_TRY(model.speculation().check_decode_width(options.model.decode_width));
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
-  US_ASSIGN(server::ServedModel served, served_model(options, model, *engine));
+  US_ASSIGN(server::ServedModel served,
+            make_served_model(options.served_model_name, options.model, model, *engine));
   if (forced) served.forced_answers = &*forced;
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
-  US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM}));
+  const bool has_tls = !options.server.http.certificate_file.empty();
+  US_ASSIGN(const auto signals, has_tls ? CaughtSignals::catch_signals({SIGINT, SIGTERM, SIGHUP})
+                                        : CaughtSignals::catch_signals({SIGINT, SIGTERM}));
   write_to_stderr(fmt::format(
       "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}, {} of weights, "
       "{} resident\nlistening on {}\ntry: {}\n",
@@ -163,7 +147,11 @@ Status serve(ServeOptions options) {
       format_bytes(static_cast<double>(model.checkpoint().contents().backbone.bytes)),
       format_bytes(static_cast<double>(resident_bytes())), server->url(),
       curl_line(served, options, server->url())));
-  signals.wait();
+  while (signals.wait() == SIGHUP) {
+    const Status status = server->reload_certificate();
+    write_to_stderr(status ? "read the TLS certificate again\n"
+                           : fmt::format("kept the TLS certificate: {}\n", status.error().message));
+  }
   end_at_next_signal();
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
                               options.drain_timeout_s));

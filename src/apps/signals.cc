@@ -15,9 +15,9 @@ namespace {
 volatile sig_atomic_t write_end = -1;  // of the pipe; a handler can reach nothing but globals
 
 // A full pipe drops the byte: enough of them are waiting.
-void note_signal(int) {
+void note_signal(int number) {
   const int saved_errno = errno;
-  const char byte = 0;
+  const auto byte = static_cast<char>(number);
   static_cast<void>(!write(write_end, &byte, 1));
   errno = saved_errno;
 }
@@ -44,9 +44,11 @@ bool CaughtSignals::take() const {
   return has_come;
 }
 
-void CaughtSignals::wait() const {
+int CaughtSignals::wait() const {
   pollfd entry = {descriptor_, POLLIN, 0};
-  while (!take()) poll(&entry, 1, -1);
+  char byte = 0;
+  while (read(descriptor_, &byte, 1) != 1) poll(&entry, 1, -1);
+  return byte;
 }
 
 }  // namespace ultraspeed::apps

@@ -20,7 +20,7 @@ class CaughtSignals {
   // Whether one has come since the last call.
   bool take() const;
 
-  void wait() const;  // until one has come, and takes it
+  int wait() const;  // until one has come, and takes it: its number
 
  private:
   explicit CaughtSignals(int descriptor) : descriptor_(descriptor) {}

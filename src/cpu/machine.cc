@@ -161,15 +161,29 @@ void make_caches(const Program& program, const program::CacheLimits& limits, Ran
   }
 }
 
-// Copies one ring or page, of `positions` each, over another.
-void copy_rows(const program::CacheDecl& decl, uint64_t positions, uint32_t from, uint32_t to,
+// Copies rows [from, from + count) of a cache over those that begin at `to`.
+void copy_rows(const program::CacheDecl& decl, uint64_t from, uint64_t to, uint64_t count,
                Cache* cache) {
   const auto copy = [&](AlignedVector<float>& rows, uint64_t row_size) {
-    const uint64_t size = positions * row_size;
-    std::copy_n(&rows[from * size], size, &rows[to * size]);
+    std::copy_n(&rows[from * row_size], count * row_size, &rows[to * row_size]);
   };
   copy(cache->keys, uint64_t{decl.num_kv_heads} * decl.head_dim);
   copy(cache->values, uint64_t{decl.num_kv_heads} * decl.v_head_dim);
+}
+
+// What is wanted of a ring, in one piece or, around its end, in two.
+void copy_ring(const program::CacheDecl& decl, const program::CacheCopy& copy, Cache* cache) {
+  const uint64_t size = decl.ring_positions;
+  const uint64_t from = copy.from_sequence * size, to = copy.to_sequence * size;
+  if (copy.ring_skipped == 0 && copy.ring_end >= size) {
+    return copy_rows(decl, from, to, size, cache);
+  }
+  const uint64_t end = copy.ring_end;
+  const uint64_t wanted = std::min(end, size - std::min<uint64_t>(size, copy.ring_skipped));
+  const uint64_t first = (end - wanted) % size;
+  const uint64_t count = std::min(wanted, size - first);
+  copy_rows(decl, from + first, to + first, count, cache);
+  copy_rows(decl, from, to, wanted - count, cache);
 }
 
 }  // namespace
@@ -224,12 +238,12 @@ void Machine::copy_cache(const program::CacheCopy& copy) {
     for (program::CacheId id = 0; id < program.caches.size(); ++id) {
       const program::CacheDecl& decl = program.caches[id];
       if (decl.ring_positions != 0) {
-        copy_rows(decl, decl.ring_positions, copy.from_sequence, copy.to_sequence,
-                  &rank.caches[id]);
+        copy_ring(decl, copy, &rank.caches[id]);
         continue;
       }
+      const uint64_t size = program.kv_page_positions;
       for (const auto& [from, to] : copy.pages) {
-        copy_rows(decl, program.kv_page_positions, from, to, &rank.caches[id]);
+        copy_rows(decl, from * size, to * size, size, &rank.caches[id]);
       }
     }
   }

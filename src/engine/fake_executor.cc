@@ -189,12 +189,26 @@ Status FakeExecutor::copy_cache(const program::CacheCopy& copy) {
                 rows.begin() + static_cast<ptrdiff_t>(to * size));
   };
   sequences_.at(copy.to_sequence) = sequences_.at(copy.from_sequence);
-  copy_piece(rings_, copy.from_sequence, copy.to_sequence, kRingPositions);
+  copy_ring(copy);
   for (const auto& [from, to] : copy.pages) {
     copy_piece(pages_, from, to, programs_[0].kv_page_positions);
     ++num_page_copies;
   }
   return {};
+}
+
+// No more than is wanted: the rest of the ring holds nothing.
+void FakeExecutor::copy_ring(const program::CacheCopy& copy) {
+  const auto ring_of = [this](uint32_t sequence) {
+    return std::span(rings_).subspan(size_t{sequence} * kRingPositions, kRingPositions);
+  };
+  const auto from = ring_of(copy.from_sequence), to = ring_of(copy.to_sequence);
+  std::ranges::fill(to, -1);
+  const uint32_t num_wanted = kRingPositions - std::min(copy.ring_skipped, kRingPositions);
+  for (uint32_t back = 1; back <= num_wanted && back <= copy.ring_end; ++back) {
+    const uint32_t row = (copy.ring_end - back) % kRingPositions;
+    to[row] = from[row];
+  }
 }
 
 Status FakeExecutor::read_buffer(uint32_t index, program::BufferId id, std::span<float> out) {

@@ -36,6 +36,7 @@ class FakeExecutor final : public program::Executor {
               const program::WeightReader& read_weight) override;
   Status run(uint32_t index, const program::StepInput& input, program::StepOutput* output) override;
   Status copy_cache(const program::CacheCopy& copy) override;
+  void copy_ring(const program::CacheCopy& copy);
   Status read_buffer(uint32_t index, program::BufferId id, std::span<float> out) override;
 
   // What every number of a buffer is after so many steps.

@@ -20,7 +20,9 @@ Result<SessionId> ProgramEngine::fork(SessionId session, uint64_t seed) {
   const Session& from = *sessions_[*from_slot];
   std::optional<PrefixSource> source;
   const uint32_t num_positions = from.num_forkable(prefix_rules_.ring_slack);
-  if (num_positions > 0) source = PrefixSource{*from_slot, num_positions, from.held().num_written};
+  if (num_positions > 0) {
+    source = prefix_rules_.source(*from_slot, num_positions, from.held().num_written);
+  }
   KvPageTable pages(&kv_pages_, page_positions_);
   US_ASSIGN(source, reserve(source, from.prompt().size() + 1, &pages));
   GenerationParams params = from.params();
@@ -43,8 +45,11 @@ Status ProgramEngine::copy_caches(const PrefixSource& source, uint32_t to_slot,
     const uint32_t last = source.num_positions / page_positions_;
     pages.emplace_back(page_table_of(source.slot).pages()[last], to_pages[last]);
   }
-  Status status =
-      executor_->copy_cache({.from_sequence = source.slot, .to_sequence = to_slot, .pages = pages});
+  Status status = executor_->copy_cache({.from_sequence = source.slot,
+                                         .to_sequence = to_slot,
+                                         .pages = pages,
+                                         .ring_end = source.num_positions,
+                                         .ring_skipped = source.ring_skipped});
   if (!status) return fail(std::move(status).error());
   return {};
 }

@@ -16,7 +16,7 @@ void PrefixSearch::look_at(uint32_t slot, const HeldText& held) {
   const uint32_t num_positions = num_common - rules_.look_ahead;
   if (num_positions < rules_.first_usable(held.num_written)) return;
   if (!best_ || num_positions > best_->num_positions) {
-    best_ = PrefixSource{slot, num_positions, held.num_written};
+    best_ = rules_.source(slot, num_positions, held.num_written);
   }
 }
 

@@ -27,6 +27,14 @@ struct HeldText {
   uint32_t num_written = 0;         // positions that were ever written, wrong drafts included
 };
 
+// The positions that a prompt takes over from a slot.
+struct PrefixSource {
+  uint32_t slot = 0;
+  uint32_t num_positions = 0;  // > 0
+  uint32_t num_written = 0;    // HeldText::num_written, of the copy of its rings
+  uint32_t ring_skipped = 0;   // of that copy: CacheCopy
+};
+
 struct PrefixRules {
   uint32_t ring_slack = 0;  // ring_slack_of()
   // Tokens after a position that its keys and values depend on: those that MTP heads look at.
@@ -36,13 +44,13 @@ struct PrefixRules {
   uint32_t first_usable(uint32_t num_written) const {
     return num_written > ring_slack ? num_written - ring_slack : 0;
   }
-};
 
-// The positions that a prompt takes over from a slot.
-struct PrefixSource {
-  uint32_t slot = 0;
-  uint32_t num_positions = 0;  // > 0
-  uint32_t num_written = 0;    // HeldText::num_written, also of the copy of its rings
+  // Of rings that have lost the text's begin the window alone is copied, which is all that it takes
+  // to go on; they count as written as far as leaves no other position usable.
+  PrefixSource source(uint32_t slot, uint32_t num_positions, uint32_t num_written) const {
+    if (first_usable(num_written) == 0) return {slot, num_positions, num_written};
+    return {slot, num_positions, num_positions + ring_slack, ring_slack};
+  }
 };
 
 // Looks for the longest beginning of a prompt, which must outlive it.

@@ -79,6 +79,7 @@ void Connection::refuse(unsigned status, std::string_view message) {
 }
 
 void Connection::tick(Clock::time_point now) {
+  if (web_socket_ != nullptr) return web_socket_->tick(now);
   const auto self = shared_from_this();
   if (is_writing_ && now - last_write_ > milliseconds(options_.write_timeout_ms)) {
     return close(CloseReason::kSlowReader);
@@ -98,6 +99,9 @@ void Connection::tick(Clock::time_point now) {
 }
 
 void Connection::close_when_idle() {
+  if (web_socket_ != nullptr) {
+    return web_socket_->close(CloseCode::kGoingAway, "the server is shutting down");
+  }
   if (state_ == State::kResponding) {
     keep_alive_ = false;
   } else if (state_ == State::kReadingRequest || state_ == State::kHandshake) {
@@ -107,6 +111,7 @@ void Connection::close_when_idle() {
 
 void Connection::close(CloseReason reason) {
   if (state_ == State::kClosed) return;
+  if (web_socket_ != nullptr) return web_socket_->abort(reason);
   state_ = State::kClosed;
   stream_->close();
   parser_.reset();
@@ -121,6 +126,7 @@ void Connection::close(CloseReason reason) {
 
 void Connection::read() {
   if (is_reading_ || state_ == State::kClosed || input_size_ == input_.size()) return;
+  if (upgrade_request_) return;
   is_reading_ = true;
   stream_->read_some(asio::buffer(input_.data() + input_size_, input_.size() - input_size_),
                      [self = shared_from_this()](const boost::system::error_code& error,
@@ -149,6 +155,7 @@ void Connection::begin_request() {
   is_head_request_ = false;
   is_http_1_0_ = false;
   keep_alive_ = true;
+  upgrade_request_.reset();
   close_callback_ = nullptr;
   keepalive_.clear();
   read_deadline_ = Clock::now() + milliseconds(options_.idle_timeout_ms);
@@ -250,6 +257,14 @@ class ConnectionWriter final : public ResponseWriter {
   void finish() override {
     run([number = number_](Connection& connection) { connection.finish(number); });
   }
+  void upgrade(std::shared_ptr<WebSocketHandler> handler, std::vector<Header> headers) override {
+    asio::post(loop_->io, [weak = connection_, number = number_, handler = std::move(handler),
+                           headers = std::move(headers)] {
+      const auto connection = weak.lock();
+      if (!connection) return handler->on_close(CloseReason::kClientClosed);
+      connection->upgrade(number, handler, headers);
+    });
+  }
   void on_close(std::function<void(CloseReason)> callback) override {
     auto watch = [weak = connection_, number = number_, callback = std::move(callback)]() mutable {
       const auto connection = weak.lock();
@@ -276,10 +291,13 @@ void Connection::dispatch() {
   auto message = parser_->release();
   count_body(0);
   HttpRequest request = head_of(message);
-  request.body = std::move(message.body());
   request.peer = peer_;
+  request.wants_web_socket =
+      boost::beast::websocket::is_upgrade(message) && message.body().empty() && !is_writing_;
+  request.body = std::move(message.body());
   state_ = State::kResponding;
   keep_alive_ = message.keep_alive();
+  if (request.wants_web_socket) upgrade_request_.emplace(std::move(message));
   handler_.handle(std::move(request),
                   std::make_shared<ConnectionWriter>(loop_, weak_from_this(), request_number_));
 }
@@ -374,6 +392,22 @@ void Connection::abandon(uint64_t number) {
   body_ = Body::kComplete;  // the missing last chunk tells the client that the body is cut
   close_callback_ = nullptr;
   if (!is_writing_) complete_answer();
+}
+
+void Connection::upgrade(uint64_t number, std::shared_ptr<WebSocketHandler> handler,
+                         const std::vector<Header>& headers) {
+  if (!is_answering(number) || body_ != Body::kNone || !upgrade_request_) {
+    return handler->on_close(close_reason_.value_or(CloseReason::kClientClosed));
+  }
+  state_ = State::kUpgraded;
+  body_ = Body::kComplete;
+  close_callback_ = nullptr;
+  web_socket_ = std::make_shared<WebSocketConnection>(loop_, std::move(stream_),
+                                                      std::string(input_.data(), input_size_),
+                                                      options_, std::move(handler));
+  web_socket_->accept(*upgrade_request_, headers);
+  upgrade_request_.reset();
+  input_ = {};
 }
 
 void Connection::enqueue(std::string_view bytes) {

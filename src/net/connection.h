@@ -6,7 +6,6 @@
 
 #include <utility>  // missing in Boost 1.74's own headers under C++20
 
-#include <boost/asio/io_context.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <chrono>
@@ -18,19 +17,13 @@
 #include <string_view>
 #include <vector>
 
+#include "net/event_loop.h"
 #include "net/http_message.h"
 #include "net/http_server.h"
 #include "net/stream.h"
+#include "net/web_socket_connection.h"
 
 namespace ultraspeed::net {
-
-using Clock = std::chrono::steady_clock;
-
-// What the connections share. Writers keep it alive, so that they may outlive the server.
-struct EventLoop {
-  boost::asio::io_context io{1};
-  size_t unread_bytes = 0;  // of all bodies that are still arriving
-};
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
@@ -47,7 +40,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Closes when the answer under way is complete; at once if there is none.
   void close_when_idle();
   void close(CloseReason reason);
-  bool is_closed() const { return state_ == State::kClosed; }
+  bool is_closed() const {
+    return state_ == State::kClosed || (web_socket_ != nullptr && web_socket_->is_closed());
+  }
 
   // The answer to request `number`; ignored unless that is the one being answered.
   void send(uint64_t number, HttpResponse response);
@@ -56,6 +51,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void finish(uint64_t number);
   void on_close(uint64_t number, std::function<void(CloseReason)> callback);
   void abandon(uint64_t number);
+  void upgrade(uint64_t number, std::shared_ptr<WebSocketHandler> handler,
+               const std::vector<Header>& headers);
 
  private:
   enum class State {
@@ -63,6 +60,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     kReadingRequest,
     kResponding,
     kLingering,  // everything is sent; input is discarded so that the client can read the answer
+    kUpgraded,   // web_socket_ has the stream
     kClosed,
   };
   enum class Body { kNone, kStream, kComplete };  // how far the answer is
@@ -90,7 +88,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void linger();
 
   const std::shared_ptr<EventLoop> loop_;
-  const std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Stream> stream_;
   const std::string peer_;
   const HttpOptions& options_;
   HttpHandler& handler_;
@@ -112,6 +110,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool keep_alive_ = true;
   std::function<void(CloseReason)> close_callback_;
   std::optional<CloseReason> close_reason_;
+  // Of the request being answered, if it asks for a WebSocket. Nothing is read meanwhile: what
+  // follows is not HTTP.
+  std::optional<WebSocketConnection::Request> upgrade_request_;
+  std::shared_ptr<WebSocketConnection> web_socket_;
 
   std::string queued_;  // waits behind output_
   std::string output_;  // being written, from output_begin_

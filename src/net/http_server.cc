@@ -36,6 +36,7 @@ class AsioHttpServer final : public HttpServer {
 
   Status open();
   void start() override;
+  Status reload_certificate() override;
   const std::string& address() const override { return listener_.address(); }
   uint16_t port() const override { return listener_.port(); }
   void post(std::function<void()> function) override;
@@ -77,6 +78,12 @@ void AsioHttpServer::start() {
   accept();
   tick();
   thread_ = std::thread([this] { loop_->io.run(); });
+}
+
+Status AsioHttpServer::reload_certificate() {
+  US_ASSIGN(auto tls, tls_context(options_));
+  post([this, tls = std::move(tls)] { tls_ = tls; });
+  return {};
 }
 
 void AsioHttpServer::post(std::function<void()> function) {

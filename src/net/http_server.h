@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "net/web_socket.h"
 
 namespace ultraspeed::net {
 
@@ -26,7 +27,8 @@ struct HttpRequest {
   std::string target;  // as sent: path and query
   std::vector<Header> headers;
   std::string body;
-  std::string peer = {};  // numeric address of who is connected; empty: by a socket file
+  std::string peer = {};          // numeric address of who is connected; empty: by a socket file
+  bool wants_web_socket = false;  // an upgrade() would be understood
 
   // The first header of that name (any case), or an empty view.
   std::string_view header(std::string_view name) const;
@@ -66,6 +68,9 @@ class ResponseWriter {
   virtual void start_stream(StreamHead head) = 0;
   virtual void write(std::string bytes) = 0;
   virtual void finish() = 0;
+  // Instead of an answer: the connection becomes a WebSocket, with these headers beside the
+  // handshake's own. REQUIRES: HttpRequest::wants_web_socket.
+  virtual void upgrade(std::shared_ptr<WebSocketHandler> handler, std::vector<Header> headers) = 0;
   // Called on the event-loop thread, at most once, if the connection is lost before the answer was
   // handed over completely; also when it is lost already. The watch does not depend on writing.
   virtual void on_close(std::function<void(CloseReason)> callback) = 0;
@@ -98,7 +103,8 @@ struct HttpOptions {
   uint32_t body_timeout_ms = 60'000;        // from the header's end to the body's end
   uint32_t idle_timeout_ms = 75'000;        // between two requests
   uint32_t write_timeout_ms = 30'000;       // without progress
-  uint32_t keepalive_interval_ms = 10'000;  // see StreamHead::keepalive
+  uint32_t keepalive_interval_ms = 10'000;  // see StreamHead::keepalive; pings of WebSockets
+  uint32_t web_socket_idle_timeout_ms = 3'600'000;  // without a message or a pong
 };
 
 class HttpServer {
@@ -114,6 +120,9 @@ class HttpServer {
   static Result<std::string> check_address(const HttpOptions& options);
 
   virtual void start() = 0;
+  // Reads certificate and key again, for connections to come. Any thread. Errors:
+  // kInvalidArgument; those that were read before stay.
+  virtual Status reload_certificate() = 0;
   virtual const std::string& address() const = 0;  // numeric; empty: a file
   virtual uint16_t port() const = 0;
 

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -19,6 +20,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "net/test_client.h"
 #include "net/test_server.h"
@@ -78,6 +80,16 @@ class TlsClient {
   TlsClient& operator=(const TlsClient&) = delete;
 
   bool is_connected() const { return is_connected_; }
+  // The server's public key, as bytes.
+  std::string certificate() const {
+    const std::unique_ptr<X509, Free<X509_free>> shown(SSL_get1_peer_certificate(ssl_.get()));
+    unsigned char* bytes = nullptr;
+    const int size =
+        shown == nullptr ? 0 : i2d_X509_PUBKEY(X509_get_X509_PUBKEY(shown.get()), &bytes);
+    std::string key(reinterpret_cast<const char*>(bytes), static_cast<size_t>(std::max(size, 0)));
+    OPENSSL_free(bytes);
+    return key;
+  }
   void send(const std::string& bytes) {
     EXPECT_EQ(SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size())),
               static_cast<int>(bytes.size()));
@@ -167,6 +179,36 @@ TEST_F(TlsTest, StreamsAndSeesClientsLeave) {
   }
 }
 
+class ShoutingSocket final : public WebSocketHandler {
+ public:
+  void on_open(std::weak_ptr<WebSocket> opened) override { socket_ = std::move(opened); }
+  void on_message(std::string text) override {
+    if (const auto socket = socket_.lock()) socket->send(text + "!");
+  }
+  void on_close(CloseReason) override {}
+
+ private:
+  std::weak_ptr<WebSocket> socket_;
+};
+
+TEST_F(TlsTest, CarriesWebSockets) {
+  start_server();
+  TlsClient client(server->port());
+  client.send(
+      "GET /held HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "Host: localhost\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+  const auto held = hold();
+  ASSERT_TRUE(held.request.wants_web_socket);
+  held.writer->upgrade(std::make_shared<ShoutingSocket>(), {});
+  EXPECT_NE(client.read_until("\r\n\r\n").find("HTTP/1.1 101"), std::string::npos);
+  client.send(std::string("\x81\x82\0\0\0\0hi", 8));
+  EXPECT_EQ(client.read_until("hi!"), "\x81\x03hi!");
+  client.send(std::string("\x88\x80\0\0\0\0", 6));
+  client.read_until("\x88");
+  EXPECT_TRUE(client.read_end());
+}
+
 TEST_F(TlsTest, SilentAndPlainClientsAreDropped) {
   options.header_timeout_ms = 200;
   start_server();
@@ -190,6 +232,24 @@ TEST_F(TlsTest, StopsInTheMiddleOfAHandshake) {
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   server->stop(0);
   EXPECT_TRUE(silent.read_eof());
+}
+
+// Connections that are open keep theirs; a broken file changes nothing.
+TEST_F(TlsTest, ReadsTheCertificateAgain) {
+  start_server();
+  TlsClient before(server->port());
+  const std::string first = before.certificate();
+  write_certificate(options.certificate_file, options.key_file);
+  EXPECT_TRUE(server->reload_certificate());
+  const std::string second = TlsClient(server->port()).certificate();
+  EXPECT_NE(second, first);
+  before.send("GET /echo HTTP/1.1\r\n\r\n");
+  EXPECT_NE(before.read_until("GET /echo ").find("200"), std::string::npos);
+  std::ofstream(options.key_file) << "nonsense";
+  const Status broken = server->reload_certificate();
+  ASSERT_FALSE(broken);
+  EXPECT_NE(broken.error().message.find(options.key_file), std::string::npos);
+  EXPECT_EQ(TlsClient(server->port()).certificate(), second);
 }
 
 TEST_F(TlsTest, UnusableFilesAreErrors) {

@@ -36,6 +36,7 @@ class TestClient {
   std::optional<std::string> read_chunk();  // nullopt: the last chunk, or the connection ended
   bool read_eof();                          // true if the server closes the connection
   std::string read_line();
+  std::string read_bytes(size_t size) { return take(size); }  // fewer at the end of file
   void close();
   void reset();  // closes with RST
 

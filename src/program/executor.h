@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -40,8 +41,12 @@ inline uint64_t cache_positions(const Program& program, const CacheDecl& cache,
 
 // Rows of the caches to copy, on every rank and in every layer that has them.
 struct CacheCopy {
-  uint32_t from_sequence = 0, to_sequence = 0;           // the whole ring
+  uint32_t from_sequence = 0, to_sequence = 0;           // the rings
   std::span<const std::pair<uint32_t, uint32_t>> pages;  // from, to
+  // Of each ring what is wanted: the positions that it holds before `ring_end`, but for the
+  // `ring_skipped` oldest. An executor may copy all of it.
+  uint32_t ring_end = std::numeric_limits<uint32_t>::max();
+  uint32_t ring_skipped = 0;
 };
 
 // Fills `out` with matrix `index` of a weight of a rank, in its packed form

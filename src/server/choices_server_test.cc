@@ -239,6 +239,21 @@ TEST_F(ChoicesTest, LateRequestsGetWhatThereIs) {
   EXPECT_EQ(engine.num_active(), 0u);
 }
 
+// However many prompts there are, and however few of them run at once.
+TEST_F(ChoicesTest, ABudgetIsOfAllPrompts) {
+  engine.is_endless = true;
+  engine.step_delay_us = 2000;
+  engine.max_sessions = 1;
+  start();
+  const auto begin = std::chrono::steady_clock::now();
+  const Json json = parse(
+      post("/v1/completions", R"({"model":"tiny","prompt":["a","b","c","d"],"budget_ms":400})"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(1200));
+  ASSERT_EQ(json["choices"].size(), 4U);
+  for (const Json& choice : json["choices"]) EXPECT_EQ(choice["finish_reason"], "deadline");
+  EXPECT_EQ(engine.starts().size(), 1U);
+}
+
 // One that waits has nothing yet.
 TEST_F(ChoicesTest, DeadlinesHoldInTheQueue) {
   engine.is_paused = true;

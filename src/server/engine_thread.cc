@@ -108,46 +108,52 @@ bool EngineThread::WaitingJob::comes_before(const WaitingJob& other) const {
   return rank(*this) < rank(other);
 }
 
+// In a full queue whoever would start last has no place: the newcomer, or one that has waited.
 void EngineThread::add_waiting(Command command) {
   admit();
-  const std::shared_ptr<JobListener> first = command.jobs.front().listener;
-  const size_t num_jobs = command.jobs.size();
-  for (size_t i = 0; i < num_jobs; ++i) {
-    WaitingJob waiting{command.id + i, std::move(command.jobs[i]), i == 0};
+  for (size_t i = 0; i < command.jobs.size(); ++i) {
+    WaitingJob waiting{command.id + i, std::move(command.jobs[i]), command.id};
     if (waiting.job.group->deadline) waiting.deadline = *waiting.job.group->deadline;
     const auto place = std::ranges::upper_bound(
         waiting_, waiting, [](const auto& a, const auto& b) { return a.comes_before(b); });
     waiting_.insert(place, std::move(waiting));
   }
   admit();
+  if (num_places_taken() > max_queue_) {
+    const auto last = std::find_if(waiting_.rbegin(), waiting_.rend(),
+                                   [](const WaitingJob& job) { return job.is_first(); });
+    drop_submission(last->submission);
+  }
   const auto newest = std::ranges::find(waiting_, command.id, &WaitingJob::id);
-  if (newest == waiting_.end()) return;
-  if (num_places_taken() <= max_queue_) return accept(*newest);
-  const auto place = 1 + std::ranges::count(waiting_.begin(), newest, true, &WaitingJob::is_first);
-  std::erase_if(waiting_, [&](const WaitingJob& job) {
-    return job.id >= command.id && job.id < command.id + num_jobs;
-  });
-  fail(first, Error{ErrorCode::kOutOfMemory,
-                    fmt::format("All {} places of the server's queue are taken, this request would "
-                                "be number {} in it; try again later.",
-                                max_queue_, place)});
+  if (newest != waiting_.end()) accept(*newest);
+}
+
+void EngineThread::drop_submission(JobId submission) {
+  const auto first = std::ranges::find(waiting_, submission, &WaitingJob::id);
+  const auto place = 1 + std::count_if(waiting_.begin(), first,
+                                       [](const WaitingJob& job) { return job.is_first(); });
+  const std::shared_ptr<JobListener> listener = first->job.listener;
+  std::erase_if(waiting_, [&](const WaitingJob& job) { return job.submission == submission; });
+  fail(listener, Error{ErrorCode::kOutOfMemory,
+                       fmt::format("All {} places of the server's queue are taken, this request "
+                                   "would be number {} in it; try again later.",
+                                   max_queue_, place)});
 }
 
 size_t EngineThread::num_places_taken() const {
-  return static_cast<size_t>(std::ranges::count(waiting_, true, &WaitingJob::is_first));
+  return static_cast<size_t>(
+      std::ranges::count_if(waiting_, [](const WaitingJob& job) { return job.is_first(); }));
 }
 
 void EngineThread::end_late_jobs() {
   const auto now = std::chrono::steady_clock::now();
-  const auto is_late = [now](const JobGroup& group) {
-    return group.deadline && *group.deadline <= now;
-  };
+  const auto is_late = [now](const WaitingJob& waiting) { return waiting.job.group->is_late(now); };
   for (const WaitingJob& waiting : waiting_) {
-    if (is_late(*waiting.job.group)) late(waiting.job.listener);
+    if (is_late(waiting)) late(waiting.job.listener);
   }
-  std::erase_if(waiting_, [&](const WaitingJob& job) { return is_late(*job.job.group); });
+  std::erase_if(waiting_, is_late);
   for (auto entry = running_.begin(); entry != running_.end();) {
-    if (!is_late(*entry->second.group)) {
+    if (!entry->second.group->is_late(now)) {
       ++entry;
       continue;
     }
@@ -248,10 +254,8 @@ EngineThread::Attempt EngineThread::try_start(WaitingJob& waiting) {
   accept(waiting);
   const auto now = std::chrono::steady_clock::now();
   post_([listener = job.listener, now] { listener->on_started(now); });
-  if (job.group->budget) {
-    const auto end = now + *std::exchange(job.group->budget, std::nullopt);
-    job.group->deadline = std::min(end, job.group->deadline.value_or(end));
-  }
+  JobBudget* const budget = job.group->budget.get();
+  if (budget != nullptr && !budget->end) budget->end = now + budget->duration;
   const bool is_fork = sibling != nullptr;
   running_.emplace(*session, RunningJob{waiting.id, std::move(job.listener), std::move(job.group),
                                         job.prompt.size(), is_fork});

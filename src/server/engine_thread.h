@@ -1,5 +1,6 @@
 // The thread that owns the engine. Jobs are started by tier, by priority, then by deadline, then in
-// the order in which they came; those that find no room wait in a bounded queue. What happens to a
+// the order in which they came; those that find no room wait in a bounded queue, in which one that
+// comes before others takes the place of the last. What happens to a
 // job is handed to its listener through the post function given at construction (the event loop's),
 // one call for all jobs of a step.
 #pragma once
@@ -45,11 +46,21 @@ class JobListener {
   virtual void on_deadline() = 0;
 };
 
+// How much time jobs have together, from the first one's start on.
+struct JobBudget {
+  std::chrono::milliseconds duration;
+  std::optional<std::chrono::steady_clock::time_point> end;  // once it has begun
+};
+
 // Jobs of one prompt and parameters but for the seed: the prompt is computed once, and as soon as
-// it is, the others become forks of the first. Their time is common.
+// it is, the others become forks of the first.
 struct JobGroup {
-  std::optional<std::chrono::milliseconds> budget;  // from the first one's start on
+  std::shared_ptr<JobBudget> budget;  // may be several groups'; nullptr: none
   std::optional<std::chrono::steady_clock::time_point> deadline;
+
+  bool is_late(std::chrono::steady_clock::time_point now) const {
+    return (deadline && *deadline <= now) || (budget && budget->end && *budget->end <= now);
+  }
 };
 
 struct Job {
@@ -95,8 +106,8 @@ class EngineThread {
   struct WaitingJob {
     JobId id = 0;
     Job job;
-    bool is_first = true;  // of those that were submitted together
-    // As it was when they came; a budget may set an earlier one for the group.
+    JobId submission = 0;  // the first one's id of those that were submitted together
+    bool is_first() const { return id == submission; }
     std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
     bool is_accepted = false;
 
@@ -118,6 +129,7 @@ class EngineThread {
   void add_waiting(Command command);
   void cancel_now(std::vector<JobId> ids);
   void fail_all_now(const Error& error);
+  void drop_submission(JobId submission);
   void fail_running(const Error& error);
   void admit();
   void publish_load();

@@ -101,9 +101,11 @@ class EngineThreadTest : public testing::Test {
   void start(uint32_t max_queue = 4) {
     thread_ = std::make_unique<EngineThread>(engine_, max_queue, queue_.post());
   }
-  std::pair<JobId, std::shared_ptr<RecordingListener>> submit(size_t prompt_size = 1) {
+  std::pair<JobId, std::shared_ptr<RecordingListener>> submit(size_t prompt_size = 1,
+                                                              int tier = 0) {
     auto listener = std::make_shared<RecordingListener>();
     Job job;
+    job.tier = tier;
     job.prompt.assign(prompt_size, 7);
     job.params.max_tokens = 50;
     job.listener = listener;
@@ -186,6 +188,25 @@ TEST_F(EngineThreadTest, RefusesAboveTheQueuesBound) {
   engine_.is_paused = false;
   ASSERT_TRUE(queue_.run_until([&] { return waiting->is_over(); }));
   EXPECT_TRUE(running->finished && waiting->finished);
+}
+
+// Whoever would start last goes, even if it has waited.
+TEST_F(EngineThreadTest, WhoComesBeforeOthersHasAPlaceInAFullQueue) {
+  engine_.max_sessions = 1;
+  engine_.is_paused = true;
+  start(2);
+  const auto running = submit(1, 1).second;
+  const auto first = submit(1, 1).second;
+  const auto last = submit(1, 2).second;
+  const auto equal = submit(1, 2).second;
+  ASSERT_TRUE(queue_.run_until([&] { return equal->is_over(); }));
+  EXPECT_EQ(last->num_accepted, 1);
+  const auto urgent = submit(1, 0).second;
+  ASSERT_TRUE(queue_.run_until([&] { return last->is_over() && urgent->num_accepted == 1; }));
+  EXPECT_EQ(last->error->code, ErrorCode::kOutOfMemory);
+  engine_.is_paused = false;
+  ASSERT_TRUE(queue_.run_until([&] { return first->is_over(); }));
+  EXPECT_TRUE(running->finished && urgent->finished && first->finished);
 }
 
 TEST_F(EngineThreadTest, CancelsRunningAndWaitingJobs) {

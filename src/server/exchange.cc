@@ -80,7 +80,7 @@ Exchange::~Exchange() {
 void Exchange::count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle) {
   const auto now = steady_clock::now();
   metrics_->count_tokens(log, begin_, now, num_tokens);
-  if (log.completion_tokens == 0) log.first_token = now;
+  if (log.first_token == steady_clock::time_point()) log.first_token = now;
   log.last_token = now;
   log.completion_tokens += num_tokens;
   if (!cycle) return;
@@ -113,6 +113,11 @@ void Exchange::start_event_stream(std::string_view keepalive) {
   head.headers.insert(head.headers.end(), headers_.begin(), headers_.end());
   head.keepalive = keepalive;
   writer_->start_stream(std::move(head));
+}
+
+void Exchange::upgrade(std::shared_ptr<net::WebSocketHandler> handler) {
+  status_ = 101;
+  writer_->upgrade(std::move(handler), headers_);
 }
 
 std::string random_id() {

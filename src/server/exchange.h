@@ -57,6 +57,8 @@ class Exchange {
   void respond(net::HttpResponse response);
   void fail(const ApiError& error);  // in the form of the route's API
   void start_event_stream(std::string_view keepalive);
+  // Instead of an answer. REQUIRES: the request wants it.
+  void upgrade(std::shared_ptr<net::WebSocketHandler> handler);
   bool is_streaming() const { return is_streaming_; }
   void write(std::string bytes) { writer_->write(std::move(bytes)); }
   void finish() { writer_->finish(); }
@@ -64,7 +66,8 @@ class Exchange {
     writer_->on_close(std::move(callback));
   }
 
-  // A step gave the generation so many tokens, in a decode step with a cycle.
+  // A step gave the generation so many tokens, in a decode step with a cycle. 0: the prompt of one
+  // that wants none is computed.
   void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
 
   // Whose prompts may share what caches hold; empty: everybody's.

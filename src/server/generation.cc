@@ -76,10 +76,12 @@ void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events
   }
   // Of a prompt's candidates the first computes it.
   const bool is_first = candidate.end.choice % choices_.num_candidates == 0;
-  if (is_first && candidate.num_tokens == progress.tokens.size() && !progress.tokens.empty()) {
+  const bool is_prompt_alone = !choices_.has_output && progress.reason;
+  const bool has_news = !progress.tokens.empty() || is_prompt_alone;
+  if (is_first && candidate.num_tokens == progress.tokens.size() && has_news) {
     exchange_->log.cached_tokens += events.front().prompt_tokens_cached;
   }
-  if (!progress.tokens.empty()) exchange_->count_tokens(progress.tokens.size(), cycle);
+  if (has_news) exchange_->count_tokens(progress.tokens.size(), cycle);
   progress.is_engine_done = events.back().finished.has_value();
   deliver(candidate, std::move(progress));
 }

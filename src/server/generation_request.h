@@ -22,6 +22,7 @@ struct RequestDefaults {
   std::string model;                // the served model's name
   engine::GenerationParams params;  // of generation_config.json; stop_ids of the model
   uint32_t vocab_size = 0;          // of the tokenizer
+  size_t max_token_bytes = 1;       // of the same
   ToolSyntax tool_syntax = ToolSyntax::kNone;
 };
 

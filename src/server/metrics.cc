@@ -52,11 +52,12 @@ Metrics::Metrics()
 void Metrics::count_tokens(const GenerationLog& before, TimePoint arrived, TimePoint now,
                            size_t num_tokens) {
   generation_tokens_ += num_tokens;
-  if (before.completion_tokens == 0) {
+  if (before.first_token == TimePoint()) {
     prompt_tokens_ += before.prompt_tokens;
     first_token_s_.observe(seconds(arrived, now));
     return;
   }
+  if (num_tokens == 0) return;
   const double gap_s = seconds(before.last_token, now);
   inter_event_s_.observe(gap_s);
   inter_token_s_.observe(gap_s / static_cast<double>(num_tokens), num_tokens);

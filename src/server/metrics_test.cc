@@ -246,6 +246,20 @@ TEST_F(MetricsRouteTest, ShowsWhoRunsAndWhoWaits) {
   EXPECT_EQ(scrape()["num_requests_waiting"], 0);
 }
 
+// A client that wants its prompts' logprobs alone, twice.
+TEST_F(MetricsRouteTest, CountsPromptsThatWantNoTokens) {
+  start();
+  for (int i = 0; i < 2; ++i) {
+    const net::TestResponse response = post(
+        "/v1/completions",
+        R"({"model":"tiny","prompt":[[5,6,7],[8,9]],"echo":true,"max_tokens":0,"logprobs":1})");
+    ASSERT_EQ(response.status, 200U) << response.body;
+  }
+  const Exposition after = scrape_until("time_to_first_token_seconds_count", 2);
+  EXPECT_EQ(after["prompt_tokens_total"], 10);
+  EXPECT_EQ(after["generation_tokens_total"], 0);
+}
+
 TEST_F(MetricsRouteTest, ErrorsAreThoseOfTheEngine) {
   engine.is_paused = true;
   engine.max_sessions = 1;

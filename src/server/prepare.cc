@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "server/completion_request.h"
@@ -32,6 +33,18 @@ ApiStatus check_length(const ServedModel& model, size_t prompt_tokens, const cha
   const uint32_t max_context = model.engine->max_context();
   if (prompt_tokens < max_context) return {};
   ApiError error = context_length_exceeded(prompt_tokens, max_context);
+  error.param = param;
+  return tl::unexpected(std::move(error));
+}
+
+// Of a text before it is tokenized, which takes a while for one of megabytes: it has a token for so
+// many bytes at least.
+ApiStatus check_size(const ServedModel& model, size_t max_token_bytes, size_t text_bytes,
+                     const char* param) {
+  const size_t min_tokens = text_bytes / max_token_bytes;
+  const uint32_t max_context = model.engine->max_context();
+  if (min_tokens < max_context) return {};
+  ApiError error = context_length_exceeded(min_tokens, max_context);
   error.param = param;
   return tl::unexpected(std::move(error));
 }
@@ -114,24 +127,30 @@ ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Think
 // Of a request that was read from any of the chat APIs.
 ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
                                               const RequestDefaults& defaults,
-                                              GrammarCache& grammars, CallMemory& calls, Api api,
+                                              GrammarCache& grammars, CallMemory& calls,
+                                              const KnownPrompts& known, Api api,
                                               ChatRequest request) {
   US_TRY(add_call_choice(defaults, &request));
   PreparedGeneration prepared;
   prepared.api = api;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
-  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
-  US_TRY(check_length(model, prompt.ids.size(), api == Api::kResponses ? "input" : "messages"));
-  prepared.prompts.push_back(std::move(prompt.ids));
+  const char* const param = api == Api::kResponses ? "input" : "messages";
+  auto prompt = make_chat_prompt(model, request, calls, known);
+  if (!prompt) {
+    if (prompt.error().param == "messages") prompt.error().param = param;
+    return tl::unexpected(std::move(prompt.error()));
+  }
+  US_TRY(check_length(model, prompt->ids.size(), param));
+  prepared.prompts.push_back(std::move(prompt->ids));
   prepared.request = std::move(request.generation);
   if (api != Api::kChat) prepared.request.choices = {};  // theirs have no choices
   if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
-  prepared.parser.starts_in_reasoning = prompt.thinking == Thinking::kOpen;
+  prepared.parser.starts_in_reasoning = prompt->thinking == Thinking::kOpen;
   prepared.parser.syntax = defaults.tool_syntax;
   prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
   prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
   if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
-  US_TRY(add_constraint(model, grammars, prompt.thinking, &prepared));
+  US_TRY(add_constraint(model, grammars, prompt->thinking, &prepared));
   return prepared;
 }
 
@@ -141,13 +160,17 @@ RequestDefaults request_defaults(const ServedModel& model) {
   RequestDefaults defaults;
   defaults.model = model.name;
   defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
+  for (uint32_t id = 0; id < defaults.vocab_size; ++id) {
+    const size_t size = model.tokenizer->token_bytes(static_cast<int32_t>(id)).size();
+    defaults.max_token_bytes = std::max(defaults.max_token_bytes, size);
+  }
   defaults.params = model.defaults;
   defaults.tool_syntax = detect_tool_syntax(model.chat_template);
   return defaults;
 }
 
 ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
-                                       CallMemory& calls) {
+                                       CallMemory& calls, const KnownPrompts& known) {
   if (model.chat_template == nullptr) {
     return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
   }
@@ -157,10 +180,20 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
   if (!rendered) return tl::unexpected(template_error(rendered.error()));
   ChatPrompt prompt;
   if (request.continues_last) US_TRY(end_in_last_message(request, &*rendered));
-  US_ASSIGN(prompt.ids, encode(model, rendered->text,
-                               {.parse_special = true,
-                                .add_special_tokens = false,
-                                .plain_ranges = rendered->input_ranges}));
+  if (known.max_token_bytes > 0) {
+    US_TRY(check_size(model, known.max_token_bytes, rendered->text.size(), "messages"));
+  }
+  if (known.memory != nullptr) {
+    auto ids =
+        known.memory->encode(known.client + request.generation.params.cache_domain, *rendered);
+    if (!ids) return tl::unexpected(from_error(ids.error()));
+    prompt.ids = *std::move(ids);
+  } else {
+    US_ASSIGN(prompt.ids, encode(model, rendered->text,
+                                 {.parse_special = true,
+                                  .add_special_tokens = false,
+                                  .plain_ranges = rendered->input_ranges}));
+  }
   prompt.thinking = request.continues_last
                         ? Thinking::kNone
                         : thinking_of(rendered->text, request.prompt.enable_thinking);
@@ -169,20 +202,26 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
-                                           CallMemory& calls, Api api, std::string_view body) {
+                                           CallMemory& calls, const KnownPrompts& known, Api api,
+                                           std::string_view body) {
   US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
                                                        : parse_chat_request(body, defaults));
-  return prepare_request(model, defaults, grammars, calls, api, std::move(request));
+  return prepare_request(model, defaults, grammars, calls, known, api, std::move(request));
 }
 
 ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
                                                 const RequestDefaults& defaults,
                                                 GrammarCache& grammars, CallMemory& calls,
-                                                ResponseStore& store, std::string_view body) {
-  US_ASSIGN(ResponsesRequest request, parse_responses_request(body, defaults, store));
-  US_ASSIGN(PreparedGeneration prepared, prepare_request(model, defaults, grammars, calls,
+                                                const KnownPrompts& known, ResponseStore& store,
+                                                ConnectionId connection, const Json& body) {
+  US_ASSIGN(ResponsesRequest request, read_responses_request(body, defaults, store, connection));
+  US_ASSIGN(PreparedGeneration prepared, prepare_request(model, defaults, grammars, calls, known,
                                                          Api::kResponses, std::move(request.chat)));
   prepared.responses = std::move(request.settings);
+  if (prepared.responses.is_warm_up) {
+    prepared.request.choices.has_output = false;
+    prepared.request.params.max_tokens = 1;  // which the step of the prompt's end gives
+  }
   return prepared;
 }
 
@@ -216,13 +255,15 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
 
 namespace {
 
-ApiStatus add_prompt(const ServedModel& model, const CompletionRequest& request,
-                     const CompletionRequest::Prompt& prompt, PreparedGeneration* prepared) {
+ApiStatus add_prompt(const ServedModel& model, const RequestDefaults& defaults,
+                     const CompletionRequest& request, const CompletionRequest::Prompt& prompt,
+                     PreparedGeneration* prepared) {
   const auto* text = std::get_if<std::string>(&prompt);
   std::vector<int32_t> ids;
   if (text == nullptr) {
     ids = std::get<std::vector<int32_t>>(prompt);
   } else {
+    US_TRY(check_size(model, defaults.max_token_bytes, text->size(), "prompt"));
     US_ASSIGN(ids, encode(model, *text,
                           {.parse_special = true,
                            .add_special_tokens = request.add_special_tokens,
@@ -245,7 +286,7 @@ ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
   PreparedGeneration prepared;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
   for (const CompletionRequest::Prompt& prompt : request.prompts) {
-    US_TRY(add_prompt(model, request, prompt, &prepared));
+    US_TRY(add_prompt(model, defaults, request, prompt, &prepared));
   }
   prepared.request = std::move(request.generation);
   US_TRY(add_constraint(model, grammars, Thinking::kNone, &prepared));

@@ -12,6 +12,7 @@
 #include "server/call_memory.h"
 #include "server/chat_parser.h"
 #include "server/chat_request.h"
+#include "server/encode_memory.h"
 #include "server/generation_request.h"
 #include "server/grammar_cache.h"
 #include "server/grammar_constraint.h"
@@ -39,17 +40,26 @@ struct PreparedGeneration {
 // What requests to this model default to.
 RequestDefaults request_defaults(const ServedModel& model);
 
+// The prompts of one client that its others may begin like; nothing: all text is tokenized.
+struct KnownPrompts {
+  EncodeMemory* memory = nullptr;
+  std::string client = {};  // Exchange::cache_domain
+  // RequestDefaults::max_token_bytes: what cannot fit is refused at once; 0: it is not.
+  size_t max_token_bytes = 0;
+};
+
 struct ChatPrompt {
   std::vector<int32_t> ids;
   Thinking thinking = Thinking::kMay;
 };
 ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
-                                       CallMemory& calls);
+                                       CallMemory& calls, const KnownPrompts& known = {});
 
 // REQUIRES: api is kChat or kMessages.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
                                            const RequestDefaults& defaults, GrammarCache& grammars,
-                                           CallMemory& calls, Api api, std::string_view body);
+                                           CallMemory& calls, const KnownPrompts& known, Api api,
+                                           std::string_view body);
 // The model is asked, behind the chat that they answer, which of the texts is best; its answer is
 // one of "1" to "N". REQUIRES: at least two texts.
 ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
@@ -60,7 +70,8 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
 ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
                                                 const RequestDefaults& defaults,
                                                 GrammarCache& grammars, CallMemory& calls,
-                                                ResponseStore& store, std::string_view body);
+                                                const KnownPrompts& known, ResponseStore& store,
+                                                ConnectionId connection, const Json& body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
                                                  GrammarCache& grammars, std::string_view body);

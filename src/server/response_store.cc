@@ -9,13 +9,24 @@ namespace {
 
 constexpr size_t kEntryBytes = 256;  // of a response or an item beside its strings
 
+bool is_visible(ConnectionId of, ConnectionId to) {
+  return of == kNoConnection || of == to;
+}
+
 }  // namespace
+
+const ApiResult<Json>& ItemValue::of(const std::string& json) {
+  std::call_once(once_, [&] { value_ = parse_json(json); });
+  return value_;
+}
 
 size_t ResponseStore::bytes_of(const StoredResponse& response) {
   size_t bytes =
       response.id.size() + response.previous_id.size() + response.json.size() + kEntryBytes;
   for (const auto* items : {&response.input, &response.output}) {
-    for (const StoredItem& item : *items) bytes += item.id.size() + item.json.size() + kEntryBytes;
+    for (const StoredItem& item : *items) {
+      bytes += item.id.size() + 2 * item.json.size() + kEntryBytes;  // with its value
+    }
   }
   return bytes;
 }
@@ -28,11 +39,9 @@ void ResponseStore::put(StoredResponse response) {
   bytes_ += bytes;
   const auto stored = responses_.begin();
   by_id_.emplace(stored->id, stored);
-  // A client may send the same item in several requests; any of them will do.
   for (const auto* items : {&stored->input, &stored->output}) {
     for (const StoredItem& item : *items) {
-      items_.erase(item.id);  // the key is the other item's
-      items_.emplace(item.id, &item);
+      items_.emplace(item.id, Holder{&item, stored->connection});
     }
   }
   while (bytes_ > max_bytes_) remove(std::prev(responses_.end()));
@@ -42,8 +51,9 @@ void ResponseStore::remove(Responses::iterator response) {
   bytes_ -= bytes_of(*response);
   for (const auto* items : {&response->input, &response->output}) {
     for (const StoredItem& item : *items) {
-      const auto found = items_.find(item.id);
-      if (found != items_.end() && found->second == &item) items_.erase(found);
+      const auto [begin, end] = items_.equal_range(item.id);
+      const auto is_it = [&item](const auto& entry) { return entry.second.item == &item; };
+      items_.erase(std::find_if(begin, end, is_it));
     }
   }
   by_id_.erase(response->id);
@@ -53,7 +63,7 @@ void ResponseStore::remove(Responses::iterator response) {
 std::optional<StoredResponse> ResponseStore::find(const std::string& id) {
   const std::lock_guard lock(mutex_);
   const auto found = by_id_.find(id);
-  if (found == by_id_.end()) return std::nullopt;
+  if (found == by_id_.end() || found->second->connection != kNoConnection) return std::nullopt;
   responses_.splice(responses_.begin(), responses_, found->second);
   return *found->second;
 }
@@ -61,18 +71,29 @@ std::optional<StoredResponse> ResponseStore::find(const std::string& id) {
 bool ResponseStore::erase(const std::string& id) {
   const std::lock_guard lock(mutex_);
   const auto found = by_id_.find(id);
-  if (found == by_id_.end()) return false;
+  if (found == by_id_.end() || found->second->connection != kNoConnection) return false;
   remove(found->second);
   return true;
 }
 
+void ResponseStore::forget(ConnectionId connection) {
+  const std::lock_guard lock(mutex_);
+  for (auto response = responses_.begin(); response != responses_.end();) {
+    const auto next = std::next(response);
+    if (response->connection == connection) remove(response);
+    response = next;
+  }
+}
+
 // The oldest response of the chain is used last, so that a conversation is forgotten from its end.
-std::optional<std::vector<StoredItem>> ResponseStore::conversation(const std::string& id) {
+std::optional<std::vector<StoredItem>> ResponseStore::conversation(const std::string& id,
+                                                                   ConnectionId connection) {
   const std::lock_guard lock(mutex_);
   std::vector<const StoredResponse*> chain;
   for (std::string_view next = id; !next.empty(); next = chain.back()->previous_id) {
     const auto found = by_id_.find(next);
     if (found == by_id_.end()) return std::nullopt;
+    if (!is_visible(found->second->connection, connection)) return std::nullopt;
     responses_.splice(responses_.begin(), responses_, found->second);
     chain.push_back(&*found->second);
   }
@@ -87,11 +108,14 @@ std::optional<std::vector<StoredItem>> ResponseStore::conversation(const std::st
   return items;
 }
 
-std::optional<StoredItem> ResponseStore::find_item(const std::string& id) {
+std::optional<StoredItem> ResponseStore::find_item(const std::string& id, ConnectionId connection) {
   const std::lock_guard lock(mutex_);
-  const auto found = items_.find(id);
-  if (found == items_.end()) return std::nullopt;
-  return *found->second;
+  const auto [begin, end] = items_.equal_range(id);
+  const auto found = std::find_if(begin, end, [connection](const auto& entry) {
+    return is_visible(entry.second.connection, connection);
+  });
+  if (found == end) return std::nullopt;
+  return *found->second.item;
 }
 
 }  // namespace ultraspeed::server

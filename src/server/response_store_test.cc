@@ -45,11 +45,37 @@ TEST(ResponseStoreTest, FindsItems) {
 
 TEST(ResponseStoreTest, ItemsOfSeveralRequestsSurviveOneOfThem) {
   ResponseStore store(1 << 20);
-  for (const char* id : {"a", "b"}) store.put({id, "", {{"same", id}}, {}, "{}"});
-  store.erase("a");
-  EXPECT_EQ(store.find_item("same")->json, "b");
-  store.erase("b");
-  EXPECT_FALSE(store.find_item("same"));
+  for (const char* first : {"a", "b"}) {
+    for (const char* id : {"a", "b"}) store.put({id, "", {{"same", id}}, {}, "{}"});
+    const std::string other = first == std::string("a") ? "b" : "a";
+    store.erase(first);
+    ASSERT_TRUE(store.find_item("same")) << first;
+    EXPECT_EQ(store.find_item("same")->json, other);
+    store.erase(other);
+    EXPECT_FALSE(store.find_item("same"));
+  }
+}
+
+TEST(ResponseStoreTest, WhatIsOfAConnectionIsItsAlone) {
+  ResponseStore store(1 << 20);
+  StoredResponse local = stored("b", "a");
+  local.connection = 7;
+  store.put(stored("a", ""));
+  store.put(local);
+  EXPECT_EQ(ids(store.conversation("b", 7)), "a_in a_out b_in b_out ");
+  EXPECT_EQ(ids(store.conversation("a", 7)), "a_in a_out ");
+  EXPECT_TRUE(store.find_item("b_out", 7));
+  for (const ConnectionId other : {kNoConnection, ConnectionId{8}}) {
+    EXPECT_EQ(ids(store.conversation("b", other)), "nothing");
+    EXPECT_FALSE(store.find_item("b_out", other));
+  }
+  EXPECT_FALSE(store.find("b"));
+  EXPECT_FALSE(store.erase("b"));
+  store.forget(8);
+  EXPECT_TRUE(store.conversation("b", 7));
+  store.forget(7);
+  EXPECT_FALSE(store.conversation("b", 7) || store.find_item("b_out", 7));
+  EXPECT_TRUE(store.find("a"));
 }
 
 TEST(ResponseStoreTest, ForgetsWhatWasNotUsed) {

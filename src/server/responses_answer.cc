@@ -10,6 +10,7 @@
 #include "net/sse.h"
 #include "server/json_text.h"
 #include "server/responses_items.h"
+#include "server/socket_turn.h"
 #include "server/think_block.h"
 
 namespace ultraspeed::server {
@@ -71,6 +72,7 @@ class ResponsesAnswer final : public Answer {
 
  private:
   bool is_incomplete(const AnswerEnd& end) const {
+    if (settings_.is_warm_up) return end.is_late;
     return end.reason == engine::FinishReason::kLength || end.is_late || turn_.was_call_cut_off();
   }
 
@@ -207,8 +209,10 @@ class ResponsesAnswer final : public Answer {
   // Clients may come back to it from now on.
   std::string final_response(const AnswerEnd& end) {
     std::string json = response_json(is_incomplete(end) ? "incomplete" : "completed", {&end});
-    if (!settings_.is_stored) return json;
+    const bool is_kept = settings_.is_stored || settings_.connection != kNoConnection;
+    if (!is_kept) return json;
     StoredResponse stored{head_.id, settings_.previous_id, std::move(settings_.input), {}, json};
+    if (!settings_.is_stored) stored.connection = settings_.connection;
     for (const OutputItem& item : items_) {
       stored.output.push_back({item.id, {}});
       writer_.append_item(stored.output.back().json, item);
@@ -290,9 +294,10 @@ class ResponsesAnswer final : public Answer {
   // `members` begin with a comma.
   void event(std::string_view type, std::string_view members, std::string* out) {
     if (out == nullptr) return;
-    net::append_sse_event(
-        *out, type,
-        fmt::format(R"({{"type":"{}","sequence_number":{}{}}})", type, num_events_++, members));
+    std::string json =
+        fmt::format(R"({{"type":"{}","sequence_number":{}{}}})", type, num_events_++, members);
+    if (settings_.connection == kNoConnection) return net::append_sse_event(*out, type, json);
+    *out += json += kSocketMessageEnd;
   }
 
   const AnswerHead head_;

@@ -38,7 +38,8 @@ StoredItem stored_form(Json item) {
 // Reads the input of a request behind the conversation that it continues.
 class InputReader {
  public:
-  InputReader(ResponseStore& store, bool is_stored) : store_(store), is_stored_(is_stored) {}
+  InputReader(ResponseStore& store, ConnectionId connection, bool is_kept)
+      : store_(store), connection_(connection), is_kept_(is_kept) {}
 
   ApiResult<ResponsesInput> read(const Fields& fields) {
     std::string instructions;
@@ -56,7 +57,7 @@ class InputReader {
     std::string& id = result_.previous_id;
     US_TRY(fields.read("previous_response_id", &id));
     if (id.empty()) return {};
-    const auto items = store_.conversation(id);
+    const auto items = store_.conversation(id, connection_);
     if (!items) {
       ApiError error;
       error.message = fmt::format(
@@ -92,31 +93,33 @@ class InputReader {
     US_TRY(check_object(item, path));
     if (item_type(item) == "item_reference") return add_reference(Fields(item, path));
     US_TRY(conversation_.add(item, path));
-    if (is_stored_) result_.items.push_back(stored_form(item));
+    if (is_kept_) result_.items.push_back(stored_form(item));
     return {};
   }
 
   ApiStatus add_reference(const Fields& fields) {
     std::string id;
     US_TRY(fields.read("id", &id));
-    const auto item = store_.find_item(id);
+    const auto item = store_.find_item(id, connection_);
     if (!item) {
       return invalid_field(fields.path("id"),
                            fmt::format("'{}' is '{}'; no item of that id is stored (any more).",
                                        fields.path("id"), id));
     }
     US_TRY(add_stored(*item, fields.path("id")));
-    if (is_stored_) result_.items.push_back(*item);
+    if (is_kept_) result_.items.push_back(*item);
     return {};
   }
 
   ApiStatus add_stored(const StoredItem& item, const std::string& path) {
-    US_ASSIGN(const Json json, parse_json(item.json));
-    return conversation_.add(json, path);
+    const ApiResult<Json>& json = item.value();
+    if (!json) return tl::unexpected(json.error());
+    return conversation_.add(*json, path);
   }
 
   ResponseStore& store_;
-  const bool is_stored_;
+  const ConnectionId connection_;
+  const bool is_kept_;
   ConversationReader conversation_;
   ResponsesInput result_;
 };
@@ -124,8 +127,8 @@ class InputReader {
 }  // namespace
 
 ApiResult<ResponsesInput> read_responses_input(const Fields& fields, ResponseStore& store,
-                                               bool is_stored) {
-  return InputReader(store, is_stored).read(fields);
+                                               ConnectionId connection, bool is_kept) {
+  return InputReader(store, connection, is_kept).read(fields);
 }
 
 }  // namespace ultraspeed::server

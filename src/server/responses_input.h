@@ -16,8 +16,9 @@ struct ResponsesInput {
   std::vector<StoredItem> items;  // of the input, to be stored
 };
 
-// instructions, previous_response_id and input. Errors: 400 with the item's place.
+// instructions, previous_response_id and input of a request that came on the connection, if any.
+// is_kept: the items are wanted. Errors: 400 with the item's place.
 ApiResult<ResponsesInput> read_responses_input(const Fields& fields, ResponseStore& store,
-                                               bool is_stored);
+                                               ConnectionId connection, bool is_kept);
 
 }  // namespace ultraspeed::server

@@ -126,6 +126,14 @@ ApiStatus map_include(const Fields& fields, Json* chat, ResponsesSettings* setti
   return {};
 }
 
+// Clients on a WebSocket have the prompt of a turn that is to come computed.
+ApiStatus read_warm_up(const Fields& fields, ResponsesSettings* settings) {
+  bool generates = true;
+  if (settings->connection != kNoConnection) US_TRY(fields.read("generate", &generates));
+  settings->is_warm_up = !generates;
+  return {};
+}
+
 ApiResult<Json> map_to_chat(const Json& json, ResponseStore& store, ResponsesSettings* settings) {
   const Fields fields(json);
   Json chat = Json::object();
@@ -145,7 +153,9 @@ ApiResult<Json> map_to_chat(const Json& json, ResponseStore& store, ResponsesSet
   chat["tools"] = settings->tools.functions;
   US_ASSIGN(chat["tool_choice"], read_responses_tool_choice(fields));
   US_TRY(fields.read("store", &settings->is_stored));
-  US_ASSIGN(ResponsesInput input, read_responses_input(fields, store, settings->is_stored));
+  const ConnectionId connection = settings->connection;
+  const bool is_kept = settings->is_stored || connection != kNoConnection;
+  US_ASSIGN(ResponsesInput input, read_responses_input(fields, store, connection, is_kept));
   settings->previous_id = std::move(input.previous_id);
   settings->input = std::move(input.items);
   chat["messages"] = std::move(input.messages);
@@ -207,11 +217,13 @@ std::string request_echo(const Fields& fields, const ResponsesRequest& request) 
 
 ApiResult<ResponsesRequest> read_responses_request(const Json& json,
                                                    const RequestDefaults& defaults,
-                                                   ResponseStore& store) {
+                                                   ResponseStore& store, ConnectionId connection) {
   const Fields fields(json);
   US_TRY(check_absent_services(fields));
   US_TRY(check_labels(fields));
   ResponsesRequest request;
+  request.settings.connection = connection;
+  US_TRY(read_warm_up(fields, &request.settings));
   US_ASSIGN(const Json chat, map_to_chat(json, store, &request.settings));
   US_ASSIGN(request.chat, read_chat_request(chat, defaults));
   std::optional<GrammarSource>& grammar = request.chat.generation.grammar;

@@ -19,10 +19,12 @@ namespace ultraspeed::server {
 struct ResponsesSettings {
   std::string echo;  // members of the response that repeat the request: "instructions":...,...
   ResponsesTools tools;
-  bool seals_reasoning = false;   // encrypted_content in reasoning items
-  bool is_stored = true;          // with what follows
-  std::string previous_id = {};   // or empty
-  std::vector<StoredItem> input;  // of this request
+  bool seals_reasoning = false;  // encrypted_content in reasoning items
+  bool is_stored = true;         // with what follows; else kept for the connection, if any
+  ConnectionId connection = kNoConnection;  // a WebSocket: events come as its messages
+  bool is_warm_up = false;                  // "generate": false: the prompt is computed alone
+  std::string previous_id = {};             // or empty
+  std::vector<StoredItem> input;            // of this request
 };
 
 struct ResponsesRequest {
@@ -32,7 +34,8 @@ struct ResponsesRequest {
 
 ApiResult<ResponsesRequest> read_responses_request(const Json& json,
                                                    const RequestDefaults& defaults,
-                                                   ResponseStore& store);
+                                                   ResponseStore& store,
+                                                   ConnectionId connection = kNoConnection);
 ApiResult<ResponsesRequest> parse_responses_request(std::string_view body,
                                                     const RequestDefaults& defaults,
                                                     ResponseStore& store);

@@ -84,6 +84,15 @@ ApiError unsupported_encoding(std::string_view encoding) {
   return error;
 }
 
+std::vector<net::Header> rate_limit_headers(bool is_messages, uint32_t limit, uint32_t remaining) {
+  if (is_messages) {
+    return {{"anthropic-ratelimit-requests-limit", fmt::to_string(limit)},
+            {"anthropic-ratelimit-requests-remaining", fmt::to_string(remaining)}};
+  }
+  return {{"x-ratelimit-limit-requests", fmt::to_string(limit)},
+          {"x-ratelimit-remaining-requests", fmt::to_string(remaining)}};
+}
+
 ApiError unknown_route(const net::HttpRequest& request) {
   ApiError error;
   error.status = 404;

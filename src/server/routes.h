@@ -1,9 +1,11 @@
 // The routes: which path leads where, and what may be asked there.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "net/http_server.h"
 #include "server/api_error.h"
@@ -44,6 +46,8 @@ bool is_allowed(Route route, std::string_view method);
 bool is_plain(std::string_view encoding);
 
 ApiError unsupported_encoding(std::string_view encoding);  // 415
+// How many more requests may come, as clients of OpenAI or Anthropic look for it.
+std::vector<net::Header> rate_limit_headers(bool is_messages, uint32_t limit, uint32_t remaining);
 ApiError unknown_route(const net::HttpRequest& request);
 ApiError method_not_allowed(std::string_view method, std::string allowed);
 

@@ -17,10 +17,11 @@
 #include "server/generation.h"
 #include "server/grammar_cache.h"
 #include "server/json_text.h"
+#include "server/make_answer.h"
 #include "server/prepare.h"
 #include "server/release.h"
 #include "server/response_routes.h"
-#include "server/responses_answer.h"
+#include "server/responses_socket.h"
 #include "server/routes.h"
 #include "server/task_pool.h"
 #include "server/token_requests.h"
@@ -36,29 +37,7 @@ constexpr milliseconds kAbortTimeout{5000};  // for one engine step
 
 constexpr size_t kCallMemoryBytes = 64 << 20;
 constexpr size_t kResponseStoreBytes = 64 << 20;
-
-std::vector<net::Header> rate_limit_headers(bool is_messages, uint32_t limit, uint32_t remaining) {
-  if (is_messages) {
-    return {{"anthropic-ratelimit-requests-limit", fmt::to_string(limit)},
-            {"anthropic-ratelimit-requests-remaining", fmt::to_string(remaining)}};
-  }
-  return {{"x-ratelimit-limit-requests", fmt::to_string(limit)},
-          {"x-ratelimit-remaining-requests", fmt::to_string(remaining)}};
-}
-
-std::string_view id_prefix(Api api) {
-  switch (api) {
-    case Api::kCompletions:
-      return "cmpl-";
-    case Api::kChat:
-      return "chatcmpl-";
-    case Api::kMessages:
-      return "msg_";
-    case Api::kResponses:
-      return "resp_";
-  }
-  return {};
-}
+constexpr size_t kEncodeMemoryBytes = 8 << 20;
 
 net::HttpResponse json_response(unsigned status, std::string body) {
   return {status, {{"Content-Type", "application/json"}}, std::move(body)};
@@ -70,6 +49,7 @@ class KeptResponse final : public net::ResponseWriter {
   void start_stream(net::StreamHead) override {}
   void write(std::string) override {}
   void finish() override {}
+  void upgrade(std::shared_ptr<net::WebSocketHandler>, std::vector<net::Header>) override {}
   void on_close(std::function<void(net::CloseReason)>) override {}
 
   net::HttpResponse response;
@@ -89,6 +69,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   Status open();
   std::string url() const override;
   uint16_t port() const override { return http_->port(); }
+  Status reload_certificate() override { return http_->reload_certificate(); }
   void stop(uint32_t drain_timeout_ms) override;
 
   void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
@@ -98,6 +79,14 @@ class ApiServer final : public Server, public net::HttpHandler {
  private:
   bool take_place(const net::HttpRequest& request, Exchange& exchange);
   void answer(Route route, net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
+  std::string cache_domain(const net::HttpRequest& request) const {
+    // No salt has a line break before its end.
+    return options_.access.api_keys.empty() ? "" : access_.client(request) + '\n';
+  }
+  void open_socket(net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
+  void answer_turn(const net::HttpRequest& opening, ConnectionId connection, Json body,
+                   std::shared_ptr<net::ResponseWriter> writer);
+  void drain_sockets();
   net::HttpResponse health() const;
   net::HttpResponse metrics() const;
   net::HttpResponse model_list() const;
@@ -105,8 +94,8 @@ class ApiServer final : public Server, public net::HttpHandler {
   std::string model_json() const;
   void stored_response(Route route, const net::HttpRequest& request,
                        const std::shared_ptr<Exchange>& exchange);
-  template <class Read, class Result>
-  void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+  template <class Body, class Read, class Result>
+  void prepare(const std::shared_ptr<Exchange>& exchange, Body body, Read read,
                void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
   Post post() {
     return [this](std::function<void()> function) { http_->post(std::move(function)); };
@@ -115,7 +104,11 @@ class ApiServer final : public Server, public net::HttpHandler {
   void respond_json(std::string json, const std::shared_ptr<Exchange>& exchange) {
     exchange->respond(json_response(200, std::move(json)));
   }
-  std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, ResponseStore& store);
+  KnownPrompts known_prompts(const Exchange& exchange) {
+    const std::string& client = exchange.cache_domain;
+    const auto entry = prompts_.try_emplace(client, *model_.tokenizer, kEncodeMemoryBytes).first;
+    return {&entry->second, client, defaults_.max_token_bytes};
+  }
   // What this client has stored: no other one can read or continue it.
   ResponseStore& store_of(const Exchange& exchange) {
     return responses_.try_emplace(exchange.cache_domain, kResponseStoreBytes).first->second;
@@ -132,7 +125,11 @@ class ApiServer final : public Server, public net::HttpHandler {
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   CallMemory calls_{kCallMemoryBytes};
-  std::map<std::string, ResponseStore> responses_;  // by Exchange::cache_domain; the event loop's
+  // Of clients, by Exchange::cache_domain; the event loop's.
+  std::map<std::string, ResponseStore> responses_;
+  std::map<std::string, EncodeMemory> prompts_;
+  std::map<ConnectionId, std::weak_ptr<ResponsesSocket>> sockets_;  // the event loop's
+  ConnectionId last_connection_ = kNoConnection;
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
   bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
@@ -167,6 +164,7 @@ std::string ApiServer::url() const {
 void ApiServer::stop(uint32_t drain_timeout_ms) {
   if (is_stopped_.exchange(true) || http_ == nullptr) return;
   is_draining_.store(true);
+  http_->post([this] { drain_sockets(); });
   if (!in_flight_->wait_until_none(milliseconds(drain_timeout_ms))) {
     http_->post([this] {
       is_aborting_ = true;
@@ -191,10 +189,11 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (AccessRules::is_preflight(request)) {
     return exchange->respond(AccessRules::preflight_response(request));
   }
-  if (!options_.access.api_keys.empty()) {
-    exchange->cache_domain = access_.client(request) + '\n';  // no salt has it before its end
-  }
+  exchange->cache_domain = cache_domain(request);
   if (!route) return exchange->fail(unknown_route(request));
+  if (*route == Route::kResponses && request.wants_web_socket) {
+    return open_socket(std::move(request), exchange);
+  }
   if (!is_allowed(*route, request.method)) {
     return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
   }
@@ -267,16 +266,19 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kMessages:
       return prepare(
           exchange, std::move(request.body),
-          [this,
+          [this, known = known_prompts(*exchange),
            api = route == Route::kMessages ? Api::kMessages : Api::kChat](const std::string& body) {
-            return prepare_chat(model_, defaults_, *grammars_, calls_, api, body);
+            return prepare_chat(model_, defaults_, *grammars_, calls_, known, api, body);
           },
           &ApiServer::generate);
     case Route::kResponses:
       return prepare(
           exchange, std::move(request.body),
-          [this, store = &store_of(*exchange)](const std::string& body) {
-            return prepare_responses(model_, defaults_, *grammars_, calls_, *store, body);
+          [this, known = known_prompts(*exchange),
+           store = &store_of(*exchange)](const std::string& body) -> ApiResult<PreparedGeneration> {
+            US_ASSIGN(const Json json, parse_json_object(body));
+            return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store,
+                                     kNoConnection, json);
           },
           &ApiServer::generate);
     case Route::kResponse:
@@ -304,6 +306,56 @@ void ApiServer::answer(Route route, net::HttpRequest request,
           exchange, std::move(request.body),
           [this](const std::string& body) { return detokenize(model_, defaults_, body); },
           &ApiServer::respond_json);
+  }
+}
+
+// Each of its requests is an exchange as if it had come by HTTP with the same head.
+void ApiServer::open_socket(net::HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
+  if (is_draining_.load()) return exchange->fail(draining());
+  const ConnectionId connection = ++last_connection_;
+  ResponseStore& store = store_of(*exchange);
+  request.method = "WebSocket";  // in the log
+  ResponsesSocket::Host host;
+  host.parse = [this](std::string text, ResponsesSocket::TakeJson take) {
+    parse_pool_->run([this, text = std::move(text), take = std::move(take)] {
+      auto json = std::make_shared<ApiResult<Json>>(parse_json_object(text));
+      http_->post([take, json] { take(std::move(*json)); });
+    });
+  };
+  host.answer = [this, request = std::move(request), connection](
+                    Json body, std::shared_ptr<net::ResponseWriter> writer) {
+    answer_turn(request, connection, std::move(body), std::move(writer));
+  };
+  host.close = [this, connection, &store] {
+    store.forget(connection);
+    sockets_.erase(connection);
+  };
+  const auto socket =
+      std::make_shared<ResponsesSocket>(std::move(host), options_.http.max_body_bytes);
+  sockets_.emplace(connection, socket);
+  exchange->upgrade(socket);
+}
+
+void ApiServer::answer_turn(const net::HttpRequest& opening, ConnectionId connection, Json body,
+                            std::shared_ptr<net::ResponseWriter> writer) {
+  const auto exchange =
+      std::make_shared<Exchange>(opening, std::string(), std::move(writer), in_flight_, metrics_);
+  exchange->set_client(access_.client_address(opening));
+  exchange->cache_domain = cache_domain(opening);
+  if (!take_place(opening, *exchange)) return;
+  prepare(
+      exchange, std::move(body),
+      [this, known = known_prompts(*exchange), store = &store_of(*exchange),
+       connection](const Json& json) {
+        return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store, connection,
+                                 json);
+      },
+      &ApiServer::generate);
+}
+
+void ApiServer::drain_sockets() {
+  for (const auto& [connection, socket] : sockets_) {
+    if (const auto open = socket.lock()) open->drain();
   }
 }
 
@@ -349,8 +401,8 @@ void ApiServer::stored_response(Route route, const net::HttpRequest& request,
 }
 
 // On the event loop: hands the body to a parsing thread, whose result comes back here.
-template <class Read, class Result>
-void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+template <class Body, class Read, class Result>
+void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, Body body, Read read,
                         void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&)) {
   if (is_draining_.load()) return exchange->fail(draining());
   if (num_preparing_ > options_.max_queue) {
@@ -372,7 +424,8 @@ void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, std::string b
 void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange) {
   if (is_aborting_) return exchange->fail(draining());
   const GenerationRequest& request = prepared.request;
-  auto answer = make_answer(prepared, store_of(*exchange));
+  auto answer = make_answer(prepared, model_, fmt::format("ultraspeed-{}", kServerVersion),
+                            {.calls = &calls_, .responses = &store_of(*exchange)});
   const std::vector<OutputText> outputs(
       prepared.prompts.size() * request.choices.num_candidates,
       OutputText(*model_.tokenizer, std::move(prepared.stop),
@@ -389,6 +442,8 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
         });
   }
   const uint64_t seed = request.has_seed ? request.params.sampling.seed : seeds_();
+  std::shared_ptr<JobBudget> budget;
+  if (request.budget) budget = std::make_shared<JobBudget>(JobBudget{*request.budget, {}});
   std::vector<Job> jobs;
   for (std::vector<int32_t>& prompt : prepared.prompts) {
     Job& job = jobs.emplace_back();
@@ -400,7 +455,7 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
     job.tier = static_cast<int>(request.tier);
     job.priority = request.priority;
     job.group = std::make_shared<JobGroup>();
-    job.group->budget = request.budget;
+    job.group->budget = budget;
     if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
   }
   generation->start(std::move(jobs));
@@ -423,46 +478,6 @@ void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& ques
       asking->judge_with(std::move(job));
     });
   });
-}
-
-std::unique_ptr<Answer> ApiServer::make_answer(PreparedGeneration& prepared, ResponseStore& store) {
-  const GenerationRequest& request = prepared.request;
-  AnswerHead head;
-  head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
-  head.created_s = std::time(nullptr);
-  head.model = model_.name;
-  head.system_fingerprint = fmt::format("ultraspeed-{}", kServerVersion);
-  head.service_tier = request.service_tier;
-  const AnswerOptions options{request.has_logprobs, request.include_usage};
-  const text::Tokenizer& tokenizer = *model_.tokenizer;
-  const size_t num_candidates = request.choices.num_candidates;
-  switch (prepared.api) {
-    case Api::kCompletions:
-      break;
-    case Api::kChat: {
-      std::vector<ChatTurn> turns;
-      for (size_t i = 0; i < num_candidates; ++i) {
-        turns.emplace_back(prepared.parser, &calls_);
-        prepared.parser.id_prefix = "call_" + random_id();
-      }
-      return make_chat_answer(std::move(head), options, tokenizer, std::move(turns));
-    }
-    case Api::kMessages:
-      return make_messages_answer(std::move(head), prepared.prompts.front().size(),
-                                  ChatTurn(std::move(prepared.parser), &calls_));
-    case Api::kResponses: {
-      const bool starts_in_reasoning = prepared.parser.starts_in_reasoning;
-      return make_responses_answer(std::move(head), options, tokenizer,
-                                   ChatTurn(std::move(prepared.parser), &calls_),
-                                   starts_in_reasoning, std::move(prepared.responses), store);
-    }
-  }
-  std::vector<std::string> echoes;
-  for (size_t i = 0; i < prepared.prompts.size() * num_candidates; ++i) {
-    echoes.push_back(prepared.echoes.empty() ? "" : prepared.echoes[i / num_candidates]);
-  }
-  return make_completion_answer(std::move(head), options, tokenizer, std::move(echoes),
-                                num_candidates);
 }
 
 }  // namespace

@@ -53,6 +53,10 @@ class Server {
   virtual std::string url() const = 0;  // "http://127.0.0.1:8000", "unix:/run/server.sock"
   virtual uint16_t port() const = 0;
 
+  // Reads the TLS certificate and its key again, for connections to come. Any thread. Errors:
+  // kInvalidArgument; those that were read before stay.
+  virtual Status reload_certificate() = 0;
+
   // Answers new requests with 503, lets those under way end for `drain_timeout_ms`, ends the rest
   // with an error, and closes. Any thread but the server's own.
   virtual void stop(uint32_t drain_timeout_ms) = 0;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "server/server_fixture.h"
@@ -200,6 +201,20 @@ TEST_F(ServerErrorTest, ApiKeyGuardsEveryRouteButHealth) {
   }
   for (const char* header : {"Authorization: Bearer secret\r\n", "api-key: secret\r\n"}) {
     EXPECT_EQ(post("/v1/completions", completion_body(), header).status, 200U);
+  }
+}
+
+// By its size, before a text of megabytes is tokenized.
+TEST_F(ServerErrorTest, WhatCannotFitIsRefusedAtOnce) {
+  engine.context = 100;
+  start();
+  const std::string text(4 << 20, ' ');
+  for (const auto& [path, field, param] : {std::tuple{"/v1/completions", R"("prompt":)", "prompt"},
+                                           std::tuple{"/v1/responses", R"("input":)", "input"}}) {
+    const net::TestResponse refused =
+        post(path, fmt::format(R"({{"model":"tiny",{}"{}"}})", field, text));
+    expect_error(refused, 400, "context_length_exceeded", "tokens");
+    EXPECT_EQ(parse(refused)["error"]["param"], param);
   }
 }
 

@@ -46,7 +46,7 @@ function opencode(npm, route) {
   };
 }
 
-function codexConfig({ home, url, model }) {
+function codexConfig({ home, url, model }, more = '') {
   fs.mkdirSync(path.join(home, '.codex'), { recursive: true });
   fs.writeFileSync(path.join(home, '.codex/config.toml'), `
 model = "${model}"
@@ -56,7 +56,24 @@ model_context_window = ${contextSize}
 name = "UltraSpeed"
 base_url = "${url}/v1"
 wire_api = "responses"
-`);
+${more}`);
+}
+
+// `more`: lines of the provider's configuration.
+function codex(route, more) {
+  return {
+    package: '@openai/codex',
+    route,
+    tool: {
+      name: 'exec_command',
+      input: (file, content) => ({ cmd: `printf '%s' '${content}' > '${file}'` }),
+    },
+    configure: (setting) => codexConfig(setting, more),
+    command: ({ modules, task }) => [
+      path.join(modules, '@openai/codex/vendor/x86_64-unknown-linux-musl/bin/codex'), 'exec',
+      '--skip-git-repo-check', '--dangerously-bypass-approvals-and-sandbox', task],
+    env: () => ({}),
+  };
 }
 
 // A program of ours on a client library.
@@ -109,19 +126,8 @@ const clients = {
       CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
     }),
   },
-  Codex: {
-    package: '@openai/codex',
-    route: 'POST /v1/responses',
-    tool: {
-      name: 'exec_command',
-      input: (file, content) => ({ cmd: `printf '%s' '${content}' > '${file}'` }),
-    },
-    configure: codexConfig,
-    command: ({ modules, task }) => [
-      path.join(modules, '@openai/codex/vendor/x86_64-unknown-linux-musl/bin/codex'), 'exec',
-      '--skip-git-repo-check', '--dangerously-bypass-approvals-and-sandbox', task],
-    env: () => ({}),
-  },
+  Codex: codex('POST /v1/responses', ''),
+  'Codex (WebSocket)': codex('WebSocket /v1/responses', 'supports_websockets = true\n'),
 };
 
 module.exports = { clients, contextSize };
