@@ -44,7 +44,9 @@ std::string fault_of(const ordered_json& request) {
   if (string_field(request, "method") != "POST") return "'method' must be \"POST\"";
   const std::string path = string_field(request, "url");
   if (std::ranges::find(kPaths, path) == kPaths.end()) {
-    return fmt::format("'url' is '{}'; it must be one of {}", path, fmt::join(kPaths, ", "));
+    std::string known;
+    for (const std::string_view one : kPaths) known.append(known.empty() ? "" : ", ").append(one);
+    return fmt::format("'url' is '{}'; it must be one of {}", path, known);
   }
   const auto body = request.find("body");
   if (body == request.end() || !body->is_object()) return "'body' must be an object";
