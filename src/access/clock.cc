@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstdlib>
 
 namespace ultraspeed::access {
@@ -49,6 +50,22 @@ std::string day_text(int64_t day) {
       std::chrono::sys_days(std::chrono::days(static_cast<int32_t>(day)))};
   return fmt::format("{:04}-{:02}-{:02}", static_cast<int>(date.year()),
                      static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()));
+}
+
+std::optional<int64_t> parse_day(std::string_view text) {
+  int year = 0;
+  unsigned month = 0, day = 0;
+  const auto number = [&text](size_t begin, size_t end, auto* out) {
+    return std::from_chars(text.data() + begin, text.data() + end, *out).ptr == text.data() + end;
+  };
+  if (text.size() != 10 || text[4] != '-' || text[7] != '-' || !number(0, 4, &year) ||
+      !number(5, 7, &month) || !number(8, 10, &day) || year < 1970) {
+    return std::nullopt;
+  }
+  const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(month),
+                                         std::chrono::day(day)};
+  if (!date.ok()) return std::nullopt;
+  return std::chrono::sys_days(date).time_since_epoch().count();
 }
 
 }  // namespace ultraspeed::access

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace ultraspeed::access {
 
@@ -46,5 +48,7 @@ struct Calendar {
 
 // "2026-06-09".
 std::string day_text(int64_t day);
+// nullopt: no such day, or one before 1970.
+std::optional<int64_t> parse_day(std::string_view text);
 
 }  // namespace ultraspeed::access

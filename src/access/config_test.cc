@@ -127,5 +127,23 @@ TEST(ConfigTest, SaysWhatIsWrongAndWhere) {
   }
 }
 
+TEST(ClockTest, DaysAreReadAndPrinted) {
+  for (const int64_t day : {0, 1, 20613, 20627, 11016}) EXPECT_EQ(parse_day(day_text(day)), day);
+  EXPECT_EQ(parse_day("2024-02-29"), 19782);
+  for (const char* text : {"", "2026-6-9", "2023-02-29", "1969-12-31", "2026-06-0x", "2026/06/09",
+                           "-026-06-09", "2026-06-099", "2026-+6-09"}) {
+    EXPECT_EQ(parse_day(text), std::nullopt) << text;
+  }
+}
+
+TEST(ClockTest, LocalTimesSayTheirOffset) {
+  const UtcTime time = from_ms(1'781'049'599'999);
+  EXPECT_EQ(utc_text(time), "2026-06-09T23:59:59Z");
+  EXPECT_EQ(Calendar{}.local_text(time), "2026-06-09 23:59 UTC");
+  EXPECT_EQ(Calendar{std::chrono::hours(8)}.local_text(time), "2026-06-10 07:59 UTC+08:00");
+  EXPECT_EQ(Calendar{std::chrono::minutes(-210)}.local_text(time), "2026-06-09 20:29 UTC-03:30");
+  EXPECT_EQ(Calendar{std::chrono::minutes(-210)}.day_of(from_ms(0)), -1);
+}
+
 }  // namespace
 }  // namespace ultraspeed::access

@@ -46,16 +46,11 @@ class GateTest : public testing::Test, protected AccessFixture {
     expiring.expires = clock.now() + std::chrono::hours(1);
     KeySpec metrics;
     metrics.scopes = kScopeMetrics;
-    secrets = {{"approved", add_key("approved")},
-               {"pending", add_key("pending")},
-               {"declined", add_key("declined")},
-               {"administrator", add_key("admin")},
-               {"plan", add_key("approved", plan)},
-               {"revoked", add_key("approved")},
-               {"expired", add_key("approved", expiring)},
-               {"metrics", add_key("admin", metrics)},
-               {"wrong", "us-AAAAAAAA-wrong"},
-               {"none", ""}};
+    secrets = {{"approved", add_key("approved")},          {"pending", add_key("pending")},
+               {"declined", add_key("declined")},          {"administrator", add_key("admin")},
+               {"plan", add_key("approved", plan)},        {"revoked", add_key("approved")},
+               {"expired", add_key("approved", expiring)}, {"metrics", add_key("admin", metrics)},
+               {"wrong", "us-0123456789ab-wrong"},         {"none", ""}};
     value_of(keys.revoke(value_of(keys.find(secrets["revoked"])).public_part, {}, "admin"));
     clock.advance(std::chrono::hours(1));
     for (const char* name : {"approved", "pending", "declined"}) sessions[name] = log_in(name);
@@ -146,7 +141,7 @@ TEST_F(GateTest, SaysWhoItIs) {
 
 TEST_F(GateTest, AKeyDoesNotCoverForAWrongOne) {
   // On a route that takes keys, the key is what counts.
-  const Credential both{"us-AAAAAAAA-wrong", sessions["administrator"], ""};
+  const Credential both{"us-0123456789ab-wrong", sessions["administrator"], ""};
   EXPECT_EQ(outcome(gate.decide({RouteClass::kMetrics, both})), "401 invalid_api_key");
   EXPECT_EQ(outcome(gate.decide({RouteClass::kGenerate, both})), "401 invalid_api_key");
 }

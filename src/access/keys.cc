@@ -10,8 +10,8 @@
 namespace ultraspeed::access {
 namespace {
 
-constexpr size_t kPublicBytes = 6;   // 8 characters
-constexpr size_t kSecretBytes = 32;  // 43 characters
+constexpr size_t kPublicLength = 12;  // hexadecimal: no flag for a shell, no formula
+constexpr size_t kSecretBytes = 32;   // 43 characters
 constexpr size_t kPrefixLength = 3;
 constexpr std::array<std::string_view, 2> kKindNames = {"pay-as-you-go", "token-plan"};
 constexpr std::array<std::string_view, 2> kPrefixes = {"us-", "tp-"};
@@ -125,7 +125,7 @@ Answer<NewKey> Keys::create(const KeySpec& spec, const std::string& actor,
     Key& key = made.key;
     key = {0,
            account,
-           random_text(kPublicBytes),
+           digest(random_text(kSecretBytes)).substr(0, kPublicLength),
            spec.name,
            spec.kind,
            spec.scopes,
@@ -147,7 +147,7 @@ Answer<NewKey> Keys::create(const KeySpec& spec, const std::string& actor,
 Answer<Key> Keys::find(std::string_view presented) {
   // Without the right form the lookups below find nothing, in the same time.
   const std::string public_part(
-      presented.size() > kPrefixLength ? presented.substr(kPrefixLength, 8) : "");
+      presented.size() > kPrefixLength ? presented.substr(kPrefixLength, kPublicLength) : "");
   const std::string presented_digest = digest(presented);
   return database_.read([&](SQLite::Database& sql) -> Answer<Key> {
     SQLite::Statement query = select_keys(sql, "WHERE k.public_part = ?");

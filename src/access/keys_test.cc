@@ -15,7 +15,7 @@ TEST_F(KeysTest, AKeyIsShownOnceAndFoundByItself) {
   add_user("ann");
   const NewKey made = value_of(keys.create({"ann", "laptop"}, "ann", 10));
   EXPECT_TRUE(made.secret.starts_with("us-" + made.key.public_part + "-"));
-  EXPECT_EQ(made.secret.size(), 3U + 8 + 1 + 43);
+  EXPECT_EQ(made.secret.size(), 3U + 12 + 1 + 43);
   const Key found = value_of(keys.find(made.secret));
   EXPECT_EQ(found.id, made.key.id);
   EXPECT_EQ(found.account.name, "ann");
@@ -30,7 +30,7 @@ TEST_F(KeysTest, TheDatabaseHasNoKey) {
         return sql.execAndGet("SELECT secret_digest FROM keys").getString();
       }));
   EXPECT_EQ(stored, digest(secret));
-  EXPECT_EQ(stored.find(secret.substr(12)), std::string::npos);
+  EXPECT_EQ(stored.find(secret.substr(16)), std::string::npos);
 }
 
 TEST_F(KeysTest, WrongOnesAreNotFound) {
@@ -38,7 +38,7 @@ TEST_F(KeysTest, WrongOnesAreNotFound) {
   std::string flipped = secret;
   flipped.back() = flipped.back() == 'A' ? 'B' : 'A';
   for (const std::string& wrong :
-       {flipped, secret + "x", secret.substr(0, secret.size() - 1), secret.substr(0, 11),
+       {flipped, secret + "x", secret.substr(0, secret.size() - 1), secret.substr(0, 15),
         std::string(), std::string("us-"), "tp-" + secret.substr(3), std::string(100'000, 'x'),
         std::string("us-' OR 1=1 --")}) {
     EXPECT_EQ(outcome(keys.find(wrong)), "401 invalid_api_key") << wrong.substr(0, 80);
