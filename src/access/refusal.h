@@ -32,9 +32,10 @@ struct Refusal {
 template <class T>
 using Answer = tl::expected<T, Refusal>;
 
-template <class... Args>
-tl::unexpected<Refusal> refuse(Args&&... args) {
-  return tl::unexpected<Refusal>(Refusal(std::forward<Args>(args)...));
+inline tl::unexpected<Refusal> refuse(int status, std::string code, std::string message,
+                                      uint32_t retry_after_s = 0) {
+  return tl::unexpected<Refusal>(
+      Refusal(status, std::move(code), std::move(message), retry_after_s));
 }
 
 }  // namespace ultraspeed::access
