@@ -2,8 +2,8 @@
 // docs/access.md has an example.
 //
 // Threads: all calls are thread-safe. decide(), reserve() and a reservation's calls are for an
-// event loop: they take microseconds and wait for no disk. What hashes passwords (log_in, apply) or
-// commits (keys, decisions) is for another thread. One thread of the service's own writes the
+// event loop: they take 0.1 ms together and wait for no disk. What hashes passwords (log_in, apply)
+// or commits (keys, decisions) is for another thread. One thread of the service's own writes the
 // ledger and the chat's record, twice a second and at the end.
 #pragma once
 

@@ -1,7 +1,6 @@
 #include "apps/admin_command.h"
 
 #include <CLI/CLI.hpp>
-#include <functional>
 #include <memory>
 
 #include "apps/admin_actions.h"
@@ -11,7 +10,11 @@
 namespace ultraspeed::apps {
 namespace {
 
+struct AdminOptions;
+using Action = Status (*)(Administration&, const AdminOptions&);
+
 struct AdminOptions {
+  Action action = nullptr;  // of the subcommand that was given
   std::string config_file;
   std::string name, password_file;
   std::string state, reason;
@@ -25,22 +28,17 @@ struct AdminOptions {
   uint32_t max_entries = 100;
 };
 
-using Action = std::function<Status(Administration&)>;
-
-// A subcommand that does `action`.
+// A subcommand that does `action`. `options` lives as long as the command.
 CLI::App& add_action(CLI::App& parent, const std::string& name, const std::string& help,
-                     const std::shared_ptr<AdminOptions>& options, int* exit_code,
-                     const Action& action) {
+                     AdminOptions* options, Action action) {
   CLI::App& command = *parent.add_subcommand(name, help);
-  command.callback([options, exit_code, action] {
-    const auto act = [&]() -> Status {
-      US_ASSIGN(Administration administration, Administration::open(options->config_file));
-      return action(administration);
-    };
-    const Status status = act();
-    *exit_code = status ? 0 : report_error(status.error());
-  });
+  command.callback([options, action] { options->action = action; });
   return command;
+}
+
+Status run_action(const AdminOptions& options) {
+  US_ASSIGN(Administration service, Administration::open(options.config_file));
+  return options.action(service, options);
 }
 
 void add_password_option(CLI::App& command, AdminOptions* options) {
@@ -51,41 +49,47 @@ void add_password_option(CLI::App& command, AdminOptions* options) {
       ->type_name("FILE");
 }
 
-void add_account_commands(CLI::App& admin, const std::shared_ptr<AdminOptions>& options,
-                          int* exit_code) {
-  CLI::App& init =
-      add_action(admin, "init", "Make the first administrator", options, exit_code,
-                 [options](Administration& service) -> Status {
-                   US_ASSIGN(const std::string password, read_password(options->password_file));
-                   return service.create_administrator(options->name, password);
-                 });
-  add_password_option(init, options.get());
-  CLI::App& reset =
-      add_action(admin, "reset-password", "Give an account another password, and end its sessions",
-                 options, exit_code, [options](Administration& service) -> Status {
-                   US_ASSIGN(const std::string password, read_password(options->password_file));
-                   return service.reset_password(options->name, password);
-                 });
-  add_password_option(reset, options.get());
+void add_account_commands(CLI::App& admin, AdminOptions* options) {
+  add_password_option(add_action(admin, "init", "Make the first administrator", options,
+                                 [](Administration& service, const AdminOptions& given) -> Status {
+                                   US_ASSIGN(const std::string password,
+                                             read_password(given.password_file));
+                                   return service.create_administrator(given.name, password);
+                                 }),
+                      options);
+  add_password_option(add_action(admin, "reset-password",
+                                 "Give an account another password, and end its sessions", options,
+                                 [](Administration& service, const AdminOptions& given) -> Status {
+                                   US_ASSIGN(const std::string password,
+                                             read_password(given.password_file));
+                                   return service.reset_password(given.name, password);
+                                 }),
+                      options);
 }
 
-void add_application_commands(CLI::App& admin, const std::shared_ptr<AdminOptions>& options,
-                              int* exit_code) {
-  add_action(
-      admin, "applications", "List applications for the trial", options, exit_code,
-      [options](Administration& service) { return service.list_applications(options->state); })
+void add_decision_options(CLI::App& command, AdminOptions* options) {
+  command.add_option("ID", options->id, "As 'applications' lists it")->required();
+  command.add_option("--reason", options->reason, "For the audit log");
+}
+
+void add_application_commands(CLI::App& admin, AdminOptions* options) {
+  add_action(admin, "applications", "List applications for the trial", options,
+             [](Administration& service, const AdminOptions& given) {
+               return service.list_applications(given.state);
+             })
       .add_option("--state", options->state, "Those alone")
       ->check(CLI::IsMember({"pending", "approved", "declined"}));
-  for (const bool is_approval : {true, false}) {
-    CLI::App& command = add_action(
-        admin, is_approval ? "approve" : "decline",
-        is_approval ? "Approve an application" : "Decline an application, or take approval back",
-        options, exit_code, [options, is_approval](Administration& service) {
-          return service.decide(options->id, is_approval, options->reason);
-        });
-    command.add_option("ID", options->id, "As 'applications' lists it")->required();
-    command.add_option("--reason", options->reason, "For the audit log");
-  }
+  add_decision_options(add_action(admin, "approve", "Approve an application", options,
+                                  [](Administration& service, const AdminOptions& given) {
+                                    return service.decide(given.id, true, given.reason);
+                                  }),
+                       options);
+  add_decision_options(
+      add_action(admin, "decline", "Decline an application, or take approval back", options,
+                 [](Administration& service, const AdminOptions& given) {
+                   return service.decide(given.id, false, given.reason);
+                 }),
+      options);
 }
 
 // The configured limits, and what the flags say otherwise.
@@ -108,15 +112,14 @@ Result<access::KeySpec> key_spec(const AdminOptions& options, const Administrati
   return spec;
 }
 
-void add_key_commands(CLI::App& admin, const std::shared_ptr<AdminOptions>& options,
-                      int* exit_code) {
+void add_key_commands(CLI::App& admin, AdminOptions* options) {
   CLI::App& keys = *admin.add_subcommand("keys", "API keys");
   keys.require_subcommand(1);
-  add_action(keys, "list", "List them, without their secrets", options, exit_code,
-             [](Administration& service) { return service.list_keys(); });
-  CLI::App& create = add_action(keys, "create", "Make one, and print it once", options, exit_code,
-                                [options](Administration& service) -> Status {
-                                  US_ASSIGN(const auto spec, key_spec(*options, service));
+  add_action(keys, "list", "List them, without their secrets", options,
+             [](Administration& service, const AdminOptions&) { return service.list_keys(); });
+  CLI::App& create = add_action(keys, "create", "Make one, and print it once", options,
+                                [](Administration& service, const AdminOptions& given) -> Status {
+                                  US_ASSIGN(const auto spec, key_spec(given, service));
                                   return service.create_key(spec);
                                 });
   create.add_option("ACCOUNT", options->key.account, "Whose it is")->required();
@@ -132,8 +135,10 @@ void add_key_commands(CLI::App& admin, const std::shared_ptr<AdminOptions>& opti
   create.add_option("--expires-days", options->expires_days, "From now (default: never)");
   create.add_flag("--metrics", options->is_for_metrics,
                   "For the metrics alone; of an administrator");
-  add_action(keys, "revoke", "Revoke one", options, exit_code,
-             [options](Administration& service) { return service.revoke_key(options->name); })
+  add_action(keys, "revoke", "Revoke one", options,
+             [](Administration& service, const AdminOptions& given) {
+               return service.revoke_key(given.name);
+             })
       .add_option("KEY", options->name, "As 'keys list' names it")
       ->required();
 }
@@ -159,26 +164,25 @@ void add_day_options(CLI::App& command, AdminOptions* options) {
   command.add_option("--last-day", options->last_day, "Included")->type_name("DAY");
 }
 
-void add_ledger_commands(CLI::App& admin, const std::shared_ptr<AdminOptions>& options,
-                         int* exit_code) {
+void add_ledger_commands(CLI::App& admin, AdminOptions* options) {
   CLI::App& ledger = *admin.add_subcommand("ledger", "What requests had and cost");
   ledger.require_subcommand(1);
   CLI::App& exporting =
-      add_action(ledger, "export", "Print every row as CSV", options, exit_code,
-                 [options](Administration& service) -> Status {
-                   US_ASSIGN(const auto filter, ledger_filter(*options, service.config().calendar));
-                   return service.export_ledger(filter, options->out);
+      add_action(ledger, "export", "Print every row as CSV", options,
+                 [](Administration& service, const AdminOptions& given) -> Status {
+                   US_ASSIGN(const auto filter, ledger_filter(given, service.config().calendar));
+                   return service.export_ledger(filter, given.out);
                  });
-  add_day_options(exporting, options.get());
+  add_day_options(exporting, options);
   exporting.add_option("--out", options->out, "Into this file, for its owner alone")
       ->type_name("FILE");
   CLI::App& totals =
-      add_action(ledger, "totals", "Add up by day, key and tier", options, exit_code,
-                 [options](Administration& service) -> Status {
-                   US_ASSIGN(const auto filter, ledger_filter(*options, service.config().calendar));
+      add_action(ledger, "totals", "Add up by day, key and tier", options,
+                 [](Administration& service, const AdminOptions& given) -> Status {
+                   US_ASSIGN(const auto filter, ledger_filter(given, service.config().calendar));
                    return service.print_totals(filter);
                  });
-  add_day_options(totals, options.get());
+  add_day_options(totals, options);
 }
 
 }  // namespace
@@ -195,15 +199,20 @@ void add_admin_command(CLI::App& app, int* exit_code) {
       ->envname("ULTRASPEED_CONFIG")
       ->type_name("FILE");
   admin.require_subcommand(1);
-  add_account_commands(admin, options, exit_code);
-  add_application_commands(admin, options, exit_code);
-  add_key_commands(admin, options, exit_code);
-  add_ledger_commands(admin, options, exit_code);
-  add_action(
-      admin, "audit", "Who decided what, the newest first", options, exit_code,
-      [options](Administration& service) { return service.print_audit(options->max_entries); })
+  add_account_commands(admin, options.get());
+  add_application_commands(admin, options.get());
+  add_key_commands(admin, options.get());
+  add_ledger_commands(admin, options.get());
+  add_action(admin, "audit", "Who decided what, the newest first", options.get(),
+             [](Administration& service, const AdminOptions& given) {
+               return service.print_audit(given.max_entries);
+             })
       .add_option("--max-entries", options->max_entries, "How many")
       ->capture_default_str();
+  admin.callback([options, exit_code] {  // after the subcommand's
+    const Status status = run_action(*options);
+    *exit_code = status ? 0 : report_error(status.error());
+  });
 }
 
 }  // namespace ultraspeed::apps
