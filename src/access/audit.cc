@@ -10,7 +10,7 @@ void append_audit(SQLite::Database& database, const AuditEntry& entry) {
 }
 
 Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries) {
-  return database.read([&](SQLite::Database& sql) -> Result<std::vector<AuditEntry>> {
+  return database.report([&](SQLite::Database& sql) -> Result<std::vector<AuditEntry>> {
     std::vector<AuditEntry> entries;
     SQLite::Statement query = statement(
         sql, "SELECT id, at_ms, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?",

@@ -29,7 +29,7 @@ struct AuditEntry {
 // Part of a transaction; throws what SQLiteCpp throws.
 void append_audit(SQLite::Database& database, const AuditEntry& entry);
 
-// The newest first. Errors: those of Database::read().
+// The newest first. Errors: those of Database::report().
 Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries);
 
 }  // namespace ultraspeed::access

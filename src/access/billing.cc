@@ -66,7 +66,14 @@ Result<std::unique_ptr<Billing>> Billing::open(Database& database, const Clock& 
 Status Billing::recover(Database& database) {
   const std::vector<JournalEntry>& entries = journal_.left_behind();
   recovery_.num_unreadable = journal_.num_unreadable();
-  US_ASSIGN(recovery_.num_settled, ledger_.append(entries));
+  const Result<uint32_t> num_settled = ledger_.append(entries);
+  if (!num_settled) {
+    return make_error(num_settled.error().code,
+                      "{}: cannot bill what an earlier server left there: {}; if it is of another "
+                      "database, move it away",
+                      journal_.path(), num_settled.error().message);
+  }
+  recovery_.num_settled = *num_settled;
   recovery_.num_known = static_cast<uint32_t>(entries.size()) - recovery_.num_settled;
   if (entries.empty() && recovery_.num_unreadable == 0) return {};
   return database.write([&](SQLite::Database& sql) -> Status {

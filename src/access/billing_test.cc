@@ -145,6 +145,19 @@ TEST_F(BillingTest, WhatFinishedAndWasNotWrittenKeepsItsEnd) {
   EXPECT_EQ(rows()[0].finish, "complete");
 }
 
+TEST_F(BillingTest, AJournalOfAnotherDatabaseIsRefused) {
+  Reservation done = reserve(Tier::kFast);
+  done.finish(Finish::kComplete);
+  billing.reset();
+  AccessConfig other = config;
+  other.database_file += ".other";
+  const auto empty = value_of(Database::open(other.database_file));
+  const auto opened = Billing::open(*empty, clock, other);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message.find("cannot bill what an earlier server left there"),
+            std::string::npos);
+}
+
 TEST_F(BillingTest, SlotsAreLimitedAndComeBack) {
   std::vector<Reservation> running;
   for (int i = 0; i < 8; ++i) running.push_back(reserve(Tier::kFast));

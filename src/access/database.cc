@@ -74,12 +74,16 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path) {
 
 Status Database::connect() {
   try {
-    writer_ = std::make_unique<SQLite::Database>(path_, SQLite::OPEN_READWRITE, kBusyTimeoutMs);
+    writer_.sql = std::make_unique<SQLite::Database>(path_, SQLite::OPEN_READWRITE, kBusyTimeoutMs);
     // WAL is the file's, the others are the connection's.
-    writer_->exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
-    US_TRY(migrate(*writer_, path_));
-    reader_ = std::make_unique<SQLite::Database>(path_, SQLite::OPEN_READWRITE, kBusyTimeoutMs);
-    reader_->exec("PRAGMA query_only = ON");
+    writer_.sql->exec(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON");
+    US_TRY(migrate(*writer_.sql, path_));
+    for (Connection* connection : {&reader_, &reporter_}) {
+      connection->sql =
+          std::make_unique<SQLite::Database>(path_, SQLite::OPEN_READWRITE, kBusyTimeoutMs);
+      connection->sql->exec("PRAGMA query_only = ON");
+    }
     return {};
   } catch (const std::exception& exception) {
     return tl::unexpected(error_of(exception));

@@ -1,6 +1,6 @@
-// The access database: one SQLite file in WAL mode, for its owner alone (0600). Two connections, so
-// that looking up a key never waits for a commit that waits for the disk. Another process (the
-// command line beside a running server) may read and write at the same time.
+// The access database: one SQLite file in WAL mode, for its owner alone (0600). Three connections,
+// so that looking up a key waits neither for a commit, which waits for the disk, nor for a report.
+// Another process (the command line beside a running server) may read and write at the same time.
 //
 // A commit is on the disk when write() returns (synchronous = FULL): it survives a loss of power.
 // Internal to the module: it includes SQLiteCpp, whose exceptions end here.
@@ -26,43 +26,53 @@ class Database {
   // disk, others may read it, held by another process).
   static Result<std::unique_ptr<Database>> open(const std::string& path);
 
-  // Both call work(SQLite::Database&), which returns a Result or Answer and may throw what
-  // SQLiteCpp throws; write() keeps what it wrote if it returns a value, and nothing otherwise.
-  // Work does not call either again. Thread-safe. Errors: those of open(), and work's.
+  // All call work(SQLite::Database&), which returns a Result or Answer and may throw what SQLiteCpp
+  // throws. Work does not call any of them again. Thread-safe. Errors: those of open(), and work's.
+  //
+  // Keeps what work wrote if it returns a value, and nothing otherwise.
   template <class Work>
   auto write(Work&& work) -> std::invoke_result_t<Work, SQLite::Database&> {
-    const std::lock_guard lock(writer_mutex_);
+    return run(writer_, SQLite::TransactionBehavior::IMMEDIATE, std::forward<Work>(work));
+  }
+  // Sees one state of the database, however many statements work has.
+  template <class Work>
+  auto read(Work&& work) -> std::invoke_result_t<Work, SQLite::Database&> {
+    return run(reader_, SQLite::TransactionBehavior::DEFERRED, std::forward<Work>(work));
+  }
+  // The same, for work that reads much: nobody who is to be answered at once waits for it.
+  template <class Work>
+  auto report(Work&& work) -> std::invoke_result_t<Work, SQLite::Database&> {
+    return run(reporter_, SQLite::TransactionBehavior::DEFERRED, std::forward<Work>(work));
+  }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  struct Connection {
+    std::mutex mutex;
+    std::unique_ptr<SQLite::Database> sql;
+  };
+
+  explicit Database(std::string path) : path_(std::move(path)) {}
+  Status connect();
+  Error error_of(const std::exception& exception) const;
+
+  template <class Work>
+  auto run(Connection& connection, SQLite::TransactionBehavior behavior, Work&& work)
+      -> std::invoke_result_t<Work, SQLite::Database&> {
+    const std::lock_guard lock(connection.mutex);
     try {
-      SQLite::Transaction transaction(*writer_, SQLite::TransactionBehavior::IMMEDIATE);
-      auto result = work(*writer_);
+      SQLite::Transaction transaction(*connection.sql, behavior);
+      auto result = work(*connection.sql);
       if (result) transaction.commit();
       return result;
     } catch (const std::exception& exception) {
       return tl::unexpected<Error>(error_of(exception));
     }
   }
-  // Sees one state of the database, however many statements work has.
-  template <class Work>
-  auto read(Work&& work) -> std::invoke_result_t<Work, SQLite::Database&> {
-    const std::lock_guard lock(reader_mutex_);
-    try {
-      const SQLite::Transaction transaction(*reader_);
-      return work(*reader_);
-    } catch (const std::exception& exception) {
-      return tl::unexpected<Error>(error_of(exception));
-    }
-  }
-
-  const std::string& path() const { return path_; }
-
- private:
-  explicit Database(std::string path) : path_(std::move(path)) {}
-  Status connect();
-  Error error_of(const std::exception& exception) const;
 
   const std::string path_;
-  std::mutex writer_mutex_, reader_mutex_;
-  std::unique_ptr<SQLite::Database> writer_, reader_;
+  Connection writer_, reader_, reporter_;
 };
 
 // A statement with its values bound, in order; an empty optional is NULL.

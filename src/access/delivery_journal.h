@@ -82,6 +82,7 @@ class DeliveryJournal {
   DeliveryJournal& operator=(DeliveryJournal&&) = delete;
   ~DeliveryJournal();
 
+  const std::string& path() const { return path_; }
   const std::vector<JournalEntry>& left_behind() const { return left_behind_; }
   // Slots that were taken, but say nothing that can be trusted (after a loss of power).
   uint32_t num_unreadable() const { return num_unreadable_; }

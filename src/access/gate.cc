@@ -98,6 +98,8 @@ Answer<Identity> Gate::by_session(const Question& question) {
   if (question.route == RouteClass::kChat) US_TRY(check_trial(account));
   Identity identity;
   identity.account = account;
+  identity.limits = config_.limits;
+  identity.limits.budget.reset();  // what sessions have is complimentary
   return identity;
 }
 

@@ -140,7 +140,7 @@ Result<uint32_t> Ledger::append(std::span<const JournalEntry> entries) {
 Status Ledger::visit(const LedgerFilter& filter,
                      const std::function<Status(const LedgerRow&)>& visit) {
   for (int64_t last_id = 0;;) {
-    US_ASSIGN(const std::vector<LedgerRow> rows, database_.read([&](SQLite::Database& sql) {
+    US_ASSIGN(const std::vector<LedgerRow> rows, database_.report([&](SQLite::Database& sql) {
       return read_portion(sql, filter, last_id);
     }));
     for (const LedgerRow& row : rows) US_TRY(visit(row));
@@ -150,7 +150,7 @@ Status Ledger::visit(const LedgerFilter& filter,
 }
 
 Result<std::vector<DayTotal>> Ledger::totals(const LedgerFilter& filter, const Calendar& calendar) {
-  return database_.read([&](SQLite::Database& sql) -> Result<std::vector<DayTotal>> {
+  return database_.report([&](SQLite::Database& sql) -> Result<std::vector<DayTotal>> {
     // Times are after 1970, where SQLite's division rounds down.
     SQLite::Statement query(
         sql,

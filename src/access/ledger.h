@@ -67,8 +67,7 @@ class Ledger {
   // have spent in the same transaction. Returns how many were new. Errors: those of Database.
   Result<uint32_t> append(std::span<const JournalEntry> entries);
 
-  // In the order of writing; visit returns an error to end it. Others wait meanwhile, unless it is
-  // slow to visit: rows are read in portions.
+  // In the order of writing; visit returns an error to end it. Rows are read in portions.
   Status visit(const LedgerFilter& filter, const std::function<Status(const LedgerRow&)>& visit);
   // By day of `calendar`, key and tier, in this order. Errors: those of Database; a total of more
   // than Money can hold is kInternal.
