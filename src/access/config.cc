@@ -7,8 +7,7 @@
 #include <functional>
 #include <map>
 
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+#include "base/toml.h"
 
 namespace ultraspeed::access {
 namespace {

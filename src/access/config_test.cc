@@ -103,6 +103,7 @@ TEST(ConfigTest, SaysWhatIsWrongAndWhere) {
   const std::string start = "[access]\ndatabase = 'a'\n";
   const std::pair<std::string, std::string> cases[] = {
       {"[access", "a.toml:1: "},
+      {"[+08:00]", "a.toml:1: "},
       {"[access]", "a.toml:1: [access] needs database"},
       {"access = 1", "a.toml:1: 'access' must be a section"},
       {"[prices]\noutput = 1", "a.toml:1: 'prices' does nothing without [access]"},
