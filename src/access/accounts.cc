@@ -158,7 +158,7 @@ Answer<Account> Accounts::find_session(std::string_view token) {
   const std::string token_digest = digest(token);
   const UtcTime now = clock_.now();
   UtcTime used;
-  const auto found = database_.read([&](SQLite::Database& sql) -> Answer<Account> {
+  auto found = database_.read([&](SQLite::Database& sql) -> Answer<Account> {
     SQLite::Statement query = statement(
         sql,
         "SELECT a.id, a.name, a.is_administrator, s.created_ms, s.used_ms FROM sessions s "

@@ -12,7 +12,7 @@
 #include "access/secrets.h"
 #include "access/throttle.h"
 
-namespace SQLite {
+namespace SQLite {  // NOLINT(readability-identifier-naming)
 class Database;
 }
 

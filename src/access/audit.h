@@ -9,7 +9,7 @@
 #include "access/clock.h"
 #include "base/result.h"
 
-namespace SQLite {
+namespace SQLite {  // NOLINT(readability-identifier-naming)
 class Database;
 }
 

@@ -148,8 +148,9 @@ Result<uint32_t> Billing::commit() {
   }
   if (slots.empty()) return 0;
   std::vector<JournalEntry> entries;
+  entries.reserve(slots.size());
   for (const uint32_t slot : slots) entries.push_back(journal_.entry(slot));
-  const Result<uint32_t> num_rows = ledger_.append(entries);
+  Result<uint32_t> num_rows = ledger_.append(entries);
   const std::lock_guard lock(mutex_);
   if (!num_rows) {
     finished_slots_.insert(finished_slots_.end(), slots.begin(), slots.end());

@@ -160,6 +160,7 @@ TEST_F(BillingTest, AJournalOfAnotherDatabaseIsRefused) {
 
 TEST_F(BillingTest, SlotsAreLimitedAndComeBack) {
   std::vector<Reservation> running;
+  running.reserve(8);
   for (int i = 0; i < 8; ++i) running.push_back(reserve(Tier::kFast));
   secret = add_key("ann");
   const auto ninth = billing->reserve(identity(), {"tiny", Tier::kFast, 1, 1, false});

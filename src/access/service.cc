@@ -57,6 +57,14 @@ Status Service::flush() {
   return chat_->save();
 }
 
+Answer<NewKey> Service::create_own_key(const Account& account, const std::string& name) {
+  KeySpec spec;
+  spec.account = account.name;
+  spec.name = name;
+  spec.limits = config_.limits;
+  return keys_.create(spec, account.name, config_.max_keys_per_account);
+}
+
 void Service::run() {
   bool was_well = true;
   for (bool is_last = false; !is_last;) {

@@ -44,6 +44,10 @@ class Service {
     return billing_->reserve(identity, order);
   }
 
+  // A key that an account makes itself: pay as you go, with the configured limits. Refuses: as
+  // Keys::create().
+  Answer<NewKey> create_own_key(const Account& account, const std::string& name);
+
   const AccessConfig& config() const { return config_; }
   Database& database() { return *database_; }
   Accounts& accounts() { return accounts_; }

@@ -74,6 +74,18 @@ TEST_F(ServiceTest, ManyThreadsAreBilledExactly) {
   EXPECT_EQ(num_reports, 0);
 }
 
+TEST_F(ServiceTest, AccountsMakeKeysWithTheConfiguredLimits) {
+  AccessConfig config = test_config(folder.path());
+  config.limits.budget = Money{5};
+  config.max_keys_per_account = 1;
+  open(config);
+  const Application made = value_of(service->applications().submit({"ann", kPassword, "", "x"}));
+  const NewKey key = value_of(service->create_own_key(made.account, "mine"));
+  EXPECT_EQ(key.key.kind, KeyKind::kPayAsYouGo);
+  EXPECT_EQ(value_of(service->keys().find(key.secret)).limits.budget, Money{5});
+  EXPECT_EQ(outcome(service->create_own_key(made.account, "more")), "409 too_many_keys");
+}
+
 TEST_F(ServiceTest, OneServerHasAJournal) {
   const AccessConfig config = test_config(folder.path());
   open(config);

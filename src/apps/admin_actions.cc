@@ -31,7 +31,7 @@ Result<T> admitted(access::Answer<T> answer) {
                     refusal.log_detail.empty() ? refusal.message : refusal.log_detail);
 }
 
-Status print(const std::string& text) {
+Status print_output(const std::string& text) {
   return write_all(STDOUT_FILENO, text);
 }
 
@@ -94,13 +94,14 @@ access::AccountOptions Administration::account_options() const {
 Status Administration::create_administrator(const std::string& name, const std::string& password) {
   access::Accounts accounts(*database_, clock_, account_options());
   US_ASSIGN(const access::Account account, accounts.create_administrator(name, password));
-  return print(fmt::format("administrator {} made in {}\n", account.name, database_->path()));
+  return print_output(
+      fmt::format("administrator {} made in {}\n", account.name, database_->path()));
 }
 
 Status Administration::reset_password(const std::string& name, const std::string& password) {
   access::Accounts accounts(*database_, clock_, account_options());
   US_TRY(accounts.reset_password(name, password, kActor));
-  return print(fmt::format("{} has another password; their sessions have ended\n", name));
+  return print_output(fmt::format("{} has another password; their sessions have ended\n", name));
 }
 
 Status Administration::list_applications(const std::string& state) {
@@ -114,7 +115,7 @@ Status Administration::list_applications(const std::string& state) {
                           std::string(access::state_name(application.state)),
                           application.decided_by, one_line(application.statement)});
   }
-  return print(plain_table(table));
+  return print_output(plain_table(table));
 }
 
 Status Administration::decide(int64_t id, bool is_approved, const std::string& reason) {
@@ -123,8 +124,8 @@ Status Administration::decide(int64_t id, bool is_approved, const std::string& r
       is_approved ? access::ApplicationState::kApproved : access::ApplicationState::kDeclined;
   US_ASSIGN(const access::Application application,
             admitted(applications.decide(id, state, kActor, reason)));
-  return print(fmt::format("application {} of {} is {}\n", application.id, application.account.name,
-                           access::state_name(application.state)));
+  return print_output(fmt::format("application {} of {} is {}\n", application.id,
+                                  application.account.name, access::state_name(application.state)));
 }
 
 Status Administration::list_keys() {
@@ -137,20 +138,20 @@ Status Administration::list_keys() {
                           std::string(access::kind_name(key.kind)), key_state(key, clock_.now()),
                           key.spent.text(), std::to_string(key.used_tokens)});
   }
-  return print(plain_table(table));
+  return print_output(plain_table(table));
 }
 
 Status Administration::create_key(const access::KeySpec& spec) {
   access::Keys keys(*database_, clock_);
   US_ASSIGN(const access::NewKey made, admitted(keys.create(spec, kActor, UINT32_MAX)));
   write_to_stderr("The key, which is not shown again:\n");
-  return print(made.secret + "\n");
+  return print_output(made.secret + "\n");
 }
 
 Status Administration::revoke_key(const std::string& public_part) {
   access::Keys keys(*database_, clock_);
   US_ASSIGN(const access::Key key, admitted(keys.revoke(public_part, std::nullopt, kActor)));
-  return print(fmt::format("key {} of {} is revoked\n", key.public_part, key.account.name));
+  return print_output(fmt::format("key {} of {} is revoked\n", key.public_part, key.account.name));
 }
 
 Status Administration::export_ledger(const access::LedgerFilter& filter, const std::string& out) {
@@ -190,7 +191,8 @@ Status Administration::print_totals(const access::LedgerFilter& filter) {
     }
     sum = *larger;
   }
-  return print(plain_table(table) + fmt::format("in all {} {}\n", sum.text(), config_.currency));
+  return print_output(plain_table(table) +
+                      fmt::format("in all {} {}\n", sum.text(), config_.currency));
 }
 
 Status Administration::print_audit(uint32_t max_entries) {
@@ -200,7 +202,7 @@ Status Administration::print_audit(uint32_t max_entries) {
     table.rows.push_back({access::utc_text(entry.at), entry.actor, entry.action, entry.subject,
                           one_line(entry.detail)});
   }
-  return print(plain_table(table));
+  return print_output(plain_table(table));
 }
 
 }  // namespace ultraspeed::apps
