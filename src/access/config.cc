@@ -76,12 +76,12 @@ Field decimal(Out* out) {
 Field date(int64_t* out) {
   return [out](const toml::node& node) -> std::string {
     const auto value = node.value_exact<toml::date>();
-    const std::string expected = "expected a date, such as 2026-06-09, without quotes";
-    if (!value) return expected;
+    constexpr const char* kExpected = "expected a date, such as 2026-06-09, without quotes";
+    if (!value) return kExpected;
     const std::chrono::year_month_day day{std::chrono::year(value->year),
                                           std::chrono::month(value->month),
                                           std::chrono::day(value->day)};
-    if (!day.ok() || value->year < 1970) return expected;
+    if (!day.ok() || value->year < 1970) return kExpected;
     *out = std::chrono::sys_days(day).time_since_epoch().count();
     return "";
   };
@@ -107,6 +107,8 @@ Field utc_offset(std::chrono::minutes* out) {
 }
 
 constexpr int64_t kMany = 1'000'000'000;
+constexpr int64_t kHoursOfAYear = 8760;
+constexpr int64_t kMinutesOfADay = 1440;
 
 Fields access_fields(AccessConfig* config) {
   FloodLimits& floods = config->floods;
@@ -116,8 +118,8 @@ Fields access_fields(AccessConfig* config) {
       {"utc_offset", utc_offset(&config->calendar.utc_offset)},
       {"first_day", date(&config->window.first_day)},
       {"last_day", date(&config->window.last_day)},
-      {"session_hours", number(&config->session_lifetime, 1, 24 * 365)},
-      {"session_idle_minutes", number(&config->session_idle, 1, 60 * 24 * 365)},
+      {"session_hours", number(&config->session_lifetime, 1, kHoursOfAYear)},
+      {"session_idle_minutes", number(&config->session_idle, 1, 60 * kHoursOfAYear)},
       {"password_passes", number(&config->password_cost.num_passes, 1, 100)},
       {"password_memory_bytes",
        number(&config->password_cost.memory_bytes, 8192, int64_t{4} << 30)},
@@ -154,9 +156,9 @@ Fields limit_fields(KeyLimits* limits) {
 
 Fields chat_fields(ChatOptions* chat) {
   return {{"max_entries_per_day", number(&chat->max_entries_per_day, 1, kMany)},
-          {"session_minutes", number(&chat->session, 1, 60 * 24)},
-          {"idle_minutes", number(&chat->idle, 1, 60 * 24)},
-          {"warning_minutes", number(&chat->warning, 0, 60 * 24)},
+          {"session_minutes", number(&chat->session, 1, kMinutesOfADay)},
+          {"idle_minutes", number(&chat->idle, 1, kMinutesOfADay)},
+          {"warning_minutes", number(&chat->warning, 0, kMinutesOfADay)},
           {"absence_seconds", number(&chat->absence, 1, 3600)},
           {"num_slots", number(&chat->num_slots, 1, 10'000)},
           {"max_queue", number(&chat->max_queue, 1, 100'000)},
