@@ -77,7 +77,7 @@ TEST_F(KeysTest, HasWhatItWasMadeWith) {
 
 TEST_F(KeysTest, RefusesWhatMakesNoSense) {
   add_user("ann");
-  const auto made = [&](KeySpec spec) { return outcome(keys.create(spec, "admin", 2)); };
+  const auto made = [&](const KeySpec& spec) { return outcome(keys.create(spec, "admin", 2)); };
   EXPECT_EQ(made({"nobody", "x"}), "404 not_found");
   EXPECT_EQ(made({"ann", ""}), "400 invalid_request");
   EXPECT_EQ(made({"ann", "a\nb"}), "400 invalid_request");

@@ -49,7 +49,7 @@ struct Received {
 
 struct RequestUnderWay {
   std::unique_ptr<Reservation> reservation;
-  Tier tier;
+  Tier tier = Tier::kFast;
   Reservation::Delivery delivered;
 };
 
@@ -65,7 +65,10 @@ class Child {
     const auto billing = value_of(Billing::open(*database, clock_, config_));
     std::vector<RequestUnderWay> running;
     for (;;) {
-      if (running.size() < 6) begin(*billing, &running);
+      if (running.size() < 6 && !begin(*billing, &running)) {
+        value_of(billing->commit());  // all others have finished and wait for their rows
+        continue;
+      }
       const size_t which = random(static_cast<uint32_t>(running.size()));
       if (random(8) == 0 || running[which].delivered.output_tokens + 5 > kMaxOutputTokens) {
         running[which].reservation->finish(random(3) == 0 ? Finish::kDisconnected
@@ -81,17 +84,17 @@ class Child {
  private:
   uint32_t random(uint32_t end) { return static_cast<uint32_t>(random_() % end); }
 
-  void begin(Billing& billing, std::vector<RequestUnderWay>* running) {
-    const Tier tier = random(2) == 0 ? Tier::kFast : Tier::kStandard;
+  // Whether there was a slot.
+  bool begin(Billing& billing, std::vector<RequestUnderWay>* running) {
+    RequestUnderWay request;
+    request.tier = random(2) == 0 ? Tier::kFast : Tier::kStandard;
+    request.delivered.cached_input_tokens = random(kInputTokens + 1);
     auto reservation =
-        billing.reserve(identity_, {"tiny", tier, kInputTokens, kMaxOutputTokens, false});
-    if (!reservation) {  // all slots have finished and wait for their rows
-      value_of(billing.commit());
-      return begin(billing, running);
-    }
-    running->push_back({std::make_unique<Reservation>(*std::move(reservation)),
-                        tier,
-                        {0, 0, random(kInputTokens + 1)}});
+        billing.reserve(identity_, {"tiny", request.tier, kInputTokens, kMaxOutputTokens, false});
+    if (!reservation) return false;
+    request.reservation = std::make_unique<Reservation>(*std::move(reservation));
+    running->push_back(std::move(request));
+    return true;
   }
 
   void deliver(RequestUnderWay* request) {

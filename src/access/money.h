@@ -29,7 +29,7 @@ struct Money {
   std::string text() const;
   // nullopt: more than 63 bits.
   std::optional<Money> plus(Money other) const;
-  auto operator<=>(const Money&) const = default;
+  auto operator<=>(const Money&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 // How much of each class a request had.
