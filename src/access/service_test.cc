@@ -44,6 +44,7 @@ TEST_F(ServiceTest, ManyThreadsAreBilledExactly) {
   const int num_requests = test::scaled(400);
   std::atomic<int64_t> units = 0, num_rows = 0;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < num_requests; ++i) {
