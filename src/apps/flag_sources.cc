@@ -8,9 +8,7 @@
 #include <vector>
 
 #include "apps/files.h"
-
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+#include "base/toml.h"
 
 namespace ultraspeed::apps {
 namespace {

@@ -6,6 +6,7 @@
 #include <exception>
 #include <string_view>
 
+#include "apps/admin_command.h"
 #include "apps/batch_command.h"
 #include "apps/bench_command.h"
 #include "apps/chat_command.h"
@@ -49,6 +50,7 @@ int parse_and_run(int argc, char** argv) {
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_doctor_command(app, &exit_code);
+  add_admin_command(app, &exit_code);
   add_completions_command(app, &exit_code);
   try {
     app.parse(argc, argv);

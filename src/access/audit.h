@@ -1,0 +1,35 @@
+// The audit log: who decided what, append-only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "access/clock.h"
+#include "base/result.h"
+
+namespace SQLite {  // NOLINT(readability-identifier-naming)
+class Database;
+}
+
+namespace ultraspeed::access {
+
+class Database;
+
+struct AuditEntry {
+  int64_t id = 0;
+  UtcTime at;
+  std::string actor;    // an account's name; "command line", "server"
+  std::string action;   // "approve application"
+  std::string subject;  // an account's name, a key's public part
+  std::string detail;
+};
+
+// Part of a transaction; throws what SQLiteCpp throws.
+void append_audit(SQLite::Database& database, const AuditEntry& entry);
+
+// The newest first. Errors: those of Database::report().
+Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries);
+
+}  // namespace ultraspeed::access

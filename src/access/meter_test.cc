@@ -1,0 +1,155 @@
+// Limits of keys: minutes, requests at the same time, budgets and allowances, to the unit.
+#include "access/meter.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <deque>
+
+#include "access/test_support.h"
+
+namespace ultraspeed::access {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr Rates kRates{25'000, 3'000'000, 6'000'000};  // the seed's
+const UtcTime kNow = from_ms(1'750'000'000'000);
+
+KeyLimits no_limits() {
+  return {0, 0, 0, std::nullopt, std::nullopt};
+}
+
+TEST(MinuteWindowTest, NoSpanOfAMinuteExceedsTheLimit) {
+  rc::check([] {
+    constexpr uint64_t kLimit = 20;
+    MinuteWindow window;
+    std::deque<std::pair<UtcTime, uint64_t>> log;  // what was allowed
+    UtcTime now = kNow;
+    for (int i = 0; i < 300; ++i) {
+      now += milliseconds(*rc::gen::inRange(0, 4000));
+      const auto amount = static_cast<uint64_t>(*rc::gen::inRange(0, 8));
+      const auto wait = window.wait(now, amount, kLimit);
+      RC_ASSERT(wait.has_value());
+      if (wait->count() > 0) {
+        RC_ASSERT(window.wait(now + *wait, amount, kLimit) == seconds(0));
+        continue;
+      }
+      window.add(now, amount);
+      log.emplace_back(now, amount);
+      while (log.front().first <= now - seconds(60)) log.pop_front();
+      uint64_t sum = 0;
+      for (const auto& entry : log) sum += entry.second;
+      RC_ASSERT(sum <= kLimit);
+    }
+  });
+}
+
+TEST(MinuteWindowTest, AMinuteLaterAllIsFree) {
+  MinuteWindow window;
+  window.add(kNow, 10);
+  EXPECT_EQ(window.wait(kNow, 1, 10), seconds(61));
+  EXPECT_EQ(window.wait(kNow + seconds(61), 10, 10), seconds(0));
+  EXPECT_EQ(window.wait(kNow, 11, 10), std::nullopt);
+  EXPECT_GT(window.sum(kNow - seconds(100)), 0U);  // a clock that was set back
+}
+
+TEST(MeterTest, RequestsAMinute) {
+  Meter meter({}, 0);
+  KeyLimits limits = no_limits();
+  limits.requests_per_minute = 2;
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow)), "200");
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow + seconds(10))), "200");
+  const auto third = meter.begin(limits, kRates, 1, 1, kNow + seconds(20));
+  EXPECT_EQ(outcome(third), "429 too_many_requests");
+  EXPECT_EQ(third.error().retry_after_s, 41U);
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow + seconds(61))), "200");
+}
+
+TEST(MeterTest, TokensAMinuteCountInputAtOnceAndOutputAtTheEnd) {
+  Meter meter({}, 0);
+  KeyLimits limits = no_limits();
+  limits.tokens_per_minute = 100;
+  const Meter::Hold hold = value_of(meter.begin(limits, kRates, 60, 1000, kNow));
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 41, 1, kNow)), "429 too_many_tokens");
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 101, 1, kNow)), "413 request_too_large");
+  const TokenCounts tokens{0, 60, 40};
+  meter.end(hold, tokens, kRates.cost(tokens), kNow + seconds(5));
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow + seconds(60))), "429 too_many_tokens");
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 60, 1, kNow + seconds(61))), "200");
+}
+
+TEST(MeterTest, RequestsAtTheSameTime) {
+  Meter meter({}, 0);
+  KeyLimits limits = no_limits();
+  limits.max_concurrent = 2;
+  const Meter::Hold hold = value_of(meter.begin(limits, kRates, 1, 1, kNow));
+  value_of(meter.begin(limits, kRates, 1, 1, kNow));
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow)), "429 too_many_at_once");
+  meter.end(hold, {}, {}, kNow);
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow)), "200");
+}
+
+TEST(MeterTest, ABudgetBoundsTheAnswer) {
+  Meter meter({}, 0);
+  KeyLimits limits = no_limits();
+  limits.budget = Money{10 * kRates.input + 5 * kRates.output + 1};
+  const Meter::Hold hold = value_of(meter.begin(limits, kRates, 10, 1000, kNow));
+  EXPECT_EQ(hold.output_tokens, 5U);
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 0, 1, kNow)), "402 budget_used_up");
+  meter.end(hold, {0, 10, 2}, kRates.cost({0, 10, 2}), kNow);
+  EXPECT_EQ(value_of(meter.begin(limits, kRates, 0, 1000, kNow)).output_tokens, 3U);
+}
+
+TEST(MeterTest, AnAllowanceBoundsTheAnswer) {
+  Meter meter({}, 90);
+  KeyLimits limits = no_limits();
+  limits.allowance_tokens = 100;
+  EXPECT_EQ(outcome(meter.begin(limits, kRates, 10, 1, kNow)), "402 allowance_used_up");
+  EXPECT_EQ(value_of(meter.begin(limits, kRates, 7, 1000, kNow)).output_tokens, 3U);
+}
+
+TEST(MeterTest, WhatIsFreeNeedsNoBudget) {
+  Meter meter({}, 0);
+  KeyLimits limits = no_limits();
+  limits.budget = Money{0};
+  EXPECT_EQ(value_of(meter.begin(limits, Rates(), 10, 1000, kNow)).output_tokens, 1000U);
+}
+
+// Whatever runs at the same time, however it ends: nothing beyond the budget and the allowance.
+TEST(MeterTest, BudgetsHoldToTheUnit) {
+  rc::check([] {
+    KeyLimits limits = no_limits();
+    limits.budget = Money{*rc::gen::inRange<int64_t>(0, 3'000'000'000)};
+    limits.allowance_tokens = *rc::gen::inRange<int64_t>(0, 2000);
+    Meter meter({}, 0);
+    std::vector<Meter::Hold> running;
+    Money spent;
+    int64_t used = 0;
+    for (int i = 0; i < 100; ++i) {
+      if (*rc::gen::inRange(0, 2) == 0) {
+        const auto input = static_cast<uint32_t>(*rc::gen::inRange(0, 100));
+        const auto output = static_cast<uint32_t>(*rc::gen::inRange(1, 200));
+        const auto hold = meter.begin(limits, kRates, input, output, kNow);
+        if (!hold) continue;
+        RC_ASSERT(hold->output_tokens >= 1 && hold->output_tokens <= output);
+        running.push_back(*hold);
+      } else if (!running.empty()) {
+        const Meter::Hold hold = running.back();
+        running.pop_back();
+        const auto cached =
+            static_cast<uint32_t>(*rc::gen::inRange<int64_t>(0, int64_t{hold.input_tokens} + 1));
+        const auto output =
+            static_cast<uint32_t>(*rc::gen::inRange<int64_t>(0, int64_t{hold.output_tokens} + 1));
+        const TokenCounts tokens{cached, hold.input_tokens - cached, output};
+        meter.end(hold, tokens, kRates.cost(tokens), kNow);
+        spent = *spent.plus(kRates.cost(tokens));
+        used += int64_t{hold.input_tokens} + output;
+        RC_ASSERT(spent <= *limits.budget && used <= *limits.allowance_tokens);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace ultraspeed::access
