@@ -44,6 +44,8 @@ struct Usage {
 struct AnswerOptions {
   bool has_logprobs = false;
   bool include_usage = false;  // streamed: a last chunk with the usage
+  bool has_prompt_logprobs = false;
+  bool has_echo = false;  // of /v1/completions
 };
 
 // What one engine step gave.

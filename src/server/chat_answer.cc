@@ -133,6 +133,10 @@ class ChatAnswer final : public Answer {
     tokens.insert(tokens.end(), piece.tokens.begin(), piece.tokens.end());
   }
 
+  void add_prompt(size_t /*choice*/, std::span<const engine::Token> tokens) override {
+    prompt_.insert(prompt_.end(), tokens.begin(), tokens.end());
+  }
+
   void end(const AnswerEnd& end) override { turns_[end.choice].finish(end.was_cut_off()); }
 
   void whole(std::span<const AnswerEnd> chosen, std::string& out) override {
@@ -150,6 +154,10 @@ class ChatAnswer final : public Answer {
     out += R"(],"usage":)";
     append_usage(out, chosen.back().usage);
     append_timings(out, chosen.back().usage);
+    if (!prompt_.empty()) {
+      out += R"(,"prompt_logprobs":)";
+      append_prompt_logprobs(out, tokenizer_, prompt_);
+    }
     out += '}';
   }
 
@@ -251,6 +259,7 @@ class ChatAnswer final : public Answer {
   const std::string chunk_begin_;
   std::vector<ChatTurn> turns_;                     // [candidates]
   std::vector<std::vector<engine::Token>> tokens_;  // [candidates]
+  std::vector<engine::Token> prompt_;               // with prompt_logprobs
 };
 
 }  // namespace

@@ -227,6 +227,7 @@ ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults
   ChatRequest request;
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
   US_TRY(read_logprobs(fields, &request.generation));
+  US_TRY(read_prompt_logprobs(fields, &request.generation));
   US_ASSIGN(request.prompt.messages, read_messages(fields));
   US_TRY(read_continuation(fields, &request));
   US_TRY(read_tools(fields, &request));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <list>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -81,6 +82,31 @@ TEST_F(ChoicesTest, TextsAreScored) {
     EXPECT_EQ(json["choices"].size(), 2u);
   }
   expect_error(complete(R"("max_tokens":0)"), 400, "invalid_value", "'max_tokens' is 0");
+}
+
+// As vLLM tells them: the prompt's tokens without its text, with alternatives by id.
+TEST_F(ChoicesTest, PromptsHaveLogprobsInVllmsForm) {
+  start();
+  const std::string fields = R"("prompt_logprobs":1,"temperature":0,"max_tokens":1)";
+  const auto expect_told = [](const Json& told, std::span<const int32_t> ids) {
+    ASSERT_EQ(told.size(), ids.size()) << told;
+    EXPECT_TRUE(told[0].is_null());
+    for (size_t i = 1; i < ids.size(); ++i) {
+      ASSERT_EQ(told[i].size(), 1u) << told[i];
+      const Json& entry = told[i].at(std::to_string(ids[i]));
+      EXPECT_EQ(entry["logprob"], -static_cast<double>(i));
+      EXPECT_EQ(entry["rank"], 1);
+      EXPECT_EQ(entry["decoded_token"], test_tokenizer().token_bytes(ids[i]));
+    }
+  };
+  Json json = parse(complete(R"("prompt":"a b c",)" + fields));
+  expect_told(json["choices"][0]["prompt_logprobs"], test_ids("a b c"));
+  EXPECT_EQ(json["choices"][0]["logprobs"], nullptr);
+  EXPECT_FALSE(json["choices"][0]["text"].get<std::string>().starts_with("a b c"));
+  json = parse(chat(fields));
+  expect_told(json["prompt_logprobs"], engine.starts().back().prompt);
+  expect_error(complete(fields + R"(,"prompt":"a","stream":true)"), 400, "unsupported_value",
+               "'stream' is not supported with 'prompt_logprobs'");
 }
 
 // Also where the first candidate has ended before the others begin.

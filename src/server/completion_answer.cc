@@ -71,6 +71,10 @@ class CompletionAnswer final : public Answer {
   void add_prompt(size_t choice, std::span<const engine::Token> tokens) override {
     for (size_t i = choice; i < choice + num_candidates_; ++i) {
       Candidate& candidate = candidates_[i];
+      if (options_.has_prompt_logprobs) {
+        candidate.prompt.insert(candidate.prompt.end(), tokens.begin(), tokens.end());
+      }
+      if (!options_.has_echo) continue;
       candidate.tokens.insert(candidate.tokens.end(), tokens.begin(), tokens.end());
       candidate.begins_with_prompt = true;
       candidate.text_offset = 0;
@@ -105,7 +109,8 @@ class CompletionAnswer final : public Answer {
     size_t num_echoed = 0;
     std::vector<engine::Token> tokens;
     bool begins_with_prompt = false;  // tokens do: nothing is known of the first
-    size_t text_offset = 0;           // of the next token, in characters
+    std::vector<engine::Token> prompt;
+    size_t text_offset = 0;  // of the next token, in characters
   };
 
   void append_choice(size_t index, std::string_view text, std::string_view finish_reason,
@@ -122,6 +127,10 @@ class CompletionAnswer final : public Answer {
     }
     out += R"(,"finish_reason":)";
     out += finish_reason;
+    if (!candidate->prompt.empty()) {
+      out += R"(,"prompt_logprobs":)";
+      append_prompt_logprobs(out, tokenizer_, candidate->prompt);
+    }
     out += '}';
   }
 

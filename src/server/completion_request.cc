@@ -48,7 +48,12 @@ ApiStatus read_logprobs(const Fields& fields, CompletionRequest* request) {
   if (generation.stream) {
     return unsupported_field("stream", "'stream' is not supported with 'echo' and 'logprobs'.");
   }
-  generation.params.num_prompt_logprobs = static_cast<uint32_t>(logprobs);
+  const auto num_echoed = static_cast<uint32_t>(logprobs);
+  if (generation.params.num_prompt_logprobs.value_or(num_echoed) != num_echoed) {
+    return invalid_field("prompt_logprobs",
+                         "'prompt_logprobs' must be equal to 'logprobs' with 'echo'.");
+  }
+  generation.params.num_prompt_logprobs = num_echoed;
   return {};
 }
 
@@ -92,6 +97,7 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body,
                                      request.prompts.size(), num_candidates, kMaxPromptCandidates));
   }
   US_TRY(fields.read("add_special_tokens", &request.add_special_tokens));
+  US_TRY(read_prompt_logprobs(fields, &request.generation));
   US_TRY(read_logprobs(fields, &request));
   std::string suffix;
   US_TRY(fields.read("suffix", &suffix));

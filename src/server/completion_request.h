@@ -1,6 +1,6 @@
 // The body of POST /v1/completions (OpenAI API reference, "Create completion"). Supported beside
 // the shared fields: prompt (a string, token ids, or an array of either), echo, logprobs,
-// add_special_tokens.
+// prompt_logprobs, add_special_tokens.
 #pragma once
 
 #include <cstdint>

@@ -221,4 +221,16 @@ ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
   return request;
 }
 
+ApiStatus read_prompt_logprobs(const Fields& fields, GenerationRequest* request) {
+  int64_t count = 0;
+  US_TRY(fields.read_integer("prompt_logprobs", 0, kMaxTopLogprobs, &count));
+  request->has_prompt_logprobs = fields.find("prompt_logprobs") != nullptr;
+  if (!request->has_prompt_logprobs) return {};
+  if (request->stream) {
+    return unsupported_field("stream", "'stream' is not supported with 'prompt_logprobs'.");
+  }
+  request->params.num_prompt_logprobs = static_cast<uint32_t>(count);
+  return {};
+}
+
 }  // namespace ultraspeed::server

@@ -48,6 +48,7 @@ struct GenerationRequest {
   engine::GenerationParams params;
   bool has_seed = false;
   bool has_logprobs = false;  // report each token's logprob; params has the number of alternatives
+  bool has_prompt_logprobs = false;  // and, in vLLM's form, each prompt token's
   std::vector<std::string> stop;
   std::optional<GrammarSource> grammar;  // of the answer behind its think block
   bool stream = false;
@@ -69,5 +70,8 @@ inline constexpr size_t kMaxCacheSalt = 256;  // bytes
 // Errors: 404 for another model, 400 for the rest. Does not read logprobs, which differ by route.
 ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
                                                      const RequestDefaults& defaults);
+
+// 'prompt_logprobs' as vLLM has it: so many alternatives of each prompt token, not streamed.
+ApiStatus read_prompt_logprobs(const Fields& fields, GenerationRequest* request);
 
 }  // namespace ultraspeed::server

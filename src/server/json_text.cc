@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 
@@ -155,6 +156,35 @@ void append_completion_logprobs(std::string& out, const text::Tokenizer& tokeniz
     *text_offset += count_characters(tokenizer.token_bytes(tokens[i].id));
   });
   out += '}';
+}
+
+void append_prompt_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                            std::span<const engine::Token> tokens) {
+  const auto append_entry = [&](int32_t id, float logprob, size_t rank) {
+    fmt::format_to(std::back_inserter(out), R"({}"{}":{{"logprob":)", out.back() == '{' ? "" : ",",
+                   id);
+    append_number(out, finite(logprob));
+    out += R"(,"rank":)";
+    out += rank == 0 ? "null" : fmt::to_string(rank);
+    out += R"(,"decoded_token":)";
+    append_json_string(out, completion_token(tokenizer.token_bytes(id)));
+    out += '}';
+  };
+  append_array(out, tokens.size(), [&](size_t i) {
+    if (i == 0) {
+      out += "null";
+      return;
+    }
+    const engine::Token& token = tokens[i];
+    out += '{';
+    for (size_t k = 0; k < token.top_logprobs.size(); ++k) {
+      append_entry(token.top_logprobs[k].first, token.top_logprobs[k].second, k + 1);
+    }
+    const bool is_among_them = std::ranges::any_of(
+        token.top_logprobs, [&](const auto& top) { return top.first == token.id; });
+    if (!is_among_them) append_entry(token.id, token.logprob, 0);
+    out += '}';
+  });
 }
 
 size_t count_characters(std::string_view utf8) {

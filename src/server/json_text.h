@@ -24,6 +24,12 @@ void append_token_logprobs(std::string& out, const text::Tokenizer& tokenizer,
 void append_chat_logprobs(std::string& out, const text::Tokenizer& tokenizer,
                           std::span<const engine::Token> tokens);
 
+// The "prompt_logprobs" of vLLM: null for the first token, then {"ID": {logprob, rank,
+// decoded_token}} of each one and its alternatives. The rank of a token that is none of these is
+// not known: null.
+void append_prompt_logprobs(std::string& out, const text::Tokenizer& tokenizer,
+                            std::span<const engine::Token> tokens);
+
 // The "logprobs" object of a completion choice: {tokens, token_logprobs, top_logprobs,
 // text_offset}. `text_offset` is the first token's place in the text, in characters, and is moved
 // on. Where nothing is known of the first token, a prompt's, null stands for its numbers. Tokens

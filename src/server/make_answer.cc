@@ -38,7 +38,8 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
   head.model = model.name;
   head.system_fingerprint = std::move(system_fingerprint);
   head.service_tier = request.service_tier;
-  const AnswerOptions options{request.has_logprobs, request.include_usage};
+  const AnswerOptions options{request.has_logprobs, request.include_usage,
+                              request.has_prompt_logprobs, !prepared.echoes.empty()};
   const text::Tokenizer& tokenizer = *model.tokenizer;
   const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {

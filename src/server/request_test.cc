@@ -209,6 +209,10 @@ TEST(CompletionRequestTest, ErrorsNameTheField) {
        "'logprobs' is 21; it must be between 0 and 20."},
       {R"("prompt":"p","logprobs":1,"echo":true,"stream":true)", "stream",
        "'stream' is not supported with 'echo' and 'logprobs'.", "unsupported_value"},
+      {R"("prompt":"p","logprobs":1,"echo":true,"prompt_logprobs":2)", "prompt_logprobs",
+       "'prompt_logprobs' must be equal to 'logprobs' with 'echo'."},
+      {R"("prompt":"p","prompt_logprobs":-1)", "prompt_logprobs",
+       "'prompt_logprobs' is -1; it must be between 0 and 20."},
       {R"("prompt":"p","echo":1)", "echo", "'echo' must be true or false, not an integer."},
       {R"("prompt":"p","suffix":"s")", "suffix", "'suffix' is not supported.", "unsupported_value"},
   };
