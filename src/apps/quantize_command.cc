@@ -29,7 +29,7 @@ struct QuantizeCommandOptions {
   double damping = 0.01;
 };
 
-std::string percent(double fraction) {
+std::string error_percent(double fraction) {
   return fmt::format("{:.3f} %", 100 * fraction);
 }
 
@@ -47,9 +47,9 @@ std::string kinds_table(const std::vector<KindSummary>& kinds) {
       row.insert(row.end(), {"-", "-", "-"});
     } else {
       const auto clipped = static_cast<double>(kind.num_clipped);
-      row.push_back(percent(kind.relative_error));
-      row.push_back(percent(kind.worst_error));
-      row.push_back(percent(clipped / static_cast<double>(kind.num_blocks)));
+      row.push_back(error_percent(kind.relative_error));
+      row.push_back(error_percent(kind.worst_error));
+      row.push_back(error_percent(clipped / static_cast<double>(kind.num_blocks)));
     }
     table.rows.push_back(std::move(row));
   }

@@ -12,7 +12,7 @@ namespace websocket = boost::beast::websocket;
 using boost::system::error_code;
 using std::chrono::milliseconds;
 
-constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kFrameReadBytes = 64 << 10;
 constexpr milliseconds kCloseTime{2000};  // for the client to answer, and to read what was sent
 
 }  // namespace
@@ -54,7 +54,7 @@ void WebSocketConnection::accept(const Request& request, const std::vector<Heade
 
 void WebSocketConnection::read() {
   stream_.async_read_some(
-      input_, kReadBytes,
+      input_, kFrameReadBytes,
       [self = shared_from_this()](const error_code& error, size_t) { self->on_read(error); });
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <vector>
 
 #include "net/test_server.h"
 #include "net/test_web_socket.h"
@@ -74,7 +75,7 @@ TEST_F(WebSocketTest, EchoesMessages) {
   EXPECT_EQ(socket.handshake().status, 101U);
   EXPECT_EQ(socket.handshake().headers.at("sec-websocket-accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
   EXPECT_EQ(socket.handshake().headers.at("x-test"), "yes");
-  for (const size_t size : {1, 125, 126, 65535, 65536, 300000}) {
+  for (const size_t size : std::vector<size_t>{1, 125, 126, 65535, 65536, 300000}) {
     const std::string text(size, 'a');
     socket.send(text);
     EXPECT_EQ(socket.read(), text);

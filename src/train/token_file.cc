@@ -10,7 +10,7 @@ namespace ultraspeed::train {
 namespace {
 
 constexpr uint64_t kTokensMagic = 0x0a314e4b4f545355u;  // "USTOKN1\n"
-constexpr size_t kVocabAt = 8, kTextsAt = 12, kCountAt = 16, kIdsSumAt = 24, kTokensSumAt = 32;
+constexpr size_t kVocabAt = 8, kTextsAt = 12, kNumTokensAt = 16, kIdsSumAt = 24, kTokensSumAt = 32;
 constexpr size_t kTokensHeaderBytes = 40;
 
 std::string header_of(const TokenFile& tokens) {
@@ -61,7 +61,7 @@ Result<TokenFile> TokenFile::parse(const std::string& name, std::span<const std:
   TokenFile tokens;
   tokens.vocab_size = number_at<uint32_t>(bytes, kVocabAt);
   tokens.num_texts = number_at<uint32_t>(bytes, kTextsAt);
-  const auto count = number_at<uint64_t>(bytes, kCountAt);
+  const auto count = number_at<uint64_t>(bytes, kNumTokensAt);
   const auto rest = bytes.subspan(kTokensHeaderBytes);
   if (rest.size() % sizeof(int32_t) != 0 || rest.size() / sizeof(int32_t) != count) {
     return fail(fmt::format("{} bytes of tokens where {} tokens should be", rest.size(), count));
