@@ -137,8 +137,7 @@ Status serve(ServeOptions options) {
   if (forced) served.forced_answers = &*forced;
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   const bool has_tls = !options.server.http.certificate_file.empty();
-  US_ASSIGN(const auto signals, has_tls ? CaughtSignals::catch_signals({SIGINT, SIGTERM, SIGHUP})
-                                        : CaughtSignals::catch_signals({SIGINT, SIGTERM}));
+  US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM, SIGHUP}));
   write_to_stderr(fmt::format(
       "Serving {}, {} sessions of {} tokens, {} columns a decode step, on {}, {}, {} of weights, "
       "{} resident\nlistening on {}\ntry: {}\n",
@@ -148,6 +147,10 @@ Status serve(ServeOptions options) {
       format_bytes(static_cast<double>(resident_bytes())), server->url(),
       curl_line(served, options, server->url())));
   while (signals.wait() == SIGHUP) {
+    if (!has_tls) {
+      write_to_stderr("SIGHUP: without a TLS certificate there is nothing to read again\n");
+      continue;
+    }
     const Status status = server->reload_certificate();
     write_to_stderr(status ? "read the TLS certificate again\n"
                            : fmt::format("kept the TLS certificate: {}\n", status.error().message));

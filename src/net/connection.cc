@@ -358,10 +358,12 @@ void Connection::start_stream(uint64_t number, StreamHead head) {
 void Connection::write(uint64_t number, std::string_view bytes) {
   if (!is_answering(number) || body_ != Body::kStream || bytes.empty()) return;
   if (is_head_request_) return;
-  if (queued_.size() + (output_.size() - output_begin_) + bytes.size() >
-      options_.max_queued_bytes) {
+  // One long write makes nobody a slow reader.
+  const size_t queued_bytes = queued_.size() + (output_.size() - output_begin_);
+  if (queued_bytes > options_.max_queued_bytes + longest_write_) {
     return close(CloseReason::kSlowReader);
   }
+  longest_write_ = std::max(longest_write_, bytes.size());
   if (is_http_1_0_) return enqueue(bytes);
   std::string chunk;
   append_chunk(chunk, bytes);

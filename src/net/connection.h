@@ -98,8 +98,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t input_size_ = 0;
   bool is_reading_ = false;
   std::optional<Parser> parser_;
-  size_t header_bytes_ = 0;  // of the request being read
-  size_t body_bytes_ = 0;    // of the same, as counted in the event loop's sum
+  size_t longest_write_ = 0;  // in bytes, of streams
+  size_t header_bytes_ = 0;   // of the request being read
+  size_t body_bytes_ = 0;     // of the same, as counted in the event loop's sum
   bool has_first_byte_ = false;
   Clock::time_point read_deadline_;
 

@@ -13,7 +13,8 @@ using boost::system::error_code;
 using std::chrono::milliseconds;
 
 constexpr size_t kFrameReadBytes = 64 << 10;
-constexpr milliseconds kCloseTime{2000};  // for the client to answer, and to read what was sent
+constexpr milliseconds kPongTime{60'000};  // without an answer to any ping the client is gone
+constexpr milliseconds kCloseTime{2000};   // for the client to answer, and to read what was sent
 
 }  // namespace
 
@@ -38,8 +39,10 @@ void WebSocketConnection::accept(const Request& request, const std::vector<Heade
   stream_.read_message_max(options_.max_body_bytes);
   stream_.auto_fragment(false);
   stream_.text(true);
-  stream_.control_callback(
-      [this](websocket::frame_type, boost::beast::string_view) { last_read_ = Clock::now(); });
+  stream_.control_callback([this](websocket::frame_type type, boost::beast::string_view) {
+    last_read_ = Clock::now();
+    if (type == websocket::frame_type::close) tell_closed(who_closed());
+  });
   stream_.async_accept(request, [self = shared_from_this()](const error_code& error) {
     if (self->is_closed_) return;
     if (error) return self->abort(CloseReason::kClientClosed);
@@ -65,7 +68,7 @@ void WebSocketConnection::on_read(const error_code& error) {
   if (error) return abort(who_closed());
   if (unread_bytes_ == 0) message_begin_ = last_read_;
   count_unread(input_.size());
-  if (close_reason_) {
+  if (close_reason_ || !handler_) {
     input_.clear();
   } else if (loop_->unread_bytes > options_.max_unread_bytes) {
     close(CloseCode::kTryAgainLater, "the server is receiving too many large messages at once");
@@ -93,7 +96,11 @@ void WebSocketConnection::count_unread(size_t size_bytes) {
 
 void WebSocketConnection::send(std::string text) {
   if (is_closed_ || close_reason_) return;
-  if (queued_bytes_ > options_.max_queued_bytes) return abort(CloseReason::kSlowReader);
+  // A long message, which an answer may begin with twice, makes nobody a slow reader.
+  if (queued_bytes_ > options_.max_queued_bytes + 2 * longest_bytes_) {
+    return abort(CloseReason::kSlowReader);
+  }
+  longest_bytes_ = std::max(longest_bytes_, text.size());
   queued_bytes_ += text.size();
   queue_.push_back(std::move(text));
   write();
@@ -127,7 +134,15 @@ void WebSocketConnection::ping() {
 void WebSocketConnection::close(CloseCode code, std::string reason) {
   if (is_closed_ || close_reason_) return;
   close_reason_.emplace(static_cast<websocket::close_code>(code), reason);
+  if (code != CloseCode::kGoingAway) tell_closed(who_closed());
   write();
+}
+
+// Nobody reads answers any more, while the connection is still being closed.
+void WebSocketConnection::tell_closed(CloseReason reason) {
+  if (!handler_) return;
+  asio::post(loop_->io,
+             [handler = std::exchange(handler_, nullptr), reason] { handler->on_close(reason); });
 }
 
 void WebSocketConnection::begin_close() {
@@ -142,8 +157,7 @@ void WebSocketConnection::abort(CloseReason reason) {
   if (std::exchange(is_closed_, true)) return;
   count_unread(0);
   stream_.next_layer().close();
-  asio::post(loop_->io,
-             [handler = std::exchange(handler_, nullptr), reason] { handler->on_close(reason); });
+  tell_closed(reason);
 }
 
 void WebSocketConnection::tick(Clock::time_point now) {
@@ -158,6 +172,9 @@ void WebSocketConnection::tick(Clock::time_point now) {
   if (!is_open_ || close_reason_) return;
   if (unread_bytes_ > 0 && now - message_begin_ > milliseconds(options_.body_timeout_ms)) {
     return close(CloseCode::kPolicyViolation, "the message did not arrive in time");
+  }
+  if (last_ping_ > last_read_ && now - last_read_ > kPongTime) {
+    return abort(CloseReason::kClientClosed);
   }
   if (now - last_read_ > milliseconds(options_.web_socket_idle_timeout_ms)) {
     return close(CloseCode::kGoingAway, "nothing came for too long");

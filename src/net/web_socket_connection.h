@@ -38,6 +38,7 @@ class WebSocketConnection final : public WebSocket,
   void send(std::string text) override;
   void close(CloseCode code, std::string reason) override;
   void abort(CloseReason reason);
+  void tell_closed(CloseReason reason);
   void tick(Clock::time_point now);  // deadlines and pings
   bool is_closed() const { return is_closed_; }
 
@@ -69,6 +70,7 @@ class WebSocketConnection final : public WebSocket,
 
   std::deque<std::string> queue_;  // the first one is being written, if is_writing_
   size_t queued_bytes_ = 0;
+  size_t longest_bytes_ = 0;  // of the messages sent
   bool is_writing_ = false;
   bool is_pinging_ = false;
   Clock::time_point last_ping_ = Clock::now();

@@ -227,7 +227,6 @@ ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults
   ChatRequest request;
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
   US_TRY(read_logprobs(fields, &request.generation));
-  US_TRY(read_prompt_logprobs(fields, &request.generation));
   US_ASSIGN(request.prompt.messages, read_messages(fields));
   US_TRY(read_continuation(fields, &request));
   US_TRY(read_tools(fields, &request));
@@ -237,7 +236,9 @@ ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults
 
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults) {
   US_ASSIGN(const Json json, parse_json_object(body));
-  return read_chat_request(json, defaults);
+  US_ASSIGN(ChatRequest request, read_chat_request(json, defaults));
+  US_TRY(read_prompt_logprobs(Fields(json), &request.generation));
+  return request;
 }
 
 }  // namespace ultraspeed::server

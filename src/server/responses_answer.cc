@@ -23,6 +23,11 @@ std::string string_member(std::string_view name, std::string_view text) {
 }
 
 // The functions with `out` write events, if it is not nullptr.
+// Of the codes that OpenAI's type of a failed response knows.
+std::string_view error_code(const ApiError& error) {
+  return error.status == 429 ? "rate_limit_exceeded" : "server_error";
+}
+
 class ResponsesAnswer final : public Answer {
  public:
   ResponsesAnswer(AnswerHead head, const AnswerOptions& options, const text::Tokenizer& tokenizer,
@@ -54,7 +59,8 @@ class ResponsesAnswer final : public Answer {
 
   // OpenAI's clients raise the first event; others wait for the second.
   void stream_error(const ApiError& error, std::string& out) override {
-    std::string members = R"(,"code":"server_error")" + string_member("message", error.message);
+    std::string members =
+        string_member("code", error_code(error)) + string_member("message", error.message);
     event("error", members + R"(,"param":null)", &out);
     if (is_open_) items_.back().status = "incomplete";
     event("response.failed", R"(,"response":)" + response_json("failed", {nullptr, &error}), &out);
@@ -242,7 +248,8 @@ class ResponsesAnswer final : public Answer {
     if (outcome.error == nullptr) {
       out += "null";
     } else {
-      out += R"({"code":"server_error")" + string_member("message", outcome.error->message) + '}';
+      out += fmt::format(R"({{"code":"{}")", error_code(*outcome.error)) +
+             string_member("message", outcome.error->message) + '}';
     }
     out += string_member("model", head_.model);
     append_output(out);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <utility>
-#include <vector>
 
 #include "server/json_text.h"
 
@@ -31,13 +30,18 @@ void ResponsesSocket::on_message(std::string text) {
   if (num_requests_ == kMaxRequests) {
     return fail(too_many_requests(fmt::format("{} requests", kMaxRequests)), {});
   }
-  if (waiting_bytes_ + text.size() > max_waiting_bytes_) {
+  if (num_requests_ > 0 && waiting_->sum + text.size() > waiting_->most) {
     return fail(too_many_requests("Too many bytes of requests"), {});
   }
   ++num_requests_;
-  waiting_bytes_ += text.size();
+  count_waiting(text.size(), 0);
   unread_.push_back(std::move(text));
   parse_next();
+}
+
+void ResponsesSocket::count_waiting(size_t more, size_t less) {
+  waiting_bytes_ += more - less;
+  waiting_->sum += more - less;
 }
 
 // One after the other, so that they keep their order.
@@ -65,7 +69,7 @@ void ResponsesSocket::take(ApiResult<Json> json, size_t size_bytes) {
   }
   if (!status) {
     --num_requests_;
-    waiting_bytes_ -= size_bytes;
+    count_waiting(0, size_bytes);
     fail(status.error(), stream);
     close_if_drained();
   }
@@ -107,7 +111,7 @@ void ResponsesSocket::answer_next(const std::string& stream_id) {
   }
   Request request = std::move(lane.waiting.front());
   lane.waiting.pop_front();
-  waiting_bytes_ -= request.size_bytes;
+  count_waiting(0, request.size_bytes);
   lane.is_answering = true;
   const auto turn = std::make_shared<SocketTurn>(
       std::move(request.stream),
@@ -151,13 +155,16 @@ void ResponsesSocket::close_if_drained() {
 void ResponsesSocket::on_close(net::CloseReason reason) {
   is_closed_ = true;
   unread_.clear();
+  count_waiting(0, waiting_bytes_);
   std::vector<std::shared_ptr<SocketTurn>> turns;
-  for (const auto& [stream_id, lane] : lanes_) {
+  std::vector<Json> waiting;
+  for (auto& [stream_id, lane] : lanes_) {
     if (auto turn = lane.turn.lock()) turns.push_back(std::move(turn));
+    for (Request& request : lane.waiting) waiting.push_back(std::move(request.body));
   }
   lanes_.clear();
   for (const auto& turn : turns) turn->close(reason);
-  host_.close();
+  host_.close(std::move(waiting));
 }
 
 }  // namespace ultraspeed::server

@@ -11,6 +11,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "net/web_socket.h"
 #include "server/json_fields.h"
@@ -22,18 +24,25 @@ class ResponsesSocket final : public net::WebSocketHandler,
                               public std::enable_shared_from_this<ResponsesSocket> {
  public:
   using TakeJson = std::function<void(ApiResult<Json>)>;
+  // Of all connections together; of one alone the first request is always taken.
+  struct WaitingBytes {
+    size_t most = 0;
+    size_t sum = 0;
+  };
   struct Host {
     // Calls back, later, with what the text says. One at a time.
     std::function<void(std::string text, TakeJson take)> parse;
     std::function<void(Json request, std::shared_ptr<net::ResponseWriter> writer)> answer;
-    std::function<void()> close;  // the connection is gone; called once
+    // The connection is gone; called once, with what has not been answered.
+    std::function<void(std::vector<Json> waiting)> close;
   };
   static constexpr size_t kMaxRequests = 64;  // waiting and under way
   static constexpr size_t kMaxStreamIdBytes = 256;
 
-  // max_waiting_bytes: of the messages that wait for the answers before theirs.
-  ResponsesSocket(Host host, size_t max_waiting_bytes)
-      : host_(std::move(host)), max_waiting_bytes_(max_waiting_bytes) {}
+  // `waiting`: the messages that wait for the answers before theirs. Parsed they take several times
+  // their bytes.
+  ResponsesSocket(Host host, std::shared_ptr<WaitingBytes> waiting)
+      : host_(std::move(host)), waiting_(std::move(waiting)) {}
 
   void on_open(std::weak_ptr<net::WebSocket> socket) override;
   void on_message(std::string text) override;
@@ -55,6 +64,7 @@ class ResponsesSocket final : public net::WebSocketHandler,
   };
   using Lanes = std::map<std::string, Lane>;  // by stream_id
 
+  void count_waiting(size_t more, size_t less);
   void parse_next();
   void take(ApiResult<Json> json, size_t size_bytes);
   ApiStatus enqueue(Json body, size_t size_bytes, StreamId* stream);
@@ -65,13 +75,13 @@ class ResponsesSocket final : public net::WebSocketHandler,
   void send(std::string message);
 
   const Host host_;
-  const size_t max_waiting_bytes_;
+  const std::shared_ptr<WaitingBytes> waiting_;
   std::weak_ptr<net::WebSocket> socket_;
   std::deque<std::string> unread_;  // the first one is being parsed, if is_parsing_
   bool is_parsing_ = false;
-  Lanes lanes_;              // those with a request
-  size_t num_requests_ = 0;  // in all lanes, and unread
-  size_t waiting_bytes_ = 0;
+  Lanes lanes_;               // those with a request
+  size_t num_requests_ = 0;   // in all lanes, and unread
+  size_t waiting_bytes_ = 0;  // of waiting_->sum
   bool is_draining_ = false;
   bool is_closed_ = false;
 };

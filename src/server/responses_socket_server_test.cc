@@ -170,6 +170,35 @@ TEST_F(ResponsesSocketServerTest, AClientThatLeavesCancelsItsRequests) {
   EXPECT_EQ(num_logged, 2);
 }
 
+// What the close of a socket begins with is enough; the connection itself ends later.
+TEST_F(ResponsesSocketServerTest, AClosingSocketCancelsItsRequestsAtOnce) {
+  engine.is_endless = true;
+  engine.step_delay_us = 100;
+  start();
+  for (const uint8_t opcode : {Socket::kClose, Socket::kBinary}) {
+    Socket socket = connect();
+    create(socket, R"("stream_id":"a")");
+    ASSERT_TRUE(engine.wait_for_starts(opcode == Socket::kClose ? 1 : 2));
+    socket.send_frame(opcode, "");
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_TRUE(engine.wait_for_cancels(opcode == Socket::kClose ? 1 : 2));
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    EXPECT_LT(time.count(), 1.0);
+  }
+}
+
+// The two events that a stream begins with repeat what was asked.
+TEST_F(ResponsesSocketServerTest, LongEchoesMakeNoSlowReader) {
+  start();
+  Socket socket = connect();
+  const std::string long_text(1'500'000, 'a');
+  create(socket,
+         fmt::format(R"("metadata":null,"tools":[{{"type":"web_search","x":"{}"}}])", long_text));
+  std::string text = socket.read();
+  while (!text.empty() && Json::parse(text)["type"] != "response.completed") text = socket.read();
+  EXPECT_FALSE(text.empty());
+}
+
 TEST_F(ResponsesSocketServerTest, ErrorsAreOfOneRequest) {
   start();
   Socket socket = connect();

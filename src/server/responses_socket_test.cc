@@ -41,8 +41,11 @@ class ResponsesSocketTest : public testing::Test {
     host.answer = [this](Json body, std::shared_ptr<net::ResponseWriter> writer) {
       asked.push_back({std::move(body), std::move(writer)});
     };
-    host.close = [this] { ++num_closed; };
-    socket = std::make_shared<ResponsesSocket>(std::move(host), /*max_waiting_bytes=*/10'000);
+    host.close = [this](std::vector<Json> unanswered) {
+      ++num_closed;
+      num_unanswered += unanswered.size();
+    };
+    socket = std::make_shared<ResponsesSocket>(std::move(host), waiting);
     socket->on_open(kept);
   }
   void parse() { std::exchange(parses.front(), nullptr)(), parses.pop_front(); }
@@ -55,6 +58,9 @@ class ResponsesSocketTest : public testing::Test {
   std::deque<std::function<void()>> parses;
   std::deque<Asked> asked;
   int num_closed = 0;
+  size_t num_unanswered = 0;
+  std::shared_ptr<ResponsesSocket::WaitingBytes> waiting =
+      std::make_shared<ResponsesSocket::WaitingBytes>(10'000);
   std::shared_ptr<KeptSocket> kept = std::make_shared<KeptSocket>();
   std::shared_ptr<ResponsesSocket> socket;
 };
@@ -135,6 +141,21 @@ TEST_F(ResponsesSocketTest, RequestsThatWaitAreBounded) {
   EXPECT_EQ(last()["status"], 429);
   create("");
   EXPECT_EQ(kept->sent.size(), 1U);
+}
+
+// Others' waiting messages count, but for the first of a connection.
+TEST_F(ResponsesSocketTest, WaitingBytesAreThoseOfAllConnections) {
+  waiting->sum = waiting->most;
+  create("");
+  ASSERT_EQ(asked.size(), 1u);
+  create("");
+  EXPECT_EQ(last()["error"]["code"], "rate_limit_exceeded") << last();
+  waiting->sum = 0;
+  create("");
+  EXPECT_GT(waiting->sum, 0u);
+  socket->on_close(net::CloseReason::kClientClosed);
+  EXPECT_EQ(waiting->sum, 0u);
+  EXPECT_EQ(num_unanswered, 1u);
 }
 
 TEST_F(ResponsesSocketTest, MessagesKeepTheirOrderWhileTheyAreRead) {

@@ -129,6 +129,8 @@ class ApiServer final : public Server, public net::HttpHandler {
   std::map<std::string, ResponseStore> responses_;
   std::map<std::string, EncodeMemory> prompts_;
   std::map<ConnectionId, std::weak_ptr<ResponsesSocket>> sockets_;  // the event loop's
+  const std::shared_ptr<ResponsesSocket::WaitingBytes> waiting_bytes_ =
+      std::make_shared<ResponsesSocket::WaitingBytes>(options_.http.max_body_bytes);
   ConnectionId last_connection_ = kNoConnection;
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
@@ -326,12 +328,12 @@ void ApiServer::open_socket(net::HttpRequest request, const std::shared_ptr<Exch
                     Json body, std::shared_ptr<net::ResponseWriter> writer) {
     answer_turn(request, connection, std::move(body), std::move(writer));
   };
-  host.close = [this, connection, &store] {
+  host.close = [this, connection, &store](std::vector<Json> waiting) {
     store.forget(connection);
     sockets_.erase(connection);
+    parse_pool_->run([waiting = std::move(waiting)] {});  // which may take long to destroy
   };
-  const auto socket =
-      std::make_shared<ResponsesSocket>(std::move(host), options_.http.max_body_bytes);
+  const auto socket = std::make_shared<ResponsesSocket>(std::move(host), waiting_bytes_);
   sockets_.emplace(connection, socket);
   exchange->upgrade(socket);
 }
