@@ -104,7 +104,7 @@ struct HttpOptions {
   uint32_t idle_timeout_ms = 75'000;        // between two requests
   uint32_t write_timeout_ms = 30'000;       // without progress
   uint32_t keepalive_interval_ms = 10'000;  // see StreamHead::keepalive; pings of WebSockets
-  uint32_t web_socket_idle_timeout_ms = 3'600'000;  // without a message or a pong
+  uint32_t web_socket_idle_timeout_ms = 60'000;  // without a message or a pong
 };
 
 class HttpServer {

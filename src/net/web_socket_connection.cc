@@ -13,8 +13,7 @@ using boost::system::error_code;
 using std::chrono::milliseconds;
 
 constexpr size_t kFrameReadBytes = 64 << 10;
-constexpr milliseconds kPongTime{60'000};  // without an answer to any ping the client is gone
-constexpr milliseconds kCloseTime{2000};   // for the client to answer, and to read what was sent
+constexpr milliseconds kCloseTime{2000};  // for the client to answer, and to read what was sent
 
 }  // namespace
 
@@ -172,9 +171,6 @@ void WebSocketConnection::tick(Clock::time_point now) {
   if (!is_open_ || close_reason_) return;
   if (unread_bytes_ > 0 && now - message_begin_ > milliseconds(options_.body_timeout_ms)) {
     return close(CloseCode::kPolicyViolation, "the message did not arrive in time");
-  }
-  if (last_ping_ > last_read_ && now - last_read_ > kPongTime) {
-    return abort(CloseReason::kClientClosed);
   }
   if (now - last_read_ > milliseconds(options_.web_socket_idle_timeout_ms)) {
     return close(CloseCode::kGoingAway, "nothing came for too long");

@@ -60,7 +60,7 @@ class ResponsesSocketTest : public testing::Test {
   int num_closed = 0;
   size_t num_unanswered = 0;
   std::shared_ptr<ResponsesSocket::WaitingBytes> waiting =
-      std::make_shared<ResponsesSocket::WaitingBytes>(10'000);
+      std::make_shared<ResponsesSocket::WaitingBytes>(ResponsesSocket::WaitingBytes{10'000});
   std::shared_ptr<KeptSocket> kept = std::make_shared<KeptSocket>();
   std::shared_ptr<ResponsesSocket> socket;
 };

@@ -130,7 +130,8 @@ class ApiServer final : public Server, public net::HttpHandler {
   std::map<std::string, EncodeMemory> prompts_;
   std::map<ConnectionId, std::weak_ptr<ResponsesSocket>> sockets_;  // the event loop's
   const std::shared_ptr<ResponsesSocket::WaitingBytes> waiting_bytes_ =
-      std::make_shared<ResponsesSocket::WaitingBytes>(options_.http.max_body_bytes);
+      std::make_shared<ResponsesSocket::WaitingBytes>(
+          ResponsesSocket::WaitingBytes{options_.http.max_body_bytes});
   ConnectionId last_connection_ = kNoConnection;
   std::mt19937_64 seeds_{std::random_device{}()};
   uint32_t num_preparing_ = 0;
