@@ -20,6 +20,8 @@ using nlohmann::ordered_json;
 
 constexpr std::array<std::string_view, 4> kPaths = {"/v1/chat/completions", "/v1/completions",
                                                     "/v1/responses", "/v1/messages"};
+// What parse_json() refuses; its own words can have a whole line in them.
+constexpr std::string_view kNoJson = "not JSON, or nested more than 64 deep";
 
 // Calls with each line, without its end, and its number; the last one may have no end.
 template <class Function>
@@ -67,15 +69,15 @@ std::vector<BatchRequest> parse_batch(std::string_view contents,
   std::set<std::string> ids;
   for_each_line(contents, [&](size_t line, std::string_view text) {
     if (text.find_first_not_of(" \t\r") == std::string_view::npos) return;
-    const ordered_json json = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (json.is_discarded()) return report(line, "not JSON");
-    std::string fault = fault_of(json);
+    const auto json = parse_json(text, "");
+    if (!json) return report(line, std::string(kNoJson));
+    std::string fault = fault_of(*json);
     if (!fault.empty()) return report(line, std::move(fault));
-    std::string id = string_field(json, "custom_id");
+    std::string id = string_field(*json, "custom_id");
     if (!ids.insert(id).second) {
       return report(line, fmt::format("the custom_id '{}' was there before", id));
     }
-    requests.push_back({line, std::move(id), string_field(json, "url"), text});
+    requests.push_back({line, std::move(id), string_field(*json, "url"), text});
   });
   return requests;
 }
@@ -86,17 +88,17 @@ std::string batch_body(const BatchRequest& request) {
 
 std::string batch_answer(const BatchRequest& request, unsigned status,
                          const std::string& request_id, const std::string& body) {
-  ordered_json answer = ordered_json::parse(body, nullptr, /*allow_exceptions=*/false);
+  auto answer = parse_json(body, "");
   ordered_json line = {{"id", fmt::format("batch_req_{}", request.line)},
                        {"custom_id", request.custom_id},
                        {"response", nullptr},
                        {"error", nullptr}};
-  if (answer.is_discarded()) {
+  if (!answer) {
     line["error"] = {{"code", "invalid_response"},
-                     {"message", fmt::format("HTTP {} without JSON", status)}};
+                     {"message", fmt::format("HTTP {}, but the answer is {}", status, kNoJson)}};
   } else {
     line["response"] = {
-        {"status_code", status}, {"request_id", request_id}, {"body", std::move(answer)}};
+        {"status_code", status}, {"request_id", request_id}, {"body", std::move(*answer)}};
   }
   return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }

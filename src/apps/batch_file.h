@@ -19,8 +19,9 @@ struct BatchRequest {
   std::string_view text;  // of the line, which the file's contents own
 };
 
-// The requests of {"custom_id","method":"POST","url","body":{...}} lines. What is wrong with a line
-// goes to `report`, with its number; the others stay. Empty lines are nothing.
+// The requests of {"custom_id","method":"POST","url","body":{...}} lines, nested 64 deep at most.
+// What is wrong with a line goes to `report`, with its number; the others stay. Empty lines are
+// nothing.
 std::vector<BatchRequest> parse_batch(std::string_view contents,
                                       const std::function<void(size_t line, std::string)>& report);
 
@@ -28,7 +29,7 @@ std::vector<BatchRequest> parse_batch(std::string_view contents,
 std::string batch_body(const BatchRequest& request);
 
 // {"id","custom_id","response":{"status_code","request_id","body"},"error":null} and a line break.
-// An answer that is no JSON becomes an error.
+// An answer that is no JSON, or is nested more than 64 deep, becomes an error.
 std::string batch_answer(const BatchRequest& request, unsigned status,
                          const std::string& request_id, const std::string& body);
 

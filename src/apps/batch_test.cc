@@ -51,6 +51,36 @@ TEST(ParseBatchTest, ReportsBrokenLinesWithTheirNumbers) {
   EXPECT_NE(faults[3].second.find("/v1/chat/completions"), std::string::npos);
 }
 
+std::string nested(size_t depth) {
+  return std::string(depth, '[') + "1" + std::string(depth, ']');
+}
+
+// Writing a value down calls itself for each level: the stack would end.
+TEST(ParseBatchTest, DeepNestingIsABrokenLine) {
+  const auto line_with = [](const std::string& id, size_t depth) {
+    return R"({"custom_id":")" + id + R"(","method":"POST","url":"/v1/messages","body":{"x":)" +
+           nested(depth) + "}}\n";
+  };
+  std::vector<size_t> broken;
+  const std::string contents = line_with("a", 100'000) + line_with("b", 63) + line_with("c", 62);
+  const auto requests =
+      parse_batch(contents, [&](size_t line, const std::string&) { broken.push_back(line); });
+  EXPECT_EQ(broken, (std::vector<size_t>{1, 2}));
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(batch_body(requests[0]), R"({"x":)" + nested(62) + "}");
+}
+
+TEST(BatchAnswerTest, AnswersThatAreNoJsonOrDeepAreErrors) {
+  const BatchRequest request{.line = 3, .custom_id = "a", .path = "/v1/messages", .text = {}};
+  for (const std::string& body : {std::string("<html>"), nested(65), nested(100'000)}) {
+    const auto answer = ordered_json::parse(batch_answer(request, 200, "", body));
+    EXPECT_TRUE(answer["response"].is_null());
+    EXPECT_NE(answer["error"]["message"].get<std::string>().find("HTTP 200"), std::string::npos);
+  }
+  const auto answer = ordered_json::parse(batch_answer(request, 200, "", nested(64)));
+  EXPECT_TRUE(answer["error"].is_null());
+}
+
 class BatchTest : public server::ServerTest {
  protected:
   std::string path(const std::string& name) const { return directory_.path() + "/" + name; }
