@@ -30,7 +30,7 @@ struct BatchCommandOptions {
   uint32_t timeout_s = 3600;
 };
 
-// What it does not have yet, of the requests of a file.
+// The requests of a file that have no answer yet.
 struct Work {
   std::string contents;
   std::vector<BatchRequest> requests;
@@ -38,16 +38,19 @@ struct Work {
   size_t num_done_before = 0;
 };
 
-Result<Work> read_work(const std::string& input, const BatchOutput& output) {
+Result<Work> read_work(const std::string& input) {
   Work work;
   US_ASSIGN(work.contents, read_file(input));
   work.requests = parse_batch(work.contents, [&](size_t line, const std::string& fault) {
     ++work.num_broken;
     warn(fmt::format("{}:{}: {}; skipped", file_label(input), line, fault));
   });
-  work.num_done_before = std::erase_if(
-      work.requests, [&](const BatchRequest& request) { return output.has(request.custom_id); });
   return work;
+}
+
+void leave_out_answered(const BatchOutput& output, Work* work) {
+  work->num_done_before = std::erase_if(
+      work->requests, [&](const BatchRequest& request) { return output.has(request.custom_id); });
 }
 
 Result<BatchFigures> run_with_progress(BatchOptions options, const Work& work,
@@ -105,8 +108,10 @@ Status check_all_succeeded(const BatchFigures& figures, const Work& work) {
 
 Status run_batch_command(BatchCommandOptions options) {
   options.batch.client.timeout = std::chrono::seconds(options.timeout_s);
+  US_TRY(check_batch_files(options.input, options.output));
+  US_ASSIGN(Work work, read_work(options.input));  // before there is an output
   US_ASSIGN(BatchOutput output, BatchOutput::open(options.output));
-  US_ASSIGN(const Work work, read_work(options.input, output));
+  leave_out_answered(output, &work);
   BatchFigures figures;
   if (!work.requests.empty()) {
     OwnServer own;

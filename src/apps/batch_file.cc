@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +22,7 @@ using nlohmann::ordered_json;
 
 constexpr std::array<std::string_view, 4> kPaths = {"/v1/chat/completions", "/v1/completions",
                                                     "/v1/responses", "/v1/messages"};
+constexpr std::string_view kAnswerBegin = R"({"id":"batch_req_)";
 // What parse_json() refuses; its own words can have a whole line in them.
 constexpr std::string_view kNoJson = "not JSON, or nested more than 64 deep";
 
@@ -54,6 +57,15 @@ std::string fault_of(const ordered_json& request) {
   if (body == request.end() || !body->is_object()) return "'body' must be an object";
   if (body->value("stream", ordered_json()) == true) return "'body.stream' cannot be true";
   return {};
+}
+
+// Requests and other objects have a custom_id too.
+bool is_answer(const ordered_json& line) {
+  const auto has = [&](const char* name) {
+    const auto field = line.find(name);
+    return field != line.end() && field->is_object();
+  };
+  return has("response") || has("error");
 }
 
 Error file_error(const std::string& path, std::string_view what) {
@@ -103,6 +115,26 @@ std::string batch_answer(const BatchRequest& request, unsigned status,
   return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
+Status check_batch_files(const std::string& input, const std::string& output) {
+  if (output == "-") {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "OUT cannot be standard output: the answers that it has are read, so it must "
+                      "be a file");
+  }
+  struct stat out = {};
+  if (stat(output.c_str(), &out) != 0) return {};  // none yet
+  if (!S_ISREG(out.st_mode)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: OUT must be a file, since the answers that it has are read", output);
+  }
+  struct stat in = {};
+  const bool has_input = (input == "-" ? fstat(STDIN_FILENO, &in) : stat(input.c_str(), &in)) == 0;
+  if (!has_input || in.st_dev != out.st_dev || in.st_ino != out.st_ino) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "{}: IN and OUT are the same file; expected another one for the answers",
+                    output);
+}
+
 BatchOutput::BatchOutput(BatchOutput&& other) noexcept
     : path_(std::move(other.path_)),
       file_(std::exchange(other.file_, -1)),
@@ -117,17 +149,33 @@ Result<BatchOutput> BatchOutput::open(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (file < 0) return tl::unexpected(file_error(path, "opened"));
   BatchOutput output(path, file);
+  US_TRY(output.lock());
   US_TRY(output.read_answers());
   return output;
+}
+
+Status BatchOutput::lock() {
+  if (flock(file_, LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return tl::unexpected(file_error(path_, "locked"));
+  return make_error(ErrorCode::kIo,
+                    "{}: another batch is writing to it; wait for its end, or name another OUT",
+                    path_);
 }
 
 Status BatchOutput::read_answers() {
   US_ASSIGN(const std::string contents, read_file(path_));
   size_bytes_ = contents.rfind('\n') + 1;  // 0: there is none
+  const std::string_view rest = std::string_view(contents).substr(size_bytes_);
+  if (!rest.starts_with(kAnswerBegin.substr(0, rest.size()))) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: its last line has no end and is not the begin of a batch's answer; end "
+                      "it with a line break to keep it, or name another OUT",
+                      path_);
+  }
   for_each_line(std::string_view(contents).substr(0, size_bytes_),
                 [&](size_t, std::string_view text) {
                   const ordered_json json = ordered_json::parse(text, nullptr, false);
-                  if (!json.is_object()) return;
+                  if (!json.is_object() || !is_answer(json)) return;
                   const std::string id = string_field(json, "custom_id");
                   if (!id.empty()) ids_.insert(id);
                 });

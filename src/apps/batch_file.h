@@ -33,11 +33,15 @@ std::string batch_body(const BatchRequest& request);
 std::string batch_answer(const BatchRequest& request, unsigned status,
                          const std::string& request_id, const std::string& body);
 
-// A file of answers, to which more are added.
+// Answers are added to `output`, and those that are there are read: it must be a file (or none
+// yet), and not `input`. Errors: kInvalidArgument.
+Status check_batch_files(const std::string& input, const std::string& output);
+
+// A file of answers, to which more are added, by one process at a time.
 class BatchOutput {
  public:
-  // Reads the ids of the answers that are there; the begin of a line at the end, which a kill has
-  // left, is cut off. Errors: kIo.
+  // Reads the ids of the answers that are there; the begin of one at the end, which a kill has
+  // left, is cut off. Errors: kIo; kInvalidArgument for another begin of a line.
   static Result<BatchOutput> open(const std::string& path);
   BatchOutput(BatchOutput&& other) noexcept;
   BatchOutput& operator=(BatchOutput&&) = delete;
@@ -50,6 +54,7 @@ class BatchOutput {
 
  private:
   BatchOutput(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  Status lock();
   Status read_answers();
 
   std::string path_;

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -126,7 +127,8 @@ TEST_F(BatchTest, AnswersAllRoutesAndGoesOn) {
     EXPECT_EQ(figures->num_succeeded, 2U);
     EXPECT_EQ(figures->num_refused, 1U);
   }
-  ASSERT_TRUE(write_file(path("out"), *read_file(path("out")) + R"({"custom_id":"mess)"));
+  ASSERT_TRUE(write_file(path("out"),
+                         *read_file(path("out")) + R"({"id":"batch_req_5","custom_id":"mess)"));
   auto output = BatchOutput::open(path("out"));
   ASSERT_TRUE(output);
   EXPECT_EQ(output->num_answers(), 3U);
@@ -183,7 +185,7 @@ TEST_F(BatchTest, AFullDiskIsAnErrorAndLeavesWholeLines) {
   for (int i = 0; i < 20; ++i) {
     contents += batch_line(std::to_string(i), "/v1/chat/completions", kMessages);
   }
-  auto output = BatchOutput::open(path("out"));
+  auto output = std::make_optional(*BatchOutput::open(path("out")));
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);
@@ -196,6 +198,7 @@ TEST_F(BatchTest, AFullDiskIsAnErrorAndLeavesWholeLines) {
   EXPECT_EQ(figures.error().code, ErrorCode::kIo);
   const size_t num_written = answers().size();  // each of them whole
   EXPECT_TRUE(num_written > 0 && num_written < 20) << num_written;
+  output.reset();  // it has the file locked
   auto again = BatchOutput::open(path("out"));
   ASSERT_TRUE(run(contents, &*again));
   EXPECT_EQ(answers().size(), 20U);
