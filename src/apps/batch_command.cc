@@ -36,6 +36,7 @@ struct Work {
   std::vector<BatchRequest> requests;
   size_t num_broken = 0;
   size_t num_done_before = 0;
+  size_t num_refused_before = 0;  // of these
 };
 
 Result<Work> read_work(const std::string& input) {
@@ -49,8 +50,11 @@ Result<Work> read_work(const std::string& input) {
 }
 
 void leave_out_answered(const BatchOutput& output, Work* work) {
-  work->num_done_before = std::erase_if(
-      work->requests, [&](const BatchRequest& request) { return output.has(request.custom_id); });
+  work->num_done_before = std::erase_if(work->requests, [&](const BatchRequest& request) {
+    const bool is_answered = output.has(request.custom_id);
+    if (is_answered && !output.has_success(request.custom_id)) ++work->num_refused_before;
+    return is_answered;
+  });
 }
 
 Result<BatchFigures> run_with_progress(BatchOptions options, const Work& work,
@@ -95,15 +99,15 @@ std::string random_key() {
 }
 
 Status check_all_succeeded(const BatchFigures& figures, const Work& work) {
-  const size_t num_failed = figures.num_refused + figures.num_lost + work.num_broken;
-  if (num_failed == 0) return {};
+  const size_t num_refused = figures.num_refused + work.num_refused_before;
+  if (num_refused + figures.num_lost + work.num_broken == 0) return {};
   std::string loss;
   if (figures.num_lost > 0) {
     loss = fmt::format("; {} without an answer ({}), for which the same command asks again",
                        figures.num_lost, figures.loss);
   }
   return make_error(ErrorCode::kIo, "{} lines are broken, {} requests were refused{}",
-                    work.num_broken, figures.num_refused, loss);
+                    work.num_broken, num_refused, loss);
 }
 
 Status run_batch_command(BatchCommandOptions options) {

@@ -93,6 +93,19 @@ TEST_F(BatchCommandTest, WhatIsAnsweredIsNotSent) {
   EXPECT_TRUE(has(outcome, "1 there before"));
 }
 
+// A refusal that was there before fails the command too.
+TEST_F(BatchCommandTest, EarlierRefusalsCount) {
+  write("in", kRequest);
+  for (const char* const outcome_of_a :
+       {R"("response":{"status_code":400,"body":{}},"error":null)", R"("response":{},"error":null)",
+        R"("response":null,"error":{"code":"x"})"}) {
+    write("out", R"({"id":"batch_req_1","custom_id":"a",)" + std::string(outcome_of_a) + "}\n");
+    const Outcome outcome = run(path("in"), path("out"));
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_TRUE(has(outcome, "1 requests were refused")) << outcome.errors;
+  }
+}
+
 TEST(BatchOutputTest, OnlyLinesWithAResponseOrAnErrorAreAnswers) {
   const test::TemporaryDirectory directory;
   const std::string path = directory.path() + "/out";

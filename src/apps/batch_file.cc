@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "apps/files.h"
@@ -59,13 +60,19 @@ std::string fault_of(const ordered_json& request) {
   return {};
 }
 
+bool has_object(const ordered_json& line, const char* name) {
+  const auto field = line.find(name);
+  return field != line.end() && field->is_object();
+}
+
 // Requests and other objects have a custom_id too.
 bool is_answer(const ordered_json& line) {
-  const auto has = [&](const char* name) {
-    const auto field = line.find(name);
-    return field != line.end() && field->is_object();
-  };
-  return has("response") || has("error");
+  return has_object(line, "response") || has_object(line, "error");
+}
+
+bool has_status_200(const ordered_json& answer) {
+  return has_object(answer, "response") &&
+         answer["response"].value("status_code", ordered_json()) == 200;
 }
 
 Error file_error(const std::string& path, std::string_view what) {
@@ -98,7 +105,7 @@ std::string batch_body(const BatchRequest& request) {
   return ordered_json::parse(request.text)["body"].dump();
 }
 
-std::string batch_answer(const BatchRequest& request, unsigned status,
+BatchAnswer batch_answer(const BatchRequest& request, unsigned status,
                          const std::string& request_id, const std::string& body) {
   auto answer = parse_json(body, "");
   ordered_json line = {{"id", fmt::format("batch_req_{}", request.line)},
@@ -112,7 +119,8 @@ std::string batch_answer(const BatchRequest& request, unsigned status,
     line["response"] = {
         {"status_code", status}, {"request_id", request_id}, {"body", std::move(*answer)}};
   }
-  return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  const auto replace = ordered_json::error_handler_t::replace;
+  return {line.dump(-1, ' ', false, replace) + "\n", has_status_200(line)};
 }
 
 Status check_batch_files(const std::string& input, const std::string& output) {
@@ -139,7 +147,7 @@ BatchOutput::BatchOutput(BatchOutput&& other) noexcept
     : path_(std::move(other.path_)),
       file_(std::exchange(other.file_, -1)),
       size_bytes_(other.size_bytes_),
-      ids_(std::move(other.ids_)) {}
+      has_succeeded_(std::move(other.has_succeeded_)) {}
 
 BatchOutput::~BatchOutput() {
   if (file_ >= 0) ::close(file_);
@@ -177,7 +185,7 @@ Status BatchOutput::read_answers() {
                   const ordered_json json = ordered_json::parse(text, nullptr, false);
                   if (!json.is_object() || !is_answer(json)) return;
                   const std::string id = string_field(json, "custom_id");
-                  if (!id.empty()) ids_.insert(id);
+                  if (!id.empty()) has_succeeded_[id] = has_status_200(json);
                 });
   const auto end = static_cast<off_t>(size_bytes_);
   if (ftruncate(file_, end) == 0 && lseek(file_, end, SEEK_SET) == end) return {};

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <functional>
-#include <set>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,9 +28,14 @@ std::vector<BatchRequest> parse_batch(std::string_view contents,
 // The body of a request, as it is sent.
 std::string batch_body(const BatchRequest& request);
 
+struct BatchAnswer {
+  std::string line;
+  bool has_succeeded = false;  // JSON with status 200
+};
+
 // {"id","custom_id","response":{"status_code","request_id","body"},"error":null} and a line break.
 // An answer that is no JSON, or is nested more than 64 deep, becomes an error.
-std::string batch_answer(const BatchRequest& request, unsigned status,
+BatchAnswer batch_answer(const BatchRequest& request, unsigned status,
                          const std::string& request_id, const std::string& body);
 
 // Answers are added to `output`, and those that are there are read: it must be a file (or none
@@ -47,8 +52,10 @@ class BatchOutput {
   BatchOutput& operator=(BatchOutput&&) = delete;
   ~BatchOutput();
 
-  bool has(const std::string& custom_id) const { return ids_.contains(custom_id); }
-  size_t num_answers() const { return ids_.size(); }
+  bool has(const std::string& custom_id) const { return has_succeeded_.contains(custom_id); }
+  // REQUIRES: has(custom_id).
+  bool has_success(const std::string& custom_id) const { return has_succeeded_.at(custom_id); }
+  size_t num_answers() const { return has_succeeded_.size(); }
   // All of the line or nothing. Errors: kIo (a full disk).
   Status add(std::string_view line);
 
@@ -60,7 +67,7 @@ class BatchOutput {
   std::string path_;
   int file_ = -1;
   size_t size_bytes_ = 0;
-  std::set<std::string> ids_;
+  std::map<std::string, bool> has_succeeded_;  // by custom_id
 };
 
 }  // namespace ultraspeed::apps

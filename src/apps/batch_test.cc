@@ -11,6 +11,7 @@
 
 #include "apps/batch_run.h"
 #include "apps/files.h"
+#include "net/test_server.h"
 #include "server/server_fixture.h"
 #include "support/temporary_directory.h"
 
@@ -74,11 +75,11 @@ TEST(ParseBatchTest, DeepNestingIsABrokenLine) {
 TEST(BatchAnswerTest, AnswersThatAreNoJsonOrDeepAreErrors) {
   const BatchRequest request{.line = 3, .custom_id = "a", .path = "/v1/messages", .text = {}};
   for (const std::string& body : {std::string("<html>"), nested(65), nested(100'000)}) {
-    const auto answer = ordered_json::parse(batch_answer(request, 200, "", body));
+    const auto answer = ordered_json::parse(batch_answer(request, 200, "", body).line);
     EXPECT_TRUE(answer["response"].is_null());
     EXPECT_NE(answer["error"]["message"].get<std::string>().find("HTTP 200"), std::string::npos);
   }
-  const auto answer = ordered_json::parse(batch_answer(request, 200, "", nested(64)));
+  const auto answer = ordered_json::parse(batch_answer(request, 200, "", nested(64)).line);
   EXPECT_TRUE(answer["error"].is_null());
 }
 
@@ -176,6 +177,34 @@ TEST_F(BatchTest, WhatGotNoAnswerIsAskedAgain) {
   EXPECT_EQ(figures->num_lost, 1U);
   EXPECT_NE(figures->loss, "");
   EXPECT_TRUE(answers().empty());
+}
+
+// A server that gives one answer to everything.
+TEST_F(BatchTest, TemporaryFailuresAreNoAnswers) {
+  net::RepeatingHandler handler;
+  auto other = net::HttpServer::listen({}, handler);
+  ASSERT_TRUE(other) << other.error().message;
+  (*other)->start();
+  BatchOptions batch;
+  batch.url = *net::parse_http_url("http://127.0.0.1:" + std::to_string((*other)->port()));
+  const std::string contents = batch_line("a", "/v1/messages", "{}");
+  const auto requests = parse_batch(contents, [](size_t, const std::string&) {});
+  auto output = BatchOutput::open(path("out"));
+  for (const unsigned status : {401U, 403U, 408U, 500U, 502U, 504U}) {
+    handler.answer = {status, {}, "{}"};
+    const auto figures = run_batch(batch, requests, &*output);
+    ASSERT_TRUE(figures);
+    EXPECT_EQ(figures->num_lost, 1U) << status;
+    EXPECT_EQ(figures->num_refused, 0U) << status;
+    EXPECT_EQ(figures->loss, "HTTP " + std::to_string(status));
+  }
+  EXPECT_TRUE(answers().empty());
+  handler.answer = {400, {}, "{}"};
+  EXPECT_EQ(run_batch(batch, requests, &*output)->num_refused, 1U);
+  handler.answer = {200, {}, "no JSON"};
+  EXPECT_EQ(run_batch(batch, requests, &*output)->num_refused, 1U);
+  EXPECT_EQ(answers().size(), 2U);
+  (*other)->stop(0);
 }
 
 // A full disk, as a limit on the size of files makes one: no half of a line stays.
