@@ -30,24 +30,31 @@ struct BatchCommandOptions {
   uint32_t timeout_s = 3600;
 };
 
-// What it does not have yet, of the requests of a file.
+// The requests of a file that have no answer yet.
 struct Work {
   std::string contents;
   std::vector<BatchRequest> requests;
   size_t num_broken = 0;
   size_t num_done_before = 0;
+  size_t num_refused_before = 0;  // of these
 };
 
-Result<Work> read_work(const std::string& input, const BatchOutput& output) {
+Result<Work> read_work(const std::string& input) {
   Work work;
   US_ASSIGN(work.contents, read_file(input));
   work.requests = parse_batch(work.contents, [&](size_t line, const std::string& fault) {
     ++work.num_broken;
     warn(fmt::format("{}:{}: {}; skipped", file_label(input), line, fault));
   });
-  work.num_done_before = std::erase_if(
-      work.requests, [&](const BatchRequest& request) { return output.has(request.custom_id); });
   return work;
+}
+
+void leave_out_answered(const BatchOutput& output, Work* work) {
+  work->num_done_before = std::erase_if(work->requests, [&](const BatchRequest& request) {
+    const bool is_answered = output.has(request.custom_id);
+    if (is_answered && !output.has_success(request.custom_id)) ++work->num_refused_before;
+    return is_answered;
+  });
 }
 
 Result<BatchFigures> run_with_progress(BatchOptions options, const Work& work,
@@ -92,21 +99,23 @@ std::string random_key() {
 }
 
 Status check_all_succeeded(const BatchFigures& figures, const Work& work) {
-  const size_t num_failed = figures.num_refused + figures.num_lost + work.num_broken;
-  if (num_failed == 0) return {};
+  const size_t num_refused = figures.num_refused + work.num_refused_before;
+  if (num_refused + figures.num_lost + work.num_broken == 0) return {};
   std::string loss;
   if (figures.num_lost > 0) {
     loss = fmt::format("; {} without an answer ({}), for which the same command asks again",
                        figures.num_lost, figures.loss);
   }
   return make_error(ErrorCode::kIo, "{} lines are broken, {} requests were refused{}",
-                    work.num_broken, figures.num_refused, loss);
+                    work.num_broken, num_refused, loss);
 }
 
 Status run_batch_command(BatchCommandOptions options) {
   options.batch.client.timeout = std::chrono::seconds(options.timeout_s);
+  US_TRY(check_batch_files(options.input, options.output));
+  US_ASSIGN(Work work, read_work(options.input));  // before there is an output
   US_ASSIGN(BatchOutput output, BatchOutput::open(options.output));
-  US_ASSIGN(const Work work, read_work(options.input, output));
+  leave_out_answered(output, &work);
   BatchFigures figures;
   if (!work.requests.empty()) {
     OwnServer own;

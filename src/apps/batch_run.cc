@@ -20,6 +20,11 @@ constexpr uint32_t kMaxAttempts = 10;  // of a request that finds the server ful
 constexpr milliseconds kBatchProgressInterval{100};
 constexpr size_t kMaxAnswerBytes = 256 << 20;
 
+// Whether a later attempt can get another answer, though the request is the same.
+bool is_temporary(unsigned status) {
+  return status == 401 || status == 403 || status == 408 || status == 429 || status >= 500;
+}
+
 // One attempt at a request.
 class BatchListener final : public net::ResponseListener {
  public:
@@ -106,12 +111,20 @@ class Batch {
     }
     ++num_done_;
     if (answer.status == 0) {
-      if (figures_.num_lost++ == 0) figures_.loss = answer.failure;
+      count_loss(answer.failure);
+    } else if (is_temporary(answer.status)) {
+      count_loss(fmt::format("HTTP {}", answer.status));
     } else if (status_) {
-      status_ = output_.add(batch_answer(request, answer.status, answer.request_id, answer.body));
-      ++(answer.status == 200 ? figures_.num_succeeded : figures_.num_refused);
+      const auto [line, has_succeeded] =
+          batch_answer(request, answer.status, answer.request_id, answer.body);
+      status_ = output_.add(line);
+      ++(has_succeeded ? figures_.num_succeeded : figures_.num_refused);
     }
     send_next();
+  }
+
+  void count_loss(const std::string& why) {
+    if (figures_.num_lost++ == 0) figures_.loss = why;
   }
 
   void show_progress() {

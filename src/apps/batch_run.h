@@ -23,13 +23,14 @@ struct BatchOptions {
 
 struct BatchFigures {
   size_t num_succeeded = 0;  // with status 200
-  size_t num_refused = 0;    // with another one, which is in the output
-  size_t num_lost = 0;       // without an answer; not in the output
+  size_t num_refused = 0;    // with another answer, which is in the output
+  size_t num_lost = 0;       // without one, or with one for now; not in the output
   std::string loss;          // why the first of them was
 };
 
-// Writes answers as they come. A server that is full is asked again when it says. Errors: of the
-// output, and of HttpClient::create(); the answers before it are written.
+// Writes answers as they come. A server that is full is asked again when it says. Answers that may
+// be others the next time (to a wrong key, of a full or broken server) count as lost. Errors: of
+// the output, and of HttpClient::create(); the answers before it are written.
 Result<BatchFigures> run_batch(const BatchOptions& options,
                                const std::vector<BatchRequest>& requests, BatchOutput* output);
 

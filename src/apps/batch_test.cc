@@ -4,12 +4,14 @@
 
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "apps/batch_run.h"
 #include "apps/files.h"
+#include "net/test_server.h"
 #include "server/server_fixture.h"
 #include "support/temporary_directory.h"
 
@@ -49,6 +51,36 @@ TEST(ParseBatchTest, ReportsBrokenLinesWithTheirNumbers) {
   for (const auto& [line, fault] : faults) lines.push_back(line);
   EXPECT_EQ(lines, (std::vector<size_t>{3, 4, 5, 6, 7, 8, 9, 10}));
   EXPECT_NE(faults[3].second.find("/v1/chat/completions"), std::string::npos);
+}
+
+std::string nested(size_t depth) {
+  return std::string(depth, '[') + "1" + std::string(depth, ']');
+}
+
+// Writing a value down calls itself for each level: the stack would end.
+TEST(ParseBatchTest, DeepNestingIsABrokenLine) {
+  const auto line_with = [](const std::string& id, size_t depth) {
+    return R"({"custom_id":")" + id + R"(","method":"POST","url":"/v1/messages","body":{"x":)" +
+           nested(depth) + "}}\n";
+  };
+  std::vector<size_t> broken;
+  const std::string contents = line_with("a", 100'000) + line_with("b", 63) + line_with("c", 62);
+  const auto requests =
+      parse_batch(contents, [&](size_t line, const std::string&) { broken.push_back(line); });
+  EXPECT_EQ(broken, (std::vector<size_t>{1, 2}));
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(batch_body(requests[0]), R"({"x":)" + nested(62) + "}");
+}
+
+TEST(BatchAnswerTest, AnswersThatAreNoJsonOrDeepAreErrors) {
+  const BatchRequest request{.line = 3, .custom_id = "a", .path = "/v1/messages", .text = {}};
+  for (const std::string& body : {std::string("<html>"), nested(65), nested(100'000)}) {
+    const auto answer = ordered_json::parse(batch_answer(request, 200, "", body).line);
+    EXPECT_TRUE(answer["response"].is_null());
+    EXPECT_NE(answer["error"]["message"].get<std::string>().find("HTTP 200"), std::string::npos);
+  }
+  const auto answer = ordered_json::parse(batch_answer(request, 200, "", nested(64)).line);
+  EXPECT_TRUE(answer["error"].is_null());
 }
 
 class BatchTest : public server::ServerTest {
@@ -96,7 +128,8 @@ TEST_F(BatchTest, AnswersAllRoutesAndGoesOn) {
     EXPECT_EQ(figures->num_succeeded, 2U);
     EXPECT_EQ(figures->num_refused, 1U);
   }
-  ASSERT_TRUE(write_file(path("out"), *read_file(path("out")) + R"({"custom_id":"mess)"));
+  ASSERT_TRUE(write_file(path("out"),
+                         *read_file(path("out")) + R"({"id":"batch_req_5","custom_id":"mess)"));
   auto output = BatchOutput::open(path("out"));
   ASSERT_TRUE(output);
   EXPECT_EQ(output->num_answers(), 3U);
@@ -146,6 +179,34 @@ TEST_F(BatchTest, WhatGotNoAnswerIsAskedAgain) {
   EXPECT_TRUE(answers().empty());
 }
 
+// A server that gives one answer to everything.
+TEST_F(BatchTest, TemporaryFailuresAreNoAnswers) {
+  net::RepeatingHandler handler;
+  auto other = net::HttpServer::listen({}, handler);
+  ASSERT_TRUE(other) << other.error().message;
+  (*other)->start();
+  BatchOptions batch;
+  batch.url = *net::parse_http_url("http://127.0.0.1:" + std::to_string((*other)->port()));
+  const std::string contents = batch_line("a", "/v1/messages", "{}");
+  const auto requests = parse_batch(contents, [](size_t, const std::string&) {});
+  auto output = BatchOutput::open(path("out"));
+  for (const unsigned status : {401U, 403U, 408U, 500U, 502U, 504U}) {
+    handler.answer = {status, {}, "{}"};
+    const auto figures = run_batch(batch, requests, &*output);
+    ASSERT_TRUE(figures);
+    EXPECT_EQ(figures->num_lost, 1U) << status;
+    EXPECT_EQ(figures->num_refused, 0U) << status;
+    EXPECT_EQ(figures->loss, "HTTP " + std::to_string(status));
+  }
+  EXPECT_TRUE(answers().empty());
+  handler.answer = {400, {}, "{}"};
+  EXPECT_EQ(run_batch(batch, requests, &*output)->num_refused, 1U);
+  handler.answer = {200, {}, "no JSON"};
+  EXPECT_EQ(run_batch(batch, requests, &*output)->num_refused, 1U);
+  EXPECT_EQ(answers().size(), 2U);
+  (*other)->stop(0);
+}
+
 // A full disk, as a limit on the size of files makes one: no half of a line stays.
 TEST_F(BatchTest, AFullDiskIsAnErrorAndLeavesWholeLines) {
   start();
@@ -153,7 +214,7 @@ TEST_F(BatchTest, AFullDiskIsAnErrorAndLeavesWholeLines) {
   for (int i = 0; i < 20; ++i) {
     contents += batch_line(std::to_string(i), "/v1/chat/completions", kMessages);
   }
-  auto output = BatchOutput::open(path("out"));
+  auto output = std::make_optional(*BatchOutput::open(path("out")));
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);
@@ -166,6 +227,7 @@ TEST_F(BatchTest, AFullDiskIsAnErrorAndLeavesWholeLines) {
   EXPECT_EQ(figures.error().code, ErrorCode::kIo);
   const size_t num_written = answers().size();  // each of them whole
   EXPECT_TRUE(num_written > 0 && num_written < 20) << num_written;
+  output.reset();  // it has the file locked
   auto again = BatchOutput::open(path("out"));
   ASSERT_TRUE(run(contents, &*again));
   EXPECT_EQ(answers().size(), 20U);
