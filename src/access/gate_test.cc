@@ -188,22 +188,22 @@ TEST_F(GateTest, TheWindowHasEdges) {
 }
 
 TEST(GateCalendarTest, TheWindowIsInLocalDays) {
-  for (const int hours : {-11, 0, 8, 14}) {
+  for (const int offset : {-11, 0, 8, 14}) {
     AccessConfig config;
-    config.calendar.utc_offset = std::chrono::hours(hours);
+    config.calendar.utc_offset = std::chrono::hours(offset);
     AccessFixture fixture(config);
     fixture.add_user("ann");
     const std::string secret = fixture.add_key("ann");
     const auto fast = [&] {
       return outcome(fixture.gate.decide({RouteClass::kGenerate, {secret, "", ""}, Tier::kFast}));
     };
-    const UtcTime begin = UtcTime(std::chrono::days(20613)) - std::chrono::hours(hours);
+    const UtcTime begin = UtcTime(std::chrono::days(20613)) - std::chrono::hours(offset);
     fixture.clock.set(begin - milliseconds(1));
-    EXPECT_EQ(fast(), "403 trial_not_begun") << hours;
+    EXPECT_EQ(fast(), "403 trial_not_begun") << offset;
     fixture.clock.set(begin);
-    EXPECT_EQ(fast(), "200") << hours;
+    EXPECT_EQ(fast(), "200") << offset;
     fixture.clock.set(begin + std::chrono::days(15));
-    EXPECT_EQ(fast(), "403 trial_ended") << hours;
+    EXPECT_EQ(fast(), "403 trial_ended") << offset;
   }
 }
 

@@ -274,7 +274,7 @@ TEST_F(ServerTest, ReportsLogprobs) {
 
 TEST_F(ServerTest, AnswersEndWithTimings) {
   engine.tokens_per_step = 3;
-  engine.step_delay_us = 2000;
+  engine.step_delay_us = 20'000;
   engine.reply.resize(7, engine.reply.front());  // the prefill's three and 4 of two decode steps
   engine.reply.back() = kTestStopId;
   start();
@@ -282,7 +282,7 @@ TEST_F(ServerTest, AnswersEndWithTimings) {
     const Json timings = chunk.value("timings", Json::object());
     EXPECT_GE(timings.value("prefill_ms", 0.0), 2) << chunk;
     EXPECT_GT(timings.value("tokens_per_second", 0.0), 0) << chunk;
-    EXPECT_LE(timings.value("tokens_per_second", 0.0), 6 / 0.004) << chunk;
+    EXPECT_LE(timings.value("tokens_per_second", 0.0), 6 / 0.02) << chunk;  // 0.04 s but for jitter
     EXPECT_EQ(timings.value("accepted_length", 0.0), 2) << chunk;
   };
   for (const auto& make : {&ServerTest::completion_body, &ServerTest::chat_body}) {
