@@ -84,7 +84,9 @@ class RepeatingHandler : public HttpHandler {
   std::vector<HttpRequest> requests;
 };
 
-class HttpServerTest : public testing::Test {
+// A server with this handler.
+template <class Handler>
+class ServerWithHandler : public testing::Test {
  protected:
   void start_server() {
     auto result = HttpServer::listen(options, handler);
@@ -92,15 +94,19 @@ class HttpServerTest : public testing::Test {
     server = std::move(*result);
     server->start();
   }
+
+  HttpOptions options;
+  Handler handler;
+  std::unique_ptr<HttpServer> server;
+};
+
+class HttpServerTest : public ServerWithHandler<TestHandler> {
+ protected:
   TestHandler::Held hold() {
     TestHandler::Held held;
     EXPECT_TRUE(handler.held.wait(&held)) << "no request arrived";
     return held;
   }
-
-  HttpOptions options;
-  TestHandler handler;
-  std::unique_ptr<HttpServer> server;
 };
 
 }  // namespace ultraspeed::net

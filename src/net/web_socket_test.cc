@@ -48,14 +48,8 @@ class UpgradingHandler final : public HttpHandler {
   std::shared_ptr<EchoSocket> echo = std::make_shared<EchoSocket>();
 };
 
-class WebSocketTest : public testing::Test {
+class WebSocketTest : public ServerWithHandler<UpgradingHandler> {
  protected:
-  void start_server() {
-    auto result = HttpServer::listen(options, handler);
-    ASSERT_TRUE(result) << result.error().message;
-    server = std::move(*result);
-    server->start();
-  }
   TestWebSocket connect() const { return TestWebSocket(server->port(), "/"); }
   void expect_closed(CloseReason expected) {
     CloseReason reason{};
@@ -63,10 +57,6 @@ class WebSocketTest : public testing::Test {
     EXPECT_EQ(reason, expected);
     EXPECT_EQ(handler.echo->num_closed, 1);
   }
-
-  HttpOptions options;
-  UpgradingHandler handler;
-  std::unique_ptr<HttpServer> server;
 };
 
 TEST_F(WebSocketTest, EchoesMessages) {

@@ -25,6 +25,18 @@ class ResponsesSocketServerTest : public ServerTest {
     socket.send(
         fmt::format(R"({{"type":"response.create","model":"tiny","input":"Hi",{}}})", fields));
   }
+  // Answers do not end by themselves.
+  void start_endless() {
+    engine.is_endless = true;
+    engine.step_delay_us = 100;
+    start();
+  }
+  void begin_two_streams(Socket& socket) {
+    for (const char* stream : {"a", "b"}) {
+      create(socket, fmt::format(R"("stream_id":"{}")", stream));
+    }
+    ASSERT_TRUE(engine.wait_for_starts(2));
+  }
   static Json read(Socket& socket) {
     const std::string text = socket.read();
     EXPECT_FALSE(text.empty()) << "the connection ended";
@@ -151,14 +163,9 @@ TEST_F(ResponsesSocketServerTest, WarmsUp) {
 }
 
 TEST_F(ResponsesSocketServerTest, AClientThatLeavesCancelsItsRequests) {
-  engine.is_endless = true;
-  engine.step_delay_us = 100;
-  start();
+  start_endless();
   Socket socket = connect();
-  for (const char* stream : {"a", "b"}) {
-    create(socket, fmt::format(R"("stream_id":"{}")", stream));
-  }
-  ASSERT_TRUE(engine.wait_for_starts(2));
+  ASSERT_NO_FATAL_FAILURE(begin_two_streams(socket));
   socket.client().reset();
   EXPECT_TRUE(engine.wait_for_cancels(2));
   EXPECT_EQ(engine.num_active(), 0U);
@@ -172,9 +179,7 @@ TEST_F(ResponsesSocketServerTest, AClientThatLeavesCancelsItsRequests) {
 
 // What the close of a socket begins with is enough; the connection itself ends later.
 TEST_F(ResponsesSocketServerTest, AClosingSocketCancelsItsRequestsAtOnce) {
-  engine.is_endless = true;
-  engine.step_delay_us = 100;
-  start();
+  start_endless();
   for (const uint8_t opcode : {Socket::kClose, Socket::kBinary}) {
     Socket socket = connect();
     create(socket, R"("stream_id":"a")");
@@ -192,11 +197,7 @@ TEST_F(ResponsesSocketServerTest, LongEchoesMakeNoSlowReader) {
   start();
   Socket socket = connect();
   const std::string long_text(1'500'000, 'a');
-  create(socket,
-         fmt::format(R"("metadata":null,"tools":[{{"type":"web_search","x":"{}"}}])", long_text));
-  std::string text = socket.read();
-  while (!text.empty() && Json::parse(text)["type"] != "response.completed") text = socket.read();
-  EXPECT_FALSE(text.empty());
+  turn(socket, fmt::format(R"("tools":[{{"type":"web_search","x":"{}"}}])", long_text));
 }
 
 TEST_F(ResponsesSocketServerTest, ErrorsAreOfOneRequest) {
@@ -253,14 +254,9 @@ TEST_F(ResponsesSocketServerTest, KeysShareNothing) {
 
 TEST_F(ResponsesSocketServerTest, PlacesOfAKeyAreThoseOfItsRequests) {
   options.access.max_concurrent_per_key = 2;
-  engine.is_endless = true;
-  engine.step_delay_us = 100;
-  start();
+  start_endless();
   Socket socket = connect();
-  for (const char* stream : {"a", "b"}) {
-    create(socket, fmt::format(R"("stream_id":"{}")", stream));
-  }
-  ASSERT_TRUE(engine.wait_for_starts(2));
+  ASSERT_NO_FATAL_FAILURE(begin_two_streams(socket));
   create(socket, R"("stream_id":"c")");
   Json event;
   do {
