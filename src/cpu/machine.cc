@@ -146,7 +146,11 @@ Status load_weights(const Program& program, uint32_t rank, const program::Weight
       }
     }
     rearrange(decl, &weight);
-    plan.has_copy[id] ? rearrange(decl, &of_drafts) : void(of_drafts = weight);
+    if (plan.has_copy[id]) {
+      rearrange(decl, &of_drafts);
+    } else {
+      of_drafts = weight;
+    }
   }
   return {};
 }

@@ -17,8 +17,8 @@ std::vector<text::ByteRange> ranges_behind(const std::vector<text::ByteRange>& r
                                            size_t begin) {
   std::vector<text::ByteRange> behind;
   for (const text::ByteRange& range : ranges) {
-    if (range.end > begin)
-      behind.push_back({std::max(range.begin, begin) - begin, range.end - begin});
+    if (range.end <= begin) continue;
+    behind.push_back({std::max(range.begin, begin) - begin, range.end - begin});
   }
   return behind;
 }
