@@ -31,15 +31,16 @@ std::vector<std::string> split_lines(const std::string& text) {
   return lines;
 }
 
-// The folders that .gitignore names as "/folder/", and .git itself.
-std::set<std::string> ignored_folders(const std::filesystem::path& root) {
-  std::set<std::string> folders = {".git"};
+// The folders and files that .gitignore names from the root, "/folder/" or "/folder/file", and .git
+// itself.
+std::set<std::string> ignored_paths(const std::filesystem::path& root) {
+  std::set<std::string> paths = {".git"};
   for (const std::string& line : split_lines(read_file(root / ".gitignore"))) {
-    if (line.size() > 2 && line.front() == '/' && line.back() == '/') {
-      folders.insert(line.substr(1, line.size() - 2));
+    if (line.size() > 2 && line.front() == '/') {
+      paths.insert(line.substr(1, line.size() - (line.back() == '/' ? 2 : 1)));
     }
   }
-  return folders;
+  return paths;
 }
 
 SourceFile load_file(const std::filesystem::path& root, const std::string& path) {
@@ -163,7 +164,7 @@ const SourceFile* SourceTree::find(std::string_view path) const {
 }
 
 SourceTree load_tree(const std::filesystem::path& root) {
-  const std::set<std::string> ignored = ignored_folders(root);
+  const std::set<std::string> ignored = ignored_paths(root);
   SourceTree tree;
   std::filesystem::recursive_directory_iterator it(root);
   for (const auto& entry : it) {

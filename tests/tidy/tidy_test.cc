@@ -266,6 +266,8 @@ TEST_F(TidyTest, TreeSize) {
   write("models/weights.bin", "");
   std::filesystem::resize_file(root_ / "models/weights.bin", 60'000'001);
   expect_one(".", 0, "at most 60000000");
+  write(".gitignore", "/models/weights.bin\n");
+  expect_clean();
 }
 
 TEST(FindFunctions, MeasuresBodiesOnly) {
