@@ -6,6 +6,7 @@
 
 #include "net/http_message.h"
 #include "server/exchange.h"
+#include "server/page_api.h"
 #include "server/response_routes.h"
 
 namespace ultraspeed::server {
@@ -32,6 +33,8 @@ std::optional<Route> find_route(std::string_view path) {
   if (path == "/detokenize") return Route::kDetokenize;
   if (path == kResponsesPath) return Route::kResponses;
   if (path == "/v1/responses/input_tokens") return Route::kInputTokens;
+  if (path == kPageChatPath) return Route::kPageChat;
+  if (path.starts_with(kPageApiPath)) return Route::kPage;
   if (is_below(kModelsPath, path)) return Route::kModel;
   if (is_below(kResponsesPath, path)) {
     const bool has_id = path.size() > kResponsesPath.size() + 1 + kInputItemsPath.size();
@@ -69,7 +72,7 @@ bool is_allowed(Route route, std::string_view method) {
 
 bool generates(Route route) {
   return route == Route::kCompletions || route == Route::kChatCompletions ||
-         route == Route::kMessages || route == Route::kResponses;
+         route == Route::kMessages || route == Route::kResponses || route == Route::kPageChat;
 }
 
 bool is_plain(std::string_view encoding) {

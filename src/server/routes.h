@@ -32,6 +32,8 @@ enum class Route {
   kInputTokens,
   kTokenize,
   kDetokenize,
+  kPageChat,  // chat completions in a session of the page
+  kPage,      // the page's own: PageApi knows them
 };
 
 std::optional<Route> find_route(std::string_view path);
