@@ -114,13 +114,12 @@ Status check_tools(const nlohmann::ordered_json& tools) {
 
 // The request's own variables; those of `extra` must not hide the others.
 Result<nlohmann::ordered_json> input_variables(ChatRequest request) {
-  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
-  US_ASSIGN(variables["messages"], prepare_messages(std::move(request.messages)));
+  US_ASSIGN(nlohmann::ordered_json messages, prepare_messages(std::move(request.messages)));
   US_TRY(check_tools(request.tools));
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
   variables["tools"] = std::move(request.tools);
   variables["documents"] = nullptr;
-  if (request.extra.is_null()) return variables;
-  if (!request.extra.is_object()) {
+  if (!request.extra.is_null() && !request.extra.is_object()) {
     return make_error(ErrorCode::kInvalidArgument, "template variables: expected an object");
   }
   for (const auto& [name, value] : request.extra.items()) {
@@ -130,6 +129,7 @@ Result<nlohmann::ordered_json> input_variables(ChatRequest request) {
     }
     variables[name] = value;
   }
+  variables["messages"] = std::move(messages);  // last: an object that grows copies its members
   return variables;
 }
 
