@@ -60,7 +60,6 @@ class CpuExecutor final : public program::Executor {
     if (options_.pin_threads) US_TRY(choose_processors());
     for (uint32_t i = 1; i < num_threads_; ++i) {  // the caller of run() is thread 0
       threads_.emplace_back([this, i] { thread_main(i); });
-      progress_->set_handle(i, threads_.back().native_handle());
       if (topology_) US_TRY(topology_->pin(threads_.back().native_handle(), processors_[i]));
     }
     return {};
@@ -90,7 +89,7 @@ class CpuExecutor final : public program::Executor {
     heads_begin_.reset();
     if (options_.trace) begin_trace();
     progress_->begin_step();
-    progress_->set_handle(0, pthread_self());
+    progress_->begin_thread(0);
     unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
     start_step();
     run_list(0);
@@ -149,6 +148,7 @@ class CpuExecutor final : public program::Executor {
   }
 
   void thread_main(uint32_t thread) {
+    progress_->begin_thread(thread);
     for (uint32_t seen = 0;;) {
       spin_while([&] { return step_.load(std::memory_order_acquire) == seen; });
       step_.wait(seen, std::memory_order_acquire);
@@ -243,21 +243,21 @@ class CpuExecutor final : public program::Executor {
       if (met()) return true;
       pause_briefly();
     }
-    progress_->set_waiting(thread, true);
     Patience patience(*progress_, *program_, std::chrono::milliseconds(options_.wait_deadline_ms),
                       std::chrono::milliseconds(options_.silence_deadline_ms));
     while (!met()) {
+      progress_->keep_waiting(thread);
       std::this_thread::yield();
       if (!aborted_.load(std::memory_order_relaxed) && !patience.is_over()) continue;
       record_fault({thread, index}, wait, patience.waited_ms());
       return false;
     }
-    progress_->set_waiting(thread, false);
+    progress_->end_waiting(thread);
     return true;
   }
 
   // Every thread that is stuck comes here; the earliest stage is nearest to the cause. Whom all
-  // wait for is seen by the first, while nobody gives up.
+  // wait for is seen by the first, while nobody has given up.
   void record_fault(const Progress::Position& waiter, const program::Wait& wait,
                     uint32_t waited_ms) {
     const std::lock_guard lock(report_mutex_);

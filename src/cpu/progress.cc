@@ -1,18 +1,23 @@
 #include "cpu/progress.h"
 
-#include <ctime>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "program/print.h"
 
 namespace ultraspeed::cpu {
 namespace {
 
-// Of a thread; 0 if it has ended.
-uint64_t processor_ns(pthread_t thread) {
-  clockid_t clock = 0;
-  timespec time = {};
-  if (pthread_getcpuclockid(thread, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+// Whether a thread sleeps, or has ended: on a crowded machine others do not run either, but would.
+bool stands_still(pid_t thread) {
+  if (thread == 0) return false;  // it has yet to start
+  std::ifstream file(fmt::format("/proc/self/task/{}/stat", thread));
+  std::string stat;
+  std::getline(file, stat);  // "12 (name) S ..."
+  const size_t name_end = stat.rfind(") ");
+  if (name_end == std::string::npos) return access("/proc/self/task", F_OK) == 0;
+  return stat[name_end + 2] == 'S';
 }
 
 std::string location(const program::Program& program, const Progress::Position& at) {
@@ -22,19 +27,31 @@ std::string location(const program::Program& program, const Progress::Position& 
 
 }  // namespace
 
+void Progress::begin_thread(uint32_t thread) {
+  places_[thread].id.store(gettid(), std::memory_order_relaxed);
+}
+
 bool Progress::is_at_work(const program::Program& program, uint32_t thread) const {
   const Place& place = places_[thread];
   return place.task.load(std::memory_order_relaxed) < program.lists[thread].size() &&
-         !place.is_waiting.load(std::memory_order_relaxed);
+         place.num_waits.load(std::memory_order_relaxed) == 0;
 }
 
-uint64_t Progress::sign_of_life(const program::Program& program) const {
-  uint64_t sign = 0;
+bool Progress::has_life(const program::Program& program, Look* last) const {
+  Look look;
+  bool has_life = last->tasks.empty();
   for (uint32_t thread = 0; thread < places_.size(); ++thread) {
-    sign += places_[thread].task.load(std::memory_order_relaxed);
-    if (is_at_work(program, thread)) sign += processor_ns(places_[thread].handle);
+    const Place& place = places_[thread];
+    look.tasks.push_back(place.task.load(std::memory_order_relaxed));
+    look.num_waits.push_back(place.num_waits.load(std::memory_order_relaxed));
+    if (has_life || look.tasks[thread] == program.lists[thread].size()) continue;
+    has_life =
+        look.tasks[thread] != last->tasks[thread] ||
+        (look.num_waits[thread] == 0 ? !stands_still(place.id.load(std::memory_order_relaxed))
+                                     : look.num_waits[thread] == last->num_waits[thread]);
   }
-  return sign;
+  *last = std::move(look);
+  return has_life;
 }
 
 std::optional<Progress::Position> Progress::first_at_work(const program::Program& program) const {
@@ -56,10 +73,8 @@ bool Patience::is_over() {
   if (now - begin_ >= limit_) return true;
   if (now < next_look_) return false;
   next_look_ = now + period_;
-  const uint64_t sign = progress_.sign_of_life(program_);
-  num_alike_ = sign == last_sign_ ? num_alike_ + 1 : 0;
-  last_sign_ = sign;
-  return num_alike_ + 1 >= kPeriods;
+  num_lifeless_ = progress_.has_life(program_, &last_look_) ? 0 : num_lifeless_ + 1;
+  return num_lifeless_ + 1 >= kPeriods;
 }
 
 uint32_t Patience::waited_ms() const {

@@ -3,7 +3,7 @@
 // alone.
 #pragma once
 
-#include <pthread.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <chrono>
@@ -20,23 +20,32 @@ class Progress {
  public:
   explicit Progress(size_t num_threads) : places_(num_threads) {}
 
-  // Between steps. The handle of a thread has to be set before it starts on one.
-  void set_handle(uint32_t thread, pthread_t handle) { places_[thread].handle = handle; }
+  // Between steps.
   void begin_step() {
     for (Place& place : places_) place.task.store(0, std::memory_order_relaxed);
   }
 
-  // By the thread itself: it has come to this task of its list; behind the last it is done.
+  // By the thread itself, of which this is the first word.
+  void begin_thread(uint32_t thread);
+  // It has come to this task of its list; behind the last it is done.
   void reach(uint32_t thread, size_t task) {
     places_[thread].task.store(static_cast<uint32_t>(task), std::memory_order_relaxed);
   }
-  void set_waiting(uint32_t thread, bool is_waiting) {
-    places_[thread].is_waiting.store(is_waiting, std::memory_order_relaxed);
+  // It has found once more that it has to wait; it waits no more.
+  void keep_waiting(uint32_t thread) {
+    places_[thread].num_waits.fetch_add(1, std::memory_order_relaxed);
+  }
+  void end_waiting(uint32_t thread) {
+    places_[thread].num_waits.store(0, std::memory_order_relaxed);
   }
 
-  // Another number when a thread has come to another task, or one that waits for nobody has used
-  // its processor.
-  uint64_t sign_of_life(const program::Program& program) const;
+  // A look at all threads.
+  struct Look {
+    std::vector<uint32_t> tasks, num_waits;  // [thread]; empty before the first
+  };
+  // Takes another look. Whether since the one before a thread has come to another task, or may yet
+  // do so by itself: it computes, or has not found since then that it has to wait.
+  bool has_life(const program::Program& program, Look* last) const;
 
   struct Position {
     uint32_t thread = 0;
@@ -49,8 +58,8 @@ class Progress {
  private:
   struct alignas(64) Place {
     std::atomic<uint32_t> task = 0;
-    std::atomic<bool> is_waiting = false;
-    pthread_t handle = {};
+    std::atomic<uint32_t> num_waits = 0;  // 0: it waits for nobody
+    std::atomic<pid_t> id = 0;
   };
 
   bool is_at_work(const program::Program& program, uint32_t thread) const;
@@ -58,8 +67,8 @@ class Progress {
   std::vector<Place> places_;  // [thread]
 };
 
-// How long a thread waits: while anybody works, but for no longer than `limit`; with no sign of
-// life, for `silence`.
+// How long a thread waits: while anybody may go on, but for no longer than `limit`; if nobody may,
+// for `silence`.
 class Patience {
  public:
   using Clock = std::chrono::steady_clock;
@@ -77,8 +86,7 @@ class Patience {
   uint32_t waited_ms() const;
 
  private:
-  // The first of the looks that are alike may come a whole period before or after the last sign.
-  // And two that follow each other tell a process that was stopped from threads that stand still.
+  // The first look of a wait sees no change yet; then two without life make a fault.
   static constexpr int kPeriods = 3;
 
   const Progress& progress_;
@@ -86,8 +94,8 @@ class Patience {
   const Clock::time_point begin_;
   const Clock::duration limit_, period_;
   Clock::time_point next_look_;
-  uint64_t last_sign_ = 0;
-  int num_alike_ = 0;
+  Progress::Look last_look_;
+  int num_lifeless_ = 0;
 };
 
 // Who waited for what, in vain.
