@@ -32,11 +32,12 @@ enum class Route {
   kInputTokens,
   kTokenize,
   kDetokenize,
+  kPage,  // a file of the page
 };
 
 std::optional<Route> find_route(std::string_view path);
 
-bool is_health(std::optional<Route> route);
+bool needs_key(std::optional<Route> route);  // where the server has keys
 bool generates(Route route);
 // The methods that a route takes, as an Allow header lists them.
 std::string_view allowed_methods(Route route);

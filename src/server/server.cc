@@ -17,7 +17,9 @@
 #include "server/generation.h"
 #include "server/grammar_cache.h"
 #include "server/json_text.h"
+#include "server/kept_response.h"
 #include "server/make_answer.h"
+#include "server/page_files.h"
 #include "server/prepare.h"
 #include "server/release.h"
 #include "server/response_routes.h"
@@ -42,18 +44,6 @@ constexpr size_t kEncodeMemoryBytes = 8 << 20;
 net::HttpResponse json_response(unsigned status, std::string body) {
   return {status, {{"Content-Type", "application/json"}}, std::move(body)};
 }
-
-class KeptResponse final : public net::ResponseWriter {
- public:
-  void send(net::HttpResponse given) override { response = std::move(given); }
-  void start_stream(net::StreamHead) override {}
-  void write(std::string) override {}
-  void finish() override {}
-  void upgrade(std::shared_ptr<net::WebSocketHandler>, std::vector<net::Header>) override {}
-  void on_close(std::function<void(net::CloseReason)>) override {}
-
-  net::HttpResponse response;
-};
 
 class ApiServer final : public Server, public net::HttpHandler {
  public:
@@ -185,7 +175,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
       std::make_shared<Exchange>(request, accepted_request_id(request.header("X-Request-Id")),
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
-  const ApiStatus access = access_.check(request, !is_health(route));
+  const ApiStatus access = access_.check(request, needs_key(route));
   exchange->set_client(access_.client_address(request));
   exchange->add_headers(access_.cors_headers(request));
   if (!access) return exchange->fail(access.error());
@@ -252,6 +242,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kReady:
       return exchange->respond(is_draining_.load() ? json_response(503, R"({"status":"draining"})")
                                                    : health());
+    case Route::kPage:
+      return exchange->respond(page_response(request));
     case Route::kVersion:
       return respond_json(fmt::format(R"({{"version":"{}"}})", kServerVersion), exchange);
     case Route::kModels:
