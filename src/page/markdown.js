@@ -150,7 +150,9 @@ function blocks(lines, depth = 0) {
 // Whether what is written behind the last line can still change the block. That line may be half.
 function mayGoOn(lines, begin, end) {
   if (!kItem.test(lines[begin])) return end >= lines.length - 1;
-  return lines.slice(end, -1).every(isBlank);  // blank lines do not end a list
+  let next = end;
+  while (next < lines.length - 1 && isBlank(lines[next])) ++next;  // they do not end a list
+  return next >= lines.length - 1;
 }
 
 export class MarkdownView {
@@ -160,7 +162,7 @@ export class MarkdownView {
     this.onCode = onCode;
     this.tail = '';        // what is not final yet
     this.unfinished = [];  // its nodes
-    this.code = null;      // an open block of code: {view, mark, indentation}
+    this.code = null;      // an open block of code: {view, closing, indentation}
   }
 
   push(text) {
@@ -175,43 +177,40 @@ export class MarkdownView {
   }
 
   update(isEnd) {
-    for (let goesOn = true; goesOn;) {
-      goesOn = this.code ? this.takeCode(isEnd) : this.takeBlocks(isEnd);
+    for (const node of this.unfinished) node.remove();
+    this.unfinished = [];
+    const lines = this.tail.split('\n');
+    let at = 0;
+    // As long as a block of code begins or ends.
+    for (let wasCode = !this.code; at < lines.length && wasCode !== (this.code !== null);) {
+      wasCode = this.code !== null;
+      at = wasCode ? this.takeCode(lines, at, isEnd) : this.takeBlocks(lines, at);
     }
+    this.tail = lines.slice(at).join('\n');
   }
 
-  // Whether the block is complete and something follows.
-  takeCode(isEnd) {
-    const { view, mark, indentation } = this.code;
-    const lines = this.tail.split('\n');
-    const closing = closingFence(mark);
+  // Returns the line behind the block, or the one that is not complete.
+  takeCode(lines, begin, isEnd) {
+    const { view, closing, indentation } = this.code;
     const strip = (line) => line.slice(Math.min(indentation, indent(line)));
-    const numComplete = isEnd ? lines.length : lines.length - 1;
-    const end = lines.findIndex((line, i) => i < numComplete && closing.test(line));
-    const isClosed = end >= 0;
-    for (const line of lines.slice(0, isClosed ? end : -1)) view.addLine(strip(line));
-    if (isClosed) {
-      this.tail = lines.slice(end + 1).join('\n');
-    } else {
-      this.tail = lines.at(-1);
-      // A line of backticks may become the closing fence.
-      if (isEnd || !this.tail.trimStart().startsWith(mark[0])) view.setLast(strip(this.tail));
-    }
+    const last = lines.length - 1;
+    let at = begin;
+    for (; at < last && !closing.test(lines[at]); ++at) view.addLine(strip(lines[at]));
+    const isClosed = at < last || (isEnd && closing.test(lines[last]));
+    // A line of backticks may become the closing fence.
+    if (!isClosed && (isEnd || !/^ {0,3}[`~]/.test(lines[last]))) view.setLast(strip(lines[last]));
     if (isClosed || isEnd) {
       view.finish();
       this.code = null;
     }
     this.onCode(view);
-    return isClosed && this.tail !== '';
+    return isClosed || isEnd ? at + 1 : at;
   }
 
-  // Whether an open block of code has begun.
-  takeBlocks() {
-    const lines = this.tail.split('\n');
-    for (const node of this.unfinished) node.remove();
-    this.unfinished = [];
-    let tailBegin = -1;
-    for (let at = 0; at < lines.length;) {
+  // Returns the line that is not final yet, or the first one of a block of code.
+  takeBlocks(lines, begin) {
+    let firstOpen = -1;
+    for (let at = begin; at < lines.length;) {
       if (isBlank(lines[at])) {
         ++at;
         continue;
@@ -219,19 +218,18 @@ export class MarkdownView {
       const fence = at + 1 < lines.length && kFence.exec(lines[at]);
       if (fence) {
         const view = new CodeView(fence[3]);
-        this.code = { view, mark: fence[2], indentation: fence[1].length };
+        this.code = { view, closing: closingFence(fence[2]), indentation: fence[1].length };
         this.element.append(view.element);
-        this.tail = lines.slice(at + 1).join('\n');
-        return true;
+        this.unfinished = [];
+        return at + 1;
       }
       const end = blockEnd(lines, at);
       const node = block(lines.slice(at, end), 0);
       this.element.append(node);
-      if (tailBegin < 0 && mayGoOn(lines, at, end)) tailBegin = at;
-      if (tailBegin >= 0) this.unfinished.push(node);
+      if (firstOpen < 0 && mayGoOn(lines, at, end)) firstOpen = at;
+      if (firstOpen >= 0) this.unfinished.push(node);
       at = end;
     }
-    this.tail = tailBegin < 0 ? lines.at(-1) : lines.slice(tailBegin).join('\n');
-    return false;
+    return firstOpen < 0 ? lines.length - 1 : firstOpen;
   }
 }

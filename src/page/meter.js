@@ -50,7 +50,7 @@ export class Meter {
     if (this.arrivals.length < 2) return 0;
     const [first, before] = this.arrivals[0];
     const [last, tokens] = this.arrivals.at(-1);
-    return last > first ? (tokens - before) * 1000 / (last - first) : 0;
+    return last > first + kSampleMs ? (tokens - before) * 1000 / (last - first) : 0;
   }
 
   // What there is to say now, or at the end, where the server's own clock counts.

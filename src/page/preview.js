@@ -3,7 +3,8 @@
 import { button, h } from './dom.js';
 
 const kPingMs = 1000;
-const kSilenceMs = 4000;  // after which the frame is taken for one that does not end
+const kSilenceMs = 3000;  // after which the frame is taken for one that does not end
+const kMaxMessages = 1000;  // between two pings: more would keep this page busy
 const kMaxLines = 200;    // of its console
 
 const kDocuments = new Set(['html', 'htm', 'svg']);
@@ -14,17 +15,29 @@ export function previewKind(language) {
   return kDocuments.has(language) ? 'document' : kScripts.has(language) ? 'script' : null;
 }
 
-// One frame and the channel to it. on: {message(kind, text), stuck()}
+// Whether a message came from the frame, or one inside of it.
+function isFrom(source, frame) {
+  for (let from = source; from && from !== window; from = from.parent) {
+    if (from === frame.contentWindow) return true;
+  }
+  return false;
+}
+
+// One frame and the channel to it. on: {message(kind, text), stuck(why)}
 class Frame {
   constructor(on) {
     this.on = on;
     this.queue = [];
     this.isReady = false;
     this.lastAnswer = 0;
+    this.numMessages = 0;
     this.element = h('iframe', { title: 'Live preview', sandbox: 'allow-scripts',
       src: '/preview', referrerpolicy: 'no-referrer', allow: '' });
     this.element.addEventListener('load', () => this.connect(), { once: true });
     this.timer = setInterval(() => this.ping(), kPingMs);
+    // What runs there can always post to this window. Nobody listens, but much of it takes time.
+    this.listener = ({ source }) => { if (isFrom(source, this.element)) this.count(); };
+    window.addEventListener('message', this.listener);
     this.post({ open: true });
   }
 
@@ -36,7 +49,12 @@ class Frame {
     this.element.contentWindow.postMessage('connect', '*', [channel.port2]);
   }
 
+  count() {
+    if (++this.numMessages === kMaxMessages) this.end('The preview sent too many messages');
+  }
+
   take(data) {
+    this.count();
     this.lastAnswer = performance.now();
     if (data?.kind === 'ready') {
       this.isReady = true;
@@ -57,14 +75,20 @@ class Frame {
     if (document.hidden) {  // where timers and frames may sleep
       this.lastAnswer = performance.now();
     } else if (performance.now() - this.lastAnswer > kSilenceMs) {
-      this.remove();
-      this.on.stuck();
+      this.end('The preview did not answer for 3 seconds');
       return;
     }
+    this.numMessages = 0;
     this.port.postMessage({ ping: 1 });
   }
 
+  end(why) {
+    this.remove();
+    this.on.stuck(why);
+  }
+
   remove() {
+    window.removeEventListener('message', this.listener);
     clearInterval(this.timer);
     this.port?.close();
     this.element.remove();
@@ -93,7 +117,7 @@ export class Preview {
     this.console.hidden = true;
     this.frame = new Frame({
       message: (kind, text) => this.log(kind, text),
-      stuck: () => this.showStuck(),
+      stuck: (why) => this.showStuck(why),
     });
     this.holder.replaceChildren(this.frame.element);
     if (this.isScript) this.frame.post({ write: '<!doctype html><meta charset="utf-8"><script>' });
@@ -121,11 +145,11 @@ export class Preview {
     this.console.scrollTop = this.console.scrollHeight;
   }
 
-  showStuck() {
+  showStuck(why) {
     const { view } = this;
     this.frame = null;
     this.holder.replaceChildren(h('div', { class: 'stuck', role: 'alert' },
-      h('p', {}, 'The preview did not answer for 4 seconds and was stopped.'),
+      h('p', {}, `${why} and was stopped.`),
       button('Run it again', () => this.show(view), { class: 'primary' })));
   }
 
