@@ -114,7 +114,7 @@ uint64_t LedgerRow::accepted_length_thousandths() const {
 }
 
 TokenCounts billed_tokens(const JournalEntry& entry) {
-  if (entry.progress.output_tokens == 0) return {};
+  if (entry.progress.num_steps == 0 && entry.progress.output_tokens == 0) return {};
   const uint32_t cached = entry.progress.cached_input_tokens;
   return {cached, entry.request.input_tokens - cached, entry.progress.output_tokens};
 }

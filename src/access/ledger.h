@@ -51,7 +51,7 @@ struct DayTotal {
   Money price;
 };
 
-// What a request is billed: nothing if nothing of its answer was delivered.
+// What a request is billed: nothing if nothing was delivered of what a step gave.
 TokenCounts billed_tokens(const JournalEntry& entry);
 
 // A cell of a CSV file: quoted where it has to be, and with an apostrophe before what a spreadsheet

@@ -48,6 +48,7 @@ class Service {
   // Keys::create().
   Answer<NewKey> create_own_key(const Account& account, const std::string& name);
 
+  UtcTime now() const { return clock_.now(); }
   const AccessConfig& config() const { return config_; }
   Database& database() { return *database_; }
   Accounts& accounts() { return accounts_; }

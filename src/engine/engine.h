@@ -76,6 +76,7 @@ struct GenerationParams {
   // another one reports none.
   std::optional<uint32_t> num_prompt_logprobs;
   bool ignore_eos = false;  // true: stop_ids do not stop
+  bool speculates = true;   // false: a step gives one token, whatever the drafter
   // The output, where it is known beforehand; only DrafterKind::kReplay looks at it.
   std::vector<int32_t> expected_output;
   // Whose text it is: only prompts of one domain take over what the caches hold of each other.

@@ -105,7 +105,7 @@ void Session::append_columns(uint32_t count, uint32_t sequence,
 uint32_t Session::propose_block(uint32_t size) {
   US_CHECK(num_pending() == 1 && size > 0, "{} pending tokens, block of {}", num_pending(), size);
   const uint32_t num_left = max_tokens_ - static_cast<uint32_t>(tokens_.size());
-  const uint32_t limit = std::min(size, num_left) - 1;
+  const uint32_t limit = params_.speculates ? std::min(size, num_left) - 1 : 0;
   drafts_.clear();
   if (drafter_ == nullptr) {
     drafts_.resize(limit);

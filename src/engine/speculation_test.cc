@@ -43,6 +43,26 @@ TEST(Speculation, EveryDrafterGivesTheSameText) {
   }
 }
 
+// Beside one that does.
+TEST(Speculation, ASessionMayGoOnWithoutDrafts) {
+  for (const DrafterOptions& drafter : kDrafters) {
+    if (drafter.kind == DrafterKind::kReplay && drafter.tokens_per_cycle == 1) continue;
+    Harness harness(drafting(drafter.kind, drafter.tokens_per_cycle));
+    GenerationParams params;
+    params.max_tokens = 21;
+    const SessionId drafted = start_known(harness, prompt_of(10), params);
+    GenerationParams plain = params;
+    plain.speculates = false;
+    const SessionId alone = start_known(harness, prompt_of(10), plain);
+    ASSERT_TRUE(harness.run_until_idle());
+    const Transcript expected = expected_transcript(prompt_of(10), params, 64);
+    EXPECT_EQ(harness.transcripts[drafted], expected);
+    EXPECT_EQ(harness.transcripts[alone], expected);
+    EXPECT_EQ(harness.speculation[alone].num_cycles(), 20u);
+    EXPECT_TRUE(harness.speculation[alone].acceptance().empty());
+  }
+}
+
 TEST(Speculation, AcceptsAllSomeAndNone) {
   GenerationParams params;
   params.max_tokens = 41;  // 40 after the prefill's

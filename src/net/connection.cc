@@ -114,6 +114,7 @@ void Connection::close(CloseReason reason) {
   if (web_socket_ != nullptr) return web_socket_->abort(reason);
   state_ = State::kClosed;
   stream_->close();
+  sent_.drop();
   parser_.reset();
   count_body(0);
   const bool is_lost = body_ != Body::kComplete;
@@ -257,6 +258,11 @@ class ConnectionWriter final : public ResponseWriter {
   void finish() override {
     run([number = number_](Connection& connection) { connection.finish(number); });
   }
+  void when_sent(std::function<void()> callback) override {
+    run([number = number_, callback = std::move(callback)](Connection& connection) mutable {
+      connection.when_sent(number, std::move(callback));
+    });
+  }
   void upgrade(std::shared_ptr<WebSocketHandler> handler, std::vector<Header> headers) override {
     asio::post(loop_->io, [weak = connection_, number = number_, handler = std::move(handler),
                            headers = std::move(headers)] {
@@ -378,6 +384,12 @@ void Connection::finish(uint64_t number) {
   if (!is_writing_) complete_answer();
 }
 
+// Of a request before, all was sent: else there would be no other one.
+void Connection::when_sent(uint64_t number, std::function<void()> callback) {
+  if (number < request_number_) return callback();
+  if (state_ == State::kResponding) sent_.when_sent(std::move(callback));
+}
+
 void Connection::on_close(uint64_t number, std::function<void(CloseReason)> callback) {
   if (number != request_number_ || body_ == Body::kComplete) return;
   if (state_ == State::kClosed) return callback(close_reason_.value_or(CloseReason::kClientClosed));
@@ -414,6 +426,7 @@ void Connection::upgrade(uint64_t number, std::shared_ptr<WebSocketHandler> hand
 
 void Connection::enqueue(std::string_view bytes) {
   queued_ += bytes;
+  sent_.count_queued(bytes.size());
   if (!is_writing_) write_some();
 }
 
@@ -435,6 +448,8 @@ void Connection::on_written(const boost::system::error_code& error, size_t size)
   if (error) return close(CloseReason::kClientClosed);
   output_begin_ += size;
   last_write_ = Clock::now();
+  sent_.count_sent(size);
+  if (state_ == State::kClosed) return;
   if (output_begin_ < output_.size() || !queued_.empty()) return write_some();
   is_writing_ = false;
   if (state_ == State::kResponding && body_ == Body::kComplete) complete_answer();

@@ -20,6 +20,7 @@
 #include "net/event_loop.h"
 #include "net/http_message.h"
 #include "net/http_server.h"
+#include "net/sent_callbacks.h"
 #include "net/stream.h"
 #include "net/web_socket_connection.h"
 
@@ -49,6 +50,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start_stream(uint64_t number, StreamHead head);
   void write(uint64_t number, std::string_view bytes);
   void finish(uint64_t number);
+  void when_sent(uint64_t number, std::function<void()> callback);
   void on_close(uint64_t number, std::function<void(CloseReason)> callback);
   void abandon(uint64_t number);
   void upgrade(uint64_t number, std::shared_ptr<WebSocketHandler> handler,
@@ -120,6 +122,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string output_;  // being written, from output_begin_
   size_t output_begin_ = 0;
   bool is_writing_ = false;
+  SentCallbacks sent_;  // of bytes
   Clock::time_point last_write_;
   std::string keepalive_;
 };

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 #include <thread>
@@ -190,6 +191,56 @@ TEST_F(HttpResponseTest, LargeAnswerToASlowReaderArrivesWhole) {
   held.writer->send({200, {}, body});
   std::this_thread::sleep_for(milliseconds(200));
   EXPECT_EQ(client.read_response().body.size(), body.size());
+}
+
+TEST_F(HttpResponseTest, SaysWhenTheSocketHasAcceptedEverything) {
+  start_server();
+  TestClient client(server->port(), 4096);
+  for (int i = 0; i < 2; ++i) {
+    client.get("/held");
+    auto held = hold();
+    Awaited<int> accepted;
+    held.writer->start_stream({200, {}, ""});
+    held.writer->write("short");
+    held.writer->when_sent([&] { accepted.set(1); });
+    int what = 0;
+    ASSERT_TRUE(accepted.wait(&what));
+    const std::string body(8 << 20, 'x');  // more than sockets take without a reader
+    held.writer->write(body);
+    held.writer->when_sent([&] { accepted.set(2); });
+    held.writer->finish();
+    held.writer->when_sent([&] { accepted.set(3); });
+    EXPECT_FALSE(accepted.wait(&what, 200));
+    EXPECT_EQ(client.read_response().body.size(), body.size() + 5);
+    while (what < 3) ASSERT_TRUE(accepted.wait(&what));
+    held.writer->when_sent([&] { accepted.set(4); });
+    ASSERT_TRUE(accepted.wait(&what));
+    EXPECT_EQ(what, 4);
+  }
+}
+
+TEST_F(HttpResponseTest, NeverSaysThatALostClientHasEverything) {
+  start_server();
+  auto client = std::make_unique<TestClient>(server->port(), 4096);
+  client->get("/held");
+  const auto held = hold();
+  watch(held.writer);
+  const auto kept = std::make_shared<int>();
+  std::atomic<bool> was_told = false;
+  held.writer->start_stream({200, {}, ""});
+  held.writer->write(std::string(8 << 20, 'x'));
+  held.writer->when_sent([&was_told, kept] { was_told = true; });
+  client->reset();
+  CloseReason reason{};
+  ASSERT_TRUE(closed.wait(&reason));
+  held.writer->write("more");
+  held.writer->when_sent([&was_told, kept] { was_told = true; });
+  Awaited<bool> after;
+  server->post([&] { after.set(true); });
+  bool is_after = false;
+  ASSERT_TRUE(after.wait(&is_after));
+  EXPECT_FALSE(was_told);
+  EXPECT_EQ(kept.use_count(), 1);
 }
 
 TEST_F(HttpResponseTest, DroppedWriterGivesAnErrorOrCutsTheStream) {

@@ -68,6 +68,9 @@ class ResponseWriter {
   virtual void start_stream(StreamHead head) = 0;
   virtual void write(std::string bytes) = 0;
   virtual void finish() = 0;
+  // Called on the event-loop thread once the kernel's socket has accepted all that was handed over
+  // before; dropped if the connection is lost first.
+  virtual void when_sent(std::function<void()> callback) = 0;
   // Instead of an answer: the connection becomes a WebSocket, with these headers beside the
   // handshake's own. REQUIRES: HttpRequest::wants_web_socket.
   virtual void upgrade(std::shared_ptr<WebSocketHandler> handler, std::vector<Header> headers) = 0;

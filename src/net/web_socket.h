@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,8 @@ class WebSocket {
   // One text message, behind those that wait. Without effect after close(). A client that lets more
   // than HttpOptions::max_queued_bytes wait is dropped.
   virtual void send(std::string text) = 0;
+  // As ResponseWriter::when_sent().
+  virtual void when_sent(std::function<void()> callback) = 0;
   // Once what waits is sent. `reason`: up to 123 bytes.
   virtual void close(CloseCode code, std::string reason) = 0;
 };

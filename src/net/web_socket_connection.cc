@@ -102,7 +102,12 @@ void WebSocketConnection::send(std::string text) {
   longest_bytes_ = std::max(longest_bytes_, text.size());
   queued_bytes_ += text.size();
   queue_.push_back(std::move(text));
+  sent_.count_queued(1);
   write();
+}
+
+void WebSocketConnection::when_sent(std::function<void()> callback) {
+  if (!is_closed_) sent_.when_sent(std::move(callback));
 }
 
 void WebSocketConnection::write() {
@@ -115,6 +120,7 @@ void WebSocketConnection::write() {
                         self->queued_bytes_ -= self->queue_.front().size();
                         self->queue_.pop_front();
                         if (error) return self->abort(CloseReason::kClientClosed);
+                        self->sent_.count_sent(1);
                         self->write();
                       });
 }
@@ -155,6 +161,7 @@ void WebSocketConnection::begin_close() {
 void WebSocketConnection::abort(CloseReason reason) {
   if (std::exchange(is_closed_, true)) return;
   count_unread(0);
+  sent_.drop();
   stream_.next_layer().close();
   tell_closed(reason);
 }

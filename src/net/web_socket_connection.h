@@ -11,6 +11,7 @@
 #include <boost/beast/websocket/stream.hpp>
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 
 #include "net/event_loop.h"
 #include "net/http_server.h"
+#include "net/sent_callbacks.h"
 #include "net/stream_adapter.h"
 #include "net/web_socket.h"
 
@@ -36,6 +38,7 @@ class WebSocketConnection final : public WebSocket,
 
   void accept(const Request& request, const std::vector<Header>& headers);
   void send(std::string text) override;
+  void when_sent(std::function<void()> callback) override;
   void close(CloseCode code, std::string reason) override;
   void abort(CloseReason reason);
   void tell_closed(CloseReason reason);
@@ -69,6 +72,7 @@ class WebSocketConnection final : public WebSocket,
   Clock::time_point message_begin_ = Clock::now();  // of the message that arrives
 
   std::deque<std::string> queue_;  // the first one is being written, if is_writing_
+  SentCallbacks sent_;             // of messages
   size_t queued_bytes_ = 0;
   size_t longest_bytes_ = 0;  // of the messages sent
   bool is_writing_ = false;

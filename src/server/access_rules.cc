@@ -66,7 +66,22 @@ bool is_same_origin(std::string_view origin, std::string_view host) {
          net::equals_ignoring_case(origin.substr(scheme + 3), host);
 }
 
+std::string_view bearer_token(const net::HttpRequest& request) {
+  constexpr std::string_view kBearer = "Bearer ";
+  const std::string_view header = request.header("Authorization");
+  const bool is_bearer = net::equals_ignoring_case(header.substr(0, kBearer.size()), kBearer);
+  return is_bearer ? header.substr(kBearer.size()) : std::string_view();
+}
+
 }  // namespace
+
+std::string_view presented_key(const net::HttpRequest& request) {
+  for (const std::string_view given :
+       {bearer_token(request), request.header("x-api-key"), request.header("api-key")}) {
+    if (!given.empty()) return given;
+  }
+  return {};
+}
 
 bool is_cors_origin(std::string_view text) {
   if (text == kAnyOrigin || text == "null") return true;
@@ -78,7 +93,9 @@ bool is_cors_origin(std::string_view text) {
 Status check_binding(const AccessOptions& options, std::string_view host,
                      std::string_view address) {
   const bool is_local = address.empty() || net::is_loopback(address);
-  if (is_local || !options.api_keys.empty() || options.is_insecure) return {};
+  if (is_local || !options.api_keys.empty() || options.has_accounts || options.is_insecure) {
+    return {};
+  }
   return make_error(ErrorCode::kInvalidArgument,
                     "--host {}: others could use this server, which has no API key; give one with "
                     "--api-key-file or --api-key, listen on 127.0.0.1, or say --insecure",
@@ -94,14 +111,10 @@ bool AccessRules::is_own_host(std::string_view host_header) const {
 
 // The place of the key that came with it; in a time that does not depend on which one it is.
 std::optional<size_t> AccessRules::find_key(const net::HttpRequest& request) const {
-  constexpr std::string_view kBearer = "Bearer ";
-  std::string_view bearer = request.header("Authorization");
-  const bool is_bearer = net::equals_ignoring_case(bearer.substr(0, kBearer.size()), kBearer);
-  bearer = is_bearer ? bearer.substr(kBearer.size()) : std::string_view();
   std::optional<size_t> found;
   for (size_t i = 0; i < options_.api_keys.size(); ++i) {
     for (const std::string_view given :
-         {bearer, request.header("api-key"), request.header("x-api-key")}) {
+         {bearer_token(request), request.header("api-key"), request.header("x-api-key")}) {
       if (equals_secret(given, options_.api_keys[i])) found = i;
     }
   }
@@ -150,9 +163,8 @@ bool AccessRules::is_listed(std::string_view origin) const {
 
 ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) const {
   const std::string_view host = request.header("Host");
-  const bool is_open = options_.api_keys.empty();
   const bool is_by_file = request.peer.empty();  // no browser opens a socket file
-  if (is_open && !options_.is_insecure && !is_by_file && !is_own_host(host)) {
+  if (is_open() && !options_.is_insecure && !is_by_file && !is_own_host(host)) {
     return tl::unexpected(forbidden(
         "host_not_allowed",
         fmt::format("This server has no API key and answers to the names of its own machine alone, "
@@ -169,7 +181,8 @@ ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) co
                     "names.",
                     origin.substr(0, kMaxShownBytes))));
   }
-  const bool is_refused = needs_key && !is_open && !is_preflight(request) && !find_key(request);
+  const bool is_refused =
+      needs_key && !options_.api_keys.empty() && !is_preflight(request) && !find_key(request);
   if (is_refused) return tl::unexpected(unauthorized());
   return {};
 }

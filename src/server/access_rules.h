@@ -18,6 +18,7 @@ namespace ultraspeed::server {
 
 struct AccessOptions {
   std::vector<std::string> api_keys;      // not empty: every route but those of health needs one
+  bool has_accounts = false;              // access/ says who may do what; excludes api_keys
   bool is_insecure = false;               // without keys: any address may be bound, any Host named
   std::vector<std::string> cors_origins;  // whose pages may call: "https://chat.example", or "*"
   std::vector<net::AddressRange> trusted_proxies;  // that say for whom they ask (X-Forwarded-For)
@@ -27,6 +28,9 @@ struct AccessOptions {
 
 // "*", "null" or an origin as browsers send it.
 bool is_cors_origin(std::string_view text);
+
+// The key that a request brings in any of the headers that clients use; empty: none.
+std::string_view presented_key(const net::HttpRequest& request);
 
 // Whether a server may listen on `address` (numeric; empty: a file), which `host` has given.
 Status check_binding(const AccessOptions& options, std::string_view host, std::string_view address);
@@ -55,6 +59,7 @@ class AccessRules {
  private:
   bool is_listed(std::string_view origin) const;
   bool is_own_host(std::string_view host_header) const;
+  bool is_open() const { return options_.api_keys.empty() && !options_.has_accounts; }
   bool is_trusted(std::string_view address) const;
   std::optional<size_t> find_key(const net::HttpRequest& request) const;
 

@@ -115,6 +115,15 @@ ApiError too_many_at_once(uint32_t max_per_client) {
   return error;
 }
 
+ApiError cannot_be_paid(size_t num_answers) {
+  return make(
+      402, "permission_error",
+      fmt::format("The key's budget or allowance does not pay for a token of each of the {} "
+                  "answers; ask for fewer.",
+                  num_answers),
+      "budget_used_up");
+}
+
 ApiError from_error(const Error& error) {
   switch (error.code) {
     case ErrorCode::kInvalidArgument:

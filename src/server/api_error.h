@@ -35,6 +35,7 @@ ApiError model_not_found(std::string_view model);                            // 
 ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context);  // 400
 ApiError draining();                                                         // 503
 ApiError too_many_at_once(uint32_t max_per_client);                          // 429
+ApiError cannot_be_paid(size_t num_answers);                                 // 402
 
 // A conversation that the server is to hold. Anthropic's clients know the code (a detail in their
 // form of errors) and send the whole conversation instead.

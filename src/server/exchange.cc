@@ -56,6 +56,7 @@ Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
 }
 
 Exchange::~Exchange() {
+  if (bill_ != nullptr) bill_->set_end(log);
   const auto now = steady_clock::now();
   const auto milliseconds = [](steady_clock::duration duration) {
     return std::chrono::duration<double, std::milli>(duration).count();
@@ -97,6 +98,16 @@ void Exchange::respond(net::HttpResponse response) {
   status_ = response.status;
   response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
   writer_->send(std::move(response));
+  if (status_ == 200) count_delivery();
+}
+
+void Exchange::write(std::string bytes) {
+  writer_->write(std::move(bytes));
+  count_delivery();
+}
+
+void Exchange::count_delivery() {
+  if (bill_ != nullptr && bill_->show(log)) writer_->when_sent(Bill::when_accepted(bill_));
 }
 
 void Exchange::fail(const ApiError& error) {

@@ -12,8 +12,10 @@
 #include <string_view>
 #include <vector>
 
+#include "access/gate.h"
 #include "net/http_server.h"
 #include "server/api_error.h"
+#include "server/bill.h"
 #include "server/generation_log.h"
 #include "server/metrics.h"
 
@@ -50,6 +52,8 @@ class Exchange {
   void add_headers(std::vector<net::Header> headers);
   void set_client(std::string address) { client_ = std::move(address); }  // for the log
   bool is_messages() const { return is_messages_; }
+  // From now on what is written, or the whole answer, counts as what the log says.
+  void set_bill(std::shared_ptr<Bill> bill) { bill_ = std::move(bill); }
   // Kept as long as the exchange.
   void hold(std::shared_ptr<const void> place) { place_ = std::move(place); }
   std::chrono::steady_clock::time_point arrival() const { return begin_; }
@@ -60,7 +64,7 @@ class Exchange {
   // Instead of an answer. REQUIRES: the request wants it.
   void upgrade(std::shared_ptr<net::WebSocketHandler> handler);
   bool is_streaming() const { return is_streaming_; }
-  void write(std::string bytes) { writer_->write(std::move(bytes)); }
+  void write(std::string bytes);
   void finish() { writer_->finish(); }
   void on_close(std::function<void(net::CloseReason)> callback) {
     writer_->on_close(std::move(callback));
@@ -72,9 +76,14 @@ class Exchange {
 
   // Whose prompts may share what caches hold; empty: everybody's.
   std::string cache_domain;
+  // With accounts: who asks, and with which key (empty: in a session of the page).
+  access::Identity identity;
+  std::string api_key;
   GenerationLog log;
 
  private:
+  void count_delivery();
+
   const std::string request_id_;
   const std::string route_;  // "POST /v1/completions"
   const bool is_messages_;   // of Anthropic's API
@@ -85,6 +94,7 @@ class Exchange {
   std::vector<net::Header> headers_;  // of every answer
   std::string client_ = "-";
   std::shared_ptr<const void> place_;
+  std::shared_ptr<Bill> bill_;
   unsigned status_ = 0;  // 0: no answer was sent
   bool is_streaming_ = false;
 };

@@ -227,6 +227,7 @@ void Generation::on_verdict(std::span<const StepEvent> events) {
   for (const StepEvent& event : events) {
     if (event.token) {
       ++exchange_->log.completion_tokens;
+      ++exchange_->log.judge_tokens;
       verdict_text_ += tokenizer_.decode({&event.token->id, 1}, /*skip_special=*/true);
     }
     if (!event.finished) continue;

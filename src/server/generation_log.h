@@ -21,6 +21,7 @@ struct GenerationLog {
 
   size_t prompt_tokens = 0;
   size_t completion_tokens = 0;
+  size_t judge_tokens = 0;   // of completion_tokens
   size_t cached_tokens = 0;  // Usage::cached_tokens
   TimePoint started;         // the engine took it
   TimePoint first_token;

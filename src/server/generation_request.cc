@@ -18,8 +18,7 @@ ApiStatus check_model(const Fields& fields, const RequestDefaults& defaults) {
     return invalid_field("model",
                          fmt::format("'model' is missing; this server has '{}'.", defaults.model));
   }
-  if (model != defaults.model) return tl::unexpected(model_not_found(model));
-  return {};
+  return check_model_name(model, defaults);
 }
 
 ApiStatus read_choices(const Fields& fields, ChoiceOptions* choices) {
@@ -59,26 +58,38 @@ ApiStatus read_milliseconds(const Fields& fields, std::string_view name,
   return {};
 }
 
-// OpenAI's service_tier, and Anthropic's speed. Without accounts every tier is open to everybody.
+// OpenAI's service_tier, and Anthropic's speed. Where a model has two modes, the tier is one of
+// them; what names none ("auto") leaves it to the model's name.
+ApiStatus read_tier(const Fields& fields, const RequestDefaults& defaults,
+                    GenerationRequest* request) {
+  std::string tier;
+  US_TRY(fields.read("service_tier", &tier));
+  std::string speed;
+  US_TRY(fields.read("speed", &speed));
+  std::string model;
+  US_TRY(fields.read("model", &model));
+  const bool has_modes = !defaults.fast_model.empty();
+  const bool names_none = tier.empty() || tier == "auto";
+  const bool is_fast_model = has_modes && names_none && model == defaults.fast_model;
+  if (tier == "priority" || tier == "fast" || speed == "fast" || is_fast_model) {
+    request->tier = ServiceTier::kFast;
+    request->service_tier = "priority";
+  } else if (tier == "flex") {
+    request->tier = ServiceTier::kFlex;
+    request->service_tier = tier;
+  } else if (has_modes || !tier.empty()) {
+    request->service_tier = "default";
+  }
+  if (has_modes) request->params.speculates = request->tier == ServiceTier::kFast;
+  return {};
+}
+
 ApiStatus read_service(const Fields& fields, GenerationRequest* request) {
   US_TRY(read_milliseconds(fields, "deadline_ms", &request->deadline));
   US_TRY(read_milliseconds(fields, "budget_ms", &request->budget));
   int64_t priority = 0;
   US_TRY(fields.read_integer("priority", -kMaxInt, kMaxInt, &priority));
   request->priority = static_cast<int32_t>(priority);
-  std::string tier;
-  US_TRY(fields.read("service_tier", &tier));
-  std::string speed;
-  US_TRY(fields.read("speed", &speed));
-  if (tier == "priority" || tier == "fast" || speed == "fast") {
-    request->tier = ServiceTier::kFast;
-    request->service_tier = "priority";
-  } else if (tier == "flex") {
-    request->tier = ServiceTier::kFlex;
-    request->service_tier = tier;
-  } else if (!tier.empty()) {
-    request->service_tier = "default";
-  }
   return {};
 }
 
@@ -203,6 +214,13 @@ ApiStatus read_delivery(const Fields& fields, GenerationRequest* request) {
 
 }  // namespace
 
+ApiStatus check_model_name(std::string_view model, const RequestDefaults& defaults) {
+  const bool is_known =
+      model == defaults.model || (!defaults.fast_model.empty() && model == defaults.fast_model);
+  if (!is_known) return tl::unexpected(model_not_found(model));
+  return {};
+}
+
 ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
                                                      const RequestDefaults& defaults) {
   GenerationRequest request;
@@ -210,6 +228,7 @@ ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,
   US_TRY(check_model(fields, defaults));
   US_TRY(read_choices(fields, &request.choices));
   US_TRY(read_service(fields, &request));
+  US_TRY(read_tier(fields, defaults, &request));
   US_TRY(read_sampling(fields, defaults, &request));
   US_TRY(read_max_tokens(fields, &request.params));
   US_TRY(read_stop(fields, &request.stop));

@@ -20,6 +20,7 @@ namespace ultraspeed::server {
 // What a request without the field gets, and what it is checked against.
 struct RequestDefaults {
   std::string model;                // the served model's name
+  std::string fast_model;           // of its fast mode, if it has two
   engine::GenerationParams params;  // of generation_config.json; stop_ids of the model
   uint32_t vocab_size = 0;          // of the tokenizer
   size_t max_token_bytes = 1;       // of the same
@@ -67,6 +68,9 @@ inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr int64_t kMaxTopLogprobs = 20;
 inline constexpr int64_t kMaxCandidates = 64;
 inline constexpr size_t kMaxCacheSalt = 256;  // bytes
+
+// Errors: 404.
+ApiStatus check_model_name(std::string_view model, const RequestDefaults& defaults);
 
 // Errors: 404 for another model, 400 for the rest. Does not read logprobs, which differ by route.
 ApiResult<GenerationRequest> parse_generation_fields(const Fields& fields,

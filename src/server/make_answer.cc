@@ -35,7 +35,8 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
   AnswerHead head;
   head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
   head.created_s = std::time(nullptr);
-  head.model = model.name;
+  const bool is_fast = request.tier == ServiceTier::kFast && !model.fast_name.empty();
+  head.model = is_fast ? model.fast_name : model.name;
   head.system_fingerprint = std::move(system_fingerprint);
   head.service_tier = request.service_tier;
   const AnswerOptions options{request.has_logprobs,         request.include_usage,

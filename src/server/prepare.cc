@@ -159,6 +159,7 @@ ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
 RequestDefaults request_defaults(const ServedModel& model) {
   RequestDefaults defaults;
   defaults.model = model.name;
+  defaults.fast_model = model.fast_name;
   defaults.vocab_size = static_cast<uint32_t>(model.tokenizer->vocab_size());
   for (uint32_t id = 0; id < defaults.vocab_size; ++id) {
     const size_t size = model.tokenizer->token_bytes(static_cast<int32_t>(id)).size();

@@ -118,6 +118,9 @@ void ResponsesSocket::answer_next(const std::string& stream_id) {
       [weak = weak_from_this()](std::string message) {
         if (const auto self = weak.lock()) self->send(std::move(message));
       },
+      [socket = socket_](std::function<void()> callback) {
+        if (const auto open = socket.lock()) open->when_sent(std::move(callback));
+      },
       [weak = weak_from_this(), stream_id] {
         if (const auto self = weak.lock()) self->end_turn(stream_id);
       });

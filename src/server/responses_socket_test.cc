@@ -19,6 +19,7 @@ namespace {
 class KeptSocket final : public net::WebSocket {
  public:
   void send(std::string text) override { sent.push_back(Json::parse(text)); }
+  void when_sent(std::function<void()> callback) override { callback(); }
   void close(net::CloseCode code, std::string) override { closed = code; }
 
   std::vector<Json> sent;

@@ -6,6 +6,7 @@
 
 #include "net/http_message.h"
 #include "server/exchange.h"
+#include "server/page_api.h"
 #include "server/page_files.h"
 #include "server/response_routes.h"
 
@@ -33,17 +34,20 @@ std::optional<Route> find_route(std::string_view path) {
   if (path == "/detokenize") return Route::kDetokenize;
   if (path == kResponsesPath) return Route::kResponses;
   if (path == "/v1/responses/input_tokens") return Route::kInputTokens;
+  if (path == kPageChatPath) return Route::kPageChat;
+  if (path.starts_with(kPageApiPath)) return Route::kPage;
   if (is_below(kModelsPath, path)) return Route::kModel;
   if (is_below(kResponsesPath, path)) {
     const bool has_id = path.size() > kResponsesPath.size() + 1 + kInputItemsPath.size();
     return has_id && path.ends_with(kInputItemsPath) ? Route::kInputItems : Route::kResponse;
   }
-  if (is_page_path(path)) return Route::kPage;
+  if (is_page_path(path)) return Route::kPageFile;
   return std::nullopt;
 }
 
 bool needs_key(std::optional<Route> route) {
-  return route != Route::kHealth && route != Route::kReady && route != Route::kPage;
+  return route != Route::kHealth && route != Route::kReady && route != Route::kPage &&
+         route != Route::kPageFile;
 }
 
 std::string_view allowed_methods(Route route) {
@@ -55,7 +59,7 @@ std::string_view allowed_methods(Route route) {
     case Route::kModels:
     case Route::kModel:
     case Route::kInputItems:
-    case Route::kPage:
+    case Route::kPageFile:
       return "GET";
     case Route::kResponse:
       return "GET, DELETE";
@@ -72,7 +76,7 @@ bool is_allowed(Route route, std::string_view method) {
 
 bool generates(Route route) {
   return route == Route::kCompletions || route == Route::kChatCompletions ||
-         route == Route::kMessages || route == Route::kResponses;
+         route == Route::kMessages || route == Route::kResponses || route == Route::kPageChat;
 }
 
 bool is_plain(std::string_view encoding) {

@@ -32,7 +32,9 @@ enum class Route {
   kInputTokens,
   kTokenize,
   kDetokenize,
-  kPage,  // a file of the page
+  kPageFile,  // of the page itself
+  kPageChat,  // chat completions in a session of the page
+  kPage,      // the page's own: PageApi knows them
 };
 
 std::optional<Route> find_route(std::string_view path);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "access/service.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "net/http_server.h"
@@ -31,6 +32,12 @@ struct ServedModel {
   const text::ChatTemplate* chat_template = nullptr;  // nullptr: no chat
   engine::GenerationParams defaults;                  // for what a request leaves out
   const ForcedAnswers* forced_answers = nullptr;      // test-only; nullptr: the model's own
+
+  // Not empty: there are two modes. `name` decodes a token a step, on its own engine if it has one;
+  // this name, and what asks for the fast tier, with all that the engine can.
+  std::string fast_name = {};
+  engine::Engine* standard_engine = nullptr;
+  std::string weights = {}, standard_weights = {};  // what they are, for people
 };
 
 struct ServerOptions {
@@ -38,6 +45,9 @@ struct ServerOptions {
   AccessOptions access;
   uint32_t max_queue = 64;  // requests that may wait for room in the engine; more get 429
   uint32_t num_parse_threads = 1;
+  // Accounts, prices and the ledger; nullptr: none, and whoever `access` lets in may do everything.
+  // Outlives the server.
+  access::Service* service = nullptr;
 };
 
 class Server {

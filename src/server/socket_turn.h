@@ -30,15 +30,22 @@ class SocketTurn final : public net::ResponseWriter {
  public:
   using Send = std::function<void(std::string message)>;
 
+  using WhenSent = std::function<void(std::function<void()> callback)>;
+
   // `send` is called for each message, `end` once: the turn is over. Neither behind close().
-  SocketTurn(StreamId stream, Send send, std::function<void()> end)
-      : stream_(std::move(stream)), send_(std::move(send)), end_(std::move(end)) {}
+  // `when_sent`: net::WebSocket's.
+  SocketTurn(StreamId stream, Send send, WhenSent when_sent, std::function<void()> end)
+      : stream_(std::move(stream)),
+        send_(std::move(send)),
+        when_sent_(std::move(when_sent)),
+        end_(std::move(end)) {}
   ~SocketTurn() override;
 
   void send(net::HttpResponse response) override;  // an error
   void start_stream(net::StreamHead) override {}
   void write(std::string bytes) override;
   void finish() override;
+  void when_sent(std::function<void()> callback) override { when_sent_(std::move(callback)); }
   void on_close(std::function<void(net::CloseReason)> callback) override;
   void upgrade(std::shared_ptr<net::WebSocketHandler>, std::vector<net::Header>) override {}
 
@@ -49,6 +56,7 @@ class SocketTurn final : public net::ResponseWriter {
 
   const StreamId stream_;
   const Send send_;
+  const WhenSent when_sent_;
   const std::function<void()> end_;
   State state_ = State::kOpen;
   net::CloseReason close_reason_{};

@@ -19,7 +19,7 @@ ApiResult<Json> parse_with_model(std::string_view body, const RequestDefaults& d
   const Fields fields(json);
   std::string model = defaults.model;
   US_TRY(fields.read("model", &model));
-  if (model != defaults.model) return tl::unexpected(model_not_found(model));
+  US_TRY(check_model_name(model, defaults));
   json["model"] = model;
   return json;
 }

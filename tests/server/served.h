@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,6 +28,7 @@ class Served {
     model.chat_template = &chat_template();
     model.defaults.sampling.temperature = 0.6F;
     model.defaults.stop_ids = {2, 0};
+    spdlog::default_logger();  // made by one thread; the library that makes it tells TSan nothing
     auto server = Server::start(model, {});
     EXPECT_TRUE(server) << server.error().message;
     server_ = *std::move(server);

@@ -1,0 +1,150 @@
+// What the routes answer.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "server/api_server.h"
+#include "server/json_text.h"
+#include "server/page_files.h"
+#include "server/response_routes.h"
+#include "server/token_requests.h"
+
+namespace ultraspeed::server {
+
+void ApiServer::answer(Route route, net::HttpRequest request,
+                       const std::shared_ptr<Exchange>& exchange) {
+  switch (route) {
+    case Route::kHealth:
+      return exchange->respond(health());
+    case Route::kMetrics:
+      return exchange->respond(metrics());
+    case Route::kReady:
+      return exchange->respond(readiness());
+    case Route::kVersion:
+      return respond_json(fmt::format(R"({{"version":"{}"}})", kServerVersion), exchange);
+    case Route::kModels:
+      return exchange->respond(model_list());
+    case Route::kModel:
+      return exchange->respond(model_by_name(request.path().substr(kModelsPath.size() + 1)));
+    case Route::kCompletions:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) {
+            return prepare_completion(model_, defaults_, *grammars_, body);
+          },
+          &ApiServer::generate);
+    case Route::kPageFile:
+      return exchange->respond(page_response(request));
+    case Route::kPage:
+      return exchange->fail(unknown_route(request));  // PageApi's
+    case Route::kChatCompletions:
+    case Route::kPageChat:
+    case Route::kMessages:
+      return prepare(
+          exchange, std::move(request.body),
+          [this, known = known_prompts(*exchange),
+           api = route == Route::kMessages ? Api::kMessages : Api::kChat](const std::string& body) {
+            return prepare_chat(model_, defaults_, *grammars_, calls_, known, api, body);
+          },
+          &ApiServer::generate);
+    case Route::kResponses:
+      return prepare(
+          exchange, std::move(request.body),
+          [this, known = known_prompts(*exchange),
+           store = &store_of(*exchange)](const std::string& body) -> ApiResult<PreparedGeneration> {
+            US_ASSIGN(const Json json, parse_json_object(body));
+            return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store,
+                                     kNoConnection, json);
+          },
+          &ApiServer::generate);
+    case Route::kResponse:
+    case Route::kInputItems:
+      return stored_response(route, request, exchange);
+    case Route::kInputTokens:
+      return prepare(
+          exchange, std::move(request.body),
+          [this, store = &store_of(*exchange)](const std::string& body) {
+            return count_input_tokens(model_, defaults_, calls_, *store, body);
+          },
+          &ApiServer::respond_json);
+    case Route::kCountTokens:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return count_tokens(model_, defaults_, calls_, body); },
+          &ApiServer::respond_json);
+    case Route::kTokenize:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return tokenize(model_, defaults_, calls_, body); },
+          &ApiServer::respond_json);
+    case Route::kDetokenize:
+      return prepare(
+          exchange, std::move(request.body),
+          [this](const std::string& body) { return detokenize(model_, defaults_, body); },
+          &ApiServer::respond_json);
+  }
+}
+
+net::HttpResponse ApiServer::health() const {
+  const bool is_healthy = engine_thread_->is_healthy() &&
+                          (standard_thread_ == nullptr || standard_thread_->is_healthy());
+  if (!is_healthy) return json_response(503, R"({"status":"engine fault"})");
+  return json_response(200, R"({"status":"ok"})");
+}
+
+net::HttpResponse ApiServer::readiness() const {
+  return is_draining_.load() ? json_response(503, R"({"status":"draining"})") : health();
+}
+
+net::HttpResponse ApiServer::metrics() const {
+  return {200,
+          {{"Content-Type", std::string(kPrometheusContentType)}},
+          metrics_->text(model_.name, engine_thread_->load())};
+}
+
+std::string ApiServer::model_json(std::string_view name) const {
+  std::string out = R"({"id":)";
+  append_json_string(out, name);
+  fmt::format_to(std::back_inserter(out),
+                 R"(,"object":"model","created":{},"owned_by":"ultraspeed","max_model_len":{}}})",
+                 start_time_s_, model_.engine->max_context());
+  return out;
+}
+
+net::HttpResponse ApiServer::model_list() const {
+  std::string list = R"({"object":"list","data":[)" + model_json(model_.name);
+  if (!model_.fast_name.empty()) list += ',' + model_json(model_.fast_name);
+  return json_response(200, list + "]}");
+}
+
+net::HttpResponse ApiServer::model_by_name(std::string_view name) const {
+  const ApiStatus known = check_model_name(name, defaults_);
+  return known ? json_response(200, model_json(name)) : server::error_response(known.error());
+}
+
+PageFacts ApiServer::page_facts() const {
+  PageFacts facts;
+  facts.max_model_len = model_.engine->max_context();
+  facts.has_tls = !options_.http.certificate_file.empty();
+  if (model_.fast_name.empty()) {
+    facts.models = {{model_.name, std::nullopt, model_.weights}};
+  } else {
+    facts.models = {{model_.name, access::Tier::kStandard, model_.standard_weights},
+                    {model_.fast_name, access::Tier::kFast, model_.weights}};
+  }
+  return facts;
+}
+
+void ApiServer::stored_response(Route route, const net::HttpRequest& request,
+                                const std::shared_ptr<Exchange>& exchange) {
+  std::string id = request.path().substr(kResponsesPath.size() + 1);
+  if (route == Route::kInputItems) id.resize(id.size() - kInputItemsPath.size());
+  ResponseStore& store = store_of(*exchange);
+  auto body = route == Route::kInputItems  ? list_input_items(store, id, request.target)
+              : request.method == "DELETE" ? delete_response(store, id)
+                                           : read_response(store, id, request.target);
+  if (!body) return exchange->fail(body.error());
+  respond_json(*std::move(body), exchange);
+}
+
+}  // namespace ultraspeed::server

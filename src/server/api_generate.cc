@@ -1,0 +1,136 @@
+// From a prepared request to the engine: the bill, the answer, the jobs.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "server/api_server.h"
+#include "server/make_answer.h"
+#include "server/offer.h"
+#include "server/release.h"
+
+namespace ultraspeed::server {
+
+// The most tokens that all candidates may have, and so of what the request may cost.
+uint64_t ApiServer::max_output_tokens(const PreparedGeneration& prepared) const {
+  uint64_t sum = 0;
+  for (const std::vector<int32_t>& prompt : prepared.prompts) {
+    const uint32_t room = model_.engine->max_context() - static_cast<uint32_t>(prompt.size());
+    const uint32_t asked = prepared.request.params.max_tokens;
+    sum += asked == 0 ? room : std::min(asked, room);
+  }
+  return sum * prepared.request.choices.num_candidates;
+}
+
+// With accounts: holds what the answer may cost. What cannot be paid makes it shorter. False: it
+// was refused.
+bool ApiServer::open_bill(const PreparedGeneration& prepared, Exchange& exchange,
+                          uint32_t* max_tokens) {
+  if (options_.service == nullptr) return true;
+  access::Service& service = *options_.service;
+  const bool is_chat = exchange.api_key.empty();
+  const bool is_fast = prepared.request.tier == ServiceTier::kFast && !model_.fast_name.empty();
+  const int64_t account = exchange.identity.account.id;
+  const auto refuse = [&exchange](const ApiError& error) {
+    exchange.fail(error);
+    return false;
+  };
+  access::Order order;
+  order.tier = is_fast ? access::Tier::kFast : access::Tier::kStandard;
+  order.model = is_fast ? model_.fast_name : model_.name;
+  order.is_complimentary = is_chat;
+  for (const std::vector<int32_t>& prompt : prepared.prompts) {
+    order.input_tokens += static_cast<uint32_t>(prompt.size());
+  }
+  const auto max_output = max_output_tokens(prepared);
+  if (max_output > INT32_MAX) {
+    return refuse(
+        invalid_field("max_tokens", "All candidates together may have too many tokens.").value());
+  }
+  order.max_output_tokens = std::max(1u, static_cast<uint32_t>(max_output));
+  std::function<void()> on_end;
+  if (is_chat) {
+    const auto begun = service.chat().begin_answer(account, order.input_tokens);
+    if (!begun) return refuse(from_refusal(begun.error()));
+    on_end = [&service, account] { service.chat().end_answer(account); };
+  } else {
+    auto identity = admit_to_tier(service, exchange.api_key, order.tier);
+    if (!identity) return refuse(identity.error());
+    exchange.identity = *std::move(identity);
+  }
+  auto reservation = service.reserve(exchange.identity, order);
+  if (!reservation) {
+    if (on_end) on_end();
+    return refuse(from_refusal(reservation.error()));
+  }
+  const auto bill = std::make_shared<Bill>(*std::move(reservation), std::move(on_end));
+  exchange.set_bill(bill);
+  if (bill->max_output_tokens() == order.max_output_tokens) return true;
+  const size_t num_answers = prepared.prompts.size() * prepared.request.choices.num_candidates;
+  *max_tokens = static_cast<uint32_t>(bill->max_output_tokens() / num_answers);
+  if (*max_tokens > 0) return true;
+  return refuse(cannot_be_paid(num_answers));
+}
+
+void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exchange>& exchange) {
+  if (is_aborting_) return exchange->fail(draining());
+  const GenerationRequest& request = prepared.request;
+  uint32_t max_tokens = request.params.max_tokens;
+  if (!open_bill(prepared, *exchange, &max_tokens)) return;
+  auto answer = make_answer(prepared, model_, fmt::format("ultraspeed-{}", kServerVersion),
+                            {.calls = &calls_, .responses = &store_of(*exchange)});
+  const std::vector<OutputText> outputs(
+      prepared.prompts.size() * request.choices.num_candidates,
+      OutputText(*model_.tokenizer, std::move(prepared.stop),
+                 {.skip_special = request.skip_special_tokens,
+                  .keep_markers = prepared.api != Api::kCompletions}));
+  const auto generation =
+      std::make_shared<Generation>(exchange, std::move(answer), outputs, request.choices,
+                                   request.stream, thread_of(request), *model_.tokenizer);
+  if (request.choices.selection == Selection::kJudge) {
+    generation->set_judge(
+        [this, chat = std::move(prepared.chat), question = request.choices.judge_prompt](
+            std::shared_ptr<Generation> asking, const std::vector<std::string>& texts) {
+          ask_judge(chat, question, std::move(asking), texts);
+        });
+  }
+  const uint64_t seed = request.has_seed ? request.params.sampling.seed : seeds_();
+  std::shared_ptr<JobBudget> budget;
+  if (request.budget) budget = std::make_shared<JobBudget>(JobBudget{*request.budget, {}});
+  std::vector<Job> jobs;
+  for (std::vector<int32_t>& prompt : prepared.prompts) {
+    Job& job = jobs.emplace_back();
+    job.prompt = std::move(prompt);
+    job.params = request.params;
+    job.params.max_tokens = max_tokens;
+    job.params.sampling.seed = seed;
+    job.params.cache_domain = exchange->cache_domain + request.params.cache_domain;
+    job.constraint = prepared.constraint;
+    job.tier = static_cast<int>(request.tier);
+    job.priority = request.priority;
+    job.group = std::make_shared<JobGroup>();
+    job.group->budget = budget;
+    if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
+  }
+  generation->start(std::move(jobs));
+}
+
+void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& question,
+                          std::shared_ptr<Generation> asking,
+                          const std::vector<std::string>& texts) {
+  parse_pool_->run([this, chat, question, held = released_by(post(), std::move(asking)), texts] {
+    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
+        prepare_judgement(model_, defaults_, *grammars_, calls_, chat, question, texts));
+    http_->post([asking = held, prepared] {
+      if (!*prepared) return asking->judged(std::nullopt);
+      Job job = asking->judge_job();
+      job.prompt = std::move((*prepared)->prompts.front());
+      std::string domain = std::move(job.params.cache_domain);
+      job.params = std::move((*prepared)->request.params);
+      job.params.cache_domain = std::move(domain);
+      job.constraint = std::move((*prepared)->constraint);
+      asking->judge_with(std::move(job));
+    });
+  });
+}
+
+}  // namespace ultraspeed::server

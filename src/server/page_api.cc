@@ -1,0 +1,188 @@
+// The table of routes, and those of everybody: sessions, applications, the chat's queue.
+#include "server/page_api.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <utility>
+
+#include "server/offer.h"
+#include "server/page_responses.h"
+#include "server/routes.h"
+
+namespace ultraspeed::server {
+
+using access::RouteClass;
+
+namespace {
+
+constexpr uint32_t kNumThreads = 2;  // of which passwords take 64 MiB each
+
+// Whether `path` is the pattern's, whose "*" at the end stands for one segment.
+bool fits(std::string_view path, std::string_view pattern) {
+  if (!pattern.ends_with("/*")) return path == pattern;
+  pattern.remove_suffix(1);
+  return path.size() > pattern.size() && path.starts_with(pattern) &&
+         path.find('/', pattern.size()) == std::string_view::npos;
+}
+
+}  // namespace
+
+std::span<const PageApi::Entry> PageApi::entries() {
+  static constexpr std::array kEntries = {
+      Entry{"GET", "/api/session", RouteClass::kPublic, &PageApi::session},
+      Entry{"POST", "/api/login", RouteClass::kPublic, &PageApi::log_in},
+      Entry{"POST", "/api/logout", RouteClass::kAccount, &PageApi::log_out},
+      Entry{"POST", "/api/applications", RouteClass::kPublic, &PageApi::apply},
+      Entry{"GET", "/api/application", RouteClass::kAccount, &PageApi::application},
+      Entry{"GET", "/api/keys", RouteClass::kAccount, &PageApi::own_keys},
+      Entry{"POST", "/api/keys", RouteClass::kAccount, &PageApi::create_own_key},
+      Entry{"DELETE", "/api/keys/*", RouteClass::kAccount, &PageApi::revoke_own_key},
+      Entry{"GET", "/api/usage", RouteClass::kAccount, &PageApi::own_usage},
+      Entry{"GET", "/api/usage.csv", RouteClass::kAccount, &PageApi::own_ledger},
+      Entry{"GET", "/api/chat", RouteClass::kChat, &PageApi::chat_state},
+      Entry{"POST", "/api/chat/join", RouteClass::kChat, &PageApi::join_chat},
+      Entry{"POST", "/api/chat/leave", RouteClass::kChat, &PageApi::leave_chat},
+      Entry{"GET", "/api/admin/applications", RouteClass::kAdministration, &PageApi::applications},
+      Entry{"POST", "/api/admin/applications/*", RouteClass::kAdministration,
+            &PageApi::decide_application},
+      Entry{"GET", "/api/admin/keys", RouteClass::kAdministration, &PageApi::all_keys},
+      Entry{"POST", "/api/admin/keys", RouteClass::kAdministration, &PageApi::create_key},
+      Entry{"DELETE", "/api/admin/keys/*", RouteClass::kAdministration, &PageApi::revoke_key},
+      Entry{"GET", "/api/admin/usage", RouteClass::kAdministration, &PageApi::all_usage},
+      Entry{"GET", "/api/admin/usage.csv", RouteClass::kAdministration, &PageApi::whole_ledger},
+      Entry{"GET", "/api/admin/audit", RouteClass::kAdministration, &PageApi::audit}};
+  return kEntries;
+}
+
+PageApi::PageApi(access::Service* service, PageFacts facts, Post post)
+    : service_(service), facts_(std::move(facts)), post_(std::move(post)), pool_(kNumThreads) {}
+
+void PageApi::answer(const net::HttpRequest& request, const std::string& address,
+                     const std::shared_ptr<Exchange>& exchange) {
+  const std::string path = request.path();
+  const std::string_view method = request.method == "HEAD" ? "GET" : request.method;
+  const Entry* found = nullptr;
+  std::string allowed;
+  for (const Entry& entry : entries()) {
+    const bool is_there = service_ != nullptr || entry.handler == &PageApi::session;
+    if (!is_there || !fits(path, entry.path)) continue;
+    if (!allowed.empty()) allowed += ", ";
+    allowed += entry.method;
+    if (entry.method == method) found = &entry;
+  }
+  if (allowed.empty()) return exchange->fail(unknown_route(request));
+  if (found == nullptr) return exchange->fail(method_not_allowed(request.method, allowed));
+  const auto call = std::make_shared<Call>();
+  call->request = request;
+  call->address = address;
+  call->last_segment = path.substr(path.rfind('/') + 1);
+  pool_.run([this, found, held = released_by(post_, exchange), call] {
+    auto response = std::make_shared<ApiResult<net::HttpResponse>>(run(*found, *call));
+    post_([exchange = held, response] {
+      if (!*response) return exchange->fail(response->error());
+      exchange->respond(std::move(**response));
+    });
+  });
+}
+
+ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) const {
+  if (service_ != nullptr) {
+    US_ASSIGN(call.identity, admit(*service_, call.request, entry.route));
+  }
+  if (!call.request.body.empty()) {
+    US_ASSIGN(call.body, parse_json_object(call.request.body));
+  }
+  return (this->*entry.handler)(call);
+}
+
+// --- Sessions ---
+
+Json PageApi::session_json(const access::Account& account, std::string_view session_token) const {
+  Json json = {{"offer", service_ != nullptr},
+               {"account", nullptr},
+               {"csrf_token", ""},
+               {"standing", nullptr},
+               {"models", models_json(facts_.models, service_ ? &service_->config() : nullptr)},
+               {"max_model_len", facts_.max_model_len}};
+  if (service_ == nullptr) return json;
+  json.update(offer_json(service_->config(), service_->now()));
+  json["now"] = time_json(service_->now());
+  if (account.id == 0) return json;
+  json["account"] = {{"name", account.name}, {"is_administrator", account.is_administrator}};
+  json["csrf_token"] = access::csrf_token_of(session_token);
+  const auto standing = service_->gate().standing(account);
+  if (standing) json["standing"] = standing_json(service_->gate(), *standing);
+  return json;
+}
+
+ApiResult<net::HttpResponse> PageApi::session(const Call& call) const {
+  const std::string_view token = presented_session(call.request);
+  access::Account account;
+  if (service_ != nullptr && !token.empty()) {
+    account = service_->accounts().find_session(token).value_or(access::Account());
+  }
+  return page_response(200, session_json(account, token));
+}
+
+ApiResult<net::HttpResponse> PageApi::log_in(const Call& call) const {
+  const Fields fields(call.body);
+  US_ASSIGN(const std::string name, required_string(fields, "name"));
+  US_ASSIGN(const std::string password, required_string(fields, "password"));
+  US_ASSIGN(const access::Login login,
+            allowed(service_->accounts().log_in(name, password, call.address,
+                                                presented_session(call.request))));
+  net::HttpResponse response = page_response(200, session_json(login.account, login.session_token));
+  response.headers.push_back(
+      {"Set-Cookie",
+       session_cookie(login.session_token, service_->config().session_lifetime, facts_.has_tls)});
+  return response;
+}
+
+ApiResult<net::HttpResponse> PageApi::log_out(const Call& call) const {
+  const Status status = service_->accounts().log_out(presented_session(call.request));
+  if (!status) return tl::unexpected(from_refusal(status.error()));
+  return net::HttpResponse{
+      204, {{"Set-Cookie", session_cookie("", std::chrono::hours(0), facts_.has_tls)}}, ""};
+}
+
+// --- Applications ---
+
+ApiResult<net::HttpResponse> PageApi::apply(const Call& call) const {
+  const Fields fields(call.body);
+  access::Submission submission;
+  submission.address = call.address;
+  US_ASSIGN(submission.name, required_string(fields, "name"));
+  US_ASSIGN(submission.password, required_string(fields, "password"));
+  US_TRY(fields.read("statement", &submission.statement));
+  US_ASSIGN(const access::Application made, allowed(service_->applications().submit(submission)));
+  return page_response(201, {{"application", application_json(made)}});
+}
+
+ApiResult<net::HttpResponse> PageApi::application(const Call& call) const {
+  const access::Account& account = call.identity.account;
+  US_ASSIGN(const auto found, allowed(service_->applications().find(account.id)));
+  US_ASSIGN(const access::Standing standing, allowed(service_->gate().standing(account)));
+  return page_response(200, {{"application", found ? application_json(*found) : Json()},
+                             {"standing", standing_json(service_->gate(), standing)}});
+}
+
+// --- The chat's queue ---
+
+ApiResult<net::HttpResponse> PageApi::chat_state(const Call& call) const {
+  const auto state = service_->chat().state(call.identity.account.id);
+  return page_response(200, chat_json(state, service_->now()));
+}
+
+ApiResult<net::HttpResponse> PageApi::join_chat(const Call& call) const {
+  US_ASSIGN(const access::ChatState state,
+            allowed(service_->chat().join(call.identity.account.id)));
+  return page_response(200, chat_json(state, service_->now()));
+}
+
+ApiResult<net::HttpResponse> PageApi::leave_chat(const Call& call) const {
+  service_->chat().leave(call.identity.account.id);
+  return chat_state(call);
+}
+
+}  // namespace ultraspeed::server

@@ -1,0 +1,225 @@
+// The page's routes of keys, usage and administration.
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "access/audit.h"
+#include "net/http_message.h"
+#include "server/page_api.h"
+#include "server/page_responses.h"
+
+namespace ultraspeed::server {
+namespace {
+
+constexpr uint32_t kMaxListed = 200;
+
+// A parameter of the query; empty: not there. Values here need no decoding.
+std::string_view query_value(std::string_view target, std::string_view name) {
+  size_t begin = target.find('?');
+  while (begin != std::string_view::npos) {
+    const size_t end = target.find('&', ++begin);
+    const std::string_view pair = target.substr(begin, end - begin);
+    const size_t equals = pair.find('=');
+    if (equals != std::string_view::npos && pair.substr(0, equals) == name) {
+      return pair.substr(equals + 1);
+    }
+    begin = end;
+  }
+  return {};
+}
+
+ApiResult<int64_t> parse_id(std::string_view name, std::string_view text) {
+  int64_t id = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (error == std::errc() && end == text.data() + text.size() && id >= 0) return id;
+  return invalid_field(std::string(name), fmt::format("'{}' is no number: '{}'.", name, text));
+}
+
+ApiResult<std::optional<int64_t>> parse_day_of(std::string_view target, std::string_view name) {
+  const std::string_view text = query_value(target, name);
+  if (text.empty()) return std::nullopt;
+  if (const auto day = access::parse_day(text)) return day;
+  return invalid_field(
+      std::string(name),
+      fmt::format("'{}' is '{}'; it must be a day such as 2026-06-09.", name, text));
+}
+
+template <class T>
+ApiResult<T> stored(Result<T> result) {
+  if (!result) return tl::unexpected(from_refusal(result.error()));
+  return *std::move(result);
+}
+
+}  // namespace
+
+// --- Keys ---
+
+ApiResult<net::HttpResponse> PageApi::keys(std::optional<int64_t> account_id) const {
+  US_ASSIGN(const auto list, allowed(service_->keys().list(account_id)));
+  Json keys = Json::array();
+  for (const access::Key& key : list) keys.push_back(key_json(key, service_->now()));
+  return page_response(200, {{"keys", std::move(keys)}});
+}
+
+ApiResult<net::HttpResponse> PageApi::revoke(const Call& call,
+                                             std::optional<int64_t> account_id) const {
+  US_ASSIGN(const access::Key key, allowed(service_->keys().revoke(call.last_segment, account_id,
+                                                                   call.identity.account.name)));
+  return page_response(200, {{"key", key_json(key, service_->now())}});
+}
+
+ApiResult<net::HttpResponse> PageApi::own_keys(const Call& call) const {
+  return keys(call.identity.account.id);
+}
+
+ApiResult<net::HttpResponse> PageApi::create_own_key(const Call& call) const {
+  US_ASSIGN(const std::string name, required_string(Fields(call.body), "name"));
+  US_ASSIGN(const access::NewKey made,
+            allowed(service_->create_own_key(call.identity.account, name)));
+  return page_response(201,
+                       {{"key", key_json(made.key, service_->now())}, {"secret", made.secret}});
+}
+
+ApiResult<net::HttpResponse> PageApi::revoke_own_key(const Call& call) const {
+  return revoke(call, call.identity.account.id);
+}
+
+ApiResult<net::HttpResponse> PageApi::all_keys(const Call&) const {
+  return keys(std::nullopt);
+}
+
+ApiResult<net::HttpResponse> PageApi::create_key(const Call& call) const {
+  const Fields fields(call.body);
+  access::KeySpec spec;
+  spec.limits = service_->config().limits;
+  US_ASSIGN(spec.account, required_string(fields, "account"));
+  US_ASSIGN(spec.name, required_string(fields, "name"));
+  std::string kind(access::kind_name(access::KeyKind::kPayAsYouGo));
+  US_TRY(fields.read("kind", &kind));
+  if (kind == access::kind_name(access::KeyKind::kTokenPlan)) {
+    spec.kind = access::KeyKind::kTokenPlan;
+    int64_t allowance = 0;
+    US_TRY(fields.read_integer("plan_tokens", 1, INT64_C(1) << 53, &allowance));
+    if (allowance > 0) spec.limits.allowance_tokens = allowance;
+  } else if (kind != access::kind_name(access::KeyKind::kPayAsYouGo)) {
+    return invalid_field("kind", fmt::format("'kind' is '{}'; it must be 'pay-as-you-go' or "
+                                             "'token-plan'.",
+                                             kind));
+  }
+  std::string budget;
+  US_TRY(fields.read("budget", &budget));
+  if (!budget.empty()) {
+    US_ASSIGN(spec.limits.budget, stored(access::Money::parse(budget)));
+  }
+  US_ASSIGN(const access::NewKey made,
+            allowed(service_->keys().create(spec, call.identity.account.name,
+                                            service_->config().max_keys_per_account)));
+  return page_response(201,
+                       {{"key", key_json(made.key, service_->now())}, {"secret", made.secret}});
+}
+
+ApiResult<net::HttpResponse> PageApi::revoke_key(const Call& call) const {
+  return revoke(call, std::nullopt);
+}
+
+// --- Usage ---
+
+ApiResult<access::LedgerFilter> PageApi::filter(const Call& call,
+                                                std::optional<int64_t> account_id) const {
+  const access::Calendar& calendar = service_->config().calendar;
+  access::LedgerFilter filter;
+  filter.account_id = account_id;
+  US_ASSIGN(const auto first, parse_day_of(call.request.target, "first_day"));
+  US_ASSIGN(const auto last, parse_day_of(call.request.target, "last_day"));
+  if (first) filter.begin = calendar.begin_of(*first);
+  if (last) filter.end = calendar.begin_of(*last + 1);
+  return filter;
+}
+
+ApiResult<net::HttpResponse> PageApi::usage(const Call& call,
+                                            std::optional<int64_t> account_id) const {
+  US_ASSIGN(const access::LedgerFilter rows, filter(call, account_id));
+  US_ASSIGN(const auto days, stored(service_->ledger().totals(rows, service_->config().calendar)));
+  return page_response(200, usage_json(days, service_->config()));
+}
+
+ApiResult<net::HttpResponse> PageApi::ledger(const Call& call,
+                                             std::optional<int64_t> account_id) const {
+  US_ASSIGN(const access::LedgerFilter rows, filter(call, account_id));
+  net::HttpResponse response{200,
+                             {{"Content-Type", "text/csv; charset=utf-8"},
+                              {"Content-Disposition", "attachment; filename=usage.csv"},
+                              {"Cache-Control", "no-store"}},
+                             ""};
+  const Status status =
+      service_->ledger().export_csv(rows, [&response](std::string_view lines) -> Status {
+        response.body += lines;
+        return {};
+      });
+  if (!status) return tl::unexpected(from_refusal(status.error()));
+  return response;
+}
+
+ApiResult<net::HttpResponse> PageApi::own_usage(const Call& call) const {
+  return usage(call, call.identity.account.id);
+}
+
+ApiResult<net::HttpResponse> PageApi::own_ledger(const Call& call) const {
+  return ledger(call, call.identity.account.id);
+}
+
+ApiResult<net::HttpResponse> PageApi::all_usage(const Call& call) const {
+  return usage(call, std::nullopt);
+}
+
+ApiResult<net::HttpResponse> PageApi::whole_ledger(const Call& call) const {
+  return ledger(call, std::nullopt);
+}
+
+// --- Administration ---
+
+ApiResult<net::HttpResponse> PageApi::applications(const Call& call) const {
+  const std::string_view state = query_value(call.request.target, "state");
+  const std::string_view after = query_value(call.request.target, "after");
+  const auto wanted = access::application_state(state);
+  if (!state.empty() && !wanted) {
+    return invalid_field("state", "'state' must be 'pending', 'approved' or 'declined'.");
+  }
+  US_ASSIGN(const int64_t after_id, parse_id("after", after.empty() ? "0" : after));
+  US_ASSIGN(const auto list, allowed(service_->applications().list(wanted, after_id, kMaxListed)));
+  Json applications = Json::array();
+  for (const access::Application& one : list) applications.push_back(application_json(one));
+  return page_response(200, {{"applications", std::move(applications)},
+                             {"next", list.size() < kMaxListed ? Json() : Json(list.back().id)}});
+}
+
+ApiResult<net::HttpResponse> PageApi::decide_application(const Call& call) const {
+  const Fields fields(call.body);
+  US_ASSIGN(const int64_t id, parse_id("id", call.last_segment));
+  US_ASSIGN(const std::string decision, required_string(fields, "decision"));
+  if (decision != "approve" && decision != "decline") {
+    return invalid_field("decision", "'decision' must be 'approve' or 'decline'.");
+  }
+  std::string reason;
+  US_TRY(fields.read("reason", &reason));
+  const auto state = decision == "approve" ? access::ApplicationState::kApproved
+                                           : access::ApplicationState::kDeclined;
+  US_ASSIGN(const access::Application decided, allowed(service_->applications().decide(
+                                                   id, state, call.identity.account.name, reason)));
+  return page_response(200, {{"application", application_json(decided)}});
+}
+
+ApiResult<net::HttpResponse> PageApi::audit(const Call&) const {
+  US_ASSIGN(const auto list, stored(access::read_audit(service_->database(), kMaxListed)));
+  Json entries = Json::array();
+  for (const access::AuditEntry& entry : list) {
+    entries.push_back({{"at", time_json(entry.at)},
+                       {"actor", entry.actor},
+                       {"action", entry.action},
+                       {"subject", entry.subject},
+                       {"detail", entry.detail}});
+  }
+  return page_response(200, {{"entries", std::move(entries)}});
+}
+
+}  // namespace ultraspeed::server
