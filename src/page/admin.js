@@ -39,12 +39,12 @@ async function applicationsView() {
   let last = '';
   const show = async (after = '') => {
     const query = new URLSearchParams({ state, ...(after && { after }) });
-    const { applications } = await call('GET', `/api/admin/applications?${query}`);
+    const { applications, next } = await call('GET', `/api/admin/applications?${query}`);
     if (!after) list.replaceChildren();
     list.append(...applications.map((one) => applicationRow(one, () => show())));
     if (!list.hasChildNodes()) list.append(h('p', { class: 'hint' }, `None is ${state}.`));
-    last = applications.at(-1)?.id;
-    more.hidden = applications.length === 0;
+    last = next;
+    more.hidden = !next;
   };
   const choice = h('select', { 'aria-label': 'State', onchange: (event) => {
     state = event.target.value;

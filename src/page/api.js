@@ -9,7 +9,7 @@ export class ApiError extends Error {
   }
 }
 
-// What GET /api/session says; a server without the offer has no such route.
+// What GET /api/session says; without the offer there are no accounts, and models alone.
 export let session = { offer: false, account: null, models: [] };
 let apiKey = '';  // of a server that wants one and has no accounts; never stored
 let askForKey = null;
@@ -85,27 +85,13 @@ export async function call(method, path, body) {
 
 // Asks who is here and what there is to choose from.
 export async function loadSession() {
-  let value;
-  try {
-    value = await call('GET', '/api/session');
-  } catch (error) {
-    if (error.status !== 404 && error.status !== 401) throw error;
-    session = { offer: false, account: null, models: [] };
-    const { data } = await call('GET', '/v1/models');
-    value = {
-      offer: false,
-      account: null,
-      models: data.map(({ id }) => ({ id, tier: '' })),
-      max_model_len: data[0]?.max_model_len,
-    };
-  }
-  setSession(value);
-  return value;
+  setSession(await call('GET', '/api/session'));
+  return session;
 }
 
 export async function logIn(name, password) {
-  await call('POST', '/api/login', { name, password });
-  return loadSession();  // whatever the login answered, the cookie decides
+  setSession(await call('POST', '/api/login', { name, password }));
+  return session;
 }
 
 export async function logOut() {

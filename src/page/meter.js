@@ -78,6 +78,10 @@ function sparkline(samples) {
     'aria-hidden': 'true' }, svg('polyline', { points: points.join(' ') }));
 }
 
+const kTierNames = { fast: 'UltraSpeed', priority: 'UltraSpeed', standard: 'Standard',
+  default: 'Standard' };
+export const tierName = (tier) => kTierNames[tier] ?? tier;
+
 // A line of numbers under an answer.
 export class MeterView {
   constructor() {
@@ -98,7 +102,7 @@ export class MeterView {
       isDone && numbers.prefillMs !== undefined
         && part('prefill', integer(numbers.prefillMs), 'ms to the first'),
       isDone && numbers.cached > 0 && part('cached', integer(numbers.cached), 'cached'),
-      tier && h('span', { class: 'tier' }, tier),
+      tier && h('span', { class: 'tier' }, tierName(tier)),
       sparkline(meter.samples),
     ].filter(Boolean));
   }

@@ -1,9 +1,13 @@
 // One's place in the chat's queue: entries left, position, expected wait, and the session's end.
 // In a server without the offer there is none of it, and everybody may chat.
-import { call, onSession, session } from './api.js';
+import { call, loadSession, onSession, session } from './api.js';
 import { announce, button, clock, h, toast } from './dom.js';
 
-const kAskMs = 10_000;  // asking keeps the place
+const kAskMs = 10_000;      // asking keeps the place
+const kStandingMs = 60_000;  // until the window opens, or somebody decides
+
+const kEnds = { left: 'you left', absent: 'nobody was here', 'time up': 'its time was up',
+  idle: 'nothing was written', closed: 'the trial is over' };
 
 export class QueueBar {
   constructor() {
@@ -17,6 +21,7 @@ export class QueueBar {
     this.onchange = onchange;
     setInterval(() => this.refresh(), kAskMs);
     setInterval(() => this.showTimes(), 1000);
+    setInterval(() => { if (session.account && !this.isUser()) loadSession(); }, kStandingMs);
     onSession(() => this.onSession());
     this.onSession();
   }
@@ -65,7 +70,7 @@ export class QueueBar {
       toast('It is your turn: the chat is open.');
     }
     if (before?.state === 'active' && place.state === 'outside') {
-      toast(`Your session has ended${place.last_end ? `: ${place.last_end}` : ''}.`);
+      toast(`Your session has ended: ${kEnds[place.last_end] ?? place.last_end}.`);
     }
   }
 
@@ -99,7 +104,8 @@ export class QueueBar {
     this.times = h('b', {});
     this.warning = h('span', { class: 'warning', role: 'alert' });
     if (state === 'outside') {
-      return [h('span', {}, `${end ? `The last session ended: ${end}. ` : ''}${entries}.`),
+      const before = end ? `The last session ended: ${kEnds[end] ?? end}. ` : '';
+      return [h('span', {}, `${before}${entries}.`),
         button('Join the queue', () => this.change('join'),
           { class: 'primary', disabled: left === 0 })];
     }

@@ -2,12 +2,11 @@
 import { session } from './api.js';
 import { currentModel, saveSettings, settings } from './conversation.js';
 import { field, h, openDialog } from './dom.js';
-
-const kTierNames = { fast: 'UltraSpeed', standard: 'Standard' };
+import { tierName } from './meter.js';
 
 function modelLabel({ id, tier, multiplier }) {
   if (!tier) return id;
-  return `${id} · ${kTierNames[tier] ?? tier}${multiplier ? ` · ${multiplier}×` : ''}`;
+  return `${id} · ${tierName(tier)}${multiplier ? ` · ${multiplier}×` : ''}`;
 }
 
 // A select where there is a choice, else the model's name.

@@ -1,14 +1,22 @@
 // What was used and what it costs, by day: plots, the table, and the export.
 import { call, session } from './api.js';
 import { field, h, integer, sumDecimals, toast } from './dom.js';
+import { tierName } from './meter.js';
 import { barPlot, daysBetween } from './plot.js';
 import { table } from './table.js';
 
+// The offer's day, which begins at its own offset from UTC.
+function currentDay({ utc_offset: offset }) {
+  const [hours, minutes] = offset.slice(1).split(':').map(Number);
+  const ahead = (hours * 60 + minutes) * 60_000 * (offset[0] === '-' ? -1 : 1);
+  return new Date(Date.now() + ahead).toISOString().slice(0, 10);
+}
+
 // The window's days, or the last two weeks.
 function defaultRange() {
-  const { window: trial, now } = session;
-  const today = (now ? new Date(now) : new Date()).toISOString().slice(0, 10);
-  if (trial && today >= trial.first_day && today <= trial.last_day) {
+  const { window: trial } = session;
+  const today = currentDay(trial);
+  if (today >= trial.first_day && today <= trial.last_day) {
     return { first_day: trial.first_day, last_day: today };
   }
   const first = new Date(Date.parse(`${today}T00:00:00Z`) - 13 * 86_400_000);
@@ -30,7 +38,7 @@ function plots(usage, range) {
   return h('div', { class: 'plots' },
     barPlot('Tokens', days, kTokenClasses.map(([field, name, kind]) =>
       ({ name, class: kind, values: sum(field) }))),
-    barPlot(`Price, ${usage.currency}`, days, tiers.map((tier) => ({ name: tier,
+    barPlot(`Price, ${usage.currency}`, days, tiers.map((tier) => ({ name: tierName(tier),
       class: kinds[tier] ?? 'series-c', values: sum('price', (row) => row.tier === tier) }))));
 }
 
@@ -41,7 +49,7 @@ function usageTable(usage, isAdmin) {
     { name: 'Day', of: (row) => row.day },
     ...(isAdmin ? [{ name: 'Account', of: (row) => row.account }] : []),
     { name: 'Key', of: (row) => row.key || 'chat' },
-    { name: 'Tier', of: (row) => row.tier },
+    { name: 'Tier', of: (row) => tierName(row.tier) },
     count('Requests', 'requests'), count('Cached input', 'cached_input_tokens'),
     count('Input', 'input_tokens'), count('Output', 'output_tokens'),
     { name: usage.currency, class: 'number', of: (row) => row.price },

@@ -5,7 +5,6 @@
 
 #include "server/api_server.h"
 #include "server/json_text.h"
-#include "server/page_files.h"
 #include "server/response_routes.h"
 #include "server/token_requests.h"
 
@@ -33,10 +32,6 @@ void ApiServer::answer(Route route, net::HttpRequest request,
             return prepare_completion(model_, defaults_, *grammars_, body);
           },
           &ApiServer::generate);
-    case Route::kPageFile:
-      return exchange->respond(page_response(request));
-    case Route::kPage:
-      return exchange->fail(unknown_route(request));  // PageApi's
     case Route::kChatCompletions:
     case Route::kPageChat:
     case Route::kMessages:
@@ -82,6 +77,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
           exchange, std::move(request.body),
           [this](const std::string& body) { return detokenize(model_, defaults_, body); },
           &ApiServer::respond_json);
+    default:
+      return;  // the page's, answered before
   }
 }
 

@@ -52,7 +52,7 @@ bool is_page_path(std::string_view path) {
   return find_file(path) != nullptr;
 }
 
-net::HttpResponse page_response(const net::HttpRequest& request) {
+net::HttpResponse page_file_response(const net::HttpRequest& request) {
   const PageFile* file = find_file(request.path());
   US_CHECK(file != nullptr, "no file of the page: {}", request.path());
   std::vector<net::Header> headers = {

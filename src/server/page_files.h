@@ -22,6 +22,6 @@ const std::vector<PageFile>& embedded_page_files();
 bool is_page_path(std::string_view path);
 
 // REQUIRES: is_page_path() of its path.
-net::HttpResponse page_response(const net::HttpRequest& request);
+net::HttpResponse page_file_response(const net::HttpRequest& request);
 
 }  // namespace ultraspeed::server

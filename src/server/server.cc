@@ -8,6 +8,7 @@
 
 #include "server/api_server.h"
 #include "server/offer.h"
+#include "server/page_files.h"
 #include "server/release.h"
 
 namespace ultraspeed::server {
@@ -103,6 +104,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (!is_allowed(*route, request.method)) {
     return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
   }
+  if (*route == Route::kPageFile) return exchange->respond(page_file_response(request));
   if (const auto encoding = request.header("Content-Encoding"); !is_plain(encoding)) {
     return exchange->fail(unsupported_encoding(encoding));
   }

@@ -18,13 +18,21 @@ function launch() {
   });
 }
 
-// Starts a server whose answers are [{when, text}]; resolves to {url, tell(line), stop()}.
-function startPageServer(program, answers, options = []) {
+// Starts a server whose answers are [{when, text}]; with a configuration it makes the offer.
+// Resolves to {url, tell(line), stop()}; a line is obeyed when tell() is done.
+function startPageServer(program, answers, config = '') {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'page-'));
   const file = path.join(folder, 'answers.jsonl');
   fs.writeFileSync(file, answers.map((answer) => `${JSON.stringify(answer)}\n`).join(''));
-  const server = spawn(program, [file, ...options], { stdio: ['pipe', 'ignore', 'pipe'] });
+  const options = [file];
+  if (config) {
+    options.push(path.join(folder, 'config.toml'));
+    fs.writeFileSync(options[1], config);
+  }
+  const server = spawn(program, options, { stdio: ['pipe', 'ignore', 'pipe'] });
   let log = '';
+  let numDone = 0;
+  const waiting = [];
   const stop = () => new Promise((resolve) => {
     server.removeAllListeners('exit');
     server.on('exit', () => {
@@ -33,20 +41,26 @@ function startPageServer(program, answers, options = []) {
     });
     server.stdin.end();
   });
-  const tell = (line) => server.stdin.write(`${line}\n`);
+  const tell = (line) => new Promise((resolve) => {
+    waiting.push(resolve);
+    server.stdin.write(`${line}\n`);
+  });
   return new Promise((resolve, reject) => {
     server.on('exit', (code) => reject(new Error(`the server ended with ${code}:\n${log}`)));
     server.stderr.on('data', (data) => {
       log += data;
       const match = /listening on (http:\S+)/.exec(log);
-      if (match) resolve({ url: match[1], folder, log: () => log, tell, stop });
+      if (match) resolve({ url: match[1], tell, stop });
+      for (const all = log.match(/^done$/gm) ?? []; numDone < all.length; ++numDone) {
+        waiting.shift()();
+      }
     });
   });
 }
 
-// A page of `url` in a fresh browser session. close() checks what it did meanwhile; `allows`
-// matches console errors that the test provokes.
-async function openPage(browser, url, { hash = '', allows = null, ...options } = {}) {
+// A page of `url` in a fresh browser session, which prepare(page) sees before. close() checks what
+// it did meanwhile; `allows` matches console errors that the test provokes.
+async function openPage(browser, url, { allows = null, prepare = null, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 },
     acceptDownloads: true, ...options });
   const page = await context.newPage();
@@ -65,7 +79,8 @@ async function openPage(browser, url, { hash = '', allows = null, ...options } =
     const target = request.url();
     if (!target.startsWith(`${url}/`) && !/^(data|blob|about):/.test(target)) outside.push(target);
   });
-  const response = await page.goto(`${url}/${hash}`);
+  await prepare?.(page);
+  const response = await page.goto(`${url}/`);
   assert.strictEqual(response.status(), 200);
   assert.match(response.headers()['content-security-policy'], /^default-src 'none';/);
   const close = async () => {

@@ -17,11 +17,10 @@ const answers = [
 
 // server: {url, tell}; real: the url of ultraspeed serve with the bundled model.
 function tests({ browser, server, real }) {
-  const open = (options) => openPage(browser, server.url, { allows: /404.*\/api\/session/,
-    ...options });
+  const open = (options) => openPage(browser, server.url, options);
   return {
     async 'chats with the bundled model'() {
-      const { page, close } = await openPage(browser, real.url, { allows: /404.*\/api\/session/ });
+      const { page, close } = await openPage(browser, real.url);
       await send(page, 'Tom has 3 apples and buys 4 more. How many has he?');
       const element = await answer(page, 60000);
       assert.ok((await element.innerText()).length > 20);
@@ -150,7 +149,7 @@ function tests({ browser, server, real }) {
 
     async 'folds thinking, live numbers beside it'() {
       const { page, close } = await open();
-      server.tell('pace 2 4000');
+      await server.tell('pace 2 4000');
       await send(page, 'SLOW');
       const last = page.locator('.message.assistant').last();
       const rate = await until(async () => {
@@ -161,7 +160,7 @@ function tests({ browser, server, real }) {
       const accepted = Number(await last.locator('.meter-accepted').getAttribute('data-value'));
       assert.ok(accepted >= 1.9 && accepted < 2.2, `${accepted} tokens a step of 2`);
       await answer(page);
-      server.tell('pace 8 2000');
+      await server.tell('pace 8 2000');
       await page.click('button:text("New")');
       await send(page, 'MARKDOWN');
       const element = await answer(page);
@@ -177,14 +176,14 @@ function tests({ browser, server, real }) {
 
     async 'stops, says so, and keeps what there is'() {
       const { page, close } = await open();
-      server.tell('pace 2 4000');
+      await server.tell('pace 2 4000');
       await send(page, 'LONG');
       await page.waitForSelector('.is-running .meter-tokens');
       await page.keyboard.press('Escape');
       const element = await answer(page, 3000);
       assert.match(await element.innerText(), /Stopped\./);
       assert.match(await element.innerText(), /word word/);
-      server.tell('pace 8 2000');
+      await server.tell('pace 8 2000');
       await close();
     },
 

@@ -12,8 +12,7 @@ const answers = [
 ];
 
 function tests({ browser, server }) {
-  const open = (options) => openPage(browser, server.url, { allows: /404.*\/api\/session/,
-    ...options });
+  const open = (options) => openPage(browser, server.url, options);
   const compare = async (page, question, count) => {
     await page.waitForSelector('.welcome');
     await page.keyboard.press('Alt+2');
@@ -27,11 +26,11 @@ function tests({ browser, server }) {
   return {
     async 'streams candidates side by side, one is picked'() {
       const { page, close } = await open();
-      server.tell('pace 2 4000');
+      await server.tell('pace 2 4000');
       await compare(page, 'CANDIDATES', 3);
       await until(async () => await page.locator('.card-state:text("writing")').count() === 3,
         'three at once');
-      server.tell('pace 8 2000');
+      await server.tell('pace 8 2000');
       await areComplete(page, 3);
       assert.match(await page.locator('.composer .meter-tokens').innerText(), /\d+ tokens/);
       await page.locator('.card').first().locator('summary').focus();
@@ -59,13 +58,13 @@ function tests({ browser, server }) {
 
     async 'stops all candidates at once'() {
       const { page, close } = await open();
-      server.tell('pace 1 8000');
+      await server.tell('pace 1 8000');
       await compare(page, 'CANDIDATES', 4);
       await page.waitForSelector('.card-state:text("writing")');
       await page.keyboard.press('Escape');
       await until(async () => await page.locator('.card-state:text("stopped")').count() === 4,
         'all have stopped');
-      server.tell('pace 8 2000');
+      await server.tell('pace 8 2000');
       await close();
     },
 
