@@ -4,7 +4,7 @@
 const assert = require('assert');
 const fs = require('fs');
 const { markdown, payloads } = require('./answers.js');
-const { answer, openPage, picture, send, until } = require('./browser.js');
+const { answer, openPage, send, until } = require('./browser.js');
 
 const answers = [
   { when: 'PAYLOADS', text: `<think>${payloads.join('\n')}</think>${payloads.join('\n\n')}` },
@@ -44,7 +44,6 @@ function tests({ browser, server, real }) {
       assert.match(text, /a \| b/);
       assert.strictEqual(await element.locator('a').first().getAttribute('rel'),
         'noopener noreferrer nofollow');
-      await picture(page, 'page_markdown');
       await close();
     },
 
@@ -222,6 +221,30 @@ function tests({ browser, server, real }) {
       await page.click('button:text("New")');
       await page.reload();
       await page.waitForSelector('.welcome');
+      await close();
+    },
+
+    async 'asks for the key of a server that wants one'() {
+      const { page, close } = await open({ allows: /401/ });
+      const keys = [];
+      await page.route('**/v1/chat/completions', (route) => {
+        keys.push(route.request().headers().authorization);
+        if (keys.at(-1) === 'Bearer right') return route.fallback();
+        return route.fulfill({ status: 401, contentType: 'application/json',
+          body: JSON.stringify({ error: { message: 'No.', code: 'invalid_api_key' } }) });
+      });
+      await send(page, 'FIRST');
+      await page.fill('dialog input', 'wrong');
+      await page.keyboard.press('Enter');
+      assert.match(await (await answer(page)).innerText(), /No\./);
+      await page.click('button:text("Again")');
+      await page.fill('dialog input', 'right');
+      await page.keyboard.press('Enter');
+      await until(async () => /The first/.test(await page.locator('.log').innerText()), 'let in');
+      assert.deepStrictEqual(keys, [undefined, 'Bearer wrong', 'Bearer wrong', 'Bearer right']);
+      const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage },
+        { ...sessionStorage }]));
+      assert.ok(!stored.includes('right'));
       await close();
     },
 

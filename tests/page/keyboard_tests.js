@@ -7,8 +7,13 @@ const { answer, openPage, picture, previewFrame, send, until } = require('./brow
 
 const answers = [
   { when: 'CANDIDATES', text: `<think>Hm.</think>${'A candidate says this. '.repeat(30)}` },
-  { when: 'PAGES', text: `<think></think>${html(['<style>body{font:20px sans-serif;padding:20px}',
-    '</style>', '<h1>Hello</h1>', '<p>This is a page.</p>', '<p id="end">end</p>'])}` },
+  { when: 'PAGES', text: `<think></think>${html(['<!doctype html>', '<style>',
+    'body { margin: 0; font: 17px system-ui, sans-serif; color: #22303c; }',
+    'header { padding: 26px; color: #fff; background: #1d5fa8; }',
+    'ul { list-style: none; display: flex; gap: 10px; padding: 0 26px; }',
+    'li { flex: 1; padding: 16px; border-radius: 10px; background: #eef3f6; }', '</style>',
+    '<header><h1>Harbour</h1><p>Boats for an afternoon</p></header>',
+    '<ul><li>Dinghy</li><li>Ketch</li><li id="end">Cutter</li></ul>'])}` },
 ];
 
 function tests({ browser, server }) {
@@ -169,7 +174,7 @@ function tests({ browser, server }) {
           return running > 0 ? [...faults, `${running} animations`] : faults;
         });
         assert.deepStrictEqual(faults, []);
-        await picture(page, `page_${colorScheme}`);
+        if (colorScheme === 'dark') await picture(page, 'page_dark');
         await close();
       }
     },
