@@ -229,6 +229,10 @@ std::string beside(const std::string& file, const std::string& path) {
 
 }  // namespace
 
+bool is_section(std::string_view name) {
+  return std::ranges::count(kSections, name) > 0;
+}
+
 Result<std::optional<AccessConfig>> parse_config(const std::string& file, std::string_view text) {
   const toml::parse_result parsed = toml::parse(text);
   if (!parsed) {

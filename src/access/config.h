@@ -73,6 +73,9 @@ struct AccessConfig {
   const TierOptions& tier(Tier which) const { return tiers[static_cast<size_t>(which)]; }
 };
 
+// Whether [name] is one of those that parse_config() reads.
+bool is_section(std::string_view name);
+
 // nullopt: without [access] there are no accounts and everything is open. `file` names the file in
 // errors, and its folder is where relative paths in it begin. Keys outside the sections above are
 // others' (serve's flags). Errors: kInvalidArgument, with file and line.

@@ -17,6 +17,7 @@
 #include "apps/bench_result.h"
 #include "apps/bench_serve.h"
 #include "apps/bench_step.h"
+#include "apps/bench_tiers.h"
 #include "apps/bench_trace.h"
 #include "apps/files.h"
 #include "apps/generation.h"
@@ -262,6 +263,7 @@ void add_bench_command(CLI::App& app, int* exit_code) {
   add_bench_latency_command(bench, exit_code);
   add_bench_serve_command(bench, exit_code);
   add_bench_step_command(bench, exit_code);
+  add_bench_tiers_command(bench, exit_code);
   add_bench_trace_command(bench, exit_code);
   decode.callback([options, exit_code] {
     const Status status = bench_decode(*options);

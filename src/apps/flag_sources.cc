@@ -7,6 +7,7 @@
 #include <cctype>
 #include <vector>
 
+#include "access/config.h"
 #include "apps/files.h"
 #include "base/toml.h"
 
@@ -128,6 +129,7 @@ Status apply_config_file(CLI::App& command, const std::string& path) {
     return error_at({path, parsed.error().source()}, "{}", parsed.error().description());
   }
   for (const auto& [key, node] : parsed.table()) {
+    if (node.is_table() && access::is_section(key.str())) continue;
     US_TRY(apply(command, {path, key.source()}, key.str(), node));
   }
   return check_company(command, path);

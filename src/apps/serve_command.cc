@@ -17,6 +17,7 @@
 #include "apps/flag_sources.h"
 #include "apps/loaded_model.h"
 #include "apps/served_model.h"
+#include "apps/served_offer.h"
 #include "apps/shell.h"
 #include "apps/signals.h"
 #include "apps/terminal.h"
@@ -35,7 +36,10 @@ struct ServeOptions {
   std::string config_file;
   std::string api_key_file;
   std::string served_model_name;  // empty: the folder's name
+  std::string standard_model;     // a folder: of the standard mode; empty: the same
+  bool has_modes = false;         // also without accounts and a standard model of its own
   std::string force_text;         // a file of answers, for tests; empty: the model's own
+  std::string test_clock;         // open_service()'s
   uint32_t max_sessions = 8;
   bool caches_prefixes = true;
   uint32_t num_cached_prefixes = 16;
@@ -121,11 +125,36 @@ uint64_t resident_bytes() {
   return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+Status apply_service(ServeOptions* options, access::Service& service) {
+  if (!options->server.access.api_keys.empty()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: with its [access] section keys are those of accounts; leave out "
+                      "--api-key and --api-key-file",
+                      options->config_file);
+  }
+  options->server.service = &service;
+  options->server.access.has_accounts = true;
+  options->has_modes = true;
+  return {};
+}
+
+// `standard`: nullptr: both modes have one engine.
+void add_modes(const LoadedModel& model, const StandardModel* standard,
+               server::ServedModel* served) {
+  served->fast_name = served->name + "-ultraspeed";
+  served->weights = served->standard_weights = weights_text(model);
+  if (standard == nullptr) return;
+  served->standard_engine = &standard->engine();
+  served->standard_weights = standard->weights();
+}
+
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
   if (options.caches_prefixes) options.model.num_cached_prefixes = options.num_cached_prefixes;
   US_TRY(read_api_keys(&options));
+  US_ASSIGN(const auto opened, open_service(options.config_file, options.test_clock));
+  if (opened) US_TRY(apply_service(&options, *opened->service));
   US_TRY(server::Server::check(options.server));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
@@ -135,6 +164,12 @@ Status serve(ServeOptions options) {
   US_ASSIGN(server::ServedModel served,
             make_served_model(options.served_model_name, options.model, model, *engine));
   if (forced) served.forced_answers = &*forced;
+  std::unique_ptr<StandardModel> standard;
+  if (!options.standard_model.empty()) {
+    US_ASSIGN(standard, StandardModel::open(options.standard_model, options.model,
+                                            options.max_sessions, model));
+  }
+  if (options.has_modes || standard) add_modes(model, standard.get(), &served);
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   const bool has_tls = !options.server.http.certificate_file.empty();
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM, SIGHUP}));
@@ -274,6 +309,16 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
   app.add_option("--force-text", options->force_text,
                  "Test-only: JSON lines of answers that the model is made to give")
       ->group("");  // docs/serving.md has it, --help does not
+  app.add_option("--test-clock", options->test_clock,
+                 "Test-only: a file with the seconds that the accounts' clock is ahead")
+      ->group("");
+  app.add_option("--standard-model", options->standard_model,
+                 "A second checkpoint of the model, which the standard mode decodes one token a "
+                 "step; the model itself is then called NAME-ultraspeed")
+      ->envname("ULTRASPEED_STANDARD_MODEL");
+  app.add_flag("--two-modes", options->has_modes,
+               "Serve the model as NAME, one token a step, and as NAME-ultraspeed")
+      ->envname("ULTRASPEED_TWO_MODES");
   app.add_option("--shutdown-timeout", options->drain_timeout_s,
                  "Seconds that answers under way get to end after a signal")
       ->check(CLI::Range(0, 3600))

@@ -114,7 +114,7 @@ void Connection::close(CloseReason reason) {
   if (web_socket_ != nullptr) return web_socket_->abort(reason);
   state_ = State::kClosed;
   stream_->close();
-  sent_.drop();
+  if (!is_writing_) sent_.drop();  // else on_written() does, which knows what went through
   parser_.reset();
   count_body(0);
   const bool is_lost = body_ != Body::kComplete;
@@ -444,12 +444,14 @@ void Connection::write_some() {
 }
 
 void Connection::on_written(const boost::system::error_code& error, size_t size) {
-  if (state_ == State::kClosed) return;
-  if (error) return close(CloseReason::kClientClosed);
+  if (!error) sent_.count_sent(size);
+  if (state_ == State::kClosed) return sent_.drop();
+  if (error) {
+    is_writing_ = false;
+    return close(CloseReason::kClientClosed);
+  }
   output_begin_ += size;
   last_write_ = Clock::now();
-  sent_.count_sent(size);
-  if (state_ == State::kClosed) return;
   if (output_begin_ < output_.size() || !queued_.empty()) return write_some();
   is_writing_ = false;
   if (state_ == State::kResponding && body_ == Body::kComplete) complete_answer();

@@ -64,6 +64,7 @@ bool ApiServer::open_bill(const PreparedGeneration& prepared, Exchange& exchange
   }
   const auto bill = std::make_shared<Bill>(*std::move(reservation), std::move(on_end));
   exchange.set_bill(bill);
+  exchange.add_headers({{"X-Ledger-Id", bill->id()}});
   if (bill->max_output_tokens() == order.max_output_tokens) return true;
   const size_t num_answers = prepared.prompts.size() * prepared.request.choices.num_candidates;
   *max_tokens = static_cast<uint32_t>(bill->max_output_tokens() / num_answers);

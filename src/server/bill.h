@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "access/billing.h"
@@ -20,6 +21,8 @@ class Bill {
   Bill(const Bill&) = delete;
   Bill& operator=(const Bill&) = delete;
 
+  // By which the ledger knows it.
+  std::string id() const { return reservation_.id().text(); }
   // What the answer may have, of all candidates together.
   uint32_t max_output_tokens() const { return reservation_.max_output_tokens(); }
 

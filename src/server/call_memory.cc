@@ -54,6 +54,11 @@ std::optional<WrittenCall> find_written(const Json& call, CallMemory& memory) {
   return is_unchanged ? std::move(written) : std::nullopt;
 }
 
+bool has_calls(const Json& messages) {
+  return std::ranges::any_of(messages,
+                             [](const Json& message) { return message.contains("tool_calls"); });
+}
+
 std::vector<MarkedCall> mark_calls(CallMemory& memory, Json* messages) {
   std::vector<MarkedCall> marked;
   const std::string nonce = random_id();
@@ -173,17 +178,18 @@ std::optional<WrittenCall> CallMemory::find(const std::string& id) {
 }
 
 Result<text::RenderedPrompt> render_with_calls(const text::ChatTemplate& chat_template,
-                                               const text::ChatRequest& request,
-                                               CallMemory& memory) {
-  text::ChatRequest marked = request;
-  const std::vector<MarkedCall> calls = mark_calls(memory, &marked.messages);
-  if (!calls.empty()) {
-    const auto rendered = chat_template.render(marked);
-    if (rendered) {
-      if (auto prompt = put_back(*rendered, calls)) return *std::move(prompt);
+                                               text::ChatRequest request, CallMemory& memory) {
+  if (has_calls(request.messages)) {
+    text::ChatRequest marked = request;
+    const std::vector<MarkedCall> calls = mark_calls(memory, &marked.messages);
+    if (!calls.empty()) {
+      const auto rendered = chat_template.render(std::move(marked));
+      if (rendered) {
+        if (auto prompt = put_back(*rendered, calls)) return *std::move(prompt);
+      }
     }
   }
-  return chat_template.render(request);
+  return chat_template.render(std::move(request));
 }
 
 }  // namespace ultraspeed::server

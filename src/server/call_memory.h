@@ -46,7 +46,6 @@ class CallMemory {
 
 // chat_template.render(request), with the remembered calls as they were written.
 Result<text::RenderedPrompt> render_with_calls(const text::ChatTemplate& chat_template,
-                                               const text::ChatRequest& request,
-                                               CallMemory& memory);
+                                               text::ChatRequest request, CallMemory& memory);
 
 }  // namespace ultraspeed::server

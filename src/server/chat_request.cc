@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace ultraspeed::server {
 namespace {
@@ -27,13 +28,13 @@ ApiStatus normalize_role(const std::string& path, Json* message) {
   return {};
 }
 
-ApiResult<Json> read_messages(const Fields& fields) {
+ApiResult<Json> take_messages(Json* json) {
   const Json* array = nullptr;
-  US_TRY(fields.read_array("messages", &array));
+  US_TRY(Fields(*json).read_array("messages", &array));
   if (array == nullptr || array->empty()) {
     return invalid_field("messages", "'messages' is missing or empty.");
   }
-  Json messages = *array;
+  Json messages = std::move((*json)["messages"]);
   for (size_t i = 0; i < messages.size(); ++i) {
     US_TRY(normalize_role(element_path("messages", i), &messages[i]));
   }
@@ -222,12 +223,12 @@ ApiStatus read_continuation(const Fields& fields, ChatRequest* request) {
 
 }  // namespace
 
-ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults) {
-  const Fields fields(json);
+ApiResult<ChatRequest> read_chat_request(Json* json, const RequestDefaults& defaults) {
+  const Fields fields(*json);
   ChatRequest request;
   US_ASSIGN(request.generation, parse_generation_fields(fields, defaults));
   US_TRY(read_logprobs(fields, &request.generation));
-  US_ASSIGN(request.prompt.messages, read_messages(fields));
+  US_ASSIGN(request.prompt.messages, take_messages(json));
   US_TRY(read_continuation(fields, &request));
   US_TRY(read_tools(fields, &request));
   US_TRY(read_template_variables(fields, &request.prompt));
@@ -235,8 +236,8 @@ ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults
 }
 
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults) {
-  US_ASSIGN(const Json json, parse_json_object(body));
-  US_ASSIGN(ChatRequest request, read_chat_request(json, defaults));
+  US_ASSIGN(Json json, parse_json_object(body));
+  US_ASSIGN(ChatRequest request, read_chat_request(&json, defaults));
   US_TRY(read_prompt_logprobs(Fields(json), &request.generation));
   return request;
 }

@@ -25,7 +25,8 @@ struct ChatRequest {
   bool continues_last = false;  // the answer goes on where the last message, an assistant's, ends
 };
 
-ApiResult<ChatRequest> read_chat_request(const Json& json, const RequestDefaults& defaults);
+// Takes the messages out of the JSON, which may be long.
+ApiResult<ChatRequest> read_chat_request(Json* json, const RequestDefaults& defaults);
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, const RequestDefaults& defaults);
 
 }  // namespace ultraspeed::server

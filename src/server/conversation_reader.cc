@@ -9,6 +9,16 @@
 namespace ultraspeed::server {
 namespace {
 
+// Of a part like most of them; nullptr: part_text() knows better.
+const std::string* usual_text(const Json& part) {
+  if (!part.is_object()) return nullptr;
+  const auto type = part.find("type");
+  const auto text = part.find("text");
+  if (type == part.end() || !type->is_string() || text == part.end()) return nullptr;
+  if (!type->get_ref<const std::string&>().ends_with("text")) return nullptr;
+  return text->get_ptr<const std::string*>();
+}
+
 ApiResult<std::string> part_text(const Json& part, const std::string& path) {
   US_TRY(check_object(part, path));
   const Fields fields(part, path);
@@ -30,6 +40,10 @@ ApiResult<std::string> text_of_parts(const Json& value, const std::string& path)
   }
   std::string text;
   for (size_t i = 0; i < value.size(); ++i) {
+    if (const std::string* usual = usual_text(value[i])) {
+      text += *usual;
+      continue;
+    }
     US_ASSIGN(const std::string part, part_text(value[i], element_path(path, i)));
     text += part;
   }
@@ -48,6 +62,13 @@ Json readable_arguments(const std::string& text) {
   auto json = parse_json(text);
   if (json && json->is_object()) return *std::move(json);
   return {{"arguments", text}};
+}
+
+Json make_message(const char* role, std::string content) {
+  Json message = Json::object();
+  message["role"] = role;
+  message["content"] = std::move(content);
+  return message;
 }
 
 }  // namespace
@@ -77,8 +98,8 @@ ApiStatus ConversationReader::add(const Json& item, const std::string& path) {
 ApiStatus ConversationReader::add_message(const Json& item, const std::string& path) {
   const Fields fields(item, path);
   US_ASSIGN(const std::string role, required_string(fields, "role"));
-  const std::string content_path = fields.path("content");
   if (fields.find("content") == nullptr) {
+    const std::string content_path = fields.path("content");
     return invalid_field(content_path, fmt::format("'{}' is missing.", content_path));
   }
   US_ASSIGN(std::string text, text_of_field(fields, "content"));
@@ -87,7 +108,7 @@ ApiStatus ConversationReader::add_message(const Json& item, const std::string& p
     turn_.content += text;
   } else if (role == "user") {
     end_turn();
-    messages_.push_back({{"role", "user"}, {"content", std::move(text)}});
+    messages_.push_back(make_message("user", std::move(text)));
   } else if (role == "system" || role == "developer") {
     end_turn();
     add_system(text);
@@ -106,7 +127,7 @@ void ConversationReader::add_system(const std::string& text) {
     messages_[0]["content"] =
         fmt::format("{}\n\n{}", messages_[0]["content"].get_ref<const std::string&>(), text);
   } else {
-    messages_.push_back({{"role", "system"}, {"content", text}});
+    messages_.push_back(make_message("system", text));
   }
 }
 
@@ -168,7 +189,7 @@ ApiStatus ConversationReader::add_output(const Json& item, const std::string& pa
 void ConversationReader::end_turn() {
   Turn turn = std::exchange(turn_, {});
   if (!turn.has_begun) return;
-  Json message = {{"role", "assistant"}, {"content", std::move(turn.content)}};
+  Json message = make_message("assistant", std::move(turn.content));
   if (!turn.reasoning.empty()) message["reasoning_content"] = std::move(turn.reasoning);
   if (!turn.calls.empty()) message["tool_calls"] = std::move(turn.calls);
   messages_.push_back(std::move(message));

@@ -6,9 +6,6 @@
 namespace ultraspeed::server {
 namespace {
 
-// Behind a joint both texts must be alike for as long as an added token may be: a longer one may
-// begin as the one that ends there.
-constexpr size_t kMaxAddedTokenBytes = 128;
 constexpr size_t kMinNewBytes = 1024;  // of a text that is worth remembering
 constexpr size_t kEntryBytes = 256;
 
@@ -40,7 +37,7 @@ std::vector<EncodeMemory::Joint> EncodeMemory::joints_of(std::string_view text,
     const std::string_view bytes = tokenizer_.token_bytes(ids[i]);
     if (text.substr(std::min(size, text.size()), bytes.size()) != bytes) return {};
     size += bytes.size();
-    if (tokenizer_.is_special(ids[i])) joints.push_back({size, i + 1});
+    if (tokenizer_.is_border(ids[i])) joints.push_back({size, i + 1});
   }
   return size == text.size() ? joints : std::vector<Joint>();
 }
@@ -61,7 +58,7 @@ EncodeMemory::Begin EncodeMemory::find(const std::string& domain,
     if (ranges.in1 != known->plain.end()) common = std::min(common, ranges.in1->begin);
     if (ranges.in2 != prompt.input_ranges.end()) common = std::min(common, ranges.in2->begin);
     for (const Joint& joint : known->joints) {
-      if (joint.text_size + kMaxAddedTokenBytes > common) break;
+      if (joint.text_size + reach_bytes_ > common) break;
       if (best_joint != nullptr && joint.text_size <= best_joint->text_size) continue;
       best_joint = &joint;
       best = known;

@@ -1,6 +1,6 @@
 // The tokens of prompts, for prompts that begin alike: a conversation's next turn, or a fork of it,
-// has only its new text tokenized. An added token ends what comes before it, so behind one the ids
-// of a text do not depend on what precedes; there a known prompt and a new one may be joined.
+// has only its new text tokenized. Behind a border token the ids of a text do not depend on what
+// precedes; there a known prompt and a new one may be joined.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,9 @@ class EncodeMemory {
  public:
   // REQUIRES: the tokenizer outlives it.
   EncodeMemory(const text::Tokenizer& tokenizer, size_t max_bytes)
-      : tokenizer_(tokenizer), max_bytes_(max_bytes) {}
+      : tokenizer_(tokenizer),
+        reach_bytes_(tokenizer.border_reach_bytes()),
+        max_bytes_(max_bytes) {}
 
   // tokenizer.encode(prompt.text) with its input ranges plain. Only prompts of the same domain help
   // each other, so that the time it takes tells nobody of others.
@@ -29,7 +31,7 @@ class EncodeMemory {
                                       const text::RenderedPrompt& prompt);
 
  private:
-  struct Joint {  // behind a special token
+  struct Joint {  // behind a border
     size_t text_size = 0;
     size_t num_ids = 0;
   };
@@ -51,6 +53,8 @@ class EncodeMemory {
   static size_t bytes_of(const Known& known);
 
   const text::Tokenizer& tokenizer_;
+  // Behind a joint both texts must be alike for so long.
+  const size_t reach_bytes_;
   const size_t max_bytes_;
   std::mutex mutex_;
   std::list<Known> known_;  // the one used last comes first

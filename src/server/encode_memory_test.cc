@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <algorithm>
+#include <fstream>
 #include <string>
 
+#include "server/json_fields.h"
 #include "server/test_model.h"
 
 namespace ultraspeed::server {
@@ -64,6 +67,59 @@ TEST(EncodeMemoryTest, WhatIsPlainInOnePromptMayBeATokenInAnother) {
     EXPECT_EQ(*memory.encode("", special), encoded_alone(special));
   }
   EXPECT_NE(encoded_alone(plain), encoded_alone(special));
+}
+
+// The bundled tokenizer with more added tokens; `flags` are true in their tokenizer.json.
+struct Added {
+  std::string content;
+  std::vector<std::string> flags;
+};
+text::Tokenizer tokenizer_with(const std::vector<Added>& added) {
+  std::ifstream file(US_SOURCE_DIR "/models/tiny-mimo/tokenizer.json");
+  Json json = Json::parse(file);
+  Json& tokens = json["added_tokens"];
+  for (const Added& token : added) {
+    Json entry = tokens.back();
+    for (auto& [name, value] : entry.items()) {
+      if (value.is_boolean()) value = std::ranges::count(token.flags, name) > 0;
+    }
+    entry["id"] = json["model"]["vocab"].size() + tokens.size();
+    entry["content"] = token.content;
+    tokens.push_back(std::move(entry));
+  }
+  auto tokenizer = text::Tokenizer::from_json(json.dump(), "test");
+  EXPECT_TRUE(tokenizer) << tokenizer.error().message;
+  return *std::move(tokenizer);
+}
+
+// Of two texts that begin with 2,000 x, and go on so.
+void expect_encoded_alone(const text::Tokenizer& tokenizer, const std::string& known,
+                          const std::string& next) {
+  EncodeMemory memory(tokenizer, 1 << 20);
+  for (const std::string& end : {known, next}) {
+    const text::RenderedPrompt prompt{std::string(2000, 'x') + end, {}};
+    EXPECT_EQ(*memory.encode("", prompt), *tokenizer.encode(prompt.text)) << end;
+  }
+}
+
+TEST(EncodeMemoryTest, ALongerTokenMayBeginAsAKnownOne) {
+  const std::string longer = "<|im_end|>" + std::string(200, 'y');
+  const text::Tokenizer tokenizer = tokenizer_with({{longer, {"special"}}});
+  EXPECT_EQ(tokenizer.border_reach_bytes(), longer.size());
+  expect_encoded_alone(tokenizer, longer.substr(0, longer.size() - 1), longer);
+}
+
+TEST(EncodeMemoryTest, AWordMayGoOnBehindAToken) {
+  const text::Tokenizer tokenizer =
+      tokenizer_with({{"<end", {"special"}}, {"zqw", {"single_word"}}});
+  expect_encoded_alone(tokenizer, "<endzqw a long way", "<endzqw a long way, and on");
+}
+
+TEST(EncodeMemoryTest, AMarkMayJoinTheEndOfANormalizedToken) {
+  const text::Tokenizer tokenizer = tokenizer_with({{"<n>", {"special", "normalized"}}});
+  std::string token = "<n>";
+  for (int i = 0; i < 30; ++i) token += "\xCC\x81";            // U+0301
+  expect_encoded_alone(tokenizer, token, token + "\xCC\xB8");  // U+0338 comes before those
 }
 
 TEST(EncodeMemoryTest, ForgetsWhatDoesNotFit) {

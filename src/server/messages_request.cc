@@ -357,7 +357,7 @@ ApiResult<ChatRequest> read_messages_request(const Json& json, const RequestDefa
   US_TRY(map_thinking(fields, &chat));
   US_TRY(map_format(fields, &chat));
   if (ends_in_prefill(chat["messages"])) chat["continue_final_message"] = true;
-  auto request = read_chat_request(chat, defaults);
+  auto request = read_chat_request(&chat, defaults);
   if (!request) return tl::unexpected(in_own_words(std::move(request.error())));
   return request;
 }

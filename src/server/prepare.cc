@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "server/completion_request.h"
@@ -72,9 +73,8 @@ Thinking thinking_of(std::string_view prompt, std::optional<bool> enable_thinkin
   return may_think ? Thinking::kMay : Thinking::kNone;
 }
 
-// Cuts off what the template writes behind the last message's text.
-ApiStatus end_in_last_message(const ChatRequest& request, text::RenderedPrompt* rendered) {
-  const auto& content = request.prompt.messages.back()["content"].get_ref<const std::string&>();
+// Cuts off what the template writes behind the last message's text, which is `content`.
+ApiStatus end_in_last_message(std::string_view content, text::RenderedPrompt* rendered) {
   const size_t end = rendered->input_ranges.empty() ? 0 : rendered->input_ranges.back().end;
   const std::string_view text = std::string_view(rendered->text).substr(0, end);
   if (!text.ends_with(content)) {
@@ -135,7 +135,10 @@ ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
   prepared.api = api;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));
   const char* const param = api == Api::kResponses ? "input" : "messages";
-  auto prompt = make_chat_prompt(model, request, calls, known);
+  if (api == Api::kChat && request.generation.choices.selection == Selection::kJudge) {
+    prepared.chat = request.prompt;
+  }
+  auto prompt = make_chat_prompt(model, &request, calls, known);
   if (!prompt) {
     if (prompt.error().param == "messages") prompt.error().param = param;
     return tl::unexpected(std::move(prompt.error()));
@@ -144,7 +147,6 @@ ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
   prepared.prompts.push_back(std::move(prompt->ids));
   prepared.request = std::move(request.generation);
   if (api != Api::kChat) prepared.request.choices = {};  // theirs have no choices
-  if (prepared.request.choices.selection == Selection::kJudge) prepared.chat = request.prompt;
   prepared.parser.starts_in_reasoning = prompt->thinking == Thinking::kOpen;
   prepared.parser.syntax = defaults.tool_syntax;
   prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
@@ -170,23 +172,28 @@ RequestDefaults request_defaults(const ServedModel& model) {
   return defaults;
 }
 
-ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
+ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, ChatRequest* request,
                                        CallMemory& calls, const KnownPrompts& known) {
   if (model.chat_template == nullptr) {
     return unsupported_field("messages", "This model has no chat template; use /v1/completions.");
   }
-  text::ChatRequest chat = request.prompt;
-  if (request.continues_last) chat.add_generation_prompt = false;
-  auto rendered = render_with_calls(*model.chat_template, chat, calls);
+  const std::optional<bool> enable_thinking = request->prompt.enable_thinking;
+  text::ChatRequest chat = std::move(request->prompt);
+  std::string continued;
+  if (request->continues_last) {
+    continued = chat.messages.back()["content"].get<std::string>();
+    chat.add_generation_prompt = false;
+  }
+  auto rendered = render_with_calls(*model.chat_template, std::move(chat), calls);
   if (!rendered) return tl::unexpected(template_error(rendered.error()));
   ChatPrompt prompt;
-  if (request.continues_last) US_TRY(end_in_last_message(request, &*rendered));
+  if (request->continues_last) US_TRY(end_in_last_message(continued, &*rendered));
   if (known.max_token_bytes > 0) {
     US_TRY(check_size(model, known.max_token_bytes, rendered->text.size(), "messages"));
   }
   if (known.memory != nullptr) {
     auto ids =
-        known.memory->encode(known.client + request.generation.params.cache_domain, *rendered);
+        known.memory->encode(known.client + request->generation.params.cache_domain, *rendered);
     if (!ids) return tl::unexpected(from_error(ids.error()));
     prompt.ids = *std::move(ids);
   } else {
@@ -195,9 +202,8 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatReque
                                   .add_special_tokens = false,
                                   .plain_ranges = rendered->input_ranges}));
   }
-  prompt.thinking = request.continues_last
-                        ? Thinking::kNone
-                        : thinking_of(rendered->text, request.prompt.enable_thinking);
+  prompt.thinking =
+      request->continues_last ? Thinking::kNone : thinking_of(rendered->text, enable_thinking);
   return prompt;
 }
 
@@ -243,7 +249,7 @@ ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
   ChatRequest request;
   request.prompt = std::move(chat);
   PreparedGeneration prepared;
-  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, &request, calls));
   US_TRY(check_length(model, prompt.ids.size(), "messages"));
   prepared.prompts.push_back(std::move(prompt.ids));
   prepared.request.params = defaults.params;

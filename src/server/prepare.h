@@ -52,7 +52,8 @@ struct ChatPrompt {
   std::vector<int32_t> ids;
   Thinking thinking = Thinking::kMay;
 };
-ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, const ChatRequest& request,
+// Takes the request's messages and tools, which may be long.
+ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, ChatRequest* request,
                                        CallMemory& calls, const KnownPrompts& known = {});
 
 // REQUIRES: api is kChat or kMessages.

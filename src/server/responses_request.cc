@@ -224,8 +224,8 @@ ApiResult<ResponsesRequest> read_responses_request(const Json& json,
   ResponsesRequest request;
   request.settings.connection = connection;
   US_TRY(read_warm_up(fields, &request.settings));
-  US_ASSIGN(const Json chat, map_to_chat(json, store, &request.settings));
-  US_ASSIGN(request.chat, read_chat_request(chat, defaults));
+  US_ASSIGN(Json chat, map_to_chat(json, store, &request.settings));
+  US_ASSIGN(request.chat, read_chat_request(&chat, defaults));
   std::optional<GrammarSource>& grammar = request.chat.generation.grammar;
   if (grammar && grammar->param.starts_with("response_format")) {
     grammar->param = "text.format.schema";

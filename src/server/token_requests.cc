@@ -41,10 +41,10 @@ ApiResult<std::vector<int32_t>> prompt_tokens(const ServedModel& model, const Fi
 
 ApiResult<std::vector<int32_t>> chat_tokens(const ServedModel& model,
                                             const RequestDefaults& defaults, CallMemory& calls,
-                                            const Json& json) {
+                                            Json* json) {
   US_ASSIGN(ChatRequest request, read_chat_request(json, defaults));
-  US_TRY(Fields(json).read("add_generation_prompt", &request.prompt.add_generation_prompt));
-  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_TRY(Fields(*json).read("add_generation_prompt", &request.prompt.add_generation_prompt));
+  US_ASSIGN(ChatPrompt prompt, make_chat_prompt(model, &request, calls));
   return std::move(prompt.ids);
 }
 
@@ -63,13 +63,13 @@ void append_list(std::string& out, const std::vector<int32_t>& ids, Function app
 
 ApiResult<std::string> tokenize(const ServedModel& model, const RequestDefaults& defaults,
                                 CallMemory& calls, std::string_view body) {
-  US_ASSIGN(const Json json, parse_with_model(body, defaults));
+  US_ASSIGN(Json json, parse_with_model(body, defaults));
   const Fields fields(json);
   bool has_strings = false;
   US_TRY(fields.read("return_token_strs", &has_strings));
   const bool is_chat = fields.find("messages") != nullptr;
   US_ASSIGN(const std::vector<int32_t> ids,
-            is_chat ? chat_tokens(model, defaults, calls, json) : prompt_tokens(model, fields));
+            is_chat ? chat_tokens(model, defaults, calls, &json) : prompt_tokens(model, fields));
   std::string out = fmt::format(R"({{"count":{},"max_model_len":{},"tokens":)", ids.size(),
                                 model.engine->max_context());
   append_list(out, ids, [&out](int32_t id) { fmt::format_to(std::back_inserter(out), "{}", id); });
@@ -100,8 +100,8 @@ ApiResult<std::string> detokenize(const ServedModel& model, const RequestDefault
 
 ApiResult<std::string> count_tokens(const ServedModel& model, const RequestDefaults& defaults,
                                     CallMemory& calls, std::string_view body) {
-  US_ASSIGN(const ChatRequest request, parse_count_tokens_request(body, defaults));
-  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, request, calls));
+  US_ASSIGN(ChatRequest request, parse_count_tokens_request(body, defaults));
+  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, &request, calls));
   return fmt::format(R"({{"input_tokens":{},"context_management":null}})", prompt.ids.size());
 }
 
@@ -110,8 +110,8 @@ ApiResult<std::string> count_input_tokens(const ServedModel& model, const Reques
                                           std::string_view body) {
   US_ASSIGN(Json json, parse_with_model(body, defaults));
   json["store"] = false;
-  US_ASSIGN(const ResponsesRequest request, read_responses_request(json, defaults, store));
-  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, request.chat, calls));
+  US_ASSIGN(ResponsesRequest request, read_responses_request(json, defaults, store));
+  US_ASSIGN(const ChatPrompt prompt, make_chat_prompt(model, &request.chat, calls));
   return fmt::format(R"({{"object":"response.input_tokens","input_tokens":{}}})",
                      prompt.ids.size());
 }

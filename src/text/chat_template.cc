@@ -113,14 +113,13 @@ Status check_tools(const nlohmann::ordered_json& tools) {
 }
 
 // The request's own variables; those of `extra` must not hide the others.
-Result<nlohmann::ordered_json> input_variables(const ChatRequest& request) {
-  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
-  US_ASSIGN(variables["messages"], prepare_messages(request.messages));
+Result<nlohmann::ordered_json> input_variables(ChatRequest request) {
+  US_ASSIGN(nlohmann::ordered_json messages, prepare_messages(std::move(request.messages)));
   US_TRY(check_tools(request.tools));
-  variables["tools"] = request.tools;
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
+  variables["tools"] = std::move(request.tools);
   variables["documents"] = nullptr;
-  if (request.extra.is_null()) return variables;
-  if (!request.extra.is_object()) {
+  if (!request.extra.is_null() && !request.extra.is_object()) {
     return make_error(ErrorCode::kInvalidArgument, "template variables: expected an object");
   }
   for (const auto& [name, value] : request.extra.items()) {
@@ -130,6 +129,7 @@ Result<nlohmann::ordered_json> input_variables(const ChatRequest& request) {
     }
     variables[name] = value;
   }
+  variables["messages"] = std::move(messages);  // last: an object that grows copies its members
   return variables;
 }
 
@@ -180,17 +180,18 @@ Result<ChatTemplate> ChatTemplate::from_source(std::string_view source,
   return ChatTemplate(std::move(main), std::nullopt, std::move(special_tokens));
 }
 
-Result<RenderedPrompt> ChatTemplate::render(const ChatRequest& request,
+Result<RenderedPrompt> ChatTemplate::render(ChatRequest request,
                                             const jinja::RenderOptions& options) const {
-  US_ASSIGN(const nlohmann::ordered_json variables, input_variables(request));
   nlohmann::ordered_json own = special_tokens_;
   own["add_generation_prompt"] = request.add_generation_prompt;
   if (request.enable_thinking) own["enable_thinking"] = *request.enable_thinking;
   const bool uses_tools = with_tools_.has_value() && !request.tools.is_null();
+  const bool has_ranges = !request.parse_special_in_input;
+  US_ASSIGN(const nlohmann::ordered_json variables, input_variables(std::move(request)));
   const auto text = (uses_tools ? *with_tools_ : main_).render(own, variables, options);
   if (!text) return tl::unexpected(with_arguments_hint(text.error(), variables["messages"]));
   RenderedPrompt prompt{text->bytes(), {}};
-  if (!request.parse_special_in_input) prompt.input_ranges = text->input_ranges();
+  if (has_ranges) prompt.input_ranges = text->input_ranges();
   return prompt;
 }
 

@@ -47,7 +47,7 @@ class ChatTemplate {
 
   // Errors: kInvalidArgument for a malformed request or one that the template refuses, with the
   // place in the request or in the template; kUnsupported for what neither can express.
-  Result<RenderedPrompt> render(const ChatRequest& request,
+  Result<RenderedPrompt> render(ChatRequest request,
                                 const jinja::RenderOptions& options = {}) const;
 
  private:

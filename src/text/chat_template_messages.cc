@@ -161,14 +161,13 @@ void prepare_reasoning(Json& message) {
 
 }  // namespace
 
-Result<Json> prepare_messages(const Json& messages) {
+Result<Json> prepare_messages(Json messages) {
   if (!messages.is_array()) return malformed("messages", "an array", messages);
   if (messages.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "messages: expected at least one message");
   }
-  Json prepared = messages;
-  for (size_t i = 0; i < prepared.size(); ++i) {
-    Json& message = prepared[i];
+  for (size_t i = 0; i < messages.size(); ++i) {
+    Json& message = messages[i];
     const std::string place = fmt::format("messages[{}]", i);
     if (!message.is_object()) return malformed(place, "an object", message);
     if (!message.contains("role") || !message["role"].is_string()) {
@@ -178,7 +177,7 @@ Result<Json> prepare_messages(const Json& messages) {
     US_TRY(prepare_tool_calls(place, message));
     prepare_reasoning(message);
   }
-  return prepared;
+  return messages;
 }
 
 std::optional<std::string> find_unparsed_arguments(const Json& prepared_messages) {

@@ -10,7 +10,7 @@
 
 namespace ultraspeed::text {
 
-// A copy of the messages, in which
+// The messages, in which
 // - `content` given as a list of text parts is the text of its parts, one after the other;
 // - `reasoning_content` is set from `reasoning`, where only that is a string;
 // - `tool_calls` that are null or empty are gone;
@@ -20,7 +20,7 @@ namespace ultraspeed::text {
 // `content` a string or list of text parts, and for assistants also null or absent.
 // Errors (kInvalidArgument) name the place, such as messages[2].content[0]; parts that are not text
 // are kUnsupported.
-Result<nlohmann::ordered_json> prepare_messages(const nlohmann::ordered_json& messages);
+Result<nlohmann::ordered_json> prepare_messages(nlohmann::ordered_json messages);
 
 // The place of the first tool call whose arguments prepare_messages left a string.
 std::optional<std::string> find_unparsed_arguments(const nlohmann::ordered_json& prepared_messages);

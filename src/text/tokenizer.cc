@@ -51,6 +51,7 @@ struct Tokenizer::Parts {
     std::string bytes;
     bool is_added = false;
     bool is_special = false;
+    bool is_border = false;
   };
 
   std::vector<Token> tokens;                     // by id; gaps are empty
@@ -63,6 +64,7 @@ struct Tokenizer::Parts {
   AddedTokenFinder normalized_finder;  // in the normalized text
   std::vector<int32_t> prefix_ids;
   std::vector<int32_t> suffix_ids;
+  size_t border_reach_bytes = 0;
 
   class Encoder;
 };
@@ -100,10 +102,16 @@ Tokenizer::Parts::Parts(TokenizerSpec spec)
     return tokens[index];
   };
   for (const auto& [spelling, id] : ids) token_at(id).bytes = byte_level_decode(spelling);
+  // Those look beyond their begin and end.
+  const bool has_single_words = std::ranges::any_of(spec.added_tokens, &AddedToken::single_word);
   for (const AddedToken& added : spec.added_tokens) {
     Token& token = token_at(added.id);
     token.is_added = true;
     token.is_special = added.special;
+    token.is_border = added.special && !added.normalized && !has_single_words;
+    if (!added.normalized) {
+      border_reach_bytes = std::max(border_reach_bytes, added.content.size());
+    }
     if (added.normalized && normalizes_nfc) {
       token.bytes = byte_level_decode(normalize_nfc(added.content).text);
     }
@@ -228,6 +236,15 @@ std::string_view Tokenizer::token_bytes(int32_t id) const {
 bool Tokenizer::is_special(int32_t id) const {
   return id >= 0 && static_cast<size_t>(id) < vocab_size() &&
          parts_->tokens[static_cast<size_t>(id)].is_special;
+}
+
+bool Tokenizer::is_border(int32_t id) const {
+  return id >= 0 && static_cast<size_t>(id) < vocab_size() &&
+         parts_->tokens[static_cast<size_t>(id)].is_border;
+}
+
+size_t Tokenizer::border_reach_bytes() const {
+  return parts_->border_reach_bytes;
 }
 
 std::optional<int32_t> Tokenizer::find_token(std::string_view spelling) const {

@@ -57,6 +57,13 @@ class Tokenizer {
   // Whether a decoding that skips special tokens skips this one.
   bool is_special(int32_t id) const;
 
+  // Whether it is a special token that encode() looks for in the text as given: what stands before
+  // it and what stands behind it are encoded apart.
+  bool is_border(int32_t id) const;
+  // How far behind a border's begin the text decides whether it is there: a longer token may begin
+  // alike.
+  size_t border_reach_bytes() const;
+
   // The id of an added token by its text, or of a vocabulary entry as tokenizer.json spells it.
   std::optional<int32_t> find_token(std::string_view spelling) const;
 
