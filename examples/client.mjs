@@ -50,8 +50,8 @@ export function wordProblems(count, seed = 1) {
   return Array.from({length: count}, () => {
     const [a, b, c, d] = [11 + below(40), 3 + below(9), 11 + below(40), 3 + below(9)];
     return {
-      text: `${names[below(4)]} walks ${a} steps a minute for ${b} minutes, and then ${c} steps a ` +
-        `minute for ${d} minutes. How many steps is that in total?`,
+      text: `${names[below(4)]} walks ${a} steps a minute for ${b} minutes, and then ${c} steps ` +
+        `a minute for ${d} minutes. How many steps is that in total?`,
       answer: a * b + c * d,
     };
   });

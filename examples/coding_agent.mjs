@@ -1,6 +1,6 @@
-// A coding agent's loop: the model writes a function, a test runs it, and what failed goes back into
-// the conversation, until the test passes or the rounds are used up. Needs python3, which runs what
-// the model wrote, without the network and for at most two seconds.
+// A coding agent's loop: the model writes a function, a test runs it, and what failed goes back
+// into the conversation, until the test passes or the rounds are used up. Needs python3, which runs
+// what the model wrote, for at most two seconds.
 //
 //   node examples/coding_agent.mjs [--rounds 4]
 import {spawnSync} from 'node:child_process';
@@ -56,6 +56,7 @@ for (const [i, [name, what, check]] of kTasks.entries()) {
   }
 }
 const mean = rounds.reduce((a, b) => a + b, 0) / Math.max(rounds.length, 1);
-console.log(`coding agent: ${solved} of ${kTasks.length} tests pass, ${mean.toFixed(1)} rounds each, ` +
+console.log(`coding agent: ${solved} of ${kTasks.length} tests pass, ` +
+  `${mean.toFixed(1)} rounds each, ` +
   `p50 ${quantile(times, 0.5).toFixed(0)} ms a round, ` +
   `${((performance.now() - begin) / 1000).toFixed(1)} s in all`);

@@ -15,9 +15,9 @@
 #include "base/check.h"
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
+#include "cpu/progress.h"
 #include "cpu/sync.h"
 #include "cpu/topology.h"
-#include "program/print.h"
 
 namespace ultraspeed::cpu {
 namespace {
@@ -31,14 +31,6 @@ inline void pause_briefly() {
   std::atomic_signal_fence(std::memory_order_seq_cst);
 #endif
 }
-
-// Who waited for what when a deadline passed.
-struct Fault {
-  uint32_t thread = 0;
-  size_t task = 0;
-  program::Wait wait;
-  uint32_t have = 0;
-};
 
 class CpuExecutor final : public program::Executor {
  public:
@@ -64,6 +56,7 @@ class CpuExecutor final : public program::Executor {
       sync_.push_back(std::make_unique<SyncState>(program));
     }
     scratch_.resize(num_threads_);
+    progress_.emplace(num_threads_);
     if (options_.pin_threads) US_TRY(choose_processors());
     for (uint32_t i = 1; i < num_threads_; ++i) {  // the caller of run() is thread 0
       threads_.emplace_back([this, i] { thread_main(i); });
@@ -82,7 +75,7 @@ class CpuExecutor final : public program::Executor {
 
   Status run(uint32_t index, const program::StepInput& input,
              program::StepOutput* output) override {
-    if (fault_) return fault_error();
+    if (fault_) return fault_->error(*program_);
     US_TRY(machine_.check_step(index, input));
     output->columns.assign(input.columns.size(), {});
     program_ = &machine_.programs()[index];
@@ -95,11 +88,13 @@ class CpuExecutor final : public program::Executor {
     draft_end_ = begin_;
     heads_begin_.reset();
     if (options_.trace) begin_trace();
+    progress_->begin_step();
+    progress_->begin_thread(0);
     unfinished_.store(num_threads_ - 1, std::memory_order_relaxed);
     start_step();
     run_list(0);
     wait_for_threads();
-    if (fault_) return fault_error();
+    if (fault_) return fault_->error(*program_);
     const Clock::time_point end = Clock::now();
     const Clock::duration heads = heads_begin_ ? end - *heads_begin_ : Clock::duration();
     output->draft_s = std::chrono::duration<double>(draft_end_.load() - begin_ + heads).count();
@@ -111,7 +106,7 @@ class CpuExecutor final : public program::Executor {
   }
 
   Status copy_cache(const program::CacheCopy& copy) override {
-    if (fault_) return fault_error();
+    if (fault_) return fault_->error(*program_);
     machine_.copy_cache(copy);
     return {};
   }
@@ -141,16 +136,19 @@ class CpuExecutor final : public program::Executor {
     step_.notify_all();
   }
 
-  // Acquire: pairs with each thread's release when it is done; the step's outputs are visible.
+  // Acquire: pairs with each thread's release when it is done; the step's outputs are visible. Of
+  // an aborted step, those that are stopped before a task are not waited for: they take no other.
   void wait_for_threads() {
     spin_while([this] { return unfinished_.load(std::memory_order_acquire) != 0; });
     for (uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
          left = unfinished_.load(std::memory_order_acquire)) {
+      if (aborted_.load() && stopped_.load() == left) return;
       unfinished_.wait(left, std::memory_order_acquire);
     }
   }
 
   void thread_main(uint32_t thread) {
+    progress_->begin_thread(thread);
     for (uint32_t seen = 0;;) {
       spin_while([&] { return step_.load(std::memory_order_acquire) == seen; });
       step_.wait(seen, std::memory_order_acquire);
@@ -159,7 +157,8 @@ class CpuExecutor final : public program::Executor {
       seen = now;
       if (stopping_.load()) return;
       run_list(thread);
-      if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+      const bool is_last = unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+      if (is_last || aborted_.load()) unfinished_.notify_one();
     }
   }
 
@@ -168,8 +167,19 @@ class CpuExecutor final : public program::Executor {
     const auto& list = program_->lists[thread];
     scratch_[thread].begin_step();
     for (size_t index = 0; index < list.size(); ++index) {
+      progress_->reach(thread, index);
+      if (options_.before_task && !may_go_on(thread, rank, index)) return;
       if (!run_one(thread, rank, index, list[index])) return;
     }
+    progress_->reach(thread, list.size());
+  }
+
+  bool may_go_on(uint32_t thread, uint32_t rank, size_t index) {
+    stopped_.fetch_add(1);
+    const bool goes_on = !aborted_.load() &&
+                         options_.before_task(rank, thread - rank * program_->num_workers, index);
+    stopped_.fetch_sub(1);
+    return goes_on && !aborted_.load();
   }
 
   static uint64_t nanoseconds(Clock::time_point time) {
@@ -225,7 +235,7 @@ class CpuExecutor final : public program::Executor {
     }
   }
 
-  // Spins, then yields, until `met`. False when the step was aborted or the deadline passed.
+  // Spins, then yields, until `met`. False when the step was aborted or nothing is to be hoped for.
   template <class Condition>
   bool wait_until(const Condition& met, uint32_t thread, size_t index, const program::Wait& wait) {
     constexpr uint32_t kSpins = 4096;
@@ -233,25 +243,32 @@ class CpuExecutor final : public program::Executor {
       if (met()) return true;
       pause_briefly();
     }
-    const auto deadline = Clock::now() + std::chrono::milliseconds(options_.wait_deadline_ms);
+    Patience patience(*progress_, *program_, std::chrono::milliseconds(options_.wait_deadline_ms),
+                      std::chrono::milliseconds(options_.silence_deadline_ms));
     while (!met()) {
+      progress_->keep_waiting(thread);
       std::this_thread::yield();
-      if (Clock::now() < deadline && !aborted_.load(std::memory_order_relaxed)) continue;
-      record_fault(thread, index, wait);
+      if (!aborted_.load(std::memory_order_relaxed) && !patience.is_over()) continue;
+      record_fault({thread, index}, wait, patience.waited_ms());
       return false;
     }
+    progress_->end_waiting(thread);
     return true;
   }
 
-  // Every thread that is stuck comes here; the earliest stage is nearest to the cause.
-  void record_fault(uint32_t thread, size_t index, const program::Wait& wait) {
+  // Every thread that is stuck comes here; the earliest stage is nearest to the cause. Whom all
+  // wait for is seen by the first, while nobody has given up.
+  void record_fault(const Progress::Position& waiter, const program::Wait& wait,
+                    uint32_t waited_ms) {
     const std::lock_guard lock(report_mutex_);
-    aborted_.store(true, std::memory_order_relaxed);
-    const auto stage = [&](uint32_t t, size_t i) { return program_->lists[t][i].stage; };
-    if (fault_ && stage(fault_->thread, fault_->task) <= stage(thread, index)) return;
+    const auto culprit = fault_ ? fault_->culprit : progress_->first_at_work(*program_);
+    aborted_.store(true);
+    const auto stage = [&](const auto& at) { return program_->lists[at.thread][at.task].stage; };
+    if (fault_ && stage(fault_->waiter) <= stage(waiter)) return;
     const bool is_counter = wait.kind == program::WaitKind::kCounter;
-    const uint32_t rank = thread / program_->num_workers;
-    fault_ = Fault{thread, index, wait, is_counter ? step_sync_->arrived(rank, wait) : 0};
+    const uint32_t rank = waiter.thread / program_->num_workers;
+    fault_ = Fault{waiter, wait, is_counter ? step_sync_->arrived(rank, wait) : 0,
+                   std::max(waited_ms, fault_ ? fault_->waited_ms : 0), culprit};
   }
 
   void record_error(Status status) {
@@ -259,21 +276,11 @@ class CpuExecutor final : public program::Executor {
     if (error_) error_ = std::move(status);
   }
 
-  Status fault_error() const {
-    return make_error(ErrorCode::kInternal,
-                      "program '{}' stuck: {} waited {} ms for {} {}: needs {}, has {}",
-                      program_->name,
-                      program::task_location(*program_, fault_->thread / program_->num_workers,
-                                             fault_->thread % program_->num_workers, fault_->task),
-                      options_.wait_deadline_ms,
-                      fault_->wait.kind == program::WaitKind::kCounter ? "counter" : "slot flags",
-                      fault_->wait.id, fault_->wait.need, fault_->have);
-  }
-
   const CpuOptions options_;
   Machine machine_;
   std::vector<std::unique_ptr<SyncState>> sync_;  // [program]
   std::vector<Scratch> scratch_;                  // [thread]
+  std::optional<Progress> progress_;
   std::vector<std::thread> threads_;
   uint32_t num_threads_ = 0;
   std::optional<Topology> topology_;  // where threads are pinned
@@ -292,6 +299,7 @@ class CpuExecutor final : public program::Executor {
 
   std::atomic<uint32_t> step_ = 0;        // threads start when it changes
   std::atomic<uint32_t> unfinished_ = 0;  // threads still on the step
+  std::atomic<uint32_t> stopped_ = 0;     // those of them that CpuOptions::before_task keeps
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> aborted_ = false;
 

@@ -2,7 +2,9 @@
 // every step and waits on counters, as the CTAs of the GPU executor do.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "program/arithmetic.h"
@@ -15,8 +17,12 @@ using program::Activations;
 using program::KvCacheType;
 
 struct CpuOptions {
-  // A wait that lasts longer is a fault: the step fails with a record of who waited for what.
+  // A wait that lasts longer is a fault: the step fails with a record of who waited for what, and
+  // whom they waited for.
   uint32_t wait_deadline_ms = 60'000;
+  // So is one of this length while nobody works, no thread on any rank: one has stopped or died, or
+  // all wait for each other.
+  uint32_t silence_deadline_ms = 1'200;
   Activations activations = Activations::kF32;
   // A drafter's products in f32: in int8, and FP8 weights that it shares with the target twice in
   // memory. Other drafts may be accepted, no text changes by it.
@@ -27,6 +33,9 @@ struct CpuOptions {
   // processors.
   bool pin_threads = false;
   program::TraceSink trace = {};  // empty: nothing is timed
+  // For tests: called by each worker before each of its tasks; may take its time. false: the worker
+  // is gone, it does nothing more.
+  std::function<bool(uint32_t rank, uint32_t worker, size_t task)> before_task = {};
 };
 
 std::unique_ptr<program::Executor> make_cpu_executor(const CpuOptions& options);

@@ -72,11 +72,18 @@ struct PlannedWeights {
   uint64_t size_bytes = 0;
 };
 
-PlannedWeights plan_weights(std::span<const Program> programs, const StepActivations& activations) {
+PlannedWeights plan_weights(std::span<const Program> programs, const StepActivations& activations,
+                            uint32_t rank) {
   const std::vector<WeightUse> uses = weight_uses(programs);
   PlannedWeights plan;
   for (program::WeightId id = 0; id < uses.size(); ++id) {
     const program::WeightDecl& decl = programs[0].weights[id];
+    if (!program::has_share(rank, decl.rank_stride)) {
+      plan.weights.emplace_back();
+      plan.draft_weights.emplace_back();
+      plan.has_copy.push_back(false);
+      continue;
+    }
     const WeightMemory of_target = planned_memory(decl, activations.target);
     const WeightMemory of_drafts = planned_memory(decl, activations.drafts);
     const bool is_drafters = uses[id].drafts && !uses[id].target;
@@ -134,6 +141,7 @@ Status load_weights(const Program& program, uint32_t rank, const program::Weight
                     RankMemory* memory) {
   for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& decl = program.weights[id];
+    if (!program::has_share(rank, decl.rank_stride)) continue;
     WeightMemory& weight = memory->weights[id];
     WeightMemory& of_drafts = memory->draft_weights[id];
     for (uint32_t index = 0; index < decl.count; ++index) {
@@ -155,9 +163,11 @@ Status load_weights(const Program& program, uint32_t rank, const program::Weight
   return {};
 }
 
-void make_caches(const Program& program, const program::CacheLimits& limits, RankMemory* memory) {
+void make_caches(const Program& program, const program::CacheLimits& limits, uint32_t rank,
+                 RankMemory* memory) {
   for (const program::CacheDecl& decl : program.caches) {
-    const uint64_t positions = program::cache_positions(program, decl, limits);
+    const bool has_rows = program::has_share(rank, decl.rank_stride);
+    const uint64_t positions = has_rows ? program::cache_positions(program, decl, limits) : 0;
     const float nan = std::numeric_limits<float>::quiet_NaN();
     memory->caches.push_back(
         {AlignedVector<float>(positions * decl.num_kv_heads * decl.head_dim, nan),
@@ -193,7 +203,7 @@ void copy_ring(const program::CacheDecl& decl, const program::CacheCopy& copy, C
 }  // namespace
 
 uint64_t weight_bytes(const Program& program, const StepActivations& activations) {
-  return plan_weights({&program, 1}, activations).size_bytes;
+  return plan_weights({&program, 1}, activations, 0).size_bytes;
 }
 
 Status Machine::load(std::vector<Program> programs, const program::CacheLimits& limits,
@@ -206,19 +216,19 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   }
   uint64_t arena_bytes = 0;
   for (const Program& program : programs) arena_bytes = std::max(arena_bytes, program.arena_bytes);
-  const PlannedWeights plan = plan_weights(programs, activations);
   try {
     ranks_.resize(programs[0].num_ranks);
     for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
       ranks_[rank].arena.resize(arena_bytes / sizeof(float));
       RankMemory& memory = ranks_[rank];
+      const PlannedWeights plan = plan_weights(programs, activations, rank);
       US_TRY(allocate_weights(programs[0], plan, &memory));
-      program::KvScaleBuilder kv_scales(programs);
+      program::KvScaleBuilder kv_scales(programs, rank);
       const bool has_scales = kv_cache == KvCacheType::kFp8;
       US_TRY(load_weights(programs[0], rank, read_weight, plan, has_scales ? &kv_scales : nullptr,
                           &memory));
       if (has_scales) memory.kv_scales = kv_scales.finish();
-      make_caches(programs[0], limits, &memory);
+      make_caches(programs[0], limits, rank, &memory);
     }
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kOutOfMemory,
@@ -241,6 +251,7 @@ void Machine::copy_cache(const program::CacheCopy& copy) {
   for (RankMemory& rank : ranks_) {
     for (program::CacheId id = 0; id < program.caches.size(); ++id) {
       const program::CacheDecl& decl = program.caches[id];
+      if (rank.caches[id].keys.empty()) continue;
       if (decl.ring_positions != 0) {
         copy_ring(decl, copy, &rank.caches[id]);
         continue;

@@ -72,7 +72,8 @@ struct RankMemory {
   program::KvScaleTable kv_scales;  // of an fp8 cache
 };
 
-// Bytes of a program's weights on a rank, in the layouts that Machine::load() gives them.
+// Bytes of a program's weights on rank 0, which has the most, in the layouts that Machine::load()
+// gives them.
 uint64_t weight_bytes(const program::Program& program, const StepActivations& activations);
 
 class Machine {

@@ -38,6 +38,13 @@ const char* joined_limit(const Program& program, const program::Stage& stage,
 
 // Errors: kUnsupported for a stage that the kernels have no room for.
 Status check_limits(const Program& program, program::Activations activations) {
+  for (const program::WeightDecl& weight : program.weights) {
+    if (weight.rank_stride == 1) continue;
+    return make_error(ErrorCode::kUnsupported,
+                      "the GPU cannot run program '{}': of {} ranks only every {}th would have a "
+                      "share of '{}'; take fewer ranks, or the CPU",
+                      program.name, program.num_ranks, weight.rank_stride, weight.name);
+  }
   for (const program::Stage& stage : program.stages) {
     const char* limit = std::visit(
         [&](const auto& operands) { return stage_limit(operands, program.width); }, stage.operands);

@@ -78,14 +78,13 @@ class CountingReader {
         sources_(plan.sources),
         num_ranks_(plan.program.num_ranks),
         progress_(progress) {
-    for (const auto& weight : plan.program.weights) bytes_total_ += weight.size_bytes();
-    bytes_total_ *= num_ranks_;
+    for (const auto& weight : plan.program.weights) {
+      bytes_total_ += weight.size_bytes() * (num_ranks_ / weight.rank_stride);
+    }
   }
 
   Status read(uint32_t rank, program::WeightId weight, uint32_t index, std::span<std::byte> out) {
-    model::WeightSource source = sources_[weight];
-    source.shard = rank;
-    source.num_shards = num_ranks_;
+    model::WeightSource source = plan::source_on(rank, num_ranks_, sources_[weight]);
     source.expert = index;
     US_TRY(files_.load(source, out));
     if (!progress_) return {};

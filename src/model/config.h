@@ -33,6 +33,19 @@ struct LayerConfig {
   uint32_t v_rows() const { return num_kv_heads * v_head_dim; }
   uint32_t qkv_rows() const { return q_rows() + k_rows() + v_rows(); }
   uint32_t attention_output_size() const { return num_q_heads * v_head_dim; }  // o_proj's columns
+
+  // The kv heads of one of n shards, which hold equally many q heads: those that its q heads use.
+  // Where there are fewer kv heads than shards, neighbouring shards have the same one.
+  struct HeadRange {
+    uint32_t begin = 0, count = 0;
+  };
+  HeadRange shard_kv_heads(uint32_t shard, uint32_t n) const {
+    return {static_cast<uint32_t>(uint64_t{shard} * num_kv_heads / n),
+            num_kv_heads < n ? 1 : num_kv_heads / n};
+  }
+  bool has_head_shards(uint32_t n) const {
+    return num_q_heads % n == 0 && (num_kv_heads % n == 0 || n % num_kv_heads == 0);
+  }
 };
 
 // How q, k and v lie in the file (docs/weights_format.md section 2).

@@ -53,7 +53,18 @@ Result<WeightShape> loaded_shape(const ModelConfig& config, const WeightSource& 
   const bool is_quantized = dtype == DenseDtype::kFp8 && source.stack == Stack::kTarget &&
                             is_dense_role(source.role) && is_unscaled(stored.format);
   if (!is_quantized) return stored;
-  return weight_shape(config, source, WeightFormat::kFp8Block128);
+  constexpr auto kFp8 = WeightFormat::kFp8Block128;
+  WeightSource whole = source;
+  whole.shard = 0;
+  whole.num_shards = 1;
+  US_ASSIGN(const WeightShape uncut, weight_shape(config, whole, kFp8));
+  // A part of a block alone does not know the block's largest number, from which its scale comes.
+  if (stored.columns != uncut.columns && stored.columns % kFp8BlockColumns != 0) {
+    return make_error(ErrorCode::kUnsupported,
+                      "{}: {} has {} columns a rank; to make FP8 of it takes the {} of a scale",
+                      config.file, name_of(source), stored.columns, kFp8BlockColumns);
+  }
+  return weight_shape(config, source, kFp8);
 }
 
 Result<SquareSums> quantize_fp8(const WeightShape& stored, std::span<const std::byte> packed,

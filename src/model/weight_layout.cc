@@ -97,27 +97,32 @@ Result<WeightLayout> fused_qkv(const ModelConfig& config, const WeightSource& so
   const FusedSection k = {kv_heads, layer.head_dim, q_heads * layer.head_dim};
   const FusedSection v = {kv_heads, layer.v_head_dim, (q_heads + kv_heads) * layer.head_dim};
   const uint32_t shard_q = layer.num_q_heads / source.num_shards;
-  const uint32_t shard_kv = layer.num_kv_heads / source.num_shards;
-  const uint32_t shard = source.shard;
-  append_heads(q, chunk_rows, shard * shard_q, (shard + 1) * shard_q, part.row_ranges);
-  append_heads(k, chunk_rows, shard * shard_kv, (shard + 1) * shard_kv, part.row_ranges);
-  append_heads(v, chunk_rows, shard * shard_kv, (shard + 1) * shard_kv, part.row_ranges);
+  const auto [kv_begin, kv_count] = layer.shard_kv_heads(source.shard, source.num_shards);
+  const uint32_t q_begin = source.shard * shard_q;
+  append_heads(q, chunk_rows, q_begin, q_begin + shard_q, part.row_ranges);
+  append_heads(k, chunk_rows, kv_begin, kv_begin + kv_count, part.row_ranges);
+  append_heads(v, chunk_rows, kv_begin, kv_begin + kv_count, part.row_ranges);
   return whole_columns({std::move(part)});
 }
 
-// One of q, k and v, stored as tensors of their own.
-struct HeadRows {
-  std::string_view module;
-  uint32_t rows;
-};
+// Those of q, k and v that are asked for, stored as tensors of their own.
 WeightLayout split_heads(const ModelConfig& config, const WeightSource& source, uint32_t chunks,
-                         const std::vector<HeadRows>& sections) {
+                         const std::vector<std::string_view>& modules) {
+  const LayerConfig& layer = config.layers[source.layer];
   std::vector<StoredPart> parts;
-  for (const HeadRows& section : sections) {
-    StoredPart part = row_shard(
-        whole_part(name_in_layer(source, section.module), section.rows, config.hidden_size),
-        source);
-    if (chunks > 1 && section.rows % chunks == 0) {
+  for (const std::string_view module : modules) {
+    const uint32_t rows = module == kQModule   ? layer.q_rows()
+                          : module == kKModule ? layer.k_rows()
+                                               : layer.v_rows();
+    StoredPart part = whole_part(name_in_layer(source, module), rows, config.hidden_size);
+    if (module == kQModule) {
+      part = row_shard(std::move(part), source);
+    } else {
+      const auto heads = layer.shard_kv_heads(source.shard, source.num_shards);
+      const uint32_t head_rows = rows / layer.num_kv_heads;
+      part.row_ranges = {{heads.begin * head_rows, heads.count * head_rows}};
+    }
+    if (chunks > 1 && rows % chunks == 0) {
       part.scale_grid = ScaleGrid::kEither;
       part.grid_chunks = chunks;
     }
@@ -148,10 +153,9 @@ Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSour
   const auto in_layer = [&](std::string_view name) { return name_in_layer(source, name); };
   switch (source.role) {
     case TensorRole::kQProj:
-      return split_heads(config, source, qkv_chunks, {{kQModule, layer.q_rows()}});
+      return split_heads(config, source, qkv_chunks, {kQModule});
     case TensorRole::kKvProj:
-      return split_heads(config, source, qkv_chunks,
-                         {{kKModule, layer.k_rows()}, {kVModule, layer.v_rows()}});
+      return split_heads(config, source, qkv_chunks, {kKModule, kVModule});
     case TensorRole::kQNorm:
       return vector_layout(in_layer(kQNormModule), layer.head_dim);
     case TensorRole::kKNorm:
@@ -237,9 +241,7 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
                            hidden);
     case TensorRole::kQkvProj:
       if (config.qkv_layout == QkvLayout::kFused) return fused_qkv(config, source, qkv_chunks);
-      return split_heads(
-          config, source, qkv_chunks,
-          {{kQModule, layer.q_rows()}, {kKModule, layer.k_rows()}, {kVModule, layer.v_rows()}});
+      return split_heads(config, source, qkv_chunks, {kQModule, kKModule, kVModule});
     case TensorRole::kAttentionSink:
       return column_shard(parameter_part(in_layer(kSinkParameter), layer.num_q_heads), source);
     case TensorRole::kOProj:

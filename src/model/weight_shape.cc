@@ -14,9 +14,8 @@ using tensor::WeightFormat;
 struct Dimensions {
   uint32_t rows = 0;
   uint32_t columns = 0;
-  enum class Split { kNone, kRows, kColumns } split = Split::kNone;
-  // The units of the split axis: a shard takes an equal count of each.
-  std::array<uint32_t, 2> units = {0, 0};
+  enum class Split { kNone, kRows, kColumns, kHeads } split = Split::kNone;
+  uint32_t units = 0;  // of the split axis: a shard takes an equal count; of kHeads: q heads
 };
 
 Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
@@ -24,10 +23,10 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
   const uint32_t hidden = config.hidden_size;
   const LayerConfig& layer = config.layers[source.layer];
   const auto rows_split = [](uint32_t rows, uint32_t columns, uint32_t units) {
-    return Dimensions{rows, columns, Split::kRows, {units, units}};
+    return Dimensions{rows, columns, Split::kRows, units};
   };
   const auto columns_split = [](uint32_t rows, uint32_t columns) {
-    return Dimensions{rows, columns, Split::kColumns, {columns, columns}};
+    return Dimensions{rows, columns, Split::kColumns, columns};
   };
   switch (source.role) {
     case TensorRole::kEmbedding:
@@ -37,24 +36,21 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
     case TensorRole::kFinalNorm:
     case TensorRole::kInputNorm:
     case TensorRole::kPostAttentionNorm:
-      return {1, hidden, Split::kNone, {}};
+      return {1, hidden};
     case TensorRole::kQkvProj:
-      return {layer.qkv_rows(), hidden, Split::kRows, {layer.num_q_heads, layer.num_kv_heads}};
+      return {layer.qkv_rows(), hidden, Split::kHeads, layer.num_q_heads};
     case TensorRole::kAttentionSink:
       return columns_split(1, layer.num_q_heads);
     case TensorRole::kOProj:
-      return {hidden,
-              layer.attention_output_size(),
-              Split::kColumns,
-              {layer.num_q_heads, layer.num_q_heads}};
+      return {hidden, layer.attention_output_size(), Split::kColumns, layer.num_q_heads};
     case TensorRole::kDenseGateUp:
       return rows_split(2 * config.intermediate_size, hidden, config.intermediate_size);
     case TensorRole::kDenseDown:
       return columns_split(hidden, config.intermediate_size);
     case TensorRole::kRouter:
-      return {config.num_experts, hidden, Split::kNone, {}};
+      return {config.num_experts, hidden};
     case TensorRole::kRouterBias:
-      return {1, config.num_experts, Split::kNone, {}};
+      return {1, config.num_experts};
     case TensorRole::kExpertGateUp:
       return rows_split(2 * config.moe_intermediate_size, hidden, config.moe_intermediate_size);
     case TensorRole::kExpertDown:
@@ -62,29 +58,29 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
     case TensorRole::kQProj:
       return rows_split(layer.q_rows(), hidden, layer.num_q_heads);
     case TensorRole::kKvProj:
-      return rows_split(layer.k_rows() + layer.v_rows(), hidden, layer.num_kv_heads);
+      return {layer.k_rows() + layer.v_rows(), hidden, Split::kHeads, 0};
     case TensorRole::kQNorm:
     case TensorRole::kKNorm:
-      return {1, layer.head_dim, Split::kNone, {}};
+      return {1, layer.head_dim};
     case TensorRole::kFeatureProj:
       return rows_split(hidden, config.num_taps * hidden, hidden);
     case TensorRole::kFeatureNorm:
-      return {1, hidden, Split::kNone, {}};
+      return {1, hidden};
     case TensorRole::kMaskEmbedding:
       return columns_split(1, hidden);
     case TensorRole::kPredecessorProj:
     case TensorRole::kSuccessorProj:
     case TensorRole::kSelectorProj:
-      return {config.selector_rank, hidden, Split::kNone, {}};
+      return {config.selector_rank, hidden};
     case TensorRole::kPredecessorCodes:
     case TensorRole::kSuccessorCodes:
-      return {config.vocab_size, config.selector_rank, Split::kNone, {}};
+      return {config.vocab_size, config.selector_rank};
     case TensorRole::kMtpProj:
       return rows_split(hidden, 2 * hidden, hidden);
     case TensorRole::kMtpEmbeddingNorm:
     case TensorRole::kMtpHiddenNorm:
     case TensorRole::kMtpFinalNorm:
-      return {1, hidden, Split::kNone, {}};
+      return {1, hidden};
   }
   US_CHECK(false, "role {}", static_cast<int>(source.role));
   return {};
@@ -137,22 +133,21 @@ tl::unexpected<Error> cannot_split(const ModelConfig& config, const WeightSource
                     reason);
 }
 
-// Scale blocks must stay whole, and the packed scales aligned.
+// Each column needs its scale, and the packed scales have to be aligned.
 Status check_format(const ModelConfig& config, const WeightSource& source, WeightFormat format,
                     const WeightShape& shape) {
-  if (format == WeightFormat::kMxfp4 && shape.columns % tensor::kMxBlockColumns != 0) {
+  if (format == WeightFormat::kMxfp4 && !keeps_scales(format, shape.columns)) {
     return cannot_split(config, source,
                         fmt::format("a rank would have {} columns; expected a multiple of the {} "
                                     "columns of an MXFP4 scale",
                                     shape.columns, tensor::kMxBlockColumns));
   }
   if (format != WeightFormat::kFp8Block128) return {};
-  const bool cuts_blocks = dimensions(config, source).columns != shape.columns &&
-                           shape.columns % tensor::kFp8BlockColumns != 0;
-  if (cuts_blocks) {
+  const bool is_cut = dimensions(config, source).columns != shape.columns;
+  if (is_cut && !keeps_scales(format, shape.columns)) {
     return cannot_split(config, source,
-                        fmt::format("a rank would have {} columns; expected a multiple of the {} "
-                                    "columns of an FP8 scale",
+                        fmt::format("a rank would have {} columns; expected a multiple, or a part, "
+                                    "of the {} columns of an FP8 scale",
                                     shape.columns, tensor::kFp8BlockColumns));
   }
   if (uint64_t{shape.rows} * shape.columns % sizeof(float) != 0) {
@@ -200,21 +195,42 @@ std::string_view tensor_role_name(TensorRole role) {
   return kNames.at(static_cast<size_t>(role));
 }
 
+bool keeps_scales(WeightFormat format, uint32_t columns) {
+  switch (format) {
+    case WeightFormat::kMxfp4:
+      return columns % tensor::kMxBlockColumns == 0;
+    case WeightFormat::kFp8Block128:
+      return columns % tensor::kFp8BlockColumns == 0 ||
+             (columns > 0 && tensor::kFp8BlockColumns % columns == 0);
+    default:
+      return true;
+  }
+}
+
 Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,
                                  WeightFormat format) {
+  using Split = Dimensions::Split;
   check_source(config, source);
   const Dimensions whole = dimensions(config, source);
+  const uint32_t n = source.num_shards;
   WeightShape shape = {format, whole.rows, whole.columns, 0};
-  if (whole.split != Dimensions::Split::kNone) {
-    for (const uint32_t units : whole.units) {
-      if (units % source.num_shards != 0) {
-        return cannot_split(config, source,
-                            fmt::format("expected the number of ranks to divide {}", units));
-      }
-    }
-    uint32_t& axis = whole.split == Dimensions::Split::kRows ? shape.rows : shape.columns;
-    axis /= source.num_shards;
+  if (whole.units % n != 0) {
+    return cannot_split(config, source,
+                        fmt::format("expected the number of ranks to divide {}", whole.units));
   }
+  if (whole.split == Split::kHeads) {
+    const LayerConfig& layer = config.layers[source.layer];
+    if (layer.num_kv_heads % n != 0 && n % layer.num_kv_heads != 0) {
+      return cannot_split(config, source,
+                          fmt::format("expected the number of ranks to divide {} kv heads, or to "
+                                      "be a multiple of them",
+                                      layer.num_kv_heads));
+    }
+    shape.rows = whole.units / n * layer.head_dim +
+                 layer.shard_kv_heads(0, n).count * (layer.head_dim + layer.v_head_dim);
+  }
+  if (whole.split == Split::kRows) shape.rows /= n;
+  if (whole.split == Split::kColumns) shape.columns /= n;
   US_TRY(check_format(config, source, format, shape));
   shape.bytes = tensor::packed_bytes(format, shape.rows, shape.columns);
   return shape;

@@ -87,15 +87,35 @@ TEST(WeightShape, CoversEveryMatrixOnce) {
 }
 
 TEST(WeightShape, ReportsImpossibleSplits) {
+  ModelConfig config = load("mimo-v2-flash");
+  const WeightSource qkv = {TensorRole::kQkvProj, 0, 0, 0, 8};
+  const auto expect_refused = [&](const std::string& why) {
+    const auto shape = expected_shape(config, qkv);
+    ASSERT_FALSE(shape.has_value());
+    EXPECT_EQ(shape.error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(shape.error().message.find("config.json: qkv projection of layer 0 cannot be split "
+                                         "over 8 ranks: expected the number of ranks to divide " +
+                                         why),
+              std::string::npos)
+        << shape.error().message;
+  };
+  config.layers[0].num_kv_heads = 12;
+  config.layers[0].num_q_heads = 96;
+  expect_refused("12 kv heads, or to be a multiple of them");
+  config.layers[0].num_q_heads = 12;
+  expect_refused("12");
+}
+
+// 64 q heads and 4 kv heads of 192 and 128: on 8 ranks 8 q heads each, and one kv head for two.
+TEST(WeightShape, FewKvHeadsAreOnSeveralRanks) {
   const ModelConfig config = load("mimo-v2-flash");
-  const auto qkv = expected_shape(config, {TensorRole::kQkvProj, 0, 0, 0, 8});
-  ASSERT_FALSE(qkv.has_value());
-  EXPECT_EQ(qkv.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(qkv.error().message.find("config.json: qkv projection of layer 0 cannot be split over "
-                                     "8 ranks: expected the number of ranks to divide 4"),
-            std::string::npos)
-      << qkv.error().message;
-  EXPECT_TRUE(expected_shape(config, {TensorRole::kQkvProj, 0, 0, 0, 4}).has_value());
+  EXPECT_EQ(expected_shape(config, {TensorRole::kQkvProj, 0, 0, 0, 4})->rows, 16U * 192 + 320);
+  EXPECT_EQ(expected_shape(config, {TensorRole::kQkvProj, 0, 0, 7, 8})->rows, 8U * 192 + 320);
+  for (uint32_t shard = 0; shard < 8; ++shard) {
+    const auto heads = config.layers[0].shard_kv_heads(shard, 8);
+    EXPECT_EQ(heads.begin, shard / 2);
+    EXPECT_EQ(heads.count, 1U);
+  }
 }
 
 TEST(WeightShape, ReportsUnalignedScales) {

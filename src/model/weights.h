@@ -28,7 +28,7 @@ enum class TensorRole : uint8_t {
   kInputNorm,          // [1, hidden_size] kF32, whole
   kPostAttentionNorm,  // [1, hidden_size] kF32, whole
   kQkvProj,            // [(q_rows + k_rows + v_rows) / n, hidden_size]: the shard's q heads, then
-                       // its k heads, then its v heads
+                       // its k heads, then its v heads (LayerConfig::shard_kv_heads())
   kAttentionSink,      // [1, num_q_heads / n] kF32
   kOProj,              // [hidden_size, attention_output_size / n]
   kDenseGateUp,        // [2 * intermediate_size / n, hidden_size]: gate rows, then up rows
@@ -81,9 +81,13 @@ struct WeightShape {
   bool operator==(const WeightShape&) const = default;
 };
 
+// Whether equal slices of so many columns hold whole scale blocks, or, of FP8, each a part of one
+// block and so the one scale that covers it.
+bool keeps_scales(tensor::WeightFormat format, uint32_t columns);
+
 // The shape of a matrix stored as `format`. Errors: kUnsupported when num_shards does not divide
-// the split axis or would cut a scale block. REQUIRES: layer, expert and shard are in range, and
-// the layer and the stack have the role.
+// the split axis or its columns do not keep their scales. REQUIRES: layer, expert and shard are in
+// range, and the layer and the stack have the role.
 Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,
                                  tensor::WeightFormat format);
 

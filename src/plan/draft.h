@@ -49,10 +49,8 @@ struct Draft {
 Status lower(const model::ModelConfig& config, const ShapeLookup& shape_of,
              const program::DeviceLimits& limits, const PlanOptions& options, Draft* draft);
 
-// Errors: kUnsupported for a drafter of another model, or one that the ranks cannot split
-// (lower_draft.cc).
-Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter,
-                     uint32_t num_ranks);
+// Errors: kUnsupported for a drafter of another model (lower_draft.cc).
+Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter);
 
 // Errors: kUnsupported for more heads than a program can have (lower_mtp.cc).
 Status check_mtp(const model::ModelConfig& heads);

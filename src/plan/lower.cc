@@ -46,7 +46,7 @@ Status Lowering::run() {
   US_TRY(check_shapes(config_));
   US_TRY(declare(config_));
   if (drafter_ != nullptr) {
-    US_TRY(check_drafter(config_, *drafter_, num_ranks_));
+    US_TRY(check_drafter(config_, *drafter_));
     US_TRY(check_shapes(drafter_stack_));
     US_TRY(declare(drafter_stack_));
   }
@@ -105,18 +105,13 @@ Status Lowering::check_shapes(const model::ModelConfig& stack) const {
                  fmt::format("hidden_size {} is not a multiple", stack.hidden_size)));
   US_TRY(require(stack.stack != model::Stack::kTarget || stack.vocab_size % num_ranks_ == 0,
                  fmt::format("vocab_size {} is not a multiple", stack.vocab_size)));
-  for (uint32_t index = 0; index < stack.num_layers(); ++index) {
-    const model::LayerConfig& layer = stack.layers[index];
+  for (const model::LayerConfig& layer : stack.layers) {
     const uint32_t inner = layer.is_moe ? stack.moe_intermediate_size : stack.intermediate_size;
     US_TRY(require(layer.attention_output_size() % chunks == 0,
                    fmt::format("attention output size {} is not a multiple of {}",
                                layer.attention_output_size(), chunks)));
     US_TRY(require(inner % chunks == 0,
                    fmt::format("intermediate size {} is not a multiple of {}", inner, chunks)));
-    US_TRY(require(layer.num_kv_heads % num_ranks_ == 0 && layer.num_q_heads % num_ranks_ == 0,
-                   fmt::format("layer {} has {} query and {} KV heads; take a number of ranks that "
-                               "divides both",
-                               index, layer.num_q_heads, layer.num_kv_heads)));
   }
   return {};
 }
@@ -168,14 +163,16 @@ void Lowering::embed(const char* what, program::EmbedOperands op,
 }
 
 void Lowering::dense_ffn() {
-  const uint32_t inner = stack_->intermediate_size / num_ranks_;
+  const uint32_t stride = rank_stride(TensorRole::kDenseDown);
+  const uint32_t inner = stack_->intermediate_size / num_shares(TensorRole::kDenseDown);
   program::GateUpOperands up;
   up.norm = norm(TensorRole::kPostAttentionNorm);
   up.weight = weight(TensorRole::kDenseGateUp);
   up.hidden = hidden_.buffer;
   up.output = columns_buffer("ffn_activation", inner);
   up.intermediate_size = inner;
-  add_bands(&stage("gate_up_proj", up), inner, after(hidden_.stage, 0), SignalScope::kLocal);
+  add_bands(&stage("gate_up_proj", up), inner, after(hidden_.stage, 0), SignalScope::kLocal,
+            stride);
   const uint32_t up_stage = last_stage();
 
   program::OutProjOperands down;
@@ -183,7 +180,7 @@ void Lowering::dense_ffn() {
   down.input = up.output;
   down.partials = columns_buffer("ffn_partials", program::kReductionChunks * config_.hidden_size);
   down.input_size = inner;
-  partial_product(&stage("down_proj", down), after(up_stage, 0), {});
+  partial_product(&stage("down_proj", down), after(up_stage, 0), {}, stride);
   reduce("ffn_residual", down.partials);
 }
 

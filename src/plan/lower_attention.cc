@@ -13,11 +13,12 @@ using program::BufferDecl;
 using program::BufferId;
 using program::QkvProjOperands;
 
-// Counts and sizes of the current layer's heads on one rank; no weight, no buffers.
+// Counts and sizes of the current layer's heads on a rank that has some; no weight, no buffers.
 QkvProjOperands Lowering::head_sizes() const {
+  const uint32_t shares = num_shares(TensorRole::kOProj);
   QkvProjOperands op;
-  op.num_q_heads = layer().num_q_heads / num_ranks_;
-  op.num_kv_heads = layer().num_kv_heads / num_ranks_;
+  op.num_q_heads = layer().num_q_heads / shares;
+  op.num_kv_heads = layer().shard_kv_heads(0, shares).count;
   op.head_dim = layer().head_dim;
   op.v_head_dim = layer().v_head_dim;
   op.rotary_dim = layer().rotary_dim;
@@ -32,8 +33,10 @@ QkvProjOperands Lowering::head_sizes() const {
 }
 
 BufferId Lowering::appended_rows(const QkvProjOperands& op) {
-  return buffer("cache_rows", op.num_kv_heads * (op.head_dim + op.v_head_dim), 0,
-                BufferDecl::Output::kCache);
+  const BufferId id = buffer("cache_rows", op.num_kv_heads * (op.head_dim + op.v_head_dim), 0,
+                             BufferDecl::Output::kCache);
+  draft_->program.buffers[id].rank_stride = rank_stride(TensorRole::kOProj);
+  return id;
 }
 
 void Lowering::attention_block() {
@@ -59,7 +62,7 @@ void Lowering::attend(const AttentionInput& input) {
   out.partials = columns_buffer("o_partials", program::kReductionChunks * config_.hidden_size);
   out.input_size = output_size;
   const Dependency attended = after(last_stage(), 0);
-  partial_product(&stage("o_proj", out), attended, {});
+  partial_product(&stage("o_proj", out), attended, {}, rank_stride(TensorRole::kOProj));
   reduce("attention_residual", out.partials);
 }
 
@@ -104,7 +107,7 @@ void Lowering::attention_stages(const AttentionInput& input, BufferId output) {
       is_split ? group_size
                : attention_heads_per_tile(op.num_q_heads, op.num_kv_heads, num_workers_);
   StageDraft& attention = stage("attention", op);
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+  for (uint32_t rank = 0; rank < num_ranks_; rank += rank_stride(TensorRole::kOProj)) {
     uint32_t index = 0;
     for (uint32_t head = 0; head < op.num_q_heads; head += heads_per_tile) {
       for (uint32_t split = 0; split < op.num_splits; ++split) {
@@ -139,7 +142,7 @@ void Lowering::merge_stage(const AttentionOperands& op, BufferId output) {
   merge.num_splits = op.num_splits;
   merge.is_causal = op.is_causal;
   StageDraft& merging = stage("attention_merge", merge);
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+  for (uint32_t rank = 0; rank < num_ranks_; rank += rank_stride(TensorRole::kOProj)) {
     for (uint32_t head = 0; head < op.num_q_heads; ++head) {
       Tile tile;
       tile.rank = rank;

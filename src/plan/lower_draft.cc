@@ -20,8 +20,7 @@ using program::SignalScope;
 static_assert(model::kMaxSelectorRank <= program::kMaxSelectorRank &&
               model::kMaxSelectorCandidates <= program::kMaxNominees);
 
-Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter,
-                     uint32_t num_ranks) {
+Status check_drafter(const model::ModelConfig& config, const model::DrafterConfig& drafter) {
   if (drafter.hidden_size != config.hidden_size ||
       drafter.num_target_layers != config.num_layers()) {
     return make_error(ErrorCode::kUnsupported,
@@ -34,11 +33,6 @@ Status check_drafter(const model::ModelConfig& config, const model::DrafterConfi
   if (drafter.vocab_size > config.vocab_size) {
     return make_error(ErrorCode::kUnsupported, "{}: has a vocabulary of {} tokens, but {} has {}",
                       drafter.file, drafter.vocab_size, config.file, config.vocab_size);
-  }
-  if (drafter.num_kv_heads % num_ranks != 0 || drafter.intermediate_size % num_ranks != 0) {
-    return make_error(ErrorCode::kUnsupported,
-                      "{}: {} ranks do not divide its {} KV heads and intermediate_size {}",
-                      drafter.file, num_ranks, drafter.num_kv_heads, drafter.intermediate_size);
   }
   if (drafter.selector.rank != 0 && drafter.vocab_size != config.vocab_size) {
     return make_error(ErrorCode::kUnsupported, "{}: its selector is for {} tokens, but {} has {}",

@@ -21,7 +21,10 @@ program::BufferId Lowering::route(program::NormRef norm_ref, uint32_t max_slots,
   router.output = columns_buffer("router_logits", config_.num_experts);
   router.rows = config_.num_experts;
   router.total_rows = config_.num_experts;
-  add_bands(&stage("router", router), router.rows, after(hidden_.stage, 0), SignalScope::kLocal);
+  // Only ranks with columns of the experts need to know which are live.
+  const uint32_t stride = rank_stride(TensorRole::kExpertDown);
+  add_bands(&stage("router", router), router.rows, after(hidden_.stage, 0), SignalScope::kLocal,
+            stride);
   const uint32_t router_stage = last_stage();
 
   program::RouteOperands op;
@@ -36,7 +39,7 @@ program::BufferId Lowering::route(program::NormRef norm_ref, uint32_t max_slots,
   op.norm_topk = config_.norm_topk_prob ? 1 : 0;
   op.scaling = config_.routed_scaling_factor;
   StageDraft& routing = stage("route", op);
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+  for (uint32_t rank = 0; rank < num_ranks_; rank += stride) {
     Tile tile;
     tile.rank = rank;
     tile.row_count = 1;
@@ -47,7 +50,8 @@ program::BufferId Lowering::route(program::NormRef norm_ref, uint32_t max_slots,
 }
 
 void Lowering::experts() {
-  const uint32_t inner = config_.moe_intermediate_size / num_ranks_;
+  const uint32_t stride = rank_stride(TensorRole::kExpertDown);
+  const uint32_t inner = config_.moe_intermediate_size / num_shares(TensorRole::kExpertDown);
   const uint32_t max_pairs = width() * config_.num_experts_per_token;
   const uint32_t max_slots = std::min(config_.num_experts, max_pairs);
   program::ExpertGateUpOperands up;
@@ -65,7 +69,7 @@ void Lowering::experts() {
                          uint64_t{max_pairs} * inner, BufferDecl::Output::kNone);
   StageDraft& gate_up = stage("expert_gate_up", up);
   const uint32_t loops = std::min(num_workers_, max_slots * up.row_groups);
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+  for (uint32_t rank = 0; rank < num_ranks_; rank += stride) {
     for (uint32_t worker = 0; worker < loops; ++worker) {
       Tile tile;
       tile.rank = rank;
@@ -88,7 +92,7 @@ void Lowering::experts() {
   down.max_slots = max_slots;
   down.max_pairs = max_pairs;
   partial_product(&stage("expert_down", down), after(route_stage, 0),
-                  Dependency{route_stage + 1, 0, program::WaitKind::kSlot});
+                  Dependency{route_stage + 1, 0, program::WaitKind::kSlot}, stride);
   reduce("ffn_residual", down.partials);
 }
 

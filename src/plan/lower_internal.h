@@ -48,7 +48,7 @@ class Lowering {
   // Weights and caches of a stack, the same for all programs of a model (lower_weights.cc).
   Status declare(const model::ModelConfig& stack);
   Status declare_weight(const model::WeightSource& source, const std::string& name, uint32_t count);
-  void declare_cache(const model::LayerConfig& layer);
+  void declare_cache(const model::LayerConfig& layer, uint32_t rank_stride);
 
   // One part of the step each; they append stages and leave hidden_ at the residual after it.
   void embed(const char* what, program::EmbedOperands op, const std::vector<Dependency>& after);
@@ -79,7 +79,9 @@ class Lowering {
   program::WeightId weight(model::TensorRole role) const;         // of the current stack and layer
   program::WeightId target_weight(model::TensorRole role) const;  // of the target, outside layers
   program::NormRef norm(model::TensorRole role) const;
-  program::CacheId cache() const;  // of the current layer
+  program::CacheId cache() const;                      // of the current layer
+  uint32_t rank_stride(model::TensorRole role) const;  // of weight(role)
+  uint32_t num_shares(model::TensorRole role) const { return num_ranks_ / rank_stride(role); }
   program::BufferId buffer(const char* what, uint32_t extent, uint64_t elements,
                            program::BufferDecl::Output output);
   program::BufferId columns_buffer(const char* what, uint32_t extent);  // [width, extent]
@@ -88,10 +90,12 @@ class Lowering {
   Dependency after(uint32_t stage, uint32_t group) const;
   const model::LayerConfig& layer() const { return stack_->layers[layer_]; }
 
-  // Tiles (lower_tiles.cc).
-  void add_bands(StageDraft* stage, uint32_t rows, Dependency after, program::SignalScope scope);
+  // Tiles (lower_tiles.cc), on every rank_stride-th rank.
+  void add_bands(StageDraft* stage, uint32_t rows, Dependency after, program::SignalScope scope,
+                 uint32_t rank_stride = 1);
   void add_columns(StageDraft* stage, Dependency after, program::SignalScope scope);
-  void partial_product(StageDraft* product, Dependency first, Dependency second);
+  void partial_product(StageDraft* product, Dependency first, Dependency second,
+                       uint32_t rank_stride);
   void reduce(const char* what, program::BufferId partials);
   void qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op, uint32_t num_groups,
                  Dependency after);

@@ -9,8 +9,9 @@ namespace ultraspeed::plan {
 using program::BufferId;
 using program::SignalScope;
 
-void Lowering::add_bands(StageDraft* stage, uint32_t rows, Dependency after, SignalScope scope) {
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+void Lowering::add_bands(StageDraft* stage, uint32_t rows, Dependency after, SignalScope scope,
+                         uint32_t rank_stride) {
+  for (uint32_t rank = 0; rank < num_ranks_; rank += rank_stride) {
     uint32_t index = 0;
     for (const RowRange& range : bands(0, rows, num_workers_, 16)) {
       Tile tile;
@@ -41,10 +42,11 @@ void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scop
 // Products whose K is split over the ranks: every rank computes all rows of H, each row for its
 // owner, who adds the ranks' partial sums. With one rank the adding tile follows on the same
 // worker, so no one has to wait for it.
-void Lowering::partial_product(StageDraft* product, Dependency first, Dependency second) {
+void Lowering::partial_product(StageDraft* product, Dependency first, Dependency second,
+                               uint32_t rank_stride) {
   const uint32_t owned = config_.hidden_size / num_ranks_;
   const uint32_t workers_per_owner = std::max(1u, num_workers_ / num_ranks_);
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+  for (uint32_t rank = 0; rank < num_ranks_; rank += rank_stride) {
     uint32_t index = 0;
     for (uint32_t owner = 0; owner < num_ranks_; ++owner) {
       for (const RowRange& range : bands(owner * owned, owned, workers_per_owner, 16)) {
@@ -91,7 +93,8 @@ void Lowering::reduce(const char* what, BufferId partials) {
 void Lowering::qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op, uint32_t num_groups,
                          Dependency after) {
   const uint32_t group_size = op.num_q_heads / num_groups;
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+  const uint32_t rank_stride = draft_->program.weights[op.weight].rank_stride;
+  for (uint32_t rank = 0; rank < num_ranks_; rank += rank_stride) {
     uint32_t index = 0;
     const auto add = [&](uint32_t head, uint32_t group) {
       for (uint32_t part = 0; part < op.head_parts; ++part) {

@@ -112,12 +112,62 @@ const char* prefix_of(model::Stack stack) {
   return "";
 }
 
+// Ranks that have a share of each role of a layer: of its attention and of its FFN, for which the
+// matrix whose columns are split decides (Lowering::declare()).
+struct LayerStrides {
+  uint32_t attention = 1, ffn = 1;
+
+  uint32_t of(TensorRole role) const {
+    switch (role) {
+      case TensorRole::kQkvProj:
+      case TensorRole::kQProj:
+      case TensorRole::kKvProj:
+      case TensorRole::kAttentionSink:
+      case TensorRole::kOProj:
+        return attention;
+      case TensorRole::kDenseGateUp:
+      case TensorRole::kDenseDown:
+      case TensorRole::kExpertGateUp:
+      case TensorRole::kExpertDown:
+        return ffn;
+      default:
+        return 1;
+    }
+  }
+};
+
+// Equal shares of whole heads, and of columns that keep their scales, for as many ranks as there
+// can be.
+Result<LayerStrides> layer_strides(const model::ModelConfig& stack, uint32_t index,
+                                   uint32_t num_ranks, const ShapeLookup& shape_of) {
+  const model::LayerConfig& layer = stack.layers[index];
+  const TensorRole down = layer.is_moe ? TensorRole::kExpertDown : TensorRole::kDenseDown;
+  const auto shape = [&](TensorRole role) { return shape_of({role, index, 0, 0, 1, stack.stack}); };
+  US_ASSIGN(const model::WeightShape o_proj, shape(TensorRole::kOProj));
+  US_ASSIGN(const model::WeightShape ffn, shape(down));
+  const auto fits = [&](const model::WeightShape& whole, uint32_t shares) {
+    return shares == 1 || model::keeps_scales(whole.format, whole.columns / shares);
+  };
+  LayerStrides strides;
+  const auto shares = [&](uint32_t stride) { return num_ranks / stride; };
+  while (!layer.has_head_shards(shares(strides.attention)) ||
+         !fits(o_proj, shares(strides.attention))) {
+    strides.attention *= 2;
+  }
+  while (!fits(ffn, shares(strides.ffn))) strides.ffn *= 2;
+  return strides;
+}
+
 }  // namespace
 
 // In the order of reading, so that a packed weight arena is read forwards; of a drafter, what every
 // program uses before what drafting alone uses, so that blocks have the same numbers in all.
 Status Lowering::declare(const model::ModelConfig& stack) {
   const bool is_drafter = stack.stack == model::Stack::kDflash;
+  std::vector<LayerStrides> strides;
+  for (uint32_t layer = 0; layer < stack.num_layers(); ++layer) {
+    US_ASSIGN(strides.emplace_back(), layer_strides(stack, layer, num_ranks_, shape_of_));
+  }
   std::vector<model::WeightSource> sources = model::all_weights(stack, 0, num_ranks_);
   if (is_drafter && drafter_->has_mask_embedding) {
     sources.push_back({TensorRole::kMaskEmbedding, 0, 0, 0, num_ranks_, stack.stack});
@@ -127,8 +177,9 @@ Status Lowering::declare(const model::ModelConfig& stack) {
       sources.push_back({role, 0, 0, 0, num_ranks_, stack.stack});
     }
   }
-  for (const model::WeightSource& source : sources) {
+  for (model::WeightSource& source : sources) {
     if (source.expert != 0) continue;  // declared with the first
+    source.num_shards = num_ranks_ / strides[source.layer].of(source.role);
     const bool is_expert =
         source.role == TensorRole::kExpertGateUp || source.role == TensorRole::kExpertDown;
     std::string name = prefix_of(stack.stack);
@@ -136,7 +187,9 @@ Status Lowering::declare(const model::ModelConfig& stack) {
     name += weight_name(source.role);
     US_TRY(declare_weight(source, name, is_expert ? stack.num_experts : 1));
   }
-  for (const model::LayerConfig& layer : stack.layers) declare_cache(layer);
+  for (uint32_t layer = 0; layer < stack.num_layers(); ++layer) {
+    declare_cache(stack.layers[layer], strides[layer].attention);
+  }
   return {};
 }
 
@@ -149,6 +202,7 @@ Status Lowering::declare_weight(const model::WeightSource& source, const std::st
   decl.rows = shape.rows;
   decl.cols = shape.columns;
   decl.count = count;
+  decl.rank_stride = num_ranks_ / source.num_shards;
   weights_[{source.stack, source.role, source.layer}] =
       static_cast<program::WeightId>(draft_->program.weights.size());
   draft_->program.weights.push_back(std::move(decl));
@@ -156,9 +210,10 @@ Status Lowering::declare_weight(const model::WeightSource& source, const std::st
   return {};
 }
 
-void Lowering::declare_cache(const model::LayerConfig& layer) {
+void Lowering::declare_cache(const model::LayerConfig& layer, uint32_t rank_stride) {
   program::CacheDecl cache;
-  cache.num_kv_heads = layer.num_kv_heads / num_ranks_;
+  cache.num_kv_heads = layer.shard_kv_heads(0, num_ranks_ / rank_stride).count;
+  cache.rank_stride = rank_stride;
   cache.head_dim = layer.head_dim;
   cache.v_head_dim = layer.v_head_dim;
   // A fixed power of two that holds the window and the widest step, whatever this program's width.
@@ -172,6 +227,10 @@ program::WeightId Lowering::weight(TensorRole role) const {
 
 program::WeightId Lowering::target_weight(TensorRole role) const {
   return weights_.at({model::Stack::kTarget, role, 0u});
+}
+
+uint32_t Lowering::rank_stride(TensorRole role) const {
+  return draft_->program.weights[weight(role)].rank_stride;
 }
 
 program::NormRef Lowering::norm(TensorRole role) const {

@@ -48,10 +48,17 @@ using ShapeLookup = std::function<Result<model::WeightShape>(const model::Weight
 
 struct Plan {
   program::Program program;
-  // [Program::weights]: where each comes from, on rank 0; for other ranks set `shard`, for the
-  // matrices of an expert weight set `expert`.
+  // [Program::weights]: where each comes from, on rank 0, of an expert weight the first matrix.
   std::vector<model::WeightSource> sources;
 };
+
+// Where another rank's comes from. REQUIRES: it has a share of the weight (program::has_share()).
+inline model::WeightSource source_on(uint32_t rank, uint32_t num_ranks,
+                                     const model::WeightSource& on_first) {
+  model::WeightSource source = on_first;
+  source.shard = rank * source.num_shards / num_ranks;
+  return source;
+}
 
 // Lowers the whole step, embedding to accepted tokens. The result satisfies program::verify().
 // `shape_of` gets sources of the drafter's and the heads' stacks too, if there are any.

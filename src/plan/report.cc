@@ -129,8 +129,8 @@ void add_drafter(const DrafterConfig& drafter, PlanReport* report) {
     positions += window > 0 ? std::min(window, report->options.context) : report->options.context;
   }
   const uint64_t block_positions = uint64_t{drafter.num_layers} * drafter.block_size;
-  const uint64_t position_bytes =
-      uint64_t{drafter.num_kv_heads / ranks} * (drafter.head_dim + drafter.v_head_dim) * 2;
+  const uint64_t position_bytes = uint64_t{std::max(drafter.num_kv_heads / ranks, 1U)} *
+                                  (drafter.head_dim + drafter.v_head_dim) * 2;
   report->has_drafter = true;
   report->memory.drafter_weights = (2 * model::count_parameters(drafter) + ranks - 1) / ranks;
   report->memory.drafter_kv = position_bytes * (positions + block_positions);
@@ -160,7 +160,7 @@ Result<PlanReport> make_report(const ModelConfig& config, const DrafterConfig* d
   report.config = config;
   report.parameters = model::count_parameters(config);
   US_ASSIGN(const Plan plan, plan_and_verify(&report));
-  if (drafter != nullptr) US_TRY(check_drafter(config, *drafter, options.num_ranks));
+  if (drafter != nullptr) US_TRY(check_drafter(config, *drafter));
   add_experts(&report);
   const auto live = static_cast<uint64_t>(std::lround(report.expected_live_experts));
   report.left_out_bytes = kBiasBytes * model::count_biases(config, live);

@@ -104,14 +104,14 @@ TEST(ShapeReport, GptOssReadsItsKeysAndValues) {
   EXPECT_EQ(report->cycle.kv, uint64_t{12} * 8 * 128 * 2 * (4096 + 135));
 }
 
-TEST(ShapeReport, NamesTheRanksThatCutAScaleBlock) {
-  const auto report = report_of(load_published("gpt-oss-20b"), 4, 8);
-  ASSERT_FALSE(report.has_value());
-  EXPECT_EQ(report.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(report.error().message.find("a rank would have 720 columns; expected a multiple of the "
-                                        "32 columns of an MXFP4 scale"),
-            std::string::npos)
-      << report.error().message;
+// Experts have 2880 columns: a quarter would be 22.5 blocks of MXFP4, so two of four ranks have
+// half.
+TEST(ShapeReport, RanksShareWholeScaleBlocks) {
+  const model::ModelConfig config = load_published("gpt-oss-20b");
+  const auto two = report_of(config, 2, 8), four = report_of(config, 4, 8);
+  ASSERT_TRUE(two.has_value() && four.has_value()) << four.error().message;
+  EXPECT_EQ(four->group(WeightGroup::kExperts).stored, two->group(WeightGroup::kExperts).stored);
+  EXPECT_EQ(four->group(WeightGroup::kOProj).stored * 2, two->group(WeightGroup::kOProj).stored);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ uint32_t blocks_of(const Program& program, const program::WeightRows& rows) {
                                program::kWeightBlockBytes);
 }
 
-// [stage]: the tasks of one rank in tile order; every rank has the same tiles of a weight.
+// [stage]: the tasks of one rank in tile order; every rank that has a share of a weight has the
+// same tiles of it.
 using TasksByStage = std::vector<std::vector<Task*>>;
 
 TasksByStage tasks_by_stage(Draft* draft, uint32_t rank) {
@@ -71,20 +72,21 @@ void share_blocks(const std::vector<Task*>& with, const std::vector<Task*>& task
 
 void layout_weight_blocks(Draft* draft) {
   Program& program = draft->program;
+  const TasksByStage first_rank = tasks_by_stage(draft, 0);  // it has a share of every weight
+  std::vector<std::vector<uint32_t>> users(program.weights.size());  // stages of each weight
+  for (uint32_t stage = 0; stage < first_rank.size(); ++stage) {
+    if (first_rank[stage].empty()) continue;
+    const auto rows = program::task_weight_rows(program, *first_rank[stage].front());
+    if (rows.weight != program::kNoId) users[rows.weight].push_back(stage);
+  }
+  for (const std::vector<uint32_t>& stages : users) {
+    if (!stages.empty()) layout_stage(&program, stages[0], first_rank[stages[0]]);
+  }
   for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
-    program.num_weight_blocks = 0;
-    const TasksByStage by_stage = tasks_by_stage(draft, rank);
-    std::vector<std::vector<uint32_t>> users(program.weights.size());  // stages of each weight
-    for (uint32_t stage = 0; stage < by_stage.size(); ++stage) {
-      if (by_stage[stage].empty()) continue;
-      const auto rows = program::task_weight_rows(program, *by_stage[stage].front());
-      if (rows.weight != program::kNoId) users[rows.weight].push_back(stage);
-    }
+    const TasksByStage by_stage = rank == 0 ? first_rank : tasks_by_stage(draft, rank);
     for (const std::vector<uint32_t>& stages : users) {
-      if (stages.empty()) continue;
-      layout_stage(&program, stages[0], by_stage[stages[0]]);
-      for (size_t i = 1; i < stages.size(); ++i) {
-        share_blocks(by_stage[stages[0]], by_stage[stages[i]]);
+      for (const uint32_t stage : stages) {
+        if (!by_stage[stage].empty()) share_blocks(first_rank[stages[0]], by_stage[stage]);
       }
     }
   }

@@ -66,7 +66,7 @@ class Collector {
 
   void visit(const OutProjOperands& op) {
     read_all(op.input);
-    push_partials(op.partials);
+    push_partials(op.weight, op.partials);
   }
 
   void visit(const ReduceOperands& op) {
@@ -113,7 +113,7 @@ class Collector {
   void visit(const ExpertDownOperands& op) {
     read_all(op.route);
     out_->push_back({rank_, op.activation, 0, program_.buffers[op.activation].extent, false, true});
-    push_partials(op.partials);
+    push_partials(op.weight, op.partials);
   }
 
   void visit(const SampleOperands& op) {
@@ -184,11 +184,10 @@ class Collector {
   }
 
   // This rank's chunks of the tile's rows, at the rank that owns them.
-  void push_partials(BufferId partials) {
-    const uint32_t chunks = kReductionChunks / program_.num_ranks;
+  void push_partials(WeightId weight, BufferId partials) {
     const uint32_t owner = begin() / (program_.hidden_size / program_.num_ranks);
-    for (uint32_t i = 0; i < chunks; ++i) {
-      const uint32_t base = (rank_ * chunks + i) * program_.hidden_size;
+    for (uint32_t i = 0; i < program_.num_chunks(weight); ++i) {
+      const uint32_t base = (program_.first_chunk(rank_) + i) * program_.hidden_size;
       // A tile that crosses into the next owner's rows would be pushed to the wrong rank.
       write(owner, partials, base + begin(), base + end());
     }

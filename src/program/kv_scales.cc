@@ -94,18 +94,24 @@ std::span<const tensor::KvScales> KvScaleTable::of(const QkvProjOperands& op) co
   return std::span(scales_).subspan(found->second, op.num_kv_heads);
 }
 
-KvScaleBuilder::KvScaleBuilder(std::span<const Program> programs) : first_(programs.data()) {
+KvScaleBuilder::KvScaleBuilder(std::span<const Program> programs, uint32_t rank)
+    : first_(programs.data()) {
   std::set<KvScaleTable::Key> seen;
+  const auto is_here = [&](const QkvProjOperands& op) {
+    return op.num_kv_heads != 0 && has_share(rank, first_->weights[op.weight].rank_stride);
+  };
   for (const Program& program : programs) {
     for (const Stage& stage : program.stages) {
       if (const auto* attention = std::get_if<AttentionOperands>(&stage.operands);
           attention != nullptr && attention->is_draft_block != 0) {
         const QkvProjOperands* block = writer_of(program, kNoId, attention->cache_rows);
         const QkvProjOperands* context = writer_of(program, attention->cache, kNoId);
-        if (block != nullptr && context != nullptr) blocks_.emplace_back(*block, *context);
+        const bool are_here =
+            block != nullptr && context != nullptr && is_here(*block) && is_here(*context);
+        if (are_here) blocks_.emplace_back(*block, *context);
       }
       const auto* op = std::get_if<QkvProjOperands>(&stage.operands);
-      if (op == nullptr || op->num_kv_heads == 0) continue;
+      if (op == nullptr || !is_here(*op)) continue;
       if (!seen.insert(KvScaleTable::Key(*op)).second) continue;
       ops_.push_back(*op);
       for (const WeightId norm : {op->norm.weight, op->k_norm.weight}) {

@@ -46,8 +46,8 @@ class KvScaleTable {
 // squares of its columns in each kv head.
 class KvScaleBuilder {
  public:
-  // `programs` share weights and stay where they are.
-  explicit KvScaleBuilder(std::span<const Program> programs);
+  // `programs` share weights and stay where they are. Of the kv heads that `rank` has.
+  explicit KvScaleBuilder(std::span<const Program> programs, uint32_t rank = 0);
 
   // packed: as WeightReader gives it. Weights that no scale depends on are ignored.
   void take(WeightId id, std::span<const std::byte> packed);

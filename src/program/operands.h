@@ -1,8 +1,8 @@
 // What each opcode computes and on what: one operand struct an opcode, shared by all tasks of a
 // stage. Shapes: T = Program::width columns (tokens), H = hidden_size. Buffers are row-major,
 // 4-byte elements. Under tensor parallelism head counts, intermediate sizes and weight shapes are
-// those of one rank. RMSNorm is folded into the consumers: norm(x) = w * (x * rsqrt(mean(x^2) +
-// epsilon)). Reduction order is part of the definition: docs/numerics.md.
+// those of one rank that has a share (program.h). RMSNorm is folded into the consumers: norm(x) = w
+// * (x * rsqrt(mean(x^2) + epsilon)). Reduction order is part of the definition: docs/numerics.md.
 #pragma once
 
 #include <array>
@@ -90,7 +90,7 @@ struct AttentionMergeOperands {
 };
 
 // partials[t, chunk, r] = weight[r, columns of chunk] * input[t, columns of chunk], for this rank's
-// kReductionChunks / ranks chunks, on the rank that owns row r. Tile: rows of H, one owner.
+// chunks (Program::num_chunks()), on the rank that owns row r. Tile: rows of H, one owner.
 struct OutProjOperands {
   static constexpr Opcode kOpcode = Opcode::kOutProj;
   WeightId weight = kNoId;    // [H, input_size]

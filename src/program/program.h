@@ -13,11 +13,19 @@
 
 namespace ultraspeed::program {
 
+// Where heads or columns are too few for all ranks, or a cut would go through a scale block, every
+// rank_stride-th rank has a share: 0, rank_stride, 2 * rank_stride, ... The others have none, and
+// no tasks of the stages that need one.
+constexpr bool has_share(uint32_t rank, uint32_t rank_stride) {
+  return rank % rank_stride == 0;
+}
+
 struct WeightDecl {
   std::string name;  // for reports, e.g. "layers.3.expert_gate_up"
   tensor::WeightFormat format = tensor::WeightFormat::kF32;
   uint32_t rows = 0, cols = 0;  // of one matrix, on one rank
   uint32_t count = 1;           // matrices: the experts of a layer, else 1
+  uint32_t rank_stride = 1;     // has_share()
   uint32_t first_block = 0;     // in the packed weight arena; 0 of 0 blocks: not streamed
   uint32_t blocks_per_matrix = 0;
 
@@ -33,8 +41,9 @@ struct BufferDecl {
   uint64_t size_bytes = 0;    // 0: not in the activation arena (the rows appended to a KV cache)
   uint64_t offset_bytes = 0;  // into a rank's activation arena; the same on every rank
   // The step leaves it complete for whoever comes after: the host on rank 0 (kHost), or the next
-  // step on every rank (kCache).
+  // step on every rank that has a share (kCache).
   enum class Output : uint8_t { kNone, kHost, kCache } output = Output::kNone;
+  uint32_t rank_stride = 1;  // of kCache
 };
 
 // Keys and values of one layer, on one rank: f32 [positions, num_kv_heads, head_dim] and
@@ -42,6 +51,7 @@ struct BufferDecl {
 struct CacheDecl {
   uint32_t num_kv_heads = 0, head_dim = 0, v_head_dim = 0;
   uint32_t ring_positions = 0;  // sliding layers: a ring a sequence; 0: paged (full attention)
+  uint32_t rank_stride = 1;     // has_share()
 
   uint64_t position_bytes() const { return uint64_t{4} * num_kv_heads * (head_dim + v_head_dim); }
 };
@@ -94,6 +104,13 @@ struct Program {
         std::count_if(stages.begin(), stages.end(),
                       [](const Stage& stage) { return stage.opcode() == Opcode::kFollow; }));
   }
+  // The K-chunks that a rank with a share of a split product's weight computes, from chunk
+  // first_chunk(rank) on.
+  uint32_t num_chunks(WeightId weight) const {
+    return kReductionChunks / num_ranks * weights[weight].rank_stride;
+  }
+  uint32_t first_chunk(uint32_t rank) const { return kReductionChunks / num_ranks * rank; }
+
   uint64_t num_tasks() const {
     uint64_t total = 0;
     for (const auto& tasks : lists) total += tasks.size();

@@ -10,7 +10,8 @@ namespace {
 
 bool same_weights(const Program& a, const Program& b) {
   const auto same = [](const WeightDecl& x, const WeightDecl& y) {
-    return x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.count == y.count;
+    return x.format == y.format && x.rows == y.rows && x.cols == y.cols && x.count == y.count &&
+           x.rank_stride == y.rank_stride;
   };
   return std::equal(a.weights.begin(), a.weights.end(), b.weights.begin(), b.weights.end(), same);
 }
@@ -18,7 +19,8 @@ bool same_weights(const Program& a, const Program& b) {
 bool same_caches(const Program& a, const Program& b) {
   const auto same = [](const CacheDecl& x, const CacheDecl& y) {
     return x.num_kv_heads == y.num_kv_heads && x.head_dim == y.head_dim &&
-           x.v_head_dim == y.v_head_dim && x.ring_positions == y.ring_positions;
+           x.v_head_dim == y.v_head_dim && x.ring_positions == y.ring_positions &&
+           x.rank_stride == y.rank_stride;
   };
   return a.kv_page_positions == b.kv_page_positions &&
          std::equal(a.caches.begin(), a.caches.end(), b.caches.begin(), b.caches.end(), same);

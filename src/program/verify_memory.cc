@@ -123,7 +123,7 @@ Status MemoryProof::check_outputs() const {
     const uint32_t ranks = buffer.output == Output::kNone   ? 0
                            : buffer.output == Output::kHost ? 1
                                                             : program_.num_ranks;
-    for (uint32_t rank = 0; rank < ranks; ++rank) {
+    for (uint32_t rank = 0; rank < ranks; rank += buffer.rank_stride) {
       uint32_t covered = 0;
       for (const Write& write : values_[uint64_t{rank} * program_.buffers.size() + id].writes) {
         if (write.begin == covered) covered = write.end;

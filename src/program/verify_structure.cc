@@ -64,7 +64,19 @@ class StructureCheck {
     if (program_.lists.size() != uint64_t{program_.num_ranks} * program_.num_workers) {
       return fail_header("one task list per rank and worker is needed");
     }
+    const auto is_stride = [this](uint32_t stride) {
+      return stride != 0 && program_.num_ranks % stride == 0;
+    };
+    for (const WeightDecl& weight : program_.weights) {
+      if (is_stride(weight.rank_stride)) continue;
+      return fail_header(fmt::format("every {}th of the ranks cannot have a share of '{}'",
+                                     weight.rank_stride, weight.name));
+    }
     for (const BufferDecl& buffer : program_.buffers) {
+      if (!is_stride(buffer.rank_stride)) {
+        return fail_header(fmt::format("every {}th of the ranks cannot have a share of '{}'",
+                                       buffer.rank_stride, buffer.name));
+      }
       if (buffer.extent == 0 || buffer.offset_bytes % 64 != 0 ||
           buffer.offset_bytes + buffer.size_bytes > program_.arena_bytes) {
         return fail_header(fmt::format("buffer '{}' does not lie in the arena", buffer.name));
@@ -79,12 +91,26 @@ class StructureCheck {
     const auto valid = [](const auto& list, size_t count) {
       return std::all_of(list.begin(), list.end(), [&](uint32_t id) { return id < count; });
     };
-    if (valid(ids.buffers, program_.buffers.size()) &&
-        valid(ids.weights, program_.weights.size()) && valid(ids.caches, program_.caches.size())) {
+    if (!valid(ids.buffers, program_.buffers.size()) ||
+        !valid(ids.weights, program_.weights.size()) ||
+        !valid(ids.caches, program_.caches.size())) {
+      return fail_header(fmt::format(
+          "stage '{}' names a buffer, weight or cache that does not exist", stage.name));
+    }
+    return check_cache_shares(stage);
+  }
+
+  // The ranks that fill a cache are those that have it.
+  Status check_cache_shares(const Stage& stage) const {
+    const auto* op = std::get_if<QkvProjOperands>(&stage.operands);
+    if (op == nullptr || op->cache == kNoId) return {};
+    const uint32_t stride = program_.caches[op->cache].rank_stride;
+    if (stride == program_.buffers[op->cache_rows].rank_stride &&
+        stride == program_.weights[op->weight].rank_stride) {
       return {};
     }
     return fail_header(
-        fmt::format("stage '{}' names a buffer, weight or cache that does not exist", stage.name));
+        fmt::format("stage '{}' does not fill its cache on the ranks that have it", stage.name));
   }
 
   Status check_task() {
@@ -156,6 +182,7 @@ class StructureCheck {
       return fail("weight blocks on a task without weights");
     }
     const WeightDecl& weight = program_.weights[rows.weight];
+    if (!has_share(rank_, weight.rank_stride)) return fail("rank without '{}'", weight.name);
     const uint64_t bytes = tensor::packed_bytes(weight.format, rows.rows, weight.cols);
     const uint64_t blocks = (bytes + kWeightBlockBytes - 1) / kWeightBlockBytes;
     const uint64_t begin = task_->first_block;

@@ -309,10 +309,6 @@ TEST(DrafterPlan, NamesWhatDoesNotFit) {
   selector.drafter.vocab_size = 255;
   selector.drafter.selector.rank = 4;
   selector.expect_error(ErrorCode::kUnsupported, "its selector is for 255 tokens");
-  Planned heads;
-  heads.drafter.num_kv_heads = 2;
-  drafting.num_ranks = 4;
-  heads.expect_error(ErrorCode::kUnsupported, "4 ranks do not divide its 2 KV heads", drafting);
   Planned taps;
   taps.drafter.target_layer_ids.assign(9, 0);
   taps.expect_error(ErrorCode::kUnsupported, "taps 9 layers of the target, at most 8");

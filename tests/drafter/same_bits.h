@@ -42,30 +42,30 @@ void expect_same_bits_for_every_cut(Open open, Decode decode) {
   ModelRunner first = open(RunnerOptions());
   const auto expected = decode(&first);
   ASSERT_TRUE(expected) << expected.error().message;
-  for (const uint32_t ranks : {1u, 2u}) {
-    for (const uint32_t workers : {1u, 5u, 12u}) {
-      for (const uint32_t width : {8u, 64u}) {
-        RunnerOptions options;
-        options.num_ranks = ranks;
-        options.num_workers = workers;
-        options.width = width;
-        ModelRunner runner = open(options);
-        const auto cycles = decode(&runner);
-        ASSERT_TRUE(cycles) << cycles.error().message;
-        EXPECT_TRUE(*cycles == *expected)
-            << ranks << " ranks x " << workers << " workers, width " << width;
-      }
+  constexpr std::pair<uint32_t, uint32_t> kCuts[] = {{1, 1}, {1, 5},  {1, 12}, {2, 1},
+                                                     {2, 5}, {2, 12}, {4, 1},  {8, 2}};
+  for (const auto& [ranks, workers] : kCuts) {
+    for (const uint32_t width : {8u, 64u}) {
+      RunnerOptions options;
+      options.num_ranks = ranks;
+      options.num_workers = workers;
+      options.width = width;
+      ModelRunner runner = open(options);
+      const auto cycles = decode(&runner);
+      ASSERT_TRUE(cycles) << cycles.error().message;
+      EXPECT_TRUE(*cycles == *expected)
+          << ranks << " ranks x " << workers << " workers, width " << width;
     }
   }
 }
 
-// Decodes `runs` times, scaled, for each of two cuts.
+// Decodes `runs` times, scaled, for each of three cuts.
 template <class Open, class Decode>
 void expect_same_bits_in_random_orders(int runs, Open open, Decode decode) {
   ModelRunner first = open(RunnerOptions());
   const auto expected = decode(&first);
   ASSERT_TRUE(expected) << expected.error().message;
-  for (const auto& [ranks, workers] : {std::pair(1u, 5u), std::pair(2u, 3u)}) {
+  for (const auto& [ranks, workers] : {std::pair(1u, 5u), std::pair(2u, 3u), std::pair(8u, 1u)}) {
     RunnerOptions options;
     options.num_ranks = ranks;
     options.num_workers = workers;

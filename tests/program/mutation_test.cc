@@ -203,9 +203,9 @@ TEST_P(MutationTest, VerifyAgreesWithBruteForce) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MutationTest,
                          testing::Values(Shape{1, Drafts::kNone}, Shape{2, Drafts::kNone},
-                                         Shape{1, Drafts::kDflash}, Shape{2, Drafts::kDflash},
-                                         Shape{2, Drafts::kSelecting}, Shape{1, Drafts::kMtp},
-                                         Shape{2, Drafts::kMtp}));
+                                         Shape{8, Drafts::kNone}, Shape{1, Drafts::kDflash},
+                                         Shape{2, Drafts::kDflash}, Shape{2, Drafts::kSelecting},
+                                         Shape{1, Drafts::kMtp}, Shape{2, Drafts::kMtp}));
 
 }  // namespace
 }  // namespace ultraspeed::test

@@ -205,7 +205,8 @@ class Graph {
     const auto fail = [&](uint32_t element, const char* what) {
       return fmt::format("rank {} '{}' element {}: {}", rank, buffer.name, element, what);
     };
-    const bool is_output = buffer.output == BufferDecl::Output::kCache ||
+    const bool is_output = (buffer.output == BufferDecl::Output::kCache &&
+                            program::has_share(rank, buffer.rank_stride)) ||
                            (buffer.output == BufferDecl::Output::kHost && rank == 0);
     // Between two ends of accesses all elements are alike.
     std::set<uint32_t> elements = {0};

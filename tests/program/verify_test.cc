@@ -44,17 +44,25 @@ TEST(Verify, AcceptsPlansOfManyShapes) {
   }
 }
 
+Result<plan::Plan> plan_of(const model::ModelConfig& config, uint32_t ranks, uint32_t workers = 2) {
+  plan::PlanOptions options;
+  options.num_ranks = ranks;
+  return plan::make_plan(
+      config, [&](const auto& source) { return model::expected_shape(config, source); },
+      cpu::cpu_limits(workers), options);
+}
+
 // More workers than units of live experts, and enough layers to give memory to others.
 TEST(Verify, AcceptsTheBundledModelOnManyWorkers) {
   const auto config = model::ModelConfig::load(US_SOURCE_DIR "/models/tiny-mimo");
   ASSERT_TRUE(config) << config.error().message;
-  for (const uint32_t workers : {16u, 64u, 132u}) {
-    const auto plan = plan::make_plan(
-        *config, [&](const auto& source) { return model::expected_shape(*config, source); },
-        cpu::cpu_limits(workers), plan::PlanOptions());
-    ASSERT_TRUE(plan) << plan.error().message;
-    const auto report = program::verify(plan->program);
-    EXPECT_TRUE(report) << report.error().message;
+  for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
+    for (const uint32_t workers : {1u, 5u, 16u, 64u, 132u}) {
+      const auto plan = plan_of(*config, ranks, workers);
+      ASSERT_TRUE(plan) << plan.error().message;
+      const auto report = program::verify(plan->program);
+      EXPECT_TRUE(report) << report.error().message;
+    }
   }
 }
 
@@ -62,15 +70,87 @@ TEST(Plan, RefusesWhatItCannotSplit) {
   EXPECT_EQ(plan_generated(3, 2, 8).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(plan_generated(1, 2000, 8).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(plan_generated(1, 2, 513).error().code, ErrorCode::kInvalidArgument);
-  const auto config = model::ModelConfig::load(US_SOURCE_DIR "/models/tiny-mimo");
-  plan::PlanOptions options;
-  options.num_ranks = 4;
-  const auto plan = plan::make_plan(
-      *config, [&](const auto& source) { return model::expected_shape(*config, source); },
-      cpu::cpu_limits(2), options);
+  GeneratorOptions generator;
+  generator.vocab_size = 254;
+  const auto plan = plan_of(*model::ModelConfig::parse("config.json", config_json(generator)), 4);
   ASSERT_FALSE(plan);
   EXPECT_EQ(plan.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(plan.error().message.find("KV heads"), std::string::npos) << plan.error().message;
+  EXPECT_NE(plan.error().message.find("vocab_size 254"), std::string::npos) << plan.error().message;
+}
+
+// [rank]: tasks of a stage.
+std::vector<size_t> tasks_of(const Program& program, const std::string& stage) {
+  std::vector<size_t> counts(program.num_ranks, 0);
+  for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
+    for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
+      for (const Task& task : program.list(rank, worker)) {
+        counts[rank] += program.stages[task.stage].name == stage ? 1 : 0;
+      }
+    }
+  }
+  return counts;
+}
+
+const program::WeightDecl& weight_of(const Program& program, const std::string& name) {
+  for (const program::WeightDecl& weight : program.weights) {
+    if (weight.name == name) return weight;
+  }
+  throw std::runtime_error("no weight " + name);
+}
+
+// tiny-mimo: 8 q heads, 2 or 4 kv heads; 1536 dense and 128 expert columns, in FP8 and MXFP4.
+TEST(Plan, DealsWholeHeadsAndScaleBlocksToRanks) {
+  const auto config = model::ModelConfig::load(US_SOURCE_DIR "/models/tiny-mimo");
+  ASSERT_TRUE(config) << config.error().message;
+  struct Share {
+    uint32_t ranks, kv_heads, dense_columns, dense_stride, expert_columns, expert_stride;
+  };
+  for (const Share& share : {Share{1, 2, 1536, 1, 128, 1}, Share{2, 1, 768, 1, 64, 1},
+                             Share{4, 1, 384, 1, 32, 1}, Share{8, 1, 384, 2, 32, 2}}) {
+    const auto plan = plan_of(*config, share.ranks);
+    ASSERT_TRUE(plan) << plan.error().message;
+    const Program& program = plan->program;
+    EXPECT_EQ(program.caches[0].num_kv_heads, share.kv_heads);
+    EXPECT_EQ(weight_of(program, "layers.0.o_proj").cols, 512 / share.ranks);
+    EXPECT_EQ(weight_of(program, "layers.0.o_proj").rank_stride, 1u);
+    const auto& dense = weight_of(program, "layers.0.down_proj");
+    EXPECT_EQ(dense.cols, share.dense_columns);
+    EXPECT_EQ(dense.rank_stride, share.dense_stride);
+    const auto& down = weight_of(program, "layers.1.expert_down");
+    EXPECT_EQ(down.cols, share.expert_columns);
+    EXPECT_EQ(down.rank_stride, share.expert_stride);
+    EXPECT_EQ(weight_of(program, "layers.1.expert_gate_up").rank_stride, share.expert_stride);
+  }
+  const auto eight = plan_of(*config, 8);
+  for (const char* stage : {"layers.1.route", "layers.1.expert_gate_up", "layers.1.expert_down"}) {
+    const std::vector<size_t> tasks = tasks_of(eight->program, stage);
+    for (uint32_t rank = 0; rank < 8; ++rank) {
+      EXPECT_EQ(tasks[rank], rank % 2 == 0 ? tasks[0] : 0u) << stage << " on rank " << rank;
+    }
+    EXPECT_GT(tasks[0], 0u);
+  }
+}
+
+// 4 q heads of 96 columns in FP8: a slice of one head would lie in two blocks, of two it has its
+// own.
+TEST(Plan, HeadsGoToFewerRanksThatKeepScales) {
+  GeneratorOptions generator;
+  generator.output_projection_format = tensor::WeightFormat::kFp8Block128;
+  generator.v_head_dim = 96;
+  const auto config = model::ModelConfig::parse("config.json", config_json(generator));
+  ASSERT_TRUE(config) << config.error().message;
+  const plan::ShapeLookup shape_of = [&](const model::WeightSource& source) {
+    const bool is_o_proj = source.role == model::TensorRole::kOProj;
+    return is_o_proj ? model::weight_shape(*config, source, tensor::WeightFormat::kFp8Block128)
+                     : model::expected_shape(*config, source);
+  };
+  plan::PlanOptions options;
+  options.num_ranks = 8;
+  const auto plan = plan::make_plan(*config, shape_of, cpu::cpu_limits(3), options);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(weight_of(plan->program, "layers.1.o_proj").rank_stride, 8u);  // 384 columns
+  EXPECT_EQ(plan->program.caches[1].rank_stride, 8u);
+  EXPECT_TRUE(program::verify(plan->program));
 }
 
 // A planned program with one change, and what verify() says of it.
@@ -97,6 +177,26 @@ void expect_mentions(const std::string& message, std::initializer_list<const cha
 TEST(Verify, NamesAThreshold) {
   expect_mentions(rejection([](Program* p) { ++task_of(p, 3, "layers.2.route").waits[0].need; }),
                   {"rank 1 worker 0", "layers.2.route", "waits for 2 increments", "which gets 1"});
+}
+
+// A rank without experts' columns that is given a tile of them.
+TEST(Verify, NamesARankWithoutAShare) {
+  const auto config = model::ModelConfig::load(US_SOURCE_DIR "/models/tiny-mimo");
+  Program program = plan_of(*config, 8, 1).value().program;
+  const Task down = task_of(&program, 0, "layers.1.expert_down");
+  program.lists[1].push_back(down);
+  expect_mentions(program::verify(program).error().message,
+                  {"rank 1 worker 0", "rank without 'layers.1.expert_down'"});
+}
+
+TEST(Verify, NamesACacheOfOtherRanks) {
+  expect_mentions(rejection([](Program* p) { p->caches[1].rank_stride = 2; }),
+                  {"'layers.1.qkv_proj' does not fill its cache"});
+}
+
+TEST(Verify, NamesARankStrideThatDoesNotDivide) {
+  expect_mentions(rejection([](Program* p) { p->weights[3].rank_stride = 3; }),
+                  {"every 3th of the ranks"});
 }
 
 TEST(Verify, NamesARace) {

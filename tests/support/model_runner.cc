@@ -51,8 +51,7 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
   if (options.verify) US_TRY(program::verify(plan.program));
   const auto read_weight = [&](uint32_t rank, program::WeightId weight, uint32_t index,
                                std::span<std::byte> out) -> Status {
-    model::WeightSource source = plan.sources[weight];
-    source.shard = rank;
+    model::WeightSource source = plan::source_on(rank, options.num_ranks, plan.sources[weight]);
     source.expert = index;
     US_TRY(is_drafters(source) ? drafter->load(source, out, &loader)
                                : loader_of(source).load(source, out));

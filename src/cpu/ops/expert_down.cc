@@ -11,12 +11,12 @@ namespace {
 
 // This rank's partial sums at the owner of the tile's rows.
 struct Partials {
-  Partials(const OpContext& context, program::BufferId id)
+  Partials(const OpContext& context, const program::ExpertDownOperands& op)
       : hidden_size(context.hidden_size()),
-        num_chunks(program::kReductionChunks / context.program.num_ranks),
-        first_chunk(context.rank() * num_chunks),
+        num_chunks(context.program.num_chunks(op.weight)),
+        first_chunk(context.program.first_chunk(context.rank())),
         data(context.buffer_of(context.task.row_begin / (hidden_size / context.program.num_ranks),
-                               id)) {}
+                               op.partials)) {}
 
   // [H]: this rank's chunk `chunk` for column t.
   float* at(uint32_t t, uint32_t chunk) const {
@@ -38,7 +38,7 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
   const auto table = program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs);
   const uint32_t num_slots = *table.num_slots;
   if (slot + 1 < num_slots) return {};
-  const Partials partials(context, op.partials);
+  const Partials partials(context, op);
   const uint32_t num_pairs = table.pair_begin[num_slots];
   const Inputs x = all_inputs(
       context,

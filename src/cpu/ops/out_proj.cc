@@ -10,9 +10,9 @@ Status run_op(const OpContext& context, const program::OutProjOperands& op, uint
   using program::kReductionChunks;
   const program::Task& task = context.task;
   const uint32_t hidden_size = context.hidden_size();
-  const uint32_t chunks = kReductionChunks / context.program.num_ranks;
+  const uint32_t chunks = context.program.num_chunks(op.weight);
   const uint32_t owner = task.row_begin / (hidden_size / context.program.num_ranks);
-  const uint32_t first_chunk = context.rank() * chunks;
+  const uint32_t first_chunk = context.program.first_chunk(context.rank());
   float* partials = context.buffer_of(owner, op.partials);
   const Matrix weight = context.matrix(op.weight);
   US_CHECK(weight.cols == op.input_size);

@@ -1,0 +1,163 @@
+// Ranks that are late change nothing, and ranks that stop or die are named in time.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <latch>
+#include <random>
+#include <thread>
+
+#include "base/check.h"
+#include "cpu/executor.h"
+#include "support/checkpoint_generator.h"
+#include "support/model_runner.h"
+#include "support/scale.h"
+#include "support/temporary_directory.h"
+
+namespace ultraspeed::test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+const std::vector<int32_t> kPrompt = {3, 141, 59, 26, 53, 58, 97, 93};
+
+class RanksTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    GeneratorOptions generator;
+    generator.intermediate_size = 512;
+    US_CHECK(write_checkpoint(directory_.path(), generator).has_value());
+  }
+
+  ModelRunner open(uint32_t ranks, uint32_t workers, const cpu::CpuOptions& cpu) const {
+    RunnerOptions options;
+    options.num_ranks = ranks;
+    options.num_workers = workers;
+    options.max_context = 64;
+    options.make_executor = [cpu] { return cpu::make_cpu_executor(cpu); };
+    auto runner = ModelRunner::open(directory_.path(), options);
+    US_CHECK(runner.has_value(), "{}", runner.error().message);
+    return std::move(*runner);
+  }
+
+  // One step of the runner, and how long it took.
+  static Error fault_of(ModelRunner* runner, Clock::duration* took) {
+    const Clock::time_point begin = Clock::now();
+    const auto result = runner->feed(kPrompt, 1, 4);
+    *took = Clock::now() - begin;
+    EXPECT_FALSE(result.has_value());
+    return result ? Error{} : result.error();
+  }
+
+  static void expect_names(const Error& error, std::initializer_list<const char*> parts) {
+    EXPECT_EQ(error.code, ErrorCode::kInternal);
+    for (const char* part : parts) {
+      EXPECT_NE(error.message.find(part), std::string::npos) << part << ": " << error.message;
+    }
+  }
+
+  TemporaryDirectory directory_;
+};
+
+// One task in 64 is late by up to 20 us, one in 2048 by a millisecond, each worker's by its own
+// numbers.
+bool delay(uint32_t rank, uint32_t worker, size_t) {
+  thread_local std::minstd_rand random(1 + rank * 100 + worker);
+  const uint32_t draw = static_cast<uint32_t>(random());
+  if (draw % 2048 == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  } else if (draw % 64 == 0) {
+    const auto end = Clock::now() + std::chrono::nanoseconds(draw % 20'000);
+    while (Clock::now() < end) {
+    }
+  }
+  return true;
+}
+
+struct Cut {
+  uint32_t ranks, workers;
+};
+
+class LateRanksTest : public RanksTest, public testing::WithParamInterface<Cut> {};
+
+TEST_P(LateRanksTest, GiveTheSameBits) {
+  ModelRunner alone = open(1, 1, {});
+  const auto expected = alone.feed(kPrompt, 8, 256);
+  ASSERT_TRUE(expected) << expected.error().message;
+  ModelRunner runner = open(GetParam().ranks, GetParam().workers, {.before_task = delay});
+  const int cycles = scaled(40);
+  for (int i = 0; i < cycles && !HasFailure(); ++i) {
+    runner.reset();
+    const auto result = runner.feed(kPrompt, 8, 256);
+    ASSERT_TRUE(result) << result.error().message;
+    for (size_t row = 0; row < result->size(); ++row) {
+      ASSERT_EQ((*result)[row].ids, (*expected)[row].ids) << "cycle " << i;
+      ASSERT_EQ((*result)[row].logits, (*expected)[row].logits) << "cycle " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuts, LateRanksTest, testing::Values(Cut{2, 2}, Cut{4, 1}, Cut{8, 1}),
+                         [](const auto& cut) {
+                           return "Ranks" + std::to_string(cut.param.ranks) + "x" +
+                                  std::to_string(cut.param.workers);
+                         });
+
+TEST_F(RanksTest, ADeadRankIsNamedWithinTwoSeconds) {
+  for (const uint32_t dead : {1u, 3u}) {
+    ModelRunner runner = open(4, 1, {.before_task = [=](uint32_t rank, uint32_t, size_t task) {
+                                return rank != dead || task < 9;
+                              }});
+    Clock::duration took;
+    const std::string name = "rank " + std::to_string(dead) + " worker 0 task 9";
+    expect_names(fault_of(&runner, &took), {"counter", "needs", "has", name.c_str(), "not go on"});
+    EXPECT_LT(took, std::chrono::seconds(2));
+    // The fault stays, and is told at once.
+    expect_names(fault_of(&runner, &took), {name.c_str()});
+    EXPECT_LT(took, std::chrono::milliseconds(100));
+  }
+}
+
+TEST_F(RanksTest, AStoppedRankIsNamedWithinTwoSecondsWhileItIsStopped) {
+  std::latch released(1);
+  ModelRunner runner = open(2, 2, {.before_task = [&](uint32_t rank, uint32_t worker, size_t task) {
+                              if (rank == 1 && worker == 1 && task == 5) released.wait();
+                              return true;
+                            }});
+  Clock::duration took;
+  expect_names(fault_of(&runner, &took), {"counter", "rank 1 worker 1 task 5", "not go on"});
+  EXPECT_LT(took, std::chrono::seconds(2));
+  released.count_down();
+}
+
+// A worker that computes for longer than all may be silent is none that has stopped.
+TEST_F(RanksTest, ALongTaskIsNoFault) {
+  cpu::CpuOptions options;
+  options.silence_deadline_ms = 300;
+  options.before_task = [](uint32_t rank, uint32_t, size_t task) {
+    const auto end = Clock::now() + std::chrono::milliseconds(rank == 1 && task == 3 ? 700 : 0);
+    while (Clock::now() < end) {
+    }
+    return true;
+  };
+  ModelRunner runner = open(2, 1, options);
+  const auto result = runner.feed(kPrompt, 1, 4);
+  EXPECT_TRUE(result) << result.error().message;
+}
+
+TEST_F(RanksTest, AWaitIsNoLongerThanItsDeadline) {
+  cpu::CpuOptions options;
+  options.wait_deadline_ms = 100;
+  options.before_task = [](uint32_t rank, uint32_t, size_t task) {
+    const auto end = Clock::now() + std::chrono::milliseconds(rank == 1 && task == 3 ? 400 : 0);
+    while (Clock::now() < end) {
+    }
+    return true;
+  };
+  ModelRunner runner = open(2, 1, options);
+  Clock::duration took;
+  expect_names(fault_of(&runner, &took), {"rank 1 worker 0 task 3"});
+}
+
+}  // namespace
+}  // namespace ultraspeed::test
