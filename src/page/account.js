@@ -1,5 +1,5 @@
 // Logging in and out, and the application for access.
-import { call, logIn, logOut, loadSession, session } from './api.js';
+import { call, logIn, logOut, refreshSession, session } from './api.js';
 import { button, field, h, time, toast } from './dom.js';
 
 // A form that shows its error and is busy while it is sent.
@@ -86,7 +86,7 @@ export async function applicationView() {
         ' to see what became of it.'));
   }
   const { application, standing } = await call('GET', '/api/application');
-  if (standing && standing.code !== session.standing?.code) loadSession();
+  if (standing && standing.code !== session.standing?.code) refreshSession();
   return h('section', { class: 'sheet' }, head, h('p', { class: 'standing' }, standing?.text),
     application ? applicationState(application)
       : h('p', {}, 'There is no application of this account.'));

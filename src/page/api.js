@@ -73,7 +73,7 @@ async function send(method, path, body, signal) {
   if (response.ok) return response;
   const error = await errorOf(response);
   // The session has ended, perhaps in another tab: say so everywhere.
-  if (error.status === 401 && session.account && path !== '/api/login') loadSession();
+  if (error.status === 401 && session.account && path !== '/api/login') refreshSession();
   throw error;
 }
 
@@ -87,6 +87,11 @@ export async function call(method, path, body) {
 export async function loadSession() {
   setSession(await call('GET', '/api/session'));
   return session;
+}
+
+// Where nobody waits for it; who cannot be reached now is asked again.
+export function refreshSession() {
+  loadSession().catch(() => {});
 }
 
 export async function logIn(name, password) {

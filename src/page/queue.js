@@ -1,6 +1,6 @@
 // One's place in the chat's queue: entries left, position, expected wait, and the session's end.
 // In a server without the offer there is none of it, and everybody may chat.
-import { call, loadSession, onSession, session } from './api.js';
+import { call, onSession, refreshSession, session } from './api.js';
 import { announce, button, clock, h, toast } from './dom.js';
 
 const kAskMs = 10_000;      // asking keeps the place
@@ -21,7 +21,7 @@ export class QueueBar {
     this.onchange = onchange;
     setInterval(() => this.refresh(), kAskMs);
     setInterval(() => this.showTimes(), 1000);
-    setInterval(() => { if (session.account && !this.isUser()) loadSession(); }, kStandingMs);
+    setInterval(() => { if (session.account && !this.isUser()) refreshSession(); }, kStandingMs);
     onSession(() => this.onSession());
     this.onSession();
   }
