@@ -45,7 +45,9 @@ struct AnswerOptions {
   bool has_logprobs = false;
   bool include_usage = false;  // streamed: a last chunk with the usage
   bool has_prompt_logprobs = false;
-  bool has_echo = false;  // of /v1/completions
+  bool has_echo = false;              // of /v1/completions
+  bool has_continuous_usage = false;  // streamed chat: each chunk counts its choice's tokens
+  size_t prompt_tokens = 0;           // for that
 };
 
 // What one engine step gave.

@@ -101,6 +101,29 @@ TEST(ChatAnswerTest, WholeAnswer) {
                  R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
+TEST(ChatAnswerTest, CountsInEachChunkIfAsked) {
+  AnswerOptions options;
+  options.include_usage = options.has_continuous_usage = true;
+  options.prompt_tokens = 5;
+  std::vector<ChatTurn> two = turns();
+  two.emplace_back(ChatParser::Options{});
+  const auto answer = make_chat_answer(head(), options, test_tokenizer(), std::move(two));
+  const std::vector<engine::Token> tokens(3);
+  std::string out;
+  answer->stream_piece({"a", std::span(tokens).first(2), 1}, out);
+  answer->stream_piece({"", std::span(tokens).first(1), 0}, out);  // held back: shows later
+  answer->stream_piece({"b", tokens, 0}, out);
+  answer->stream_piece({"c", std::span(tokens).first(1), 1}, out);
+  std::vector<std::string> usages;
+  for (size_t at = 0; (at = out.find(R"("usage":)", at)) != std::string::npos; ++at) {
+    usages.push_back(out.substr(at, out.find('}', at) - at));
+  }
+  EXPECT_EQ(usages, (std::vector<std::string>{
+                        R"("usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7)",
+                        R"("usage":{"prompt_tokens":5,"completion_tokens":4,"total_tokens":9)",
+                        R"("usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8)"}));
+}
+
 TEST(CompletionAnswerTest, StreamsAndWholeAgree) {
   AnswerOptions options;
   options.include_usage = true;

@@ -32,8 +32,6 @@ void ApiServer::answer(Route route, net::HttpRequest request,
             return prepare_completion(model_, defaults_, *grammars_, body);
           },
           &ApiServer::generate);
-    case Route::kPage:
-      return exchange->fail(unknown_route(request));  // PageApi's
     case Route::kChatCompletions:
     case Route::kPageChat:
     case Route::kMessages:
@@ -79,6 +77,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
           exchange, std::move(request.body),
           [this](const std::string& body) { return detokenize(model_, defaults_, body); },
           &ApiServer::respond_json);
+    default:
+      return;  // the page's, answered before
   }
 }
 

@@ -94,7 +94,8 @@ class ChatAnswer final : public Answer {
         tokenizer_(tokenizer),
         chunk_begin_(object_begin(head_, "chat.completion.chunk")),
         turns_(std::move(turns)),
-        tokens_(turns_.size()) {}
+        tokens_(turns_.size()),
+        num_tokens_(turns_.size()) {}
 
   void stream_begin(std::string& out) override {
     for (size_t choice = 0; choice < turns_.size(); ++choice) {
@@ -103,6 +104,7 @@ class ChatAnswer final : public Answer {
   }
 
   void stream_piece(const AnswerPiece& piece, std::string& out) override {
+    num_tokens_[piece.choice] += piece.tokens.size();
     append_delta(piece.choice, turns_[piece.choice].push(piece.text), piece.tokens, out);
   }
 
@@ -247,10 +249,22 @@ class ChatAnswer final : public Answer {
     }
     json += R"(,"finish_reason":)";
     json += finish_reason;
-    json += options_.include_usage ? R"(}],"usage":null)" : "}]";
+    json += "}]";
+    append_chunk_usage(choice, json);
     json += timings;
     json += '}';
     net::append_sse_event(out, json);
+  }
+
+  void append_chunk_usage(size_t choice, std::string& json) const {
+    if (options_.has_continuous_usage) {
+      fmt::format_to(std::back_inserter(json),
+                     R"(,"usage":{{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{}}})",
+                     options_.prompt_tokens, num_tokens_[choice],
+                     options_.prompt_tokens + num_tokens_[choice]);
+    } else if (options_.include_usage) {
+      json += R"(,"usage":null)";
+    }
   }
 
   const AnswerHead head_;
@@ -259,6 +273,7 @@ class ChatAnswer final : public Answer {
   const std::string chunk_begin_;
   std::vector<ChatTurn> turns_;                     // [candidates]
   std::vector<std::vector<engine::Token>> tokens_;  // [candidates]
+  std::vector<size_t> num_tokens_;                  // [candidates], streamed
   std::vector<engine::Token> prompt_;               // with prompt_logprobs
 };
 

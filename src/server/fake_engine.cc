@@ -1,6 +1,7 @@
 #include "server/fake_engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <thread>
 
 namespace ultraspeed::server {
@@ -8,6 +9,24 @@ namespace ultraspeed::server {
 using engine::FinishReason;
 using engine::SessionId;
 using engine::StepEvent;
+
+namespace {
+
+// The only text that the constraint allows, to its end.
+std::vector<int32_t> only_text(const engine::TokenConstraint& constraint) {
+  constexpr size_t kMaxWords = 4096;  // of 64 tokens of the vocabulary
+  std::vector<int32_t> text;
+  std::vector<uint64_t> words(kMaxWords);
+  for (const auto rest = constraint.clone();; rest->advance(text.back())) {
+    std::ranges::fill(words, ~uint64_t{0});
+    rest->mask({}, words);
+    const auto word = std::ranges::find_if(words, [](uint64_t bits) { return bits != 0; });
+    if (word == words.end()) return text;
+    text.push_back(static_cast<int32_t>((word - words.begin()) * 64 + std::countr_zero(*word)));
+  }
+}
+
+}  // namespace
 
 Result<SessionId> FakeEngine::start(std::span<const int32_t> prompt,
                                     const engine::GenerationParams& params) {
@@ -19,6 +38,9 @@ Result<SessionId> FakeEngine::start(std::span<const int32_t> prompt,
   Session session;
   session.start = {{prompt.begin(), prompt.end()}, params};
   session.is_constrained = params.sampling.constraint != nullptr;
+  if (follows_constraints && session.is_constrained) {
+    session.forced = only_text(*params.sampling.constraint);
+  }
   if (records_starts) starts_.push_back(session.start);
   sessions_.emplace(++last_session_, std::move(session));
   changed_.notify_all();
@@ -40,6 +62,12 @@ Result<SessionId> FakeEngine::fork(SessionId from, uint64_t seed) {
 
 Status FakeEngine::step(std::vector<StepEvent>* events) {
   std::this_thread::sleep_for(std::chrono::microseconds(step_delay_us.load()));
+  if (const std::chrono::microseconds period(step_period_us.load()); period.count() > 0) {
+    constexpr std::chrono::milliseconds kLongestDelay{200};  // what took longer was a pause
+    const auto now = std::chrono::steady_clock::now();
+    last_step_ = now - last_step_ > kLongestDelay ? now : last_step_ + period;
+    std::this_thread::sleep_until(last_step_);
+  }
   const std::lock_guard lock(mutex_);
   if (fails_steps.load()) return make_error(ErrorCode::kInternal, "worker 3 missed its deadline");
   for (auto entry = sessions_.begin(); entry != sessions_.end();) {
@@ -104,6 +132,7 @@ bool FakeEngine::advance(SessionId id, Session& session, std::vector<StepEvent>*
 }
 
 const std::vector<int32_t>& FakeEngine::reply_of(const Session& session) const {
+  if (!session.forced.empty()) return session.forced;
   if (session.is_constrained && !judge_reply.empty()) return judge_reply;
   if (replies_by_seed.empty()) return reply;
   return replies_by_seed[session.start.params.sampling.seed % replies_by_seed.size()];

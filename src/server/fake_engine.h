@@ -33,11 +33,13 @@ class FakeEngine final : public engine::Engine {
   // If it is not empty: what the session of a seed generates instead, [seed % size].
   std::vector<std::vector<int32_t>> replies_by_seed;
   std::vector<int32_t> judge_reply;  // if it is not empty: of sessions with a constraint
-  size_t tokens_per_step = 1;
+  bool follows_constraints = false;  // those leave one token at a time: a text written beforehand
+  std::atomic<size_t> tokens_per_step = 1;
   uint32_t cached_tokens = 0;  // of every prompt
   size_t prefill_width = 64;
   std::optional<Error> start_error;
   std::atomic<int> step_delay_us = 0;
+  std::atomic<int> step_period_us = 0;  // above 0: when steps come, late ones made up for
   std::atomic<bool> fails_steps = false;
   std::atomic<bool> is_paused = false;  // steps of the decode phase give nothing
   bool records_starts = true;
@@ -90,6 +92,7 @@ class FakeEngine final : public engine::Engine {
   struct Session {
     Start start;
     bool is_constrained = false;
+    std::vector<int32_t> forced;  // what its constraint leaves
     size_t num_prefilled = 0;
     size_t num_generated = 0;
   };
@@ -112,6 +115,7 @@ class FakeEngine final : public engine::Engine {
   std::vector<std::chrono::steady_clock::time_point> token_times_;
   size_t num_forks_ = 0;
   size_t num_cancelled_ = 0;
+  std::chrono::steady_clock::time_point last_step_;
   std::vector<program::Program> programs_;
 };
 

@@ -207,7 +207,9 @@ ApiStatus read_delivery(const Fields& fields, GenerationRequest* request) {
   const Json* options = nullptr;
   US_TRY(fields.read_object("stream_options", &options));
   if (options == nullptr) return {};
-  return Fields(*options, "stream_options").read("include_usage", &request->include_usage);
+  const Fields stream_options(*options, "stream_options");
+  US_TRY(stream_options.read("include_usage", &request->include_usage));
+  return stream_options.read("continuous_usage_stats", &request->has_continuous_usage);
 }
 
 }  // namespace

@@ -54,6 +54,7 @@ struct GenerationRequest {
   std::optional<GrammarSource> grammar;  // of the answer behind its think block
   bool stream = false;
   bool include_usage = false;
+  bool has_continuous_usage = false;
   bool skip_special_tokens = true;
   ChoiceOptions choices;
   std::optional<std::chrono::milliseconds> deadline;  // from the request's arrival on

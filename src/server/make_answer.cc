@@ -39,8 +39,9 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
   head.model = is_fast ? model.fast_name : model.name;
   head.system_fingerprint = std::move(system_fingerprint);
   head.service_tier = request.service_tier;
-  const AnswerOptions options{request.has_logprobs, request.include_usage,
-                              request.has_prompt_logprobs, !prepared.echoes.empty()};
+  const AnswerOptions options{request.has_logprobs,         request.include_usage,
+                              request.has_prompt_logprobs,  !prepared.echoes.empty(),
+                              request.has_continuous_usage, prepared.prompts.front().size()};
   const text::Tokenizer& tokenizer = *model.tokenizer;
   const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {

@@ -25,6 +25,7 @@ access::RouteClass class_of(Route route) {
     case Route::kHealth:
     case Route::kReady:
     case Route::kVersion:
+    case Route::kPageFile:
       return access::RouteClass::kPublic;
     case Route::kMetrics:
       return access::RouteClass::kMetrics;

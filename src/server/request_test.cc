@@ -67,7 +67,8 @@ TEST(GenerationFieldsTest, ReadsEveryField) {
       R"("prompt":"p","temperature":0,"top_p":0.5,"top_k":-1,"min_p":0.1,"presence_penalty":-2,
          "frequency_penalty":1.5,"repetition_penalty":1.1,"logit_bias":{"7":-100,"99":2.5},
          "seed":-1,"max_tokens":5,"max_completion_tokens":6,"stop":["a","b"],"stream":true,
-         "stream_options":{"include_usage":true},"ignore_eos":true,"skip_special_tokens":false,
+         "stream_options":{"include_usage":true,"continuous_usage_stats":true},
+         "ignore_eos":true,"skip_special_tokens":false,
          "n":1,"best_of":1,"response_format":{"type":"text"},"logprobs":3,"cache_salt":"s")");
   ASSERT_TRUE(request) << request.error().message;
   const GenerationRequest& generation = request->generation;
@@ -87,6 +88,7 @@ TEST(GenerationFieldsTest, ReadsEveryField) {
   EXPECT_EQ(generation.params.cache_domain, "s");
   EXPECT_EQ(generation.stop, (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(generation.stream && generation.include_usage && generation.params.ignore_eos);
+  EXPECT_TRUE(generation.has_continuous_usage);
   EXPECT_FALSE(generation.skip_special_tokens);
   EXPECT_TRUE(generation.has_logprobs);
   EXPECT_EQ(sampling.num_logprobs, 3U);

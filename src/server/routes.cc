@@ -7,6 +7,7 @@
 #include "net/http_message.h"
 #include "server/exchange.h"
 #include "server/page_api.h"
+#include "server/page_files.h"
 #include "server/response_routes.h"
 
 namespace ultraspeed::server {
@@ -40,11 +41,13 @@ std::optional<Route> find_route(std::string_view path) {
     const bool has_id = path.size() > kResponsesPath.size() + 1 + kInputItemsPath.size();
     return has_id && path.ends_with(kInputItemsPath) ? Route::kInputItems : Route::kResponse;
   }
+  if (is_page_path(path)) return Route::kPageFile;
   return std::nullopt;
 }
 
-bool is_health(std::optional<Route> route) {
-  return route == Route::kHealth || route == Route::kReady;
+bool needs_key(std::optional<Route> route) {
+  return route != Route::kHealth && route != Route::kReady && route != Route::kPage &&
+         route != Route::kPageFile;
 }
 
 std::string_view allowed_methods(Route route) {
@@ -56,6 +59,7 @@ std::string_view allowed_methods(Route route) {
     case Route::kModels:
     case Route::kModel:
     case Route::kInputItems:
+    case Route::kPageFile:
       return "GET";
     case Route::kResponse:
       return "GET, DELETE";

@@ -32,13 +32,14 @@ enum class Route {
   kInputTokens,
   kTokenize,
   kDetokenize,
+  kPageFile,  // of the page itself
   kPageChat,  // chat completions in a session of the page
   kPage,      // the page's own: PageApi knows them
 };
 
 std::optional<Route> find_route(std::string_view path);
 
-bool is_health(std::optional<Route> route);
+bool needs_key(std::optional<Route> route);  // where the server has keys
 bool generates(Route route);
 // The methods that a route takes, as an Allow header lists them.
 std::string_view allowed_methods(Route route);

@@ -8,6 +8,7 @@
 
 #include "server/api_server.h"
 #include "server/offer.h"
+#include "server/page_files.h"
 #include "server/release.h"
 
 namespace ultraspeed::server {
@@ -82,7 +83,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
       std::make_shared<Exchange>(request, accepted_request_id(request.header("X-Request-Id")),
                                  std::move(writer), in_flight_, metrics_);
   const std::optional<Route> route = find_route(request.path());
-  const ApiStatus access = access_.check(request, !is_health(route) && route != Route::kPage);
+  const ApiStatus access = access_.check(request, needs_key(route));
   exchange->set_client(access_.client_address(request));
   exchange->add_headers(access_.cors_headers(request));
   if (!access) return exchange->fail(access.error());
@@ -103,6 +104,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (!is_allowed(*route, request.method)) {
     return exchange->fail(method_not_allowed(request.method, std::string(allowed_methods(*route))));
   }
+  if (*route == Route::kPageFile) return exchange->respond(page_file_response(request));
   if (const auto encoding = request.header("Content-Encoding"); !is_plain(encoding)) {
     return exchange->fail(unsupported_encoding(encoding));
   }

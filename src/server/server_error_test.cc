@@ -35,7 +35,7 @@ class ServerErrorTest : public ServerTest {
 
 TEST_F(ServerErrorTest, RoutesAndMethods) {
   start();
-  expect_error(get("/"), 404, "unknown_url", "GET /");
+  expect_error(get("/v1"), 404, "unknown_url", "GET /v1");
   expect_error(get("/v1/modelsx"), 404, "unknown_url", "/v1/modelsx");
   expect_error(get("/v1/models/"), 404, "unknown_url", "/v1/models/");
   net::TestResponse response = get("/v1/completions");

@@ -31,9 +31,10 @@ function startServer(program, options = []) {
 async function runTests(suite, tests) {
   let failures = 0;
   for (const [name, test] of Object.entries(tests)) {
+    const begin = Date.now();
     try {
       await test();
-      console.log(`ok ${name}`);
+      console.log(`ok ${name} (${((Date.now() - begin) / 1000).toFixed(1)} s)`);
     } catch (error) {
       failures += 1;
       console.error(`FAILED ${name}: ${error.stack}`);
