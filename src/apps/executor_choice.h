@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "model/dense_dtype.h"
+#include "plan/plan.h"
 #include "program/arithmetic.h"
 #include "program/executor.h"
 #include "program/trace.h"
@@ -28,6 +29,7 @@ struct ExecutorOptions {
   uint32_t threads = 0;  // of the processor, all ranks; 0: one per processor
   bool pin_threads = false;
   uint32_t ranks = 1;
+  plan::AllReduce all_reduce = plan::AllReduce::kTwoShot;
   std::optional<program::Activations> activations = {};  // nullopt: modes_on() says
   std::optional<program::KvCacheType> kv_cache = {};     // likewise
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;

@@ -178,6 +178,11 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
       ->check(CLI::Range(2, 1 << 30))
       ->envname("ULTRASPEED_CONTEXT");
   add_ranks_option(app, &executor.ranks);
+  add_named_option(app, "--all-reduce",
+                   "How ranks add up what each has: two-shot, over the owner of the rows, or "
+                   "one-shot, each for itself (default: two-shot)",
+                   plan::kAllAllReduces, plan::all_reduce_name, &executor.all_reduce)
+      ->envname("ULTRASPEED_ALL_REDUCE");
   app.add_option("--prefill-width", options->prefill_width,
                  "Prompt tokens of a step (default: 64; 256 where a GPU has kernels for them)")
       ->check(CLI::Range(1U, plan::kMaxWidth))
@@ -261,6 +266,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
                                        .num_cached_prefixes = options.num_cached_prefixes,
                                        .prefill_width = options.prefill_width,
                                        .num_ranks = options.executor.ranks,
+                                       .all_reduce = options.executor.all_reduce,
                                        .drafter = speculation.drafter(),
                                        .dflash = speculation.dflash(),
                                        .dense_dtype = options.executor.dense_dtype,

@@ -84,8 +84,8 @@ uint32_t Patience::waited_ms() const {
 
 Status Fault::error(const program::Program& program) const {
   const bool is_counter = wait.kind == program::WaitKind::kCounter;
-  const std::string why =
-      culprit ? location(program, *culprit) + " does not go on" : "all wait for each other";
+  const std::string why = culprit ? fmt::format("{} does not go on", location(program, *culprit))
+                                  : "all wait for each other";
   return make_error(ErrorCode::kInternal,
                     "program '{}' stuck: {} waited {} ms for {} {}: needs {}, has {}; {}",
                     program.name, location(program, waiter), waited_ms,

@@ -18,6 +18,7 @@
 #include "model/config.h"
 #include "model/dense_dtype.h"
 #include "model/drafter.h"
+#include "plan/plan.h"
 #include "program/executor.h"
 
 namespace ultraspeed::engine {
@@ -169,6 +170,7 @@ struct EngineOptions {
   // Columns of the prefill program; 0: as many as suit the executor, 64 where memory has no room.
   uint32_t prefill_width = 0;
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
+  plan::AllReduce all_reduce = plan::AllReduce::kTwoShot;
   DrafterOptions drafter = {};
   // Columns of a drafting session in a decode step: 1 to decode_width, of kMtp at most one more
   // than the checkpoint has MTP layers.

@@ -157,6 +157,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   plan::PlanOptions plan_options{.name = "decode",
                                  .width = options.decode_width,
                                  .num_ranks = options.num_ranks,
+                                 .all_reduce = options.all_reduce,
                                  .max_context = settings.max_context};
   if (options.dflash != nullptr) plan_options.drafter = &options.dflash->config();
   plan_options.is_drafting = options.dflash != nullptr;

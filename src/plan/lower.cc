@@ -23,6 +23,7 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
       shape_of_(shape_of),
       draft_(draft),
       num_ranks_(options.num_ranks),
+      all_reduce_(options.all_reduce),
       num_workers_(limits.num_workers),
       max_context_(options.max_context != 0 ? options.max_context : config.max_position_embeddings),
       is_drafting_(options.is_drafting),
@@ -180,8 +181,9 @@ void Lowering::dense_ffn() {
   down.input = up.output;
   down.partials = columns_buffer("ffn_partials", program::kReductionChunks * config_.hidden_size);
   down.input_size = inner;
+  down.to_all = is_one_shot(stride) ? 1 : 0;
   partial_product(&stage("down_proj", down), after(up_stage, 0), {}, stride);
-  reduce("ffn_residual", down.partials);
+  reduce("ffn_residual", down.partials, stride);
 }
 
 void Lowering::head() {

@@ -61,9 +61,11 @@ void Lowering::attend(const AttentionInput& input) {
   out.input = output;
   out.partials = columns_buffer("o_partials", program::kReductionChunks * config_.hidden_size);
   out.input_size = output_size;
+  const uint32_t stride = rank_stride(TensorRole::kOProj);
+  out.to_all = is_one_shot(stride) ? 1 : 0;
   const Dependency attended = after(last_stage(), 0);
-  partial_product(&stage("o_proj", out), attended, {}, rank_stride(TensorRole::kOProj));
-  reduce("attention_residual", out.partials);
+  partial_product(&stage("o_proj", out), attended, {}, stride);
+  reduce("attention_residual", out.partials, stride);
 }
 
 AttentionOperands Lowering::attention_operands(const AttentionInput& input, BufferId output) {

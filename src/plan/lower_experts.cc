@@ -91,9 +91,10 @@ void Lowering::experts() {
   down.row_groups = up.row_groups;
   down.max_slots = max_slots;
   down.max_pairs = max_pairs;
+  down.to_all = is_one_shot(stride) ? 1 : 0;
   partial_product(&stage("expert_down", down), after(route_stage, 0),
                   Dependency{route_stage + 1, 0, program::WaitKind::kSlot}, stride);
-  reduce("ffn_residual", down.partials);
+  reduce("ffn_residual", down.partials, stride);
 }
 
 }  // namespace ultraspeed::plan

@@ -96,7 +96,8 @@ class Lowering {
   void add_columns(StageDraft* stage, Dependency after, program::SignalScope scope);
   void partial_product(StageDraft* product, Dependency first, Dependency second,
                        uint32_t rank_stride);
-  void reduce(const char* what, program::BufferId partials);
+  void reduce(const char* what, program::BufferId partials, uint32_t rank_stride);
+  bool is_one_shot(uint32_t rank_stride) const;
   void qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op, uint32_t num_groups,
                  Dependency after);
 
@@ -118,6 +119,7 @@ class Lowering {
   const ShapeLookup& shape_of_;
   Draft* draft_;
   uint32_t num_ranks_;
+  AllReduce all_reduce_;
   uint32_t num_workers_;
   uint32_t max_context_;
   bool is_drafting_;

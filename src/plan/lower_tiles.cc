@@ -39,16 +39,24 @@ void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scop
   }
 }
 
+// A rank that gives no partial sums is waited for by nobody in one shot, and others would overwrite
+// what it still reads: there the owners' sums keep the ranks together.
+bool Lowering::is_one_shot(uint32_t rank_stride) const {
+  return all_reduce_ == AllReduce::kOneShot && num_ranks_ > 1 && rank_stride == 1;
+}
+
 // Products whose K is split over the ranks: every rank computes all rows of H, each row for its
-// owner, who adds the ranks' partial sums. With one rank the adding tile follows on the same
-// worker, so no one has to wait for it.
+// owner, who adds the ranks' partial sums, or in one shot for all. With one rank the adding tile
+// follows on the same worker, so no one has to wait for it.
 void Lowering::partial_product(StageDraft* product, Dependency first, Dependency second,
                                uint32_t rank_stride) {
-  const uint32_t owned = config_.hidden_size / num_ranks_;
-  const uint32_t workers_per_owner = std::max(1u, num_workers_ / num_ranks_);
+  const bool to_all = is_one_shot(rank_stride);
+  const uint32_t num_owners = to_all ? 1 : num_ranks_;
+  const uint32_t owned = config_.hidden_size / num_owners;
+  const uint32_t workers_per_owner = std::max(1u, num_workers_ / num_owners);
   for (uint32_t rank = 0; rank < num_ranks_; rank += rank_stride) {
     uint32_t index = 0;
-    for (uint32_t owner = 0; owner < num_ranks_; ++owner) {
+    for (uint32_t owner = 0; owner < num_owners; ++owner) {
       for (const RowRange& range : bands(owner * owned, owned, workers_per_owner, 16)) {
         Tile tile;
         tile.rank = rank;
@@ -57,7 +65,7 @@ void Lowering::partial_product(StageDraft* product, Dependency first, Dependency
         tile.row_count = range.count;
         tile.after[0] = first;
         tile.after[1] = second;
-        tile.scope = SignalScope::kOneRank;
+        tile.scope = to_all ? SignalScope::kAllRanks : SignalScope::kOneRank;
         tile.target_rank = owner;
         product->tiles.push_back(tile);
       }
@@ -65,24 +73,29 @@ void Lowering::partial_product(StageDraft* product, Dependency first, Dependency
   }
 }
 
-void Lowering::reduce(const char* what, BufferId partials) {
+void Lowering::reduce(const char* what, BufferId partials, uint32_t rank_stride) {
+  const bool is_own = is_one_shot(rank_stride);
   const uint32_t product = last_stage();
   program::ReduceOperands op;
   op.partials = partials;
   op.residual = hidden_.buffer;
   op.output = columns_buffer(what, config_.hidden_size);
+  op.is_own = is_own ? 1 : 0;
   StageDraft& sum = stage(what, op);
-  const uint32_t owned = config_.hidden_size / num_ranks_;
+  const uint32_t owned = config_.hidden_size / (is_own ? 1 : num_ranks_);
   for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
     uint32_t index = 0;
-    for (const RowRange& range : bands(rank * owned, owned, num_workers_, 16)) {
+    const uint32_t first = is_own ? 0 : rank * owned;
+    for (const RowRange& range : bands(first, owned, num_workers_, 16)) {
       Tile tile;
       tile.rank = rank;
       tile.worker = index++ % num_workers_;
       tile.row_begin = range.begin;
       tile.row_count = range.count;
       if (num_ranks_ > 1) tile.after[0] = after(product, 0);
-      tile.scope = SignalScope::kAllRanks;
+      // Where it has a share, its part of the product comes after the residual.
+      if (!program::has_share(rank, rank_stride)) tile.after[1] = after(hidden_.stage, 0);
+      tile.scope = is_own ? SignalScope::kLocal : SignalScope::kAllRanks;
       sum.tiles.push_back(tile);
     }
   }

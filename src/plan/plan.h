@@ -1,9 +1,11 @@
 // From a model and a device to a program: lowering to stages and tiles, then named passes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -14,10 +16,23 @@
 
 namespace ultraspeed::plan {
 
+// How the partial sums of products whose columns the ranks share become a residual on each.
+enum class AllReduce : uint8_t {
+  kTwoShot,  // to the rank that owns the rows, which sends the sums to all: the fewest bytes
+  kOneShot,  // to all, which add them up for themselves: one hand-off between ranks, not two. Only
+             // of products in which every rank has a share; others in two shots
+};
+inline constexpr std::array kAllAllReduces = {AllReduce::kTwoShot, AllReduce::kOneShot};
+
+constexpr std::string_view all_reduce_name(AllReduce all_reduce) {
+  return all_reduce == AllReduce::kOneShot ? "one-shot" : "two-shot";
+}
+
 struct PlanOptions {
   std::string name = "decode";
-  uint32_t width = 8;        // columns; at most kMaxWidth
-  uint32_t num_ranks = 1;    // tensor parallel: 1, 2, 4 or 8
+  uint32_t width = 8;      // columns; at most kMaxWidth
+  uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
+  AllReduce all_reduce = AllReduce::kTwoShot;
   uint32_t max_context = 0;  // positions of a sequence; 0: the model's max_position_embeddings
   // A DFlash drafter (lower_draft.cc), which outlives the call; nullptr: none. All programs of one
   // engine are planned with the same, so that they share weights and caches.

@@ -120,7 +120,7 @@ struct PlanReport {
   bool has_experts() const { return num_expert_layers > 0; }
   // The step's weights on all GPUs at the expected live experts, KV apart.
   double step_weight_bytes() const {
-    return cycle.weights_at(expected_live_experts) * options.num_ranks;
+    return cycle.weights_at(expected_live_experts) * options.num_ranks;  // all counted as rank 0
   }
   bool fits() const { return memory.total() <= device.limits.memory_bytes; }
 };

@@ -66,7 +66,7 @@ class Collector {
 
   void visit(const OutProjOperands& op) {
     read_all(op.input);
-    push_partials(op.weight, op.partials);
+    push_partials(op);
   }
 
   void visit(const ReduceOperands& op) {
@@ -75,6 +75,7 @@ class Collector {
       read(op.partials, base + begin(), base + end());
     }
     read(op.residual, begin(), end());
+    if (op.is_own != 0) return write(rank_, op.output, begin(), end());
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.output, begin(), end());
   }
 
@@ -113,7 +114,7 @@ class Collector {
   void visit(const ExpertDownOperands& op) {
     read_all(op.route);
     out_->push_back({rank_, op.activation, 0, program_.buffers[op.activation].extent, false, true});
-    push_partials(op.weight, op.partials);
+    push_partials(op);
   }
 
   void visit(const SampleOperands& op) {
@@ -183,13 +184,18 @@ class Collector {
     if (rest > 0) write(rank_, buffer, tail, tail + rest);
   }
 
-  // This rank's chunks of the tile's rows, at the rank that owns them.
-  void push_partials(WeightId weight, BufferId partials) {
+  // This rank's chunks of the tile's rows, at the rank that owns them, or at all.
+  template <class Product>
+  void push_partials(const Product& op) {
+    // A tile that crosses into the next owner's rows would be pushed to the wrong rank.
     const uint32_t owner = begin() / (program_.hidden_size / program_.num_ranks);
-    for (uint32_t i = 0; i < program_.num_chunks(weight); ++i) {
-      const uint32_t base = (program_.first_chunk(rank_) + i) * program_.hidden_size;
-      // A tile that crosses into the next owner's rows would be pushed to the wrong rank.
-      write(owner, partials, base + begin(), base + end());
+    const uint32_t first = op.to_all != 0 ? 0 : owner;
+    const uint32_t last = op.to_all != 0 ? program_.num_ranks - 1 : owner;
+    for (uint32_t rank = first; rank <= last; ++rank) {
+      for (uint32_t i = 0; i < program_.num_chunks(op.weight); ++i) {
+        const uint32_t base = (program_.first_chunk(rank_) + i) * program_.hidden_size;
+        write(rank, op.partials, base + begin(), base + end());
+      }
     }
   }
 

@@ -90,22 +90,25 @@ struct AttentionMergeOperands {
 };
 
 // partials[t, chunk, r] = weight[r, columns of chunk] * input[t, columns of chunk], for this rank's
-// chunks (Program::num_chunks()), on the rank that owns row r. Tile: rows of H, one owner.
+// chunks (Program::num_chunks()), on the rank that owns row r, or on all. Tile: rows of H, one
+// owner.
 struct OutProjOperands {
   static constexpr Opcode kOpcode = Opcode::kOutProj;
   WeightId weight = kNoId;    // [H, input_size]
   BufferId input = kNoId;     // [T, input_size]
   BufferId partials = kNoId;  // [T, kReductionChunks, H]
   uint32_t input_size = 0;
+  uint8_t to_all = 0;  // 1: on all ranks, of any rows
 };
 
 // output[t, r] = residual[t, r] + partials[t, 0, r] + ... + partials[t, 7, r], broadcast to all
-// ranks. Tile: rows of H that this rank owns.
+// ranks, or for this rank alone. Tile: rows of H that this rank owns, or of all.
 struct ReduceOperands {
   static constexpr Opcode kOpcode = Opcode::kReduce;
   BufferId partials = kNoId;  // [T, kReductionChunks, H]
   BufferId residual = kNoId;  // [T, H]
   BufferId output = kNoId;    // [T, H]
+  uint8_t is_own = 0;         // 1: each rank sums all rows for itself
 };
 
 // output[t, i] = silu(gate_i * norm(hidden[t])) * (up_i * norm(hidden[t])). Tile: rows i.
@@ -167,8 +170,8 @@ struct ExpertGateUpOperands {
 };
 
 // partials[t, chunk, r] = sum over live slots, ascending expert id, of route weight * (weight[r,
-// columns of chunk] * activation[pair, columns of chunk]). One unit a slot.
-// Tile: rows of H, one owner.
+// columns of chunk] * activation[pair, columns of chunk]). One unit a slot. Goes where OutProj's
+// go. Tile: rows of H, one owner.
 struct ExpertDownOperands {
   static constexpr Opcode kOpcode = Opcode::kExpertDown;
   WeightId weight = kNoId;      // per expert [H, intermediate_size]
@@ -176,6 +179,7 @@ struct ExpertDownOperands {
   BufferId route = kNoId;       // RouteTable
   BufferId partials = kNoId;    // [T, kReductionChunks, H]
   uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0, max_pairs = 0;
+  uint8_t to_all = 0;  // as in OutProj
 };
 
 // One alternative an opcode, in the order of US_OPCODES.

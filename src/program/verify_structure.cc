@@ -139,14 +139,7 @@ class StructureCheck {
                     buffer.name, buffer.extent, access.begin, access.end);
       }
     }
-    const bool owner_rows = std::visit(
-        [](const auto& op) {
-          using T = std::decay_t<decltype(op)>;
-          return std::is_same_v<T, EmbedOperands> || std::is_same_v<T, OutProjOperands> ||
-                 std::is_same_v<T, ReduceOperands> || std::is_same_v<T, ExpertDownOperands>;
-        },
-        stage.operands);
-    if (owner_rows) {
+    if (has_owners(stage.operands)) {
       const uint32_t rows_per_rank = program_.hidden_size / program_.num_ranks;
       const uint32_t last = task_->row_begin + task_->row_count - 1;
       if (task_->row_begin / rows_per_rank != last / rows_per_rank) {
@@ -154,6 +147,20 @@ class StructureCheck {
       }
     }
     return check_loop(stage);
+  }
+
+  // Whether the rows of a tile belong to one rank.
+  static bool has_owners(const Operands& operands) {
+    return std::visit(
+        [](const auto& op) {
+          using T = std::decay_t<decltype(op)>;
+          constexpr bool kIsProduct =
+              std::is_same_v<T, OutProjOperands> || std::is_same_v<T, ExpertDownOperands>;
+          if constexpr (kIsProduct) return op.to_all == 0;
+          if constexpr (std::is_same_v<T, ReduceOperands>) return op.is_own == 0;
+          return std::is_same_v<T, EmbedOperands>;
+        },
+        operands);
   }
 
   // Only loops over units use `part` as a stride; elsewhere it must be a part that exists.

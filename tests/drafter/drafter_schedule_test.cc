@@ -231,6 +231,7 @@ TEST(DrafterPlan, VerifiesInManyShapes) {
         plan::PlanOptions options;
         options.num_ranks = ranks;
         options.is_drafting = ranks != 4;
+        if (workers == 3) options.all_reduce = plan::AllReduce::kOneShot;
         Planned planned;
         planned.drafter.selector.rank = selector_rank;
         const auto plan = planned.plan(options, workers);

@@ -161,7 +161,7 @@ TEST(BenchStep, TakesFamiliesByTheirShapes) {
     return run_cli(flags, "", {"CUDA_VISIBLE_DEVICES="}).errors;
   };
   for (const char* name : {"llama-3.2-1b", "gpt-oss-20b"}) {
-    for (const char* ranks : {"1", "2"}) {
+    for (const char* ranks : {"1", "2", "8"}) {
       EXPECT_NE(run(name, {ranks}).find("GPU"), std::string::npos) << name;
     }
   }
@@ -169,7 +169,6 @@ TEST(BenchStep, TakesFamiliesByTheirShapes) {
                 .find("--live-experts 4: " US_SOURCE_DIR
                       "/configs/llama-3.2-1b/config.json has no experts"),
             std::string::npos);
-  EXPECT_NE(run("gpt-oss-20b", {"8"}).find("360 columns"), std::string::npos);
 }
 
 TEST(BenchStep, ChecksFlagsFirst) {

@@ -346,6 +346,8 @@ TEST(Run, RanksGiveTheSameText) {
   const Ids expected = ids({"--ranks", "1"});
   EXPECT_EQ(ids({"--tp", "2"}), expected);
   EXPECT_EQ(ids({"--tensor-parallel-size", "2", "--threads", "3"}), expected);
+  EXPECT_EQ(ids({"--ranks", "4", "--all-reduce", "one-shot"}), expected);
+  EXPECT_EQ(ids({"--ranks", "8", "--drafter", "dflash"}), expected);
 }
 
 }  // namespace

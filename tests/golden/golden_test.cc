@@ -32,13 +32,15 @@ TEST(Golden, TinyMimoEqualsTransformers) {
 // decode steps take turns.
 std::map<std::string, std::vector<int32_t>> engine_texts(const std::vector<GoldenCase>& cases,
                                                          program::Activations activations,
-                                                         uint32_t num_ranks = 1) {
+                                                         uint32_t num_ranks = 1,
+                                                         plan::AllReduce all_reduce = {}) {
   const auto config = model::ModelConfig::load(kTinyMimo);
   const auto checkpoint = model::Checkpoint::open(kTinyMimo);
   US_CHECK(config && checkpoint);
   engine::EngineOptions options;
   options.max_context = 2048;
   options.num_ranks = num_ranks;
+  options.all_reduce = all_reduce;
   auto engine = engine::Engine::open(*config, *checkpoint,
                                      cpu::make_cpu_executor({.activations = activations}),
                                      cpu::cpu_limits(num_ranks == 1 ? 2 : 1), options, nullptr);
@@ -70,7 +72,8 @@ std::map<std::string, std::vector<int32_t>> engine_texts(const std::vector<Golde
 TEST(Golden, TheEngineWritesTheGoldenTextsOnEveryNumberOfRanks) {
   const std::vector<GoldenCase> cases = tiny_mimo_cases();
   for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
-    const auto texts = engine_texts(cases, program::Activations::kF32, ranks);
+    const auto all_reduce = ranks == 4 ? plan::AllReduce::kOneShot : plan::AllReduce::kTwoShot;
+    const auto texts = engine_texts(cases, program::Activations::kF32, ranks, all_reduce);
     ASSERT_EQ(texts.size(), cases.size());
     for (const GoldenCase& golden : cases) {
       EXPECT_EQ(texts.at(golden.name), golden.greedy_ids) << golden.name << ", " << ranks;

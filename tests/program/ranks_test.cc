@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <latch>
+#include <map>
 #include <random>
 #include <thread>
 
@@ -58,6 +59,44 @@ class RanksTest : public testing::Test {
 
   TemporaryDirectory directory_;
 };
+
+// tiny-mimo on 8 ranks: experts on every second one, kv heads on several.
+TEST(RanksLoad, SlicesAlone) {
+  std::map<std::pair<model::TensorRole, uint32_t>, std::vector<uint32_t>> shards;  // by role, layer
+  std::map<std::pair<model::TensorRole, uint32_t>, size_t> bytes;
+  RunnerOptions options;
+  options.num_workers = 1;
+  options.max_context = 64;
+  options.damage = [&](const model::WeightSource& source, std::span<std::byte> packed) {
+    if (source.expert != 0) return;
+    shards[{source.role, source.layer}].push_back(source.shard);
+    bytes[{source.role, source.layer}] += packed.size();
+  };
+  const auto load = [&](uint32_t ranks) {
+    shards.clear();
+    bytes.clear();
+    options.num_ranks = ranks;
+    const auto runner = ModelRunner::open(US_SOURCE_DIR "/models/tiny-mimo", options);
+    US_CHECK(runner.has_value(), "{}", runner.error().message);
+  };
+  using model::TensorRole;
+  load(1);
+  const auto whole = bytes;
+  load(8);
+  const std::vector<uint32_t> four = {0, 1, 2, 3}, eight = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (const TensorRole role : {TensorRole::kExpertGateUp, TensorRole::kExpertDown}) {
+    EXPECT_EQ((shards[{role, 1}]), four);
+    EXPECT_EQ((bytes[{role, 1}]), (whole.at({role, 1})));
+  }
+  EXPECT_EQ((shards[{TensorRole::kDenseDown, 0}]), four);
+  EXPECT_EQ((bytes[{TensorRole::kDenseDown, 0}]), (whole.at({TensorRole::kDenseDown, 0})));
+  EXPECT_EQ((shards[{TensorRole::kQkvProj, 0}]), eight);
+  EXPECT_EQ((shards[{TensorRole::kLmHead, 0}]), eight);
+  EXPECT_EQ((bytes[{TensorRole::kLmHead, 0}]), (whole.at({TensorRole::kLmHead, 0})));
+  // o_proj: halves of blocks of 128 columns have a scale each. 512 rows.
+  const auto o_proj = std::pair(TensorRole::kOProj, 0u);
+  EXPECT_EQ(bytes[o_proj], whole.at(o_proj) + 512 * 4 * sizeof(float));
+}
 
 // One task in 64 is late by up to 20 us, one in 2048 by a millisecond, each worker's by its own
 // numbers.

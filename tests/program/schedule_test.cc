@@ -69,6 +69,25 @@ TEST_F(ScheduleTest, WidthsWorkersAndRanksGiveTheSameBits) {
   }
 }
 
+TEST_F(ScheduleTest, BothAllReducesGiveTheSameBits) {
+  for (const Cut& cut : {Cut{1, 2}, Cut{2, 1}, Cut{2, 5}, Cut{4, 3}, Cut{8, 1}}) {
+    for (const uint32_t width : {3u, 64u}) {
+      RunnerOptions options;
+      options.all_reduce = plan::AllReduce::kOneShot;
+      options.num_ranks = cut.ranks;
+      options.num_workers = cut.workers;
+      options.width = width;
+      const auto what =
+          fmt::format("{} ranks x {} workers, width {}", cut.ranks, cut.workers, width);
+      expect_same(run(options), what);
+      for (uint64_t seed = 0; seed < 5; ++seed) {
+        options.make_executor = [=] { return cpu::make_shuffled_executor(seed); };
+        expect_same(run(options), what + ", shuffled");
+      }
+    }
+  }
+}
+
 struct RoundedMode {
   program::Activations activations;
   program::KvCacheType kv_cache;

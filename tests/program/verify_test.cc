@@ -17,11 +17,15 @@ namespace {
 using program::Program;
 using program::Task;
 
-Result<plan::Plan> plan_generated(uint32_t ranks, uint32_t workers, uint32_t width) {
+using plan::AllReduce;
+
+Result<plan::Plan> plan_generated(uint32_t ranks, uint32_t workers, uint32_t width,
+                                  AllReduce all_reduce = AllReduce::kTwoShot) {
   const auto config = model::ModelConfig::parse("config.json", config_json(eight_rank_options()));
   if (!config) return tl::unexpected(config.error());
   plan::PlanOptions options;
   options.num_ranks = ranks;
+  options.all_reduce = all_reduce;
   options.width = width;
   options.max_context = 4096;
   return plan::make_plan(
@@ -33,12 +37,17 @@ TEST(Verify, AcceptsPlansOfManyShapes) {
   for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
     for (const uint32_t workers : {1u, 2u, 3u, 7u, 16u, 132u}) {
       for (const uint32_t width : {1u, 8u, 64u, 512u}) {
-        const auto plan = plan_generated(ranks, workers, width);
-        ASSERT_TRUE(plan) << plan.error().message;
-        const auto report = program::verify(plan->program);
-        ASSERT_TRUE(report) << report.error().message;
-        EXPECT_EQ(report->num_tasks, plan->program.num_tasks());
-        EXPECT_EQ(report->num_cross_rank_signals > 0, ranks > 1);
+        uint64_t signals[2];
+        for (const AllReduce all_reduce : {AllReduce::kTwoShot, AllReduce::kOneShot}) {
+          const auto plan = plan_generated(ranks, workers, width, all_reduce);
+          ASSERT_TRUE(plan) << plan.error().message;
+          const auto report = program::verify(plan->program);
+          ASSERT_TRUE(report) << report.error().message;
+          EXPECT_EQ(report->num_tasks, plan->program.num_tasks());
+          EXPECT_EQ(report->num_cross_rank_signals > 0, ranks > 1);
+          signals[all_reduce == AllReduce::kOneShot ? 1 : 0] = report->num_cross_rank_signals;
+        }
+        EXPECT_EQ(signals[1]<signals[0], ranks> 1);
       }
     }
   }

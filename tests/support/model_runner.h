@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "plan/plan.h"
 #include "program/executor.h"
 
 namespace ultraspeed::test {
@@ -20,6 +21,7 @@ namespace ultraspeed::test {
 struct RunnerOptions {
   uint32_t num_workers = 2;
   uint32_t num_ranks = 1;
+  plan::AllReduce all_reduce = plan::AllReduce::kTwoShot;
   uint32_t width = 8;  // columns of a step
   uint32_t max_context = 1024;
   uint32_t num_sequences = 1;

@@ -4,32 +4,10 @@
 #include "cpu/math.h"
 #include "cpu/ops/columns.h"
 #include "cpu/ops/ops.h"
+#include "cpu/ops/partials.h"
 #include "program/route_table.h"
 
 namespace ultraspeed::cpu {
-namespace {
-
-// This rank's partial sums at the owner of the tile's rows.
-struct Partials {
-  Partials(const OpContext& context, const program::ExpertDownOperands& op)
-      : hidden_size(context.hidden_size()),
-        num_chunks(context.program.num_chunks(op.weight)),
-        first_chunk(context.program.first_chunk(context.rank())),
-        data(context.buffer_of(context.task.row_begin / (hidden_size / context.program.num_ranks),
-                               op.partials)) {}
-
-  // [H]: this rank's chunk `chunk` for column t.
-  float* at(uint32_t t, uint32_t chunk) const {
-    return data + (uint64_t{t} * program::kReductionChunks + first_chunk + chunk) * hidden_size;
-  }
-
-  uint32_t hidden_size;
-  uint32_t num_chunks;
-  uint32_t first_chunk;
-  float* data;
-};
-
-}  // namespace
 
 // With the last slot's turn those of all slots: rows by rows, so that their partial sums stay in
 // the first-level cache. A worker mostly comes here when all units of ExpertGateUp are done.
@@ -38,13 +16,13 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
   const auto table = program::RouteTable::at(context.words(op.route), op.max_slots, op.max_pairs);
   const uint32_t num_slots = *table.num_slots;
   if (slot + 1 < num_slots) return {};
-  const Partials partials(context, op);
+  const Partials partials(context, op.weight, op.partials, op.to_all != 0);
   const uint32_t num_pairs = table.pair_begin[num_slots];
   const Inputs x = all_inputs(
       context,
       rows_for(context, context.matrix(op.weight), context.buffer(op.activation), num_pairs),
       num_pairs);
-  const uint32_t chunks = partials.num_chunks;
+  const uint32_t chunks = partials.num_chunks();
   const uint32_t num_sums = context.num_columns() * chunks;
   float* sums = context.scratch->floats(kResults, uint64_t{num_sums} * kBandRows);
   for (uint32_t begin = context.task.row_begin; begin < context.row_end(); begin += kBandRows) {
@@ -64,6 +42,7 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
       std::copy_n(sums + i * kBandRows, rows, partials.at(i / chunks, i % chunks) + begin);
     }
   }
+  partials.send();
   return {};
 }
 

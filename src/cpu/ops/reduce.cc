@@ -1,4 +1,4 @@
-// Reduce: the 8 partial sums of a row in order, then the residual; to every rank.
+// Reduce: the 8 partial sums of a row in order, then the residual; to every rank that has no own.
 #include <algorithm>
 #include <array>
 
@@ -34,7 +34,9 @@ Status run_op(const OpContext& context, const program::ReduceOperands& op, uint3
       const uint64_t index = t * hidden_size + row;
       reduce_rows(partials + t * program::kReductionChunks * hidden_size + row, hidden_size,
                   residual + index, count, sums.data());
-      for (uint32_t rank = 0; rank < context.program.num_ranks; ++rank) {
+      const uint32_t first = op.is_own != 0 ? context.rank() : 0;
+      const uint32_t end = op.is_own != 0 ? first + 1 : context.num_ranks();
+      for (uint32_t rank = first; rank < end; ++rank) {
         std::copy_n(sums.data(), count, context.buffer_of(rank, op.output) + index);
       }
     }
