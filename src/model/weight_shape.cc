@@ -133,6 +133,20 @@ tl::unexpected<Error> cannot_split(const ModelConfig& config, const WeightSource
                     reason);
 }
 
+// Whether equal slices of so many columns hold whole scale blocks, or, of FP8, each a part of one
+// block and so the one scale that covers it.
+bool keeps_scales(WeightFormat format, uint32_t columns) {
+  switch (format) {
+    case WeightFormat::kMxfp4:
+      return columns % tensor::kMxBlockColumns == 0;
+    case WeightFormat::kFp8Block128:
+      return columns % tensor::kFp8BlockColumns == 0 ||
+             (columns > 0 && tensor::kFp8BlockColumns % columns == 0);
+    default:
+      return true;
+  }
+}
+
 // Each column needs its scale, and the packed scales have to be aligned.
 Status check_format(const ModelConfig& config, const WeightSource& source, WeightFormat format,
                     const WeightShape& shape) {
@@ -193,18 +207,6 @@ std::string_view tensor_role_name(TensorRole role) {
                                                        "MTP projection",
                                                        "MTP final norm"};
   return kNames.at(static_cast<size_t>(role));
-}
-
-bool keeps_scales(WeightFormat format, uint32_t columns) {
-  switch (format) {
-    case WeightFormat::kMxfp4:
-      return columns % tensor::kMxBlockColumns == 0;
-    case WeightFormat::kFp8Block128:
-      return columns % tensor::kFp8BlockColumns == 0 ||
-             (columns > 0 && tensor::kFp8BlockColumns % columns == 0);
-    default:
-      return true;
-  }
 }
 
 Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,

@@ -81,13 +81,9 @@ struct WeightShape {
   bool operator==(const WeightShape&) const = default;
 };
 
-// Whether equal slices of so many columns hold whole scale blocks, or, of FP8, each a part of one
-// block and so the one scale that covers it.
-bool keeps_scales(tensor::WeightFormat format, uint32_t columns);
-
 // The shape of a matrix stored as `format`. Errors: kUnsupported when num_shards does not divide
-// the split axis or its columns do not keep their scales. REQUIRES: layer, expert and shard are in
-// range, and the layer and the stack have the role.
+// the split axis, or a shard's columns would neither be whole scale blocks nor, of FP8, lie in one.
+// REQUIRES: layer, expert and shard are in range, and the layer and the stack have the role.
 Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,
                                  tensor::WeightFormat format);
 

@@ -136,25 +136,22 @@ struct LayerStrides {
   }
 };
 
-// Equal shares of whole heads, and of columns that keep their scales, for as many ranks as there
+// Equal shares of whole heads, and of columns that the loader can split, for as many ranks as there
 // can be.
-Result<LayerStrides> layer_strides(const model::ModelConfig& stack, uint32_t index,
-                                   uint32_t num_ranks, const ShapeLookup& shape_of) {
+LayerStrides layer_strides(const model::ModelConfig& stack, uint32_t index, uint32_t num_ranks,
+                           const ShapeLookup& shape_of) {
   const model::LayerConfig& layer = stack.layers[index];
-  const TensorRole down = layer.is_moe ? TensorRole::kExpertDown : TensorRole::kDenseDown;
-  const auto shape = [&](TensorRole role) { return shape_of({role, index, 0, 0, 1, stack.stack}); };
-  US_ASSIGN(const model::WeightShape o_proj, shape(TensorRole::kOProj));
-  US_ASSIGN(const model::WeightShape ffn, shape(down));
-  const auto fits = [&](const model::WeightShape& whole, uint32_t shares) {
-    return shares == 1 || model::keeps_scales(whole.format, whole.columns / shares);
+  const auto splits = [&](TensorRole role, uint32_t shares) {
+    return shape_of({role, index, 0, 0, shares, stack.stack}).has_value();
   };
   LayerStrides strides;
-  const auto shares = [&](uint32_t stride) { return num_ranks / stride; };
-  while (!layer.has_head_shards(shares(strides.attention)) ||
-         !fits(o_proj, shares(strides.attention))) {
-    strides.attention *= 2;
+  for (uint32_t shares = num_ranks; shares > 1; shares /= 2, strides.attention *= 2) {
+    if (layer.has_head_shards(shares) && splits(TensorRole::kOProj, shares)) break;
   }
-  while (!fits(ffn, shares(strides.ffn))) strides.ffn *= 2;
+  const TensorRole down = layer.is_moe ? TensorRole::kExpertDown : TensorRole::kDenseDown;
+  for (uint32_t shares = num_ranks; shares > 1; shares /= 2, strides.ffn *= 2) {
+    if (splits(down, shares)) break;
+  }
   return strides;
 }
 
@@ -166,7 +163,7 @@ Status Lowering::declare(const model::ModelConfig& stack) {
   const bool is_drafter = stack.stack == model::Stack::kDflash;
   std::vector<LayerStrides> strides;
   for (uint32_t layer = 0; layer < stack.num_layers(); ++layer) {
-    US_ASSIGN(strides.emplace_back(), layer_strides(stack, layer, num_ranks_, shape_of_));
+    strides.push_back(layer_strides(stack, layer, num_ranks_, shape_of_));
   }
   std::vector<model::WeightSource> sources = model::all_weights(stack, 0, num_ranks_);
   if (is_drafter && drafter_->has_mask_embedding) {

@@ -196,6 +196,21 @@ TEST_F(EngineOpen, RefusesACheckpointThatLacksWeights) {
   EXPECT_NE(engine.error().message.find("layers.4."), std::string::npos) << engine.error().message;
 }
 
+// A quarter of o_proj's columns would be a part of the blocks that FP8 is made of: half goes to two
+// of four ranks.
+TEST_F(EngineOpen, RanksRoundTheSameBlocks) {
+  std::vector<Text> texts;
+  for (const uint32_t num_ranks : {1u, 4u}) {
+    EngineOptions options = small();
+    options.num_ranks = num_ranks;
+    options.dense_dtype = model::DenseDtype::kFp8;
+    const auto engine = open(options, cpu::cpu_limits(1));
+    ASSERT_TRUE(engine) << engine.error().message;
+    texts.push_back(generate(**engine, {prompt_of(13, 5)}).front());
+  }
+  EXPECT_EQ(texts[0], texts[1]);
+}
+
 TEST_F(EngineOpen, TextsDoNotDependOnWidthsRanksWorkersOrCompany) {
   const Prompts prompts = {prompt_of(1, 5), prompt_of(70, 9), prompt_of(13, 100)};
   std::vector<Text> alone;
