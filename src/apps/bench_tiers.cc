@@ -101,7 +101,9 @@ class TierBench {
               Speculation::open(speculation, model.directory(),
                                 model.checkpoint().contents().num_mtp_layers));
     US_ASSIGN(auto engine, model.open_engine(options, 1, opened));
-    const std::string drafter = drafts ? opened.session_drafter({.temperature = 0}) : "no drafts";
+    engine::SamplingParams greedy;
+    greedy.temperature = 0;
+    const std::string drafter = drafts ? opened.session_drafter(greedy) : "no drafts";
     const bool is_auto = kind == ExecutorKind::kAuto;
     const std::string where =
         is_auto ? std::string(engine->device()) : std::string(kind_name(kind));
