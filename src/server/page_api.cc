@@ -61,7 +61,8 @@ PageApi::PageApi(access::Service* service, PageFacts facts, Post post)
 void PageApi::answer(const net::HttpRequest& request, const std::string& address,
                      const std::shared_ptr<Exchange>& exchange) {
   const std::string path = request.path();
-  const std::string_view method = request.method == "HEAD" ? "GET" : request.method;
+  const std::string_view method =
+      request.method == "HEAD" ? "GET" : std::string_view(request.method);
   const Entry* found = nullptr;
   std::string allowed;
   for (const Entry& entry : entries()) {

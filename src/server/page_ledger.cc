@@ -7,26 +7,12 @@
 #include "net/http_message.h"
 #include "server/page_api.h"
 #include "server/page_responses.h"
+#include "server/routes.h"
 
 namespace ultraspeed::server {
 namespace {
 
 constexpr uint32_t kMaxListed = 200;
-
-// A parameter of the query; empty: not there. Values here need no decoding.
-std::string_view query_value(std::string_view target, std::string_view name) {
-  size_t begin = target.find('?');
-  while (begin != std::string_view::npos) {
-    const size_t end = target.find('&', ++begin);
-    const std::string_view pair = target.substr(begin, end - begin);
-    const size_t equals = pair.find('=');
-    if (equals != std::string_view::npos && pair.substr(0, equals) == name) {
-      return pair.substr(equals + 1);
-    }
-    begin = end;
-  }
-  return {};
-}
 
 ApiResult<int64_t> parse_id(std::string_view name, std::string_view text) {
   int64_t id = 0;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/json_text.h"
+#include "server/routes.h"
 
 namespace ultraspeed::server {
 namespace {
@@ -23,21 +24,6 @@ tl::unexpected<ApiError> response_not_found(std::string_view id) {
   error.message = fmt::format("No response with the id '{}' is stored.", id);
   error.code = "response_not_found";
   return tl::unexpected(std::move(error));
-}
-
-// The value of a field of the target's query, or empty. Ids need no percent-decoding.
-std::string_view query_value(std::string_view target, std::string_view name) {
-  size_t begin = target.find('?');
-  while (begin != std::string_view::npos) {
-    const std::string_view rest = target.substr(begin + 1);
-    const size_t end = rest.find('&');
-    const std::string_view field = rest.substr(0, end);
-    if (field.starts_with(name) && field.substr(name.size()).starts_with('=')) {
-      return field.substr(name.size() + 1);
-    }
-    begin = end == std::string_view::npos ? end : begin + 1 + end;
-  }
-  return {};
 }
 
 ApiResult<size_t> page_size(std::string_view target) {

@@ -79,6 +79,20 @@ bool generates(Route route) {
          route == Route::kMessages || route == Route::kResponses || route == Route::kPageChat;
 }
 
+std::string_view query_value(std::string_view target, std::string_view name) {
+  size_t begin = target.find('?');
+  while (begin != std::string_view::npos) {
+    const std::string_view rest = target.substr(begin + 1);
+    const size_t end = rest.find('&');
+    const std::string_view field = rest.substr(0, end);
+    if (field.starts_with(name) && field.substr(name.size()).starts_with('=')) {
+      return field.substr(name.size() + 1);
+    }
+    begin = end == std::string_view::npos ? end : begin + 1 + end;
+  }
+  return {};
+}
+
 bool is_plain(std::string_view encoding) {
   return encoding.empty() || net::equals_ignoring_case(encoding, "identity");
 }

@@ -45,6 +45,9 @@ bool generates(Route route);
 std::string_view allowed_methods(Route route);
 bool is_allowed(Route route, std::string_view method);
 
+// The value of a field of the target's query, or empty. Ids and days need no percent-decoding.
+std::string_view query_value(std::string_view target, std::string_view name);
+
 // Of a body, as its Content-Encoding names it.
 bool is_plain(std::string_view encoding);
 
