@@ -1,10 +1,10 @@
 // Best of N: the same question N times at once, and the answer that most candidates agree on. What
 // speed is for: eight answers in the time that others take for one.
 //
-//   node examples/best_of_n.mjs [--problems 20] [--n 8] [--temperature 1.2]
+//   node examples/best_of_n.mjs [--problems 20] [--n 8] [--temperature 1.7]
 import {argument, chat, lastNumber, quantile, wordProblems} from './client.mjs';
 
-const temperature = argument('temperature', 1.2);
+const temperature = argument('temperature', 1.7);
 const problems = wordProblems(argument('problems', 20));
 
 for (const n of [1, argument('n', 8)]) {

@@ -2,13 +2,13 @@
 // comes too late is a miss. `deadline_ms` ends an answer on the server when its time is over, so
 // that a late decision does not delay the next ones; a choice of a few words keeps it short.
 //
-//   node examples/decisions.mjs [--budget 500] [--events 40] [--rates 1,2,4]
+//   node examples/decisions.mjs [--budget 200] [--events 80] [--rates 10,40,80]
 import {argument, chat, quantile, random} from './client.mjs';
 
-const budgetMs = argument('budget', 500);
-const numEvents = argument('events', 40);
+const budgetMs = argument('budget', 200);
+const numEvents = argument('events', 80);
 const place = process.argv.indexOf('--rates');
-const rates = (place < 0 ? '1,2,4' : process.argv[place + 1]).split(',').map(Number);
+const rates = (place < 0 ? '10,40,80' : process.argv[place + 1]).split(',').map(Number);
 const kChoices = ['accept', 'hold', 'reject'];
 
 async function decide(event) {

@@ -8,7 +8,7 @@ import {argument, chat, lastNumber, quantile, wordProblems} from './client.mjs';
 const beam = argument('beam', 2);
 const branch = argument('branch', 3);
 const rollouts = argument('rollouts', 3);
-const temperature = argument('temperature', 1.2);
+const temperature = argument('temperature', 1.7);
 const problems = wordProblems(argument('problems', 10), 2);
 let requests = 0;
 
