@@ -17,6 +17,16 @@ bool takes_session(RouteClass route) {
          route == RouteClass::kAdministration || route == RouteClass::kMetrics;
 }
 
+tl::unexpected<Refusal> administrators_only() {
+  return refuse(403, "administrators_only", "Only administrators may do this.");
+}
+
+Identity identity_of(const Key& key) {
+  return {key.account, key.id, key.public_part, key.kind, key.limits, key.spent, key.used_tokens};
+}
+
+}  // namespace
+
 std::string_view standing_code(Standing standing) {
   switch (standing) {
     case Standing::kNoApplication:
@@ -34,16 +44,6 @@ std::string_view standing_code(Standing standing) {
   }
   return "";
 }
-
-tl::unexpected<Refusal> administrators_only() {
-  return refuse(403, "administrators_only", "Only administrators may do this.");
-}
-
-Identity identity_of(const Key& key) {
-  return {key.account, key.id, key.public_part, key.kind, key.limits, key.spent, key.used_tokens};
-}
-
-}  // namespace
 
 Answer<Identity> Gate::decide(const Question& question) {
   if (question.route == RouteClass::kPublic) return Identity{};

@@ -48,6 +48,8 @@ enum class Standing : uint8_t {
   kEnded,          // the window is over
 };
 
+std::string_view standing_code(Standing standing);  // "approved", "no_application", ...
+
 struct Identity {
   Account account;     // id 0: nobody, on a public route
   int64_t key_id = 0;  // 0: a session

@@ -138,6 +138,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   std::unique_ptr<PageApi> page_;
 };
 
+// On the event loop: hands the body to a parsing thread, whose result comes back here.
 template <class Body, class Read, class Result>
 void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, Body body, Read read,
                         void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&)) {

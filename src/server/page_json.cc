@@ -29,24 +29,6 @@ std::string offset_text(std::chrono::minutes offset) {
   return fmt::format("{}{:02}:{:02}", offset.count() < 0 ? '-' : '+', minutes / 60, minutes % 60);
 }
 
-std::string_view standing_name(access::Standing standing) {
-  switch (standing) {
-    case access::Standing::kNoApplication:
-      return "no_application";
-    case access::Standing::kPending:
-      return "application_pending";
-    case access::Standing::kDeclined:
-      return "application_declined";
-    case access::Standing::kApprovedEarly:
-      return "trial_not_begun";
-    case access::Standing::kApproved:
-      return "approved";
-    case access::Standing::kEnded:
-      return "trial_ended";
-  }
-  return {};
-}
-
 }  // namespace
 
 Json time_json(const std::optional<access::UtcTime>& time) {
@@ -104,7 +86,7 @@ Json chat_json(const access::ChatState& state, access::UtcTime now) {
 }
 
 Json standing_json(access::Gate& gate, access::Standing standing) {
-  return {{"code", standing_name(standing)}, {"text", gate.standing_text(standing)}};
+  return {{"code", access::standing_code(standing)}, {"text", gate.standing_text(standing)}};
 }
 
 Json usage_json(const std::vector<access::DayTotal>& days, const access::AccessConfig& config) {

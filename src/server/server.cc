@@ -117,14 +117,15 @@ ApiStatus ApiServer::identify(const net::HttpRequest& request, std::optional<Rou
                               Exchange& exchange) const {
   // No salt has a line break before its end.
   if (!options_.access.api_keys.empty()) exchange.cache_domain = access_.client(request) + '\n';
-  if (options_.service == nullptr) return {};
-  if (!route) return {};  // which says nothing of anybody
+  if (options_.service == nullptr || !route) return {};  // no route says nothing of anybody
   US_ASSIGN(exchange.identity, admit(*options_.service, request, class_of(*route)));
   if (*route != Route::kPageChat) exchange.api_key = presented_key(request);
   exchange.cache_domain = fmt::format("account {}\n", exchange.identity.account.id);
   return {};
 }
 
+// One of the client's places, if those are limited; false: it has none left, and was told. The
+// answer's head says how many more requests may come, else how many may wait.
 bool ApiServer::take_place(const net::HttpRequest& request, Exchange& exchange) {
   const uint32_t max_queue = options_.max_queue;
   const uint32_t max_per_client = options_.access.max_concurrent_per_key;
@@ -146,6 +147,7 @@ bool ApiServer::take_place(const net::HttpRequest& request, Exchange& exchange) 
   return true;
 }
 
+// Of what the connection found wrong: an exchange like others, whose answer is kept for it.
 net::HttpResponse ApiServer::error_response(const net::HttpRequest& request, unsigned status,
                                             std::string_view message) {
   const auto kept = std::make_shared<KeptResponse>();
@@ -157,6 +159,7 @@ net::HttpResponse ApiServer::error_response(const net::HttpRequest& request, uns
   return std::move(kept->response);
 }
 
+// Each of its requests is an exchange as if it had come by HTTP with the same head.
 void ApiServer::open_socket(net::HttpRequest request, const std::shared_ptr<Exchange>& exchange) {
   if (is_draining_.load()) return exchange->fail(draining());
   const ConnectionId connection = ++last_connection_;
