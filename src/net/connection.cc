@@ -14,6 +14,7 @@ namespace http = boost::beast::http;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLingerTime{2000};
+constexpr size_t kMaxPipelinedBytes = 256 << 10;
 
 std::string to_string(boost::beast::string_view view) {
   return {view.data(), view.size()};
@@ -109,6 +110,11 @@ void Connection::close_when_idle() {
   }
 }
 
+std::optional<Clock::time_point> Connection::idle_since() const {
+  if (state_ != State::kReadingRequest || has_first_byte_) return std::nullopt;
+  return read_deadline_ - milliseconds(options_.idle_timeout_ms);
+}
+
 void Connection::close(CloseReason reason) {
   if (state_ == State::kClosed) return;
   if (web_socket_ != nullptr) return web_socket_->abort(reason);
@@ -128,6 +134,10 @@ void Connection::close(CloseReason reason) {
 void Connection::read() {
   if (is_reading_ || state_ == State::kClosed || input_size_ == input_.size()) return;
   if (upgrade_request_) return;
+  const bool has_grown = input_.size() > options_.max_header_bytes;
+  if (has_grown && input_size_ == 0 && state_ == State::kReadingRequest) {
+    input_ = std::vector<char>(options_.max_header_bytes);
+  }
   is_reading_ = true;
   stream_->read_some(asio::buffer(input_.data() + input_size_, input_.size() - input_size_),
                      [self = shared_from_this()](const boost::system::error_code& error,
@@ -140,8 +150,17 @@ void Connection::on_read(const boost::system::error_code& error, size_t size) {
   if (error) return close(CloseReason::kClientClosed);
   input_size_ += size;
   if (state_ == State::kLingering) input_size_ = 0;
+  if (state_ == State::kResponding && input_size_ == input_.size()) make_input_room();
   parse_input();
   read();
+}
+
+// A client may send its next requests before it has this answer. Of more than is kept the rest is
+// dropped, and the connection ends with the answer: without reading on nobody would see it lost.
+void Connection::make_input_room() {
+  if (input_.size() < kMaxPipelinedBytes) return input_.resize(2 * input_.size());
+  keep_alive_ = false;
+  input_size_ = 0;
 }
 
 void Connection::begin_request() {

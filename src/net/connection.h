@@ -41,6 +41,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Closes when the answer under way is complete; at once if there is none.
   void close_when_idle();
   void close(CloseReason reason);
+  // Since when it waits for the first byte of a request; nullopt: it does not.
+  std::optional<Clock::time_point> idle_since() const;
   bool is_closed() const {
     return state_ == State::kClosed || (web_socket_ != nullptr && web_socket_->is_closed());
   }
@@ -71,6 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_handshake(const boost::system::error_code& error);
   void read();
   void on_read(const boost::system::error_code& error, size_t size);
+  void make_input_room();
   void begin_request();
   void parse_input();
   // Feeds the parser once; false when it needs more input or the request was refused.
@@ -96,7 +99,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   HttpHandler& handler_;
   State state_ = State::kReadingRequest;
 
-  std::vector<char> input_;  // [max_header_bytes]; the first input_size_ bytes are unparsed
+  std::vector<char> input_;  // [max_header_bytes], or more; input_size_ bytes are unparsed
   size_t input_size_ = 0;
   bool is_reading_ = false;
   std::optional<Parser> parser_;

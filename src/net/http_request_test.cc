@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <list>
 #include <memory>
 #include <string>
 #include <thread>
@@ -273,14 +274,31 @@ TEST_F(HttpRequestTest, TruncatedBodyNeverReachesTheHandler) {
   EXPECT_EQ(client.read_response().status, 200U);
 }
 
-TEST_F(HttpRequestTest, RefusesConnectionsAboveTheLimit) {
+TEST_F(HttpRequestTest, AboveTheLimitWhoHasWaitedLongestGoes) {
   options.max_connections = 2;
   start_server();
+  TestClient first(server->port()), second(server->port());
+  for (TestClient* client : {&first, &second, &first}) {  // the second one waits since longer
+    client->get("/echo");
+    EXPECT_EQ(client->read_response().status, 200U);
+  }
+  TestClient third(server->port());
+  third.get("/echo");
+  EXPECT_EQ(third.read_response().status, 200U);
+  EXPECT_TRUE(second.read_eof());
+  first.get("/echo");
+  EXPECT_EQ(first.read_response().status, 200U);
+}
+
+TEST_F(HttpRequestTest, AboveTheLimitOfAnswersUnderWayOthersAreRefused) {
+  options.max_connections = 2;
+  start_server();
+  std::list<TestHandler::Held> held;
   auto first = std::make_unique<TestClient>(server->port());
   TestClient second(server->port());
   for (TestClient* client : {first.get(), &second}) {
-    client->get("/echo");
-    EXPECT_EQ(client->read_response().status, 200U);
+    client->get("/held");
+    held.push_back(hold());
   }
   {
     TestClient third(server->port());

@@ -119,6 +119,33 @@ TEST_F(HttpResponseTest, HangUpIsSeenBehindAPipelinedRequest) {
   expect_closed(CloseReason::kClientClosed);
 }
 
+TEST_F(HttpResponseTest, HangUpIsSeenBehindManyBytes) {
+  start_server();
+  for (const size_t size : {100'000, 1'000'000}) {
+    TestClient client(server->port());
+    client.get("/held");
+    const auto held = hold();
+    Awaited<CloseReason> lost;
+    held.writer->on_close([&](CloseReason reason) { lost.set(reason); });
+    client.send(std::string(size, 'x'));
+    client.close();
+    CloseReason reason{};
+    ASSERT_TRUE(lost.wait(&reason)) << size;
+    EXPECT_EQ(reason, CloseReason::kClientClosed);
+  }
+}
+
+TEST_F(HttpResponseTest, BehindTooManyBytesTheConnectionEndsWithTheAnswer) {
+  start_server();
+  TestClient client(server->port());
+  client.get("/held");
+  const auto held = hold();
+  client.send(std::string(1'000'000, 'x'));
+  held.writer->send({200, {}, "answer"});
+  EXPECT_EQ(client.read_response().body, "answer");
+  EXPECT_TRUE(client.read_eof());
+}
+
 TEST_F(HttpResponseTest, WatchingALostConnectionReportsIt) {
   start_server();
   TestClient client(server->port());

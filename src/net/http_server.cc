@@ -44,6 +44,7 @@ class AsioHttpServer final : public HttpServer {
 
  private:
   void accept();
+  bool make_room();
   void on_accept(const boost::system::error_code& error, StreamSocket socket);
   void tick();
   void begin_stop(Clock::time_point deadline);
@@ -98,6 +99,22 @@ void AsioHttpServer::accept() {
       });
 }
 
+// Whether one more connection may be: of too many, that which has waited longest for a request
+// goes.
+bool AsioHttpServer::make_room() {
+  std::erase_if(connections_, [](const auto& connection) { return connection->is_closed(); });
+  if (connections_.size() < options_.max_connections) return true;
+  std::shared_ptr<Connection> oldest;
+  for (const auto& connection : connections_) {
+    const auto since = connection->idle_since();
+    if (since && (oldest == nullptr || *since < *oldest->idle_since())) oldest = connection;
+  }
+  if (oldest == nullptr) return false;
+  oldest->close(CloseReason::kServerStopped);
+  connections_.erase(oldest);
+  return true;
+}
+
 void AsioHttpServer::on_accept(const boost::system::error_code& error, StreamSocket socket) {
   is_accepting_ = false;
   if (is_stopping_) return;
@@ -107,9 +124,9 @@ void AsioHttpServer::on_accept(const boost::system::error_code& error, StreamSoc
   std::string peer = peer_address(socket);
   auto connection = std::make_shared<Connection>(loop_, make_stream(std::move(socket), tls_.get()),
                                                  std::move(peer), options_, handler_);
-  const bool is_full = connections_.size() >= options_.max_connections;
+  const bool has_room = connections_.size() < options_.max_connections || make_room();
   connections_.insert(connection);
-  if (!is_full) {
+  if (has_room) {
     connection->start();
   } else {
     connection->refuse(503, "the server has too many connections");

@@ -96,7 +96,7 @@ struct HttpOptions {
   std::string unix_socket;         // a file instead of host and port, for its owner alone
   std::string certificate_file;    // not empty: TLS, with the chain and the key of these (PEM)
   std::string key_file;
-  uint32_t max_connections = 1024;
+  uint32_t max_connections = 4096;  // of more, one that waits for a request is closed
   size_t max_header_bytes = 32 << 10;
   size_t max_body_bytes = 16 << 20;
   size_t max_unread_bytes = 256 << 20;      // of all bodies that are still arriving
