@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <boost/beast/ssl/ssl_stream.hpp>
 #include <charconv>
 #include <limits>
 
@@ -20,11 +23,13 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
+namespace ssl = boost::asio::ssl;
 using asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr uint32_t kMaxHeaderBytes = 64 << 10;
 constexpr size_t kReadBytes = 64 << 10;
+constexpr uint16_t kTlsPort = 443;
 
 std::string host_and_port(const HttpUrl& url) {
   const bool is_ipv6 = url.host.find(':') != std::string::npos;
@@ -44,39 +49,63 @@ std::string request_bytes(const HttpRequest& request, const HttpUrl& url) {
 // One request and its answer. Whatever is under way keeps it alive.
 class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
  public:
-  ClientRequest(asio::io_context& io, std::string bytes, const ClientOptions& options,
-                std::shared_ptr<ResponseListener> listener)
-      : stream_(io), bytes_(std::move(bytes)), options_(options), listener_(std::move(listener)) {
+  ClientRequest(asio::io_context& io, ssl::context& tls, const HttpUrl& url, std::string bytes,
+                const ClientOptions& options, std::shared_ptr<ResponseListener> listener)
+      : stream_(io, tls),
+        host_(url.host),
+        has_tls_(url.has_tls),
+        bytes_(std::move(bytes)),
+        options_(options),
+        listener_(std::move(listener)) {
     parser_.eager(true);
     parser_.header_limit(kMaxHeaderBytes);
     parser_.body_limit(std::numeric_limits<uint64_t>::max());
   }
 
   void start(const std::vector<tcp::endpoint>& endpoints) {
-    stream_.expires_after(options_.timeout);
-    stream_.async_connect(endpoints,
-                          [self = shared_from_this()](error_code error, const tcp::endpoint&) {
-                            self->on_connected(error);
-                          });
+    socket().expires_after(options_.timeout);
+    socket().async_connect(endpoints,
+                           [self = shared_from_this()](error_code error, const tcp::endpoint&) {
+                             self->on_connected(error);
+                           });
   }
 
  private:
+  beast::tcp_stream& socket() { return stream_.next_layer(); }
+
   void on_connected(error_code error) {
     if (error == beast::error::timeout) return fail(error);
     if (error) return listener_->on_failed(RequestFailure::kConnect, error.message());
     error_code ignored;
-    stream_.socket().set_option(tcp::no_delay(true), ignored);
-    // Reading meets the same end, behind what the server has said before.
-    asio::async_write(stream_, asio::buffer(bytes_),
+    socket().socket().set_option(tcp::no_delay(true), ignored);
+    if (!has_tls_) return write(socket());
+    error_code not_an_address;
+    asio::ip::make_address(host_, not_an_address);
+    if (not_an_address) SSL_set_tlsext_host_name(stream_.native_handle(), host_.c_str());
+    stream_.set_verify_callback(ssl::host_name_verification(host_));
+    stream_.async_handshake(
+        ssl::stream_base::client, [self = shared_from_this()](error_code failed) {
+          if (!failed) return self->write(self->stream_);
+          self->listener_->on_failed(RequestFailure::kConnect, "TLS: " + failed.message());
+        });
+  }
+
+  // Reading meets the same end, behind what the server has said before.
+  template <class Stream>
+  void write(Stream& stream) {
+    asio::async_write(stream, asio::buffer(bytes_),
                       [self = shared_from_this()](error_code, size_t) {});
     read();
   }
 
   void read() {
-    stream_.expires_after(options_.timeout);
-    stream_.async_read_some(
-        buffer_.prepare(kReadBytes),
-        [self = shared_from_this()](error_code error, size_t size) { self->on_read(error, size); });
+    socket().expires_after(options_.timeout);
+    auto take = [self = shared_from_this()](error_code error, size_t size) {
+      self->on_read(error, size);
+    };
+    const auto room = buffer_.prepare(kReadBytes);
+    if (has_tls_) return stream_.async_read_some(room, std::move(take));
+    socket().async_read_some(room, std::move(take));
   }
 
   void on_read(error_code error, size_t size) {
@@ -88,11 +117,11 @@ class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
     }
     if (parser_.is_header_done() && !has_head_) give_head();
     std::string& body = parser_.get().body();
-    if (!body.empty() && !listener_->on_body(body)) return stream_.close();
+    if (!body.empty() && !listener_->on_body(body)) return socket().close();
     body.clear();
     if (parse_error || error) return fail(parse_error ? parse_error : error);
     if (!parser_.is_done()) return read();
-    stream_.close();
+    socket().close();
     listener_->on_end();
   }
 
@@ -118,7 +147,7 @@ class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
   }
 
   void fail(error_code error) {
-    stream_.close();
+    socket().close();
     const bool is_http = error.category() == http::make_error_code(http::error()).category();
     RequestFailure failure = is_http ? RequestFailure::kMalformed : RequestFailure::kLost;
     if (error == http::error::partial_message) failure = RequestFailure::kLost;
@@ -126,7 +155,9 @@ class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
     listener_->on_failed(failure, error.message());
   }
 
-  beast::tcp_stream stream_;
+  beast::ssl_stream<beast::tcp_stream> stream_;  // the socket alone, without TLS
+  const std::string host_;
+  const bool has_tls_;
   const std::string bytes_;
   const ClientOptions options_;
   const std::shared_ptr<ResponseListener> listener_;
@@ -138,7 +169,11 @@ class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
 class AsioHttpClient final : public HttpClient {
  public:
   AsioHttpClient(HttpUrl url, const ClientOptions& options)
-      : url_(std::move(url)), options_(options) {}
+      : url_(std::move(url)), options_(options) {
+    error_code ignored;  // no authorities: then no certificate is trusted
+    tls_.set_default_verify_paths(ignored);
+    tls_.set_verify_mode(ssl::verify_peer);
+  }
 
   Status resolve() {
     tcp::resolver resolver(io_);
@@ -153,7 +188,7 @@ class AsioHttpClient final : public HttpClient {
   }
 
   void send(const HttpRequest& request, std::shared_ptr<ResponseListener> listener) override {
-    std::make_shared<ClientRequest>(io_, request_bytes(request, url_), options_,
+    std::make_shared<ClientRequest>(io_, tls_, url_, request_bytes(request, url_), options_,
                                     std::move(listener))
         ->start(endpoints_);
   }
@@ -172,30 +207,30 @@ class AsioHttpClient final : public HttpClient {
   const HttpUrl url_;
   const ClientOptions options_;
   asio::io_context io_{1};
+  ssl::context tls_{ssl::context::tls_client};
   std::vector<tcp::endpoint> endpoints_;
 };
 
 tl::unexpected<Error> not_a_url(std::string_view text) {
   return make_error(ErrorCode::kInvalidArgument,
-                    "'{}' is not the URL of a server; expected http://HOST[:PORT][/PATH]", text);
+                    "'{}' is not the URL of a server; expected http://HOST[:PORT][/PATH] or https",
+                    text);
 }
 
 }  // namespace
 
 Result<HttpUrl> parse_http_url(std::string_view text) {
-  constexpr std::string_view kScheme = "http://";
-  if (text.starts_with("https://")) {
-    return make_error(ErrorCode::kUnsupported,
-                      "'{}': this client speaks HTTP without TLS; expected http://HOST[:PORT]",
-                      text);
-  }
+  constexpr std::string_view kPlain = "http://", kTls = "https://";
   // User names, queries and what needs quoting have no place in it.
   const bool has_other = text.find_first_of("@?#\\ ") != std::string_view::npos;
   const bool is_ascii =
       std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < 0x7F; });
-  if (!text.starts_with(kScheme) || has_other || !is_ascii) return not_a_url(text);
   HttpUrl url;
-  const std::string_view rest = text.substr(kScheme.size());
+  url.has_tls = text.starts_with(kTls);
+  if (url.has_tls) url.port = kTlsPort;
+  const bool has_scheme = url.has_tls || text.starts_with(kPlain);
+  if (!has_scheme || has_other || !is_ascii) return not_a_url(text);
+  const std::string_view rest = text.substr(url.has_tls ? kTls.size() : kPlain.size());
   std::string_view authority = rest.substr(0, rest.find('/'));
   url.path = rest.substr(authority.size());
   while (url.path.ends_with('/')) url.path.pop_back();

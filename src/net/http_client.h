@@ -19,13 +19,14 @@ struct HttpUrl {
   std::string host;  // a name or an address, IPv6 without brackets
   uint16_t port = 80;
   std::string path;  // without '/' at its end: "" or "/v1"
+  bool has_tls = false;
 };
 
-// "http://HOST[:PORT][/PATH]". Errors: kInvalidArgument, kUnsupported (https).
+// "http://HOST[:PORT][/PATH]", or https. Errors: kInvalidArgument.
 Result<HttpUrl> parse_http_url(std::string_view text);
 
 enum class RequestFailure {
-  kConnect,    // nobody listens, or the host cannot be reached
+  kConnect,    // nobody listens, the host is not reached, or its certificate is not trusted
   kTimeout,    // nothing arrived for ClientOptions::timeout
   kLost,       // the connection ended before the answer did
   kMalformed,  // the answer is not HTTP/1
@@ -50,7 +51,8 @@ class HttpClient {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Looks the host up. Errors: kNotFound.
+  // Looks the host up. With TLS the certificate must be the host's, of an authority that the system
+  // trusts (or of SSL_CERT_FILE, as OpenSSL reads it). Errors: kNotFound.
   static Result<std::unique_ptr<HttpClient>> create(const HttpUrl& url,
                                                     const ClientOptions& options);
   virtual ~HttpClient() = default;

@@ -18,10 +18,12 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "net/http_client.h"
 #include "net/test_client.h"
 #include "net/test_server.h"
 #include "support/temporary_directory.h"
@@ -38,7 +40,7 @@ struct Free {
 };
 using Key = std::unique_ptr<EVP_PKEY, Free<EVP_PKEY_free>>;
 
-// Writes a key, and a certificate of it that signs itself.
+// Writes a key, and a certificate of it for "localhost" that signs itself.
 void write_certificate(const std::string& certificate_file, const std::string& key_file) {
   const Key key(EVP_EC_gen("P-256"));
   const std::unique_ptr<X509, Free<X509_free>> certificate(X509_new());
@@ -46,6 +48,10 @@ void write_certificate(const std::string& certificate_file, const std::string& k
   X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -60);
   X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
   X509_set_pubkey(certificate.get(), key.get());
+  X509_NAME* const name = X509_get_subject_name(certificate.get());
+  const auto* host = reinterpret_cast<const unsigned char*>("localhost");
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, host, -1, -1, 0);
+  X509_set_issuer_name(certificate.get(), name);
   X509_sign(certificate.get(), key.get(), EVP_sha256());
   const std::unique_ptr<FILE, Free<fclose>> out(fopen(certificate_file.c_str(), "w"));
   PEM_write_X509(out.get(), certificate.get());
@@ -154,6 +160,53 @@ TEST_F(TlsTest, AnswersOnOneConnection) {
   client.send("GET /echo HTTP/1.1\r\nConnection: close\r\n\r\n");
   client.read_until("GET /echo ");
   EXPECT_TRUE(client.read_end());
+}
+
+struct ClientAnswer : ResponseListener {
+  void on_head(unsigned response_status, const std::vector<Header>&) override {
+    status = response_status;
+  }
+  bool on_body(std::string_view bytes) override {
+    body += bytes;
+    return true;
+  }
+  void on_end() override { is_complete = true; }
+  void on_failed(RequestFailure how, const std::string& text) override {
+    failure = how;
+    message = text;
+  }
+
+  unsigned status = 0;
+  bool is_complete = false;
+  std::string body, message;
+  std::optional<RequestFailure> failure;
+};
+
+TEST_F(TlsTest, OurClientTrustsTheHostsOwnCertificateAlone) {
+  start_server();
+  const auto ask = [&](const char* host, const std::string& trusted) {
+    setenv("SSL_CERT_FILE", trusted.c_str(), 1);
+    auto client = HttpClient::create({host, server->port(), "", true}, {});
+    unsetenv("SSL_CERT_FILE");
+    const auto answer = std::make_shared<ClientAnswer>();
+    HttpRequest request;
+    request.method = "POST";
+    request.target = "/echo";
+    request.body = std::string(200'000, 'x');
+    (*client)->send(request, answer);
+    (*client)->run();
+    return answer;
+  };
+  const auto good = ask("localhost", options.certificate_file);
+  EXPECT_EQ(good->status, 200u) << good->message;
+  EXPECT_TRUE(good->is_complete);
+  EXPECT_EQ(good->body, "POST /echo " + std::string(200'000, 'x'));
+  for (const auto& wrong :
+       {ask("127.0.0.1", options.certificate_file), ask("localhost", "/none")}) {
+    EXPECT_EQ(wrong->failure, RequestFailure::kConnect);
+    EXPECT_NE(wrong->message.find("certificate verify failed"), std::string::npos)
+        << wrong->message;
+  }
 }
 
 TEST_F(TlsTest, StreamsAndSeesClientsLeave) {
