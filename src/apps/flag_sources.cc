@@ -98,6 +98,14 @@ Status check_company(CLI::App& command, const std::string& path) {
   return make_error(ErrorCode::kInvalidArgument, "{}: with it, {}", path, message);
 }
 
+std::string variable_of(const std::string& flag) {
+  std::string name = "ULTRASPEED_" + flag;
+  for (char& c : name) {
+    c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
 }  // namespace
 
 void for_each_option(CLI::App& command, const std::function<void(CLI::Option&)>& visit) {
@@ -112,13 +120,16 @@ void for_each_option(CLI::App& command, const std::function<void(CLI::Option&)>&
 
 void name_variables(CLI::App& command) {
   for_each_option(command, [](CLI::Option& option) {
-    const bool takes_one = option.get_configurable() && !option.get_lnames().empty();
-    if (!takes_one || !option.get_envname().empty()) return;
-    std::string name = "ULTRASPEED_" + option.get_lnames().front();
-    for (char& c : name) {
-      c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    if (!option.get_configurable() || option.get_lnames().empty()) return;
+    if (option.get_envname().empty()) option.envname(variable_of(option.get_lnames().front()));
+    const bool is_flag = option.get_type_size() == 0;  // whose other names may say its contrary
+    if (is_flag || std::getenv(option.get_envname().c_str()) != nullptr) return;
+    for (const std::string& name : option.get_lnames()) {
+      const char* value = std::getenv(variable_of(name).c_str());
+      if (value == nullptr) continue;
+      setenv(option.get_envname().c_str(), value, /*overwrite=*/0);  // CLI11 looks for one alone
+      return;
     }
-    option.envname(name);
   });
 }
 

@@ -94,9 +94,11 @@ net::HttpResponse ApiServer::readiness() const {
 }
 
 net::HttpResponse ApiServer::metrics() const {
+  EngineLoad load = engine_thread_->load();
+  load.num_waiting += num_preparing_;
   return {200,
           {{"Content-Type", std::string(kPrometheusContentType)}},
-          metrics_->text(model_.name, engine_thread_->load())};
+          metrics_->text(model_.name, load)};
 }
 
 std::string ApiServer::model_json(std::string_view name) const {

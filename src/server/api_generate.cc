@@ -104,7 +104,8 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
     job.params = request.params;
     job.params.max_tokens = max_tokens;
     job.params.sampling.seed = seed;
-    job.params.cache_domain = exchange->cache_domain + request.params.cache_domain;
+    if (!options_.shares_prefixes) job.params.cache_domain = exchange->cache_domain;
+    job.params.cache_domain += request.params.cache_domain;
     job.constraint = prepared.constraint;
     job.tier = static_cast<int>(request.tier);
     job.priority = request.priority;

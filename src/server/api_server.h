@@ -4,6 +4,7 @@
 // of a generation to the engine. Internal to server/.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 #include <map>
@@ -33,8 +34,11 @@ namespace ultraspeed::server {
 inline constexpr std::string_view kServerVersion = "0.1";
 
 constexpr size_t kCallMemoryBytes = 64 << 20;
-constexpr size_t kResponseStoreBytes = 64 << 20;
-constexpr size_t kEncodeMemoryBytes = 8 << 20;
+// What is remembered of a client, and of all clients, who share it equally.
+constexpr size_t kResponseStoreBytes = 64 << 20, kResponseStoresBytes = 1 << 30;
+constexpr size_t kEncodeMemoryBytes = 8 << 20, kEncodeMemoriesBytes = 128 << 20;
+constexpr size_t kLargeBodyBytes = 512 << 10;  // read on a thread of their own
+constexpr uint32_t kMinPreparing = 64;         // may always wait to be read, whatever --max-queue
 
 inline net::HttpResponse json_response(unsigned status, std::string body) {
   return {status, {{"Content-Type", "application/json"}}, std::move(body)};
@@ -68,7 +72,7 @@ class ApiServer final : public Server, public net::HttpHandler {
                      Exchange& exchange) const;
   void open_socket(net::HttpRequest request, const std::shared_ptr<Exchange>& exchange);
   void answer_turn(const net::HttpRequest& opening, ConnectionId connection, Json body,
-                   std::shared_ptr<net::ResponseWriter> writer);
+                   size_t size_bytes, std::shared_ptr<net::ResponseWriter> writer);
   void drain_sockets();
   net::HttpResponse health() const;
   net::HttpResponse readiness() const;
@@ -79,9 +83,21 @@ class ApiServer final : public Server, public net::HttpHandler {
   PageFacts page_facts() const;
   void stored_response(Route route, const net::HttpRequest& request,
                        const std::shared_ptr<Exchange>& exchange);
+  // The thread that reads bodies of this size: who sends large ones waits for those alone.
+  TaskPool& readers_of(size_t size_bytes) {
+    return size_bytes < kLargeBodyBytes ? *parse_pool_ : *large_parse_pool_;
+  }
+  ApiStatus take_reading_place(size_t size_bytes);
+  void leave_reading_place(size_t size_bytes);
   template <class Body, class Read, class Result>
-  void prepare(const std::shared_ptr<Exchange>& exchange, Body body, Read read,
+  void prepare(const std::shared_ptr<Exchange>& exchange, Body body, size_t size_bytes, Read read,
                void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&));
+  template <class Read, class Result>
+  void prepare(const std::shared_ptr<Exchange>& exchange, std::string body, Read read,
+               void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&)) {
+    const size_t size_bytes = body.size();
+    prepare(exchange, std::move(body), size_bytes, std::move(read), take);
+  }
   Post post() {
     return [this](std::function<void()> function) { http_->post(std::move(function)); };
   }
@@ -91,12 +107,22 @@ class ApiServer final : public Server, public net::HttpHandler {
   }
   KnownPrompts known_prompts(const Exchange& exchange) {
     const std::string& client = exchange.cache_domain;
-    const auto entry = prompts_.try_emplace(client, *model_.tokenizer, kEncodeMemoryBytes).first;
+    const auto [entry, is_new] =
+        prompts_.try_emplace(client, *model_.tokenizer, kEncodeMemoryBytes);
+    if (is_new) share_bytes(prompts_, kEncodeMemoryBytes, kEncodeMemoriesBytes);
     return {&entry->second, client, defaults_.max_token_bytes};
   }
   // What this client has stored: no other one can read or continue it.
   ResponseStore& store_of(const Exchange& exchange) {
-    return responses_.try_emplace(exchange.cache_domain, kResponseStoreBytes).first->second;
+    const auto [entry, is_new] = responses_.try_emplace(exchange.cache_domain, kResponseStoreBytes);
+    if (is_new) share_bytes(responses_, kResponseStoreBytes, kResponseStoresBytes);
+    return entry->second;
+  }
+  template <class Memories>
+  static void share_bytes(Memories& memories, size_t most_of_one, size_t of_all) {
+    const size_t share = std::min(most_of_one, of_all / memories.size());
+    if (share == most_of_one) return;
+    for (auto& [client, memory] : memories) memory.set_max_bytes(share);
   }
   uint64_t max_output_tokens(const PreparedGeneration& prepared) const;
   bool open_bill(const PreparedGeneration& prepared, Exchange& exchange, uint32_t* max_tokens);
@@ -125,8 +151,10 @@ class ApiServer final : public Server, public net::HttpHandler {
           ResponsesSocket::WaitingBytes{options_.http.max_body_bytes});
   ConnectionId last_connection_ = kNoConnection;
   std::mt19937_64 seeds_{std::random_device{}()};
+  // On the event-loop thread, like seeds_: requests that are being read or wait for it.
   uint32_t num_preparing_ = 0;
-  bool is_aborting_ = false;  // with num_preparing_ and seeds_ used on the event-loop thread
+  size_t preparing_bytes_ = 0;
+  bool is_aborting_ = false;
   std::atomic<bool> is_draining_ = false;
   std::atomic<bool> is_stopped_ = false;
 
@@ -134,25 +162,32 @@ class ApiServer final : public Server, public net::HttpHandler {
   std::unique_ptr<EngineThread> engine_thread_;
   std::unique_ptr<EngineThread> standard_thread_;  // of the standard mode's own engine, if any
   std::unique_ptr<GrammarCache> grammars_;
-  std::unique_ptr<TaskPool> parse_pool_;
+  std::unique_ptr<TaskPool> parse_pool_, large_parse_pool_;
   std::unique_ptr<PageApi> page_;
 };
 
-// On the event loop: hands the body to a parsing thread, whose result comes back here.
+// On the event loop: hands the body to a parsing thread, whose result comes back here. One whose
+// client has left meanwhile is not read.
 template <class Body, class Read, class Result>
-void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, Body body, Read read,
+void ApiServer::prepare(const std::shared_ptr<Exchange>& exchange, Body body, size_t size_bytes,
+                        Read read,
                         void (ApiServer::*take)(Result, const std::shared_ptr<Exchange>&)) {
-  if (is_draining_.load()) return exchange->fail(draining());
-  if (num_preparing_ > options_.max_queue) {
-    return exchange->fail(from_error(
-        Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
+  if (const ApiStatus status = take_reading_place(size_bytes); !status) {
+    return exchange->fail(status.error());
   }
-  ++num_preparing_;
-  parse_pool_->run(
-      [this, held = released_by(post(), exchange), body = std::move(body), read, take] {
-        auto prepared = std::make_shared<ApiResult<Result>>(read(body));
-        http_->post([this, exchange = held, prepared, take] {
-          --num_preparing_;
+  const auto is_left = std::make_shared<std::atomic<bool>>(false);
+  exchange->on_close([is_left, weak = std::weak_ptr(exchange)](net::CloseReason reason) {
+    is_left->store(true);
+    if (const auto open = weak.lock()) open->log.end = net::close_reason_text(reason);
+  });
+  readers_of(size_bytes)
+      .run([this, held = released_by(post(), exchange), body = std::move(body), size_bytes, is_left,
+            read = std::move(read), take] {
+        std::shared_ptr<ApiResult<Result>> prepared;
+        if (!is_left->load()) prepared = std::make_shared<ApiResult<Result>>(read(body));
+        http_->post([this, exchange = held, prepared, size_bytes, take] {
+          leave_reading_place(size_bytes);
+          if (prepared == nullptr) return;
           if (!*prepared) return exchange->fail(prepared->error());
           (this->*take)(std::move(**prepared), exchange);
         });

@@ -32,6 +32,7 @@ void Bill::set_end(const GenerationLog& log) {
   switch (log.outcome) {
     case Outcome::kStop:
     case Outcome::kLength:
+    case Outcome::kDeadline:
       end_ = access::Finish::kComplete;
       break;
     case Outcome::kAborted:

@@ -74,6 +74,16 @@ void EncodeMemory::keep(Known known) {
   const std::lock_guard lock(mutex_);
   bytes_ += bytes_of(known);
   known_.push_front(std::move(known));
+  trim();
+}
+
+void EncodeMemory::set_max_bytes(size_t max_bytes) {
+  const std::lock_guard lock(mutex_);
+  max_bytes_ = max_bytes;
+  trim();
+}
+
+void EncodeMemory::trim() {
   while (bytes_ > max_bytes_) {
     bytes_ -= bytes_of(known_.back());
     known_.pop_back();

@@ -25,6 +25,9 @@ class EncodeMemory {
         reach_bytes_(tokenizer.border_reach_bytes()),
         max_bytes_(max_bytes) {}
 
+  // Forgets what is more.
+  void set_max_bytes(size_t max_bytes);
+
   // tokenizer.encode(prompt.text) with its input ranges plain. Only prompts of the same domain help
   // each other, so that the time it takes tells nobody of others.
   Result<std::vector<int32_t>> encode(const std::string& domain,
@@ -49,14 +52,15 @@ class EncodeMemory {
 
   Begin find(const std::string& domain, const text::RenderedPrompt& prompt);
   void keep(Known known);
+  void trim();
   std::vector<Joint> joints_of(std::string_view text, const std::vector<int32_t>& ids) const;
   static size_t bytes_of(const Known& known);
 
   const text::Tokenizer& tokenizer_;
   // Behind a joint both texts must be alike for so long.
   const size_t reach_bytes_;
-  const size_t max_bytes_;
   std::mutex mutex_;
+  size_t max_bytes_;
   std::list<Known> known_;  // the one used last comes first
   size_t bytes_ = 0;
 };

@@ -125,13 +125,18 @@ void EngineThread::add_waiting(Command command) {
     drop_submission(last->submission);
   }
   const auto newest = std::ranges::find(waiting_, command.id, &WaitingJob::id);
-  if (newest != waiting_.end()) accept(*newest);
+  if (newest != waiting_.end()) accept(*newest, place_of(newest));
+}
+
+// In the queue, from 1: a submission takes one place.
+size_t EngineThread::place_of(WaitingJobs::const_iterator waiting) const {
+  return 1 + static_cast<size_t>(std::count_if(
+                 waiting_.begin(), waiting, [](const WaitingJob& job) { return job.is_first(); }));
 }
 
 void EngineThread::drop_submission(JobId submission) {
   const auto first = std::ranges::find(waiting_, submission, &WaitingJob::id);
-  const auto place = 1 + std::count_if(waiting_.begin(), first,
-                                       [](const WaitingJob& job) { return job.is_first(); });
+  const size_t place = place_of(first);
   const std::shared_ptr<JobListener> listener = first->job.listener;
   std::erase_if(waiting_, [&](const WaitingJob& job) { return job.submission == submission; });
   fail(listener, Error{ErrorCode::kOutOfMemory,
@@ -251,7 +256,7 @@ EngineThread::Attempt EngineThread::try_start(WaitingJob& waiting) {
     if (error.code != ErrorCode::kInvalidArgument) fail_running(error);
     return Attempt::kOver;
   }
-  accept(waiting);
+  accept(waiting, 0);
   const auto now = std::chrono::steady_clock::now();
   post_([listener = job.listener, now] { listener->on_started(now); });
   JobBudget* const budget = job.group->budget.get();
@@ -298,9 +303,10 @@ void EngineThread::deliver(const std::vector<StepEvent>& events) {
   });
 }
 
-void EngineThread::accept(WaitingJob& waiting) {
+void EngineThread::accept(WaitingJob& waiting, size_t queue_position) {
   if (std::exchange(waiting.is_accepted, true)) return;
-  post_([listener = waiting.job.listener] { listener->on_accepted(); });
+  post_(
+      [listener = waiting.job.listener, queue_position] { listener->on_accepted(queue_position); });
 }
 
 void EngineThread::late(const std::shared_ptr<JobListener>& listener) {

@@ -32,8 +32,9 @@ namespace ultraspeed::server {
 class JobListener {
  public:
   virtual ~JobListener() = default;
-  // The job has a session or a place in the queue. Called once, before anything else but a failure.
-  virtual void on_accepted() = 0;
+  // The job has a session (0) or a place in the queue (from 1: the next one). Called once, before
+  // anything else but a failure.
+  virtual void on_accepted(size_t queue_position) = 0;
   // The engine has taken the job at that time: its prefill begins. Called once, behind
   // on_accepted().
   virtual void on_started(std::chrono::steady_clock::time_point time) = 0;
@@ -139,7 +140,9 @@ class EngineThread {
   const std::pair<const engine::SessionId, RunningJob>* find_sibling(const JobGroup& group) const;
   void step();
   void deliver(const std::vector<engine::StepEvent>& events);
-  void accept(WaitingJob& waiting);
+  using WaitingJobs = std::deque<WaitingJob>;
+  void accept(WaitingJob& waiting, size_t queue_position);
+  size_t place_of(WaitingJobs::const_iterator waiting) const;
   void late(const std::shared_ptr<JobListener>& listener);
   void fail(const std::shared_ptr<JobListener>& listener, const Error& error);
 
@@ -154,7 +157,7 @@ class EngineThread {
   bool is_stopping_ = false;
 
   // Only the engine thread touches these.
-  std::deque<WaitingJob> waiting_;  // in the order in which they are to start
+  WaitingJobs waiting_;  // in the order in which they are to start
   std::unordered_map<engine::SessionId, RunningJob> running_;
   // False: the engine had none, nothing has ended since, and as many pages are used.
   bool may_have_room_ = true;

@@ -63,7 +63,10 @@ class PostQueue {
 
 class RecordingListener : public JobListener {
  public:
-  void on_accepted() override { ++num_accepted; }
+  void on_accepted(size_t position) override {
+    ++num_accepted;
+    queue_position = position;
+  }
   void on_started(std::chrono::steady_clock::time_point) override {
     EXPECT_EQ(num_accepted, 1);
     ++num_started;
@@ -88,6 +91,7 @@ class RecordingListener : public JobListener {
   bool is_over() const { return finished || error || is_late; }
 
   int num_accepted = 0;
+  size_t queue_position = 0;
   int num_started = 0;
   int num_steps = 0;
   std::vector<int32_t> ids;
@@ -167,6 +171,7 @@ TEST_F(EngineThreadTest, QueuesWhatHasNoRoomInOrder) {
   engine_.is_paused = false;
   ASSERT_TRUE(queue_.run_until([&] { return listeners.back()->is_over(); }));
   for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(listeners[i]->queue_position, i);  // the first one has the session
     EXPECT_EQ(listeners[i]->finished, engine::FinishReason::kStop);
     EXPECT_EQ(engine_.starts()[i].prompt.size(), i + 1);
   }

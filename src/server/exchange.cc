@@ -78,9 +78,12 @@ Exchange::~Exchange() {
   in_flight_->remove();
 }
 
-void Exchange::count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle) {
+void Exchange::count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle,
+                            GenerationLog::TimePoint* last_of_choice) {
   const auto now = steady_clock::now();
-  metrics_->count_tokens(log, begin_, now, num_tokens);
+  metrics_->count_tokens(log, begin_, now, num_tokens, *last_of_choice);
+  if (num_tokens > 0 && *last_of_choice == GenerationLog::TimePoint()) ++log.num_choices;
+  *last_of_choice = now;
   if (log.first_token == steady_clock::time_point()) log.first_token = now;
   log.last_token = now;
   log.completion_tokens += num_tokens;

@@ -70,9 +70,11 @@ class Exchange {
     writer_->on_close(std::move(callback));
   }
 
-  // A step gave the generation so many tokens, in a decode step with a cycle. 0: the prompt of one
-  // that wants none is computed.
-  void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle);
+  // A step gave a choice so many tokens, in a decode step with a cycle. 0: the prompt of one that
+  // wants none is computed. `last_of_choice`: when it got tokens, at first the epoch; kept up to
+  // date.
+  void count_tokens(size_t num_tokens, const std::optional<engine::VerifyCycle>& cycle,
+                    GenerationLog::TimePoint* last_of_choice);
 
   // Whose prompts may share what caches hold; empty: everybody's.
   std::string cache_domain;

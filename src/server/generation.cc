@@ -1,5 +1,7 @@
 #include "server/generation.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <numeric>
@@ -50,8 +52,11 @@ void Generation::start(std::vector<Job> first_jobs) {
   });
 }
 
-void Generation::on_accepted() {
+void Generation::on_accepted(size_t queue_position) {
   if (is_over_ || std::exchange(has_begun_, true) || !is_streamed_) return;
+  if (queue_position > 0) {
+    exchange_->add_headers({{"X-Queue-Position", fmt::to_string(queue_position)}});
+  }
   exchange_->start_event_stream(answer_->keepalive());
   std::string out;
   answer_->stream_begin(out);
@@ -81,7 +86,9 @@ void Generation::on_step(Candidate& candidate, std::span<const StepEvent> events
   if (is_first && candidate.num_tokens == progress.tokens.size() && has_news) {
     exchange_->log.cached_tokens += events.front().prompt_tokens_cached;
   }
-  if (has_news) exchange_->count_tokens(progress.tokens.size(), cycle);
+  if (has_news) {
+    exchange_->count_tokens(progress.tokens.size(), cycle, &candidate.last_tokens);
+  }
   progress.is_engine_done = events.back().finished.has_value();
   deliver(candidate, std::move(progress));
 }
@@ -126,7 +133,7 @@ void Generation::deliver(Candidate& candidate, Progress progress) {
 // What was held back as the begin of a stop string is no stop string any more.
 void Generation::on_deadline(Candidate& candidate) {
   if (is_over_ || candidate.is_over) return;
-  on_accepted();
+  on_accepted(0);
   Progress progress;
   text::TextDelta rest = candidate.output.finish();
   progress.text = std::move(rest.text);
@@ -251,7 +258,7 @@ void Generation::respond(std::span<const size_t> chosen) {
   GenerationLog& log = exchange_->log;
   const AnswerEnd& first = candidates_[chosen.front()]->end;
   const bool is_length = first.reason == FinishReason::kLength;
-  log.outcome = is_length ? Outcome::kLength : Outcome::kStop;
+  log.outcome = first.is_late ? Outcome::kDeadline : is_length ? Outcome::kLength : Outcome::kStop;
   log.end = first.is_late ? "deadline" : is_length ? "length" : "stop";
   if (is_streamed_) return exchange_->finish();
   std::vector<AnswerEnd> ends;

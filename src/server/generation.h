@@ -63,7 +63,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
         : output(std::move(text)), generation_(generation) {
       end.choice = index;
     }
-    void on_accepted() override { generation_.on_accepted(); }
+    void on_accepted(size_t queue_position) override { generation_.on_accepted(queue_position); }
     void on_started(std::chrono::steady_clock::time_point time) override {
       generation_.on_started(time);
     }
@@ -78,7 +78,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool is_over = false;
     AnswerEnd end;  // but for the usage
     size_t num_tokens = 0;
-    double logprob = 0;  // of all tokens
+    std::chrono::steady_clock::time_point last_tokens;  // when they came; the epoch: none
+    double logprob = 0;                                 // of all tokens
 
    private:
     Generation& generation_;
@@ -88,7 +89,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   class Verdict final : public JobListener {
    public:
     explicit Verdict(Generation& generation) : generation_(generation) {}
-    void on_accepted() override {}
+    void on_accepted(size_t) override {}
     void on_started(std::chrono::steady_clock::time_point) override {
       generation_.exchange_->log.prompt_tokens += generation_.judge_prompt_size_;
     }
@@ -102,7 +103,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     Generation& generation_;
   };
 
-  void on_accepted();
+  void on_accepted(size_t queue_position);
   void on_started(std::chrono::steady_clock::time_point time);
   void on_step(Candidate& candidate, std::span<const engine::StepEvent> events);
   void on_deadline(Candidate& candidate);

@@ -12,8 +12,8 @@
 namespace ultraspeed::server {
 
 // kNone: no generation, or not yet.
-enum class Outcome { kNone, kStop, kLength, kAborted, kFailed };
-inline constexpr size_t kNumOutcomes = 5;
+enum class Outcome { kNone, kStop, kLength, kDeadline, kAborted, kFailed };
+inline constexpr size_t kNumOutcomes = 6;
 
 // Times are those at which the event loop learnt of it; the epoch where it did not happen.
 struct GenerationLog {
@@ -22,6 +22,7 @@ struct GenerationLog {
   size_t prompt_tokens = 0;
   size_t completion_tokens = 0;
   size_t judge_tokens = 0;   // of completion_tokens
+  size_t num_choices = 0;    // that have tokens
   size_t cached_tokens = 0;  // Usage::cached_tokens
   TimePoint started;         // the engine took it
   TimePoint first_token;

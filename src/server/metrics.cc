@@ -21,6 +21,8 @@ constexpr std::string_view finished_reason(Outcome outcome) {
       return "stop";
     case Outcome::kLength:
       return "length";
+    case Outcome::kDeadline:
+      return "deadline";
     case Outcome::kAborted:
       return "abort";
     case Outcome::kFailed:
@@ -50,15 +52,14 @@ Metrics::Metrics()
       request_generation_tokens_(kTokenBounds) {}
 
 void Metrics::count_tokens(const GenerationLog& before, TimePoint arrived, TimePoint now,
-                           size_t num_tokens) {
+                           size_t num_tokens, TimePoint last_of_choice) {
   generation_tokens_ += num_tokens;
   if (before.first_token == TimePoint()) {
     prompt_tokens_ += before.prompt_tokens;
     first_token_s_.observe(seconds(arrived, now));
-    return;
   }
-  if (num_tokens == 0) return;
-  const double gap_s = seconds(before.last_token, now);
+  if (num_tokens == 0 || last_of_choice == TimePoint()) return;
+  const double gap_s = seconds(last_of_choice, now);
   inter_event_s_.observe(gap_s);
   inter_token_s_.observe(gap_s / static_cast<double>(num_tokens), num_tokens);
 }
@@ -78,7 +79,8 @@ void Metrics::count_end(const GenerationLog& log, TimePoint arrived) {
     queried_tokens_ += log.prompt_tokens;
     cached_tokens_ += log.cached_tokens;
   }
-  const bool has_succeeded = log.outcome == Outcome::kStop || log.outcome == Outcome::kLength;
+  const bool has_succeeded = log.outcome == Outcome::kStop || log.outcome == Outcome::kLength ||
+                             log.outcome == Outcome::kDeadline;
   if (!has_succeeded || log.completion_tokens == 0) return;
   end_to_end_s_.observe(seconds(arrived, log.last_token));
   queue_s_.observe(seconds(arrived, log.started));
@@ -87,8 +89,10 @@ void Metrics::count_end(const GenerationLog& log, TimePoint arrived) {
   inference_s_.observe(log.prefill_s() + log.decode_s());
   request_prompt_tokens_.observe(static_cast<double>(log.prompt_tokens));
   request_generation_tokens_.observe(static_cast<double>(log.completion_tokens));
-  if (log.completion_tokens < 2) return;
-  token_s_.observe(log.decode_s() / static_cast<double>(log.completion_tokens - 1));
+  const size_t num_tokens = log.completion_tokens - log.judge_tokens;
+  if (num_tokens <= log.num_choices) return;
+  token_s_.observe(log.decode_s() * static_cast<double>(log.num_choices) /
+                   static_cast<double>(num_tokens - log.num_choices));
 }
 
 void Metrics::count_response(unsigned status) {
@@ -124,8 +128,8 @@ void Metrics::append_requests(PrometheusText& text) const {
                cached_tokens_);
   text.counter("generation_tokens_total", "Tokens generated.", generation_tokens_);
   text.family("request_success_total", "counter", "Generations that ended, by how.");
-  for (const Outcome outcome :
-       {Outcome::kStop, Outcome::kLength, Outcome::kAborted, Outcome::kFailed}) {
+  for (const Outcome outcome : {Outcome::kStop, Outcome::kLength, Outcome::kDeadline,
+                                Outcome::kAborted, Outcome::kFailed}) {
     text.sample("request_success_total",
                 std::array{Label{"finished_reason", finished_reason(outcome)}},
                 static_cast<double>(ends_[static_cast<size_t>(outcome)]));

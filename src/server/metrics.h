@@ -32,9 +32,10 @@ class Metrics {
 
   Metrics();
 
-  // A step that gave a generation tokens. `before`: the log without them; `arrived`: the request.
+  // A step that gave a choice tokens. `before`: the log without them; `arrived`: the request;
+  // `last_of_choice`: those before, the epoch if there were none.
   void count_tokens(const GenerationLog& before, TimePoint arrived, TimePoint now,
-                    size_t num_tokens);
+                    size_t num_tokens, TimePoint last_of_choice);
   void count_cycle(const engine::VerifyCycle& cycle);
   // A request's end; its log says whether there was a generation, and how it ended.
   void count_end(const GenerationLog& log, TimePoint arrived);

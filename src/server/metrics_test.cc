@@ -113,8 +113,9 @@ TEST(MetricsTest, TimesOfARequest) {
   log.started = arrived + milliseconds(5);
   for (const auto& [at_ms, num_tokens] : {std::pair{10, 3}, {12, 4}, {13, 1}}) {
     const auto now = arrived + milliseconds(at_ms);
-    metrics.count_tokens(log, arrived, now, static_cast<size_t>(num_tokens));
+    metrics.count_tokens(log, arrived, now, static_cast<size_t>(num_tokens), log.last_token);
     if (log.completion_tokens == 0) log.first_token = now;
+    log.num_choices = 1;
     log.last_token = now;
     log.completion_tokens += static_cast<size_t>(num_tokens);
   }

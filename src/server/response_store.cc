@@ -44,6 +44,16 @@ void ResponseStore::put(StoredResponse response) {
       items_.emplace(item.id, Holder{&item, stored->connection});
     }
   }
+  trim();
+}
+
+void ResponseStore::set_max_bytes(size_t max_bytes) {
+  const std::lock_guard lock(mutex_);
+  max_bytes_ = max_bytes;
+  trim();
+}
+
+void ResponseStore::trim() {
   while (bytes_ > max_bytes_) remove(std::prev(responses_.end()));
 }
 

@@ -55,6 +55,9 @@ class ResponseStore {
  public:
   explicit ResponseStore(size_t max_bytes) : max_bytes_(max_bytes) {}
 
+  // Forgets what is more.
+  void set_max_bytes(size_t max_bytes);
+
   void put(StoredResponse response);
   std::optional<StoredResponse> find(const std::string& id);
   bool erase(const std::string& id);  // false: there was none
@@ -75,9 +78,10 @@ class ResponseStore {
   };
   static size_t bytes_of(const StoredResponse& response);
   void remove(Responses::iterator response);
+  void trim();
 
-  const size_t max_bytes_;
   std::mutex mutex_;
+  size_t max_bytes_;
   Responses responses_;  // the one used last comes first
   std::unordered_map<std::string_view, Responses::iterator> by_id_;
   // A client may send the same item in several requests; any of them will do.

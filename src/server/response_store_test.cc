@@ -93,6 +93,9 @@ TEST(ResponseStoreTest, ForgetsWhatWasNotUsed) {
   store.put(stored("huge", "", 5000));
   EXPECT_FALSE(store.find("huge"));
   EXPECT_TRUE(store.find("f"));
+  store.set_max_bytes(1500);
+  EXPECT_FALSE(store.find("d"));
+  EXPECT_TRUE(store.find("f"));
 }
 
 TEST(ResponseStoreTest, ConversationsAreForgottenFromTheirEnds) {

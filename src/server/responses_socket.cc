@@ -125,7 +125,7 @@ void ResponsesSocket::answer_next(const std::string& stream_id) {
         if (const auto self = weak.lock()) self->end_turn(stream_id);
       });
   lane.turn = turn;
-  host_.answer(std::move(request.body), turn);
+  host_.answer(std::move(request.body), request.size_bytes, turn);
 }
 
 void ResponsesSocket::end_turn(const std::string& stream_id) {

@@ -32,7 +32,10 @@ class ResponsesSocket final : public net::WebSocketHandler,
   struct Host {
     // Calls back, later, with what the text says. One at a time.
     std::function<void(std::string text, TakeJson take)> parse;
-    std::function<void(Json request, std::shared_ptr<net::ResponseWriter> writer)> answer;
+    // `size_bytes`: of the request's text.
+    std::function<void(Json request, size_t size_bytes,
+                       std::shared_ptr<net::ResponseWriter> writer)>
+        answer;
     // The connection is gone; called once, with what has not been answered.
     std::function<void(std::vector<Json> waiting)> close;
   };

@@ -39,7 +39,7 @@ class ResponsesSocketTest : public testing::Test {
       parses.push_back([text, take = std::move(take)] { take(parse_json_object(text)); });
       if (parses_at_once) parse();
     };
-    host.answer = [this](Json body, std::shared_ptr<net::ResponseWriter> writer) {
+    host.answer = [this](Json body, size_t, std::shared_ptr<net::ResponseWriter> writer) {
       asked.push_back({std::move(body), std::move(writer)});
     };
     host.close = [this](std::vector<Json> unanswered) {

@@ -74,9 +74,21 @@ bool is_allowed(Route route, std::string_view method) {
   return method == "GET" || method == "HEAD" || (method == "DELETE" && allowed != "GET");
 }
 
-bool generates(Route route) {
-  return route == Route::kCompletions || route == Route::kChatCompletions ||
-         route == Route::kMessages || route == Route::kResponses || route == Route::kPageChat;
+bool reads_prompt(Route route) {
+  switch (route) {
+    case Route::kCompletions:
+    case Route::kChatCompletions:
+    case Route::kMessages:
+    case Route::kCountTokens:
+    case Route::kResponses:
+    case Route::kInputTokens:
+    case Route::kTokenize:
+    case Route::kDetokenize:
+    case Route::kPageChat:
+      return true;
+    default:
+      return false;
+  }
 }
 
 std::string_view query_value(std::string_view target, std::string_view name) {

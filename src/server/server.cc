@@ -45,6 +45,7 @@ Status ApiServer::open() {
   }
   grammars_ = std::make_unique<GrammarCache>(*model_.tokenizer, defaults_.params.stop_ids);
   parse_pool_ = std::make_unique<TaskPool>(options_.num_parse_threads);
+  large_parse_pool_ = std::make_unique<TaskPool>(1);
   page_ = std::make_unique<PageApi>(options_.service, page_facts(), post());
   http_->start();
   return {};
@@ -73,6 +74,7 @@ void ApiServer::stop(uint32_t drain_timeout_ms) {
   }
   page_->stop();
   parse_pool_->stop();
+  large_parse_pool_->stop();
   engine_thread_->stop();
   if (standard_thread_ != nullptr) standard_thread_->stop();
   http_->stop(kFlushTimeoutMs);
@@ -108,7 +110,7 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (const auto encoding = request.header("Content-Encoding"); !is_plain(encoding)) {
     return exchange->fail(unsupported_encoding(encoding));
   }
-  if (generates(*route) && !take_place(request, *exchange)) return;
+  if (reads_prompt(*route) && !take_place(request, *exchange)) return;
   answer(*route, std::move(request), exchange);
 }
 
@@ -122,6 +124,27 @@ ApiStatus ApiServer::identify(const net::HttpRequest& request, std::optional<Rou
   if (*route != Route::kPageChat) exchange.api_key = presented_key(request);
   exchange.cache_domain = fmt::format("account {}\n", exchange.identity.account.id);
   return {};
+}
+
+// Of those who wait to be read, by number and by bytes.
+ApiStatus ApiServer::take_reading_place(size_t size_bytes) {
+  if (is_draining_.load()) return tl::unexpected(draining());
+  const uint32_t max_preparing = std::max(options_.max_queue, kMinPreparing);
+  const bool is_full =
+      num_preparing_ >= max_preparing ||
+      (num_preparing_ > 0 && preparing_bytes_ + size_bytes > options_.http.max_unread_bytes);
+  if (is_full) {
+    return tl::unexpected(from_error(
+        Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
+  }
+  ++num_preparing_;
+  preparing_bytes_ += size_bytes;
+  return {};
+}
+
+void ApiServer::leave_reading_place(size_t size_bytes) {
+  --num_preparing_;
+  preparing_bytes_ -= size_bytes;
 }
 
 // One of the client's places, if those are limited; false: it has none left, and was told. The
@@ -167,19 +190,20 @@ void ApiServer::open_socket(net::HttpRequest request, const std::shared_ptr<Exch
   request.method = "WebSocket";  // in the log
   ResponsesSocket::Host host;
   host.parse = [this](std::string text, ResponsesSocket::TakeJson take) {
-    parse_pool_->run([this, text = std::move(text), take = std::move(take)] {
+    TaskPool& readers = readers_of(text.size());
+    readers.run([this, text = std::move(text), take = std::move(take)] {
       auto json = std::make_shared<ApiResult<Json>>(parse_json_object(text));
       http_->post([take, json] { take(std::move(*json)); });
     });
   };
   host.answer = [this, request = std::move(request), connection](
-                    Json body, std::shared_ptr<net::ResponseWriter> writer) {
-    answer_turn(request, connection, std::move(body), std::move(writer));
+                    Json body, size_t size_bytes, std::shared_ptr<net::ResponseWriter> writer) {
+    answer_turn(request, connection, std::move(body), size_bytes, std::move(writer));
   };
   host.close = [this, connection, &store](std::vector<Json> waiting) {
     store.forget(connection);
     sockets_.erase(connection);
-    parse_pool_->run([waiting = std::move(waiting)] {});  // which may take long to destroy
+    large_parse_pool_->run([waiting = std::move(waiting)] {});  // which may take long to destroy
   };
   const auto socket = std::make_shared<ResponsesSocket>(std::move(host), waiting_bytes_);
   sockets_.emplace(connection, socket);
@@ -187,7 +211,7 @@ void ApiServer::open_socket(net::HttpRequest request, const std::shared_ptr<Exch
 }
 
 void ApiServer::answer_turn(const net::HttpRequest& opening, ConnectionId connection, Json body,
-                            std::shared_ptr<net::ResponseWriter> writer) {
+                            size_t size_bytes, std::shared_ptr<net::ResponseWriter> writer) {
   const auto exchange =
       std::make_shared<Exchange>(opening, std::string(), std::move(writer), in_flight_, metrics_);
   exchange->set_client(access_.client_address(opening));
@@ -196,7 +220,7 @@ void ApiServer::answer_turn(const net::HttpRequest& opening, ConnectionId connec
   }
   if (!take_place(opening, *exchange)) return;
   prepare(
-      exchange, std::move(body),
+      exchange, std::move(body), size_bytes,
       [this, known = known_prompts(*exchange), store = &store_of(*exchange),
        connection](const Json& json) {
         return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store, connection,

@@ -43,8 +43,9 @@ struct ServedModel {
 struct ServerOptions {
   net::HttpOptions http;
   AccessOptions access;
-  uint32_t max_queue = 64;  // requests that may wait for room in the engine; more get 429
-  uint32_t num_parse_threads = 1;
+  uint32_t max_queue = 64;         // requests that may wait for room in the engine; more get 429
+  uint32_t num_parse_threads = 1;  // beside one for large requests
+  bool shares_prefixes = false;    // clients take over each other's prompts from the engine's cache
   // Accounts, prices and the ledger; nullptr: none, and whoever `access` lets in may do everything.
   // Outlives the server.
   access::Service* service = nullptr;

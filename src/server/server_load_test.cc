@@ -79,7 +79,6 @@ TEST_F(ServerLoadTest, StreamsBesideIdleConnectionsLoseNothing) {
     engine.replies_by_seed.back().push_back(kTestStopId);
   }
   engine.step_delay_us = 1000;
-  options.http.max_connections = 3000;
   options.max_queue = kNumStreams;
   start();
   std::list<Client> idle;
@@ -174,7 +173,7 @@ TEST_F(ServerLoadTest, TokensAreDeliveredAtOnce) {
   RecordProperty("delay_p99_us", std::to_string(p99));
   fmt::print("delay of a token: p50 {:.0f} us, p99 {:.0f} us of {}\n", median, p99,
              delays_us.size());
-  EXPECT_LT(median, 10'000);
+  EXPECT_LT(median, test::kIsSanitized ? 10'000 : 1000);  // on a busy machine, too
 }
 
 }  // namespace
