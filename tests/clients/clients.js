@@ -1,37 +1,22 @@
 // The clients: how each is configured, and the tool by which it is made to write a file.
 'use strict';
 
+const { execFileSync } = require('child_process');
 const fs = require('fs');
 const path = require('path');
 
 const key = 'unused'; // most clients insist on one
 const contextSize = 65536;
 
-function writeJson(file, value) {
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  fs.writeFileSync(file, JSON.stringify(value, null, 2));
-}
-
-// opencode brings the npm package of a provider with it.
+// What `ultraspeed connect` prints, but for the provider's package and what a run without people
+// needs.
 function opencodeConfig(npm, setting) {
-  writeJson(path.join(setting.work, 'opencode.json'), {
-    provider: {
-      ultraspeed: {
-        npm,
-        name: 'UltraSpeed',
-        options: { baseURL: `${setting.url}/v1`, apiKey: key },
-        models: {
-          [setting.model]: {
-            tool_call: true, reasoning: true, limit: { context: contextSize, output: 8192 },
-          },
-        },
-      },
-    },
-    model: `ultraspeed/${setting.model}`,
-    permission: 'allow',
-    autoupdate: false,
-    share: 'disabled',
-  });
+  const config = JSON.parse(setting.connect('opencode'));
+  const { provider: { ultraspeed } } = config;
+  ultraspeed.npm = npm;
+  if (npm !== '@ai-sdk/openai-compatible') ultraspeed.options.apiKey = key;
+  Object.assign(config, { permission: 'allow', autoupdate: false, share: 'disabled' });
+  fs.writeFileSync(path.join(setting.work, 'opencode.json'), JSON.stringify(config, null, 2));
 }
 
 function opencode(npm, route) {
@@ -46,21 +31,25 @@ function opencode(npm, route) {
   };
 }
 
-function codexConfig({ home, url, model }, more = '') {
-  fs.mkdirSync(path.join(home, '.codex'), { recursive: true });
-  fs.writeFileSync(path.join(home, '.codex/config.toml'), `
-model = "${model}"
-model_provider = "ultraspeed"
-model_context_window = ${contextSize}
-[model_providers.ultraspeed]
-name = "UltraSpeed"
-base_url = "${url}/v1"
-wire_api = "responses"
-${more}`);
+function codexConfig(setting, speaksWebSocket) {
+  const file = path.join(setting.home, '.codex/config.toml');
+  const config = setting.connect('codex');
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const line = 'supports_websockets = true\n';
+  fs.writeFileSync(file, speaksWebSocket ? config : config.replace(line, ''));
 }
 
-// `more`: lines of the provider's configuration.
-function codex(route, more) {
+// The variables that a script of `export NAME=VALUE` lines sets.
+function exported(script) {
+  const lines = execFileSync(
+    'env', ['-i', '/bin/bash', '-c', `${script}env -0`], { encoding: 'utf8' });
+  return Object.fromEntries(lines.split('\0').filter((line) => line !== '').map((line) => {
+    const end = line.indexOf('=');
+    return [line.slice(0, end), line.slice(end + 1)];
+  }));
+}
+
+function codex(route, speaksWebSocket) {
   return {
     package: '@openai/codex',
     route,
@@ -68,7 +57,7 @@ function codex(route, more) {
       name: 'exec_command',
       input: (file, content) => ({ cmd: `printf '%s' '${content}' > '${file}'` }),
     },
-    configure: (setting) => codexConfig(setting, more),
+    configure: (setting) => codexConfig(setting, speaksWebSocket),
     command: ({ modules, task }) => [
       path.join(modules, '@openai/codex/vendor/x86_64-unknown-linux-musl/bin/codex'), 'exec',
       '--skip-git-repo-check', '--dangerously-bypass-approvals-and-sandbox', task],
@@ -102,13 +91,15 @@ const clients = {
     package: '@qwen-code/qwen-code',
     route: 'POST /v1/chat/completions',
     tool: { name: 'write_file', input: (file, content) => ({ file_path: file, content }) },
-    configure: () => {},
+    configure: (setting) => {
+      const file = path.join(setting.home, '.qwen/settings.json');
+      fs.mkdirSync(path.dirname(file), { recursive: true });
+      fs.writeFileSync(file, setting.connect('qwen-code'));
+    },
     command: ({ modules, task }) => [
       process.execPath, path.join(modules, '@qwen-code/qwen-code/cli-entry.js'),
-      '--auth-type', 'openai', '--approval-mode', 'yolo', '--prompt', task],
-    env: ({ url, model }) => ({
-      OPENAI_BASE_URL: `${url}/v1`, OPENAI_API_KEY: key, OPENAI_MODEL: model,
-    }),
+      '--approval-mode', 'yolo', '--prompt', task],
+    env: () => ({}),
   },
   'Claude Code': {
     package: '@anthropic-ai/claude-code-linux-x64',
@@ -118,16 +109,13 @@ const clients = {
     command: ({ modules, model, task }) => [
       path.join(modules, '@anthropic-ai/claude-code-linux-x64/claude'),
       '--model', model, '--permission-mode', 'acceptEdits', '--print', task],
-    env: ({ url, model }) => ({
-      ANTHROPIC_BASE_URL: url,
-      ANTHROPIC_AUTH_TOKEN: key,
-      ANTHROPIC_DEFAULT_HAIKU_MODEL: model,
-      CLAUDE_CODE_MAX_CONTEXT_TOKENS: String(contextSize),
-      CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
-    }),
+    env: ({ connect }) => {
+      const { PWD, SHLVL, _, PATH, ...variables } = exported(connect('claude'));
+      return variables;
+    },
   },
-  Codex: codex('POST /v1/responses', ''),
-  'Codex (WebSocket)': codex('WebSocket /v1/responses', 'supports_websockets = true\n'),
+  Codex: codex('POST /v1/responses', false),
+  'Codex (WebSocket)': codex('WebSocket /v1/responses', true),
 };
 
 module.exports = { clients, contextSize };

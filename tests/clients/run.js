@@ -6,7 +6,7 @@
 // usage: node run.js ULTRASPEED NODE_MODULES [CLIENT...]
 'use strict';
 
-const { spawn } = require('child_process');
+const { execFileSync, spawn } = require('child_process');
 const fs = require('fs');
 const os = require('os');
 const path = require('path');
@@ -98,8 +98,11 @@ async function test(name, client, folder) {
   fs.writeFileSync(scriptFile, script(client.tool, file));
   const { url, log, stop } = await startServer(
     program, ['--max-model-len', String(contextSize), '--force-text', scriptFile]);
+  const connect = (agent) => execFileSync(
+    program, ['connect', agent, '--url', url, '--model', model], { encoding: 'utf8' });
   const setting = {
-    home, work, url, model, modules, task: `Write the word ${content} into the file ${file}.`,
+    home, work, url, model, modules, connect,
+    task: `Write the word ${content} into the file ${file}.`,
   };
   client.configure(setting);
   const env = { PATH: process.env.PATH, HOME: home, TMPDIR: folder, ...client.env(setting) };
