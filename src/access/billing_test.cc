@@ -249,7 +249,7 @@ TEST_F(BillingTest, TotalsAreByLocalDayAndFiltered) {
   }
   ASSERT_TRUE(billing->commit());
   EXPECT_EQ(value_of(ledger.totals({}, {})).size(), 2U);
-  const auto shanghai = value_of(ledger.totals({}, {std::chrono::hours(8)}));
+  const auto shanghai = value_of(ledger.totals({}, Calendar(std::chrono::hours(8))));
   ASSERT_EQ(shanghai.size(), 1U);
   EXPECT_EQ(day_text(shanghai[0].day), "2026-06-17");
   EXPECT_EQ(shanghai[0].num_requests, 2U);
@@ -259,6 +259,30 @@ TEST_F(BillingTest, TotalsAreByLocalDayAndFiltered) {
   EXPECT_EQ(value_of(ledger.totals({{}, midnight, {}}, {})).size(), 1U);
   EXPECT_EQ(value_of(ledger.totals({{}, {}, midnight}, {})).size(), 1U);
   EXPECT_EQ(value_of(ledger.totals({99, {}, {}}, {})).size(), 0U);
+}
+
+TEST_F(BillingTest, TotalsFollowTheClocksThatArePutForward) {
+  config.window = {0, 100'000};
+  // 23:30 and 0:30 in Berlin before they are, 23:30 and 0:30 after.
+  for (const char* day : {"2026-03-28", "2026-03-29"}) {
+    const int hour_of_midnight = day == std::string_view("2026-03-28") ? 23 : 22;
+    clock.set(UtcTime(std::chrono::days(*parse_day(day))) + std::chrono::hours(hour_of_midnight) -
+              std::chrono::minutes(30));
+    for (int i = 0; i < 2; ++i) {
+      Reservation request = reserve(Tier::kFast, 0, 10);
+      request.deliver({10, 1, 0});
+      request.finish(Finish::kComplete);
+      clock.advance(std::chrono::hours(1));
+    }
+  }
+  ASSERT_TRUE(billing->commit());
+  std::map<std::string, uint64_t> requests;
+  const Calendar berlin = value_of(Calendar::of_zone("Europe/Berlin"));
+  for (const DayTotal& total : value_of(ledger.totals({}, berlin))) {
+    requests[day_text(total.day)] = total.num_requests;
+  }
+  EXPECT_EQ(requests, (std::map<std::string, uint64_t>{
+                          {"2026-03-28", 1}, {"2026-03-29", 2}, {"2026-03-30", 1}}));
 }
 
 TEST_F(BillingTest, TheExportIsWhatSpreadsheetsRead) {

@@ -20,7 +20,7 @@
 #include <optional>
 #include <vector>
 
-#include "access/clock.h"
+#include "access/calendar.h"
 #include "access/config.h"
 #include "access/refusal.h"
 

@@ -21,8 +21,7 @@ const UtcTime kStart = UtcTime(std::chrono::days(20620)) + hours(9);
 struct QueueFixture {
   explicit QueueFixture(uint32_t num_slots = 1, Calendar calendar = {}) {
     options.num_slots = num_slots;
-    queue = std::make_unique<ChatQueue>(options, calendar,
-                                        UtcTime(std::chrono::days(20628)) - calendar.utc_offset);
+    queue = std::make_unique<ChatQueue>(options, calendar, calendar.begin_of(20628));
   }
 
   ChatOptions options;
@@ -48,7 +47,7 @@ TEST(ChatQueueTest, TheEleventhEntryOfTheDayIsRefused) {
 }
 
 TEST(ChatQueueTest, ADayBeginsWhereTheCalendarSays) {
-  QueueFixture f(1, {hours(8)});
+  QueueFixture f(1, Calendar(hours(8)));
   for (int i = 0; i < 10; ++i) {
     value_of(f.queue->join(1, f.now));
     f.queue->leave(1, f.now);
@@ -56,6 +55,26 @@ TEST(ChatQueueTest, ADayBeginsWhereTheCalendarSays) {
   const UtcTime midnight = UtcTime(std::chrono::days(20621)) - hours(8);
   EXPECT_EQ(outcome(f.queue->join(1, midnight - milliseconds(1))), "429 chat_entries_used_up");
   EXPECT_EQ(outcome(f.queue->join(1, midnight)), "200");
+}
+
+TEST(ChatQueueTest, ADayHasAsManyHoursAsItsPlaceGivesIt) {
+  const Calendar berlin = value_of(Calendar::of_zone("Europe/Berlin"));
+  for (const auto& [day, length] : {std::pair("2026-03-28", hours(24)),
+                                    {"2026-03-29", hours(23)},
+                                    {"2026-10-24", hours(24)},
+                                    {"2026-10-25", hours(25)}}) {
+    ChatQueue queue(ChatOptions(), berlin, berlin.begin_of(30000));
+    const UtcTime begin = berlin.begin_of(*parse_day(day));
+    for (int i = 0; i < 10; ++i) {
+      value_of(queue.join(1, begin));
+      queue.leave(1, begin);
+    }
+    const auto eleventh = queue.join(1, begin);
+    EXPECT_EQ(outcome(eleventh), "429 chat_entries_used_up");
+    EXPECT_EQ(eleventh.error().retry_after_s, seconds(length).count()) << day;
+    EXPECT_EQ(outcome(queue.join(1, begin + length - milliseconds(1))), "429 chat_entries_used_up");
+    EXPECT_EQ(outcome(queue.join(1, begin + length)), "200");
+  }
 }
 
 TEST(ChatQueueTest, ASessionLastsThirtyMinutes) {

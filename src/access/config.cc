@@ -88,7 +88,7 @@ Field date(int64_t* out) {
 }
 
 // "+08:00".
-Field utc_offset(std::chrono::minutes* out) {
+Field utc_offset(Calendar* out) {
   return [out](const toml::node& node) -> std::string {
     const std::string text = node.value_exact<std::string>().value_or("");
     const auto digit = [&text](size_t i) { return text[i] - '0'; };
@@ -98,11 +98,22 @@ Field utc_offset(std::chrono::minutes* out) {
       const int hours = 10 * digit(1) + digit(2);
       const int minutes = 10 * digit(4) + digit(5);
       if (hours < 24 && minutes < 60) {
-        *out = std::chrono::minutes((text[0] == '-' ? -1 : 1) * (60 * hours + minutes));
+        *out = Calendar(std::chrono::minutes((text[0] == '-' ? -1 : 1) * (60 * hours + minutes)));
         return "";
       }
     }
     return "expected what local time is ahead of UTC, such as \"+08:00\"";
+  };
+}
+
+Field time_zone(Calendar* out) {
+  return [out](const toml::node& node) -> std::string {
+    const auto name = node.value_exact<std::string>();
+    if (!name) return "expected the name of a time zone, such as \"Europe/Berlin\"";
+    auto calendar = Calendar::of_zone(*name);
+    if (!calendar) return calendar.error().message;
+    *out = *std::move(calendar);
+    return "";
   };
 }
 
@@ -115,7 +126,8 @@ Fields access_fields(AccessConfig* config) {
   return {
       {"database", text(&config->database_file)},
       {"journal", text(&config->journal_file)},
-      {"utc_offset", utc_offset(&config->calendar.utc_offset)},
+      {"utc_offset", utc_offset(&config->calendar)},
+      {"time_zone", time_zone(&config->calendar)},
       {"first_day", date(&config->window.first_day)},
       {"last_day", date(&config->window.last_day)},
       {"session_hours", number(&config->session_lifetime, 1, kHoursOfAYear)},
@@ -215,6 +227,10 @@ Status check_config(const std::string& file, const AccessConfig& config,
     return config_error(file, where, "the trial begins on {}, after it ends on {}",
                         day_text(config.window.first_day), day_text(config.window.last_day));
   }
+  if (config.window.begin(config.calendar) == config.window.end(config.calendar)) {
+    return config_error(file, where, "the trial has no time: {} was left out in {}",
+                        day_text(config.window.first_day), config.calendar.name());
+  }
   for (const TierOptions& tier : config.tiers) {
     const auto rates = Rates::of(config.prices, tier.multiplier);
     if (!rates) return config_error(file, where, "prices: {}", rates.error().message);
@@ -251,6 +267,11 @@ Result<std::optional<AccessConfig>> parse_config(const std::string& file, std::s
   }
   if (access == nullptr) return std::nullopt;
   US_TRY(check_config(file, config, access->source()));
+  if (access->as_table()->contains("utc_offset") && access->as_table()->contains("time_zone")) {
+    return config_error(file, access->source(),
+                        "[access] has utc_offset and time_zone; leave out "
+                        "one of them");
+  }
   config.database_file = beside(file, config.database_file);
   config.journal_file = config.journal_file.empty() ? config.database_file + ".journal"
                                                     : beside(file, config.journal_file);

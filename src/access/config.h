@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "access/clock.h"
+#include "access/calendar.h"
 #include "access/keys.h"
 #include "access/money.h"
 #include "access/secrets.h"

@@ -51,7 +51,7 @@ TEST(ConfigTest, TheExampleIsTheDefaults) {
   const AccessConfig written = **parse_config("a.toml", example());
   const AccessConfig defaults = **parse_config("a.toml", "[access]\ndatabase = 'access.db'\n");
   EXPECT_EQ(written.database_file, defaults.database_file);
-  EXPECT_EQ(written.calendar.utc_offset, defaults.calendar.utc_offset);
+  EXPECT_EQ(written.calendar.name(), defaults.calendar.name());
   EXPECT_EQ(written.window.first_day, defaults.window.first_day);
   EXPECT_EQ(written.window.last_day, defaults.window.last_day);
   EXPECT_EQ(written.prices.output, defaults.prices.output);
@@ -90,13 +90,28 @@ absence_seconds = 5
   const AccessConfig& access = **config;
   EXPECT_EQ(access.database_file, "/etc/us/db");
   EXPECT_EQ(access.journal_file, "/run/journal");
-  EXPECT_EQ(access.calendar.utc_offset, std::chrono::minutes(-210));
+  EXPECT_EQ(access.calendar.name(), "UTC-03:30");
   EXPECT_EQ(utc_text(access.window.begin(access.calendar)), "2027-01-01T03:30:00Z");
   EXPECT_EQ(utc_text(access.window.end(access.calendar)), "2027-01-02T03:30:00Z");
   EXPECT_EQ(access.tier(Tier::kFast).multiplier.text(), "2.5");
   EXPECT_EQ(access.limits.budget->text(), "10");
   EXPECT_EQ(access.chat.session, std::chrono::minutes(1));
   EXPECT_EQ(access.chat.absence, std::chrono::seconds(5));
+}
+
+TEST(ConfigTest, TheWindowMayBeInATimeZone) {
+  const auto config = parse_config("a.toml", R"(
+[access]
+database = "db"
+time_zone = "Europe/Berlin"
+first_day = 2026-03-28
+last_day = 2026-03-29
+)");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  const AccessConfig& access = **config;
+  EXPECT_EQ(access.calendar.name(), "Europe/Berlin");
+  EXPECT_EQ(utc_text(access.window.begin(access.calendar)), "2026-03-27T23:00:00Z");
+  EXPECT_EQ(utc_text(access.window.end(access.calendar)), "2026-03-29T22:00:00Z");
 }
 
 TEST(ConfigTest, SaysWhatIsWrongAndWhere) {
@@ -110,6 +125,15 @@ TEST(ConfigTest, SaysWhatIsWrongAndWhere) {
       {start + "colour = 1", "a.toml:3: [access] has no 'colour'"},
       {start + "utc_offset = '+8'", "a.toml:3: access.utc_offset: expected what local time"},
       {start + "utc_offset = '+24:00'", "access.utc_offset"},
+      {start + "time_zone = 'Mars/Olympus'",
+       "a.toml:3: access.time_zone: there is no time zone 'Mars/Olympus' in this system's"},
+      {start + "time_zone = '/etc/localtime'", "no time zone '/etc/localtime'"},
+      {start + "time_zone = '../Europe/Berlin'", "no time zone '../Europe/Berlin'"},
+      {start + "time_zone = 8", "expected the name of a time zone, such as"},
+      {start + "time_zone = 'Asia/Shanghai'\nutc_offset = '+08:00'",
+       "[access] has utc_offset and time_zone; leave out one of them"},
+      {start + "time_zone = 'Pacific/Apia'\nfirst_day = 2011-12-30\nlast_day = 2011-12-30",
+       "the trial has no time: 2011-12-30 was left out in Pacific/Apia"},
       {start + "first_day = '2026-06-09'", "expected a date, such as 2026-06-09, without quotes"},
       {start + "first_day = 2026-07-01", "the trial begins on 2026-07-01, after it ends"},
       {start + "database = ''", "a.toml:3: "},

@@ -190,7 +190,7 @@ TEST_F(GateTest, TheWindowHasEdges) {
 TEST(GateCalendarTest, TheWindowIsInLocalDays) {
   for (const int offset : {-11, 0, 8, 14}) {
     AccessConfig config;
-    config.calendar.utc_offset = std::chrono::hours(offset);
+    config.calendar = Calendar(std::chrono::hours(offset));
     AccessFixture fixture(config);
     fixture.add_user("ann");
     const std::string secret = fixture.add_key("ann");
@@ -205,6 +205,31 @@ TEST(GateCalendarTest, TheWindowIsInLocalDays) {
     fixture.clock.set(begin + std::chrono::days(15));
     EXPECT_EQ(fast(), "403 trial_ended") << offset;
   }
+}
+
+TEST(GateCalendarTest, TheWindowEndsWhereItsLastDayIsShort) {
+  AccessConfig config;
+  config.calendar = value_of(Calendar::of_zone("Europe/Berlin"));
+  config.window = {*parse_day("2026-03-29"), *parse_day("2026-03-29")};
+  const UtcTime begin = config.window.begin(config.calendar);
+  AccessFixture fixture(config);
+  fixture.clock.set(begin);
+  fixture.add_user("ann");
+  const std::string secret = fixture.add_key("ann");
+  const auto decide = [&](UtcTime time) {
+    fixture.clock.set(time);
+    return fixture.gate.decide({RouteClass::kGenerate, {secret, "", ""}, Tier::kFast});
+  };
+  const auto early = decide(begin - milliseconds(1));
+  EXPECT_EQ(outcome(early), "403 trial_not_begun");
+  EXPECT_NE(early.error().message.find("2026-03-29 00:00 UTC+01:00"), std::string::npos)
+      << early.error().message;
+  EXPECT_EQ(outcome(decide(begin)), "200");
+  EXPECT_EQ(outcome(decide(begin + std::chrono::hours(23) - milliseconds(1))), "200");
+  const auto late = decide(begin + std::chrono::hours(23));
+  EXPECT_EQ(outcome(late), "403 trial_ended");
+  EXPECT_NE(late.error().message.find("2026-03-30 00:00 UTC+02:00"), std::string::npos)
+      << late.error().message;
 }
 
 TEST(GateConfigTest, ATierMayBeOpenToAllKeys) {

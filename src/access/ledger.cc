@@ -1,6 +1,7 @@
 #include "access/ledger.h"
 
 #include <fmt/format.h>
+#include <sqlite3.h>
 
 #include "access/database.h"
 
@@ -18,6 +19,16 @@ void bind_filter(SQLite::Statement& query, const LedgerFilter& filter) {
   if (filter.account_id) query.bind(1, *filter.account_id);
   if (filter.begin) query.bind(2, to_ms(*filter.begin));
   if (filter.end) query.bind(3, to_ms(*filter.end));
+}
+
+// Of a time in milliseconds, in SQL.
+void define_day_of(SQLite::Database& sql, const Calendar& calendar) {
+  constexpr auto kDayOf = [](sqlite3_context* context, int, sqlite3_value** values) {
+    const auto* own = static_cast<const Calendar*>(sqlite3_user_data(context));
+    sqlite3_result_int64(context, own->day_of(from_ms(sqlite3_value_int64(values[0]))));
+  };
+  constexpr auto kRelease = [](void* own) { delete static_cast<Calendar*>(own); };
+  sql.createFunction("day_of", 1, true, new Calendar(calendar), kDayOf, nullptr, nullptr, kRelease);
 }
 
 bool append_entry(SQLite::Database& sql, const JournalEntry& entry) {
@@ -151,10 +162,10 @@ Status Ledger::visit(const LedgerFilter& filter,
 
 Result<std::vector<DayTotal>> Ledger::totals(const LedgerFilter& filter, const Calendar& calendar) {
   return database_.report([&](SQLite::Database& sql) -> Result<std::vector<DayTotal>> {
-    // Times are after 1970, where SQLite's division rounds down.
+    define_day_of(sql, calendar);
     SQLite::Statement query(
         sql,
-        fmt::format("SELECT (l.begun_ms + ?4) / 86400000 AS day, a.name, k.public_part, "
+        fmt::format("SELECT day_of(l.begun_ms) AS day, a.name, k.public_part, "
                     "l.tier, count(*), sum(l.cached_input_tokens), sum(l.input_tokens), "
                     "sum(l.output_tokens), sum(l.price_units) FROM ledger l "
                     "JOIN accounts a ON a.id = l.account_id LEFT JOIN keys k ON k.id = l.key_id "
@@ -162,7 +173,6 @@ Result<std::vector<DayTotal>> Ledger::totals(const LedgerFilter& filter, const C
                     "ORDER BY day, a.name, k.public_part, l.tier",
                     kFilter));
     bind_filter(query, filter);
-    query.bind(4, int64_t{milliseconds(calendar.utc_offset).count()});
     std::vector<DayTotal> totals;
     while (query.executeStep()) totals.push_back(total_of(query));
     return totals;

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "access/clock.h"
+#include "access/calendar.h"
 #include "access/delivery_journal.h"
 #include "access/money.h"
 #include "base/result.h"

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "access/clock.h"
+#include "access/calendar.h"
 #include "access/config.h"
 #include "access/keys.h"
 #include "access/ledger.h"

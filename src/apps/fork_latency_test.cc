@@ -10,11 +10,11 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "apps/loaded_model.h"
+#include "apps/watched_engine.h"
 #include "net/test_client.h"
 #include "net/test_web_socket.h"
 #include "server/json_fields.h"
@@ -28,43 +28,6 @@ using server::Json;
 using std::chrono::steady_clock;
 
 constexpr size_t kMinPromptTokens = 4000;
-
-// Another engine, and when it took the newest session.
-class TimedEngine final : public engine::Engine {
- public:
-  explicit TimedEngine(engine::Engine& timed) : timed_(timed) {}
-
-  steady_clock::time_point last_start() const {
-    const std::lock_guard lock(mutex_);
-    return last_start_;
-  }
-  Result<engine::SessionId> start(std::span<const int32_t> prompt,
-                                  const engine::GenerationParams& params) override {
-    auto session = timed_.start(prompt, params);
-    const std::lock_guard lock(mutex_);
-    last_start_ = steady_clock::now();
-    return session;
-  }
-  Result<engine::SessionId> fork(engine::SessionId session, uint64_t seed) override {
-    return timed_.fork(session, seed);
-  }
-  Status step(std::vector<engine::StepEvent>* events) override { return timed_.step(events); }
-  void cancel(engine::SessionId session) override { timed_.cancel(session); }
-  bool idle() const override { return timed_.idle(); }
-  Result<std::vector<float>> score(std::span<const int32_t> tokens,
-                                   const std::function<void(uint32_t)>& progress) override {
-    return timed_.score(tokens, progress);
-  }
-  engine::KvUsage kv_usage() const override { return timed_.kv_usage(); }
-  uint32_t max_context() const override { return timed_.max_context(); }
-  std::string_view device() const override { return timed_.device(); }
-  const std::vector<program::Program>& programs() const override { return timed_.programs(); }
-
- private:
-  engine::Engine& timed_;
-  mutable std::mutex mutex_;
-  steady_clock::time_point last_start_;
-};
 
 // 40 messages, user and assistant in turn.
 Json long_conversation() {
@@ -91,10 +54,10 @@ class ForkLatencyTest : public testing::Test {
     auto loaded = model->open_engine(options, 2);
     ASSERT_TRUE(loaded) << loaded.error().message;
     engine = std::move(*loaded);
-    timed = std::make_unique<TimedEngine>(*engine);
+    watched = std::make_unique<WatchedEngine>(*engine);
     server::ServedModel served;
     served.name = "tiny";
-    served.engine = timed.get();
+    served.engine = watched.get();
     served.tokenizer = model->tokenizer();
     served.chat_template = model->chat_template();
     served.defaults.stop_ids = model->stop_ids();
@@ -139,7 +102,7 @@ class ForkLatencyTest : public testing::Test {
     for (int i = 0; i < kNumForks; ++i) {
       const auto begin = fork();
       times_us.push_back(
-          std::chrono::duration<double, std::micro>(timed->last_start() - begin).count());
+          std::chrono::duration<double, std::micro>(watched->last_start() - begin).count());
     }
     std::ranges::sort(times_us);
     const double p10 = times_us[kNumForks / 10];
@@ -155,7 +118,7 @@ class ForkLatencyTest : public testing::Test {
 
   std::unique_ptr<LoadedModel> model;
   std::unique_ptr<engine::Engine> engine;
-  std::unique_ptr<TimedEngine> timed;
+  std::unique_ptr<WatchedEngine> watched;
   std::unique_ptr<server::Server> server;
 };
 

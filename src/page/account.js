@@ -48,8 +48,8 @@ export function windowText() {
   const { window: trial } = session;
   if (!trial) return '';
   const state = { before: 'It has not begun.', open: 'It is open.', after: 'It has ended.' };
-  return `The trial: ${trial.first_day} to ${trial.last_day}, whole days at UTC${
-    trial.utc_offset}. ${state[trial.state] ?? ''}`;
+  return `The trial: ${trial.first_day} to ${trial.last_day}, whole days in ${
+    trial.time_zone}. ${state[trial.state] ?? ''}`;
 }
 
 function applicationForm() {

@@ -5,17 +5,10 @@ import { tierName } from './meter.js';
 import { barPlot, daysBetween } from './plot.js';
 import { table } from './table.js';
 
-// The offer's day, which begins at its own offset from UTC.
-function currentDay({ utc_offset: offset }) {
-  const [hours, minutes] = offset.slice(1).split(':').map(Number);
-  const ahead = (hours * 60 + minutes) * 60_000 * (offset[0] === '-' ? -1 : 1);
-  return new Date(Date.now() + ahead).toISOString().slice(0, 10);
-}
-
-// The window's days, or the last two weeks.
-function defaultRange() {
-  const { window: trial } = session;
-  const today = currentDay(trial);
+// The window's days, or the last two weeks. Which day it is, the server knows.
+async function defaultRange() {
+  const { window: trial } = await call('GET', '/api/session');
+  const { today } = trial;
   if (today >= trial.first_day && today <= trial.last_day) {
     return { first_day: trial.first_day, last_day: today };
   }
@@ -64,8 +57,8 @@ function totals({ total, currency, days }) {
     tile(currency, total.price ?? sumDecimals(days.map(({ price }) => price))));
 }
 
-function usagePanel(path, isAdmin) {
-  const range = defaultRange();
+async function usagePanel(path, isAdmin) {
+  const range = await defaultRange();
   const content = h('div');
   const csv = h('a', { class: 'button', download: 'usage.csv' }, 'CSV');
   const show = async () => {
@@ -86,7 +79,7 @@ function usagePanel(path, isAdmin) {
 }
 
 export async function usageView() {
-  const panel = usagePanel('/api/usage', false);
+  const panel = await usagePanel('/api/usage', false);
   await panel.show();
   const { prices, models } = session;
   const price = prices && `A million tokens: cached input ${prices.cached_input}, input ${
@@ -97,7 +90,7 @@ export async function usageView() {
 }
 
 export async function adminUsageView() {
-  const panel = usagePanel('/api/admin/usage', true);
+  const panel = await usagePanel('/api/admin/usage', true);
   await panel.show();
   return panel.element;
 }

@@ -1,13 +1,18 @@
 #include "server/bill.h"
 
+#include <algorithm>
+
 namespace ultraspeed::server {
 namespace {
 
 access::Reservation::Delivery delivery_of(const GenerationLog& log) {
   access::Reservation::Delivery delivery;
   if (log.first_token == GenerationLog::TimePoint()) return delivery;  // no step gave anything
-  delivery.output_tokens = static_cast<uint32_t>(log.completion_tokens - log.judge_tokens);
-  delivery.num_steps = static_cast<uint32_t>(log.speculation.num_cycles()) + 1;
+  const size_t num_tokens = log.completion_tokens - log.judge_tokens;
+  delivery.output_tokens = static_cast<uint32_t>(num_tokens);
+  // A prefill's token is of no cycle; a prompt that the cache knows has no prefill.
+  const size_t num_steps = log.speculation.num_cycles() + num_tokens - log.speculation.num_tokens();
+  delivery.num_steps = static_cast<uint32_t>(std::max<size_t>(num_steps, 1));
   delivery.cached_input_tokens = static_cast<uint32_t>(log.cached_tokens);
   return delivery;
 }

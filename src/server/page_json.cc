@@ -24,11 +24,6 @@ std::string_view window_state(const access::AccessConfig& config, access::UtcTim
   return now < config.window.end(config.calendar) ? "open" : "after";
 }
 
-std::string offset_text(std::chrono::minutes offset) {
-  const auto minutes = std::abs(offset.count());
-  return fmt::format("{}{:02}:{:02}", offset.count() < 0 ? '-' : '+', minutes / 60, minutes % 60);
-}
-
 }  // namespace
 
 Json time_json(const std::optional<access::UtcTime>& time) {
@@ -124,7 +119,8 @@ Json offer_json(const access::AccessConfig& config, access::UtcTime now) {
   return {{"window",
            {{"first_day", access::day_text(config.window.first_day)},
             {"last_day", access::day_text(config.window.last_day)},
-            {"utc_offset", offset_text(config.calendar.utc_offset)},
+            {"time_zone", config.calendar.name()},
+            {"today", access::day_text(config.calendar.day_of(now))},
             {"state", window_state(config, now)}}},
           {"prices",
            {{"currency", config.currency},

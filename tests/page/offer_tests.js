@@ -10,7 +10,7 @@ const { answer, openPage, picture, send, startPageServer, until } = require('./b
 const config = `
 [access]
 database = "access.db"
-utc_offset = "+08:00"
+time_zone = "Asia/Shanghai"
 first_day = 2026-06-09
 last_day = 2026-06-23
 password_passes = 1
@@ -107,6 +107,8 @@ function tests({ browser, offer }) {
     async 'an application, its decision, and hostile words in it'() {
       const { page, close } = await open(kBegin + 3600);
       await apply(page, 'applicant', payloads.slice(0, 6).join('\n'));
+      assert.match(await page.locator('.sheet').innerText(),
+        /2026-06-09 to 2026-06-23, whole days in Asia\/Shanghai\. It is open\./);
       assert.match(await page.locator('.facts').innerText(), /waits for a decision/);
       assert.ok((await page.locator('.facts').innerText()).includes(payloads[0]));
       await decide('Decline', 'applicant', kBegin + 3600);
@@ -230,7 +232,7 @@ function tests({ browser, offer }) {
     },
 
     async 'keys are shown once, work, and are revoked; usage is plotted'() {
-      const { page, close } = await openUser(kBegin + 50 * 3600,
+      const { page, close } = await openUser(kBegin + 43 * 3600,
         { timezoneId: 'Pacific/Kiritimati' });
       await go(page, 'keys', 'h1:text("Keys")');
       await page.fill('input[name=name]', 'my-key');
@@ -254,6 +256,8 @@ function tests({ browser, offer }) {
       assert.ok(await page.locator('.plot rect').count() >= 4);
       assert.match(await page.locator('tbody').last().innerText(),
         /UltraSpeed.*2.*\n.*Standard.*1/s);
+      assert.strictEqual(await page.locator('input[type=date]').last().inputValue(),
+        '2026-06-10');  // where the trial is; in the browser's place it is the 11th
       await picture(page, 'page_usage');
       const [download] = await Promise.all([page.waitForEvent('download'),
         page.click('a:text("CSV")')]);
@@ -307,7 +311,7 @@ function tests({ browser, offer }) {
         return `${await page.locator('.standing').innerText()} ${
           await page.locator('.sheet p').first().innerText()}`;
       };
-      assert.match(await standing(kBegin - 2), /UTC\+08:00\. It has not begun\./);
+      assert.match(await standing(kBegin - 2), /whole days in Asia\/Shanghai\. It has not begun\./);
       await go(page, 'chat', '.queue');
       assert.ok(await page.locator('button:text("Send")').isDisabled());
       assert.match(await standing(kBegin), /It is open\./);
