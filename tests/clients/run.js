@@ -98,8 +98,9 @@ async function test(name, client, folder) {
   fs.writeFileSync(scriptFile, script(client.tool, file));
   const { url, log, stop } = await startServer(
     program, ['--max-model-len', String(contextSize), '--force-text', scriptFile]);
+  const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] };
   const connect = (agent) => execFileSync(
-    program, ['connect', agent, '--url', url, '--model', model], { encoding: 'utf8' });
+    program, ['connect', agent, '--url', url, '--model', model], options);
   const setting = {
     home, work, url, model, modules, connect,
     task: `Write the word ${content} into the file ${file}.`,

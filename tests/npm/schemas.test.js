@@ -10,6 +10,7 @@ const os = require('os');
 const path = require('path');
 const { model, runTests, startServer } = require('./server.js');
 const { makeCheck } = require('./schemas.js');
+const { converse } = require('./web_socket.js');
 
 const program = process.argv[2];
 const modules = process.env.NODE_PATH;
@@ -48,6 +49,9 @@ const chats = {
   'two answers': { ...user('Tom has 3 apples.'), n: 2, temperature: 1, max_tokens: 20 },
   'two answers with calls': { ...user('Call two.'), ...chatTools, n: 2 },
   schema: { ...user('The weather?'), response_format: schemaFormat, max_tokens: 40 },
+  'first in the queue': { ...user('Think.'), service_tier: 'priority', priority: -1 },
+  'the fast tier': { ...user('Think.'), speed: 'fast' },
+  'in time': { ...user('Think.'), deadline_ms: 600000, budget_ms: 600000 },
 };
 // ... of /v1/completions ...
 const completions = {
@@ -58,6 +62,13 @@ const completions = {
   logprobs: { prompt: 'def add(a, b):', max_tokens: 4, logprobs: 2 },
   'two answers': { prompt: 'def add(a, b):', max_tokens: 4, n: 2, temperature: 1 },
   empty: { prompt: 'Say nothing.' },
+};
+// ... of both, where the best of several is wanted, which cannot be streamed, ...
+const candidates = { best_of: 3, temperature: 1, max_tokens: 20 };
+const selections = {
+  likeliest: candidates,
+  majority: { ...candidates, best_of_mode: 'majority' },
+  judge: { ...candidates, best_of_mode: 'judge' },
 };
 // ... of /v1/responses ...
 const responsesTools = { tools: [{ type: 'function', name: 'get_weather', parameters }] };
@@ -76,6 +87,7 @@ const responses = {
     max_output_tokens: 40,
   },
 };
+const lastEvents = ['response.completed', 'response.incomplete', 'response.failed', 'error'];
 // ... and of /v1/messages.
 const messagesTools = { tools: [{ name: 'get_weather', input_schema: parameters }] };
 const asked = (content) => ({ ...user(content), max_tokens: 200 });
@@ -140,6 +152,18 @@ function openaiTests(check, route, bodies, wholeType, chunkType) {
   return tests;
 }
 
+function selectionTests(check) {
+  const tests = {};
+  for (const [name, body] of Object.entries(selections)) {
+    tests[`/v1/chat/completions: ${name}`] = async () => check(
+      'ChatAnswer', await postForJson('/v1/chat/completions', { ...user('Tom has'), ...body }));
+    if (name === 'judge') continue; // asks in a chat
+    tests[`/v1/completions: ${name}`] = async () => check(
+      'CompletionAnswer', await postForJson('/v1/completions', { prompt: 'Tom has', ...body }));
+  }
+  return tests;
+}
+
 // Both forms of the answer are the same one.
 function messagesTests(check) {
   const checkBoth = (type, value) => {
@@ -184,6 +208,13 @@ function responsesTests(check) {
         assert.strictEqual(event.type, type);
         check('ResponsesEvent', event);
       }
+    };
+    tests[`${route}: ${name}, by WebSocket`] = async () => {
+      const request = { type: 'response.create', model, temperature: 0, ...body };
+      const isLast = (text) => lastEvents.includes(JSON.parse(text).type);
+      const events = await converse(url, route, JSON.stringify(request), isLast);
+      for (const event of events) check('ResponsesEvent', JSON.parse(event));
+      assert.notStrictEqual(JSON.parse(events.at(-1)).type, 'error', events.at(-1));
     };
     tests[`${route}/input_tokens: ${name}`] = async () => check(
       'ResponsesTokens', await postForJson(`${route}/input_tokens`, body));
@@ -244,6 +275,7 @@ async function main() {
   const passed = await runTests('schemas', {
     ...openaiTests(
       check, '/v1/chat/completions', chats, 'ChatAnswer', 'ChatChunk'),
+    ...selectionTests(check),
     ...openaiTests(check, '/v1/completions', completions, 'CompletionAnswer', 'CompletionChunk'),
     ...responsesTests(check),
     ...messagesTests(check),

@@ -14,13 +14,13 @@ add_tier() {
   PASSED[$1]=0 FAILED[$1]=0 SKIPPED[$1]=0 BUILD_TIME[$1]=0 TEST_TIME[$1]=0
 }
 
-# build_tier PRESET: configures and builds; if that fails, counts it and returns 1.
+# build_tier PRESET [TARGET]: configures and builds; if that fails, counts it and returns 1.
 build_tier() {
-  local name=$1 start=$SECONDS status=0 flags=()
+  local name=$1 target=${2:-all} start=$SECONDS status=0 flags=()
   add_tier "$name"
   [ "$name" != release ] || read -ra flags < <(cuda_flags)
   configure "$name" -DULTRASPEED_TESTS=ON -DULTRASPEED_JOIN_SOURCES=ON \
-    -DULTRASPEED_TIMEOUT_SCALE="$TEST_SCALE" "${flags[@]}" && compile "$name" all || status=1
+    -DULTRASPEED_TIMEOUT_SCALE="$TEST_SCALE" "${flags[@]}" && compile "$name" "$target" || status=1
   BUILD_TIME[$name]=$((SECONDS - start))
   if [ $status -ne 0 ]; then
     FAILED[$name]=1
@@ -142,7 +142,7 @@ test_command() {
     test_tier asan "${sanitizer_tests[@]}"
     fuzz_tier "$2"
   fi
-  build_tier tsan && test_tier tsan "${sanitizer_tests[@]}"
+  build_tier tsan unit_tests && test_tier tsan "${sanitizer_tests[@]}"
   close_log
   print_summary
   for name in "${TIERS[@]}"; do
