@@ -280,6 +280,7 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
               choose_executor(*executor, checkpoint_.contents().backbone.bytes));
     const std::string& device = chosen.limits.name;
     engine_options.block_size = speculation.block_on(device, chosen.modes);
+    engine_options.has_plain_decode = device == kProcessor;
     engine_options.decode_width = options.decode_width != 0
                                       ? std::max(options.decode_width, speculation.block())
                                       : speculation.decode_width_on(device, max_sessions);

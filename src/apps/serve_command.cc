@@ -9,10 +9,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "apps/files.h"
 #include "apps/flag_sources.h"
@@ -193,6 +195,8 @@ Status serve(ServeOptions options) {
                            : fmt::format("kept the TLS certificate: {}\n", status.error().message));
   }
   end_at_next_signal();
+  server->leave_rotation();
+  std::this_thread::sleep_for(std::chrono::seconds(options.drain_delay_s));
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
                               options.drain_timeout_s));
   server->stop(options.drain_timeout_s * 1000);

@@ -140,6 +140,12 @@ void add_http_options(CLI::App& app, ServeOptions* options) {
   app.add_flag("--two-modes", options->has_modes,
                "Serve the model as NAME, one token a step, and as NAME-ultraspeed")
       ->envname("ULTRASPEED_TWO_MODES");
+  app.add_option("--drain-delay", options->drain_delay_s,
+                 "Seconds after a signal in which /health/ready says 503 and requests are answered "
+                 "as before, for balancers to notice")
+      ->check(CLI::Range(0, 3600))
+      ->envname("ULTRASPEED_DRAIN_DELAY")
+      ->capture_default_str();
   app.add_option("--shutdown-timeout", options->drain_timeout_s,
                  "Seconds that answers under way get to end after a signal")
       ->check(CLI::Range(0, 3600))

@@ -29,6 +29,7 @@ struct ServeOptions {
   uint32_t max_sessions = 8;
   bool caches_prefixes = true;
   uint32_t num_cached_prefixes = 16;
+  uint32_t drain_delay_s = 0;
   uint32_t drain_timeout_s = 30;
 };
 

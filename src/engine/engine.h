@@ -176,6 +176,9 @@ struct EngineOptions {
   // than the checkpoint has MTP layers.
   uint32_t block_size = 8;
   const model::Drafter* dflash = nullptr;  // of kDflash; must outlive Engine::open alone
+  // A decode program without drafts beside the one of kDflash, for steps in which no session has
+  // any: they take as long as without a drafter, but for what keeps its context.
+  bool has_plain_decode = false;
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;  // of the target
   // Layers whose residuals features() gives, ascending; empty: it gives none.
   std::vector<uint32_t> captured_layers = {};

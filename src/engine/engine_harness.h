@@ -27,6 +27,7 @@ struct HarnessOptions {
   DrafterOptions drafter = {};
   uint32_t block_size = 1;
   uint32_t num_cached_prefixes = 0;
+  bool has_plain_decode = false;
 };
 
 inline HarnessOptions drafting(DrafterKind kind, uint32_t tokens_per_cycle = 1,
@@ -79,6 +80,10 @@ class Harness {
     auto programs = FakeExecutor::make_programs(
         options.decode_width, options.prefill_width, options.page_positions,
         options.drafter.kind == DrafterKind::kDflash, num_mtp_heads(options));
+    if (options.has_plain_decode) {
+      programs.push_back(FakeExecutor::make_programs(options.decode_width, options.prefill_width,
+                                                     options.page_positions)[0]);
+    }
     engine =
         std::move(ProgramEngine::make(std::move(programs), std::move(owned), settings, {})).value();
   }

@@ -175,6 +175,15 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   };
   US_ASSIGN(auto programs, with_prefill(std::move(decode.program), options.prefill_width,
                                         make_prefill, *executor, settings.cache, limits));
+  if (options.dflash != nullptr && options.has_plain_decode) {
+    plan_options.name = "decode_plain";
+    plan_options.width = options.decode_width;
+    plan_options.captured_layers.clear();
+    plan_options.captures_expert_inputs = false;
+    US_ASSIGN(plan::Plan plain, make_proven_plan(config, files, limits, plan_options));
+    programs.push_back(std::move(plain.program));
+    US_TRY(check_memory(memory_need(programs, settings.cache, *executor), limits));
+  }
   const auto read_weight = [&](uint32_t rank, program::WeightId weight, uint32_t index,
                                std::span<std::byte> out) {
     return reader.read(rank, weight, index, out);

@@ -11,7 +11,7 @@ namespace ultraspeed::engine {
 Result<std::unique_ptr<ProgramEngine>> ProgramEngine::make(
     std::vector<program::Program> programs, std::unique_ptr<program::Executor> executor,
     const EngineSettings& settings, const program::WeightReader& read_weight) {
-  US_CHECK(programs.size() == 2, "{} programs", programs.size());
+  US_CHECK(programs.size() == 2 || programs.size() == 3, "{} programs", programs.size());
   US_CHECK(programs[kDecode].num_mtp_heads() <= programs[kPrefill].width, "{} MTP heads, width {}",
            programs[kDecode].num_mtp_heads(), programs[kPrefill].width);
   US_TRY(executor->load(programs, settings.cache, read_weight));
@@ -70,7 +70,7 @@ Status ProgramEngine::decode(std::span<const uint32_t> slots, std::vector<StepEv
   US_TRY(gather_blocks(slots, &clock, events));
   if (shares_.empty()) return {};
   clock.lap(&decode_times_.other_s);
-  US_TRY(run(kDecode));
+  US_TRY(run(decode_program()));
   clock.lap(&decode_times_.verify_s);
   decode_times_.draft_s += output_.draft_s;
   decode_times_.verify_s -= output_.draft_s;
@@ -78,6 +78,11 @@ Status ProgramEngine::decode(std::span<const uint32_t> slots, std::vector<StepEv
   clock.lap(&decode_times_.other_s);
   ++decode_times_.num_steps;
   return {};
+}
+
+uint32_t ProgramEngine::decode_program() const {
+  const bool has_drafts = columns_.size() > shares_.size();
+  return programs_.size() > kPlainDecode && !has_drafts ? kPlainDecode : kDecode;
 }
 
 // Makes room for a session's next `count` tokens. One that finds none, or that may give no further

@@ -26,9 +26,10 @@ class ProgramEngine final : public Engine {
  public:
   static constexpr uint32_t kDecode = 0;  // index into programs()
   static constexpr uint32_t kPrefill = 1;
+  static constexpr uint32_t kPlainDecode = 2;
 
-  // Loads the executor. REQUIRES: two verified programs, decode and prefill, that share weights and
-  // caches; settings chosen for them.
+  // Loads the executor. REQUIRES: verified programs, decode, prefill and perhaps one that decodes
+  // without drafting, that share weights and caches; settings chosen for them.
   static Result<std::unique_ptr<ProgramEngine>> make(std::vector<program::Program> programs,
                                                      std::unique_ptr<program::Executor> executor,
                                                      const EngineSettings& settings,
@@ -114,6 +115,7 @@ class ProgramEngine final : public Engine {
   Status decode(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
   Status prefill(uint32_t slot, std::vector<StepEvent>* events);
   Status run(uint32_t program_index);
+  uint32_t decode_program() const;
   // A text alone, its first `num_positions` tokens: each column filled in, each step's end told.
   using TextColumn = std::function<void(uint32_t position, program::Column*)>;
   using TextStep = std::function<Status(uint32_t begin, uint32_t end)>;

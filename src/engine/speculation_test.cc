@@ -63,6 +63,29 @@ TEST(Speculation, ASessionMayGoOnWithoutDrafts) {
   }
 }
 
+TEST(Speculation, StepsWithoutDraftsTakeTheProgramWithoutThem) {
+  HarnessOptions options = drafting(DrafterKind::kDflash, 4);
+  options.has_plain_decode = true;
+  for (const bool speculates : {false, true}) {
+    Harness harness(options);
+    GenerationParams params;
+    params.max_tokens = 21;
+    params.speculates = speculates;
+    const SessionId id = start_known(harness, prompt_of(10), params);
+    ASSERT_TRUE(harness.run_until_idle());
+    EXPECT_EQ(harness.transcripts[id], expected_transcript(prompt_of(10), params, 64));
+    size_t num_plain = 0, num_drafting = 0;
+    for (const FakeExecutor::Record& step : harness.executor->steps) {
+      if (step.program == ProgramEngine::kPrefill) continue;
+      const bool is_plain = step.program == ProgramEngine::kPlainDecode;
+      EXPECT_EQ(is_plain, step.columns.size() == 1);
+      ++(is_plain ? num_plain : num_drafting);
+    }
+    EXPECT_EQ(num_drafting > 0, speculates);
+    if (!speculates) EXPECT_EQ(num_plain, 20u);
+  }
+}
+
 TEST(Speculation, AcceptsAllSomeAndNone) {
   GenerationParams params;
   params.max_tokens = 41;  // 40 after the prefill's

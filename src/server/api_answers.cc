@@ -90,7 +90,8 @@ net::HttpResponse ApiServer::health() const {
 }
 
 net::HttpResponse ApiServer::readiness() const {
-  return is_draining_.load() ? json_response(503, R"({"status":"draining"})") : health();
+  const bool is_leaving = is_leaving_.load() || is_draining_.load();
+  return is_leaving ? json_response(503, R"({"status":"draining"})") : health();
 }
 
 net::HttpResponse ApiServer::metrics() const {

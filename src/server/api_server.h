@@ -59,6 +59,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   std::string url() const override;
   uint16_t port() const override { return http_->port(); }
   Status reload_certificate() override { return http_->reload_certificate(); }
+  void leave_rotation() override { is_leaving_.store(true); }
   void stop(uint32_t drain_timeout_ms) override;
 
   void handle(net::HttpRequest request, std::shared_ptr<net::ResponseWriter> writer) override;
@@ -155,7 +156,8 @@ class ApiServer final : public Server, public net::HttpHandler {
   uint32_t num_preparing_ = 0;
   size_t preparing_bytes_ = 0;
   bool is_aborting_ = false;
-  std::atomic<bool> is_draining_ = false;
+  std::atomic<bool> is_leaving_ = false;   // and /health/ready says so
+  std::atomic<bool> is_draining_ = false;  // new requests are refused
   std::atomic<bool> is_stopped_ = false;
 
   std::unique_ptr<net::HttpServer> http_;

@@ -68,6 +68,10 @@ class Server {
   // kInvalidArgument; those that were read before stay.
   virtual Status reload_certificate() = 0;
 
+  // From now on /health/ready says 503, so that a balancer sends nobody any more; all is answered
+  // as before. Any thread.
+  virtual void leave_rotation() = 0;
+
   // Answers new requests with 503, lets those under way end for `drain_timeout_ms`, ends the rest
   // with an error, and closes. Any thread but the server's own.
   virtual void stop(uint32_t drain_timeout_ms) = 0;

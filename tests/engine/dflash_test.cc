@@ -46,6 +46,36 @@ TEST(Dflash, NoTextChanges) {
   check(zlab.setup(8, 32, 2), requests, expected, false);
 }
 
+TEST(Dflash, StepsWithoutDraftsChangeNoText) {
+  auto requests = make_dflash_requests(static_cast<uint32_t>(9 * test::test_scale()));
+  const auto expected = reference_texts(&requests);
+  for (size_t i = 0; i < requests.size(); i += 2) requests[i].params.speculates = false;
+  const TinyDrafter mimo(true);
+  for (const uint32_t width : {8, 16}) {
+    Setup setup = mimo.setup(8, width, 2);
+    setup.has_plain_decode = true;
+    check(setup, requests, expected, false);
+  }
+}
+
+// Or what was written without drafts would be drafted worse when it is a prompt's begin.
+TEST(Dflash, StepsWithoutDraftsKeepTheDraftersContext) {
+  Setup setup = bundled_setup(8, 2);
+  setup.has_plain_decode = true;
+  setup.num_cached_prefixes = 2;
+  const auto engine = open(setup), fresh = open(setup);
+  Request request = make_requests({0}, 60)[0];
+  request.params.speculates = false;
+  SpeculationStats plain, known, unknown;
+  const Text text = generate(*engine, {request}, &plain).front();
+  EXPECT_EQ(plain.accepted_length(), 1);
+  request.prompt.insert(request.prompt.end(), text.tokens.begin(), text.tokens.end() - 1);
+  request.params.speculates = true;
+  EXPECT_EQ(generate(*engine, {request}, &known), generate(*fresh, {request}, &unknown));
+  EXPECT_GT(unknown.accepted_length(), 1.5);
+  EXPECT_EQ(known.acceptance(), unknown.acceptance());
+}
+
 TEST(Dflash, ASelectorChangesNoText) {
   auto requests = make_dflash_requests(static_cast<uint32_t>(9 * test::test_scale()));
   const auto expected = reference_texts(&requests);

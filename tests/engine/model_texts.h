@@ -47,6 +47,7 @@ struct Setup {
   uint32_t prefill_width = 0;        // EngineOptions::prefill_width
   uint32_t num_cached_prefixes = 0;  // EngineOptions::num_cached_prefixes
   uint32_t num_kv_pages = 0;         // EngineOptions::num_kv_pages
+  bool has_plain_decode = false;     // EngineOptions::has_plain_decode
 };
 
 inline std::string setup_name(const Setup& setup) {
@@ -84,6 +85,7 @@ inline std::unique_ptr<Engine> open(const Setup& setup) {
   options.drafter = setup.drafter;
   options.block_size = setup.block_size;
   options.dflash = setup.dflash;
+  options.has_plain_decode = setup.has_plain_decode;
   auto executor =
       setup.make_executor
           ? setup.make_executor()

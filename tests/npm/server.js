@@ -7,22 +7,32 @@ const path = require('path');
 const repository = path.join(__dirname, '../..');
 const model = 'tiny-mimo';
 
-// Starts it on a free port; resolves to {url, log(), stop()}.
+// Starts it, without --port on a free one; resolves to {url, log(), stop(), kill()}.
 function startServer(program, options = []) {
-  const server = spawn(program, ['serve', '--model', `models/${model}`, '--port', '0', ...options],
+  const port = options.includes('--port') ? [] : ['--port', '0'];
+  const server = spawn(program, ['serve', '--model', `models/${model}`, ...port, ...options],
     { cwd: repository, stdio: ['ignore', 'ignore', 'pipe'] });
+  process.on('exit', () => server.kill('SIGKILL')); // of a test that failed
   let log = '';
   const stop = async () => {
     server.removeAllListeners('exit');
     server.kill('SIGTERM');
     await new Promise((resolve) => { server.on('exit', resolve); });
   };
+  const kill = () => {
+    server.removeAllListeners('exit');
+    server.kill('SIGKILL');
+  };
   return new Promise((resolve, reject) => {
     server.on('exit', (code) => reject(new Error(`the server ended with ${code}:\n${log}`)));
     server.stderr.on('data', (data) => {
       log += data;
       const match = /listening on (http:\S+)/.exec(log);
-      if (match) resolve({ url: match[1], log: () => log, stop });
+      if (match) {
+        resolve({
+          url: match[1], log: () => log, stop, kill,
+        });
+      }
     });
   });
 }
