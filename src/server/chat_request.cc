@@ -147,7 +147,7 @@ ApiResult<ToolChoice> read_tool_choice(const Fields& fields, const Json& tools) 
 }
 
 // Tools that must not be called are withheld from the prompt; those of allowed_tools are all in it,
-// so that a cached prompt goes on to serve.
+// so that a cached prompt goes on to serve. "strict" is no affair of the model's.
 ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
   const Json* array = nullptr;
   US_TRY(fields.read_array("tools", &array));
@@ -161,7 +161,10 @@ ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
     US_TRY(check_tool(tools[i], element_path("tools", i)));
   }
   US_ASSIGN(request->tool_choice, read_tool_choice(fields, tools));
-  if (!request->tool_choice.tools.empty()) request->prompt.tools = tools;
+  if (!request->tool_choice.tools.empty()) {
+    request->prompt.tools = tools;
+    for (Json& tool : request->prompt.tools) tool["function"].erase("strict");
+  }
   bool is_parallel = true;
   US_TRY(fields.read("parallel_tool_calls", &is_parallel));
   if (!is_parallel) request->tool_choice.is_single = true;

@@ -224,7 +224,10 @@ ApiResult<Json> map_tools(const Fields& fields) {
     US_TRY(tool.read("description", &description));
     const Json* schema = nullptr;
     US_TRY(tool.read_object("input_schema", &schema));
+    bool is_strict = false;
+    US_TRY(tool.read("strict", &is_strict));
     Json function = {{"name", std::move(name)}, {"description", std::move(description)}};
+    if (is_strict) function["strict"] = true;
     if (schema != nullptr) function["parameters"] = *schema;
     tools.push_back({{"type", "function"}, {"function", std::move(function)}});
   }

@@ -120,6 +120,7 @@ TEST_F(ResponsesRequestTest, ToolsBecomeFunctions) {
             "Edits.\n\n'input' must match this lark grammar:\nstart: /a/");
   EXPECT_EQ(tools[1]["function"]["parameters"]["properties"]["input"]["type"], "string");
   EXPECT_EQ(tools[2]["function"]["name"], "mcp__get");
+  EXPECT_EQ(request.chat.tool_choice.tools[0]["function"]["strict"], true);
   const ResponsesTools& known = request.settings.tools;
   EXPECT_TRUE(known.of("patch").is_custom);
   EXPECT_EQ(known.of("mcp__get").name, "get");

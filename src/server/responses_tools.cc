@@ -77,6 +77,7 @@ class ToolReader {
     std::string description;
     US_TRY(fields.read("description", &description));
     Json parameters;
+    bool is_strict = false;
     if (is_custom) {
       US_TRY(add_format(fields, &description));
       parameters = {{"type", "object"},
@@ -88,10 +89,12 @@ class ToolReader {
       const Json* schema = nullptr;
       US_TRY(fields.read_object("parameters", &schema));
       if (schema != nullptr) parameters = *schema;
+      US_TRY(fields.read("strict", &is_strict));
     }
     Json function = {{"name", full_tool_name(name_space, name)},
                      {"description", std::move(description)}};
     if (!parameters.is_null()) function["parameters"] = std::move(parameters);
+    if (is_strict) function["strict"] = true;
     tools_.by_function[function["name"]] = {name, name_space, is_custom};
     tools_.functions.push_back({{"type", "function"}, {"function", std::move(function)}});
     return {};
