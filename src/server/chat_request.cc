@@ -28,6 +28,28 @@ ApiStatus normalize_role(const std::string& path, Json* message) {
   return {};
 }
 
+bool is_broken_object(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos) return false;  // no arguments
+  // At a zero byte accept() takes the text for ended.
+  return text[begin] != '{' || text.find('\0') != std::string::npos || !Json::accept(text);
+}
+
+// A conversation goes on after a call that was cut off or is no JSON: templates, which walk the
+// arguments, get what there is of them as one string. What else is wrong the renderer says.
+void make_arguments_readable(Json* message) {
+  const auto calls = message->find("tool_calls");
+  if (calls == message->end() || !calls->is_array()) return;
+  for (Json& call : *calls) {
+    if (!call.is_object() || !call.contains("function")) continue;
+    Json& function = call["function"];
+    if (!function.is_object() || !function.contains("arguments")) continue;
+    Json& arguments = function["arguments"];
+    const auto* text = arguments.get_ptr<const std::string*>();
+    if (text != nullptr && is_broken_object(*text)) arguments = Json{{"arguments", *text}};
+  }
+}
+
 ApiResult<Json> take_messages(Json* json) {
   const Json* array = nullptr;
   US_TRY(Fields(*json).read_array("messages", &array));
@@ -37,6 +59,7 @@ ApiResult<Json> take_messages(Json* json) {
   Json messages = std::move((*json)["messages"]);
   for (size_t i = 0; i < messages.size(); ++i) {
     US_TRY(normalize_role(element_path("messages", i), &messages[i]));
+    make_arguments_readable(&messages[i]);
   }
   return messages;
 }

@@ -225,6 +225,24 @@ TEST(CompletionRequestTest, ErrorsNameTheField) {
   }
 }
 
+TEST(ChatRequestTest, BrokenArgumentsDoNotEndAConversation) {
+  for (const char* broken : {"{\"a", "[1]", "plain words", "{} {}"}) {
+    const Json call = {{"id", "1"}, {"function", {{"name", "f"}, {"arguments", broken}}}};
+    const Json messages = Json::array({{{"role", "assistant"}, {"tool_calls", {call}}}});
+    const auto request = chat(fmt::format(R"("messages":{})", messages.dump()));
+    ASSERT_TRUE(request) << request.error().message;
+    EXPECT_EQ(request->prompt.messages[0]["tool_calls"][0]["function"]["arguments"],
+              Json({{"arguments", broken}}));
+  }
+  for (const char* whole : {R"({"a": 1})", "", " "}) {
+    const Json call = {{"id", "1"}, {"function", {{"name", "f"}, {"arguments", whole}}}};
+    const Json messages = Json::array({{{"role", "assistant"}, {"tool_calls", {call}}}});
+    const auto request = chat(fmt::format(R"("messages":{})", messages.dump()));
+    ASSERT_TRUE(request) << request.error().message;
+    EXPECT_EQ(request->prompt.messages[0]["tool_calls"][0]["function"]["arguments"], whole);
+  }
+}
+
 TEST(ChatRequestTest, ReadsMessages) {
   const auto request = chat(
       R"("messages":[{"role":"developer","content":"be brief"},
