@@ -162,6 +162,12 @@ bool AccessRules::is_listed(std::string_view origin) const {
 }
 
 ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) const {
+  const auto num_hosts = std::count_if(
+      request.headers.begin(), request.headers.end(),
+      [](const net::Header& header) { return net::equals_ignoring_case(header.name, "Host"); });
+  if (num_hosts > 1) {  // which of them it means others may see otherwise
+    return tl::unexpected(from_status(400, "malformed HTTP: more than one Host header"));
+  }
   const std::string_view host = request.header("Host");
   const bool is_by_file = request.peer.empty();  // no browser opens a socket file
   if (is_open() && !options_.is_insecure && !is_by_file && !is_own_host(host)) {
