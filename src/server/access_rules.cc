@@ -12,7 +12,8 @@ namespace {
 constexpr std::string_view kAnyOrigin = "*";
 constexpr std::string_view kSocketFile = "unix";  // instead of an address
 constexpr const char* kExposedHeaders =
-    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "X-Request-Id, request-id, Retry-After, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, "
     "anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining";
 constexpr const char* kPreflightAgeS = "86400";
 constexpr size_t kMaxShownBytes = 100;  // of a header, in an error

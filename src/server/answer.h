@@ -25,6 +25,8 @@ struct AnswerHead {
   std::string model;
   std::string system_fingerprint;
   std::string service_tier;  // empty: the request named none
+  std::string speed;         // "fast" or "standard", likewise
+  std::string request_id;    // of Anthropic's errors
 };
 
 // How fast it came, by the server's clock.

@@ -20,7 +20,7 @@ namespace {
 using engine::FinishReason;
 
 AnswerHead head() {
-  return {"id-1", 1700000000, "m\"1", "fp", {}};
+  return {"id-1", 1700000000, "m\"1", "fp", {}, {}, {}};
 }
 
 std::vector<ChatTurn> turns(ChatParser::Options options = {}) {

@@ -60,7 +60,7 @@ class MessagesAnswer final : public Answer {
   }
 
   void stream_error(const ApiError& error, std::string& out) override {
-    net::append_sse_event(out, "error", messages_error_json(error, {}));
+    net::append_sse_event(out, "error", messages_error_json(error, head_.request_id));
   }
 
   std::string_view keepalive() const override {
