@@ -3,12 +3,18 @@
 // continue_final_message, logprobs and top_logprobs, chat_template_kwargs, thinking.
 #pragma once
 
+#include <array>
+#include <string>
 #include <string_view>
 
 #include "server/generation_request.h"
 #include "text/chat_template.h"
 
 namespace ultraspeed::server {
+
+// A tool's name: 1 to 128 letters, digits and '_', '-', '.', ':', '/', which every syntax of calls
+// carries.
+ApiStatus check_tool_name(std::string_view name, const std::string& path);
 
 struct ToolChoice {
   Json tools = Json::array();  // that may be called

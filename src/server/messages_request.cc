@@ -220,6 +220,7 @@ ApiResult<Json> map_tools(const Fields& fields) {
     }
     const Fields tool((*array)[i], path);
     US_ASSIGN(std::string name, required_string(tool, "name"));
+    US_TRY(check_tool_name(name, tool.path("name")));
     std::string description;
     US_TRY(tool.read("description", &description));
     const Json* schema = nullptr;

@@ -289,6 +289,26 @@ TEST(ChatRequestTest, ReadsToolChoices) {
   EXPECT_EQ(allowed.tools[0]["function"]["name"], "f");
 }
 
+TEST(ChatRequestTest, NamesOfToolsAreThoseThatCallsCanCarry) {
+  const auto named = [](std::string_view name) {
+    return chat_with(
+        fmt::format(R"("tools":[{{"type":"function","function":{{"name":"{}"}}}}])", name));
+  };
+  for (const std::string& name :
+       {std::string("get_weather-2"), std::string("mcp.srv:a/b"), std::string(128, 'a')}) {
+    EXPECT_TRUE(named(name)) << name;
+  }
+  for (const std::string& name : {std::string("a>b"), std::string("a b"), std::string("\u00fc"),
+                                  std::string("<tool_call>"), std::string(129, 'a')}) {
+    const auto request = named(name);
+    ASSERT_FALSE(request) << name;
+    EXPECT_EQ(request.error().param, "tools[0].function.name");
+    EXPECT_NE(request.error().message.find(fmt::format("is '{}'; a tool's name has", name)),
+              std::string::npos)
+        << request.error().message;
+  }
+}
+
 TEST(ChatRequestTest, ReadsTemplateVariables) {
   EXPECT_EQ(chat_with(R"("x":1)")->prompt.enable_thinking, std::nullopt);
   EXPECT_EQ(chat_with(R"("thinking":{"type":"disabled"})")->prompt.enable_thinking, false);

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "server/chat_request.h"
+
 namespace ultraspeed::server {
 namespace {
 
@@ -74,6 +76,7 @@ class ToolReader {
     const bool is_custom = type == "custom";
     if (!is_custom && type != "function") return {};
     US_ASSIGN(const std::string name, tool_name(fields));
+    US_TRY(check_tool_name(full_tool_name(name_space, name), fields.path("name")));
     std::string description;
     US_TRY(fields.read("description", &description));
     Json parameters;
