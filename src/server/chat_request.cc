@@ -194,9 +194,13 @@ ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
   return {};
 }
 
-// {"type": "enabled" | "disabled"} as Xiaomi's API has it, and vLLM's chat_template_kwargs, which
-// wins.
+// OpenAI's reasoning_effort, {"type": "enabled" | "disabled"} as Xiaomi's API has it, which wins,
+// and vLLM's chat_template_kwargs, which win over both.
 ApiStatus read_template_variables(const Fields& fields, text::ChatRequest* prompt) {
+  US_TRY(check_choice(fields, "reasoning_effort", kReasoningEfforts));
+  if (const Json* effort = fields.find("reasoning_effort")) {
+    prompt->enable_thinking = *effort != kReasoningEfforts.front();
+  }
   const Json* thinking = nullptr;
   US_TRY(fields.read_object("thinking", &thinking));
   if (thinking != nullptr) {

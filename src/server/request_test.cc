@@ -309,6 +309,20 @@ TEST(ChatRequestTest, NamesOfToolsAreThoseThatCallsCanCarry) {
   }
 }
 
+TEST(ChatRequestTest, EffortSaysWhetherToThink) {
+  EXPECT_EQ(chat_with(R"("reasoning_effort":"none")")->prompt.enable_thinking, false);
+  EXPECT_EQ(chat_with(R"("reasoning_effort":"high")")->prompt.enable_thinking, true);
+  EXPECT_EQ(chat_with(R"("reasoning_effort":null)")->prompt.enable_thinking, std::nullopt);
+  EXPECT_EQ(chat_with(R"("reasoning_effort":"none","thinking":{"type":"enabled"})")
+                ->prompt.enable_thinking,
+            true);
+  const auto odd = chat_with(R"("reasoning_effort":"bogus")");
+  ASSERT_FALSE(odd);
+  expect_error(odd.error(), {"", "reasoning_effort",
+                             "'reasoning_effort' is 'bogus'; it must be one of none, minimal, "
+                             "low, medium, high, xhigh, max."});
+}
+
 TEST(ChatRequestTest, ReadsTemplateVariables) {
   EXPECT_EQ(chat_with(R"("x":1)")->prompt.enable_thinking, std::nullopt);
   EXPECT_EQ(chat_with(R"("thinking":{"type":"disabled"})")->prompt.enable_thinking, false);
