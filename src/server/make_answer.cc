@@ -41,9 +41,13 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
   head.system_fingerprint = std::move(system_fingerprint);
   head.service_tier = request.service_tier;
   head.request_id = std::move(request_id);
-  const AnswerOptions options{request.has_logprobs,         request.include_usage,
-                              request.has_prompt_logprobs,  !prepared.echoes.empty(),
-                              request.has_continuous_usage, prepared.prompts.front().size()};
+  const AnswerOptions options{request.has_logprobs,
+                              request.include_usage,
+                              request.has_prompt_logprobs,
+                              !prepared.echoes.empty(),
+                              request.has_continuous_usage,
+                              prepared.prompts.front().size(),
+                              prepared.parser.starts_in_reasoning};
   const text::Tokenizer& tokenizer = *model.tokenizer;
   const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {
