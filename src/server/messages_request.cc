@@ -275,6 +275,12 @@ ApiStatus map_stop(const Fields& fields, Json* chat) {
   return {};
 }
 
+// Its own name for OpenAI's "default".
+void map_tier(const Fields& fields, Json* chat) {
+  const Json* tier = fields.find("service_tier");
+  if (tier != nullptr && *tier == "standard_only") (*chat)["service_tier"] = "default";
+}
+
 // The budget is the model's own affair. "adaptive" and "between_tools" leave the choice to it.
 ApiStatus map_thinking(const Fields& fields, Json* chat) {
   const Json* thinking = nullptr;
@@ -358,6 +364,7 @@ ApiResult<ChatRequest> read_messages_request(const Json& json, const RequestDefa
   US_ASSIGN(chat["tools"], map_tools(fields));
   US_TRY(map_tool_choice(fields, &chat));
   US_TRY(map_stop(fields, &chat));
+  map_tier(fields, &chat);
   US_TRY(map_thinking(fields, &chat));
   US_TRY(map_format(fields, &chat));
   if (ends_in_prefill(chat["messages"])) chat["continue_final_message"] = true;

@@ -289,6 +289,21 @@ TEST(ChatRequestTest, ReadsToolChoices) {
   EXPECT_EQ(allowed.tools[0]["function"]["name"], "f");
 }
 
+TEST(GenerationFieldsTest, TiersAndSpeedsAreThoseOfTheApis) {
+  for (const char* tier : {"auto", "default", "flex", "scale", "priority", "fast"}) {
+    EXPECT_TRUE(chat_with(fmt::format(R"("service_tier":"{}")", tier))) << tier;
+  }
+  const auto tier = chat_with(R"("service_tier":"ultrafast")");
+  ASSERT_FALSE(tier);
+  expect_error(tier.error(), {"", "service_tier",
+                              "'service_tier' is 'ultrafast'; it must be one of auto, default, "
+                              "flex, scale, priority, fast."});
+  const auto speed = chat_with(R"("speed":"warp")");
+  ASSERT_FALSE(speed);
+  expect_error(speed.error(),
+               {"", "speed", "'speed' is 'warp'; it must be one of standard, fast."});
+}
+
 TEST(ChatRequestTest, NamesOfToolsAreThoseThatCallsCanCarry) {
   const auto named = [](std::string_view name) {
     return chat_with(
