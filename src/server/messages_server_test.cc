@@ -396,5 +396,12 @@ TEST_F(MessagesServerTest, ModelsHaveTheFormOfTheClientsApi) {
   EXPECT_EQ(get("/v1/models").headers.count("request-id"), 0U);
 }
 
+TEST_F(MessagesServerTest, StrictToolsAreKeptToOrRefused) {
+  start();
+  expect_messages_error(messages(R"("tool_choice":{"type":"any"},"tools":[{"name":"get",
+          "strict":true,"input_schema":{"type":"object","properties":{"a":{"not":{}}}}}])"),
+                        400, "invalid_request_error", "#/properties/a/not");
+}
+
 }  // namespace
 }  // namespace ultraspeed::server
