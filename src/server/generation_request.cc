@@ -87,6 +87,7 @@ ApiStatus read_tier(const Fields& fields, const RequestDefaults& defaults,
   } else if (has_modes || !tier.empty()) {
     request->service_tier = "default";
   }
+  if (!speed.empty()) request->speed = request->tier == ServiceTier::kFast ? "fast" : "standard";
   if (has_modes) request->params.speculates = request->tier == ServiceTier::kFast;
   return {};
 }

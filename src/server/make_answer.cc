@@ -40,6 +40,7 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
   head.model = is_fast ? model.fast_name : model.name;
   head.system_fingerprint = std::move(system_fingerprint);
   head.service_tier = request.service_tier;
+  head.speed = request.speed;
   head.request_id = std::move(request_id);
   const AnswerOptions options{request.has_logprobs,
                               request.include_usage,

@@ -60,6 +60,7 @@ class MessagesServerTest : public ServerTest {
       if (type == "message_delta") {
         message.update(event["delta"]);
         message["usage"] = event["usage"];
+        message["timings"] = event["timings"];
       }
     }
     EXPECT_EQ(all.back()["type"], "message_stop");
@@ -129,6 +130,8 @@ TEST_F(MessagesServerTest, StreamsBuildUpTheWholeAnswer) {
     EXPECT_EQ(streamed["content"].size(), 5U);
     for (Json* message : {&streamed, &whole}) {
       message->erase("id");
+      EXPECT_GE((*message)["timings"]["prefill_ms"], 0) << *message;
+      message->erase("timings");
       for (Json& block : (*message)["content"]) block.erase("id");
     }
     EXPECT_EQ(nlohmann::json(streamed), nlohmann::json(whole));
@@ -394,6 +397,25 @@ TEST_F(MessagesServerTest, ModelsHaveTheFormOfTheClientsApi) {
       << created;
   expect_messages_error(ask("/v1/models/other"), 404, "not_found_error", "'other'");
   EXPECT_EQ(get("/v1/models").headers.count("request-id"), 0U);
+}
+
+TEST_F(MessagesServerTest, UsageNamesTheTierIfTheRequestDid) {
+  start();
+  const auto expect_tier = [&](std::string_view fields, const Json& tier, const Json& speed) {
+    const std::string streamed = fmt::format(R"("stream":true{})", fields);
+    for (const Json& message : {parse(messages(fields.empty() ? fields : fields.substr(1))),
+                                joined(named_events(messages(streamed).body))}) {
+      EXPECT_EQ(message["usage"]["service_tier"], tier) << fields;
+      EXPECT_EQ(message["usage"]["speed"], speed) << fields;
+    }
+  };
+  expect_tier("", nullptr, nullptr);
+  expect_tier(R"(,"speed":"fast")", "priority", "fast");
+  expect_tier(R"(,"speed":"standard")", nullptr, "standard");
+  expect_tier(R"(,"service_tier":"auto")", "standard", nullptr);
+  expect_tier(R"(,"service_tier":"standard_only")", "standard", nullptr);
+  expect_messages_error(messages(R"("speed":"warp")"), 400, "invalid_request_error",
+                        "'speed' is 'warp'; it must be one of standard, fast.");
 }
 
 TEST_F(MessagesServerTest, StrictToolsAreKeptToOrRefused) {

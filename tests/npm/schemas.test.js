@@ -85,6 +85,7 @@ const messages = {
   thinking: { ...asked('Think.'), thinking: { type: 'enabled', budget_tokens: 1024 } },
   stop: { ...asked('Think.'), stop_sequences: ['two'] },
   empty: asked('Say nothing.'),
+  'in a hurry': { ...asked('Think.'), speed: 'fast' },
   'one call': { ...asked('Call one.'), ...messagesTools },
   'two calls': { ...asked('Call two.'), ...messagesTools, tool_choice: { type: 'auto' } },
   'a call cut off': { ...asked('Call one.'), ...messagesTools, max_tokens: 20 },
