@@ -25,6 +25,12 @@ void for_each_command(CLI::App& app, const std::string& path,
   }
 }
 
+void for_each_shown_option(CLI::App& command, const std::function<void(CLI::Option&)>& visit) {
+  for_each_option(command, [&visit](CLI::Option& option) {
+    if (!option.get_group().empty()) visit(option);
+  });
+}
+
 // Commands below it and long flags, with what they do.
 void for_each_word(CLI::App& command,
                    const std::function<void(const std::string&, const std::string&)>& visit) {
@@ -32,7 +38,7 @@ void for_each_word(CLI::App& command,
     const bool is_shown = !child->get_name().empty() && !child->get_group().empty();
     if (is_shown) visit(child->get_name(), child->get_description());
   }
-  for_each_option(command, [&visit](CLI::Option& option) {
+  for_each_shown_option(command, [&visit](CLI::Option& option) {
     for (const std::string& name : option.get_lnames()) {
       visit("--" + name, option.get_description());
     }
@@ -146,7 +152,7 @@ std::string man_page(CLI::App& app) {
     page += path.empty() ? std::string(".SH FLAGS\n")
                          : fmt::format(".SH ultraspeed {}\n{}\n", roff(path),
                                        roff(command.get_description()));
-    for_each_option(command, [&page](CLI::Option& option) {
+    for_each_shown_option(command, [&page](CLI::Option& option) {
       page += fmt::format(".TP\n\\fB{}\\fR\n{}\n", roff(option.get_name(true, true)),
                           roff(option.get_description()));
       if (!option.get_envname().empty()) {

@@ -19,6 +19,7 @@ class CompletionsTest : public testing::Test {
     CLI::App& serve = *app.add_subcommand("serve", "Serves");
     CLI::App& group = *serve.add_option_group("Server");
     group.add_option("-p,--port,--tcp-port", port, "It's the \\ port")->envname("X_PORT");
+    group.add_option("--hidden", port)->group("");
     app.add_subcommand("bench", "Benches")->add_subcommand("decode", "Decodes")->add_flag("--fast");
   }
 

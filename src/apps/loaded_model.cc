@@ -31,8 +31,8 @@ Status check_directory(const std::string& directory) {
   }
   if (!fs::is_directory(directory, error)) {
     return make_error(ErrorCode::kNotFound,
-                      "{}: no such folder; expected a model folder (to ask a question, use --user "
-                      "TEXT)",
+                      "{}: no such folder; expected a model folder (to ask a question: ultraspeed "
+                      "run --user TEXT)",
                       directory);
   }
   if (is_file(directory + "/config.json")) return {};

@@ -7,6 +7,7 @@
 #include "grammar/determinize.h"
 #include "grammar/grammar_builder.h"
 #include "grammar/nfa.h"
+#include "grammar/text_end.h"
 
 namespace ultraspeed::grammar {
 namespace {
@@ -45,6 +46,8 @@ class GrammarAssembler {
       US_ASSIGN(const Nfa nfa, lower_rule(builder_, rule, facts));
       US_TRY(budget_.spend(nfa.num_states));
       US_TRY(determinize(nfa, &budget_, &states_));
+      const TextEnd& end = builder_.rules()[rule].end;
+      if (!end.word.empty()) US_TRY(add_end(end, start_of_[rule], &budget_, &states_));
     }
     return {};
   }

@@ -100,7 +100,7 @@ ExprId GrammarBuilder::list(ListExpr list) {
 }
 
 RuleId GrammarBuilder::add_rule(std::string name) {
-  rules_.push_back({std::move(name), kNoExpr});
+  rules_.push_back({std::move(name)});
   return static_cast<RuleId>(rules_.size() - 1);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -47,6 +48,12 @@ struct Expr {
   uint64_t num_states = 0;
 };
 
+// What ends a text that is written without quotes: a word that it cannot contain.
+struct TextEnd {
+  std::string word;            // its first byte comes once in it
+  std::string not_first = {};  // bytes that no text begins with, nor white space and then they
+};
+
 struct BuildOptions {
   // Rules that call no recursive rule and take at most so many states become part of their callers.
   uint64_t max_inlined_states = 0;
@@ -67,6 +74,10 @@ class GrammarBuilder {
   RuleId add_rule(std::string name);
   void set_body(RuleId rule, ExprId body) { rules_[rule].body = body; }
 
+  // The texts of the body are followed by the end's word, and do not contain it. REQUIRES: rules
+  // that the body calls take none of the end's bytes and no white space.
+  void set_end(RuleId rule, TextEnd end) { rules_[rule].end = std::move(end); }
+
   // The language of the rule. Errors name the rule: kInvalidArgument for left recursion and for a
   // language without any string, kOutOfMemory for more than limits.h allows. REQUIRES: rules that
   // are called have bodies.
@@ -78,6 +89,7 @@ class GrammarBuilder {
   struct Rule {
     std::string name;
     ExprId body = kNoExpr;
+    TextEnd end = {};  // without a word: none
   };
   const Expr& expr(ExprId id) const { return exprs_[id]; }
   const std::vector<Rule>& rules() const { return rules_; }

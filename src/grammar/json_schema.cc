@@ -3,8 +3,6 @@
 #include "grammar/json_schema.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <deque>
 #include <map>
 #include <optional>
@@ -17,6 +15,7 @@
 #include "grammar/json_format.h"
 #include "grammar/json_number.h"
 #include "grammar/json_schema_keywords.h"
+#include "grammar/json_schema_types.h"
 #include "grammar/limits.h"
 #include "grammar/regex.h"
 
@@ -25,60 +24,6 @@ namespace {
 
 constexpr size_t kMaxSchemas = 20'000;        // subschemas compiled, those of allOf each time
 constexpr size_t kMaxMergedValues = 100'000;  // JSON values copied to combine schemas
-constexpr uint32_t kMaxSchemaDepth = 64;
-
-using Types = std::vector<std::string>;
-
-constexpr std::array<std::string_view, 7> kTypeNames = {"null",   "boolean", "integer", "number",
-                                                        "string", "array",   "object"};
-
-// Counted without recursion; nullopt if nested deeper than a schema may be.
-std::optional<size_t> count_values(const Json& json) {
-  std::vector<std::pair<const Json*, uint32_t>> pending = {{&json, 0}};
-  size_t count = 0;
-  while (!pending.empty()) {
-    const auto [value, depth] = pending.back();
-    pending.pop_back();
-    ++count;
-    if (!value->is_structured()) continue;
-    if (depth == kMaxSchemaDepth) return std::nullopt;
-    for (const Json& child : *value) pending.emplace_back(&child, depth + 1);
-  }
-  return count;
-}
-
-// About as much as its text; no recursion, and no further than the limit.
-bool is_too_large(const Json& json) {
-  std::vector<const Json*> pending = {&json};
-  size_t num_bytes = 0;
-  while (!pending.empty() && num_bytes <= kMaxSourceBytes) {
-    const Json& value = *pending.back();
-    pending.pop_back();
-    num_bytes += 2;  // of a digit and a comma
-    if (value.is_string()) num_bytes += value.get_ref<const std::string&>().size();
-    if (value.is_array()) {
-      num_bytes += value.size();
-      for (const Json& child : value) pending.push_back(&child);
-    } else if (value.is_object()) {
-      for (const auto& [name, child] : value.get_ref<const Json::object_t&>()) {
-        num_bytes += name.size() + 3;
-        pending.push_back(&child);
-      }
-    }
-  }
-  return num_bytes > kMaxSourceBytes;
-}
-
-bool is_of_type(const Json& value, std::string_view type) {
-  if (type == "null") return value.is_null();
-  if (type == "boolean") return value.is_boolean();
-  if (type == "string") return value.is_string();
-  if (type == "array") return value.is_array();
-  if (type == "object") return value.is_object();
-  if (type == "number") return value.is_number();
-  return value.is_number_integer() ||
-         (value.is_number_float() && std::trunc(value.get<double>()) == value.get<double>());
-}
 
 class SchemaCompiler {
  public:
@@ -87,16 +32,30 @@ class SchemaCompiler {
 
   // The rules of these parts of the root.
   Result<std::vector<RuleId>> run(std::span<const std::string> references) {
-    if (!count_values(root_)) {
-      return make_error(ErrorCode::kOutOfMemory, "#: nested deeper than {} levels",
-                        kMaxSchemaDepth);
-    }
-    if (is_too_large(root_)) {
-      return make_error(ErrorCode::kOutOfMemory, "#: a schema of more than {} bytes",
-                        kMaxSourceBytes);
-    }
+    US_TRY(check_schema_size(root_));
     std::vector<RuleId> rules;
     for (const std::string& part : references) rules.push_back(rule_of_reference(part));
+    US_TRY(compile_pending());
+    return rules;
+  }
+
+  Result<std::vector<ExprId>> run_bare(std::span<const BareValue> values, const BareEnd& end) {
+    US_TRY(check_schema_size(root_));
+    end_ = &end;
+    std::vector<ExprId> compiled;
+    for (const BareValue& value : values) {
+      US_ASSIGN(const Json* schema, resolve_reference(root_, value.reference, "#"));
+      bare_ = &value;
+      US_ASSIGN(const ExprId expr, compile(*schema, value.reference, 0));
+      compiled.push_back(expr);
+    }
+    bare_ = nullptr;
+    US_TRY(compile_pending());
+    return compiled;
+  }
+
+ private:
+  Status compile_pending() {
     while (!pending_.empty()) {
       const auto [reference, rule] = std::move(pending_.front());
       pending_.pop_front();
@@ -104,10 +63,9 @@ class SchemaCompiler {
       US_ASSIGN(const ExprId body, compile(*schema, reference, 0));
       builder_.set_body(rule, body);
     }
-    return rules;
+    return {};
   }
 
- private:
   RuleId rule_of_reference(const std::string& reference) {
     const auto [place, is_new] = references_.try_emplace(reference);
     if (is_new) {
@@ -124,6 +82,26 @@ class SchemaCompiler {
   }
 
   ExprId nothing() { return builder_.choice({}); }
+  ExprId any_value() { return bare_ != nullptr ? end_->any_text : text_.any_value(); }
+
+  // A string as the place has it: in quotes, or bare with its end.
+  ExprId add_string(const std::string& path, ExprId content, const std::string& not_first) {
+    const RuleId rule = builder_.add_rule(path);
+    if (bare_ != nullptr) {
+      builder_.set_body(rule, builder_.sequence({content, builder_.bytes(end_->separator)}));
+      builder_.set_end(rule, {end_->word, not_first});
+    } else {
+      const ExprId quote = builder_.bytes("\"");
+      builder_.set_body(rule, builder_.sequence({quote, content, quote}));
+    }
+    return builder_.call(rule);
+  }
+
+  // A value that is no string, or a string in quotes.
+  ExprId with_end(ExprId value) {
+    if (bare_ == nullptr) return value;
+    return builder_.sequence({value, builder_.bytes(end_->separator + end_->word)});
+  }
 
   // The schema as an expression. `path` is its JSON pointer; depth counts schemas inside of
   // schemas.
@@ -134,7 +112,7 @@ class SchemaCompiler {
                         "{}: too many or too deep schemas ({} in all, {} levels with references)",
                         path, kMaxSchemas, kMaxDepth);
     }
-    if (schema.is_boolean()) return schema.get<bool>() ? text_.any_value() : nothing();
+    if (schema.is_boolean()) return schema.get<bool>() ? any_value() : nothing();
     if (!schema.is_object()) {
       return make_error(ErrorCode::kInvalidArgument, "{}: expected an object or a boolean", path);
     }
@@ -150,7 +128,10 @@ class SchemaCompiler {
   Result<ExprId> compile_reference(const Json& schema, const std::string& path, uint32_t depth) {
     const std::string reference = schema["$ref"].get<std::string>();
     US_ASSIGN(const Json* target, resolve_reference(root_, reference, path));
-    if (!restricts_besides(schema, {"$ref"})) return builder_.call(rule_of_reference(reference));
+    if (!restricts_besides(schema, {"$ref"})) {
+      if (bare_ != nullptr) return compile(*target, path, depth + 1);
+      return builder_.call(rule_of_reference(reference));
+    }
     Json rest = schema;
     rest.erase("$ref");
     return compile_merged(std::move(rest), *target, path, depth);
@@ -220,61 +201,33 @@ class SchemaCompiler {
       return make_error(ErrorCode::kUnsupported,
                         "{}: enum and const can be combined with type alone", path);
     }
-    US_ASSIGN(const Types types, types_of(schema, path));
+    US_ASSIGN(const std::vector<std::string> types, schema_types(schema, path));
     Json values = schema.contains("enum") ? schema["enum"] : Json::array({schema["const"]});
     std::vector<ExprId> choices;
+    std::vector<ExprId> bare_texts;
     for (const Json& value : values) {
       const bool is_typed = std::any_of(types.begin(), types.end(), [&](const std::string& type) {
         return is_of_type(value, type);
       });
       const bool is_const = !schema.contains("const") || schema["const"] == value;
-      if (is_typed && is_const) choices.push_back(text_.literal(value));
+      if (!is_typed || !is_const) continue;
+      if (bare_ == nullptr || !value.is_string()) {
+        choices.push_back(with_end(text_.literal(value)));
+      } else if (const auto& text = value.get_ref<const std::string&>(); bare_->can_write(text)) {
+        bare_texts.push_back(builder_.bytes(text));
+      }
+    }
+    if (!bare_texts.empty()) {
+      choices.push_back(add_string(path, builder_.choice(std::move(bare_texts)), {}));
     }
     const bool is_one = choices.size() == 1;
     const ExprId choice = builder_.choice(std::move(choices));
     return is_one ? choice : add_rule(path, choice);
   }
 
-  // The types that a value may have; all if there is no "type" and no keyword of one type.
-  Result<Types> types_of(const Json& schema, const std::string& path) {
-    Types types;
-    if (const Json* type = find_member(schema, "type")) {
-      for (const Json& name : type->is_array() ? *type : Json::array({*type})) {
-        if (!name.is_string() || std::find(kTypeNames.begin(), kTypeNames.end(),
-                                           name.get<std::string>()) == kTypeNames.end()) {
-          return make_error(ErrorCode::kInvalidArgument, "{}/type: there is no type {}", path,
-                            name.dump());
-        }
-        const auto known = name.get<std::string>();
-        if (std::find(types.begin(), types.end(), known) == types.end()) types.push_back(known);
-      }
-    } else {
-      types = implied_types(schema);
-    }
-    const bool has_null = std::find(types.begin(), types.end(), "null") != types.end();
-    if (!has_null && schema.value("nullable", false)) types.emplace_back("null");
-    return types;
-  }
-
-  static Types implied_types(const Json& schema) {
-    static const std::vector<std::pair<std::string, std::vector<std::string>>> kImplied = {
-        {"object", {"properties", "required", "additionalProperties"}},
-        {"array", {"items", "prefixItems", "minItems", "maxItems"}},
-        {"string", {"minLength", "maxLength", "pattern", "format"}},
-        {"number", {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}}};
-    Types types;
-    for (const auto& [type, keywords] : kImplied) {
-      if (std::any_of(keywords.begin(), keywords.end(),
-                      [&](const std::string& keyword) { return schema.contains(keyword); })) {
-        types.push_back(type);
-      }
-    }
-    return types.empty() ? Types(kTypeNames.begin(), kTypeNames.end()) : types;
-  }
-
   Result<ExprId> compile_types(const Json& schema, const std::string& path, uint32_t depth) {
-    US_ASSIGN(const Types types, types_of(schema, path));
-    if (!restricts_besides(schema, {})) return text_.any_value();
+    US_ASSIGN(const std::vector<std::string> types, schema_types(schema, path));
+    if (!restricts_besides(schema, {})) return any_value();
     std::vector<ExprId> choices;
     for (const std::string& type : types) {
       US_ASSIGN(const ExprId choice, compile_type(type, schema, path, depth));
@@ -285,9 +238,18 @@ class SchemaCompiler {
 
   Result<ExprId> compile_type(const std::string& type, const Json& schema, const std::string& path,
                               uint32_t depth) {
+    if (type == "string") return compile_string(schema, path);
+    const BareValue* const bare = std::exchange(bare_, nullptr);  // what is in a value is JSON
+    const Result<ExprId> value = compile_other_type(type, schema, path, depth);
+    bare_ = bare;
+    if (!value) return value;
+    return with_end(*value);
+  }
+
+  Result<ExprId> compile_other_type(const std::string& type, const Json& schema,
+                                    const std::string& path, uint32_t depth) {
     if (type == "object") return compile_object(schema, path, depth);
     if (type == "array") return compile_array(schema, path, depth);
-    if (type == "string") return compile_string(schema, path);
     if (type == "boolean") return text_.boolean();
     if (type == "null") return text_.null();
     return compile_number(schema, type == "integer", path);
@@ -341,23 +303,34 @@ class SchemaCompiler {
     US_ASSIGN(const std::optional<uint32_t> min, count_member(schema, "minLength", path));
     US_ASSIGN(const std::optional<uint32_t> max, count_member(schema, "maxLength", path));
     if (min.value_or(0) > max.value_or(kUnbounded)) return nothing();
-    return text_.string(min.value_or(0), max.value_or(kUnbounded));
+    if (bare_ == nullptr) return text_.string(min.value_or(0), max.value_or(kUnbounded));
+    if (!has_length && bare_->not_first.empty()) return end_->any_text;
+    return add_string(path, bare_text(min.value_or(0), max.value_or(kUnbounded)), bare_->not_first);
+  }
+
+  // In a bounded text every character has states of its own; those of several bytes are a rule for
+  // all.
+  ExprId bare_text(uint32_t min, uint32_t max) {
+    const CodePoints ascii = {{0, 0x7F}};
+    if (beyond_ascii_ == kNoExpr) {
+      beyond_ascii_ = add_rule("character beyond ASCII", builder_.characters(ascii.complement()));
+    }
+    return builder_.repeat(builder_.choice({builder_.characters(ascii), beyond_ascii_}), min, max);
   }
 
   Result<ExprId> compile_pattern(const std::string& pattern, bool is_search,
                                  const std::string& path) {
-    const auto [place, is_new] = patterns_.try_emplace({pattern, is_search});
-    if (is_new) {
-      RegexOptions options;
-      options.name = path;
-      options.is_search = is_search;
+    const auto known = patterns_.find({pattern, is_search});
+    if (bare_ == nullptr && known != patterns_.end()) return known->second;
+    RegexOptions options;
+    options.name = path;
+    options.is_search = is_search;
+    if (bare_ == nullptr) {
       options.spell = [this](const CodePoints& set) { return text_.spell(set); };
-      US_ASSIGN(const ExprId content, add_regex(pattern, options, &builder_));
-      place->second = builder_.add_rule(path);
-      builder_.set_body(place->second,
-                        builder_.sequence({builder_.bytes("\""), content, builder_.bytes("\"")}));
     }
-    return builder_.call(place->second);
+    US_ASSIGN(const ExprId content, add_regex(pattern, options, &builder_));
+    if (bare_ != nullptr) return add_string(path, content, bare_->not_first);
+    return patterns_[{pattern, is_search}] = add_string(path, content, {});
   }
 
   Result<ExprId> compile_array(const Json& schema, const std::string& path, uint32_t depth) {
@@ -461,7 +434,10 @@ class SchemaCompiler {
   JsonText text_;
   std::map<std::string, RuleId> references_;
   std::deque<std::pair<std::string, RuleId>> pending_;  // rules without a body
-  std::map<std::pair<std::string, bool>, RuleId> patterns_;
+  std::map<std::pair<std::string, bool>, ExprId> patterns_;
+  ExprId beyond_ascii_ = kNoExpr;
+  const BareEnd* end_ = nullptr;
+  const BareValue* bare_ = nullptr;  // the value whose own type, not what is in it, is compiled
   size_t num_schemas_ = 0;
   size_t num_merged_values_ = 0;
 };
@@ -473,6 +449,21 @@ Result<std::vector<RuleId>> add_json_schema(const Json& schema,
                                             const JsonSchemaOptions& options,
                                             GrammarBuilder* builder) {
   return SchemaCompiler(schema, options, builder).run(references);
+}
+
+ExprId add_any_text(const std::string& separator, const std::string& word,
+                    GrammarBuilder* builder) {
+  const RuleId rule = builder->add_rule("text before " + word);
+  const ExprId any = builder->repeat(builder->characters(CodePoints::all()), 0, kUnbounded);
+  builder->set_body(rule, builder->sequence({any, builder->bytes(separator)}));
+  builder->set_end(rule, {word});
+  return builder->call(rule);
+}
+
+Result<std::vector<ExprId>> add_bare_values(const Json& schema, std::span<const BareValue> values,
+                                            const BareEnd& end, const JsonSchemaOptions& options,
+                                            GrammarBuilder* builder) {
+  return SchemaCompiler(schema, options, builder).run_bare(values, end);
 }
 
 Result<Grammar> parse_json_schema(const Json& schema, const JsonSchemaOptions& options) {

@@ -2,6 +2,7 @@
 // that are valid.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -29,6 +30,29 @@ Result<Grammar> parse_json_schema(const Json& schema, const JsonSchemaOptions& o
 Result<std::vector<RuleId>> add_json_schema(const Json& schema,
                                             std::span<const std::string> references,
                                             const JsonSchemaOptions& options,
+                                            GrammarBuilder* builder);
+
+// How another language ends a value, whose strings it writes as they are, without quotes.
+struct BareEnd {
+  std::string separator;      // between the value and the word
+  std::string word;           // which no string contains
+  ExprId any_text = kNoExpr;  // add_any_text()
+};
+
+struct BareValue {
+  std::string reference;  // of its schema, as above
+  // ASCII characters with which no string begins, nor white space and then they: it would be read
+  // as something else. Those that the schema lists are written where the function says so.
+  std::string not_first;
+  std::function<bool(const std::string&)> can_write;
+};
+
+// Any text and its end.
+ExprId add_any_text(const std::string& separator, const std::string& word, GrammarBuilder* builder);
+
+// Values with their ends. Errors: as parse_json_schema().
+Result<std::vector<ExprId>> add_bare_values(const Json& schema, std::span<const BareValue> values,
+                                            const BareEnd& end, const JsonSchemaOptions& options,
                                             GrammarBuilder* builder);
 
 // Any JSON object.

@@ -56,7 +56,7 @@ class Study {
     while (!pending.empty()) {
       const RuleId rule = pending.back();
       pending.pop_back();
-      if (facts_.is_nullable[rule]) continue;
+      if (facts_.is_nullable[rule] || !builder_.rules()[rule].end.word.empty()) continue;
       US_ASSIGN(const bool is_nullable, matches_empty(builder_.rules()[rule].body));
       if (!is_nullable) continue;
       facts_.is_nullable[rule] = true;
@@ -149,8 +149,11 @@ class Study {
     }
     num_states_[rule] = num_states;
     height_[rule] = height;
+    // The automaton of a text with an end has several states for each of the text's.
+    const auto has_end = [this](RuleId id) { return !builder_.rules()[id].end.word.empty(); };
+    const bool is_apart = has_end(rule) || std::ranges::any_of(callers_[rule], has_end);
     facts_.is_inlined[rule] =
-        num_states <= options_.max_inlined_states && height < kMaxInlinedHeight;
+        !is_apart && num_states <= options_.max_inlined_states && height < kMaxInlinedHeight;
   }
 
   const GrammarBuilder& builder_;

@@ -12,7 +12,8 @@ namespace {
 constexpr std::string_view kAnyOrigin = "*";
 constexpr std::string_view kSocketFile = "unix";  // instead of an address
 constexpr const char* kExposedHeaders =
-    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "X-Request-Id, request-id, Retry-After, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, "
     "anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining";
 constexpr const char* kPreflightAgeS = "86400";
 constexpr size_t kMaxShownBytes = 100;  // of a header, in an error
@@ -162,6 +163,12 @@ bool AccessRules::is_listed(std::string_view origin) const {
 }
 
 ApiStatus AccessRules::check(const net::HttpRequest& request, bool needs_key) const {
+  const auto num_hosts = std::count_if(
+      request.headers.begin(), request.headers.end(),
+      [](const net::Header& header) { return net::equals_ignoring_case(header.name, "Host"); });
+  if (num_hosts > 1) {  // which of them it means others may see otherwise
+    return tl::unexpected(from_status(400, "malformed HTTP: more than one Host header"));
+  }
   const std::string_view host = request.header("Host");
   const bool is_by_file = request.peer.empty();  // no browser opens a socket file
   if (is_open() && !options_.is_insecure && !is_by_file && !is_own_host(host)) {

@@ -38,6 +38,8 @@ TEST_F(AccessTest, WithoutKeysTheHostMustBeThisMachine) {
     EXPECT_EQ(get_with("/v1/models", fmt::format("Host: {}\r\n", host)).status, 200U) << host;
   }
   EXPECT_EQ(get_with("/v1/models", "").status, 200U);
+  expect_error(get_with("/v1/models", "Host: localhost\r\nhost: evil.example\r\n"), 400, "",
+               "more than one Host");
   for (const char* host : {"evil.example", "evil.example:8000", "127.0.0.1.evil.example",
                            "localhost.evil.example", "192.168.1.1", "[::2]", "[", "x\xff"}) {
     expect_error(get_with("/v1/models", fmt::format("Host: {}\r\n", host)), 403, "host_not_allowed",

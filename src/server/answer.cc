@@ -42,12 +42,17 @@ std::string object_begin(const AnswerHead& head, std::string_view object) {
   return out;
 }
 
-void append_usage(std::string& out, const Usage& usage) {
+void append_usage(std::string& out, const Usage& usage, std::optional<size_t> reasoning_tokens) {
   fmt::format_to(std::back_inserter(out),
                  R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
-                 R"("prompt_tokens_details":{{"cached_tokens":{}}}}})",
+                 R"("prompt_tokens_details":{{"cached_tokens":{}}})",
                  usage.prompt_tokens, usage.completion_tokens,
                  usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
+  if (reasoning_tokens) {
+    fmt::format_to(std::back_inserter(out),
+                   R"(,"completion_tokens_details":{{"reasoning_tokens":{}}})", *reasoning_tokens);
+  }
+  out += '}';
 }
 
 void append_timings(std::string& out, const Usage& usage) {

@@ -25,6 +25,8 @@ struct AnswerHead {
   std::string model;
   std::string system_fingerprint;
   std::string service_tier;  // empty: the request named none
+  std::string speed;         // "fast" or "standard", likewise
+  std::string request_id;    // of Anthropic's errors
 };
 
 // How fast it came, by the server's clock.
@@ -48,6 +50,7 @@ struct AnswerOptions {
   bool has_echo = false;              // of /v1/completions
   bool has_continuous_usage = false;  // streamed chat: each chunk counts its choice's tokens
   size_t prompt_tokens = 0;           // for that
+  bool starts_in_reasoning = false;   // of chats: the prompt ended with "<think>"
 };
 
 // What one engine step gave.
@@ -119,7 +122,9 @@ void append_error_event(std::string& out, const ApiError& error);
 // {"id":...,"object":"OBJECT","created":...,"model":...,"system_fingerprint":...  (not closed)
 std::string object_begin(const AnswerHead& head, std::string_view object);
 // {"prompt_tokens":...,"completion_tokens":...,"total_tokens":...,"prompt_tokens_details":...}
-void append_usage(std::string& out, const Usage& usage);
+// and, of chats, ..."completion_tokens_details"
+void append_usage(std::string& out, const Usage& usage,
+                  std::optional<size_t> reasoning_tokens = {});
 // ,"timings":{"prefill_ms":...,"tokens_per_second":...,"accepted_length":...}, or nothing
 void append_timings(std::string& out, const Usage& usage);
 

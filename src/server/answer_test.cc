@@ -20,7 +20,7 @@ namespace {
 using engine::FinishReason;
 
 AnswerHead head() {
-  return {"id-1", 1700000000, "m\"1", "fp", {}};
+  return {"id-1", 1700000000, "m\"1", "fp", {}, {}, {}};
 }
 
 std::vector<ChatTurn> turns(ChatParser::Options options = {}) {
@@ -82,7 +82,8 @@ TEST(ChatAnswerTest, StreamEndsWithHeldTextAndUsage) {
             std::string::npos)
       << out;
   EXPECT_NE(out.find(R"("choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,)"
-                     R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":2}}})"),
+                     R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":2},)"
+                     R"("completion_tokens_details":{"reasoning_tokens":0}}})"),
             std::string::npos)
       << out;
 }
@@ -98,7 +99,8 @@ TEST(ChatAnswerTest, WholeAnswer) {
                  R"("system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant",)"
                  R"("content":"b\"c","reasoning_content":"a","refusal":null},"logprobs":null,)"
                  R"("finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4,)"
-                 R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":0}}})");
+                 R"("total_tokens":7,"prompt_tokens_details":{"cached_tokens":0},)"
+                 R"("completion_tokens_details":{"reasoning_tokens":0}}})");
 }
 
 TEST(ChatAnswerTest, CountsInEachChunkIfAsked) {

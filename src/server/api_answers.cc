@@ -1,4 +1,5 @@
 // What the routes answer.
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <utility>
@@ -22,9 +23,9 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kVersion:
       return respond_json(fmt::format(R"({{"version":"{}"}})", kServerVersion), exchange);
     case Route::kModels:
-      return exchange->respond(model_list());
+      return respond_json(model_list(exchange->is_anthropic()), exchange);
     case Route::kModel:
-      return exchange->respond(model_by_name(request.path().substr(kModelsPath.size() + 1)));
+      return answer_model(request.path().substr(kModelsPath.size() + 1), exchange);
     case Route::kCompletions:
       return prepare(
           exchange, std::move(request.body),
@@ -102,24 +103,41 @@ net::HttpResponse ApiServer::metrics() const {
           metrics_->text(model_.name, load)};
 }
 
-std::string ApiServer::model_json(std::string_view name) const {
+std::string ApiServer::model_json(std::string_view name, bool is_anthropic) const {
+  const uint32_t max_context = model_.engine->max_context();
   std::string out = R"({"id":)";
   append_json_string(out, name);
-  fmt::format_to(std::back_inserter(out),
-                 R"(,"object":"model","created":{},"owned_by":"ultraspeed","max_model_len":{}}})",
-                 start_time_s_, model_.engine->max_context());
-  return out;
+  if (!is_anthropic) {
+    return out + fmt::format(R"(,"object":"model","created":{},"owned_by":"ultraspeed",)"
+                             R"("max_model_len":{}}})",
+                             start_time_s_, max_context);
+  }
+  out += R"(,"type":"model","display_name":)";
+  append_json_string(out, name);
+  return out + fmt::format(R"(,"created_at":"{:%Y-%m-%dT%H:%M:%SZ}","max_input_tokens":{},)"
+                           R"("max_tokens":{},"lifecycle":"active","deprecated_at":null,)"
+                           R"("retires_at":null,"line":null,"capabilities":null,)"
+                           R"("allowed_fallback_models":null}})",
+                           fmt::gmtime(start_time_s_), max_context, max_context);
 }
 
-net::HttpResponse ApiServer::model_list() const {
-  std::string list = R"({"object":"list","data":[)" + model_json(model_.name);
-  if (!model_.fast_name.empty()) list += ',' + model_json(model_.fast_name);
-  return json_response(200, list + "]}");
+std::string ApiServer::model_list(bool is_anthropic) const {
+  const std::string& last = model_.fast_name.empty() ? model_.name : model_.fast_name;
+  std::string list = R"({"data":[)" + model_json(model_.name, is_anthropic);
+  if (!model_.fast_name.empty()) list += ',' + model_json(model_.fast_name, is_anthropic);
+  if (!is_anthropic) return list + R"(],"object":"list"})";
+  list += R"(],"has_more":false,"first_id":)";
+  append_json_string(list, model_.name);
+  list += R"(,"last_id":)";
+  append_json_string(list, last);
+  return list + '}';
 }
 
-net::HttpResponse ApiServer::model_by_name(std::string_view name) const {
+void ApiServer::answer_model(std::string_view name,
+                             const std::shared_ptr<Exchange>& exchange) const {
   const ApiStatus known = check_model_name(name, defaults_);
-  return known ? json_response(200, model_json(name)) : server::error_response(known.error());
+  if (!known) return exchange->fail(known.error());
+  exchange->respond(json_response(200, model_json(name, exchange->is_anthropic())));
 }
 
 PageFacts ApiServer::page_facts() const {

@@ -89,12 +89,12 @@ ApiError model_not_found(std::string_view model) {
   return error;
 }
 
-ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context) {
+ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context, bool is_at_least) {
   return make(
       400, "invalid_request_error",
-      fmt::format("The prompt has {} tokens; this model's context of {} tokens must hold the "
+      fmt::format("The prompt has {}{} tokens; this model's context of {} tokens must hold the "
                   "prompt and at least one more. Shorten the prompt.",
-                  prompt_tokens, max_context),
+                  is_at_least ? "at least " : "", prompt_tokens, max_context),
       "context_length_exceeded");
 }
 
@@ -102,6 +102,12 @@ ApiError draining() {
   ApiError error =
       make(503, kServerError, "The server is shutting down and takes no new requests.", "draining");
   error.retry_after_s = kRetryAfterS;
+  return error;
+}
+
+ApiError stopping() {
+  ApiError error = draining();
+  error.message = "The server is stopping and has broken this answer off.";
   return error;
 }
 
@@ -137,7 +143,7 @@ ApiError from_error(const Error& error) {
       return busy;
     }
     case ErrorCode::kCancelled:
-      return draining();
+      return stopping();
     case ErrorCode::kNotFound:
     case ErrorCode::kIo:
     case ErrorCode::kInternal:

@@ -31,11 +31,14 @@ using ApiStatus = ApiResult<void>;
 tl::unexpected<ApiError> invalid_field(std::string param, std::string message);
 // 400: a field that is well-formed but not implemented.
 tl::unexpected<ApiError> unsupported_field(std::string param, std::string message);
-ApiError model_not_found(std::string_view model);                            // 404
-ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context);  // 400
-ApiError draining();                                                         // 503
-ApiError too_many_at_once(uint32_t max_per_client);                          // 429
-ApiError cannot_be_paid(size_t num_answers);                                 // 402
+ApiError model_not_found(std::string_view model);  // 404
+// 400. is_at_least: the prompt may have more tokens, which were not counted.
+ApiError context_length_exceeded(size_t prompt_tokens, size_t max_context,
+                                 bool is_at_least = false);
+ApiError draining();                                 // 503
+ApiError stopping();                                 // 503: of an answer under way
+ApiError too_many_at_once(uint32_t max_per_client);  // 429
+ApiError cannot_be_paid(size_t num_answers);         // 402
 
 // A conversation that the server is to hold. Anthropic's clients know the code (a detail in their
 // form of errors) and send the whole conversation instead.

@@ -77,8 +77,9 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   const GenerationRequest& request = prepared.request;
   uint32_t max_tokens = request.params.max_tokens;
   if (!open_bill(prepared, *exchange, &max_tokens)) return;
-  auto answer = make_answer(prepared, model_, fmt::format("ultraspeed-{}", kServerVersion),
-                            {.calls = &calls_, .responses = &store_of(*exchange)});
+  auto answer =
+      make_answer(prepared, model_, fmt::format("ultraspeed-{}", kServerVersion),
+                  exchange->request_id(), {.calls = &calls_, .responses = &store_of(*exchange)});
   const std::vector<OutputText> outputs(
       prepared.prompts.size() * request.choices.num_candidates,
       OutputText(*model_.tokenizer, std::move(prepared.stop),

@@ -78,9 +78,9 @@ class ApiServer final : public Server, public net::HttpHandler {
   net::HttpResponse health() const;
   net::HttpResponse readiness() const;
   net::HttpResponse metrics() const;
-  net::HttpResponse model_list() const;
-  net::HttpResponse model_by_name(std::string_view name) const;
-  std::string model_json(std::string_view name) const;
+  std::string model_list(bool is_anthropic) const;
+  void answer_model(std::string_view name, const std::shared_ptr<Exchange>& exchange) const;
+  std::string model_json(std::string_view name, bool is_anthropic) const;
   PageFacts page_facts() const;
   void stored_response(Route route, const net::HttpRequest& request,
                        const std::shared_ptr<Exchange>& exchange);

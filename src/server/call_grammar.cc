@@ -1,7 +1,5 @@
 #include "server/call_grammar.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -10,7 +8,7 @@
 #include "base/check.h"
 #include "grammar/json_schema.h"
 #include "grammar/json_schema_keywords.h"
-#include "grammar/one_of.h"
+#include "server/json_text.h"
 #include "server/tool_schemas.h"
 
 namespace ultraspeed::server {
@@ -19,7 +17,6 @@ namespace {
 using grammar::CodePoints;
 using grammar::ExprId;
 using grammar::GrammarBuilder;
-using grammar::kNoExpr;
 using grammar::kUnbounded;
 using grammar::RuleId;
 
@@ -31,41 +28,73 @@ const Json* member_of(const Json& json, std::string_view name) {
   return member == json.end() ? nullptr : &*member;
 }
 
-// What the schema says of this parameter but for its type is left out.
-Json type_alone(const Json& schema) {
-  const auto type = schema.is_object() ? schema.find("type") : schema.end();
-  return type == schema.end() || !schema.is_object() ? Json(true) : Json{{"type", *type}};
-}
-
-Json types_of(const Json& parameters) {
+// What the schema says of its parameters but for their names and types is left out.
+Json types_alone(const Json& parameters) {
   Json types = grammar::any_object_schema();
-  if (const Json* properties = member_of(parameters, "properties")) {
-    types["properties"] = Json::object();
-    for (const auto& [name, schema] : properties->items()) {
-      types["properties"][name] = type_alone(schema);
-    }
+  const Json* properties = member_of(parameters, "properties");
+  if (properties == nullptr || !properties->is_object()) return types;
+  types["properties"] = Json::object();
+  for (const auto& [name, schema] : properties->items()) {
+    const Json names = type_names(types_of_schema(schema, parameters));
+    types["properties"][name] = names.empty() ? Json(true) : Json{{"type", names}};
   }
-  if (const Json* required = member_of(parameters, "required")) types["required"] = *required;
+  const Json* required = member_of(parameters, "required");
+  if (required == nullptr || !required->is_array()) return types;
+  for (const Json& name : *required) {
+    const bool is_known = name.is_string() && properties->contains(name.get<std::string>());
+    if (is_known) types["required"].push_back(name);
+  }
   return types;
 }
 
-// The strings of an enumeration of nothing else that can be written as they are; else none.
-std::vector<std::string> plain_choices(const Json& schema) {
-  std::vector<std::string> choices;
-  const Json* values = schema.is_object() ? member_of(schema, "enum") : nullptr;
-  if (values == nullptr || !values->is_array()) return choices;
-  for (const Json& value : *values) {
-    if (!value.is_string()) return {};
-    choices.push_back(value.get<std::string>());
-    if (choices.back().find(kValueEnd) != std::string::npos) return {};
+// What a value of these types, read as JSON or as Python's name for it, can begin with.
+std::string first_characters(JsonTypes types) {
+  std::string characters;
+  if ((types & (kInteger | kNumber)) != 0) characters += "-0123456789";
+  if ((types & kBoolean) != 0) characters += "tfTF";
+  if ((types & kNull) != 0) characters += "nN";
+  if ((types & kObject) != 0) characters += '{';
+  if ((types & kArray) != 0) characters += '[';
+  return characters;
+}
+
+// The types of which the schema allows every value.
+JsonTypes free_types(const Json& schema) {
+  if (!schema.is_object()) return kAnyType;
+  for (const char* keyword : {"anyOf", "oneOf"}) {
+    if (!schema.contains(keyword)) continue;
+    if (!schema[keyword].is_array() || grammar::restricts_besides(schema, {keyword})) return {};
+    JsonTypes types = {};
+    for (const Json& choice : schema[keyword]) types |= free_types(choice);
+    return types;
   }
-  return choices;
+  const bool is_free = !grammar::restricts_besides(
+      schema, {"type", "nullable", "minLength", "maxLength", "pattern", "format"});
+  const JsonTypes types = is_free ? types_of_schema(schema, schema) : JsonTypes{};
+  return (types & kNumber) != 0 ? types | kInteger : types;
+}
+
+// Whether the text, as a parameter's value, is read as this very string.
+bool is_read_back(const std::string& text, JsonTypes types) {
+  std::string read, written;
+  append_parameter_value(read, text, types);
+  append_json_string(written, text);
+  return read == written;
+}
+
+bool is_strict(const Json& function) {
+  const Json* strict = member_of(function, "strict");
+  return strict != nullptr && *strict == true;
 }
 
 class CallWriter {
  public:
   CallWriter(const CallChoice& calls, bool types_only, GrammarBuilder* builder)
-      : calls_(calls), schemas_(calls.tools), types_only_(types_only), builder_(*builder) {}
+      : calls_(calls), types_only_(types_only), builder_(*builder) {
+    if (calls.syntax == ToolSyntax::kXmlLines) end_.separator = "\n";
+    end_.word = kValueEnd;
+    end_.any_text = grammar::add_any_text(end_.separator, end_.word, builder);
+  }
 
   Result<ExprId> run() {
     std::vector<ExprId> tools;
@@ -94,11 +123,16 @@ class CallWriter {
     const auto name = function["name"].get<std::string>();
     const Json* given = member_of(function, "parameters");
     Json parameters = given != nullptr && given->is_object() ? *given : Json::object();
-    if (types_only_) parameters = types_of(parameters);
-    const auto call = calls_.syntax == ToolSyntax::kJson ? write_json(name, parameters)
-                                                         : write_xml(name, parameters);
+    auto call = write_arguments(name, types_only_ ? types_alone(parameters) : parameters);
+    const bool may_reduce = !types_only_ && !is_strict(function);
+    if (!call && may_reduce) call = write_arguments(name, types_alone(parameters));
     if (call) return call;
     return make_error(call.error().code, "the parameters of '{}': {}", name, call.error().message);
+  }
+
+  Result<ExprId> write_arguments(const std::string& name, const Json& parameters) {
+    return calls_.syntax == ToolSyntax::kJson ? write_json(name, parameters)
+                                              : write_xml(name, parameters);
   }
 
   Result<ExprId> write_json(const std::string& name, Json parameters) {
@@ -111,50 +145,83 @@ class CallWriter {
   }
 
   Result<ExprId> write_xml(const std::string& name, const Json& parameters) {
+    US_TRY(check_parameters(parameters));
     std::vector<ExprId> parts = {bytes("<function="), bytes(name), bytes(">\n")};
     const Json* properties = member_of(parameters, "properties");
-    if (properties == nullptr) {
+    const Json* additional = member_of(parameters, "additionalProperties");
+    if (properties != nullptr) {
+      US_TRY(add_parameters(parameters, *properties, &parts));
+    } else if (additional == nullptr || *additional != false) {
       parts.push_back(builder_.repeat(any_parameter(), 0, kUnbounded));
-    } else {
-      US_TRY(add_parameters(name, parameters, *properties, &parts));
     }
     parts.push_back(bytes("</function>"));
     return builder_.sequence(std::move(parts));
   }
 
-  Status add_parameters(const std::string& tool, const Json& schema, const Json& properties,
-                        std::vector<ExprId>* parts) {
-    if (!properties.is_object()) {
-      return make_error(ErrorCode::kInvalidArgument, "#/properties: expected an object");
+  // That they are an object whose parameters can be written one by one.
+  static Status check_parameters(const Json& schema) {
+    US_TRY(grammar::check_keywords(schema, "#"));
+    const Json* properties = member_of(schema, "properties");
+    const Json* additional = member_of(schema, "additionalProperties");
+    const bool is_open = additional == nullptr || additional->is_boolean() || additional->empty();
+    if (schema.value("type", Json("object")) != "object" ||
+        grammar::restricts_besides(schema,
+                                   {"type", "properties", "required", "additionalProperties"}) ||
+        (properties == nullptr && !is_open)) {
+      return make_error(ErrorCode::kUnsupported,
+                        "#: this model writes the properties of one object, of which 'type', "
+                        "'properties', 'required' and 'additionalProperties' can be kept to");
     }
-    std::vector<std::string> names;
-    std::vector<std::string> references;  // of those whose values are JSON
+    for (const Json& name : schema.value("required", Json::array())) {
+      const bool is_known = properties != nullptr && name.is_string() &&
+                            properties->contains(name.get<std::string>());
+      if (!is_known) {
+        return make_error(ErrorCode::kUnsupported, "#/required: {} is none of the properties",
+                          name.dump());
+      }
+    }
+    return {};
+  }
+
+  Status add_parameters(const Json& schema, const Json& properties, std::vector<ExprId>* parts) {
+    std::vector<grammar::BareValue> values;
     for (const auto& [name, value] : properties.items()) {
-      names.push_back(name);
-      if (is_json(tool, name)) references.push_back("#/properties/" + grammar::pointer_token(name));
+      US_ASSIGN(const JsonTypes types, types_of_parameter(schema, name, value));
+      const JsonTypes bound = types & ~free_types(value) & ~kString;
+      values.push_back({"#/properties/" + grammar::pointer_token(name),
+                        (types & kString) != 0 ? first_characters(bound) : std::string(),
+                        [types](const std::string& text) { return is_read_back(text, types); }});
     }
-    US_ASSIGN(const std::vector<RuleId> rules,
-              grammar::add_json_schema(schema, references, {}, &builder_));
-    auto next_rule = rules.begin();
-    for (const std::string& name : names) {
-      const ExprId value = is_json(tool, name)
-                               ? builder_.sequence({builder_.call(*next_rule++), value_end()})
-                               : plain_value(properties[name]);
-      const ExprId parameter = write_parameter(bytes(name), value);
-      const Json* required = member_of(schema, "required");
+    US_ASSIGN(const std::vector<ExprId> texts,
+              grammar::add_bare_values(schema, values, end_, {}, &builder_));
+    const Json required = schema.value("required", Json::array());
+    auto text = texts.begin();
+    for (const auto& item : properties.items()) {
+      const ExprId parameter = write_parameter(bytes(item.key()), *text++);
       const bool is_required =
-          required != nullptr && required->is_array() &&
-          std::find(required->begin(), required->end(), name) != required->end();
+          std::find(required.begin(), required.end(), item.key()) != required.end();
       parts->push_back(is_required ? parameter : builder_.repeat(parameter, 0, 1));
       US_TRY(builder_.check_size());
     }
     return {};
   }
 
-  // Where strings may come, a value is written as it is.
-  bool is_json(const std::string& tool, const std::string& parameter) const {
-    const JsonTypes types = schemas_.parameter_types(tool, parameter);
-    return types != kAnyType && (types & kString) == 0;
+  // Errors: kUnsupported where the text of a value does not tell its type.
+  static Result<JsonTypes> types_of_parameter(const Json& schema, const std::string& name,
+                                              const Json& value) {
+    if (name.find_first_of(">\n") != std::string::npos) {
+      return make_error(ErrorCode::kUnsupported,
+                        "#/properties/{}: this model's calls cannot name a parameter so",
+                        grammar::pointer_token(name));
+    }
+    const JsonTypes types = types_of_schema(value, schema);
+    const bool is_free =
+        value == true || (value.is_object() && !grammar::restricts_besides(value, {}));
+    if (types != kAnyType || is_free) return types;
+    return make_error(ErrorCode::kUnsupported,
+                      "#/properties/{}: it says of no type, and this model writes strings like "
+                      "other values",
+                      grammar::pointer_token(name));
   }
 
   ExprId write_parameter(ExprId key, ExprId value_and_end) {
@@ -165,51 +232,13 @@ class CallWriter {
   ExprId any_parameter() {
     const ExprId character = builder_.characters(CodePoints({{'!', '='}, {'?', '~'}}));
     return rule("parameter",
-                write_parameter(builder_.repeat(character, 1, kMaxKeyCharacters), text_and_end()));
-  }
-
-  ExprId plain_value(const Json& schema) {
-    const std::vector<std::string> choices = plain_choices(schema);
-    if (choices.empty()) return text_and_end();
-    std::vector<ExprId> texts;
-    for (const std::string& text : choices) {
-      texts.push_back(text.empty() ? builder_.sequence({}) : bytes(text));
-    }
-    return builder_.sequence({builder_.choice(std::move(texts)), value_end()});
-  }
-
-  ExprId value_end() {
-    return bytes(calls_.syntax == ToolSyntax::kXmlLines ? "\n</parameter>" : kValueEnd);
-  }
-
-  // Any text up to the first kValueEnd. '<' occurs in it only at its begin: a mismatch can restart
-  // there alone. So behind i of its bytes, in rule i, come i + 1 of them, 1 or 0.
-  ExprId text_and_end() {
-    if (text_and_end_ != kNoExpr) return text_and_end_;
-    std::vector<RuleId> rules;
-    for (size_t i = 0; i < kValueEnd.size(); ++i) {
-      rules.push_back(builder_.add_rule(fmt::format("text before {}", kValueEnd.substr(i))));
-    }
-    const ExprId other = builder_.characters(CodePoints({{'<', '<'}}).complement());
-    const ExprId begin = builder_.sequence({bytes("<"), builder_.call(rules[1])});
-    builder_.set_body(rules[0], builder_.sequence({builder_.repeat(other, 0, kUnbounded), begin}));
-    for (size_t i = 1; i < kValueEnd.size(); ++i) {
-      const auto c = static_cast<char32_t>(kValueEnd[i]);
-      std::vector<ExprId> match = {bytes(kValueEnd.substr(i, 1))};
-      if (i + 1 < kValueEnd.size()) match.push_back(builder_.call(rules[i + 1]));
-      const ExprId mismatch = builder_.characters(CodePoints({{'<', '<'}, {c, c}}).complement());
-      builder_.set_body(rules[i],
-                        builder_.choice({builder_.sequence(std::move(match)), begin,
-                                         builder_.sequence({mismatch, builder_.call(rules[0])})}));
-    }
-    return text_and_end_ = builder_.call(rules[0]);
+                write_parameter(builder_.repeat(character, 1, kMaxKeyCharacters), end_.any_text));
   }
 
   const CallChoice& calls_;
-  const ToolSchemas schemas_;
   const bool types_only_;
   GrammarBuilder& builder_;
-  ExprId text_and_end_ = kNoExpr;
+  grammar::BareEnd end_;
 };
 
 }  // namespace

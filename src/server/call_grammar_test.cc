@@ -2,6 +2,7 @@
 // with arguments that keep to their schemas.
 #include "server/call_grammar.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,7 +22,7 @@ namespace {
 using grammar::GrammarBuilder;
 using grammar::matches;
 
-Json tool(const char* name, const char* parameters) {
+Json tool(const char* name, const std::string& parameters) {
   return {{"type", "function"},
           {"function", {{"name", name}, {"parameters", Json::parse(parameters)}}}};
 }
@@ -51,6 +52,15 @@ grammar::Grammar grammar_of(ToolSyntax syntax, bool is_single = false) {
 
 std::string call_of(std::string_view body) {
   return std::string(kToolCallOpen) + "\n" + std::string(body) + "\n" + std::string(kToolCallClose);
+}
+
+Json arguments_of(ToolSyntax syntax, const Json& tools, const std::string& text) {
+  ChatParser parser({.syntax = syntax, .tools = ToolSchemas(tools)});
+  std::string arguments;
+  for (const ChatEvent& event : parser.push(text)) {
+    if (event.kind == ChatEvent::Kind::kCallArguments) arguments += event.text;
+  }
+  return Json::parse(arguments, nullptr, false);
 }
 
 TEST(CallGrammar, XmlCallsAreWrittenAsTheTemplateWritesThem) {
@@ -86,19 +96,127 @@ TEST(CallGrammar, JsonCallsKeepToTheSchema) {
   EXPECT_FALSE(matches(json, call_of(R"({"name": "put", "arguments": {}})")));
 }
 
+Json strict(Json tool) {
+  tool["function"]["strict"] = true;
+  return tool;
+}
+
+// The tool's name, and a parameter 'a' of this schema that must come.
+Json tool_of(const std::string& schema) {
+  return strict(tool("f", R"({"type":"object","required":["a"],"properties":{"a":)" + schema +
+                              R"(},"$defs":{"word":{"type":"string","pattern":"^[a-z]+$"},
+                              "count":{"type":"integer","minimum":5}}})"));
+}
+
+std::string call_with(ToolSyntax syntax, const std::string& value) {
+  const char* line = syntax == ToolSyntax::kXmlLines ? "\n" : "";
+  return call_of(
+      fmt::format("<function=f>\n<parameter=a>{}{}{}</parameter>\n</function>", line, value, line));
+}
+
+struct ValueCase {
+  std::string schema;
+  std::vector<std::string> accepted;
+  std::vector<std::string> refused;
+};
+
+TEST(CallGrammar, StringsInXmlKeepToTheirSchemas) {
+  const std::vector<ValueCase> cases = {
+      {R"({"const":"zz"})", {"zz"}, {"CNY", "", "zzz"}},
+      {R"({"enum":["a","</parameter>","b c"]})", {"a", "b c"}, {"c", "</parameter>"}},
+      {R"({"type":"string","pattern":"^a<.*>$"})", {"a<>", "a<b>", "a</b>"}, {"b", "a<b"}},
+      {R"({"type":"string","pattern":"b"})", {"b", "</parameter b"}, {"", "</parameter>b"}},
+      {R"({"type":"string","minLength":2,"maxLength":3})",
+       {"ab", "\xE2\x82\xAC\xF0\x9F\x98\x80", "</p", "a\n\n", "<<<"},
+       {"a", "abcd", "<"}},
+      {R"({"type":"string","minLength":3})", {"abc", "</param", "a</b>\n<"}, {"ab", "<<"}},
+      {R"({"type":"string","format":"date"})", {"2024-02-29"}, {"2023-02-29", "today"}},
+      {R"({"$ref":"#/$defs/word"})", {"ab"}, {"A", ""}},
+      {R"({"allOf":[{"$ref":"#/$defs/word"}],"description":"A word."})", {"ab"}, {"A", "12"}},
+      {R"({"$ref":"#/$defs/count"})", {"5", "12"}, {"4", "a"}},
+      {R"({"maxLength":2})", {"ab", "12"}, {"abc", "true"}},
+      // What is read as something else than a string must be allowed to be that.
+      {R"({"type":["string","null"],"maxLength":4})", {"abc", "null", "None"}, {"abcde"}},
+      {R"({"type":["string","null"],"enum":["none","null",null]})", {"none", "null"}, {"None"}},
+      {R"({"enum":["1",2,"b"]})", {"2", "b"}, {"1", "3"}},
+      {R"({"anyOf":[{"type":"string"},{"type":"integer"}]})", {"a", "1.5", " 12"}, {}},
+      {R"({"anyOf":[{"type":"string"},{"type":"integer","minimum":5}]})",
+       {"a", "7", " a"},
+       {"4", " 4", "-1", "\n4"}},
+      {R"({"anyOf":[{"type":"string"},{"type":"array","items":{"type":"integer"}}]})",
+       {"a[1]", "[1]", ""},
+       {"[\"a\"]", " [true]"}},
+      {R"({"type":"string"})", {"", "12", "null", "a</parameter"}, {"</parameter>"}},
+      {R"({"description":"Anything."})", {"", "12", "a"}, {"</parameter>"}}};
+  for (const ToolSyntax syntax : {ToolSyntax::kXml, ToolSyntax::kXmlLines}) {
+    for (const ValueCase& example : cases) {
+      const Json tools = Json::array({tool_of(example.schema)});
+      const auto grammar = grammar::value_or_fail(compile_calls({syntax, tools, true}));
+      const Json& root = tools[0]["function"]["parameters"];
+      for (const std::string& value : example.accepted) {
+        const std::string text = call_with(syntax, value);
+        EXPECT_TRUE(matches(grammar, text)) << example.schema << " should accept " << value;
+        const Json arguments = arguments_of(syntax, tools, text);
+        EXPECT_TRUE(grammar::is_valid(root, arguments, root)) << text << '\n' << arguments;
+      }
+      for (const std::string& value : example.refused) {
+        EXPECT_FALSE(matches(grammar, call_with(syntax, value)))
+            << example.schema << " should refuse " << value;
+      }
+    }
+  }
+}
+
+TEST(CallGrammar, StrictSchemasAreKeptToOrRefused) {
+  const std::vector<std::string> of_parameter = {R"({"type":"string","not":{"const":"a"}})",
+                                                 R"({"type":"string","format":"odd"})",
+                                                 R"({"type":"string","pattern":"a","maxLength":3})",
+                                                 R"({"anyOf":[{"type":"string"},{}]})",
+                                                 R"({"type":"string","enum":["</parameter>"]})",
+                                                 R"({"type":["string","null"],"enum":["None"]})",
+                                                 R"({"type":"string","maxLength":9000})"};
+  for (const std::string& schema : of_parameter) {
+    const auto refused = compile_calls({ToolSyntax::kXml, Json::array({tool_of(schema)}), true});
+    EXPECT_FALSE(refused) << schema;
+  }
+  const std::vector<const char*> of_all = {
+      R"({"type":"array"})",
+      R"({"type":"object","required":["a"]})",
+      R"({"type":"object","properties":{"a":{"type":"null"}},"required":["b"]})",
+      R"({"anyOf":[{"properties":{}}]})",
+      R"({"additionalProperties":{"type":"integer"}})",
+      R"({"$ref":"#"})",
+      R"({"patternProperties":{"a":{}}})"};
+  for (const char* schema : of_all) {
+    const auto refused =
+        compile_calls({ToolSyntax::kXml, Json::array({strict(tool("f", schema))}), true});
+    ASSERT_FALSE(refused) << schema;
+    EXPECT_TRUE(refused.error().message.starts_with("the parameters of 'f': #"))
+        << refused.error().message;
+    EXPECT_TRUE(compile_calls({ToolSyntax::kXml, Json::array({tool("f", schema)}), true}))
+        << schema;
+  }
+  const Json unnamed = Json::array({tool("f", R"({"properties":{"a>b":{"type":"string"}}})")});
+  EXPECT_FALSE(compile_calls({ToolSyntax::kXml, unnamed, true}));
+}
+
+// Others keep to theirs.
 TEST(CallGrammar, TypesAloneAreKeptToWhereASchemaIsTooMuch) {
-  const Json odd = Json::array({tool("f", R"({"type":"object","properties":{"a":{"type":
-      "integer","not":{"const":3}},"b":{"not":{}}},"required":["a"]})")});
+  const Json odd = tool("f", R"({"type":"object","properties":{"a":{"type":
+      "integer","not":{"const":3}},"b":{"not":{}}},"required":["a"]})");
   for (const ToolSyntax syntax : {ToolSyntax::kXml, ToolSyntax::kJson}) {
-    const auto refused = compile_calls({syntax, odd, true});
+    const auto refused = compile_calls({syntax, Json::array({strict(odd)}), true});
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
     EXPECT_TRUE(refused.error().message.starts_with("the parameters of 'f': #/properties/"));
   }
-  const auto xml = grammar::value_or_fail(compile_calls({ToolSyntax::kXml, odd, true}, true));
+  const Json both = Json::array({odd, strict(tool("g", R"({"properties":{"a":{"const":"x"}}})"))});
+  const auto xml = grammar::value_or_fail(compile_calls({ToolSyntax::kXml, both, true}));
   EXPECT_TRUE(matches(xml, call_of("<function=f>\n<parameter=a>3</parameter>\n</function>")));
   EXPECT_FALSE(matches(xml, call_of("<function=f>\n<parameter=a>x</parameter>\n</function>")));
-  const auto json = grammar::value_or_fail(compile_calls({ToolSyntax::kJson, odd, true}, true));
+  EXPECT_TRUE(matches(xml, call_of("<function=g>\n<parameter=a>x</parameter>\n</function>")));
+  EXPECT_FALSE(matches(xml, call_of("<function=g>\n<parameter=a>y</parameter>\n</function>")));
+  const auto json = grammar::value_or_fail(compile_calls({ToolSyntax::kJson, both, true}));
   EXPECT_TRUE(matches(json, call_of(R"({"name": "f", "arguments": {"a": 3}})")));
   EXPECT_FALSE(matches(json, call_of(R"({"name": "f", "arguments": {"b": 3}})")));
 }

@@ -8,6 +8,7 @@
 #include "net/sse.h"
 #include "server/answer.h"
 #include "server/json_text.h"
+#include "server/think_block.h"
 
 namespace ultraspeed::server {
 namespace {
@@ -94,6 +95,7 @@ class ChatAnswer final : public Answer {
         tokenizer_(tokenizer),
         chunk_begin_(object_begin(head_, "chat.completion.chunk")),
         turns_(std::move(turns)),
+        thinks_(turns_.size(), ThinkBlock(tokenizer, options.starts_in_reasoning)),
         tokens_(turns_.size()),
         num_tokens_(turns_.size()) {}
 
@@ -105,7 +107,7 @@ class ChatAnswer final : public Answer {
 
   void stream_piece(const AnswerPiece& piece, std::string& out) override {
     num_tokens_[piece.choice] += piece.tokens.size();
-    append_delta(piece.choice, turns_[piece.choice].push(piece.text), piece.tokens, out);
+    append_delta(piece.choice, push(piece), piece.tokens, out);
   }
 
   void stream_end(const AnswerEnd& end, std::string& out) override {
@@ -117,7 +119,7 @@ class ChatAnswer final : public Answer {
     if (!end.is_last) return;
     if (options_.include_usage) {
       std::string json = chunk_begin_ + R"(,"choices":[],"usage":)";
-      append_usage(json, end.usage);
+      append_usage(json, end.usage, num_reasoning_tokens());
       json += timings + '}';
       net::append_sse_event(out, json);
     }
@@ -129,7 +131,7 @@ class ChatAnswer final : public Answer {
   }
 
   void add(const AnswerPiece& piece) override {
-    turns_[piece.choice].push(piece.text);
+    push(piece);
     if (!options_.has_logprobs) return;
     auto& tokens = tokens_[piece.choice];
     tokens.insert(tokens.end(), piece.tokens.begin(), piece.tokens.end());
@@ -154,7 +156,7 @@ class ChatAnswer final : public Answer {
       out += '}';
     }
     out += R"(],"usage":)";
-    append_usage(out, chosen.back().usage);
+    append_usage(out, chosen.back().usage, num_reasoning_tokens());
     append_timings(out, chosen.back().usage);
     if (!prompt_.empty()) {
       out += R"(,"prompt_logprobs":)";
@@ -175,6 +177,23 @@ class ChatAnswer final : public Answer {
   }
 
  private:
+  std::vector<ChatEvent> push(const AnswerPiece& piece) {
+    ThinkBlock& think = thinks_[piece.choice];
+    for (const engine::Token& token : piece.tokens) think.take(token.id);
+    std::vector<ChatEvent> events = turns_[piece.choice].push(piece.text);
+    for (const ChatEvent& event : events) {
+      if (event.kind != ChatEvent::Kind::kReasoning) think.end();
+    }
+    return events;
+  }
+
+  // Of all candidates, as the usage counts.
+  size_t num_reasoning_tokens() const {
+    size_t sum = 0;
+    for (const ThinkBlock& think : thinks_) sum += think.num_tokens();
+    return sum;
+  }
+
   // A turn that ends by itself with calls waits for their results.
   std::string_view reason_json(const AnswerEnd& end) const {
     const ChatTurn& turn = turns_[end.choice];
@@ -272,6 +291,7 @@ class ChatAnswer final : public Answer {
   const text::Tokenizer& tokenizer_;
   const std::string chunk_begin_;
   std::vector<ChatTurn> turns_;                     // [candidates]
+  std::vector<ThinkBlock> thinks_;                  // [turns_]
   std::vector<std::vector<engine::Token>> tokens_;  // [candidates]
   std::vector<size_t> num_tokens_;                  // [candidates], streamed
   std::vector<engine::Token> prompt_;               // with prompt_logprobs

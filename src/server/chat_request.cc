@@ -28,6 +28,28 @@ ApiStatus normalize_role(const std::string& path, Json* message) {
   return {};
 }
 
+bool is_broken_object(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos) return false;  // no arguments
+  // At a zero byte accept() takes the text for ended.
+  return text[begin] != '{' || text.find('\0') != std::string::npos || !Json::accept(text);
+}
+
+// A conversation goes on after a call that was cut off or is no JSON: templates, which walk the
+// arguments, get what there is of them as one string. What else is wrong the renderer says.
+void make_arguments_readable(Json* message) {
+  const auto calls = message->find("tool_calls");
+  if (calls == message->end() || !calls->is_array()) return;
+  for (Json& call : *calls) {
+    if (!call.is_object() || !call.contains("function")) continue;
+    Json& function = call["function"];
+    if (!function.is_object() || !function.contains("arguments")) continue;
+    Json& arguments = function["arguments"];
+    const auto* text = arguments.get_ptr<const std::string*>();
+    if (text != nullptr && is_broken_object(*text)) arguments = Json{{"arguments", *text}};
+  }
+}
+
 ApiResult<Json> take_messages(Json* json) {
   const Json* array = nullptr;
   US_TRY(Fields(*json).read_array("messages", &array));
@@ -37,6 +59,7 @@ ApiResult<Json> take_messages(Json* json) {
   Json messages = std::move((*json)["messages"]);
   for (size_t i = 0; i < messages.size(); ++i) {
     US_TRY(normalize_role(element_path("messages", i), &messages[i]));
+    make_arguments_readable(&messages[i]);
   }
   return messages;
 }
@@ -58,7 +81,7 @@ ApiStatus check_tool(const Json& tool, const std::string& path) {
     const std::string name_path = fields.path("function.name");
     return invalid_field(name_path, fmt::format("'{}' is missing.", name_path));
   }
-  return {};
+  return check_tool_name(name, fields.path("function.name"));
 }
 
 std::string function_name(const Json& tool) {
@@ -147,7 +170,7 @@ ApiResult<ToolChoice> read_tool_choice(const Fields& fields, const Json& tools) 
 }
 
 // Tools that must not be called are withheld from the prompt; those of allowed_tools are all in it,
-// so that a cached prompt goes on to serve.
+// so that a cached prompt goes on to serve. "strict" is no affair of the model's.
 ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
   const Json* array = nullptr;
   US_TRY(fields.read_array("tools", &array));
@@ -161,16 +184,23 @@ ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
     US_TRY(check_tool(tools[i], element_path("tools", i)));
   }
   US_ASSIGN(request->tool_choice, read_tool_choice(fields, tools));
-  if (!request->tool_choice.tools.empty()) request->prompt.tools = tools;
+  if (!request->tool_choice.tools.empty()) {
+    request->prompt.tools = tools;
+    for (Json& tool : request->prompt.tools) tool["function"].erase("strict");
+  }
   bool is_parallel = true;
   US_TRY(fields.read("parallel_tool_calls", &is_parallel));
   if (!is_parallel) request->tool_choice.is_single = true;
   return {};
 }
 
-// {"type": "enabled" | "disabled"} as Xiaomi's API has it, and vLLM's chat_template_kwargs, which
-// wins.
+// OpenAI's reasoning_effort, {"type": "enabled" | "disabled"} as Xiaomi's API has it, which wins,
+// and vLLM's chat_template_kwargs, which win over both.
 ApiStatus read_template_variables(const Fields& fields, text::ChatRequest* prompt) {
+  US_TRY(check_choice(fields, "reasoning_effort", kReasoningEfforts));
+  if (const Json* effort = fields.find("reasoning_effort")) {
+    prompt->enable_thinking = *effort != kReasoningEfforts.front();
+  }
   const Json* thinking = nullptr;
   US_TRY(fields.read_object("thinking", &thinking));
   if (thinking != nullptr) {
@@ -222,6 +252,21 @@ ApiStatus read_continuation(const Fields& fields, ChatRequest* request) {
 }
 
 }  // namespace
+
+ApiStatus check_tool_name(std::string_view name, const std::string& path) {
+  constexpr size_t kMaxBytes = 128;
+  constexpr size_t kMaxShownBytes = 160;
+  static constexpr std::string_view kMarks = "_-.:/";
+  const bool is_plain = std::all_of(name.begin(), name.end(), [](char c) {
+    const bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return is_letter || (c >= '0' && c <= '9') || kMarks.find(c) != std::string_view::npos;
+  });
+  if (is_plain && !name.empty() && name.size() <= kMaxBytes) return {};
+  return invalid_field(
+      path, fmt::format("'{}' is '{}'; a tool's name has 1 to {} characters, which may be letters, "
+                        "digits, '_', '-', '.', ':' and '/'.",
+                        path, name.substr(0, kMaxShownBytes), kMaxBytes));
+}
 
 ApiResult<ChatRequest> read_chat_request(Json* json, const RequestDefaults& defaults) {
   const Fields fields(*json);

@@ -1,14 +1,25 @@
 // The body of POST /v1/chat/completions (OpenAI API reference, "Create chat completion"). Supported
 // beside the shared fields: messages, tools, tool_choice, parallel_tool_calls,
-// continue_final_message, logprobs and top_logprobs, chat_template_kwargs, thinking.
+// continue_final_message, logprobs and top_logprobs, chat_template_kwargs, thinking,
+// reasoning_effort.
 #pragma once
 
+#include <array>
+#include <string>
 #include <string_view>
 
 #include "server/generation_request.h"
 #include "text/chat_template.h"
 
 namespace ultraspeed::server {
+
+// How much the model is to reason: "none" rules it out, the rest is the model's own affair.
+inline constexpr std::array<std::string_view, 7> kReasoningEfforts = {
+    "none", "minimal", "low", "medium", "high", "xhigh", "max"};
+
+// A tool's name: 1 to 128 letters, digits and '_', '-', '.', ':', '/', which every syntax of calls
+// carries.
+ApiStatus check_tool_name(std::string_view name, const std::string& path);
 
 struct ToolChoice {
   Json tools = Json::array();  // that may be called

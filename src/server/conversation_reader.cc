@@ -56,14 +56,6 @@ ApiResult<std::string> text_of_field(const Fields& fields, std::string_view name
   return text_of_parts(*field, fields.path(name));
 }
 
-// An object, also where the model's JSON was cut off: a conversation goes on after a broken call.
-Json readable_arguments(const std::string& text) {
-  if (text.empty()) return Json::object();
-  auto json = parse_json(text);
-  if (json && json->is_object()) return *std::move(json);
-  return {{"arguments", text}};
-}
-
 Json make_message(const char* role, std::string content) {
   Json message = Json::object();
   message["role"] = role;
@@ -160,8 +152,7 @@ ApiStatus ConversationReader::add_call(const Json& item, const std::string& path
     US_ASSIGN(std::string input, required_string(fields, "input"));
     arguments = {{kCustomInput, std::move(input)}};
   } else {
-    US_ASSIGN(const std::string text, required_string(fields, "arguments"));
-    arguments = readable_arguments(text);
+    US_ASSIGN(arguments, required_string(fields, "arguments"));
   }
   turn_.has_begun = true;
   turn_.calls.push_back(

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "net/sse.h"
+#include "server/routes.h"
 
 namespace ultraspeed::server {
 
@@ -39,6 +40,13 @@ std::string shown_route(const net::HttpRequest& request) {
   return route;
 }
 
+// The models are asked for by clients of both worlds.
+bool is_of_anthropic(const net::HttpRequest& request) {
+  const std::string path = request.path();
+  return path.starts_with(kMessagesPath) ||
+         (path.starts_with(kModelsPath) && !request.header("anthropic-version").empty());
+}
+
 }  // namespace
 
 Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
@@ -46,12 +54,13 @@ Exchange::Exchange(const net::HttpRequest& request, std::string request_id,
                    std::shared_ptr<Metrics> metrics)
     : request_id_(request_id.empty() ? random_id() : std::move(request_id)),
       route_(shown_route(request)),
-      is_messages_(request.path().starts_with(kMessagesPath)),
+      is_anthropic_(is_of_anthropic(request)),
       writer_(std::move(writer)),
       in_flight_(std::move(in_flight)),
       metrics_(std::move(metrics)),
       begin_(steady_clock::now()),
       headers_{{"X-Request-Id", request_id_}} {
+  if (is_anthropic_) headers_.push_back({"request-id", request_id_});
   in_flight_->add();
 }
 
@@ -114,7 +123,7 @@ void Exchange::count_delivery() {
 }
 
 void Exchange::fail(const ApiError& error) {
-  respond(is_messages_ ? messages_error_response(error, request_id_) : error_response(error));
+  respond(is_anthropic_ ? messages_error_response(error, request_id_) : error_response(error));
 }
 
 void Exchange::start_event_stream(std::string_view keepalive) {

@@ -34,7 +34,7 @@ class InFlight {
   size_t count_ = 0;
 };
 
-// Below it errors have Anthropic's form.
+// Below it answers have Anthropic's form.
 inline constexpr std::string_view kMessagesPath = "/v1/messages";
 
 class Exchange {
@@ -51,7 +51,7 @@ class Exchange {
   // What the answer's head has besides its own.
   void add_headers(std::vector<net::Header> headers);
   void set_client(std::string address) { client_ = std::move(address); }  // for the log
-  bool is_messages() const { return is_messages_; }
+  bool is_anthropic() const { return is_anthropic_; }
   // From now on what is written, or the whole answer, counts as what the log says.
   void set_bill(std::shared_ptr<Bill> bill) { bill_ = std::move(bill); }
   // Kept as long as the exchange.
@@ -88,7 +88,7 @@ class Exchange {
 
   const std::string request_id_;
   const std::string route_;  // "POST /v1/completions"
-  const bool is_messages_;   // of Anthropic's API
+  const bool is_anthropic_;  // asked and answered as Anthropic's API has it
   const std::shared_ptr<net::ResponseWriter> writer_;
   const std::shared_ptr<InFlight> in_flight_;
   const std::shared_ptr<Metrics> metrics_;

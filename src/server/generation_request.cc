@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <charconv>
 #include <limits>
 #include <optional>
@@ -58,10 +59,16 @@ ApiStatus read_milliseconds(const Fields& fields, std::string_view name,
   return {};
 }
 
+constexpr std::array<std::string_view, 6> kTiers = {"auto",  "default",  "flex",
+                                                    "scale", "priority", "fast"};
+constexpr std::array<std::string_view, 2> kSpeeds = {"standard", "fast"};
+
 // OpenAI's service_tier, and Anthropic's speed. Where a model has two modes, the tier is one of
 // them; what names none ("auto") leaves it to the model's name.
 ApiStatus read_tier(const Fields& fields, const RequestDefaults& defaults,
                     GenerationRequest* request) {
+  US_TRY(check_choice(fields, "service_tier", kTiers));
+  US_TRY(check_choice(fields, "speed", kSpeeds));
   std::string tier;
   US_TRY(fields.read("service_tier", &tier));
   std::string speed;
@@ -80,6 +87,7 @@ ApiStatus read_tier(const Fields& fields, const RequestDefaults& defaults,
   } else if (has_modes || !tier.empty()) {
     request->service_tier = "default";
   }
+  if (!speed.empty()) request->speed = request->tier == ServiceTier::kFast ? "fast" : "standard";
   if (has_modes) request->params.speculates = request->tier == ServiceTier::kFast;
   return {};
 }

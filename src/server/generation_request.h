@@ -61,6 +61,7 @@ struct GenerationRequest {
   std::optional<std::chrono::milliseconds> budget;    // from the engine's start on
   ServiceTier tier = ServiceTier::kStandard;
   std::string service_tier;  // to be named in the answer, or empty
+  std::string speed;         // the same in Anthropic's words, where the request has them
   int32_t priority = 0;
 };
 

@@ -106,7 +106,7 @@ bool has_strict_tool(const Json& tools) {
       tools, [](const Json& tool) { return tool["function"].value("strict", Json()) == true; });
 }
 
-// Tools that are not strict promise nothing of a schema that a grammar cannot keep to.
+// Schemas that are too much together are so of all tools, which promise nothing unless strict.
 Result<grammar::Grammar> compile(const GrammarSource& source) {
   if (!source.calls) return compile_format(source);
   auto grammar = compile_with_calls(source, /*types_only=*/false);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -175,6 +176,21 @@ ApiStatus check_object(const Json& value, const std::string& path) {
   if (value.is_object()) return {};
   return invalid_field(path,
                        fmt::format("'{}' must be an object, not {}.", path, type_name(value)));
+}
+
+ApiStatus check_choice(const Fields& fields, std::string_view name,
+                       std::span<const std::string_view> choices) {
+  std::string value;
+  US_TRY(fields.read(name, &value));
+  if (fields.find(name) == nullptr) return {};
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return {};
+  std::string list;
+  for (const std::string_view choice : choices) {
+    list += list.empty() ? "" : ", ";
+    list += choice;
+  }
+  return invalid_field(fields.path(name), fmt::format("'{}' is '{}'; it must be one of {}.",
+                                                      fields.path(name), value, list));
 }
 
 ApiResult<std::string> required_string(const Fields& fields, std::string_view name) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -50,6 +51,9 @@ class Fields {
 // 400 unless the value at that path is an object.
 ApiStatus check_object(const Json& value, const std::string& path);
 // A string that must be there; it may be empty.
+// A string that is one of these, where the field is there.
+ApiStatus check_choice(const Fields& fields, std::string_view name,
+                       std::span<const std::string_view> choices);
 ApiResult<std::string> required_string(const Fields& fields, std::string_view name);
 
 std::string element_path(std::string_view array, size_t index);  // "messages[3]"

@@ -30,7 +30,8 @@ std::string_view id_prefix(Api api) {
 }  // namespace
 
 std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedModel& model,
-                                    std::string system_fingerprint, const AnswerMemory& memory) {
+                                    std::string system_fingerprint, std::string request_id,
+                                    const AnswerMemory& memory) {
   const GenerationRequest& request = prepared.request;
   AnswerHead head;
   head.id = fmt::format("{}{}", id_prefix(prepared.api), random_id());
@@ -39,9 +40,15 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
   head.model = is_fast ? model.fast_name : model.name;
   head.system_fingerprint = std::move(system_fingerprint);
   head.service_tier = request.service_tier;
-  const AnswerOptions options{request.has_logprobs,         request.include_usage,
-                              request.has_prompt_logprobs,  !prepared.echoes.empty(),
-                              request.has_continuous_usage, prepared.prompts.front().size()};
+  head.speed = request.speed;
+  head.request_id = std::move(request_id);
+  const AnswerOptions options{request.has_logprobs,
+                              request.include_usage,
+                              request.has_prompt_logprobs,
+                              !prepared.echoes.empty(),
+                              request.has_continuous_usage,
+                              prepared.prompts.front().size(),
+                              prepared.parser.starts_in_reasoning};
   const text::Tokenizer& tokenizer = *model.tokenizer;
   const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {

@@ -20,6 +20,7 @@ struct AnswerMemory {
 
 // Takes of `prepared` what it needs. REQUIRES: tokenizer and memory outlive the answer.
 std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedModel& model,
-                                    std::string system_fingerprint, const AnswerMemory& memory);
+                                    std::string system_fingerprint, std::string request_id,
+                                    const AnswerMemory& memory);
 
 }  // namespace ultraspeed::server

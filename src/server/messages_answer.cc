@@ -16,15 +16,22 @@ namespace {
 // Clients send a thinking block back only if it is signed. Nothing is checked when it comes.
 constexpr std::string_view kSignature = "ultraspeed";
 
+// This API knows of no slower tier than the standard one.
+std::string_view shown_tier(std::string_view tier) {
+  if (tier.empty()) return "null";
+  return tier == "priority" ? R"("priority")" : R"("standard")";
+}
+
 // Tokens that come from the cache are not among input_tokens.
-void append_message_usage(std::string& out, const Usage& usage) {
+void append_message_usage(std::string& out, const Usage& usage, const AnswerHead& head) {
   fmt::format_to(std::back_inserter(out),
                  R"({{"input_tokens":{},"cache_creation_input_tokens":0,)"
                  R"("cache_read_input_tokens":{},"output_tokens":{},"cache_creation":null,)"
                  R"("inference_geo":null,"output_tokens_details":null,"server_tool_use":null,)"
-                 R"("service_tier":null,"speed":null,"fallback_credit":null,"iterations":null}})",
+                 R"("service_tier":{},"speed":{},"fallback_credit":null,"iterations":null}})",
                  usage.prompt_tokens - usage.cached_tokens, usage.cached_tokens,
-                 usage.completion_tokens);
+                 usage.completion_tokens, shown_tier(head.service_tier),
+                 head.speed.empty() ? "null" : fmt::format(R"("{}")", head.speed));
 }
 
 class MessagesAnswer final : public Answer {
@@ -36,7 +43,7 @@ class MessagesAnswer final : public Answer {
     std::string json = R"({"type":"message_start","message":)";
     append_message_begin(json);
     json += R"("content":[],"stop_reason":null,"stop_sequence":null,"stop_details":null,"usage":)";
-    append_message_usage(json, {prompt_tokens_, 0});
+    append_message_usage(json, {prompt_tokens_, 0}, head_);
     json += "}}";
     net::append_sse_event(out, "message_start", json);
     out += keepalive();
@@ -53,14 +60,15 @@ class MessagesAnswer final : public Answer {
         R"({"type":"message_delta","context_management":null,"delta":{"container":null,)";
     append_stop(end, json);
     json += R"(},"usage":)";
-    append_message_usage(json, end.usage);
+    append_message_usage(json, end.usage, head_);
+    append_timings(json, end.usage);
     json += '}';
     net::append_sse_event(out, "message_delta", json);
     net::append_sse_event(out, "message_stop", R"({"type":"message_stop"})");
   }
 
   void stream_error(const ApiError& error, std::string& out) override {
-    net::append_sse_event(out, "error", messages_error_json(error, {}));
+    net::append_sse_event(out, "error", messages_error_json(error, head_.request_id));
   }
 
   std::string_view keepalive() const override {
@@ -82,7 +90,8 @@ class MessagesAnswer final : public Answer {
     out += "],";
     append_stop(end, out);
     out += R"(,"usage":)";
-    append_message_usage(out, end.usage);
+    append_message_usage(out, end.usage, head_);
+    append_timings(out, end.usage);
     out += '}';
   }
 

@@ -220,11 +220,15 @@ ApiResult<Json> map_tools(const Fields& fields) {
     }
     const Fields tool((*array)[i], path);
     US_ASSIGN(std::string name, required_string(tool, "name"));
+    US_TRY(check_tool_name(name, tool.path("name")));
     std::string description;
     US_TRY(tool.read("description", &description));
     const Json* schema = nullptr;
     US_TRY(tool.read_object("input_schema", &schema));
+    bool is_strict = false;
+    US_TRY(tool.read("strict", &is_strict));
     Json function = {{"name", std::move(name)}, {"description", std::move(description)}};
+    if (is_strict) function["strict"] = true;
     if (schema != nullptr) function["parameters"] = *schema;
     tools.push_back({{"type", "function"}, {"function", std::move(function)}});
   }
@@ -269,6 +273,12 @@ ApiStatus map_stop(const Fields& fields, Json* chat) {
   }
   (*chat)["stop"] = *stop;
   return {};
+}
+
+// Its own name for OpenAI's "default".
+void map_tier(const Fields& fields, Json* chat) {
+  const Json* tier = fields.find("service_tier");
+  if (tier != nullptr && *tier == "standard_only") (*chat)["service_tier"] = "default";
 }
 
 // The budget is the model's own affair. "adaptive" and "between_tools" leave the choice to it.
@@ -354,6 +364,7 @@ ApiResult<ChatRequest> read_messages_request(const Json& json, const RequestDefa
   US_ASSIGN(chat["tools"], map_tools(fields));
   US_TRY(map_tool_choice(fields, &chat));
   US_TRY(map_stop(fields, &chat));
+  map_tier(fields, &chat);
   US_TRY(map_thinking(fields, &chat));
   US_TRY(map_format(fields, &chat));
   if (ends_in_prefill(chat["messages"])) chat["continue_final_message"] = true;

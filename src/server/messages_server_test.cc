@@ -60,6 +60,7 @@ class MessagesServerTest : public ServerTest {
       if (type == "message_delta") {
         message.update(event["delta"]);
         message["usage"] = event["usage"];
+        message["timings"] = event["timings"];
       }
     }
     EXPECT_EQ(all.back()["type"], "message_stop");
@@ -75,6 +76,7 @@ class MessagesServerTest : public ServerTest {
     EXPECT_NE(json["error"].value("message", "").find(message_part), std::string::npos)
         << response.body;
     EXPECT_EQ(json["request_id"], response.headers.at("x-request-id"));
+    EXPECT_EQ(json["request_id"], response.headers.at("request-id"));
   }
 };
 
@@ -128,6 +130,8 @@ TEST_F(MessagesServerTest, StreamsBuildUpTheWholeAnswer) {
     EXPECT_EQ(streamed["content"].size(), 5U);
     for (Json* message : {&streamed, &whole}) {
       message->erase("id");
+      EXPECT_GE((*message)["timings"]["prefill_ms"], 0) << *message;
+      message->erase("timings");
       for (Json& block : (*message)["content"]) block.erase("id");
     }
     EXPECT_EQ(nlohmann::json(streamed), nlohmann::json(whole));
@@ -356,7 +360,7 @@ TEST_F(MessagesServerTest, ErrorsInAStreamAreEvents) {
   start();
   Client client(server->port());
   client.post("/v1/messages", body(R"("stream":true)"));
-  client.read_head();
+  const net::TestResponse head = client.read_head();
   EXPECT_TRUE(client.read_chunk().value_or("").starts_with("event: message_start\n"));
   engine.fails_steps = true;
   std::string rest;
@@ -364,6 +368,61 @@ TEST_F(MessagesServerTest, ErrorsInAStreamAreEvents) {
   const Json error = named_events(rest).back();
   EXPECT_EQ(error["type"], "error");
   EXPECT_EQ(error["error"]["type"], "api_error");
+  EXPECT_EQ(error["request_id"], head.headers.at("request-id"));
+}
+
+TEST_F(MessagesServerTest, ModelsHaveTheFormOfTheClientsApi) {
+  start();
+  const auto ask = [this](std::string_view path) {
+    Client client(server->port());
+    client.send(
+        fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n"
+                    "anthropic-version: 2023-06-01\r\n\r\n",
+                    path));
+    return client.read_response();
+  };
+  const Json list = parse(ask("/v1/models"));
+  EXPECT_EQ(list["has_more"], false);
+  EXPECT_EQ(list["first_id"], "tiny");
+  EXPECT_EQ(list["last_id"], "tiny");
+  ASSERT_EQ(list["data"].size(), 1U);
+  const Json served = parse(ask("/v1/models/tiny"));
+  EXPECT_EQ(served, list["data"][0]);
+  EXPECT_EQ(served["type"], "model");
+  EXPECT_EQ(served["id"], "tiny");
+  EXPECT_EQ(served["display_name"], "tiny");
+  EXPECT_EQ(served["max_input_tokens"], engine.context);
+  const std::string created = served["created_at"];
+  EXPECT_TRUE(created.starts_with("20") && created.ends_with("Z") && created.size() == 20)
+      << created;
+  expect_messages_error(ask("/v1/models/other"), 404, "not_found_error", "'other'");
+  EXPECT_EQ(get("/v1/models").headers.count("request-id"), 0U);
+}
+
+TEST_F(MessagesServerTest, UsageNamesTheTierIfTheRequestDid) {
+  start();
+  const auto expect_tier = [&](std::string_view fields, const Json& tier, const Json& speed) {
+    const std::string streamed = fmt::format(R"("stream":true{})", fields);
+    for (const Json& message : {parse(messages(fields.empty() ? fields : fields.substr(1))),
+                                joined(named_events(messages(streamed).body))}) {
+      EXPECT_EQ(message["usage"]["service_tier"], tier) << fields;
+      EXPECT_EQ(message["usage"]["speed"], speed) << fields;
+    }
+  };
+  expect_tier("", nullptr, nullptr);
+  expect_tier(R"(,"speed":"fast")", "priority", "fast");
+  expect_tier(R"(,"speed":"standard")", nullptr, "standard");
+  expect_tier(R"(,"service_tier":"auto")", "standard", nullptr);
+  expect_tier(R"(,"service_tier":"standard_only")", "standard", nullptr);
+  expect_messages_error(messages(R"("speed":"warp")"), 400, "invalid_request_error",
+                        "'speed' is 'warp'; it must be one of standard, fast.");
+}
+
+TEST_F(MessagesServerTest, StrictToolsAreKeptToOrRefused) {
+  start();
+  expect_messages_error(messages(R"("tool_choice":{"type":"any"},"tools":[{"name":"get",
+          "strict":true,"input_schema":{"type":"object","properties":{"a":{"not":{}}}}}])"),
+                        400, "invalid_request_error", "#/properties/a/not");
 }
 
 }  // namespace

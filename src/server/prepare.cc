@@ -45,7 +45,7 @@ ApiStatus check_size(const ServedModel& model, size_t max_token_bytes, size_t te
   const size_t min_tokens = text_bytes / max_token_bytes;
   const uint32_t max_context = model.engine->max_context();
   if (min_tokens < max_context) return {};
-  ApiError error = context_length_exceeded(min_tokens, max_context);
+  ApiError error = context_length_exceeded(min_tokens, max_context, /*is_at_least=*/true);
   error.param = param;
   return tl::unexpected(std::move(error));
 }

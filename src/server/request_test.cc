@@ -225,6 +225,24 @@ TEST(CompletionRequestTest, ErrorsNameTheField) {
   }
 }
 
+TEST(ChatRequestTest, BrokenArgumentsDoNotEndAConversation) {
+  for (const char* broken : {"{\"a", "[1]", "plain words", "{} {}"}) {
+    const Json call = {{"id", "1"}, {"function", {{"name", "f"}, {"arguments", broken}}}};
+    const Json messages = Json::array({{{"role", "assistant"}, {"tool_calls", {call}}}});
+    const auto request = chat(fmt::format(R"("messages":{})", messages.dump()));
+    ASSERT_TRUE(request) << request.error().message;
+    EXPECT_EQ(request->prompt.messages[0]["tool_calls"][0]["function"]["arguments"],
+              Json({{"arguments", broken}}));
+  }
+  for (const char* whole : {R"({"a": 1})", "", " "}) {
+    const Json call = {{"id", "1"}, {"function", {{"name", "f"}, {"arguments", whole}}}};
+    const Json messages = Json::array({{{"role", "assistant"}, {"tool_calls", {call}}}});
+    const auto request = chat(fmt::format(R"("messages":{})", messages.dump()));
+    ASSERT_TRUE(request) << request.error().message;
+    EXPECT_EQ(request->prompt.messages[0]["tool_calls"][0]["function"]["arguments"], whole);
+  }
+}
+
 TEST(ChatRequestTest, ReadsMessages) {
   const auto request = chat(
       R"("messages":[{"role":"developer","content":"be brief"},
@@ -269,6 +287,55 @@ TEST(ChatRequestTest, ReadsToolChoices) {
           {"type":"function","function":{"name":"f"}}]}})");
   EXPECT_TRUE(allowed.must_call);
   EXPECT_EQ(allowed.tools[0]["function"]["name"], "f");
+}
+
+TEST(GenerationFieldsTest, TiersAndSpeedsAreThoseOfTheApis) {
+  for (const char* tier : {"auto", "default", "flex", "scale", "priority", "fast"}) {
+    EXPECT_TRUE(chat_with(fmt::format(R"("service_tier":"{}")", tier))) << tier;
+  }
+  const auto tier = chat_with(R"("service_tier":"ultrafast")");
+  ASSERT_FALSE(tier);
+  expect_error(tier.error(), {"", "service_tier",
+                              "'service_tier' is 'ultrafast'; it must be one of auto, default, "
+                              "flex, scale, priority, fast."});
+  const auto speed = chat_with(R"("speed":"warp")");
+  ASSERT_FALSE(speed);
+  expect_error(speed.error(),
+               {"", "speed", "'speed' is 'warp'; it must be one of standard, fast."});
+}
+
+TEST(ChatRequestTest, NamesOfToolsAreThoseThatCallsCanCarry) {
+  const auto named = [](std::string_view name) {
+    return chat_with(
+        fmt::format(R"("tools":[{{"type":"function","function":{{"name":"{}"}}}}])", name));
+  };
+  for (const std::string& name :
+       {std::string("get_weather-2"), std::string("mcp.srv:a/b"), std::string(128, 'a')}) {
+    EXPECT_TRUE(named(name)) << name;
+  }
+  for (const std::string& name : {std::string("a>b"), std::string("a b"), std::string("\u00fc"),
+                                  std::string("<tool_call>"), std::string(129, 'a')}) {
+    const auto request = named(name);
+    ASSERT_FALSE(request) << name;
+    EXPECT_EQ(request.error().param, "tools[0].function.name");
+    EXPECT_NE(request.error().message.find(fmt::format("is '{}'; a tool's name has", name)),
+              std::string::npos)
+        << request.error().message;
+  }
+}
+
+TEST(ChatRequestTest, EffortSaysWhetherToThink) {
+  EXPECT_EQ(chat_with(R"("reasoning_effort":"none")")->prompt.enable_thinking, false);
+  EXPECT_EQ(chat_with(R"("reasoning_effort":"high")")->prompt.enable_thinking, true);
+  EXPECT_EQ(chat_with(R"("reasoning_effort":null)")->prompt.enable_thinking, std::nullopt);
+  EXPECT_EQ(chat_with(R"("reasoning_effort":"none","thinking":{"type":"enabled"})")
+                ->prompt.enable_thinking,
+            true);
+  const auto odd = chat_with(R"("reasoning_effort":"bogus")");
+  ASSERT_FALSE(odd);
+  expect_error(odd.error(), {"", "reasoning_effort",
+                             "'reasoning_effort' is 'bogus'; it must be one of none, minimal, "
+                             "low, medium, high, xhigh, max."});
 }
 
 TEST(ChatRequestTest, ReadsTemplateVariables) {

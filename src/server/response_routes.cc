@@ -43,13 +43,13 @@ ApiResult<size_t> page_size(std::string_view target) {
 
 ApiResult<std::string> read_response(ResponseStore& store, const std::string& id,
                                      std::string_view target) {
+  auto response = store.find(id);
+  if (!response) return response_not_found(id);
   if (query_value(target, "stream") == "true") {
     return unsupported_field("stream",
                              "A stored response is not streamed again; leave 'stream' "
                              "out.");
   }
-  auto response = store.find(id);
-  if (!response) return response_not_found(id);
   return std::move(response->json);
 }
 

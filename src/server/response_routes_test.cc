@@ -32,6 +32,7 @@ TEST_F(ResponseRoutesTest, ReadsAndDeletes) {
   EXPECT_EQ(parse(remove(path(response))),
             Json({{"id", response["id"]}, {"object", "response"}, {"deleted", true}}));
   expect_error(get(path(response)), 404, "response_not_found", "is stored");
+  expect_error(get(path(response) + "?stream=true"), 404, "response_not_found", "is stored");
   expect_error(remove(path(response)), 404, "response_not_found", "is stored");
   expect_error(get(path(response) + "/input_items"), 404, "response_not_found", "is stored");
 }

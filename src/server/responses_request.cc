@@ -19,26 +19,9 @@ constexpr std::array<std::string_view, 17> kNotOfChats = {
     "include", "store",        "metadata", "messages",       "prompt",         "functions",
     "n",       "best_of",      "logprobs", "stream_options", "response_format"};
 
-constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium",
-                                                      "high", "xhigh",   "max"};
 constexpr std::array<std::string_view, 3> kSummaries = {"auto", "concise", "detailed"};
 constexpr std::array<std::string_view, 3> kVerbosities = {"low", "medium", "high"};
 constexpr std::array<std::string_view, 2> kTruncations = {"auto", "disabled"};
-
-ApiStatus check_choice(const Fields& fields, std::string_view name,
-                       std::span<const std::string_view> choices) {
-  std::string value;
-  US_TRY(fields.read(name, &value));
-  if (fields.find(name) == nullptr) return {};
-  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return {};
-  std::string list;
-  for (const std::string_view choice : choices) {
-    list += list.empty() ? "" : ", ";
-    list += choice;
-  }
-  return invalid_field(fields.path(name), fmt::format("'{}' is '{}'; it must be one of {}.",
-                                                      fields.path(name), value, list));
-}
 
 // What this server keeps or does only while a client waits.
 ApiStatus check_absent_services(const Fields& fields) {
@@ -72,17 +55,14 @@ ApiStatus check_labels(const Fields& fields) {
   return {};
 }
 
-// "none" rules thinking out; how much of it is the model's own affair.
 ApiStatus map_reasoning(const Fields& fields, Json* chat) {
   const Json* reasoning = nullptr;
   US_TRY(fields.read_object("reasoning", &reasoning));
   if (reasoning == nullptr) return {};
   const Fields of_reasoning(*reasoning, "reasoning");
-  US_TRY(check_choice(of_reasoning, "effort", kEfforts));
+  US_TRY(check_choice(of_reasoning, "effort", kReasoningEfforts));
   US_TRY(check_choice(of_reasoning, "summary", kSummaries));
-  if (const Json* effort = of_reasoning.find("effort")) {
-    (*chat)["thinking"] = {{"type", *effort == "none" ? "disabled" : "enabled"}};
-  }
+  if (const Json* effort = of_reasoning.find("effort")) (*chat)["reasoning_effort"] = *effort;
   return {};
 }
 

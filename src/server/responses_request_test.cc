@@ -57,7 +57,7 @@ TEST_F(ResponsesRequestTest, ItemsOfATurnAreOneMessage) {
       {"role":"system","content":"S\n\nD"},
       {"role":"user","content":"one two"},
       {"role":"assistant","content":"Look:","reasoning_content":"Hm.","tool_calls":[
-        {"id":"c1","type":"function","function":{"name":"get","arguments":{"a":1}}},
+        {"id":"c1","type":"function","function":{"name":"get","arguments":"{\"a\":1}"}},
         {"id":"c2","type":"function","function":{"name":"mcp__run","arguments":{"input":"x\ny"}}}]},
       {"role":"tool","tool_call_id":"c1","content":"sunny"},
       {"role":"tool","tool_call_id":"c2","content":"done"},
@@ -101,7 +101,7 @@ TEST_F(ResponsesRequestTest, BrokenArgumentsDoNotEndAConversation) {
                                   {"type":"function_call","call_id":"2","name":"f",
                                    "arguments":""}])")[0]["tool_calls"];
   EXPECT_EQ(calls[0]["function"]["arguments"], Json({{"arguments", "{\"a"}}));
-  EXPECT_EQ(calls[1]["function"]["arguments"], Json::object());
+  EXPECT_EQ(calls[1]["function"]["arguments"], "");
 }
 
 TEST_F(ResponsesRequestTest, ToolsBecomeFunctions) {
@@ -120,6 +120,7 @@ TEST_F(ResponsesRequestTest, ToolsBecomeFunctions) {
             "Edits.\n\n'input' must match this lark grammar:\nstart: /a/");
   EXPECT_EQ(tools[1]["function"]["parameters"]["properties"]["input"]["type"], "string");
   EXPECT_EQ(tools[2]["function"]["name"], "mcp__get");
+  EXPECT_EQ(request.chat.tool_choice.tools[0]["function"]["strict"], true);
   const ResponsesTools& known = request.settings.tools;
   EXPECT_TRUE(known.of("patch").is_custom);
   EXPECT_EQ(known.of("mcp__get").name, "get");

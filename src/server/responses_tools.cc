@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "server/chat_request.h"
+
 namespace ultraspeed::server {
 namespace {
 
@@ -74,9 +76,11 @@ class ToolReader {
     const bool is_custom = type == "custom";
     if (!is_custom && type != "function") return {};
     US_ASSIGN(const std::string name, tool_name(fields));
+    US_TRY(check_tool_name(full_tool_name(name_space, name), fields.path("name")));
     std::string description;
     US_TRY(fields.read("description", &description));
     Json parameters;
+    bool is_strict = false;
     if (is_custom) {
       US_TRY(add_format(fields, &description));
       parameters = {{"type", "object"},
@@ -88,10 +92,12 @@ class ToolReader {
       const Json* schema = nullptr;
       US_TRY(fields.read_object("parameters", &schema));
       if (schema != nullptr) parameters = *schema;
+      US_TRY(fields.read("strict", &is_strict));
     }
     Json function = {{"name", full_tool_name(name_space, name)},
                      {"description", std::move(description)}};
     if (!parameters.is_null()) function["parameters"] = std::move(parameters);
+    if (is_strict) function["strict"] = true;
     tools_.by_function[function["name"]] = {name, name_space, is_custom};
     tools_.functions.push_back({{"type", "function"}, {"function", std::move(function)}});
     return {};

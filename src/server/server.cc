@@ -155,13 +155,13 @@ bool ApiServer::take_place(const net::HttpRequest& request, Exchange& exchange) 
   if (max_per_client == 0) {
     const uint32_t num_waiting = std::min(engine_thread_->load().num_waiting, max_queue);
     exchange.add_headers(
-        rate_limit_headers(exchange.is_messages(), max_queue, max_queue - num_waiting));
+        rate_limit_headers(exchange.is_anthropic(), max_queue, max_queue - num_waiting));
     return true;
   }
   const std::string client = access_.client(request);
   std::shared_ptr<const void> place = places_.take(client);
   exchange.add_headers(
-      rate_limit_headers(exchange.is_messages(), max_per_client, places_.num_free(client)));
+      rate_limit_headers(exchange.is_anthropic(), max_per_client, places_.num_free(client)));
   if (place == nullptr) {
     exchange.fail(too_many_at_once(max_per_client));
     return false;

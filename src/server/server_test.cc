@@ -177,6 +177,12 @@ TEST_F(ServerTest, Chats) {
                                                  {"reasoning_content", "Let me see."},
                                                  {"refusal", nullptr}}));
   EXPECT_EQ(json["choices"][0]["finish_reason"], "stop");
+  const size_t reasoning = test_ids("<think>Let me see.</think>").size();
+  EXPECT_EQ(json["usage"]["completion_tokens_details"]["reasoning_tokens"], reasoning);
+  const std::vector<std::string> streamed =
+      events(chat(R"("n":2,"stream":true,"stream_options":{"include_usage":true})").body);
+  const Json last = Json::parse(streamed[streamed.size() - 2]);
+  EXPECT_EQ(last["usage"]["completion_tokens_details"]["reasoning_tokens"], 2 * reasoning);
   const std::string prompt = test_tokenizer().decode(engine.starts()[0].prompt);
   EXPECT_TRUE(prompt.ends_with("<|im_start|>user\nHi<|im_end|><|im_start|>assistant\n")) << prompt;
 }

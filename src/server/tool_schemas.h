@@ -22,6 +22,10 @@ inline constexpr JsonTypes kObject = 1 << 4;
 inline constexpr JsonTypes kArray = 1 << 5;
 inline constexpr JsonTypes kNull = 1 << 6;
 
+// The types that a value of the schema may have, which is a part of `root`.
+JsonTypes types_of_schema(const Json& schema, const Json& root);
+Json type_names(JsonTypes types);  // as a schema's "type" lists them
+
 class ToolSchemas {
  public:
   ToolSchemas() = default;  // no tools

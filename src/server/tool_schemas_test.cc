@@ -25,10 +25,18 @@ TEST(ToolSchemasTest, ReadsTheDeclaredTypes) {
       {R"({"type":{}})", kAnyType},
       {R"({"$ref":"#/x"})", kAnyType},
       {"true", kAnyType},
+      {R"({"$ref":"#/$defs/size"})", kInteger},
+      {R"({"$ref":"#/$defs/loop"})", kAnyType},
+      {R"({"allOf":[{"$ref":"#/$defs/size"},{"description":"d"}]})", kInteger},
+      {R"({"allOf":[{"type":["string","null"]},{"enum":["a"]}]})", kString},
+      {R"({"type":"string","nullable":true})", kString | kNull},
+      {R"({"pattern":"a","minItems":1})", kString | kArray},
   };
   for (const auto& [schema, types] : cases) {
     const ToolSchemas tools(Json::parse(fmt::format(
-        R"([{{"function":{{"name":"f","parameters":{{"properties":{{"p":{}}}}}}}}}])", schema)));
+        R"([{{"function":{{"name":"f","parameters":{{"properties":{{"p":{}}},
+        "$defs":{{"size":{{"type":"integer"}},"loop":{{"$ref":"#/$defs/loop"}}}}}}}}}}])",
+        schema)));
     EXPECT_EQ(tools.parameter_types("f", "p"), types) << schema;
     EXPECT_EQ(tools.parameter_types("f", "q"), kAnyType);
   }
@@ -50,25 +58,17 @@ TEST(ToolSchemasTest, ValuesKeepTheirJson) {
     const char* json;
   };
   const std::vector<Case> cases = {
-      {" 12 ", kInteger, "12"},
-      {"1.50", kNumber, "1.50"},
-      {"1e999", kNumber, R"("1e999")"},
-      {"NaN", kNumber, R"("NaN")"},
-      {"true", kBoolean | kNull, "true"},
-      {"false", kInteger, R"("false")"},
-      {"False", kBoolean, "false"},
-      {"None", kNull | kString, "null"},
-      {"None", kString, R"("None")"},
-      {"null", kString | kNull, "null"},
-      {"5", kString | kInteger, "5"},
-      {"5", kString | kNull, R"("5")"},
-      {R"("a")", kString | kNull, R"("\"a\"")"},
-      {R"("a")", kAnyType, R"("a")"},
-      {"[1, 2]", kArray, "[1, 2]"},
-      {"[1, 2]", kObject, R"("[1, 2]")"},
-      {"{'a': 1}", kObject, R"("{'a': 1}")"},
-      {" a ", kAnyType, R"(" a ")"},
-      {"", kAnyType, R"("")"},
+      {" 12 ", kInteger, "12"},           {"1.50", kNumber, "1.50"},
+      {"1.5", kInteger, "1.5"},           {"1.5", kInteger | kString, R"("1.5")"},
+      {"1.5", kNumber | kString, "1.5"},  {"1e999", kNumber, R"("1e999")"},
+      {"NaN", kNumber, R"("NaN")"},       {"true", kBoolean | kNull, "true"},
+      {"false", kInteger, R"("false")"},  {"False", kBoolean, "false"},
+      {"None", kNull | kString, "null"},  {"None", kString, R"("None")"},
+      {"null", kString | kNull, "null"},  {"5", kString | kInteger, "5"},
+      {"5", kString | kNull, R"("5")"},   {R"("a")", kString | kNull, R"("\"a\"")"},
+      {R"("a")", kAnyType, R"("a")"},     {"[1, 2]", kArray, "[1, 2]"},
+      {"[1, 2]", kObject, R"("[1, 2]")"}, {"{'a': 1}", kObject, R"("{'a': 1}")"},
+      {" a ", kAnyType, R"(" a ")"},      {"", kAnyType, R"("")"},
   };
   for (const Case& value : cases) {
     std::string out;

@@ -34,3 +34,11 @@ export type BetaMessagesEvent = Anthropic.Beta.BetaRawMessageStreamEvent;
 export type BetaTokensCount = Anthropic.Beta.BetaMessageTokensCount;
 export type TokensCount = Anthropic.MessageTokensCount;
 export type AnthropicError = Anthropic.ErrorResponse;
+export type AnthropicModel = Anthropic.ModelInfo;
+export type BetaAnthropicModel = Anthropic.Beta.BetaModelInfo;
+export interface AnthropicModelList {
+  data: Anthropic.ModelInfo[];
+  has_more: boolean;
+  first_id: string | null;
+  last_id: string | null;
+}

@@ -97,6 +97,7 @@ const messages = {
   thinking: { ...asked('Think.'), thinking: { type: 'enabled', budget_tokens: 1024 } },
   stop: { ...asked('Think.'), stop_sequences: ['two'] },
   empty: asked('Say nothing.'),
+  'in a hurry': { ...asked('Think.'), speed: 'fast' },
   'one call': { ...asked('Call one.'), ...messagesTools },
   'two calls': { ...asked('Call two.'), ...messagesTools, tool_choice: { type: 'auto' } },
   'a call cut off': { ...asked('Call one.'), ...messagesTools, max_tokens: 20 },
@@ -107,8 +108,8 @@ const messages = {
 
 let url; // of the server
 
-async function getJson(route) {
-  return (await fetch(url + route)).json();
+async function getJson(route, headers = {}) {
+  return (await fetch(url + route, { headers })).json();
 }
 
 async function post(route, fields) {
@@ -258,10 +259,20 @@ function refusalTests(check) {
 }
 
 function modelTests(check) {
+  const anthropic = { 'anthropic-version': '2023-06-01' };
   return {
     '/v1/models': async () => check('ModelList', await getJson('/v1/models')),
     '/v1/models/NAME': async () => check('ServedModel', await getJson(`/v1/models/${model}`)),
     '/v1/models/OTHER': async () => check('OpenAIError', await getJson('/v1/models/other')),
+    "/v1/models in Anthropic's form": async () => check(
+      'AnthropicModelList', await getJson('/v1/models', anthropic)),
+    "/v1/models/NAME in Anthropic's form": async () => {
+      const served = await getJson(`/v1/models/${model}`, anthropic);
+      check('AnthropicModel', served);
+      check('BetaAnthropicModel', served);
+    },
+    "/v1/models/OTHER in Anthropic's form": async () => check(
+      'AnthropicError', await getJson('/v1/models/other', anthropic)),
   };
 }
 
