@@ -37,7 +37,7 @@ class BrokenRequestTest : public ServerTest {
         {"huge", R"("top_k":1e300)"},
         {"stops", R"("stop":[)" + repeat(R"("a")", 100'000) + "]"},
         {"biases", R"("logit_bias":{)" + biases + "}"},
-        {"tools", R"("tools":[)" + repeat(tool, 100'000) + R"(],"n":0)"},
+        {"tools", R"("tools":[)" + repeat(tool, 100'000) + "]"},
         {"deep", R"("x":)" + std::string(10'000, '[') + std::string(10'000, ']')},
         {"deep objects", "!" +
                              [] {
@@ -86,6 +86,7 @@ TEST_F(BrokenRequestTest, EachGetsItsStatusAndOthersAreUnharmed) {
            bad.name == "stops" || bad.name == "tools")) {
         continue;  // fields of the other API alone
       }
+      if (!is_chat && bad.name == "tools") continue;  // which it does not know
       const std::string body = is_whole  ? bad.fields.substr(1)
                                : is_chat ? chat_body(R"("max_tokens":9,)" + bad.fields)
                                          : completion_body(bad.fields);

@@ -9,6 +9,7 @@
 namespace ultraspeed::server {
 namespace {
 
+constexpr size_t kMaxTools = 1024;  // an agent with several MCP servers has some hundred
 constexpr std::array<std::string_view, 5> kRoles = {"system", "developer", "user", "assistant",
                                                     "tool"};
 
@@ -178,6 +179,10 @@ ApiStatus read_tools(const Fields& fields, ChatRequest* request) {
   US_TRY(fields.read_array("functions", &functions));
   if (functions != nullptr && !functions->empty()) {
     return unsupported_field("functions", "'functions' is not supported; use 'tools'.");
+  }
+  if (array != nullptr && array->size() > kMaxTools) {
+    return invalid_field("tools", fmt::format("'tools' has {} elements; at most {} may be.",
+                                              array->size(), kMaxTools));
   }
   const Json tools = array == nullptr ? Json::array() : *array;
   for (size_t i = 0; i < tools.size(); ++i) {
