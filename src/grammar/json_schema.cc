@@ -24,6 +24,7 @@ namespace {
 
 constexpr size_t kMaxSchemas = 20'000;        // subschemas compiled, those of allOf each time
 constexpr size_t kMaxMergedValues = 100'000;  // JSON values copied to combine schemas
+constexpr uint32_t kMaxBareLength = 2000;     // each character has a state for each byte of the end
 
 class SchemaCompiler {
  public:
@@ -305,6 +306,11 @@ class SchemaCompiler {
     if (min.value_or(0) > max.value_or(kUnbounded)) return nothing();
     if (bare_ == nullptr) return text_.string(min.value_or(0), max.value_or(kUnbounded));
     if (!has_length && bare_->not_first.empty()) return end_->any_text;
+    if (std::max(min.value_or(0), max.value_or(0)) > kMaxBareLength) {
+      return make_error(ErrorCode::kOutOfMemory,
+                        "{}: a string without quotes can be kept to lengths of up to {}", path,
+                        kMaxBareLength);
+    }
     return add_string(path, bare_text(min.value_or(0), max.value_or(kUnbounded)), bare_->not_first);
   }
 

@@ -200,6 +200,20 @@ TEST(CallGrammar, StrictSchemasAreKeptToOrRefused) {
   EXPECT_FALSE(compile_calls({ToolSyntax::kXml, unnamed, true}));
 }
 
+// A long string takes many states, which are not to be the loss of other tools.
+TEST(CallGrammar, LengthsThatAreTooMuchReduceTheirOwnToolAlone) {
+  const char* parameters = R"({"properties":{"a":{"type":"string","maxLength":2001}}})";
+  const Json sized = tool("f", parameters);
+  const auto refused = compile_calls({ToolSyntax::kXml, Json::array({strict(sized)}), true});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "the parameters of 'f': #/properties/a: a string without quotes can be kept to lengths "
+            "of up to 2000");
+  const Json both = Json::array({sized, tool("g", R"({"properties":{"a":{"const":"x"}}})")});
+  const auto xml = grammar::value_or_fail(compile_calls({ToolSyntax::kXml, both, true}));
+  EXPECT_FALSE(matches(xml, call_of("<function=g>\n<parameter=a>y</parameter>\n</function>")));
+}
+
 // Others keep to theirs.
 TEST(CallGrammar, TypesAloneAreKeptToWhereASchemaIsTooMuch) {
   const Json odd = tool("f", R"({"type":"object","properties":{"a":{"type":
