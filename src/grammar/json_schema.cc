@@ -29,7 +29,10 @@ constexpr uint32_t kMaxBareLength = 2000;     // each character has a state for 
 class SchemaCompiler {
  public:
   SchemaCompiler(const Json& root, const JsonSchemaOptions& options, GrammarBuilder* builder)
-      : root_(root), builder_(*builder), text_(options.spacing, builder) {}
+      : root_(root),
+        builder_(*builder),
+        own_text_(options.spacing, builder),
+        text_(options.text != nullptr ? *options.text : own_text_) {}
 
   // The rules of these parts of the root.
   Result<std::vector<RuleId>> run(std::span<const std::string> references) {
@@ -249,8 +252,14 @@ class SchemaCompiler {
 
   Result<ExprId> compile_other_type(const std::string& type, const Json& schema,
                                     const std::string& path, uint32_t depth) {
-    if (type == "object") return compile_object(schema, path, depth);
-    if (type == "array") return compile_array(schema, path, depth);
+    if (type == "object") {
+      const bool is_any = !restricts_by(schema, {"properties", "required", "additionalProperties"});
+      return is_any ? text_.any_object() : compile_object(schema, path, depth);
+    }
+    if (type == "array") {
+      const bool is_any = !restricts_by(schema, {"items", "prefixItems", "minItems", "maxItems"});
+      return is_any ? text_.any_array() : compile_array(schema, path, depth);
+    }
     if (type == "boolean") return text_.boolean();
     if (type == "null") return text_.null();
     return compile_number(schema, type == "integer", path);
@@ -437,7 +446,8 @@ class SchemaCompiler {
 
   const Json& root_;
   GrammarBuilder& builder_;
-  JsonText text_;
+  JsonText own_text_;
+  JsonText& text_;
   std::map<std::string, RuleId> references_;
   std::deque<std::pair<std::string, RuleId>> pending_;  // rules without a body
   std::map<std::pair<std::string, bool>, ExprId> patterns_;

@@ -43,7 +43,7 @@ Result<grammar::Grammar> compile_calls(const CallChoice& calls, bool types_only 
   US_ASSIGN(const grammar::ExprId body, add_calls(calls, types_only, &builder));
   const grammar::RuleId root = builder.add_rule("calls");
   builder.set_body(root, body);
-  return builder.build(root, {.max_inlined_states = grammar::kMaxInlinedStates});
+  return builder.build(root);
 }
 
 grammar::Grammar grammar_of(ToolSyntax syntax, bool is_single = false) {
@@ -198,6 +198,19 @@ TEST(CallGrammar, StrictSchemasAreKeptToOrRefused) {
   }
   const Json unnamed = Json::array({tool("f", R"({"properties":{"a>b":{"type":"string"}}})")});
   EXPECT_FALSE(compile_calls({ToolSyntax::kXml, unnamed, true}));
+}
+
+TEST(CallGrammar, ManyToolsShareWhatIsOfAnyValue) {
+  Json many = Json::array();
+  for (int i = 0; i < 128; ++i) {
+    many.push_back(tool(fmt::format("f{}", i).c_str(),
+                        R"({"properties":{"options":{"type":"object"},"list":{"type":"array"},
+                        "size":{"type":"integer"},"path":{"type":"string"}}})"));
+  }
+  for (const ToolSyntax syntax : {ToolSyntax::kXmlLines, ToolSyntax::kJson}) {
+    const auto calls = compile_calls({syntax, many, false});
+    EXPECT_TRUE(calls) << calls.error().message;
+  }
 }
 
 // A long string takes many states, which are not to be the loss of other tools.
