@@ -24,11 +24,15 @@ namespace {
 
 constexpr size_t kMaxSchemas = 20'000;        // subschemas compiled, those of allOf each time
 constexpr size_t kMaxMergedValues = 100'000;  // JSON values copied to combine schemas
+constexpr uint32_t kMaxBareLength = 2000;     // each character has a state for each byte of the end
 
 class SchemaCompiler {
  public:
   SchemaCompiler(const Json& root, const JsonSchemaOptions& options, GrammarBuilder* builder)
-      : root_(root), builder_(*builder), text_(options.spacing, builder) {}
+      : root_(root),
+        builder_(*builder),
+        own_text_(options.spacing, builder),
+        text_(options.text != nullptr ? *options.text : own_text_) {}
 
   // The rules of these parts of the root.
   Result<std::vector<RuleId>> run(std::span<const std::string> references) {
@@ -248,8 +252,14 @@ class SchemaCompiler {
 
   Result<ExprId> compile_other_type(const std::string& type, const Json& schema,
                                     const std::string& path, uint32_t depth) {
-    if (type == "object") return compile_object(schema, path, depth);
-    if (type == "array") return compile_array(schema, path, depth);
+    if (type == "object") {
+      const bool is_any = !restricts_by(schema, {"properties", "required", "additionalProperties"});
+      return is_any ? text_.any_object() : compile_object(schema, path, depth);
+    }
+    if (type == "array") {
+      const bool is_any = !restricts_by(schema, {"items", "prefixItems", "minItems", "maxItems"});
+      return is_any ? text_.any_array() : compile_array(schema, path, depth);
+    }
     if (type == "boolean") return text_.boolean();
     if (type == "null") return text_.null();
     return compile_number(schema, type == "integer", path);
@@ -305,6 +315,11 @@ class SchemaCompiler {
     if (min.value_or(0) > max.value_or(kUnbounded)) return nothing();
     if (bare_ == nullptr) return text_.string(min.value_or(0), max.value_or(kUnbounded));
     if (!has_length && bare_->not_first.empty()) return end_->any_text;
+    if (std::max(min.value_or(0), max.value_or(0)) > kMaxBareLength) {
+      return make_error(ErrorCode::kOutOfMemory,
+                        "{}: a string without quotes can be kept to lengths of up to {}", path,
+                        kMaxBareLength);
+    }
     return add_string(path, bare_text(min.value_or(0), max.value_or(kUnbounded)), bare_->not_first);
   }
 
@@ -431,7 +446,8 @@ class SchemaCompiler {
 
   const Json& root_;
   GrammarBuilder& builder_;
-  JsonText text_;
+  JsonText own_text_;
+  JsonText& text_;
   std::map<std::string, RuleId> references_;
   std::deque<std::pair<std::string, RuleId>> pending_;  // rules without a body
   std::map<std::pair<std::string, bool>, ExprId> patterns_;

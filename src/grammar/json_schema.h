@@ -17,6 +17,8 @@ namespace ultraspeed::grammar {
 
 struct JsonSchemaOptions {
   JsonSpacing spacing = JsonSpacing::kFlexible;
+  // The rules of any values, of this spacing, for several schemas of one grammar; nullptr: its own.
+  JsonText* text = nullptr;
 };
 
 // Properties come in the schema's order. Errors begin with the JSON pointer of what is wrong:

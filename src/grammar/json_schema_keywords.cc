@@ -315,6 +315,12 @@ bool restricts_besides(const Json& schema, std::initializer_list<std::string_vie
   });
 }
 
+bool restricts_by(const Json& schema, std::initializer_list<std::string_view> keywords) {
+  return std::any_of(keywords.begin(), keywords.end(), [&](std::string_view keyword) {
+    return find_member(schema, keyword) != nullptr;
+  });
+}
+
 Result<std::optional<uint32_t>> count_member(const Json& schema, const std::string& key,
                                              const std::string& path) {
   const Json* value = find_member(schema, key);

@@ -24,6 +24,9 @@ Status check_keywords(const Json& schema, const std::string& path);
 // Whether the schema has a keyword that restricts values, besides the given ones.
 bool restricts_besides(const Json& schema, std::initializer_list<std::string_view> keywords);
 
+// Whether the schema has one of these.
+bool restricts_by(const Json& schema, std::initializer_list<std::string_view> keywords);
+
 // A count such as minItems. Errors: kInvalidArgument if it is no count, kOutOfMemory beyond
 // kMaxRepeat.
 Result<std::optional<uint32_t>> count_member(const Json& schema, const std::string& key,

@@ -90,7 +90,10 @@ bool is_strict(const Json& function) {
 class CallWriter {
  public:
   CallWriter(const CallChoice& calls, bool types_only, GrammarBuilder* builder)
-      : calls_(calls), types_only_(types_only), builder_(*builder) {
+      : calls_(calls),
+        types_only_(types_only),
+        builder_(*builder),
+        text_(grammar::JsonSpacing::kFlexible, builder) {
     if (calls.syntax == ToolSyntax::kXmlLines) end_.separator = "\n";
     end_.word = kValueEnd;
     end_.any_text = grammar::add_any_text(end_.separator, end_.word, builder);
@@ -138,7 +141,8 @@ class CallWriter {
   Result<ExprId> write_json(const std::string& name, Json parameters) {
     if (!parameters.contains("type")) parameters["type"] = "object";
     US_ASSIGN(const std::vector<RuleId> rules,
-              grammar::add_json_schema(parameters, std::vector<std::string>{"#"}, {}, &builder_));
+              grammar::add_json_schema(parameters, std::vector<std::string>{"#"}, {.text = &text_},
+                                       &builder_));
     return builder_.sequence({bytes(R"({"name": )"), bytes(Json(name).dump()),
                               bytes(R"(, "arguments": )"), builder_.call(rules.front()),
                               bytes("}")});
@@ -193,7 +197,7 @@ class CallWriter {
                         [types](const std::string& text) { return is_read_back(text, types); }});
     }
     US_ASSIGN(const std::vector<ExprId> texts,
-              grammar::add_bare_values(schema, values, end_, {}, &builder_));
+              grammar::add_bare_values(schema, values, end_, {.text = &text_}, &builder_));
     const Json required = schema.value("required", Json::array());
     auto text = texts.begin();
     for (const auto& item : properties.items()) {
@@ -238,6 +242,7 @@ class CallWriter {
   const CallChoice& calls_;
   const bool types_only_;
   GrammarBuilder& builder_;
+  grammar::JsonText text_;  // of all tools
   grammar::BareEnd end_;
 };
 

@@ -43,7 +43,7 @@ Result<grammar::Grammar> compile_calls(const CallChoice& calls, bool types_only 
   US_ASSIGN(const grammar::ExprId body, add_calls(calls, types_only, &builder));
   const grammar::RuleId root = builder.add_rule("calls");
   builder.set_body(root, body);
-  return builder.build(root, {.max_inlined_states = grammar::kMaxInlinedStates});
+  return builder.build(root);
 }
 
 grammar::Grammar grammar_of(ToolSyntax syntax, bool is_single = false) {
@@ -198,6 +198,33 @@ TEST(CallGrammar, StrictSchemasAreKeptToOrRefused) {
   }
   const Json unnamed = Json::array({tool("f", R"({"properties":{"a>b":{"type":"string"}}})")});
   EXPECT_FALSE(compile_calls({ToolSyntax::kXml, unnamed, true}));
+}
+
+TEST(CallGrammar, ManyToolsShareWhatIsOfAnyValue) {
+  Json many = Json::array();
+  for (int i = 0; i < 128; ++i) {
+    many.push_back(tool(fmt::format("f{}", i).c_str(),
+                        R"({"properties":{"options":{"type":"object"},"list":{"type":"array"},
+                        "size":{"type":"integer"},"path":{"type":"string"}}})"));
+  }
+  for (const ToolSyntax syntax : {ToolSyntax::kXmlLines, ToolSyntax::kJson}) {
+    const auto calls = compile_calls({syntax, many, false});
+    EXPECT_TRUE(calls) << calls.error().message;
+  }
+}
+
+// A long string takes many states, which are not to be the loss of other tools.
+TEST(CallGrammar, LengthsThatAreTooMuchReduceTheirOwnToolAlone) {
+  const char* parameters = R"({"properties":{"a":{"type":"string","maxLength":2001}}})";
+  const Json sized = tool("f", parameters);
+  const auto refused = compile_calls({ToolSyntax::kXml, Json::array({strict(sized)}), true});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message,
+            "the parameters of 'f': #/properties/a: a string without quotes can be kept to lengths "
+            "of up to 2000");
+  const Json both = Json::array({sized, tool("g", R"({"properties":{"a":{"const":"x"}}})")});
+  const auto xml = grammar::value_or_fail(compile_calls({ToolSyntax::kXml, both, true}));
+  EXPECT_FALSE(matches(xml, call_of("<function=g>\n<parameter=a>y</parameter>\n</function>")));
 }
 
 // Others keep to theirs.

@@ -85,11 +85,16 @@ Result<RuleId> add_format(const GrammarSource& source, GrammarBuilder* builder) 
   US_CHECK(false, "grammar of kind {}", static_cast<int>(source.kind));
 }
 
+// Rules that somebody has written are many small ones; those of schemas are shared.
+grammar::BuildOptions build_options(const GrammarSource& source) {
+  const bool is_ebnf = source.kind == GrammarSource::Kind::kEbnf;
+  return {.max_inlined_states = is_ebnf ? grammar::kMaxInlinedStates : 0};
+}
+
 Result<grammar::Grammar> compile_format(const GrammarSource& source) {
   GrammarBuilder builder;
   US_ASSIGN(const RuleId root, add_format(source, &builder));
-  const bool is_ebnf = source.kind == GrammarSource::Kind::kEbnf;
-  return builder.build(root, {.max_inlined_states = is_ebnf ? grammar::kMaxInlinedStates : 0});
+  return builder.build(root, build_options(source));
 }
 
 Result<grammar::Grammar> compile_with_calls(const GrammarSource& source, bool types_only) {
@@ -98,7 +103,7 @@ Result<grammar::Grammar> compile_with_calls(const GrammarSource& source, bool ty
   US_ASSIGN(const ExprId calls, add_calls(*source.calls, types_only, &builder));
   const ExprId answer = builder.choice({builder.call(format), calls});
   const RuleId root = add_rule("answer", answer, &builder);
-  return builder.build(root, {.max_inlined_states = grammar::kMaxInlinedStates});
+  return builder.build(root, build_options(source));
 }
 
 bool has_strict_tool(const Json& tools) {
