@@ -10,6 +10,7 @@
 #include "apps/calibration.h"
 #include "apps/executor_choice.h"
 #include "apps/named_option.h"
+#include "apps/real_range.h"
 #include "apps/terminal.h"
 #include "apps/text_table.h"
 #include "base/progress.h"
@@ -121,7 +122,7 @@ void add_calibration_options(CLI::App& command, QuantizeCommandOptions* options)
       .add_option("--damping", options->damping,
                   "Of calibration: how much of their mean square is added to all inputs' squares "
                   "(default: 0.01)")
-      ->check(CLI::Range(1e-6, 1e6))
+      ->check(real_range(quantize::kMinDamping, quantize::kMaxDamping))
       ->needs(text);
 }
 

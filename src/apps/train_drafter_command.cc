@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "apps/feature_capture.h"
+#include "apps/real_range.h"
 #include "apps/terminal.h"
 #include "apps/trainer_process.h"
 
@@ -22,7 +23,7 @@ void add_text_options(CLI::App& command, CaptureOptions* options) {
       ->check(CLI::Range(2U, kMaxTokens));
   command
       .add_option("--temperature", options->temperature, "0: greedy (default), or sampled answers")
-      ->check(CLI::Range(0.0F, 100.0F));
+      ->check(real_range(0.0F, 100.0F));
   command.add_option("--seed", options->seed,
                      "Of sampled answers, with each prompt's place (default: 0)");
   command.add_option("--streams", options->streams, "Answers written at once (default: 32)")

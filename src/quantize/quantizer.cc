@@ -26,6 +26,13 @@ Status check_options(const QuantizeOptions& options) {
     return make_error(ErrorCode::kInvalidArgument, "--memory {}: expected at least {} bytes",
                       options.memory_bytes, kMinMemoryBytes);
   }
+  if (const auto& calibration = options.calibration) {
+    const double damping = calibration->damping;
+    if (!(damping >= kMinDamping && damping <= kMaxDamping)) {
+      return make_error(ErrorCode::kInvalidArgument, "--damping {}: expected {} to {}", damping,
+                        kMinDamping, kMaxDamping);
+    }
+  }
   if (options.shard_bytes > 0 && options.num_threads > 0) return {};
   return make_error(ErrorCode::kInvalidArgument,
                     "--shard-bytes {} and --threads {}: expected both above 0", options.shard_bytes,

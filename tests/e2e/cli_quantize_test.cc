@@ -107,8 +107,10 @@ TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, target_, "--calibrate", text}, 1, text);
   std::ofstream(text) << "A short text.";
   expect_error({"quantize", source_, target_, "--calibrate", text}, 1, "no tokenizer.json");
-  expect_error({"quantize", source_, target_, "--calibrate", text, "--damping", "0"}, 2,
-               "--damping");
+  for (const std::string damping : {"0", "nan", "inf", "2e6", "much"}) {
+    expect_error({"quantize", source_, target_, "--calibrate", text, "--damping", damping}, 2,
+                 "--damping: Value " + damping + " not in range 1e-06 to 1000000");
+  }
   EXPECT_FALSE(std::filesystem::exists(target_));
 }
 
