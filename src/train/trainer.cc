@@ -46,6 +46,7 @@ Result<std::unique_ptr<Trainer>> Trainer::open(const TrainerOptions& options, Lo
 
 Status Trainer::load() {
   US_ASSIGN(folder_, FeatureFolder::open(options_.features));
+  options_.features_sum = folder_->checksum();
   if (!options_.eval_features.empty()) {
     US_ASSIGN(eval_folder_, FeatureFolder::open(options_.eval_features));
   }

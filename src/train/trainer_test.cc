@@ -121,6 +121,10 @@ TEST_F(TrainerTest, RefusesACheckpointOfAnotherRunOrADamagedOne) {
   TrainerOptions other = run;
   other.seed = 2;
   EXPECT_NE(error_of(other).find("is of another run"), std::string::npos) << error_of(other);
+  Texts(directory_.path()).write_shard("other", 24, 200);
+  other = run;
+  other.features = directory_.path() + "/other";
+  EXPECT_NE(error_of(other).find("is of another run"), std::string::npos) << error_of(other);
   std::filesystem::resize_file(run.checkpoint, std::filesystem::file_size(run.checkpoint) - 1);
   EXPECT_NE(error_of(run).find("a damaged one"), std::string::npos) << error_of(run);
   std::filesystem::resize_file(run.checkpoint, 3);
