@@ -1,11 +1,10 @@
 #include "train/checkpoint.h"
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 
 #include "base/check.h"
 #include "base/mapped_file.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -120,14 +119,7 @@ Status write_checkpoint(const std::string& path, const CheckpointState& state,
                   static_cast<size_t>(values.numel()) * sizeof(float));
   }
   append(&record, checksum(bytes_of(record)));
-  const std::string fresh = path + ".new";
-  std::ofstream file(fresh, std::ios::binary | std::ios::trunc);
-  file.write(record.data(), static_cast<std::streamsize>(record.size()));
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(fresh, path, error);
-  if (!file || error) return make_error(ErrorCode::kIo, "{}: cannot write", path);
-  return {};
+  return replace_file(path, {record});
 }
 
 Result<CheckpointState> read_checkpoint(const std::string& path, const std::string& run,

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -89,7 +90,7 @@ Result<FeatureShardWriter> FeatureShardWriter::create(const std::string& path,
 Status FeatureShardWriter::write(std::span<const std::byte> bytes) {
   file_.write(reinterpret_cast<const char*>(bytes.data()),
               static_cast<std::streamsize>(bytes.size()));
-  if (!file_) return make_error(ErrorCode::kIo, "{}: cannot write", path_);
+  if (!file_) return cannot_write(path_);
   offset_ += bytes.size();
   return {};
 }
@@ -149,7 +150,7 @@ Result<uint64_t> FeatureShardWriter::finish() {
   file_.seekp(0);
   US_TRY(write(bytes_of(header)));
   file_.close();
-  if (!file_) return make_error(ErrorCode::kIo, "{}: cannot write", path_);
+  if (!file_) return cannot_write(path_);
   return sum;
 }
 

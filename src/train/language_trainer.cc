@@ -61,6 +61,7 @@ Status LanguageTrainer::load() {
   order_.emplace(options_.seed, sequences_.count());
   log_(fmt::format("{} sequences of {} tokens; {} parameters", sequences_.count(), options_.length,
                    count_numbers(*net_)));
+  US_TRY(check_destinations(options_));
   return run_.resume(options_, describe(), optimizers_.get(), log_);
 }
 

@@ -60,6 +60,7 @@ Status Trainer::load() {
   log_(fmt::format("{} texts, {} tokens; a drafter of {:.2f} MB", folder_->num_sequences(),
                    folder_->num_tokens(),
                    static_cast<double>(exported_bytes(*net_, options_.format)) * 1e-6));
+  US_TRY(check_destinations(options_));
   return run_.resume(options_, describe_run(options_), optimizers_.get(), log_);
 }
 

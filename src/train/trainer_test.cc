@@ -114,6 +114,23 @@ TEST_F(TrainerTest, NamesWhatDoesNotFit) {
   EXPECT_NE(error_of(wrong).find("causal inside the block"), std::string::npos);
 }
 
+TEST_F(TrainerTest, DestinationsAreTriedAtTheStart) {
+  TrainerOptions run = options();
+  run.output = run.tables;
+  EXPECT_NE(error_of(run).find("--out: " + run.tables + ": cannot make the folder"),
+            std::string::npos)
+      << error_of(run);
+  run = options();
+  run.checkpoint = run.features;
+  EXPECT_NE(error_of(run).find("--checkpoint: " + run.features + ": cannot write: Is a directory"),
+            std::string::npos)
+      << error_of(run);
+  run.checkpoint = directory_.path() + "/new/folder/run";
+  const auto trainer = open(run);
+  ASSERT_NE(trainer, nullptr);
+  EXPECT_TRUE(trainer->save().has_value());
+}
+
 TEST_F(TrainerTest, RefusesACheckpointOfAnotherRunOrADamagedOne) {
   TrainerOptions run = options();
   run.checkpoint = directory_.path() + "/run";
