@@ -113,6 +113,12 @@ Status write_checkpoint(const std::string& path, const CheckpointState& state,
   for (const NamedTensor& tensor : tensors) {
     US_CHECK(tensor.value.scalar_type() == torch::kFloat32, "{} is not f32", tensor.name);
     const torch::Tensor values = tensor.value.detach().to(torch::kCPU).contiguous();
+    if (!values.isfinite().all().item<bool>()) {
+      return make_error(ErrorCode::kInternal,
+                        "{}: not written: '{}' has numbers that are not finite; the checkpoint "
+                        "before it stays: go on from there with a smaller learning rate",
+                        path, tensor.name);
+    }
     append_text(&record, tensor.name);
     append(&record, static_cast<uint64_t>(values.numel()));
     record.append(reinterpret_cast<const char*>(values.data_ptr<float>()),

@@ -226,8 +226,8 @@ Result<LanguageReport> LanguageTrainer::step_unguarded() {
                       "step {}: the loss is not finite; try a smaller learning rate",
                       num_steps_done() + 1);
   }
-  report.gradient_norm =
-      optimizers_->update(static_cast<double>(report.num_tokens), num_steps_done());
+  US_ASSIGN(report.gradient_norm,
+            optimizers_->update(static_cast<double>(report.num_tokens), num_steps_done()));
   if (options_.task == LanguageTask::kPretrain) {
     net_->balance(loads, options_.balance_rate * schedule_factor(options_, num_steps_done()));
   }

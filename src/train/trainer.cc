@@ -250,7 +250,7 @@ Result<StepReport> Trainer::step_unguarded() {
                       num_steps_done() + 1);
   }
   if (sums.divisor > 0) {
-    report.gradient_norm = optimizers_->update(sums.divisor, num_steps_done());
+    US_ASSIGN(report.gradient_norm, optimizers_->update(sums.divisor, num_steps_done()));
   }
   run_.count_step();
   return report;
