@@ -16,7 +16,7 @@
 #include "apps/bench_shape.h"
 #include "apps/files.h"
 #include "apps/gpu_figures.h"
-#include "apps/real_range.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 
 namespace ultraspeed::apps {

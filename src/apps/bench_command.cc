@@ -22,7 +22,7 @@
 #include "apps/files.h"
 #include "apps/generation.h"
 #include "apps/loaded_model.h"
-#include "apps/real_range.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
 #include "plan/plan.h"

@@ -13,7 +13,7 @@
 #include "apps/files.h"
 #include "apps/load_report.h"
 #include "apps/named_option.h"
-#include "apps/real_range.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 
 namespace ultraspeed::apps {

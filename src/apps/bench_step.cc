@@ -14,7 +14,7 @@
 #include "apps/bench_shape.h"
 #include "apps/files.h"
 #include "apps/named_option.h"
-#include "apps/real_range.h"
+#include "apps/option_values.h"
 #include "apps/step_run.h"
 #include "apps/terminal.h"
 #include "program/arithmetic.h"

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "apps/loaded_model.h"
-#include "apps/real_range.h"
+#include "apps/option_values.h"
 #include "engine/params.h"
 
 namespace ultraspeed::apps {

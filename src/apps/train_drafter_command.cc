@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "apps/feature_capture.h"
-#include "apps/real_range.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 #include "apps/trainer_process.h"
 
@@ -53,7 +53,7 @@ void add_capture_command(CLI::App& parent, int* exit_code) {
       ->allow_extra_args(false);  // what follows may be DIR
   add_text_options(command, options.get());
   command.add_option("--shard-bytes", options->shard_bytes, "Size of a shard (default: 256MB)")
-      ->transform(CLI::AsSizeValue(true));  // kB is 1000 B, KiB 1024 B
+      ->transform(size_value());
   add_model_options(command, &options->model);
   options->model.sessions_flag = "--streams";
   // The target writes alone.

@@ -21,8 +21,8 @@ class Optimizers {
   // All gradients to zero, which others then add to.
   void begin_step();
   // One update with the gradients / divisor, their norm at most options.clip_norm, in the step
-  // after `step` others. The norm before. Errors: kInternal for gradients that are not finite, which
-  // change nothing.
+  // after `step` others. The norm before. Errors: kInternal for gradients that are not finite,
+  // which change nothing.
   Result<double> update(double divisor, uint64_t step);
 
   // Parameters and moments: with num_updates what a checkpoint keeps.

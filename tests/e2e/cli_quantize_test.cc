@@ -100,6 +100,9 @@ TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, target_, "--scale-rule", "ceil"}, 2, "--scale-rule");
   expect_error({"quantize", source_, target_, "--memory", "much"}, 2, "much");
   expect_error({"quantize", source_, target_, "--memory", "10kB"}, 1, "--memory 10000");
+  expect_error({"quantize", source_, target_, "--memory", "-1"}, 2,
+               "--memory: Value -1 is no size");
+  expect_error({"quantize", source_, target_, "--shard-bytes=-2GB"}, 2, "Value -2GB is no size");
   expect_error({"quantize", source_, target_, "--damping", "0.1"}, 2, "--calibrate");
   const std::string text = folder_.path() + "/text";
   expect_error({"quantize", source_, target_, "--calibrate", text, "--calibrate-tokens", "100"}, 2,
