@@ -65,6 +65,7 @@ Status run_quantize(QuantizeCommandOptions options) {
                                    .max_tokens = options.calibration_tokens,
                                    .damping = options.damping,
                                    .num_threads = options.run.num_threads}));
+    warn(short_text_warning(options.run.calibration->shape));
   }
   Result<quantize::QuantizeResult> result;
   {

@@ -82,6 +82,9 @@ TEST_F(QuantizeCli, CalibratesOnAText) {
                                      "--calibrate-tokens", "300", "--threads", "2"});
   ASSERT_EQ(finished.exit_code, 0) << finished.errors;
   EXPECT_NE(finished.errors.find("Calibrating: 300 tokens"), std::string::npos) << finished.errors;
+  EXPECT_NE(finished.errors.find("ultraspeed: --calibrate: 300 tokens may make the model worse"),
+            std::string::npos)
+      << finished.errors;
   const Finished run = run_cli({"run", "--model", target_, "--prompt-ids", "1,2,3", "--max-tokens",
                                 "4", "--greedy", "--json"});
   EXPECT_EQ(run.exit_code, 0) << run.errors;
