@@ -47,8 +47,9 @@ void add_capture_command(CLI::App& parent, int* exit_code) {
       ->required();
   command
       .add_option("--layers", options->layers,
-                  "Whose residuals are kept, ascending (default: first, last, and evenly between "
-                  "them one, or three in models of more than 8 layers)")
+                  "Whose residuals are kept, ascending (default: the second, the last but two, and "
+                  "evenly between them one, or three in models of more than 8 layers: 1, 3, 5 of "
+                  "8)")
       ->delimiter(',')
       ->allow_extra_args(false);  // what follows may be DIR
   add_text_options(command, options.get());

@@ -240,6 +240,25 @@ TEST_F(CalibratedRun, Errors) {
   expect_error(other_size, ErrorCode::kInvalidData, "has 256 columns; expected 128");
 }
 
+TEST_F(CalibratedRun, ARefusedRunLeavesNothing) {
+  QuantizeOptions large = options();
+  large.calibration->shape.num_tokens = uint64_t{1} << 44;
+  large.memory_bytes = uint64_t{1} << 60;
+  expect_error(large, ErrorCode::kIo, "are free; expected");
+  EXPECT_FALSE(std::filesystem::exists(target_));
+  bad_token_ = 9;
+  expect_error(options(), ErrorCode::kInvalidData, "for token 9");
+  EXPECT_FALSE(std::filesystem::exists(target_));
+  std::filesystem::create_directory(target_);
+  expect_error(options(), ErrorCode::kInvalidData, "for token 9");
+  EXPECT_TRUE(std::filesystem::is_empty(target_));
+  // What was finished stays, to go on from.
+  bad_token_ = kNumTokens;
+  const uint64_t input_bytes = options().calibration->shape.file_bytes();
+  ASSERT_FALSE(quantize(options(), LimitedFolder(target_, input_bytes + 1'000)));
+  EXPECT_TRUE(std::filesystem::exists(target_ + "/.quantize/expert_inputs"));
+}
+
 TEST_F(CalibratedRun, ADampingOutOfItsRangeIsRefusedBeforeTheTextIsRead) {
   for (const double damping : {std::nan(""), 0.0, -1.0, 2e6, HUGE_VAL}) {
     QuantizeOptions wrong = options();

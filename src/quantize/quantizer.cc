@@ -277,7 +277,10 @@ Result<QuantizeResult> quantize(const QuantizeOptions& options, const OutputFold
   US_ASSIGN(const std::string request, request_json(options, checkpoint, side_files));
   US_ASSIGN(const Journal journal, Journal::open(folder, request));
   Run run(options, folder, journal, plan, memory_bytes);
-  US_TRY(run.write_all());
+  if (const Status written = run.write_all(); !written) {
+    journal.leave();
+    return tl::unexpected(written.error());
+  }
   US_TRY(copy_side_files(options.source, side_files, folder));
   const ReportHeader header = {flags_json(options).dump(), side_files.not_copied};
   US_TRY(folder.write_text(kReportName, report_json(header, plan.conversions, run.records())));
