@@ -16,6 +16,7 @@
 #include "apps/bench_shape.h"
 #include "apps/files.h"
 #include "apps/gpu_figures.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 
 namespace ultraspeed::apps {
@@ -157,7 +158,7 @@ void add_bench_ablation_command(CLI::App& bench, int* exit_code) {
   command
       .add_option("--accepted", options->accepted_length,
                   "Tokens that a cycle of several rows gives, the target's own included")
-      ->check(CLI::Range(1.0, 8.0))
+      ->check(real_range(1.0, 8.0))
       ->capture_default_str();
   command.add_option("--json", options->json_file, "Write every sample and figure into this file");
   command.add_option("--svg", options->svg_file, "Draw the tokens a second into this file");

@@ -22,6 +22,7 @@
 #include "apps/files.h"
 #include "apps/generation.h"
 #include "apps/loaded_model.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 #include "engine/params.h"
 #include "plan/plan.h"
@@ -231,7 +232,7 @@ void add_decode_options(CLI::App& command, BenchOptions* options) {
   command
       .add_option("--temperature", options->temperature,
                   "Sample instead of taking the likeliest token: softmax temperature")
-      ->check(CLI::Range(0.0F, engine::kMaxTemperature))
+      ->check(real_range(0.0F, engine::kMaxTemperature))
       ->capture_default_str();
   command.add_option("--seed", options->seed, "Seed of sampling")->capture_default_str();
   command

@@ -13,6 +13,7 @@
 #include "apps/files.h"
 #include "apps/load_report.h"
 #include "apps/named_option.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 
 namespace ultraspeed::apps {
@@ -121,12 +122,12 @@ void add_load_options(CLI::App& command, BenchServeOptions* options) {
       .add_option("--rate,--request-rate", load.rate,
                   "Arrivals a second, of a Poisson process (default: the next request is sent when "
                   "one ends)")
-      ->check(CLI::Range(0.001, 1e6));
+      ->check(real_range(0.001, 1e6));
   command.add_option("-n,--max-tokens", load.max_tokens, "Tokens of an answer at most")
       ->check(CLI::Range(1U, 1U << 20))
       ->capture_default_str();
   command.add_option("--temperature", load.temperature, "Softmax temperature; 0: the likeliest")
-      ->check(CLI::Range(0.0, 2.0))
+      ->check(real_range(0.0, 2.0))
       ->capture_default_str();
   command
       .add_option("--seed", load.seed,

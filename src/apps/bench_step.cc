@@ -14,6 +14,7 @@
 #include "apps/bench_shape.h"
 #include "apps/files.h"
 #include "apps/named_option.h"
+#include "apps/option_values.h"
 #include "apps/step_run.h"
 #include "apps/terminal.h"
 #include "program/arithmetic.h"
@@ -105,7 +106,7 @@ void add_bench_step_command(CLI::App& bench, int* exit_code) {
       .add_option("--all-reduce-us", options->all_reduce_us,
                   "Have what other ranks send arrive so long after what this one sends, at each "
                   "of a layer's two sums, in all that is measured")
-      ->check(CLI::Range(0.0, 1000.0))
+      ->check(real_range(0.0, 1000.0))
       ->capture_default_str();
   add_drafter_flag(command, &options->shape);
   command.add_flag(

@@ -146,6 +146,19 @@ Status check_length(const CalibrationTextOptions& options, size_t num_tokens) {
 
 }  // namespace
 
+// With fewer rows of its own than columns an expert's H is filled up with rows that it does not
+// read; docs/quantize.md, section 6, has what that was measured to do.
+std::string short_text_warning(const quantize::ExpertInputsShape& shape) {
+  const uint64_t wanted =
+      (uint64_t{shape.num_experts} * shape.hidden_size + shape.top_k - 1) / shape.top_k;
+  if (shape.num_tokens >= wanted) return "";
+  return fmt::format(
+      "--calibrate: {} tokens may make the model worse than none: an expert reads {} of them on "
+      "average, and its matrices have {} columns; better give {} tokens or more",
+      shape.num_tokens, shape.num_tokens * shape.top_k / shape.num_experts, shape.hidden_size,
+      wanted);
+}
+
 Result<quantize::CalibrationOptions> prepare_calibration(const CalibrationTextOptions& options) {
   US_ASSIGN(const std::string text, read_file(options.text));
   ModelOptions model_options;

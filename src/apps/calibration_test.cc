@@ -169,5 +169,17 @@ TEST_F(CalibrationText, Errors) {
   expect_error(ErrorCode::kInvalidData, "--calibrate: the source has to run here");
 }
 
+TEST(CalibrationWarning, IsOfTextsWithFewerRowsOfAnExpertThanColumns) {
+  quantize::ExpertInputsShape shape = {
+      .hidden_size = 512, .num_experts = 32, .top_k = 4, .num_tokens = 4096, .layers = {1}};
+  EXPECT_EQ(short_text_warning(shape), "");
+  shape.num_tokens = 4095;
+  EXPECT_NE(short_text_warning(shape).find("4095 tokens may make the model worse than none: an "
+                                           "expert reads 511 of them on average, and its matrices "
+                                           "have 512 columns; better give 4096 tokens"),
+            std::string::npos)
+      << short_text_warning(shape);
+}
+
 }  // namespace
 }  // namespace ultraspeed::apps

@@ -115,10 +115,11 @@ class Capture {
     return {};
   }
 
-  ordered_json summary(const engine::Engine& engine, size_t num_shards) const {
+  ordered_json summary(const engine::Engine& engine, const train::ShardList& shards) const {
     const ArithmeticModes modes = model_.modes(options_.model, engine);
     const Provenance made_by = provenance();
-    ordered_json families = ordered_json::object();
+    ordered_json families = ordered_json::object(), listed = ordered_json::object();
+    for (const auto& [name, sum] : shards) listed[name] = train::shard_sum_text(sum);
     for (const auto& [family, counts] : families_) families[family] = counts.json();
     ordered_json json = {{"version", made_by.version},
                          {"commit", made_by.commit},
@@ -138,12 +139,12 @@ class Capture {
                          {"temperature", options_.temperature},
                          {"seed", options_.seed},
                          {"streams", options_.streams},
-                         {"shards", num_shards},
                          {"prompts_too_long", list_.num_too_long},
                          {"write_s", write_s_},
                          {"capture_s", capture_s_}};
     json.update(total_.json());
     json["families"] = std::move(families);
+    json[std::string(train::kShardsKey)] = std::move(listed);
     return json;
   }
 
@@ -225,7 +226,8 @@ Result<CaptureOptions> complete(CaptureOptions options, const LoadedModel& model
 std::string summary_text(const CaptureOptions& options, const ordered_json& json) {
   return fmt::format("{}: {} texts of {} tokens, {} of them answered, in {} shards\n",
                      options.output, json["texts"].get<uint64_t>(), json["tokens"].get<uint64_t>(),
-                     json["answer_tokens"].get<uint64_t>(), json["shards"].get<uint64_t>());
+                     json["answer_tokens"].get<uint64_t>(),
+                     json[std::string(train::kShardsKey)].size());
 }
 
 }  // namespace
@@ -251,8 +253,8 @@ Status capture_features(const CaptureOptions& asked) {
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.streams));
   Capture capture(options, model, std::move(list), shape);
   US_TRY(capture.run(*engine, &folder));
-  const ordered_json json = capture.summary(*engine, folder.num_shards());
-  US_TRY(write_json_file(options.output + "/capture.json", json));
+  const ordered_json json = capture.summary(*engine, folder.shards());
+  US_TRY(write_json_file(fmt::format("{}/{}", options.output, train::kCaptureFile), json));
   return write_all(STDOUT_FILENO, summary_text(options, json));
 }
 

@@ -10,6 +10,7 @@
 #include "apps/calibration.h"
 #include "apps/executor_choice.h"
 #include "apps/named_option.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 #include "apps/text_table.h"
 #include "base/progress.h"
@@ -64,6 +65,7 @@ Status run_quantize(QuantizeCommandOptions options) {
                                    .max_tokens = options.calibration_tokens,
                                    .damping = options.damping,
                                    .num_threads = options.run.num_threads}));
+    warn(short_text_warning(options.run.calibration->shape));
   }
   Result<quantize::QuantizeResult> result;
   {
@@ -121,7 +123,7 @@ void add_calibration_options(CLI::App& command, QuantizeCommandOptions* options)
       .add_option("--damping", options->damping,
                   "Of calibration: how much of their mean square is added to all inputs' squares "
                   "(default: 0.01)")
-      ->check(CLI::Range(1e-6, 1e6))
+      ->check(real_range(quantize::kMinDamping, quantize::kMaxDamping))
       ->needs(text);
 }
 
@@ -142,15 +144,14 @@ void add_quantize_command(CLI::App& app, int* exit_code) {
                    quantize::kAllScaleRules, quantize::scale_rule_name, &options->run.scale_rule);
   add_form_options(command, &options->run.linears);
   add_calibration_options(command, options.get());
-  const CLI::AsSizeValue as_bytes(true);  // kB is 1000 B, KiB 1024 B
   command
       .add_option("--memory", options->run.memory_bytes,
                   "Limit of what is converted at a time, as 4GB or 512MiB (default: 4GB)")
-      ->transform(as_bytes);
+      ->transform(size_value());
   command
       .add_option("--shard-bytes", options->run.shard_bytes,
                   "Size of a file of weights (default: 5GB)")
-      ->transform(as_bytes);
+      ->transform(size_value());
   command.add_option("--threads", options->run.num_threads, "Default: one per processor")
       ->check(CLI::Range(1U, 1024U));
   command.callback([options, exit_code] {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "apps/loaded_model.h"
+#include "apps/option_values.h"
 #include "engine/params.h"
 
 namespace ultraspeed::apps {
@@ -50,7 +51,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions* options) {
   const CLI::Range penalty(-engine::kMaxCountPenalty, engine::kMaxCountPenalty);
   CLI::Option* temperature =
       app.add_option("--temperature,--temp", options->temperature, "0: always the likeliest token")
-          ->check(CLI::Range(0.0F, engine::kMaxTemperature));
+          ->check(real_range(0.0F, engine::kMaxTemperature));
   app.add_flag("--greedy", options->greedy, "The same as --temperature 0")->excludes(temperature);
   app.add_option("--top-k", options->top_k, "Only the K likeliest tokens (0: all)");
   app.add_option("--top-p", options->top_p, "Only the likeliest tokens that sum to this")

@@ -212,7 +212,9 @@ void add_score_command(CLI::App& app, int* exit_code) {
                      "Compare with this model folder, which the model was quantised from: KL, "
                      "equal choices, both perplexities (docs/quantize.md)");
   command.add_flag("--tokens", options->tokens, "Print the NLL of every token");
-  command.add_flag("--json", options->json, "Print one JSON object, with the NLL of every token");
+  command.add_flag("--json", options->json,
+                   "Print one JSON object, with the NLL of every token; with --against it has the "
+                   "figures of the comparison alone");
   command.callback([options, exit_code] {
     const Status status = score(*options);
     *exit_code = status ? 0 : report_error(status.error());

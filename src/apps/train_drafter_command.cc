@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "apps/feature_capture.h"
+#include "apps/option_values.h"
 #include "apps/terminal.h"
 #include "apps/trainer_process.h"
 
@@ -22,7 +23,7 @@ void add_text_options(CLI::App& command, CaptureOptions* options) {
       ->check(CLI::Range(2U, kMaxTokens));
   command
       .add_option("--temperature", options->temperature, "0: greedy (default), or sampled answers")
-      ->check(CLI::Range(0.0F, 100.0F));
+      ->check(real_range(0.0F, 100.0F));
   command.add_option("--seed", options->seed,
                      "Of sampled answers, with each prompt's place (default: 0)");
   command.add_option("--streams", options->streams, "Answers written at once (default: 32)")
@@ -46,13 +47,14 @@ void add_capture_command(CLI::App& parent, int* exit_code) {
       ->required();
   command
       .add_option("--layers", options->layers,
-                  "Whose residuals are kept, ascending (default: first, last, and evenly between "
-                  "them one, or three in models of more than 8 layers)")
+                  "Whose residuals are kept, ascending (default: the second, the last but two, and "
+                  "evenly between them one, or three in models of more than 8 layers: 1, 3, 5 of "
+                  "8)")
       ->delimiter(',')
       ->allow_extra_args(false);  // what follows may be DIR
   add_text_options(command, options.get());
   command.add_option("--shard-bytes", options->shard_bytes, "Size of a shard (default: 256MB)")
-      ->transform(CLI::AsSizeValue(true));  // kB is 1000 B, KiB 1024 B
+      ->transform(size_value());
   add_model_options(command, &options->model);
   options->model.sessions_flag = "--streams";
   // The target writes alone.

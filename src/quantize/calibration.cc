@@ -4,7 +4,6 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "base/check.h"
 #include "model/tensor_names.h"
 #include "quantize/expert_activation.h"
 #include "quantize/triangular.h"
@@ -105,8 +104,11 @@ Result<ErrorFeedback> Calibration::feedback(const MatrixInput& input) {
     add_squares(num_threads_, 1, wide, columns, columns, squares.data());
   }
   auto feedback = make_feedback(num_threads_, damping_, columns, &squares);
-  US_CHECK(feedback.has_value(), "{} columns, damping {}", columns, damping_);
-  return *std::move(feedback);
+  if (feedback) return *std::move(feedback);
+  return make_error(ErrorCode::kInvalidData,
+                    "what the expert of '{}' reads in the text has too little in it for {} columns "
+                    "at --damping {}; expected a larger damping, or more text",
+                    gate.module, columns, damping_);
 }
 
 Status Calibration::read_routes(uint32_t layer) {

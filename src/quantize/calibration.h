@@ -14,10 +14,12 @@
 
 namespace ultraspeed::quantize {
 
+inline constexpr double kMinDamping = 1e-6, kMaxDamping = 1e6;
+
 struct CalibrationOptions {
   std::string text;            // a name for the report
   uint64_t text_checksum = 0;  // of its tokens
-  double damping = 0.01;       // error_feedback.h
+  double damping = 0.01;       // error_feedback.h; from kMinDamping to kMaxDamping
   ExpertInputsShape shape;
   // Has the source read the text. Called at most once, before anything is converted; not by a run
   // that goes on after an interruption and has the file already.
@@ -45,8 +47,8 @@ class Calibration {
 
   // By the tokens that are routed to the expert; where they are fewer than the matrix has columns,
   // others of the text join them, evenly spread over it.
-  // Errors: kInvalidData for weights or activations that are no finite numbers, naming a tensor;
-  // kIo.
+  // Errors: kInvalidData for weights or activations that are no finite numbers, and for inputs that
+  // the damping is too small for, naming a tensor; kIo.
   Result<ErrorFeedback> feedback(const MatrixInput& input);
 
  private:

@@ -1,12 +1,14 @@
 // Whole runs with calibration, on inputs of a test's own.
 #include "quantize/calibration.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/philox.h"
 #include "model/tensor_names.h"
+#include "quantize/family.h"
 #include "quantize/quantize_fixture.h"
 #include "support/scale.h"
 #include "tensor/bf16.h"
@@ -236,6 +238,57 @@ TEST_F(CalibratedRun, Errors) {
   QuantizeOptions other_size = options();
   other_size.calibration->shape.hidden_size = 128;
   expect_error(other_size, ErrorCode::kInvalidData, "has 256 columns; expected 128");
+}
+
+TEST_F(CalibratedRun, ARefusedRunLeavesNothing) {
+  QuantizeOptions large = options();
+  large.calibration->shape.num_tokens = uint64_t{1} << 44;
+  large.memory_bytes = uint64_t{1} << 60;
+  expect_error(large, ErrorCode::kIo, "are free; expected");
+  EXPECT_FALSE(std::filesystem::exists(target_));
+  bad_token_ = 9;
+  expect_error(options(), ErrorCode::kInvalidData, "for token 9");
+  EXPECT_FALSE(std::filesystem::exists(target_));
+  std::filesystem::create_directory(target_);
+  expect_error(options(), ErrorCode::kInvalidData, "for token 9");
+  EXPECT_TRUE(std::filesystem::is_empty(target_));
+  // What was finished stays, to go on from.
+  bad_token_ = kNumTokens;
+  const uint64_t input_bytes = options().calibration->shape.file_bytes();
+  ASSERT_FALSE(quantize(options(), LimitedFolder(target_, input_bytes + 1'000)));
+  EXPECT_TRUE(std::filesystem::exists(target_ + "/.quantize/expert_inputs"));
+}
+
+TEST_F(CalibratedRun, ADampingOutOfItsRangeIsRefusedBeforeTheTextIsRead) {
+  for (const double damping : {std::nan(""), 0.0, -1.0, 2e6, HUGE_VAL}) {
+    QuantizeOptions wrong = options();
+    wrong.calibration->damping = damping;
+    expect_error(wrong, ErrorCode::kInvalidArgument, "expected 1e-06 to 1000000");
+  }
+  EXPECT_EQ(num_readings_, 0);
+  EXPECT_FALSE(std::filesystem::exists(target_));
+}
+
+// As a damping does that is too small for the inputs' rounding errors.
+TEST_F(CalibratedRun, InputsThatCannotBeFactoredAreAnError) {
+  const ExpertInputsShape shape = options().calibration->shape;
+  const OutputFolder folder(folder_.path());
+  {
+    auto writer = ExpertInputsWriter::create(folder, "inputs", shape);
+    ASSERT_TRUE(writer && write_inputs(&*writer) && writer->finish());
+  }
+  const auto checkpoint = model::Checkpoint::open(source_);
+  auto plan = plan_conversions(*checkpoint, *read_family(*checkpoint), {});
+  ASSERT_TRUE(plan && find_inputs(shape, &plan->conversions));
+  const auto expert = std::find_if(plan->conversions.begin(), plan->conversions.end(),
+                                   [](const Conversion& c) { return c.input.has_value(); });
+  Calibration calibration(*ExpertInputs::open(folder.path_of("inputs"), shape), plan->conversions,
+                          -1, 1);
+  const auto feedback = calibration.feedback(*expert->input);
+  ASSERT_FALSE(feedback);
+  EXPECT_EQ(feedback.error().code, ErrorCode::kInvalidData);
+  EXPECT_NE(feedback.error().message.find("expected a larger damping"), std::string::npos)
+      << feedback.error().message;
 }
 
 TEST_F(CalibratedRun, NanInAWeightIsNamed) {

@@ -17,6 +17,7 @@ using nlohmann::ordered_json;
 
 constexpr std::string_view kFolder = ".quantize";
 constexpr std::string_view kRequest = ".quantize/run.json";
+constexpr std::string_view kPartial = ".partial";  // behind the name of what is not whole
 
 std::string record_name(const std::string& file) {
   return fmt::format("{}/{}.json", kFolder, file);
@@ -137,17 +138,18 @@ Result<Journal> Journal::open(const OutputFolder& folder, const std::string& req
   } else if (exists(folder.path())) {
     US_TRY(check_empty(folder));
   }
+  const bool is_new = !exists(folder.path());
   US_TRY(folder.make_folder(kFolder));
   US_ASSIGN(OutputFile lock, lock_folder(folder));
   if (!is_resumed) {
     US_TRY(remove_work(folder));
     US_TRY(folder.write_text(kRequest, request));
   }
-  return Journal(folder, std::move(lock));
+  return Journal(folder, std::move(lock), is_new);
 }
 
 std::string Journal::partial_name(const std::string& file) const {
-  return fmt::format("{}/{}.partial", kFolder, file);
+  return fmt::format("{}/{}{}", kFolder, file, kPartial);
 }
 
 std::string Journal::own_name(const std::string& file) const {
@@ -181,6 +183,19 @@ Status Journal::finish(const std::string& file, const std::vector<TensorRecord>&
 
 Status Journal::close() const {
   return folder_->remove(kFolder);
+}
+
+void Journal::leave() const {
+  const std::string own = folder_->path_of(std::string(kFolder));
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(own, error)) {
+    const std::string name = fmt::format("{}/{}", kFolder, entry.path().filename().string());
+    if (name != kRequest && !name.ends_with(kPartial)) return;  // finished
+  }
+  // The run's own error is the one to tell.
+  if (error || !folder_->remove(kFolder)) return;
+  if (has_made_folder_)
+    std::filesystem::remove(folder_->path(), error);  // if nothing else is there
 }
 
 }  // namespace ultraspeed::quantize

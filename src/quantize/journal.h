@@ -36,12 +36,16 @@ class Journal {
 
   // The run is complete.
   Status close() const;
+  // The run came to an error. Without finished work to go on from, the folder is as before open().
+  void leave() const;
 
  private:
-  Journal(const OutputFolder& folder, OutputFile lock) : folder_(&folder), lock_(std::move(lock)) {}
+  Journal(const OutputFolder& folder, OutputFile lock, bool has_made_folder)
+      : folder_(&folder), lock_(std::move(lock)), has_made_folder_(has_made_folder) {}
 
   const OutputFolder* folder_;
   OutputFile lock_;  // the folder of the journal, locked
+  bool has_made_folder_;
 };
 
 }  // namespace ultraspeed::quantize

@@ -26,6 +26,13 @@ Status check_options(const QuantizeOptions& options) {
     return make_error(ErrorCode::kInvalidArgument, "--memory {}: expected at least {} bytes",
                       options.memory_bytes, kMinMemoryBytes);
   }
+  if (const auto& calibration = options.calibration) {
+    const double damping = calibration->damping;
+    if (!(damping >= kMinDamping && damping <= kMaxDamping)) {
+      return make_error(ErrorCode::kInvalidArgument, "--damping {}: expected {} to {}", damping,
+                        kMinDamping, kMaxDamping);
+    }
+  }
   if (options.shard_bytes > 0 && options.num_threads > 0) return {};
   return make_error(ErrorCode::kInvalidArgument,
                     "--shard-bytes {} and --threads {}: expected both above 0", options.shard_bytes,
@@ -270,7 +277,10 @@ Result<QuantizeResult> quantize(const QuantizeOptions& options, const OutputFold
   US_ASSIGN(const std::string request, request_json(options, checkpoint, side_files));
   US_ASSIGN(const Journal journal, Journal::open(folder, request));
   Run run(options, folder, journal, plan, memory_bytes);
-  US_TRY(run.write_all());
+  if (const Status written = run.write_all(); !written) {
+    journal.leave();
+    return tl::unexpected(written.error());
+  }
   US_TRY(copy_side_files(options.source, side_files, folder));
   const ReportHeader header = {flags_json(options).dump(), side_files.not_copied};
   US_TRY(folder.write_text(kReportName, report_json(header, plan.conversions, run.records())));

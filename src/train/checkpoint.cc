@@ -1,11 +1,10 @@
 #include "train/checkpoint.h"
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 
 #include "base/check.h"
 #include "base/mapped_file.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -114,20 +113,19 @@ Status write_checkpoint(const std::string& path, const CheckpointState& state,
   for (const NamedTensor& tensor : tensors) {
     US_CHECK(tensor.value.scalar_type() == torch::kFloat32, "{} is not f32", tensor.name);
     const torch::Tensor values = tensor.value.detach().to(torch::kCPU).contiguous();
+    if (!values.isfinite().all().item<bool>()) {
+      return make_error(ErrorCode::kInternal,
+                        "{}: not written: '{}' has numbers that are not finite; the checkpoint "
+                        "before it stays: go on from there with a smaller learning rate",
+                        path, tensor.name);
+    }
     append_text(&record, tensor.name);
     append(&record, static_cast<uint64_t>(values.numel()));
     record.append(reinterpret_cast<const char*>(values.data_ptr<float>()),
                   static_cast<size_t>(values.numel()) * sizeof(float));
   }
   append(&record, checksum(bytes_of(record)));
-  const std::string fresh = path + ".new";
-  std::ofstream file(fresh, std::ios::binary | std::ios::trunc);
-  file.write(record.data(), static_cast<std::streamsize>(record.size()));
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(fresh, path, error);
-  if (!file || error) return make_error(ErrorCode::kIo, "{}: cannot write", path);
-  return {};
+  return replace_file(path, {record});
 }
 
 Result<CheckpointState> read_checkpoint(const std::string& path, const std::string& run,

@@ -25,7 +25,8 @@ struct CheckpointState {
   double seconds = 0;        // of training so far
 };
 
-// Replaces the file at once: a run that dies meanwhile keeps the old one.
+// Replaces the file at once: a run that dies meanwhile keeps the old one. Errors: kInternal for
+// numbers that are not finite, which no run can go on from; kIo.
 Status write_checkpoint(const std::string& path, const CheckpointState& state,
                         const std::vector<NamedTensor>& tensors);
 

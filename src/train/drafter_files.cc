@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "train/output_files.h"
 
 namespace ultraspeed::train {
 namespace {
@@ -87,8 +88,8 @@ std::string drafter_config_json(const model::DrafterConfig& config, LinearFormat
   return json + fmt::format("  \"dflash_config\": {}\n}}\n", dflash_json(config));
 }
 
-Status write_drafter_weights(const std::string& path, std::span<const ExportedTensor> tensors,
-                             LinearFormat format) {
+Result<std::string> drafter_weights(const std::string& path,
+                                    std::span<const ExportedTensor> tensors, LinearFormat format) {
   WeightsFile file;
   for (const ExportedTensor& tensor : tensors) {
     US_TRY(check_exportable(path, tensor));
@@ -96,17 +97,21 @@ Status write_drafter_weights(const std::string& path, std::span<const ExportedTe
                         !tensor.name.starts_with("selector.");
     is_fp8 ? file.add_fp8(tensor) : file.add_bf16(tensor);
   }
-  return write_file(path, file.finish());
+  return file.finish();
 }
 
 Status write_drafter_folder(const std::string& directory, const model::DrafterConfig& config,
                             std::span<const ExportedTensor> tensors,
                             std::span<const float> mask_embedding, LinearFormat format) {
-  US_TRY(make_folder(directory));
-  US_TRY(write_file(directory + "/config.json", drafter_config_json(config, format)));
-  US_TRY(write_drafter_weights(directory + "/model.safetensors", tensors, format));
-  return write_mask_embedding(directory + "/mask_embedding.pt", config.mask_token_id,
-                              mask_embedding);
+  constexpr std::string_view kWeights = "model.safetensors", kMask = "mask_embedding.pt";
+  US_ASSIGN(FolderWriter folder, FolderWriter::create(directory));
+  US_ASSIGN(const std::string weights, drafter_weights(folder.path(kWeights), tensors, format));
+  US_ASSIGN(const std::string mask,
+            mask_embedding_file(folder.path(kMask), config.mask_token_id, mask_embedding));
+  US_TRY(folder.write("config.json", drafter_config_json(config, format)));
+  US_TRY(folder.write(kWeights, weights));
+  US_TRY(folder.write(kMask, mask));
+  return folder.finish();
 }
 
 }  // namespace ultraspeed::train

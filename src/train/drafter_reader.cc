@@ -1,13 +1,13 @@
 #include "train/drafter_reader.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <utility>
 
 #include "base/mapped_file.h"
 #include "tensor/bf16.h"
 #include "tensor/e4m3.h"
+#include "train/json_text.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -24,84 +24,23 @@ struct Entry {
   std::vector<uint64_t> shape, offsets;
 };
 
-// The JSON of a safetensors header: objects of texts, numbers and lists of numbers, texts without
-// escapes. Every function is false for anything else.
-class HeaderReader {
- public:
-  explicit HeaderReader(std::string_view text) : text_(text) {}
+bool read_entry(JsonText* json, Entry* out) {
+  return json->object([&](const std::string& key) {
+    if (key == "dtype") return json->string(&out->dtype);
+    if (key == "shape") return json->numbers(&out->shape);
+    return key == "data_offsets" && json->numbers(&out->offsets);
+  });
+}
 
-  bool read(std::vector<std::pair<std::string, Entry>>* entries) {
-    return object([&](const std::string& name) {
-             if (name == "__metadata__") {
-               return object([&](const std::string&) {
-                 std::string value;
-                 return text(&value);
-               });
-             }
-             return entry(&entries->emplace_back(name, Entry()).second);
-           }) &&
-           next() == '\0';
-  }
-
- private:
-  bool entry(Entry* out) {
-    return object([&](const std::string& key) {
-      if (key == "dtype") return text(&out->dtype);
-      if (key == "shape") return numbers(&out->shape);
-      return key == "data_offsets" && numbers(&out->offsets);
-    });
-  }
-
-  // `member` reads a value.
-  template <class Member>
-  bool object(const Member& member) {
-    if (!take('{')) return false;
-    if (take('}')) return true;
-    do {
-      std::string key;
-      if (!text(&key) || !take(':') || !member(key)) return false;
-    } while (take(','));
-    return take('}');
-  }
-
-  bool text(std::string* out) {
-    if (!take('"')) return false;
-    const size_t end = text_.find('"', at_);
-    if (end == std::string_view::npos) return false;
-    *out = text_.substr(at_, end - at_);
-    at_ = end + 1;
-    return out->find('\\') == std::string::npos;
-  }
-
-  bool numbers(std::vector<uint64_t>* out) {
-    if (!take('[')) return false;
-    if (take(']')) return true;
-    do {
-      next();
-      uint64_t number = 0;
-      const auto [end, error] =
-          std::from_chars(text_.data() + at_, text_.data() + text_.size(), number);
-      if (error != std::errc()) return false;
-      at_ = static_cast<size_t>(end - text_.data());
-      out->push_back(number);
-    } while (take(','));
-    return take(']');
-  }
-
-  // The next character that is no space; 0 at the end.
-  char next() {
-    while (at_ < text_.size() && text_[at_] == ' ') ++at_;
-    return at_ < text_.size() ? text_[at_] : '\0';
-  }
-  bool take(char wanted) {
-    if (next() != wanted) return false;
-    ++at_;
-    return true;
-  }
-
-  std::string_view text_;
-  size_t at_ = 0;
-};
+// A safetensors header's, without its metadata.
+bool read_entries(std::string_view header, std::vector<std::pair<std::string, Entry>>* entries) {
+  JsonText json(header);
+  const auto read = [&](const std::string& name) {
+    if (name == "__metadata__") return json.skip();
+    return read_entry(&json, &entries->emplace_back(name, Entry()).second);
+  };
+  return json.object(read) && json.is_at_end();
+}
 
 // Errors: kInvalidData where the entry's bytes are not those of its shape.
 Status read_values(const std::string& path, const std::string& name, const Entry& entry,
@@ -155,8 +94,7 @@ Result<std::vector<ExportedTensor>> parse_drafter_weights(const std::string& pat
   const uint64_t header_bytes = bytes.size() < 8 ? 0 : number_at<uint64_t>(bytes, 0);
   std::vector<std::pair<std::string, Entry>> entries;
   if (header_bytes == 0 || header_bytes > kMaxHeaderBytes || header_bytes > bytes.size() - 8 ||
-      !HeaderReader({reinterpret_cast<const char*>(bytes.data()) + 8, header_bytes})
-           .read(&entries)) {
+      !read_entries({reinterpret_cast<const char*>(bytes.data()) + 8, header_bytes}, &entries)) {
     return make_error(ErrorCode::kInvalidData, "{}: has no header of a drafter's safetensors",
                       path);
   }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "support/temporary_directory.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -33,7 +34,7 @@ TEST(DrafterReader, ReadsWhatWasWritten) {
     const test::TemporaryDirectory directory;
     const std::string path = directory.path() + "/model.safetensors";
     const std::vector<ExportedTensor> written = some_tensors();
-    ASSERT_TRUE(write_drafter_weights(path, written, format).has_value());
+    ASSERT_TRUE(write_file(path, {drafter_weights(path, written, format).value()}).has_value());
     const auto read = read_drafter_weights(path);
     ASSERT_TRUE(read.has_value()) << read.error().message;
     ASSERT_EQ(read->size(), 2u);

@@ -1,9 +1,14 @@
 // The shards of a folder as one list of sequences, written and read.
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <map>
 
 #include "base/check.h"
+#include "base/mapped_file.h"
 #include "train/feature_shard.h"
+#include "train/json_text.h"
+#include "train/records.h"
 
 namespace ultraspeed::train {
 
@@ -11,21 +16,80 @@ namespace {
 
 constexpr std::string_view kUnfinished = ".part";
 
-Result<std::vector<std::string>> shard_paths(const std::string& directory) {
+// Ascending.
+Result<std::vector<std::string>> shard_names(const std::string& directory) {
   std::error_code error;
-  std::vector<std::string> paths;
+  std::vector<std::string> names;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
        it.increment(error)) {
-    if (it->path().extension() == ".features") paths.push_back(it->path().string());
+    if (it->path().extension() == ".features") names.push_back(it->path().filename().string());
   }
   if (error) {
     return make_error(ErrorCode::kNotFound, "{}: cannot list: {}", directory, error.message());
   }
-  std::sort(paths.begin(), paths.end());
-  return paths;
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// What an interrupted capture lacks: it is written at last.
+Result<std::string> read_capture(const std::string& directory) {
+  const std::string path = fmt::format("{}/{}", directory, kCaptureFile);
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    return make_error(ErrorCode::kNotFound,
+                      "{}: no {}, which a capture writes at its end: it was interrupted, or the "
+                      "file was not copied with the shards; remove the folder and capture again",
+                      directory, kCaptureFile);
+  }
+  US_ASSIGN(const MappedFile file, MappedFile::open(path));
+  std::string text(file.size_bytes(), '\0');
+  US_TRY(file.read(0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+using ListedSums = std::map<std::string, std::string, std::less<>>;  // by shards' names
+
+Result<ListedSums> listed_shards(const std::string& directory) {
+  US_ASSIGN(const std::string text, read_capture(directory));
+  ListedSums sums;
+  bool has_list = false;
+  JsonText json(text);
+  const bool is_read = json.object([&](const std::string& key) {
+    if (key != kShardsKey) return json.skip();
+    has_list = true;
+    return json.object([&](const std::string& name) { return json.string(&sums[name]); });
+  });
+  if (is_read && json.is_at_end() && has_list) return sums;
+  return make_error(ErrorCode::kInvalidData,
+                    "{}/{}: lists no shards under \"{}\"; it is cut off or of an older version: "
+                    "remove the folder and capture again",
+                    directory, kCaptureFile, kShardsKey);
+}
+
+Status check_names(const std::string& directory, const std::vector<std::string>& names,
+                   const ListedSums& listed) {
+  for (const std::string& name : names) {
+    if (listed.contains(name)) continue;
+    return make_error(ErrorCode::kInvalidData,
+                      "{}: {} is none of the {} shards that {} lists; remove what is of another "
+                      "capture, or the folder, and capture again",
+                      directory, name, listed.size(), kCaptureFile);
+  }
+  for (const auto& [name, sum] : listed) {
+    if (std::binary_search(names.begin(), names.end(), name)) continue;
+    return make_error(ErrorCode::kNotFound,
+                      "{}: {} is missing, one of the {} shards that {} lists; copy it, or remove "
+                      "the folder and capture again",
+                      directory, name, listed.size(), kCaptureFile);
+  }
+  return {};
 }
 
 }  // namespace
+
+std::string shard_sum_text(uint64_t checksum) {
+  return fmt::format("{:016x}", checksum);
+}
 
 Result<FeatureFolderWriter> FeatureFolderWriter::create(const std::string& directory,
                                                         const FeatureShape& shape,
@@ -36,10 +100,10 @@ Result<FeatureFolderWriter> FeatureFolderWriter::create(const std::string& direc
   if (error) {
     return make_error(ErrorCode::kIo, "{}: cannot make the folder: {}", directory, error.message());
   }
-  US_ASSIGN(const auto paths, shard_paths(directory));
-  if (!paths.empty()) {
+  US_ASSIGN(const auto names, shard_names(directory));
+  if (!names.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "{}: there is '{}' already; give another folder",
-                      directory, paths.front());
+                      directory, names.front());
   }
   return FeatureFolderWriter(directory, shape, max_shard_bytes);
 }
@@ -50,34 +114,47 @@ Status FeatureFolderWriter::add(const FeatureSequence& sequence) {
       shard_ && shard_->num_sequences() > 0 && shard_->bytes() + bytes > max_shard_bytes_;
   if (is_full) US_TRY(finish());
   if (!shard_) {
-    path_ = fmt::format("{}/{:05}.features", directory_, num_shards_);
-    US_ASSIGN(shard_, FeatureShardWriter::create(path_ + std::string(kUnfinished), shape_));
-    ++num_shards_;
+    name_ = fmt::format("{:05}.features", shards_.size());
+    US_ASSIGN(shard_, FeatureShardWriter::create(
+                          fmt::format("{}/{}{}", directory_, name_, kUnfinished), shape_));
   }
   return shard_->add(sequence);
 }
 
 Status FeatureFolderWriter::finish() {
   if (!shard_) return {};
-  US_TRY(shard_->finish());
+  US_ASSIGN(const uint64_t sum, shard_->finish());
   shard_.reset();
+  const std::string path = fmt::format("{}/{}", directory_, name_);
   std::error_code error;
-  std::filesystem::rename(path_ + std::string(kUnfinished), path_, error);
-  if (!error) return {};
-  return make_error(ErrorCode::kIo, "{}: cannot be named so: {}", path_, error.message());
+  std::filesystem::rename(path + std::string(kUnfinished), path, error);
+  if (error) {
+    return make_error(ErrorCode::kIo, "{}: cannot be named so: {}", path, error.message());
+  }
+  shards_.emplace_back(name_, sum);
+  return {};
 }
 
 Result<FeatureFolder> FeatureFolder::open(const std::string& directory) {
-  US_ASSIGN(const auto paths, shard_paths(directory));
+  US_ASSIGN(const auto names, shard_names(directory));
+  US_ASSIGN(const ListedSums listed, listed_shards(directory));
+  US_TRY(check_names(directory, names, listed));
   FeatureFolder folder;
   folder.directory_ = directory;
-  for (const std::string& path : paths) {
+  for (const std::string& name : names) {
+    const std::string path = fmt::format("{}/{}", directory, name);
     US_ASSIGN(FeatureShard shard, FeatureShard::open(path));
+    if (listed.at(name) != shard_sum_text(shard.checksum())) {
+      return make_error(ErrorCode::kInvalidData,
+                        "{}: is not the shard that {} lists; copy that one, or remove the folder "
+                        "and capture again",
+                        path, kCaptureFile);
+    }
     if (folder.shards_.empty()) {
       folder.shape_ = shard.shape();
     } else if (shard.shape() != folder.shape()) {
       return make_error(ErrorCode::kInvalidData,
-                        "{}: of another target, vocabulary or taps than {}", path, paths.front());
+                        "{}: of another target, vocabulary or taps than {}", path, names.front());
     }
     for (uint32_t i = 0; i < shard.num_sequences(); ++i) {
       folder.places_.emplace_back(static_cast<uint32_t>(folder.shards_.size()), i);
@@ -115,6 +192,15 @@ uint64_t FeatureFolder::num_tokens() const {
   uint64_t tokens = 0;
   for (size_t i = 0; i < num_sequences(); ++i) tokens += length(i);
   return tokens;
+}
+
+uint64_t FeatureFolder::checksum() const {
+  uint64_t sum = 0;
+  for (const FeatureShard& shard : shards_) {
+    const uint64_t of_shard = shard.checksum();
+    sum = train::checksum(std::as_bytes(std::span(&of_shard, 1)), sum);
+  }
+  return sum;
 }
 
 uint32_t FeatureFolder::length(size_t sequence) const {

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -89,7 +90,7 @@ Result<FeatureShardWriter> FeatureShardWriter::create(const std::string& path,
 Status FeatureShardWriter::write(std::span<const std::byte> bytes) {
   file_.write(reinterpret_cast<const char*>(bytes.data()),
               static_cast<std::streamsize>(bytes.size()));
-  if (!file_) return make_error(ErrorCode::kIo, "{}: cannot write", path_);
+  if (!file_) return cannot_write(path_);
   offset_ += bytes.size();
   return {};
 }
@@ -121,7 +122,7 @@ Status FeatureShardWriter::add(const FeatureSequence& sequence) {
   return {};
 }
 
-Status FeatureShardWriter::finish() {
+Result<uint64_t> FeatureShardWriter::finish() {
   const uint64_t table_offset = offset_;
   std::string table;
   for (const Entry& entry : table_) {
@@ -143,13 +144,14 @@ Status FeatureShardWriter::finish() {
   append(&header, uint64_t{table_.size()});
   append(&header, table_offset);
   append(&header, checksum(bytes_of(table)));
-  append(&header, checksum(bytes_of(header)));
+  const uint64_t sum = checksum(bytes_of(header));
+  append(&header, sum);
   US_CHECK(header.size() == kHeaderBytes, "a header of {} bytes", header.size());
   file_.seekp(0);
   US_TRY(write(bytes_of(header)));
   file_.close();
-  if (!file_) return make_error(ErrorCode::kIo, "{}: cannot write", path_);
-  return {};
+  if (!file_) return cannot_write(path_);
+  return sum;
 }
 
 // --- Reading ---
@@ -196,7 +198,8 @@ Status FeatureShard::read_index() {
                       file_);
   }
   const std::span<const std::byte> summed = std::span(header).first(kHeaderSumAt);
-  if (number_at<uint64_t>(header, kHeaderSumAt) != checksum(summed)) {
+  checksum_ = number_at<uint64_t>(header, kHeaderSumAt);
+  if (checksum_ != train::checksum(summed)) {
     return make_error(ErrorCode::kInvalidData, "{}: the header's checksum is wrong", file_);
   }
   shape_.hidden_size = number_at<uint32_t>(header, 8);
@@ -229,7 +232,7 @@ Status FeatureShard::read_table(uint64_t table_offset, uint64_t num_sequences,
   }
   std::vector<std::byte> table(num_sequences * kEntryBytes);
   US_TRY(read_bytes(table_offset, table));
-  if (checksum(table) != expected_checksum) {
+  if (train::checksum(table) != expected_checksum) {
     return make_error(ErrorCode::kInvalidData, "{}: the table's checksum is wrong", file_);
   }
   for (size_t at = 0; at < table.size(); at += kEntryBytes) {

@@ -9,6 +9,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/mapped_file.h"
@@ -55,8 +57,9 @@ class FeatureShardWriter {
   uint64_t bytes() const { return offset_; }
   size_t num_sequences() const { return table_.size(); }
 
-  // Writes what makes the file a shard. One that was not finished cannot be opened.
-  Status finish();
+  // Writes what makes the file a shard, and gives its checksum. One that was not finished cannot be
+  // opened.
+  Result<uint64_t> finish();
 
  private:
   struct Entry {
@@ -74,9 +77,17 @@ class FeatureShardWriter {
   std::vector<Entry> table_;
 };
 
+// A finished shard of a folder by its name, with its checksum.
+using ShardList = std::vector<std::pair<std::string, uint64_t>>;
+
+// The file that whoever fills a folder writes at last. Its object "shards" lists them; the rest is
+// for people.
+inline constexpr std::string_view kCaptureFile = "capture.json";
+inline constexpr std::string_view kShardsKey = "shards";
+std::string shard_sum_text(uint64_t checksum);  // a shard's value there
+
 // Fills a folder: 00000.features, 00001.features and so on, each about as large as is asked. A
-// shard is NAME.features.part until it is finished, so that whoever is interrupted leaves a good
-// folder.
+// shard is NAME.features.part until it is finished.
 class FeatureFolderWriter {
  public:
   // Makes the folder. A shard is finished before a sequence would take it past `max_shard_bytes`.
@@ -87,7 +98,7 @@ class FeatureFolderWriter {
   Status add(const FeatureSequence& sequence);
   // Finishes the last shard.
   Status finish();
-  size_t num_shards() const { return num_shards_; }
+  const ShardList& shards() const { return shards_; }
 
  private:
   FeatureFolderWriter(std::string directory, FeatureShape shape, uint64_t max_shard_bytes)
@@ -98,8 +109,8 @@ class FeatureFolderWriter {
   std::string directory_;
   FeatureShape shape_;
   uint64_t max_shard_bytes_;
-  size_t num_shards_ = 0;
-  std::string path_;  // of shard_, once it is finished
+  ShardList shards_;
+  std::string name_;  // of shard_, once it is finished
   std::optional<FeatureShardWriter> shard_;
 };
 
@@ -112,6 +123,8 @@ class FeatureShard {
 
   const FeatureShape& shape() const { return shape_; }
   size_t num_sequences() const { return entries_.size(); }
+  // Of everything in it, for entries have their own in the table and the table in the header.
+  uint64_t checksum() const { return checksum_; }
   uint32_t length(size_t sequence) const { return entries_[sequence].length; }
   Result<FeatureSequence> read(size_t sequence) const;
 
@@ -132,12 +145,15 @@ class FeatureShard {
   std::optional<MappedFile> mapped_;
   std::span<const std::byte> bytes_;  // without mapped_
   FeatureShape shape_;
+  uint64_t checksum_ = 0;
   std::vector<Entry> entries_;
 };
 
 // All shards of a folder, NAME.features, in the order of their names; of one shape.
 class FeatureFolder {
  public:
+  // Errors: kNotFound for a folder without kCaptureFile, which an interrupted capture leaves, and
+  // for a shard that is listed there alone; kInvalidData for one that is not listed so.
   static Result<FeatureFolder> open(const std::string& directory);
 
   // Of what is read from now on: these of the shards' taps, in this order.
@@ -147,6 +163,7 @@ class FeatureFolder {
   const FeatureShape& shape() const { return shape_; }
   size_t num_sequences() const { return places_.size(); }
   uint64_t num_tokens() const;
+  uint64_t checksum() const;  // of all shards
   uint32_t length(size_t sequence) const;
   Result<FeatureSequence> read(size_t sequence) const;
 

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "support/temporary_directory.h"
+#include "train/capture_fixture.h"
 #include "train/frozen_tables.h"
 #include "train/records.h"
 
@@ -54,9 +55,16 @@ class FeatureShardTest : public testing::Test {
       ASSERT_TRUE(status.has_value()) << status.error().message;
     }
     EXPECT_EQ(writer->num_sequences(), sequences.size());
-    const Status status = writer->finish();
-    ASSERT_TRUE(status.has_value()) << status.error().message;
+    const auto finished = writer->finish();
+    ASSERT_TRUE(finished.has_value()) << finished.error().message;
+    EXPECT_EQ(FeatureShard::open(path(name))->checksum(), *finished);
     EXPECT_EQ(writer->bytes(), 248 + std::filesystem::file_size(path(name)));  // the header twice
+  }
+
+  // Of opening the folder, "" without one.
+  std::string folder_error() const {
+    const auto folder = FeatureFolder::open(directory_.path());
+    return folder ? std::string() : folder.error().message;
   }
 
   // The first error of opening a file's bytes and reading all of it; "" without one.
@@ -168,6 +176,7 @@ TEST_F(FeatureShardTest, AFolderIsOneListInTheOrderOfItsNames) {
   write("b.features", {sequence_of(2, 7)});
   write("a.features", {sequence_of(3, 1), sequence_of(4, 2)});
   write_bytes(path("notes.txt"), "no shard");
+  write_capture(directory_.path());
   const auto folder = FeatureFolder::open(directory_.path());
   ASSERT_TRUE(folder.has_value()) << folder.error().message;
   ASSERT_EQ(folder->num_sequences(), 3u);
@@ -179,6 +188,7 @@ TEST_F(FeatureShardTest, AFolderIsOneListInTheOrderOfItsNames) {
 
 TEST_F(FeatureShardTest, AFolderGivesTheSelectedTaps) {
   write("a.features", {sequence_of(3, 1)});
+  write_capture(directory_.path());
   auto folder = FeatureFolder::open(directory_.path());
   ASSERT_TRUE(folder.has_value()) << folder.error().message;
   const FeatureSequence whole = folder->read(0).value();
@@ -213,7 +223,11 @@ TEST_F(FeatureShardTest, AFolderIsFilledShardByShard) {
   for (uint32_t i = 0; i < 5; ++i) ASSERT_TRUE(writer->add(sequence_of(10, i)).has_value());
   ASSERT_TRUE(writer->add(sequence_of(30, 5)).has_value());  // too large for any: alone
   ASSERT_TRUE(writer->finish().has_value());
-  EXPECT_EQ(writer->num_shards(), 4u);
+  ASSERT_EQ(writer->shards().size(), 4u);
+  EXPECT_EQ(writer->shards()[1].first, "00001.features");
+  EXPECT_EQ(writer->shards()[1].second,
+            FeatureShard::open(path("new/00001.features")).value().checksum());
+  write_capture(path("new"));
   const auto folder = FeatureFolder::open(path("new"));
   ASSERT_TRUE(folder.has_value()) << folder.error().message;
   ASSERT_EQ(folder->num_sequences(), 6u);
@@ -229,28 +243,54 @@ TEST_F(FeatureShardTest, AFolderIsFilledShardByShard) {
   EXPECT_FALSE(FeatureFolderWriter::create(path("other"), wrong, 1000).has_value());
 }
 
-TEST_F(FeatureShardTest, AnUnfinishedShardSpoilsNoFolder) {
+TEST_F(FeatureShardTest, AnInterruptedCaptureIsRefused) {
   {
     auto writer = FeatureFolderWriter::create(path("new"), small_shape(), 1);
     ASSERT_TRUE(writer->add(sequence_of(10, 1)).has_value());
     ASSERT_TRUE(writer->add(sequence_of(10, 2)).has_value());  // finishes the first
   }
+  EXPECT_TRUE(std::filesystem::exists(path("new/00000.features")));
   const auto folder = FeatureFolder::open(path("new"));
-  ASSERT_TRUE(folder.has_value()) << folder.error().message;
-  ASSERT_EQ(folder->num_sequences(), 1u);
-  expect_equal(folder->read(0).value(), sequence_of(10, 1));
+  ASSERT_FALSE(folder.has_value());
+  EXPECT_EQ(folder.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(folder.error().message.find("new: no capture.json"), std::string::npos)
+      << folder.error().message;
+}
+
+TEST_F(FeatureShardTest, AFolderHoldsWhatItsCaptureLists) {
+  write("a.features", {sequence_of(3, 1)});
+  write("b.features", {sequence_of(3, 2)});
+  write_capture(directory_.path());
+  EXPECT_EQ(folder_error(), "");
+  const uint64_t sum = FeatureFolder::open(directory_.path())->checksum();
+  write("c.features", {sequence_of(3, 3)});
+  EXPECT_NE(folder_error().find("c.features is none of the 2 shards"), std::string::npos);
+  write_capture(directory_.path());
+  EXPECT_NE(FeatureFolder::open(directory_.path())->checksum(), sum);
+  std::filesystem::remove(path("b.features"));
+  EXPECT_NE(folder_error().find("b.features is missing, one of the 3 shards"), std::string::npos);
+  write("b.features", {sequence_of(3, 4)});
+  EXPECT_NE(folder_error().find("b.features: is not the shard that capture.json lists"),
+            std::string::npos);
+  const std::string list = file_bytes(path("capture.json"));
+  for (size_t size = 0; size < list.size(); ++size) {
+    write_bytes(path("capture.json"), list.substr(0, size));
+    EXPECT_NE(folder_error().find("capture.json: lists no shards"), std::string::npos) << size;
+  }
+  write_bytes(path("capture.json"), R"({"shards": 3})");  // an older one
+  EXPECT_NE(folder_error().find("capture.json: lists no shards"), std::string::npos);
 }
 
 TEST_F(FeatureShardTest, AFolderIsOfOneTarget) {
-  EXPECT_NE(FeatureFolder::open(directory_.path()).error().message.find("no sequences in files"),
-            std::string::npos);
+  write_capture(directory_.path());
+  EXPECT_NE(folder_error().find("no sequences in files"), std::string::npos);
   EXPECT_EQ(FeatureFolder::open(path("none")).error().code, ErrorCode::kNotFound);
   write("a.features", {sequence_of(3, 1)});
   FeatureShape other = small_shape();
   other.model = "another target";
   write("b.features", {sequence_of(3, 1)}, other);
-  EXPECT_NE(FeatureFolder::open(directory_.path()).error().message.find("b.features: of another"),
-            std::string::npos);
+  write_capture(directory_.path());
+  EXPECT_NE(folder_error().find("b.features: of another"), std::string::npos);
 }
 
 TEST_F(FeatureShardTest, TablesAreReadAsWrittenAndDamageIsNoticed) {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <fstream>
 
 #include "base/mapped_file.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -40,15 +40,7 @@ Status FrozenTables::write(const std::string& path) const {
   append_model_name(&header, model);
   append(&header, checksum_of(*this));
   append(&header, checksum(bytes_of(header)));
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file.write(header.data(), static_cast<std::streamsize>(header.size()));
-  for (const std::vector<float>* table : {&embedding, &head}) {
-    file.write(reinterpret_cast<const char*>(table->data()),
-               static_cast<std::streamsize>(table->size() * sizeof(float)));
-  }
-  file.close();
-  if (!file) return make_error(ErrorCode::kIo, "{}: cannot write", path);
-  return {};
+  return write_file(path, {header, text_of(embedding), text_of(head)});
 }
 
 Result<FrozenTables> FrozenTables::read(const std::string& path) {

@@ -4,7 +4,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "train/language_files.h"
+#include "train/output_files.h"
 #include "train/weights_file.h"
 
 namespace ultraspeed::train {
@@ -36,17 +38,15 @@ std::vector<ExportedTensor> tensors_of(const LanguageNet& net, const Parameter& 
   return tensors;
 }
 
-Status copy_tokenizer(const std::string& from, const std::string& to) {
+Status copy_tokenizer(const std::string& from, FolderWriter* to) {
   for (const std::string_view name : kTokenizerFiles) {
     const auto source = std::filesystem::path(from) / name;
     std::error_code error;
     if (!std::filesystem::exists(source, error)) continue;
-    std::filesystem::copy_file(source, std::filesystem::path(to) / name,
-                               std::filesystem::copy_options::overwrite_existing, error);
-    if (error) {
-      return make_error(ErrorCode::kIo, "{}: cannot be copied to {}: {}", source.string(), to,
-                        error.message());
-    }
+    US_ASSIGN(const MappedFile file, MappedFile::open(source.string()));
+    std::string bytes(file.size_bytes(), '\0');
+    US_TRY(file.read(0, std::as_writable_bytes(std::span(bytes))));
+    US_TRY(to->write(name, bytes));
   }
   return {};
 }
@@ -55,18 +55,19 @@ Status copy_tokenizer(const std::string& from, const std::string& to) {
 
 Status export_language(const LanguageNet& net, const std::string& directory,
                        const std::string& tokenizer_folder) {
-  const std::string path = directory + "/model.safetensors";
-  US_TRY(make_folder(directory));
+  constexpr std::string_view kWeights = "model.safetensors";
+  US_ASSIGN(FolderWriter folder, FolderWriter::create(directory));
   WeightsFile file;
   for (const Parameter& parameter : net.parameters()) {
     for (const ExportedTensor& tensor : tensors_of(net, parameter)) {
-      US_TRY(check_exportable(path, tensor));
+      US_TRY(check_exportable(folder.path(kWeights), tensor));
       is_router(parameter) ? file.add_f32(tensor) : file.add_bf16(tensor);
     }
   }
-  US_TRY(write_file(directory + "/config.json", language_config_json(net.config())));
-  if (!tokenizer_folder.empty()) US_TRY(copy_tokenizer(tokenizer_folder, directory));
-  return write_file(path, file.finish());
+  US_TRY(folder.write("config.json", language_config_json(net.config())));
+  if (!tokenizer_folder.empty()) US_TRY(copy_tokenizer(tokenizer_folder, &folder));
+  US_TRY(folder.write(kWeights, file.finish()));
+  return folder.finish();
 }
 
 }  // namespace ultraspeed::train

@@ -51,6 +51,9 @@ Status check_shape(const LanguageShape& s) {
         "--vocab, --hidden, --layers, --inner, --head-dim, --v-head-dim, --full-every and "
         "--window are at least 1");
   }
+  if (s.sliding_window > kMaxPositions) {
+    return make_error(ErrorCode::kInvalidArgument, "--window is at most {}", kMaxPositions);
+  }
   if (s.num_kv_heads == 0 || s.num_q_heads == 0 || s.num_q_heads % s.num_kv_heads != 0) {
     return no_model("--heads and --kv-heads are at least 1, and --kv-heads divides --heads");
   }

@@ -61,6 +61,7 @@ Status LanguageTrainer::load() {
   order_.emplace(options_.seed, sequences_.count());
   log_(fmt::format("{} sequences of {} tokens; {} parameters", sequences_.count(), options_.length,
                    count_numbers(*net_)));
+  US_TRY(check_destinations(options_));
   return run_.resume(options_, describe(), optimizers_.get(), log_);
 }
 
@@ -225,8 +226,8 @@ Result<LanguageReport> LanguageTrainer::step_unguarded() {
                       "step {}: the loss is not finite; try a smaller learning rate",
                       num_steps_done() + 1);
   }
-  report.gradient_norm =
-      optimizers_->update(static_cast<double>(report.num_tokens), num_steps_done());
+  US_ASSIGN(report.gradient_norm,
+            optimizers_->update(static_cast<double>(report.num_tokens), num_steps_done()));
   if (options_.task == LanguageTask::kPretrain) {
     net_->balance(loads, options_.balance_rate * schedule_factor(options_, num_steps_done()));
   }

@@ -243,6 +243,12 @@ TEST_F(LanguageTrainerTest, NamesWhatDoesNotFit) {
   wrong = options();
   wrong.checkpoint = path("pretrained");
   EXPECT_NE(error_of(wrong).find("is of another run"), std::string::npos) << error_of(wrong);
+  wrong = options();
+  wrong.shape.sliding_window = UINT32_MAX;
+  EXPECT_EQ(error_of(wrong), "--window is at most 8192");
+  wrong = options();
+  wrong.output = path("eval");
+  EXPECT_NE(error_of(wrong).find("--out: "), std::string::npos) << error_of(wrong);
   wrong = options(LanguageTask::kQat);
   wrong.teacher = path("train");
   EXPECT_NE(error_of(wrong).find("/train: is no checkpoint"), std::string::npos);

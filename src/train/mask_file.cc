@@ -1,7 +1,6 @@
 // mask_embedding.pt: a zip archive of stored entries with the pickle of a dict, as torch.save
 // writes it and model/mask_embedding.cc reads it.
 #include <cmath>
-#include <fstream>
 #include <utility>
 #include <vector>
 
@@ -102,8 +101,8 @@ std::string pickle_of(uint32_t mask_token_id, uint32_t size) {
 
 }  // namespace
 
-Status write_mask_embedding(const std::string& path, uint32_t mask_token_id,
-                            std::span<const float> embedding) {
+Result<std::string> mask_embedding_file(const std::string& path, uint32_t mask_token_id,
+                                        std::span<const float> embedding) {
   std::string values;
   for (const float value : embedding) {
     if (!std::isfinite(value)) {
@@ -112,14 +111,9 @@ Status write_mask_embedding(const std::string& path, uint32_t mask_token_id,
     append(&values, tensor::bf16_from_float(value));
   }
   const std::string pickle = pickle_of(mask_token_id, static_cast<uint32_t>(embedding.size()));
-  const std::string archive = zip_archive({{"mask_embedding/data.pkl", pickle},
-                                           {"mask_embedding/data/0", values},
-                                           {"mask_embedding/version", "3\n"}});
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file.write(archive.data(), static_cast<std::streamsize>(archive.size()));
-  file.close();
-  if (!file) return make_error(ErrorCode::kIo, "{}: cannot write", path);
-  return {};
+  return zip_archive({{"mask_embedding/data.pkl", pickle},
+                      {"mask_embedding/data/0", values},
+                      {"mask_embedding/version", "3\n"}});
 }
 
 }  // namespace ultraspeed::train

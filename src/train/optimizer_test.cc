@@ -4,8 +4,11 @@
 
 #include <cmath>
 
+#include "support/temporary_directory.h"
 #include "train/adamw.h"
+#include "train/checkpoint.h"
 #include "train/muon.h"
+#include "train/optimizers.h"
 
 namespace ultraspeed::train {
 namespace {
@@ -137,6 +140,42 @@ TEST(Adamw, GivesTheValuesOfItsDefinition) {
   adamw.step(0.1);
   EXPECT_NEAR(weight.item<double>(), 0.8712640578738272, 1e-12);
   EXPECT_EQ(adamw.num_steps(), 2);
+}
+
+TEST(Optimizers, AGradientThatIsNotFiniteChangesNothing) {
+  const torch::Tensor matrix = torch::eye(4).requires_grad_(true);
+  const torch::Tensor vector = torch::ones({3}).requires_grad_(true);
+  Optimizers optimizers({{"matrix", ParameterKind::kMatrix, matrix, 1},
+                         {"vector", ParameterKind::kVector, vector, 1}},
+                        RunOptions());
+  for (const float bad : {NAN, HUGE_VALF, 1e30F}) {  // the square of the last one is no float
+    optimizers.begin_step();
+    matrix.mutable_grad().fill_(0.1);
+    vector.mutable_grad()[1] = bad;
+    const auto norm = optimizers.update(1, 6);
+    ASSERT_FALSE(norm.has_value()) << bad;
+    EXPECT_NE(norm.error().message.find("step 7: the gradient is not finite"), std::string::npos);
+    EXPECT_TRUE(torch::equal(matrix, torch::eye(4)) && torch::equal(vector, torch::ones({3})));
+    EXPECT_EQ(optimizers.num_updates(), 0u);
+  }
+  for (const NamedTensor& tensor : optimizers.state()) {
+    EXPECT_TRUE(tensor.value.isfinite().all().item<bool>()) << tensor.name;
+  }
+  optimizers.begin_step();
+  vector.mutable_grad()[1] = 2;
+  EXPECT_EQ(optimizers.update(4, 0).value(), 0.5);
+  EXPECT_FALSE(torch::equal(vector, torch::ones({3})));
+}
+
+TEST(Checkpoint, NeverHoldsANumberThatIsNotFinite) {
+  const test::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/run";
+  const torch::Tensor good = torch::ones({2}), bad = torch::tensor({1.0F, NAN});
+  ASSERT_TRUE(write_checkpoint(path, {"run", 3, 3, 1.0}, {{"a", good}}).has_value());
+  const Status status = write_checkpoint(path, {"run", 4, 4, 1.0}, {{"a", bad}});
+  ASSERT_FALSE(status.has_value());
+  EXPECT_NE(status.error().message.find("'a' has numbers that are not finite"), std::string::npos);
+  EXPECT_EQ(read_checkpoint(path, "run", {{"a", good}})->num_steps, 3u);
 }
 
 }  // namespace

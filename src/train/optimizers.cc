@@ -32,13 +32,17 @@ void Optimizers::begin_step() {
   }
 }
 
-double Optimizers::update(double divisor, uint64_t step) {
+Result<double> Optimizers::update(double divisor, uint64_t step) {
   const torch::NoGradGuard no_grad;
   torch::Tensor squares = torch::zeros({}, torch::dtype(torch::kFloat32).device(options_.device));
   for (const Parameter& p : parameters_) {
     if (p.kind != ParameterKind::kState) squares += p.value.grad().square().sum();
   }
   const double norm = std::sqrt(squares.item<double>()) / divisor;
+  if (!std::isfinite(norm)) {
+    return make_error(ErrorCode::kInternal,
+                      "step {}: the gradient is not finite; try a smaller learning rate", step + 1);
+  }
   const double clip = std::min(1.0, options_.clip_norm / std::max(norm, 1e-12));
   for (const Parameter& p : parameters_) {
     if (p.kind != ParameterKind::kState) p.value.grad().mul_(clip / divisor);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/result.h"
 #include "train/adamw.h"
 #include "train/checkpoint.h"
 #include "train/muon.h"
@@ -20,8 +21,9 @@ class Optimizers {
   // All gradients to zero, which others then add to.
   void begin_step();
   // One update with the gradients / divisor, their norm at most options.clip_norm, in the step
-  // after `step` others. The norm before.
-  double update(double divisor, uint64_t step);
+  // after `step` others. The norm before. Errors: kInternal for gradients that are not finite,
+  // which change nothing.
+  Result<double> update(double divisor, uint64_t step);
 
   // Parameters and moments: with num_updates what a checkpoint keeps.
   std::vector<NamedTensor> state();

@@ -41,5 +41,11 @@ std::string model_name_at(std::span<const std::byte> record, size_t at);
 inline std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
+// The bytes of plain numbers, to be written.
+template <class Numbers>
+std::string_view text_of(const Numbers& numbers) {
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(numbers));
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 }  // namespace ultraspeed::train

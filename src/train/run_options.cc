@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "train/output_files.h"
+
 namespace ultraspeed::train {
 
 double schedule_factor(const RunOptions& options, uint64_t step) {
@@ -61,6 +63,16 @@ Status check_run_options(const RunOptions& options) {
     return wrong_flag("--minutes and --muon-decay are not negative");
   }
   return {};
+}
+
+Status check_destinations(const RunOptions& options) {
+  const auto named = [](const char* flag, const Status& status) -> Status {
+    if (status) return {};
+    return make_error(status.error().code, "{}: {}", flag, status.error().message);
+  };
+  US_TRY(named("--out", check_folder(options.output)));
+  if (options.checkpoint.empty()) return {};
+  return named("--checkpoint", check_file(options.checkpoint));
 }
 
 }  // namespace ultraspeed::train

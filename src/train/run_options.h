@@ -51,4 +51,8 @@ void add_machine_flags(FlagList* flags, RunOptions* options, bool* is_cuda);
 // Errors: kInvalidArgument, naming the flags.
 Status check_run_options(const RunOptions& options);
 
+// Makes the folders of --out and --checkpoint, whose files are written at the end alone. Errors:
+// kIo, naming the flag.
+Status check_destinations(const RunOptions& options);
+
 }  // namespace ultraspeed::train

@@ -1,8 +1,8 @@
 # The sources of this module, for its own CMakeLists.txt and for gpu/CMakeLists.txt.
 set(train_sources
   acceptance.cc block_sampler.cc drafter_files.cc drafter_reader.cc feature_folder.cc
-  feature_shard.cc frozen_tables.cc language_files.cc mask_file.cc records.cc token_file.cc
-  weights_file.cc)
+  feature_shard.cc frozen_tables.cc json_text.cc language_files.cc mask_file.cc output_files.cc
+  records.cc token_file.cc weights_file.cc)
 set(train_torch_sources
   adamw.cc checkpoint.cc code_rounding.cc drafter_export.cc drafter_import.cc drafter_net.cc
   expert_layer.cc flag_list.cc fp8_rounding.cc language_export.cc language_net.cc

@@ -1,9 +1,8 @@
 #include "train/token_file.h"
 
-#include <fstream>
-
 #include "base/check.h"
 #include "base/mapped_file.h"
+#include "train/output_files.h"
 #include "train/records.h"
 
 namespace ultraspeed::train {
@@ -34,13 +33,7 @@ void TokenFile::add_text(std::span<const int32_t> text, int32_t end) {
 
 Status TokenFile::write(const std::string& path) const {
   const std::string header = header_of(*this);
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file.write(header.data(), static_cast<std::streamsize>(header.size()));
-  file.write(reinterpret_cast<const char*>(ids.data()),
-             static_cast<std::streamsize>(ids.size() * sizeof(int32_t)));
-  file.close();
-  if (!file) return make_error(ErrorCode::kIo, "{}: cannot write", path);
-  return {};
+  return write_file(path, {header, text_of(ids)});
 }
 
 Result<TokenFile> TokenFile::read(const std::string& path) {

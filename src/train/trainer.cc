@@ -46,6 +46,7 @@ Result<std::unique_ptr<Trainer>> Trainer::open(const TrainerOptions& options, Lo
 
 Status Trainer::load() {
   US_ASSIGN(folder_, FeatureFolder::open(options_.features));
+  options_.features_sum = folder_->checksum();
   if (!options_.eval_features.empty()) {
     US_ASSIGN(eval_folder_, FeatureFolder::open(options_.eval_features));
   }
@@ -59,6 +60,7 @@ Status Trainer::load() {
   log_(fmt::format("{} texts, {} tokens; a drafter of {:.2f} MB", folder_->num_sequences(),
                    folder_->num_tokens(),
                    static_cast<double>(exported_bytes(*net_, options_.format)) * 1e-6));
+  US_TRY(check_destinations(options_));
   return run_.resume(options_, describe_run(options_), optimizers_.get(), log_);
 }
 
@@ -248,7 +250,7 @@ Result<StepReport> Trainer::step_unguarded() {
                       num_steps_done() + 1);
   }
   if (sums.divisor > 0) {
-    report.gradient_norm = optimizers_->update(sums.divisor, num_steps_done());
+    US_ASSIGN(report.gradient_norm, optimizers_->update(sums.divisor, num_steps_done()));
   }
   run_.count_step();
   return report;

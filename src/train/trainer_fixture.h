@@ -13,6 +13,7 @@
 #include "base/philox.h"
 #include "support/temporary_directory.h"
 #include "tensor/bf16.h"
+#include "train/capture_fixture.h"
 #include "train/frozen_tables.h"
 #include "train/trainer.h"
 
@@ -56,6 +57,7 @@ class Texts {
     ASSERT_TRUE(writer.has_value()) << writer.error().message;
     for (uint32_t i = 0; i < count; ++i) ASSERT_TRUE(writer->add(text(seed + i)).has_value());
     ASSERT_TRUE(writer->finish().has_value());
+    write_capture(directory_ + "/" + name);
   }
 
  private:

@@ -3,12 +3,15 @@
 #include <string>
 #include <utility>
 
+#include "train/feature_shard.h"
 #include "train/flag_list.h"
 #include "train/train_program.h"
 #include "train/trainer.h"
 
 namespace ultraspeed::train {
 namespace {
+
+constexpr uint32_t kMaxBlock = 64;  // the rows of a verifying step
 
 // What a run is told beside TrainerOptions' own fields.
 struct Parsed {
@@ -136,7 +139,9 @@ Status check_drafter(const model::DrafterConfig& d) {
   if (d.rotary_dim == 0 || d.rotary_dim % 2 != 0 || d.rotary_dim > d.head_dim) {
     return wrong_flag("--rotary-dim is even, at least 2 and at most --head-dim");
   }
-  if (d.block_size < 2) return wrong_flag("--block is at least 2");
+  if (d.block_size < 2 || d.block_size > kMaxBlock) {
+    return wrong_flag(fmt::format("--block is 2 to {}", kMaxBlock));
+  }
   if (!(d.rope_theta > 0) || !(d.rms_norm_eps > 0) || !(d.attention_value_scale > 0)) {
     return wrong_flag("--theta, --eps and --value-scale are above 0");
   }
@@ -151,6 +156,8 @@ Status check_run(const TrainerOptions& o) {
     if (value.empty()) return wrong_flag(fmt::format("{} is needed", flag));
   }
   US_TRY(check_run_options(o));
+  if (!(o.fp8_from >= 0 && o.fp8_from <= 1)) return wrong_flag("--fp8-from lies in [0, 1]");
+  if (o.eval_sequences < 1) return wrong_flag("--eval-texts is at least 1");
   if (o.loss.chunk_blocks < 1) return wrong_flag("--chunk is at least 1");
   if (!(o.loss.gamma > 0)) return wrong_flag("--gamma is above 0");
   if (o.loss.dpace_alpha < 0 || o.loss.dpace_alpha > 1) return wrong_flag("--alpha lies in [0, 1]");
@@ -167,6 +174,9 @@ Result<TrainerOptions> parse_trainer_flags(std::span<const std::string> argument
   US_TRY(flags_of(&parsed).parse(arguments));
   model::DrafterConfig& drafter = parsed.options.drafter;
   US_TRY(check_drafter(drafter));
+  if (parsed.window > kMaxSequenceTokens) {
+    return wrong_flag(fmt::format("--window is at most {}; 0: all", kMaxSequenceTokens));
+  }
   US_TRY(set_selector(parsed, &parsed.options));
   US_TRY(check_run(parsed.options));
   drafter.sliding_window = parsed.window;

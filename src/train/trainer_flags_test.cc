@@ -84,7 +84,15 @@ TEST(TrainerFlags, SaysWhatIsWrong) {
             std::string::npos);
   EXPECT_NE(error_of(with({"--rotary-dim", "3"})).find("--rotary-dim is even"), std::string::npos);
   EXPECT_NE(error_of(with({"--rotary-dim", "66"})).find("--rotary-dim"), std::string::npos);
-  EXPECT_EQ(error_of(with({"--block", "1"})), "--block is at least 2");
+  for (const char* block : {"1", "65", "100000"}) {
+    EXPECT_EQ(error_of(with({"--block", block})), "--block is 2 to 64");
+  }
+  EXPECT_EQ(error_of(with({"--window", "4294967295"})), "--window is at most 262144; 0: all");
+  for (const char* share : {"7", "-0.1"}) {
+    EXPECT_EQ(error_of(with({"--format", "fp8", "--fp8-from", share})),
+              "--fp8-from lies in [0, 1]");
+  }
+  EXPECT_EQ(error_of(with({"--eval-texts", "0"})), "--eval-texts is at least 1");
   EXPECT_NE(error_of(with({"--lr", "0"})).find("are above 0"), std::string::npos);
   EXPECT_NE(error_of(with({"--alpha", "1.5"})).find("[0, 1]"), std::string::npos);
   EXPECT_NE(error_of(with({"--kl", "-1"})).find("not negative"), std::string::npos);

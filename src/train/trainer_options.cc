@@ -27,6 +27,7 @@ std::string describe_run(const TrainerOptions& options) {
   }
   if (!options.has_muon()) text += "; AdamW alone";
   if (!options.warm_start.empty()) text += fmt::format("; begins {:016x}", options.warm_start_sum);
+  text += fmt::format("; features {:016x}", options.features_sum);
   return text + fmt::format("; loss {} gamma {} alpha {} ce {} tv {} kl {}",
                             static_cast<int>(l.weighting), l.gamma, l.dpace_alpha, l.cross_entropy,
                             l.total_variation, l.kl_divergence);

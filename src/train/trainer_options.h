@@ -14,6 +14,7 @@ namespace ultraspeed::train {
 
 struct TrainerOptions : RunOptions {
   std::string features;         // the folder of shards
+  uint64_t features_sum = 0;    // its checksum, which is filled in
   std::string eval_features;    // "": no evaluation
   std::string tables;           // the target's frozen tables
   std::string warm_start;       // a drafter's folder whose weights the net begins with; "": none

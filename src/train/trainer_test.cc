@@ -114,12 +114,33 @@ TEST_F(TrainerTest, NamesWhatDoesNotFit) {
   EXPECT_NE(error_of(wrong).find("causal inside the block"), std::string::npos);
 }
 
+TEST_F(TrainerTest, DestinationsAreTriedAtTheStart) {
+  TrainerOptions run = options();
+  run.output = run.tables;
+  EXPECT_NE(error_of(run).find("--out: " + run.tables + ": cannot make the folder"),
+            std::string::npos)
+      << error_of(run);
+  run = options();
+  run.checkpoint = run.features;
+  EXPECT_NE(error_of(run).find("--checkpoint: " + run.features + ": cannot write: Is a directory"),
+            std::string::npos)
+      << error_of(run);
+  run.checkpoint = directory_.path() + "/new/folder/run";
+  const auto trainer = open(run);
+  ASSERT_NE(trainer, nullptr);
+  EXPECT_TRUE(trainer->save().has_value());
+}
+
 TEST_F(TrainerTest, RefusesACheckpointOfAnotherRunOrADamagedOne) {
   TrainerOptions run = options();
   run.checkpoint = directory_.path() + "/run";
   ASSERT_TRUE(open(run)->save().has_value());
   TrainerOptions other = run;
   other.seed = 2;
+  EXPECT_NE(error_of(other).find("is of another run"), std::string::npos) << error_of(other);
+  Texts(directory_.path()).write_shard("other", 24, 200);
+  other = run;
+  other.features = directory_.path() + "/other";
   EXPECT_NE(error_of(other).find("is of another run"), std::string::npos) << error_of(other);
   std::filesystem::resize_file(run.checkpoint, std::filesystem::file_size(run.checkpoint) - 1);
   EXPECT_NE(error_of(run).find("a damaged one"), std::string::npos) << error_of(run);

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 
 #include "base/check.h"
 #include "tensor/bf16.h"
@@ -73,21 +71,6 @@ void WeightsFile::add_fp8(const ExportedTensor& tensor) {
   add(tensor.name, "F8_E4M3", tensor.shape, codes);
   add(tensor.name + "_scale_inv", "F32", {row_blocks, column_blocks},
       {reinterpret_cast<const char*>(scales.data()), scales.size() * sizeof(float)});
-}
-
-Status write_file(const std::string& path, std::string_view bytes) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file) return make_error(ErrorCode::kIo, "{}: cannot write", path);
-  return {};
-}
-
-Status make_folder(const std::string& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (!error) return {};
-  return make_error(ErrorCode::kIo, "{}: cannot make the folder: {}", directory, error.message());
 }
 
 std::string number_json(float value) {

@@ -37,11 +37,6 @@ class WeightsFile {
   std::string header_ = R"({"__metadata__": {"format": "pt"})", data_;
 };
 
-Status write_file(const std::string& path, std::string_view bytes);
-
-// Makes a folder if there is none.
-Status make_folder(const std::string& directory);
-
 // "[1, 2]"
 template <class Values>
 std::string list_json(const Values& values) {

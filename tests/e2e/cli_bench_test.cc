@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include "e2e/cli.h"
 #include "support/temporary_directory.h"
@@ -33,6 +34,42 @@ TEST(Bench, ComparesDraftersOnTheBuiltInPrompts) {
   EXPECT_EQ(replay["per_position"][2], 1);
   EXPECT_LT(replay["per_position"][3].get<double>(), 0.1);  // it is spoilt there
   EXPECT_EQ(read_text(svg).substr(0, 5), "<svg ");
+}
+
+// Like those that its card was made with (models/tiny-mimo/dflash), in words of this test's own. A
+// drafter that is damaged, read wrongly or of another target comes to 1 or 2.
+TEST(Bench, TheBundledDrafterDraftsWell) {
+  const std::string tools =
+      "\n\n# Tools\n\nYou may call one or more functions to help with the user query.\n\nThe "
+      "functions you can call, inside <tools></tools>:\n<tools>\n<function>\n<name>get_weather"
+      "</name>\n<description>Get the current weather for a city</description>\n<parameters>\n"
+      "<parameter>\n<name>city</name>\n<type>string</type>\n<description>City name</description>\n"
+      "</parameter>\n</parameters>\n</function>\n</tools>\n\nFor each function call, answer in "
+      "this "
+      "form:\n<tool_call>\n<function=function_name>\n<parameter=parameter_name>value</parameter>\n"
+      "</function>\n</tool_call>";
+  const std::pair<std::string, std::string> turns[] = {
+      {"", "What is 512 + 88 - 41?"},
+      {"", "Olga has 72 shells. Pavel has 15 fewer shells than Olga. How many do both have?"},
+      {"", "Write a python function sum_even(xs) that returns the sum of the even numbers of xs."},
+      {"", "I need a python function `last_three(text)`. It returns the last 3 characters."},
+      {tools, "What is the weather in Oslo?"},
+      {tools, "Check the weather for Lima, please."}};
+  std::string lines;
+  for (const auto& [more, user] : turns) {
+    lines += json{{"prompt", "<|im_start|>system\nYou are a helpful assistant." + more +
+                                 "<|im_end|><|im_start|>user\n" + user +
+                                 "<|im_end|><|im_start|>assistant\n"}}
+                 .dump() +
+             "\n";
+  }
+  const TemporaryDirectory directory;
+  const json report =
+      run_cli_json({"bench", "decode", "--prompts", write_text(directory.path(), "p.jsonl", lines),
+                    "--drafters", "dflash", "--repeat", "1", "--max-tokens", "64"});
+  ASSERT_EQ(report["num_prompts"], 6);
+  // 5.65 when this was written; a change that costs a fifth should be looked at.
+  EXPECT_GT(report["results"][0]["accepted_length"].get<double>(), 4.5) << report["results"][0];
 }
 
 TEST(Bench, SweepsStreamsAndBlocks) {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 #include "e2e/cli.h"
 #include "support/checkpoint_generator.h"
@@ -342,6 +343,24 @@ TEST(Cli, HelpAndVersion) {
     EXPECT_NE(help.output.find(name), std::string::npos) << name;
     EXPECT_EQ(run_cli({name, "--help"}).exit_code, 0);
   }
+}
+
+TEST(Cli, HelpSaysWhatIsDone) {
+  // Words alone: lines are broken where the terminal asks for it.
+  const auto words_of = [](const std::vector<std::string>& arguments) {
+    std::istringstream help(run_cli(arguments).output);
+    std::string all;
+    for (std::string word; help >> word;) all += word + " ";
+    return all;
+  };
+  EXPECT_NE(words_of({"train-drafter", "capture", "--help"})
+                .find("the second, the last but two, and evenly between them one, or three in "
+                      "models of more than 8 layers: 1, 3, 5 of 8"),
+            std::string::npos);
+  EXPECT_NE(words_of({"score", "--help"})
+                .find("with --against it has the figures of the "
+                      "comparison alone"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -82,6 +82,9 @@ TEST_F(QuantizeCli, CalibratesOnAText) {
                                      "--calibrate-tokens", "300", "--threads", "2"});
   ASSERT_EQ(finished.exit_code, 0) << finished.errors;
   EXPECT_NE(finished.errors.find("Calibrating: 300 tokens"), std::string::npos) << finished.errors;
+  EXPECT_NE(finished.errors.find("ultraspeed: --calibrate: 300 tokens may make the model worse"),
+            std::string::npos)
+      << finished.errors;
   const Finished run = run_cli({"run", "--model", target_, "--prompt-ids", "1,2,3", "--max-tokens",
                                 "4", "--greedy", "--json"});
   EXPECT_EQ(run.exit_code, 0) << run.errors;
@@ -100,6 +103,9 @@ TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, target_, "--scale-rule", "ceil"}, 2, "--scale-rule");
   expect_error({"quantize", source_, target_, "--memory", "much"}, 2, "much");
   expect_error({"quantize", source_, target_, "--memory", "10kB"}, 1, "--memory 10000");
+  expect_error({"quantize", source_, target_, "--memory", "-1"}, 2,
+               "--memory: Value -1 is no size");
+  expect_error({"quantize", source_, target_, "--shard-bytes=-2GB"}, 2, "Value -2GB is no size");
   expect_error({"quantize", source_, target_, "--damping", "0.1"}, 2, "--calibrate");
   const std::string text = folder_.path() + "/text";
   expect_error({"quantize", source_, target_, "--calibrate", text, "--calibrate-tokens", "100"}, 2,
@@ -107,8 +113,10 @@ TEST_F(QuantizeCli, Errors) {
   expect_error({"quantize", source_, target_, "--calibrate", text}, 1, text);
   std::ofstream(text) << "A short text.";
   expect_error({"quantize", source_, target_, "--calibrate", text}, 1, "no tokenizer.json");
-  expect_error({"quantize", source_, target_, "--calibrate", text, "--damping", "0"}, 2,
-               "--damping");
+  for (const std::string damping : {"0", "nan", "inf", "2e6", "much"}) {
+    expect_error({"quantize", source_, target_, "--calibrate", text, "--damping", damping}, 2,
+                 "--damping: Value " + damping + " not in range 1e-06 to 1000000");
+  }
   EXPECT_FALSE(std::filesystem::exists(target_));
 }
 

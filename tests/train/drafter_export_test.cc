@@ -6,8 +6,6 @@
 #include <torch/csrc/jit/serialization/pickle.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include "model/drafter.h"
 #include "support/temporary_directory.h"
@@ -195,12 +193,9 @@ TEST(DrafterExport, LayersWithoutWindowsAndSinksStayWithout) {
 }
 
 TEST(DrafterExport, LibTorchReadsTheMaskEmbedding) {
-  const TemporaryDirectory directory;
-  const std::string path = directory.path() + "/mask_embedding.pt";
   const std::vector<float> values = {1.5F, -2.0F, 0.0F, 3.140625F};
-  ASSERT_TRUE(train::write_mask_embedding(path, 9, values).has_value());
-  std::ifstream file(path, std::ios::binary);
-  const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), {});
+  const std::string file = train::mask_embedding_file("x", 9, values).value();
+  const std::vector<char> bytes(file.begin(), file.end());
   const auto dict = torch::jit::pickle_load(bytes).toGenericDict();
   EXPECT_EQ(dict.at("mask_token_id").toInt(), 9);
   const torch::Tensor embedding = dict.at("embedding").toTensor();
