@@ -75,14 +75,14 @@ void Chat::leave(int64_t account_id) {
   queue_.leave(account_id, clock_.now());
 }
 
-Answer<void> Chat::begin_answer(int64_t account_id, uint32_t input_tokens) {
+Answer<ChatTurn> Chat::begin_answer(int64_t account_id, uint32_t input_tokens) {
   const std::lock_guard lock(mutex_);
   return queue_.begin_answer(account_id, input_tokens, clock_.now());
 }
 
-void Chat::end_answer(int64_t account_id) {
+void Chat::end_answer(int64_t account_id, const ChatTurn& turn) {
   const std::lock_guard lock(mutex_);
-  queue_.end_answer(account_id, clock_.now());
+  queue_.end_answer(account_id, turn, clock_.now());
 }
 
 Status Chat::save() {

@@ -22,8 +22,8 @@ class Chat {
   Answer<ChatState> join(int64_t account_id);
   ChatState state(int64_t account_id);
   void leave(int64_t account_id);
-  Answer<void> begin_answer(int64_t account_id, uint32_t input_tokens);
-  void end_answer(int64_t account_id);
+  Answer<ChatTurn> begin_answer(int64_t account_id, uint32_t input_tokens);
+  void end_answer(int64_t account_id, const ChatTurn& turn);
 
   // Does what the time asks for, and writes what happened. Once a second is often enough. After an
   // error it is written the next time.

@@ -13,6 +13,7 @@ namespace ultraspeed::access {
 namespace {
 
 constexpr size_t kNumLengths = 32;
+constexpr uint32_t kMaxAnswers = 2;  // under way in a session: two tabs
 constexpr std::array<std::string_view, 5> kEndNames = {"left", "absent", "time up", "idle",
                                                        "closed"};
 
@@ -87,28 +88,33 @@ void ChatQueue::leave(int64_t account_id, UtcTime now) {
   start_sessions(now);
 }
 
-Answer<void> ChatQueue::begin_answer(int64_t account_id, uint32_t input_tokens, UtcTime now) {
+Answer<ChatTurn> ChatQueue::begin_answer(int64_t account_id, uint32_t input_tokens, UtcTime now) {
   advance(now);
   const auto session = active_.find(account_id);
   if (session == active_.end()) {
     return refuse(409, "no_chat_session",
                   "There is no chat session, or it has ended; queue again.");
   }
-  session->second.spoke = now;
   if (input_tokens > options_.max_input_tokens) {
     return refuse(413, "conversation_too_long",
                   fmt::format("The conversation has {} tokens, and a chat may have {}; begin a new "
                               "one. What was said can be exported.",
                               input_tokens, options_.max_input_tokens));
   }
+  if (session->second.num_answers == kMaxAnswers) {
+    return refuse(
+        429, "chat_answers_under_way",
+        fmt::format("{} answers are under way in this chat; wait for one of them.", kMaxAnswers));
+  }
+  session->second.spoke = now;
   ++session->second.num_answers;
-  return {};
+  return ChatTurn{session->second.started, end_of(session->second) - now};
 }
 
-void ChatQueue::end_answer(int64_t account_id, UtcTime now) {
+void ChatQueue::end_answer(int64_t account_id, const ChatTurn& turn, UtcTime now) {
   advance(now);
   const auto session = active_.find(account_id);
-  if (session == active_.end() || session->second.num_answers == 0) return;
+  if (session == active_.end() || session->second.started != turn.session) return;
   --session->second.num_answers;
   session->second.spoke = now;
 }

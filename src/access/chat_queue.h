@@ -69,6 +69,12 @@ struct ChatPlace {
   std::optional<UtcTime> started;
 };
 
+// An answer in a session.
+struct ChatTurn {
+  UtcTime session;    // by its begin
+  milliseconds left;  // of it: an answer is cut then
+};
+
 // One thread at a time.
 class ChatQueue {
  public:
@@ -83,9 +89,11 @@ class ChatQueue {
   ChatState state(int64_t account_id, UtcTime now);
   void leave(int64_t account_id, UtcTime now);
 
-  // Around each answer of a session. Refuses: 409 "no_chat_session", 413 "conversation_too_long".
-  Answer<void> begin_answer(int64_t account_id, uint32_t input_tokens, UtcTime now);
-  void end_answer(int64_t account_id, UtcTime now);  // nothing, if the session has ended since
+  // Around each answer of a session. Refuses: 409 "no_chat_session", 413 "conversation_too_long",
+  // 429 "chat_answers_under_way".
+  Answer<ChatTurn> begin_answer(int64_t account_id, uint32_t input_tokens, UtcTime now);
+  // Nothing, if that session has ended since.
+  void end_answer(int64_t account_id, const ChatTurn& turn, UtcTime now);
 
   void advance(UtcTime now);
   // What happened since the last call, in order.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <map>
 #include <set>
 
 #include "access/test_support.h"
@@ -81,12 +82,13 @@ TEST(ChatQueueTest, ASessionLastsThirtyMinutes) {
   QueueFixture f;
   value_of(f.queue->join(1, f.now));
   for (int minute = 0; minute < 28; ++minute) {
-    ASSERT_TRUE(f.queue->begin_answer(1, 10, f.now));
+    const ChatTurn turn = value_of(f.queue->begin_answer(1, 10, f.now));
+    EXPECT_EQ(turn.left, minutes(30 - minute));
     f.now += minutes(1);
-    f.queue->end_answer(1, f.now);
+    f.queue->end_answer(1, turn, f.now);
     EXPECT_EQ(f.queue->state(1, f.now).is_ending_soon, minute == 27) << minute;
   }
-  ASSERT_TRUE(f.queue->begin_answer(1, 10, f.now));
+  const ChatTurn cut = value_of(f.queue->begin_answer(1, 10, f.now));
   const UtcTime end = kStart + minutes(30);
   ChatState state = f.queue->state(1, end - milliseconds(1));
   EXPECT_EQ(state.kind, Kind::kActive);
@@ -96,17 +98,40 @@ TEST(ChatQueueTest, ASessionLastsThirtyMinutes) {
   EXPECT_EQ(state.kind, Kind::kOutside);
   EXPECT_EQ(state.last_end, ChatEnd::kTimeUp);
   EXPECT_EQ(outcome(f.queue->begin_answer(1, 10, end)), "409 no_chat_session");
-  f.queue->end_answer(1, end);  // of the answer that was cut
+  f.queue->end_answer(1, cut, end);
+}
+
+// Its end says nothing of the session that the account has now.
+TEST(ChatQueueTest, AnAnswerMayEndInAnotherSession) {
+  QueueFixture f;
+  value_of(f.queue->join(1, f.now));
+  const ChatTurn old = value_of(f.queue->begin_answer(1, 10, f.now));
+  f.queue->leave(1, f.now);
+  f.now += seconds(1);
+  value_of(f.queue->join(1, f.now));
+  const ChatTurn turn = value_of(f.queue->begin_answer(1, 10, f.now));
+  f.queue->end_answer(1, old, f.now);
+  EXPECT_EQ(f.queue->state(1, f.now).idle_ends, std::nullopt);
+  f.queue->end_answer(1, turn, f.now);
+  EXPECT_EQ(f.queue->state(1, f.now).idle_ends, f.now + minutes(5));
+}
+
+TEST(ChatQueueTest, RefusedMessagesKeepNoSession) {
+  QueueFixture f;
+  value_of(f.queue->join(1, f.now));
+  const auto idle_end = f.queue->state(1, f.now).idle_ends;
+  EXPECT_FALSE(f.queue->begin_answer(1, 100'000, f.now + minutes(4)));
+  EXPECT_EQ(f.queue->state(1, f.now + minutes(4)).idle_ends, idle_end);
 }
 
 TEST(ChatQueueTest, FiveMinutesOfSilenceEndIt) {
   QueueFixture f;
   value_of(f.queue->join(1, f.now));
-  ASSERT_TRUE(f.queue->begin_answer(1, 10, f.now));
+  const ChatTurn turn = value_of(f.queue->begin_answer(1, 10, f.now));
   EXPECT_EQ(f.queue->state(1, f.now + minutes(6)).kind, Kind::kActive);  // it is being answered
   EXPECT_EQ(f.queue->state(1, f.now + minutes(6)).idle_ends, std::nullopt);
   f.now += minutes(6);
-  f.queue->end_answer(1, f.now);
+  f.queue->end_answer(1, turn, f.now);
   EXPECT_EQ(f.queue->state(1, f.now).idle_ends, f.now + minutes(5));
   EXPECT_FALSE(f.queue->state(1, f.now + minutes(3) - milliseconds(1)).is_ending_soon);
   EXPECT_TRUE(f.queue->state(1, f.now + minutes(3)).is_ending_soon);
@@ -125,9 +150,10 @@ TEST(ChatQueueTest, TwoTabsShareAPlace) {
   EXPECT_EQ(waiting.position, 1U);
   EXPECT_EQ(waiting.entries_left, 9U);
   // Two answers at once: it is silent when both have ended.
+  const ChatTurn turn = value_of(f.queue->begin_answer(1, 10, f.now));
   ASSERT_TRUE(f.queue->begin_answer(1, 10, f.now));
-  ASSERT_TRUE(f.queue->begin_answer(1, 10, f.now));
-  f.queue->end_answer(1, f.now);
+  EXPECT_EQ(outcome(f.queue->begin_answer(1, 10, f.now)), "429 chat_answers_under_way");
+  f.queue->end_answer(1, turn, f.now);
   EXPECT_EQ(f.queue->state(1, f.now).idle_ends, std::nullopt);
 }
 
@@ -235,6 +261,7 @@ TEST(ChatQueueTest, RulesHoldUnderAnyEvents) {
     QueueFixture f(*rc::gen::inRange(1U, 4U));
     Record record(f.options);
     const int num_accounts = *rc::gen::inRange(1, 8);
+    std::map<int64_t, ChatTurn> turns;  // the last ones
     for (int i = 0; i < 400; ++i) {
       f.now += seconds(*rc::gen::inRange(0, 50));
       const int64_t account = *rc::gen::inRange(0, num_accounts);
@@ -243,10 +270,10 @@ TEST(ChatQueueTest, RulesHoldUnderAnyEvents) {
           f.queue->leave(account, f.now);
           break;
         case 1:
-          (void)f.queue->begin_answer(account, 10, f.now);
+          if (const auto begun = f.queue->begin_answer(account, 10, f.now)) turns[account] = *begun;
           break;
         case 2:
-          f.queue->end_answer(account, f.now);
+          f.queue->end_answer(account, turns[account], f.now);
           break;
         case 3:
           f.queue->advance(f.now);

@@ -173,7 +173,13 @@ Status serve(ServeOptions options) {
     US_ASSIGN(standard, StandardModel::open(options.standard_model, options.model,
                                             options.max_sessions, model));
   }
-  if (options.has_modes || standard) add_modes(model, standard.get(), &served);
+  if (options.has_modes || standard) {
+    add_modes(model, standard.get(), &served);
+    if (model.speculation().drafter().kind == engine::DrafterKind::kNone) {
+      write_to_stderr(
+          "warning: without a drafter the fast mode is no faster than the standard one\n");
+    }
+  }
   US_ASSIGN(const auto server, server::Server::start(served, options.server));
   const bool has_tls = !options.server.http.certificate_file.empty();
   US_ASSIGN(const auto signals, CaughtSignals::catch_signals({SIGINT, SIGTERM, SIGHUP}));

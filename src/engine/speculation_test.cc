@@ -82,7 +82,7 @@ TEST(Speculation, StepsWithoutDraftsTakeTheProgramWithoutThem) {
       ++(is_plain ? num_plain : num_drafting);
     }
     EXPECT_EQ(num_drafting > 0, speculates);
-    if (!speculates) EXPECT_EQ(num_plain, 20u);
+    EXPECT_EQ(num_plain == 20u, !speculates);
   }
 }
 

@@ -29,8 +29,8 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kCompletions:
       return prepare(
           exchange, std::move(request.body),
-          [this](const std::string& body) {
-            return prepare_completion(model_, defaults_, *grammars_, body);
+          [this, grammars = grammars_of(*exchange)](const std::string& body) {
+            return prepare_completion(model_, defaults_, grammars, body);
           },
           &ApiServer::generate);
     case Route::kChatCompletions:
@@ -38,18 +38,18 @@ void ApiServer::answer(Route route, net::HttpRequest request,
     case Route::kMessages:
       return prepare(
           exchange, std::move(request.body),
-          [this, known = known_prompts(*exchange),
+          [this, known = known_prompts(*exchange), grammars = grammars_of(*exchange),
            api = route == Route::kMessages ? Api::kMessages : Api::kChat](const std::string& body) {
-            return prepare_chat(model_, defaults_, *grammars_, calls_, known, api, body);
+            return prepare_chat(model_, defaults_, grammars, calls_, known, api, body);
           },
           &ApiServer::generate);
     case Route::kResponses:
       return prepare(
           exchange, std::move(request.body),
-          [this, known = known_prompts(*exchange),
+          [this, known = known_prompts(*exchange), grammars = grammars_of(*exchange),
            store = &store_of(*exchange)](const std::string& body) -> ApiResult<PreparedGeneration> {
             US_ASSIGN(const Json json, parse_json_object(body));
-            return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store,
+            return prepare_responses(model_, defaults_, grammars, calls_, known, *store,
                                      kNoConnection, json);
           },
           &ApiServer::generate);

@@ -9,6 +9,12 @@
 #include "server/release.h"
 
 namespace ultraspeed::server {
+namespace {
+
+constexpr uint32_t kMaxChatCandidates = 8;
+constexpr int kComplimentaryTier = static_cast<int>(ServiceTier::kFlex) + 1;  // behind all others
+
+}  // namespace
 
 // The most tokens that all candidates may have, and so of what the request may cost.
 uint64_t ApiServer::max_output_tokens(const PreparedGeneration& prepared) const {
@@ -49,9 +55,15 @@ bool ApiServer::open_bill(const PreparedGeneration& prepared, Exchange& exchange
   order.max_output_tokens = std::max(1u, static_cast<uint32_t>(max_output));
   std::function<void()> on_end;
   if (is_chat) {
-    const auto begun = service.chat().begin_answer(account, order.input_tokens);
-    if (!begun) return refuse(from_refusal(begun.error()));
-    on_end = [&service, account] { service.chat().end_answer(account); };
+    if (prepared.request.choices.num_candidates > kMaxChatCandidates) {
+      return refuse(invalid_field("n", fmt::format("A chat's answer has at most {} candidates.",
+                                                   kMaxChatCandidates))
+                        .value());
+    }
+    const auto turn = service.chat().begin_answer(account, order.input_tokens);
+    if (!turn) return refuse(from_refusal(turn.error()));
+    exchange.latest_end = std::chrono::steady_clock::now() + turn->left;
+    on_end = [&service, account, turn = *turn] { service.chat().end_answer(account, turn); };
   } else {
     auto identity = admit_to_tier(service, exchange.api_key, order.tier);
     if (!identity) return refuse(identity.error());
@@ -110,9 +122,17 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
     job.constraint = prepared.constraint;
     job.tier = static_cast<int>(request.tier);
     job.priority = request.priority;
+    if (options_.service != nullptr) {  // nobody goes before others who pay the same
+      job.priority = std::max<decltype(job.priority)>(job.priority, 0);
+      if (exchange->api_key.empty()) job.tier = kComplimentaryTier;
+    }
     job.group = std::make_shared<JobGroup>();
     job.group->budget = budget;
-    if (request.deadline) job.group->deadline = exchange->arrival() + *request.deadline;
+    job.group->deadline = exchange->latest_end;
+    if (request.deadline) {
+      const auto asked = exchange->arrival() + *request.deadline;
+      job.group->deadline = std::min(exchange->latest_end.value_or(asked), asked);
+    }
   }
   generation->start(std::move(jobs));
 }
@@ -121,8 +141,8 @@ void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& ques
                           std::shared_ptr<Generation> asking,
                           const std::vector<std::string>& texts) {
   parse_pool_->run([this, chat, question, held = released_by(post(), std::move(asking)), texts] {
-    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(
-        prepare_judgement(model_, defaults_, *grammars_, calls_, chat, question, texts));
+    auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(prepare_judgement(
+        model_, defaults_, ClientGrammars(*grammars_, {}), calls_, chat, question, texts));
     http_->post([asking = held, prepared] {
       if (!*prepared) return asking->judged(std::nullopt);
       Job job = asking->judge_job();

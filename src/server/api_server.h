@@ -113,6 +113,9 @@ class ApiServer final : public Server, public net::HttpHandler {
     if (is_new) share_bytes(prompts_, kEncodeMemoryBytes, kEncodeMemoriesBytes);
     return {&entry->second, client, defaults_.max_token_bytes};
   }
+  ClientGrammars grammars_of(const Exchange& exchange) {
+    return {*grammars_, exchange.cache_domain};
+  }
   // What this client has stored: no other one can read or continue it.
   ResponseStore& store_of(const Exchange& exchange) {
     const auto [entry, is_new] = responses_.try_emplace(exchange.cache_domain, kResponseStoreBytes);

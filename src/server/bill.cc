@@ -9,7 +9,7 @@ access::Reservation::Delivery delivery_of(const GenerationLog& log) {
   access::Reservation::Delivery delivery;
   if (log.first_token == GenerationLog::TimePoint()) return delivery;  // no step gave anything
   const size_t num_tokens = log.completion_tokens - log.judge_tokens;
-  delivery.output_tokens = static_cast<uint32_t>(num_tokens);
+  delivery.output_tokens = static_cast<uint32_t>(log.shown_tokens);
   // A prefill's token is of no cycle; a prompt that the cache knows has no prefill.
   const size_t num_steps = log.speculation.num_cycles() + num_tokens - log.speculation.num_tokens();
   delivery.num_steps = static_cast<uint32_t>(std::max<size_t>(num_steps, 1));
@@ -21,7 +21,8 @@ access::Reservation::Delivery delivery_of(const GenerationLog& log) {
 
 bool Bill::show(const GenerationLog& log) {
   const access::Reservation::Delivery now = delivery_of(log);
-  if (now.num_steps == shown_.num_steps && now.output_tokens == shown_.output_tokens) return false;
+  const bool is_first = now.num_steps > 0 && shown_.num_steps == 0;
+  if (!is_first && now.output_tokens == shown_.output_tokens) return false;
   shown_ = now;
   return true;
 }

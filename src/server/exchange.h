@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,6 +66,8 @@ class Exchange {
   void upgrade(std::shared_ptr<net::WebSocketHandler> handler);
   bool is_streaming() const { return is_streaming_; }
   void write(std::string bytes);
+  // Of a stream that fails: shows nothing that would be billed.
+  void write_error(std::string bytes) { writer_->write(std::move(bytes)); }
   void finish() { writer_->finish(); }
   void on_close(std::function<void(net::CloseReason)> callback) {
     writer_->on_close(std::move(callback));
@@ -81,6 +84,8 @@ class Exchange {
   // With accounts: who asks, and with which key (empty: in a session of the page).
   access::Identity identity;
   std::string api_key;
+  // When an answer is cut, whatever its request says: the end of a chat session.
+  std::optional<std::chrono::steady_clock::time_point> latest_end;
   GenerationLog log;
 
  private:

@@ -127,7 +127,15 @@ void Generation::deliver(Candidate& candidate, Progress progress) {
   }
   if (answer_->is_done(piece.choice) && !progress.reason) progress.reason = FinishReason::kStop;
   if (progress.reason) return end(candidate, progress, std::move(out));
-  if (!out.empty()) exchange_->write(std::move(out));
+  if (out.empty()) return;
+  show_all(candidate);
+  exchange_->write(std::move(out));
+}
+
+// What is written now has all tokens of the candidate so far.
+void Generation::show_all(Candidate& candidate) {
+  exchange_->log.shown_tokens +=
+      candidate.num_tokens - std::exchange(candidate.num_shown, candidate.num_tokens);
 }
 
 // What was held back as the begin of a stop string is no stop string any more.
@@ -159,6 +167,7 @@ void Generation::end(Candidate& candidate, const Progress& progress, std::string
     end.is_last = is_last;
     if (is_last) end.usage = exchange_->log.usage();
     answer_->stream_end(end, out);
+    show_all(candidate);
     if (!is_last) return exchange_->write(std::move(out));
   }
   if (is_last) finish(std::move(out));
@@ -264,6 +273,7 @@ void Generation::respond(std::span<const size_t> chosen) {
   std::vector<AnswerEnd> ends;
   for (const size_t index : chosen) ends.push_back(candidates_[index]->end);
   ends.back().usage = log.usage();
+  log.shown_tokens = log.completion_tokens - log.judge_tokens;
   std::string out;
   answer_->whole(ends, out);
   exchange_->respond({200, {{"Content-Type", "application/json"}}, std::move(out)});
@@ -286,7 +296,7 @@ void Generation::on_failed(const Error& error) {
   if (!exchange_->is_streaming()) return exchange_->fail(api_error);
   std::string out;
   answer_->stream_error(api_error, out);
-  exchange_->write(std::move(out));
+  exchange_->write_error(std::move(out));
   exchange_->finish();
 }
 

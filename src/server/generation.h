@@ -78,6 +78,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool is_over = false;
     AnswerEnd end;  // but for the usage
     size_t num_tokens = 0;
+    size_t num_shown = 0;                               // of them, in what was written
     std::chrono::steady_clock::time_point last_tokens;  // when they came; the epoch: none
     double logprob = 0;                                 // of all tokens
 
@@ -103,6 +104,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     Generation& generation_;
   };
 
+  void show_all(Candidate& candidate);
   void on_accepted(size_t queue_position);
   void on_started(std::chrono::steady_clock::time_point time);
   void on_step(Candidate& candidate, std::span<const engine::StepEvent> events);

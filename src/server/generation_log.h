@@ -21,8 +21,11 @@ struct GenerationLog {
 
   size_t prompt_tokens = 0;
   size_t completion_tokens = 0;
-  size_t judge_tokens = 0;   // of completion_tokens
-  size_t num_choices = 0;    // that have tokens
+  size_t judge_tokens = 0;  // of completion_tokens
+  size_t num_choices = 0;   // that have tokens
+  // Of completion_tokens without the judge's: whose bytes were handed over; held back are those
+  // that may become a stop string or a call.
+  size_t shown_tokens = 0;
   size_t cached_tokens = 0;  // Usage::cached_tokens
   TimePoint started;         // the engine took it
   TimePoint first_token;

@@ -134,16 +134,17 @@ GrammarCache::GrammarCache(const text::Tokenizer& tokenizer, std::span<const int
       call_vocabulary_(vocabulary_of(tokenizer, stop_ids, true)) {}
 
 // Two threads that miss the same grammar both compile it; the second finds the first one's.
-Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& source) {
-  if (auto known = find(source)) return known;
+Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& source,
+                                                           const std::string& client) {
+  if (auto known = find(source, client)) return known;
   US_ASSIGN(grammar::Grammar grammar, compile(source));
   const bool has_calls = source.calls.has_value();
   const auto compiled = std::make_shared<CompiledGrammar>(
       std::move(grammar), has_calls ? call_vocabulary_ : text_vocabulary_, has_calls);
-  if (auto known = find(source)) return known;
+  if (auto known = find(source, client)) return known;
   {
     const std::lock_guard lock(mutex_);
-    entries_.push_front({source, compiled});
+    entries_.push_front({client, source, compiled});
     drop_oldest();
   }
   if (num_preparing_.load() < kMaxPreparing) {
@@ -156,10 +157,11 @@ Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& 
   return compiled;
 }
 
-std::shared_ptr<CompiledGrammar> GrammarCache::find(const GrammarSource& source) {
+std::shared_ptr<CompiledGrammar> GrammarCache::find(const GrammarSource& source,
+                                                    const std::string& client) {
   const std::lock_guard lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-    if (!entry->source.is_same_language(source)) continue;
+    if (entry->client != client || !entry->source.is_same_language(source)) continue;
     entries_.splice(entries_.begin(), entries_, entry);
     drop_oldest();  // masks may have been made since
     return entries_.front().grammar;

@@ -52,17 +52,20 @@ class GrammarCache {
   GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids);
 
   // Errors: those of the languages (docs/grammars.md), in words that name no field.
-  Result<std::shared_ptr<CompiledGrammar>> get(const GrammarSource& source);
+  // `client`: whose it is; others compile it again, so that the time tells nobody of it.
+  Result<std::shared_ptr<CompiledGrammar>> get(const GrammarSource& source,
+                                               const std::string& client = {});
 
   size_t num_grammars() const;
 
  private:
   struct Entry {
+    std::string client;
     GrammarSource source;
     std::shared_ptr<CompiledGrammar> grammar;
   };
 
-  std::shared_ptr<CompiledGrammar> find(const GrammarSource& source);
+  std::shared_ptr<CompiledGrammar> find(const GrammarSource& source, const std::string& client);
   void drop_oldest();
 
   const std::shared_ptr<const grammar::Vocabulary> text_vocabulary_;
@@ -71,6 +74,20 @@ class GrammarCache {
   std::list<Entry> entries_;  // the one that was asked for last comes first
   std::atomic<size_t> num_preparing_ = 0;
   TaskPool preparing_{1};
+};
+
+// The cache as one client sees it.
+class ClientGrammars {
+ public:
+  ClientGrammars(GrammarCache& cache, std::string client)
+      : cache_(cache), client_(std::move(client)) {}
+  Result<std::shared_ptr<CompiledGrammar>> get(const GrammarSource& source) const {
+    return cache_.get(source, client_);
+  }
+
+ private:
+  GrammarCache& cache_;
+  const std::string client_;
 };
 
 }  // namespace ultraspeed::server

@@ -108,10 +108,11 @@ TEST(GrammarCache, CompilesAGrammarOnce) {
             *cache.get({Kind::kJsonSchema, "{}", "", true}));
   ASSERT_TRUE(first) << first.error().message;
   EXPECT_EQ(*cache.get(regex), *first);
+  EXPECT_NE(*cache.get(regex, "another client"), *first);
   EXPECT_NE(*cache.get({Kind::kEbnf, "root ::= \"a+\"", ""}), *first);
   EXPECT_TRUE(cache.get({Kind::kJsonObject, "", ""}));
   EXPECT_FALSE(cache.get({Kind::kRegex, "(", ""}));
-  EXPECT_EQ(cache.num_grammars(), 5u);
+  EXPECT_EQ(cache.num_grammars(), 6u);
   for (size_t i = 0; i < GrammarCache::kMaxGrammars; ++i) {
     ASSERT_TRUE(cache.get(regex));  // stays: it is asked for again and again
     ASSERT_TRUE(cache.get({Kind::kRegex, fmt::format("b{{{}}}", i + 1), ""}));

@@ -1,4 +1,7 @@
 // Tiers and bills of whole, streamed and broken answers, and the chat.
+#include <list>
+#include <thread>
+
 #include "server/offer_fixture.h"
 
 namespace ultraspeed::server {
@@ -96,6 +99,29 @@ TEST_F(OfferServerTest, AStreamIsBilledForWhatTheSocketTook) {
   EXPECT_GE(rows[3].tokens.output, 40u);
 }
 
+// As the begin of a stop string, here.
+TEST_F(OfferServerTest, WhatIsHeldBackIsNotBilled) {
+  says(std::string(60, 'a'));
+  engine.step_delay_us = 10'000;
+  start();
+  const std::string key = add_key("approved");
+  Client client(server->port());
+  client.post("/v1/completions",
+              fmt::format(R"({{"model":"tiny","prompt":"Once","stream":true,"stop":"{}b"}})",
+                          std::string(80, 'a')),
+              bearer(key));
+  EXPECT_EQ(client.read_head().status, 200u);
+  while (engine.token_times().size() < 10)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  engine.fails_steps = true;
+  while (client.read_chunk()) {
+  }
+  const auto row = wait_for_rows(1)[0];
+  EXPECT_EQ(row.finish, "failed");
+  EXPECT_EQ(row.tokens.output, 0u);
+  EXPECT_EQ(row.price.units, 0);
+}
+
 // The last counts of tokens that a client got are those of its bill.
 TEST_F(OfferServerTest, WhatAClientReadIsWhatItPays) {
   start();
@@ -121,6 +147,61 @@ TEST_F(OfferServerTest, WhatAClientReadIsWhatItPays) {
   row = wait_for_rows(4)[3];
   EXPECT_EQ(row.finish, "failed");
   EXPECT_EQ(row.price.units, 0);
+}
+
+TEST_F(OfferServerTest, AChatsAnswerIsCutAtTheSessionsEnd) {
+  start();
+  const std::string session = log_in("approved");
+  const auto answer = [&] {
+    return ask("POST", "/api/chat/completions", session,
+               R"({"model":"tiny","messages":[{"role":"user","content":"Hi"}]})");
+  };
+  EXPECT_EQ(parse(ask("POST", "/api/chat/join", session))["state"], "active");
+  const access::UtcTime begin = clock.now();
+  for (int i = 1; i <= 7; ++i) {
+    clock.set(begin + std::chrono::minutes(4 * i));
+    EXPECT_EQ(answer().status, 200u);
+  }
+  clock.set(begin + std::chrono::minutes(30) - std::chrono::milliseconds(300));
+  engine.is_endless = true;
+  engine.step_delay_us = 1000;
+  const Json cut = parse(answer());
+  EXPECT_EQ(cut["choices"][0]["finish_reason"], "deadline") << cut;
+  EXPECT_TRUE(engine.wait_for_cancels(1));
+}
+
+TEST_F(OfferServerTest, TheChatGoesBehindAllOthers) {
+  engine.max_sessions = 1;
+  engine.is_paused = true;
+  start();
+  const std::string key = add_key("approved");
+  const std::string session = log_in("approved");
+  EXPECT_EQ(parse(ask("POST", "/api/chat/join", session))["state"], "active");
+  std::list<Client> clients;
+  const auto send = [&](std::string_view path, std::string_view headers, int max_tokens,
+                        std::string_view more) {
+    clients.emplace_back(server->port());
+    clients.back().post(
+        path,
+        fmt::format(R"({{"model":"tiny","messages":[{{"role":"user","content":"Hi"}}],)"
+                    R"("max_tokens":{}{}}})",
+                    max_tokens, more),
+        headers);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // arrive in this order
+  };
+  send("/v1/chat/completions", bearer(key), 1, "");
+  ASSERT_TRUE(engine.wait_for_starts(1));
+  send("/api/chat/completions", session, 2, R"(,"service_tier":"fast","priority":-5)");
+  send("/v1/chat/completions", bearer(key), 3, "");
+  send("/v1/chat/completions", bearer(key), 4, R"(,"priority":-5)");
+  EXPECT_EQ(outcome(ask("POST", "/api/chat/completions", session,
+                        R"({"model":"tiny","n":9,"messages":[{"role":"user","content":"Hi"}]})")),
+            "400 invalid_value");
+  engine.is_paused = false;
+  ASSERT_TRUE(engine.wait_for_starts(4));
+  std::vector<uint32_t> order;
+  for (const auto& job : engine.starts()) order.push_back(job.params.max_tokens);
+  EXPECT_EQ(order, (std::vector<uint32_t>{1, 3, 4, 2}));
 }
 
 TEST_F(OfferServerTest, TheChatIsComplimentary) {

@@ -104,8 +104,8 @@ ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request)
   return {};
 }
 
-ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Thinking thinking,
-                         PreparedGeneration* prepared) {
+ApiStatus add_constraint(const ServedModel& model, const ClientGrammars& grammars,
+                         Thinking thinking, PreparedGeneration* prepared) {
   if (model.forced_answers != nullptr) {
     prepared->constraint = model.forced_answers->find(prepared->prompts.front());
     if (prepared->constraint != nullptr) return {};
@@ -127,7 +127,7 @@ ApiStatus add_constraint(const ServedModel& model, GrammarCache& grammars, Think
 // Of a request that was read from any of the chat APIs.
 ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
                                               const RequestDefaults& defaults,
-                                              GrammarCache& grammars, CallMemory& calls,
+                                              const ClientGrammars& grammars, CallMemory& calls,
                                               const KnownPrompts& known, Api api,
                                               ChatRequest request) {
   US_TRY(add_call_choice(defaults, &request));
@@ -208,8 +208,9 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, ChatRequest* re
 }
 
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
-                                           const RequestDefaults& defaults, GrammarCache& grammars,
-                                           CallMemory& calls, const KnownPrompts& known, Api api,
+                                           const RequestDefaults& defaults,
+                                           const ClientGrammars& grammars, CallMemory& calls,
+                                           const KnownPrompts& known, Api api,
                                            std::string_view body) {
   US_ASSIGN(ChatRequest request, api == Api::kMessages ? parse_messages_request(body, defaults)
                                                        : parse_chat_request(body, defaults));
@@ -218,7 +219,7 @@ ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
 
 ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
                                                 const RequestDefaults& defaults,
-                                                GrammarCache& grammars, CallMemory& calls,
+                                                const ClientGrammars& grammars, CallMemory& calls,
                                                 const KnownPrompts& known, ResponseStore& store,
                                                 ConnectionId connection, const Json& body) {
   US_ASSIGN(ResponsesRequest request, read_responses_request(body, defaults, store, connection));
@@ -234,7 +235,7 @@ ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
 
 ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
                                                 const RequestDefaults& defaults,
-                                                GrammarCache& grammars, CallMemory& calls,
+                                                const ClientGrammars& grammars, CallMemory& calls,
                                                 text::ChatRequest chat, std::string_view question,
                                                 const std::vector<std::string>& texts) {
   std::string content(question);
@@ -288,7 +289,8 @@ ApiStatus add_prompt(const ServedModel& model, const RequestDefaults& defaults,
 
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
-                                                 GrammarCache& grammars, std::string_view body) {
+                                                 const ClientGrammars& grammars,
+                                                 std::string_view body) {
   US_ASSIGN(CompletionRequest request, parse_completion_request(body, defaults));
   PreparedGeneration prepared;
   US_ASSIGN(prepared.stop, make_stop(request.generation.stop));

@@ -58,23 +58,25 @@ ApiResult<ChatPrompt> make_chat_prompt(const ServedModel& model, ChatRequest* re
 
 // REQUIRES: api is kChat or kMessages.
 ApiResult<PreparedGeneration> prepare_chat(const ServedModel& model,
-                                           const RequestDefaults& defaults, GrammarCache& grammars,
-                                           CallMemory& calls, const KnownPrompts& known, Api api,
+                                           const RequestDefaults& defaults,
+                                           const ClientGrammars& grammars, CallMemory& calls,
+                                           const KnownPrompts& known, Api api,
                                            std::string_view body);
 // The model is asked, behind the chat that they answer, which of the texts is best; its answer is
 // one of "1" to "N". REQUIRES: at least two texts.
 ApiResult<PreparedGeneration> prepare_judgement(const ServedModel& model,
                                                 const RequestDefaults& defaults,
-                                                GrammarCache& grammars, CallMemory& calls,
+                                                const ClientGrammars& grammars, CallMemory& calls,
                                                 text::ChatRequest chat, std::string_view question,
                                                 const std::vector<std::string>& texts);
 ApiResult<PreparedGeneration> prepare_responses(const ServedModel& model,
                                                 const RequestDefaults& defaults,
-                                                GrammarCache& grammars, CallMemory& calls,
+                                                const ClientGrammars& grammars, CallMemory& calls,
                                                 const KnownPrompts& known, ResponseStore& store,
                                                 ConnectionId connection, const Json& body);
 ApiResult<PreparedGeneration> prepare_completion(const ServedModel& model,
                                                  const RequestDefaults& defaults,
-                                                 GrammarCache& grammars, std::string_view body);
+                                                 const ClientGrammars& grammars,
+                                                 std::string_view body);
 
 }  // namespace ultraspeed::server

@@ -221,9 +221,9 @@ void ApiServer::answer_turn(const net::HttpRequest& opening, ConnectionId connec
   if (!take_place(opening, *exchange)) return;
   prepare(
       exchange, std::move(body), size_bytes,
-      [this, known = known_prompts(*exchange), store = &store_of(*exchange),
-       connection](const Json& json) {
-        return prepare_responses(model_, defaults_, *grammars_, calls_, known, *store, connection,
+      [this, known = known_prompts(*exchange), grammars = grammars_of(*exchange),
+       store = &store_of(*exchange), connection](const Json& json) {
+        return prepare_responses(model_, defaults_, grammars, calls_, known, *store, connection,
                                  json);
       },
       &ApiServer::generate);
