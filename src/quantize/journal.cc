@@ -186,6 +186,7 @@ Status Journal::close() const {
 }
 
 void Journal::leave() const {
+  if (!check_empty(*folder_)) return;
   const std::string own = folder_->path_of(std::string(kFolder));
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(own, error)) {

@@ -82,6 +82,19 @@ class Resume : public testing::Test {
 
   test::TemporaryDirectory folder_;
   std::string source_, target_;
+  // In a process that ends after so many bytes.
+  void run_and_kill(const QuantizeOptions& options, uint64_t limit) const {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      (void)quantize(options, KillingFolder(target_, limit));
+      _exit(0);  // it was not killed: the test fails
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 9) << status;
+  }
+
   std::map<std::string, std::string> expected_;
   uint64_t num_bytes_ = 0;
 };
@@ -115,15 +128,7 @@ TEST_F(Resume, AKilledProcessIsContinuedByAnother) {
           share * static_cast<double>(num_bytes_) *
           (0.3 + 0.7 * random_uniform(12, static_cast<uint64_t>(trial), share > 0.45 ? 0 : 1)));
       SCOPED_TRACE(limit);
-      const pid_t child = fork();
-      ASSERT_GE(child, 0);
-      if (child == 0) {
-        (void)quantize(small_run(source_, 1), KillingFolder(target_, limit));
-        _exit(0);  // it was not killed: the test fails
-      }
-      int status = 0;
-      ASSERT_EQ(waitpid(child, &status, 0), child);
-      ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 9) << status;
+      run_and_kill(small_run(source_, 1), limit);
       expect_nothing_half_written();
     }
     const auto result = quantize(small_run(source_), OutputFolder(target_));
@@ -164,7 +169,7 @@ TEST_F(Resume, OtherFlagsAreRefused) {
 TEST_F(Resume, OtherFlagsMayBeginAnewWhereNoFileIsFinished) {
   QuantizeOptions floor = small_run(source_);
   floor.scale_rule = ScaleRule::kFloor;
-  ASSERT_FALSE(quantize(floor, LimitedFolder(target_, 100'000)));
+  run_and_kill(floor, 100'000);
   ASSERT_TRUE(std::filesystem::exists(target_ + "/.quantize/run.json"));
   const auto result = quantize(small_run(source_), OutputFolder(target_));
   ASSERT_TRUE(result) << result.error().message;
