@@ -52,7 +52,7 @@ TEST(Dflash, StepsWithoutDraftsChangeNoText) {
   for (size_t i = 0; i < requests.size(); i += 2) requests[i].params.speculates = false;
   const TinyDrafter mimo(true);
   for (const uint32_t width : {8, 16}) {
-    Setup setup = mimo.setup(8, width, 2);
+    auto setup = mimo.setup(8, width, 2);
     setup.has_plain_decode = true;
     check(setup, requests, expected, false);
   }
@@ -60,7 +60,7 @@ TEST(Dflash, StepsWithoutDraftsChangeNoText) {
 
 // Or what was written without drafts would be drafted worse when it is a prompt's begin.
 TEST(Dflash, StepsWithoutDraftsKeepTheDraftersContext) {
-  Setup setup = bundled_setup(8, 2);
+  auto setup = bundled_setup(8, 2);
   setup.has_plain_decode = true;
   setup.num_cached_prefixes = 2;
   const auto engine = open(setup), fresh = open(setup);
