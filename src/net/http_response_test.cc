@@ -121,7 +121,7 @@ TEST_F(HttpResponseTest, HangUpIsSeenBehindAPipelinedRequest) {
 
 TEST_F(HttpResponseTest, HangUpIsSeenBehindManyBytes) {
   start_server();
-  for (const size_t size : {100'000, 1'000'000}) {
+  for (const size_t size : {size_t{100'000}, size_t{1'000'000}}) {
     TestClient client(server->port());
     client.get("/held");
     const auto held = hold();

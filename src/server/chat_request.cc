@@ -259,18 +259,18 @@ ApiStatus read_continuation(const Fields& fields, ChatRequest* request) {
 }  // namespace
 
 ApiStatus check_tool_name(std::string_view name, const std::string& path) {
-  constexpr size_t kMaxBytes = 128;
-  constexpr size_t kMaxShownBytes = 160;
+  constexpr size_t kMaxToolName = 128;
+  constexpr size_t kMaxShownOfName = 160;
   static constexpr std::string_view kMarks = "_-.:/";
   const bool is_plain = std::all_of(name.begin(), name.end(), [](char c) {
     const bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     return is_letter || (c >= '0' && c <= '9') || kMarks.find(c) != std::string_view::npos;
   });
-  if (is_plain && !name.empty() && name.size() <= kMaxBytes) return {};
+  if (is_plain && !name.empty() && name.size() <= kMaxToolName) return {};
   return invalid_field(
       path, fmt::format("'{}' is '{}'; a tool's name has 1 to {} characters, which may be letters, "
                         "digits, '_', '-', '.', ':' and '/'.",
-                        path, name.substr(0, kMaxShownBytes), kMaxBytes));
+                        path, name.substr(0, kMaxShownOfName), kMaxToolName));
 }
 
 ApiResult<ChatRequest> read_chat_request(Json* json, const RequestDefaults& defaults) {
