@@ -72,8 +72,8 @@ TEST(Dflash, StepsWithoutDraftsKeepTheDraftersContext) {
   request.prompt.insert(request.prompt.end(), text.tokens.begin(), text.tokens.end() - 1);
   request.params.speculates = true;
   EXPECT_EQ(generate(*engine, {request}, &known), generate(*fresh, {request}, &unknown));
-  EXPECT_GT(unknown.accepted_length(), 1.5);
-  EXPECT_EQ(known.acceptance(), unknown.acceptance());
+  EXPECT_GT(unknown.accepted_length(), 4);
+  EXPECT_GT(known.accepted_length(), 0.8 * unknown.accepted_length());
 }
 
 TEST(Dflash, ASelectorChangesNoText) {
