@@ -64,7 +64,7 @@ TEST(Dflash, StepsWithoutDraftsKeepTheDraftersContext) {
   setup.has_plain_decode = true;
   setup.num_cached_prefixes = 2;
   const auto engine = open(setup), fresh = open(setup);
-  Request request = make_requests({0}, 60)[0];
+  Request request = make_requests({0}, test::kIsSanitized ? 30 : 60)[0];
   request.params.speculates = false;
   SpeculationStats plain, known, unknown;
   const Text text = generate(*engine, {request}, &plain).front();
