@@ -21,7 +21,7 @@ constexpr uint64_t kContextPerOutput = 4;  // an answer may take this part of th
 std::string opencode_config(const ServedEndpoint& endpoint) {
   ordered_json options = {{"baseURL", endpoint.url + "/v1"}};
   if (endpoint.needs_key) options["apiKey"] = fmt::format("{{env:{}}}", kKeyVariable);
-  ordered_json model = {{"name", endpoint.model}};
+  ordered_json model = {{"name", endpoint.model}, {"tool_call", true}, {"reasoning", true}};
   if (endpoint.max_context > 0) {
     model["limit"] = {{"context", endpoint.max_context},
                       {"output", endpoint.max_context / kContextPerOutput}};
@@ -85,6 +85,9 @@ std::string claude_config(const ServedEndpoint& endpoint) {
   for (const char* variable : {"ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_OPUS_MODEL",
                                "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"}) {
     script += fmt::format("export {}={}\n", variable, shell_quoted(endpoint.model));
+  }
+  if (endpoint.max_context > 0) {  // of a model that it does not know it assumes a million
+    script += fmt::format("export CLAUDE_CODE_MAX_CONTEXT_TOKENS={}\n", endpoint.max_context);
   }
   return script + "export CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1\n";
 }

@@ -18,6 +18,7 @@ TEST(ClientConfig, Opencode) {
   const json& provider = open["provider"]["ultraspeed"];
   EXPECT_EQ(provider["npm"], "@ai-sdk/openai-compatible");
   EXPECT_EQ(provider["options"], json({{"baseURL", "http://127.0.0.1:8000/v1"}}));
+  EXPECT_TRUE(provider["models"]["tiny \"1\""]["tool_call"]);
   EXPECT_EQ(provider["models"]["tiny \"1\""]["limit"],
             json({{"context", 65536}, {"output", 16384}}));
   const json closed = json::parse(client_config(AgentClient::kOpencode, kClosed));
@@ -51,6 +52,7 @@ TEST(ClientConfig, Claude) {
       open.starts_with("export ANTHROPIC_BASE_URL='http://127.0.0.1:8000'\n"
                        "export ANTHROPIC_AUTH_TOKEN=none\nexport ANTHROPIC_API_KEY=\n"))
       << open;
+  EXPECT_NE(open.find("export CLAUDE_CODE_MAX_CONTEXT_TOKENS=65536\n"), std::string::npos);
   const std::string closed = client_config(AgentClient::kClaude, kClosed);
   EXPECT_NE(closed.find("ANTHROPIC_AUTH_TOKEN=\"$ULTRASPEED_API_KEY\"\n"), std::string::npos);
   EXPECT_NE(closed.find("ANTHROPIC_DEFAULT_HAIKU_MODEL='MiMo'\\''s'\n"), std::string::npos);

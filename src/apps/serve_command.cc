@@ -110,22 +110,22 @@ uint64_t resident_bytes() {
   return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-// A socket each, and what else is open. Errors: kInvalidArgument, where the system allows fewer.
-Status allow_connections(uint32_t max_connections) {
+// A socket each, and what else is open. Fewer, with a warning, where the system allows no more.
+void allow_connections(uint32_t* max_connections) {
   constexpr rlim_t kOtherFiles = 256;
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return {};
-  const rlim_t needed = max_connections + kOtherFiles;
-  if (limit.rlim_cur >= needed) return {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t needed = *max_connections + kOtherFiles;
+  if (limit.rlim_cur >= needed) return;
   if (limit.rlim_max < needed) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--max-connections {} needs {} open files, but this process may have {}; "
-                      "raise that limit (ulimit -n) or lower the number",
-                      max_connections, needed, limit.rlim_max);
+    *max_connections =
+        static_cast<uint32_t>(std::max<rlim_t>(limit.rlim_max, 2 * kOtherFiles) - kOtherFiles);
+    write_to_stderr(fmt::format(
+        "warning: --max-connections is {}, since this process may have {} open files (ulimit -n)\n",
+        *max_connections, limit.rlim_max));
   }
-  limit.rlim_cur = needed;
+  limit.rlim_cur = std::min(needed, limit.rlim_max);
   setrlimit(RLIMIT_NOFILE, &limit);
-  return {};
 }
 
 Status apply_service(ServeOptions* options, access::Service& service) {
@@ -158,7 +158,7 @@ Status serve(ServeOptions options) {
   US_TRY(read_api_keys(&options));
   US_ASSIGN(const auto opened, open_service(options.config_file, options.test_clock));
   if (opened) US_TRY(apply_service(&options, *opened->service));
-  US_TRY(allow_connections(options.server.http.max_connections));
+  allow_connections(&options.server.http.max_connections);
   US_TRY(server::Server::check(options.server));  // before a model loads for minutes
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
@@ -201,10 +201,10 @@ Status serve(ServeOptions options) {
                            : fmt::format("kept the TLS certificate: {}\n", status.error().message));
   }
   end_at_next_signal();
-  server->leave_rotation();
-  std::this_thread::sleep_for(std::chrono::seconds(options.drain_delay_s));
   write_to_stderr(fmt::format("draining for at most {} s; a second signal ends it now\n",
                               options.drain_timeout_s));
+  server->leave_rotation();
+  std::this_thread::sleep_for(std::chrono::seconds(options.drain_delay_s));
   server->stop(options.drain_timeout_s * 1000);
   return {};
 }

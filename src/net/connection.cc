@@ -110,9 +110,9 @@ void Connection::close_when_idle() {
   }
 }
 
-std::optional<Clock::time_point> Connection::idle_since() const {
-  if (state_ != State::kReadingRequest || has_first_byte_) return std::nullopt;
-  return read_deadline_ - milliseconds(options_.idle_timeout_ms);
+std::optional<Clock::time_point> Connection::waiting_since() const {
+  if (state_ != State::kReadingRequest) return std::nullopt;
+  return waiting_since_;
 }
 
 void Connection::close(CloseReason reason) {
@@ -178,7 +178,8 @@ void Connection::begin_request() {
   upgrade_request_.reset();
   close_callback_ = nullptr;
   keepalive_.clear();
-  read_deadline_ = Clock::now() + milliseconds(options_.idle_timeout_ms);
+  waiting_since_ = Clock::now();
+  read_deadline_ = waiting_since_ + milliseconds(options_.idle_timeout_ms);
 }
 
 void Connection::parse_input() {

@@ -41,8 +41,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Closes when the answer under way is complete; at once if there is none.
   void close_when_idle();
   void close(CloseReason reason);
-  // Since when it waits for the first byte of a request; nullopt: it does not.
-  std::optional<Clock::time_point> idle_since() const;
+  // Since when it waits for a request, or for the rest of one; nullopt: it does not.
+  std::optional<Clock::time_point> waiting_since() const;
   bool is_closed() const {
     return state_ == State::kClosed || (web_socket_ != nullptr && web_socket_->is_closed());
   }
@@ -107,6 +107,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t header_bytes_ = 0;   // of the request being read
   size_t body_bytes_ = 0;     // of the same, as counted in the event loop's sum
   bool has_first_byte_ = false;
+  Clock::time_point waiting_since_;
   Clock::time_point read_deadline_;
 
   uint64_t request_number_ = 0;

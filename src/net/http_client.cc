@@ -46,6 +46,12 @@ std::string request_bytes(const HttpRequest& request, const HttpUrl& url) {
   return bytes + request.body;
 }
 
+std::string failed_handshake(error_code error) {
+  std::string text = "TLS: " + error.message();
+  if (text.find("certificate verify failed") == std::string::npos) return text;
+  return text + " (nobody whom this system trusts vouches for it; SSL_CERT_FILE may name who does)";
+}
+
 // One request and its answer. Whatever is under way keeps it alive.
 class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
  public:
@@ -86,7 +92,7 @@ class ClientRequest : public std::enable_shared_from_this<ClientRequest> {
     stream_.async_handshake(
         ssl::stream_base::client, [self = shared_from_this()](error_code failed) {
           if (!failed) return self->write(self->stream_);
-          self->listener_->on_failed(RequestFailure::kConnect, "TLS: " + failed.message());
+          self->listener_->on_failed(RequestFailure::kConnect, failed_handshake(failed));
         });
   }
 

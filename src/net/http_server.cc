@@ -99,15 +99,15 @@ void AsioHttpServer::accept() {
       });
 }
 
-// Whether one more connection may be: of too many, that which has waited longest for a request
-// goes.
+// Whether one more connection may be: of too many, that which has waited longest for a request,
+// or for the rest of one, goes.
 bool AsioHttpServer::make_room() {
   std::erase_if(connections_, [](const auto& connection) { return connection->is_closed(); });
   if (connections_.size() < options_.max_connections) return true;
   std::shared_ptr<Connection> oldest;
   for (const auto& connection : connections_) {
-    const auto since = connection->idle_since();
-    if (since && (oldest == nullptr || *since < *oldest->idle_since())) oldest = connection;
+    const auto since = connection->waiting_since();
+    if (since && (oldest == nullptr || *since < *oldest->waiting_since())) oldest = connection;
   }
   if (oldest == nullptr) return false;
   oldest->close(CloseReason::kServerStopped);

@@ -97,7 +97,7 @@ net::HttpResponse ApiServer::readiness() const {
 
 net::HttpResponse ApiServer::metrics() const {
   EngineLoad load = engine_thread_->load();
-  load.num_waiting += num_preparing_;
+  load.num_waiting += reading_.num + reading_large_.num;
   return {200,
           {{"Content-Type", std::string(kPrometheusContentType)}},
           metrics_->text(model_.name, load)};

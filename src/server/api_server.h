@@ -84,9 +84,16 @@ class ApiServer final : public Server, public net::HttpHandler {
   PageFacts page_facts() const;
   void stored_response(Route route, const net::HttpRequest& request,
                        const std::shared_ptr<Exchange>& exchange);
+  struct Reading {
+    uint32_t num = 0;
+    size_t bytes = 0;
+  };
   // The thread that reads bodies of this size: who sends large ones waits for those alone.
   TaskPool& readers_of(size_t size_bytes) {
     return size_bytes < kLargeBodyBytes ? *parse_pool_ : *large_parse_pool_;
+  }
+  Reading& reading_of(size_t size_bytes) {
+    return size_bytes < kLargeBodyBytes ? reading_ : reading_large_;
   }
   ApiStatus take_reading_place(size_t size_bytes);
   void leave_reading_place(size_t size_bytes);
@@ -156,8 +163,7 @@ class ApiServer final : public Server, public net::HttpHandler {
   ConnectionId last_connection_ = kNoConnection;
   std::mt19937_64 seeds_{std::random_device{}()};
   // On the event-loop thread, like seeds_: requests that are being read or wait for it.
-  uint32_t num_preparing_ = 0;
-  size_t preparing_bytes_ = 0;
+  Reading reading_, reading_large_;
   bool is_aborting_ = false;
   std::atomic<bool> is_leaving_ = false;   // and /health/ready says so
   std::atomic<bool> is_draining_ = false;  // new requests are refused

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <unordered_set>
 #include <utility>
 
 namespace ultraspeed::server {
@@ -39,9 +40,10 @@ void ResponseStore::put(StoredResponse response) {
   bytes_ += bytes;
   const auto stored = responses_.begin();
   by_id_.emplace(stored->id, stored);
+  std::unordered_set<std::string_view> known;  // a request may name many items alike
   for (const auto* items : {&stored->input, &stored->output}) {
     for (const StoredItem& item : *items) {
-      items_.emplace(item.id, Holder{&item, stored->connection});
+      if (known.insert(item.id).second) items_.emplace(item.id, Holder{&item, stored->connection});
     }
   }
   trim();
@@ -63,7 +65,8 @@ void ResponseStore::remove(Responses::iterator response) {
     for (const StoredItem& item : *items) {
       const auto [begin, end] = items_.equal_range(item.id);
       const auto is_it = [&item](const auto& entry) { return entry.second.item == &item; };
-      items_.erase(std::find_if(begin, end, is_it));
+      const auto entry = std::find_if(begin, end, is_it);
+      if (entry != end) items_.erase(entry);
     }
   }
   by_id_.erase(response->id);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 namespace ultraspeed::server {
 namespace {
 
@@ -96,6 +98,19 @@ TEST(ResponseStoreTest, ForgetsWhatWasNotUsed) {
   store.set_max_bytes(1500);
   EXPECT_FALSE(store.find("d"));
   EXPECT_TRUE(store.find("f"));
+}
+
+// A client chooses the ids of its items.
+TEST(ResponseStoreTest, ManyItemsOfOneNameGoAtOnce) {
+  ResponseStore store(100 << 20);
+  StoredResponse many = stored("a", "");
+  for (int i = 0; i < 50'000; ++i) many.input.push_back({"same", "1"});
+  store.put(std::move(many));
+  EXPECT_TRUE(store.find_item("same"));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(store.erase("a"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));  // it took ten
+  EXPECT_FALSE(store.find_item("same"));
 }
 
 TEST(ResponseStoreTest, ConversationsAreForgottenFromTheirEnds) {

@@ -130,21 +130,23 @@ ApiStatus ApiServer::identify(const net::HttpRequest& request, std::optional<Rou
 ApiStatus ApiServer::take_reading_place(size_t size_bytes) {
   if (is_draining_.load()) return tl::unexpected(draining());
   const uint32_t max_preparing = std::max(options_.max_queue, kMinPreparing);
+  Reading& reading = reading_of(size_bytes);
   const bool is_full =
-      num_preparing_ >= max_preparing ||
-      (num_preparing_ > 0 && preparing_bytes_ + size_bytes > options_.http.max_unread_bytes);
+      reading.num >= max_preparing ||
+      (reading.num > 0 && reading.bytes + size_bytes > options_.http.max_unread_bytes);
   if (is_full) {
     return tl::unexpected(from_error(
         Error{ErrorCode::kOutOfMemory, "Too many requests wait to be read; try again later."}));
   }
-  ++num_preparing_;
-  preparing_bytes_ += size_bytes;
+  ++reading.num;
+  reading.bytes += size_bytes;
   return {};
 }
 
 void ApiServer::leave_reading_place(size_t size_bytes) {
-  --num_preparing_;
-  preparing_bytes_ -= size_bytes;
+  Reading& reading = reading_of(size_bytes);
+  --reading.num;
+  reading.bytes -= size_bytes;
 }
 
 // One of the client's places, if those are limited; false: it has none left, and was told. The

@@ -321,7 +321,8 @@ TEST(CliErrors, APortInUseIsSaidBeforeTheWeightsAreLoaded) {
 TEST(Cli, BenchServeSaysWhatIsWrong) {
   expect_error(run_cli({"bench", "serve", "--url", "localhost:8000"}), 2,
                {"--url", "'localhost:8000'", "http://HOST"});
-  expect_error(run_cli({"bench", "serve", "--url", "https://localhost"}), 2, {"without TLS"});
+  expect_error(run_cli({"bench", "serve", "--url", "https://localhost:1"}), 1,
+               {"localhost:1", "refused"});
   expect_error(run_cli({"bench", "serve", "--url", "http://no.such.host.invalid"}), 1,
                {"no.such.host.invalid", "not an address or known name"});
   expect_error(run_cli({"bench", "serve", "--api-key", "a b"}), 2, {"--api-key", "no spaces"});
