@@ -115,6 +115,7 @@ void ChatQueue::end_answer(int64_t account_id, const ChatTurn& turn, UtcTime now
   advance(now);
   const auto session = active_.find(account_id);
   if (session == active_.end() || session->second.started != turn.session) return;
+  if (session->second.num_answers == 0) return;
   --session->second.num_answers;
   session->second.spoke = now;
 }

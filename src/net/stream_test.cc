@@ -18,12 +18,12 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "net/http_client.h"
+#include "net/recording_response.h"
 #include "net/test_client.h"
 #include "net/test_server.h"
 #include "support/temporary_directory.h"
@@ -162,33 +162,13 @@ TEST_F(TlsTest, AnswersOnOneConnection) {
   EXPECT_TRUE(client.read_end());
 }
 
-struct ClientAnswer : ResponseListener {
-  void on_head(unsigned response_status, const std::vector<Header>&) override {
-    status = response_status;
-  }
-  bool on_body(std::string_view bytes) override {
-    body += bytes;
-    return true;
-  }
-  void on_end() override { is_complete = true; }
-  void on_failed(RequestFailure how, const std::string& text) override {
-    failure = how;
-    message = text;
-  }
-
-  unsigned status = 0;
-  bool is_complete = false;
-  std::string body, message;
-  std::optional<RequestFailure> failure;
-};
-
 TEST_F(TlsTest, OurClientTrustsTheHostsOwnCertificateAlone) {
   start_server();
   const auto ask = [&](const char* host, const std::string& trusted) {
     setenv("SSL_CERT_FILE", trusted.c_str(), 1);
     auto client = HttpClient::create({host, server->port(), "", true}, {});
     unsetenv("SSL_CERT_FILE");
-    const auto answer = std::make_shared<ClientAnswer>();
+    const auto answer = std::make_shared<RecordingResponse>();
     HttpRequest request;
     request.method = "POST";
     request.target = "/echo";
@@ -199,7 +179,7 @@ TEST_F(TlsTest, OurClientTrustsTheHostsOwnCertificateAlone) {
   };
   const auto good = ask("localhost", options.certificate_file);
   EXPECT_EQ(good->status, 200u) << good->message;
-  EXPECT_TRUE(good->is_complete);
+  EXPECT_EQ(good->num_ends, 1);
   EXPECT_EQ(good->body, "POST /echo " + std::string(200'000, 'x'));
   for (const auto& wrong :
        {ask("127.0.0.1", options.certificate_file), ask("localhost", "/none")}) {

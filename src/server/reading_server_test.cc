@@ -30,16 +30,20 @@ class ReadingTest : public ServerTest {
     for (int i = 0; i < 2; ++i) EXPECT_EQ(post("/tokenize", body).status, 200u);
     return (steady_clock::now() - begin) / 2;
   }
+  // So many clients that wait for the answer to the same request.
+  std::list<Client> send(int count, const std::string& body) const {
+    std::list<Client> clients;
+    for (int i = 0; i < count; ++i) {
+      clients.emplace_back(server->port());
+      clients.back().post("/tokenize", body);
+    }
+    return clients;
+  }
 };
 
 TEST_F(ReadingTest, SmallRequestsDoNotWaitForLargeOnes) {
   start();
-  const std::string body = large_body();
-  std::list<Client> large;
-  for (int i = 0; i < 8; ++i) {
-    large.emplace_back(server->port());
-    large.back().post("/tokenize", body);
-  }
+  std::list<Client> large = send(8, large_body());
   const auto begin = steady_clock::now();
   for (int i = 0; i < 4; ++i) EXPECT_EQ(complete().status, 200u);
   const auto small = steady_clock::now() - begin;
@@ -52,10 +56,7 @@ TEST_F(ReadingTest, WhoHasLeftIsNotRead) {
   const std::string body = large_body();
   const auto one = time_to_read(body);
   constexpr int kNumLeft = 24;
-  for (int i = 0; i < kNumLeft; ++i) {
-    Client client(server->port());
-    client.post("/tokenize", body);
-  }
+  send(kNumLeft, body);  // which close at once
   const auto begin = steady_clock::now();
   EXPECT_EQ(post("/tokenize", body).status, 200u);
   EXPECT_LT(steady_clock::now() - begin, one * kNumLeft / 2);
@@ -64,12 +65,7 @@ TEST_F(ReadingTest, WhoHasLeftIsNotRead) {
 TEST_F(ReadingTest, SomeMayAlwaysWait) {
   options.max_queue = 0;
   start();
-  const std::string body = large_body();
-  std::list<Client> clients;
-  for (int i = 0; i < 8; ++i) {
-    clients.emplace_back(server->port());
-    clients.back().post("/tokenize", body);
-  }
+  std::list<Client> clients = send(8, large_body());
   for (Client& client : clients) EXPECT_EQ(client.read_response().status, 200u);
 }
 
@@ -77,11 +73,7 @@ TEST_F(ReadingTest, ManyBytesMayNotWait) {
   const std::string body = large_body();
   options.http.max_unread_bytes = 3 * body.size();
   start();
-  std::list<Client> clients;
-  for (int i = 0; i < 12; ++i) {
-    clients.emplace_back(server->port());
-    clients.back().post("/tokenize", body);
-  }
+  std::list<Client> clients = send(12, body);
   int num_refused = 0;
   for (Client& client : clients) {
     const net::TestResponse response = client.read_response();
