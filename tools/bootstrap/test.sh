@@ -3,8 +3,9 @@
 # the last line.
 
 TIERS=()
-declare -A PASSED FAILED SKIPPED BUILD_TIME TEST_TIME
+declare -A PASSED FAILED SKIPPED BUILD_TIME TEST_TIME GPU_SKIPS
 FAILURES=()
+FAILED_OUTPUT=()
 SKIPS=()
 FORBIDDEN_SKIPS=0
 
@@ -41,7 +42,7 @@ count_cases() {
       skip)
         SKIPPED[$name]=$((SKIPPED[$name] + 1))
         if grep -qxF "${value%%: *}" <<<"$gpu"; then
-          SKIPS+=("$name: $value (needs a GPU)")
+          GPU_SKIPS["$name: ${value%%: *}"]=$((${GPU_SKIPS["$name: ${value%%: *}"]:-0} + 1))
         else
           SKIPS+=("$name: $value (NOT a GPU test: a failure)")
           FORBIDDEN_SKIPS=$((FORBIDDEN_SKIPS + 1))
@@ -50,6 +51,8 @@ count_cases() {
     esac
   done < <(find "$reports" -name '*.xml' ! -name ctest.xml -print0 |
     xargs -0 awk -f tools/bootstrap/count_tests.awk "$reports/ctest.xml")
+  mapfile -t -O "${#FAILED_OUTPUT[@]}" FAILED_OUTPUT < <(
+    awk -v LINES=30 -f tools/bootstrap/failed_output.awk "$reports/ctest.xml")
 }
 
 # test_tier NAME CTEST_FLAGS...: runs the tests of a built tier, without address randomisation where
@@ -120,8 +123,10 @@ print_summary() {
   else
     say "GPU: no CUDA 13 here; nothing was built for a GPU."
   fi
-  say "Skipped: ${#SKIPS[@]}"
+  say "Skipped:"
+  for name in "${!GPU_SKIPS[@]}"; do say "  $name: ${GPU_SKIPS[$name]} tests that need a GPU"; done
   for line in "${SKIPS[@]}"; do say "  $line"; done
+  for line in "${FAILED_OUTPUT[@]}"; do say "$line"; done
   for line in "${FAILURES[@]}"; do say "FAILED $line"; done
 }
 
