@@ -66,6 +66,7 @@ Accounts::Accounts(Database& database, const Clock& clock, const AccountOptions&
       options_(options),
       address_failures_({options.failed_logins_per_address, kFailureSpan}),
       name_failures_({options.failed_logins_per_name, kFailureSpan}),
+      name_logins_({options.logins_per_name, kFailureSpan}),
       nobodys_hash_(hash_password(random_text(32), options.password_cost).value_or("")) {}
 
 Result<Account> Accounts::create_administrator(std::string_view name, std::string_view password) {
@@ -107,18 +108,19 @@ Answer<Login> Accounts::log_in(std::string_view name, std::string_view password,
                                const std::string& address, std::string_view presented) {
   const UtcTime now = clock_.now();
   const std::string normal = normal_name(name).value_or("");
-  const auto wait =
-      std::max(address_failures_.wait(address, now), name_failures_.wait(normal, now));
+  const auto wait = std::max({address_failures_.wait(address, now),
+                              name_failures_.wait(normal, now), name_logins_.wait(normal, now)});
   if (wait.count() > 0) {
-    return refuse(429, "too_many_logins", "Too many failed logins; try again later.",
+    return refuse(429, "too_many_logins", "Too many logins; try again later.",
                   static_cast<uint32_t>(wait.count()));
   }
   // Counted before it is known to have failed: guesses at the same time would all pass otherwise.
   address_failures_.record(address, now);
   name_failures_.record(normal, now);
   US_ASSIGN(const Account account, check_password(normal, password));
-  address_failures_.forget(address);
+  address_failures_.take_back(address, now);  // it was none; others of the address stay
   name_failures_.forget(normal);
+  name_logins_.record(normal, now);
   return open_session(account, presented);
 }
 
@@ -165,20 +167,46 @@ Answer<Account> Accounts::find_session(std::string_view token) {
         "JOIN accounts a ON a.id = s.account_id WHERE s.token_digest = ?",
         token_digest);
     if (!query.executeStep()) return session_ended();
-    used = from_ms(query.getColumn(4).getInt64());
+    used = std::max(from_ms(query.getColumn(4).getInt64()), unsaved_use(token_digest));
     if (from_ms(query.getColumn(3).getInt64()) + options_.session_lifetime <= now ||
         used + options_.session_idle <= now) {
       return session_ended();
     }
     return account_of(query, 0);
   });
-  if (!found || used + kUsePrecision > now) return found;
+  if (found && used + kUsePrecision <= now) {
+    const std::lock_guard lock(uses_mutex_);
+    uses_[token_digest] = now;
+  }
+  return found;
+}
+
+UtcTime Accounts::unsaved_use(const std::string& token_digest) {
+  const std::lock_guard lock(uses_mutex_);
+  const auto found = uses_.find(token_digest);
+  return found == uses_.end() ? UtcTime() : found->second;
+}
+
+Status Accounts::save_uses() {
+  std::unordered_map<std::string, UtcTime> uses;
+  {
+    const std::lock_guard lock(uses_mutex_);
+    uses = uses_;
+  }
+  if (uses.empty()) return {};
   US_TRY(database_.write([&](SQLite::Database& sql) -> Status {
-    execute(sql, "UPDATE sessions SET used_ms = ? WHERE token_digest = ?", to_ms(now),
-            token_digest);
+    for (const auto& [token_digest, used] : uses) {
+      execute(sql, "UPDATE sessions SET used_ms = ? WHERE token_digest = ?", to_ms(used),
+              token_digest);
+    }
     return {};
   }));
-  return found;
+  const std::lock_guard lock(uses_mutex_);
+  std::erase_if(uses_, [&](const auto& use) {  // but of those used again since
+    const auto saved = uses.find(use.first);
+    return saved != uses.end() && saved->second == use.second;
+  });
+  return {};
 }
 
 Status Accounts::log_out(std::string_view token) {

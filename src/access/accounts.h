@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "access/clock.h"
 #include "access/refusal.h"
@@ -38,6 +40,7 @@ struct AccountOptions {
   PasswordCost password_cost;
   uint32_t failed_logins_per_address = 10;  // in 15 minutes
   uint32_t failed_logins_per_name = 30;
+  uint32_t logins_per_name = 60;  // right ones, whose passwords take as long to hash
 };
 
 // The name as it is stored: lower case. Errors: kInvalidArgument unless it is 3 to 64 of a-z, 0-9
@@ -65,19 +68,24 @@ class Accounts {
   // that session ends. Refuses: 401 "invalid_login" (whichever of name and password is wrong), 429.
   Answer<Login> log_in(std::string_view name, std::string_view password, const std::string& address,
                        std::string_view presented);
-  // Whose session it is, and that it was used. Refuses: 401 "session_ended".
+  // Whose session it is. That it was used is kept until save_uses(). Refuses: 401 "session_ended".
   Answer<Account> find_session(std::string_view token);
+  Status save_uses();
   Status log_out(std::string_view token);
 
  private:
   Answer<Account> check_password(const std::string& name, std::string_view password);
   Answer<Login> open_session(const Account& account, std::string_view presented);
+  UtcTime unsaved_use(const std::string& token_digest);
 
   Database& database_;
   const Clock& clock_;
   const AccountOptions options_;
-  Throttle address_failures_, name_failures_;
+  Throttle address_failures_, name_failures_, name_logins_;
   std::string nobodys_hash_;  // compared with where there is no such account: it takes as long
+
+  std::mutex uses_mutex_;
+  std::unordered_map<std::string, UtcTime> uses_;  // by the token's digest; not yet written
 };
 
 }  // namespace ultraspeed::access

@@ -121,10 +121,42 @@ TEST_F(AccountsTest, ANameThatManyGuessHasToWait) {
   EXPECT_EQ(outcome(log_in(kPassword, "10.0.0.9")), "429 too_many_logins");
 }
 
-TEST_F(AccountsTest, ARightPasswordForgetsFailures) {
+// Else who has an account could guess at others' without end.
+TEST_F(AccountsTest, ARightPasswordForgetsTheNamesFailuresAndNotTheAddresses) {
   for (int i = 0; i < 9; ++i) log_in("wrong password");
-  EXPECT_EQ(outcome(log_in(kPassword)), "200");
-  for (int i = 0; i < 9; ++i) EXPECT_EQ(outcome(log_in("wrong password")), "401 invalid_login");
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(outcome(log_in(kPassword)), "200");
+  EXPECT_EQ(outcome(log_in("wrong password")), "401 invalid_login");
+  EXPECT_EQ(outcome(log_in(kPassword)), "429 too_many_logins");
+  for (int i = 0; i < 28; ++i) log_in("wrong password", std::to_string(i));
+  EXPECT_EQ(outcome(log_in(kPassword, "10.0.0.2")), "200");
+  for (int i = 0; i < 29; ++i) log_in("wrong password", std::to_string(100 + i));
+  EXPECT_EQ(outcome(log_in(kPassword, "10.0.0.3")), "200");
+}
+
+TEST_F(AccountsTest, RightPasswordsAreLimitedToo) {
+  for (int i = 0; i < 60; ++i) ASSERT_EQ(outcome(log_in(kPassword, std::to_string(i))), "200") << i;
+  EXPECT_EQ(outcome(log_in(kPassword, "x")), "429 too_many_logins");
+  clock.advance(minutes(15));
+  EXPECT_EQ(outcome(log_in(kPassword, "x")), "200");
+}
+
+TEST_F(AccountsTest, ThatASessionWasUsedIsWrittenLater) {
+  const Login login = value_of(log_in(kPassword));
+  const auto used_ms = [&] {
+    return value_of(database->read([](SQLite::Database& sql) -> Result<int64_t> {
+      return sql.execAndGet("SELECT used_ms FROM sessions").getInt64();
+    }));
+  };
+  const int64_t at_login = used_ms();
+  clock.advance(minutes(100));
+  EXPECT_EQ(outcome(accounts.find_session(login.session_token)), "200");
+  EXPECT_EQ(used_ms(), at_login);
+  clock.advance(minutes(100));  // it counts before it is written
+  EXPECT_EQ(outcome(accounts.find_session(login.session_token)), "200");
+  ASSERT_TRUE(accounts.save_uses());
+  EXPECT_EQ(used_ms(), to_ms(clock.now()));
+  clock.advance(minutes(100));
+  EXPECT_EQ(outcome(accounts.find_session(login.session_token)), "200");
 }
 
 TEST_F(AccountsTest, ResettingAPasswordEndsSessions) {
@@ -148,6 +180,20 @@ TEST(ThrottleTest, CountsWithinItsSpan) {
   EXPECT_EQ(throttle.wait("a", now).count(), 30);
   EXPECT_EQ(throttle.wait("b", now).count(), 0);
   EXPECT_EQ(throttle.wait("a", now + std::chrono::seconds(30)).count(), 0);
+}
+
+TEST(ThrottleTest, OneEventCanBeTakenBack) {
+  Throttle throttle({2, std::chrono::seconds(60)});
+  const UtcTime now = from_ms(1'000'000);
+  throttle.record("a", now);
+  throttle.record("a", now + milliseconds(1));
+  EXPECT_GT(throttle.wait("a", now).count(), 0);
+  throttle.take_back("a", now + milliseconds(1));
+  throttle.take_back("a", now + milliseconds(2));  // there is none
+  throttle.take_back("b", now);
+  EXPECT_EQ(throttle.wait("a", now).count(), 0);
+  throttle.record("a", now);
+  EXPECT_GT(throttle.wait("a", now).count(), 0);
 }
 
 TEST(ThrottleTest, IsBounded) {

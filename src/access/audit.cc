@@ -9,12 +9,15 @@ void append_audit(SQLite::Database& database, const AuditEntry& entry) {
           to_ms(entry.at), entry.actor, entry.action, entry.subject, entry.detail);
 }
 
-Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries) {
+Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries,
+                                           std::optional<int64_t> before_id) {
   return database.report([&](SQLite::Database& sql) -> Result<std::vector<AuditEntry>> {
     std::vector<AuditEntry> entries;
-    SQLite::Statement query = statement(
-        sql, "SELECT id, at_ms, actor, action, subject, detail FROM audit ORDER BY id DESC LIMIT ?",
-        max_entries);
+    SQLite::Statement query =
+        statement(sql,
+                  "SELECT id, at_ms, actor, action, subject, detail FROM audit WHERE id < ? "
+                  "ORDER BY id DESC LIMIT ?",
+                  before_id.value_or(INT64_MAX), max_entries);
     while (query.executeStep()) {
       entries.push_back({query.getColumn(0).getInt64(), from_ms(query.getColumn(1).getInt64()),
                          query.getColumn(2), query.getColumn(3), query.getColumn(4),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,7 +30,8 @@ struct AuditEntry {
 // Part of a transaction; throws what SQLiteCpp throws.
 void append_audit(SQLite::Database& database, const AuditEntry& entry);
 
-// The newest first. Errors: those of Database::report().
-Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries);
+// The newest first, of all or of those before an entry. Errors: those of Database::report().
+Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries,
+                                           std::optional<int64_t> before_id = std::nullopt);
 
 }  // namespace ultraspeed::access

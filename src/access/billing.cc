@@ -24,6 +24,7 @@ Reservation::Reservation(Reservation&& other) noexcept
     : billing_(std::exchange(other.billing_, nullptr)),
       slot_(other.slot_),
       id_(other.id_),
+      meters_(other.meters_),
       hold_(other.hold_),
       delivered_(other.delivered_) {}
 
@@ -38,8 +39,9 @@ void Reservation::deliver(const Delivery& delivery) {
                delivery.cached_input_tokens <= hold_.input_tokens,
            "{} tokens after {}, of at most {}", delivery.output_tokens, delivered_.output_tokens,
            hold_.output_tokens);
+  const uint32_t num_new_tokens = delivery.output_tokens - delivered_.output_tokens;
   delivered_ = delivery;
-  billing_->record(slot_, delivered_, Finish::kUnderWay);
+  billing_->deliver(*this, num_new_tokens);
 }
 
 Money Reservation::finish(Finish how) {
@@ -50,7 +52,7 @@ Money Reservation::finish(Finish how) {
 Result<std::unique_ptr<Billing>> Billing::open(Database& database, const Clock& clock,
                                                const AccessConfig& config) {
   US_ASSIGN(DeliveryJournal journal, DeliveryJournal::open(config.journal_file));
-  std::unique_ptr<Billing> billing(new Billing(database, clock, std::move(journal)));
+  std::unique_ptr<Billing> billing(new Billing(database, clock, config.limits, std::move(journal)));
   for (size_t i = 0; i < kNumTiers; ++i) {
     billing->multipliers_[i] = config.tiers[i].multiplier;
     US_ASSIGN(billing->rates_[i], Rates::of(config.prices, config.tiers[i].multiplier));
@@ -85,9 +87,49 @@ Status Billing::recover(Database& database) {
   });
 }
 
-Meter& Billing::meter_of(const Identity& identity) {
-  const int64_t id = identity.key_id != 0 ? identity.key_id : -identity.account.id;
-  return meters_.try_emplace(id, identity.spent, identity.used_tokens).first->second;
+// REQUIRES: mutex_ is held.
+Answer<Billing::Bounds> Billing::bounds_of(const Identity& identity) {
+  const int64_t account = identity.account.id;
+  if (identity.key_id == 0) {
+    Meter& chat = chat_meters_.try_emplace(account, "account", Money(), 0).first->second;
+    return Bounds{{{&chat, identity.limits}, {}}};
+  }
+  auto all = account_meters_.find(account);
+  if (all == account_meters_.end()) {
+    US_ASSIGN(const Money spent, keys_.spent_by(account));
+    all = account_meters_.try_emplace(account, "account", spent, 0).first;
+  }
+  Meter& key = key_meters_.try_emplace(identity.key_id, "key", identity.spent, identity.used_tokens)
+                   .first->second;
+  return Bounds{
+      {{&key, identity.limits}, {&all->second, account_limits(offered_, identity.limits)}}};
+}
+
+// What every bound allows.
+Answer<Meter::Hold> Billing::hold(const Bounds& bounds, const Rates& rates, const Order& order,
+                                  UtcTime now) const {
+  Meter::Hold hold{order.input_tokens, order.max_output_tokens, {}};
+  for (const Bound& bound : bounds) {
+    if (bound.meter == nullptr) continue;
+    US_ASSIGN(hold.output_tokens,
+              bound.meter->allowed_output(bound.limits, rates, hold.input_tokens,
+                                          hold.output_tokens, now));
+  }
+  hold.price = rates.cost({0, hold.input_tokens, hold.output_tokens});
+  return hold;
+}
+
+Answer<void> Billing::count_request(const Identity& identity) {
+  const UtcTime now = clock_.now();
+  const std::lock_guard lock(mutex_);
+  US_ASSIGN(const Bounds bounds, bounds_of(identity));
+  for (const Bound& bound : bounds) {
+    if (bound.meter != nullptr) US_TRY(bound.meter->check_request(bound.limits, now));
+  }
+  for (const Bound& bound : bounds) {
+    if (bound.meter != nullptr) bound.meter->count_request(now);
+  }
+  return {};
 }
 
 Answer<Reservation> Billing::reserve(const Identity& identity, const Order& order) {
@@ -111,13 +153,24 @@ Answer<Reservation> Billing::reserve(const Identity& identity, const Order& orde
     return refuse(503, "too_many_requests_in_flight", "The server has too many requests under way.",
                   1);
   }
-  US_ASSIGN(const Meter::Hold hold,
-            meter_of(identity).begin(identity.limits, request.rates, order.input_tokens,
-                                     order.max_output_tokens, now));
+  US_ASSIGN(const Bounds bounds, bounds_of(identity));
+  US_ASSIGN(const Meter::Hold held, hold(bounds, request.rates, order, now));
+  for (const Bound& bound : bounds) {
+    if (bound.meter != nullptr) bound.meter->begin(held, now);
+  }
   const uint32_t slot = free_slots_.back();
   free_slots_.pop_back();
   journal_.begin(slot, request);
-  return Reservation(this, slot, request.id, hold);
+  return Reservation(this, slot, request.id, {bounds[0].meter, bounds[1].meter}, held);
+}
+
+void Billing::deliver(const Reservation& reservation, uint32_t num_new_tokens) {
+  record(reservation.slot_, reservation.delivered_, Finish::kUnderWay);
+  const UtcTime now = clock_.now();
+  const std::lock_guard lock(mutex_);
+  for (Meter* meter : reservation.meters_) {
+    if (meter != nullptr) meter->deliver(num_new_tokens, now);
+  }
 }
 
 void Billing::record(uint32_t slot, const Reservation::Delivery& delivery, Finish finish) {
@@ -133,8 +186,9 @@ Money Billing::finish(const Reservation& reservation, Finish how) {
   const TokenCounts tokens = billed_tokens(entry);
   const Money price = entry.request.rates.cost(tokens);
   const std::lock_guard lock(mutex_);
-  const int64_t id = entry.request.key_id != 0 ? entry.request.key_id : -entry.request.account_id;
-  meters_.at(id).end(reservation.hold_, tokens, price, clock_.now());
+  for (Meter* meter : reservation.meters_) {
+    if (meter != nullptr) meter->end(reservation.hold_, tokens, price);
+  }
   finished_slots_.push_back(reservation.slot_);
   return price;
 }

@@ -10,6 +10,7 @@
 // request id is there already is not written again. Of which nothing was delivered costs nothing.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -58,12 +59,16 @@ class Reservation {
 
  private:
   friend class Billing;
-  Reservation(Billing* billing, uint32_t slot, const RequestId& id, const Meter::Hold& hold)
-      : billing_(billing), slot_(slot), id_(id), hold_(hold) {}
+  // Of the key and of its account, or of the chat's account and nullptr.
+  using Meters = std::array<Meter*, 2>;
+  Reservation(Billing* billing, uint32_t slot, const RequestId& id, const Meters& meters,
+              const Meter::Hold& hold)
+      : billing_(billing), slot_(slot), id_(id), meters_(meters), hold_(hold) {}
 
   Billing* billing_;  // nullptr: finished, or moved from
   uint32_t slot_;
   RequestId id_;
+  Meters meters_;
   Meter::Hold hold_;
   Delivery delivered_;
 };
@@ -82,31 +87,50 @@ class Billing {
   static Result<std::unique_ptr<Billing>> open(Database& database, const Clock& clock,
                                                const AccessConfig& config);
 
-  // Refuses: as Meter::begin(); 503 "too_many_requests_in_flight". REQUIRES: an account.
+  // Refuses: as Meter::allowed_output() of the key and of its account's keys together; 503
+  // "too_many_requests_in_flight". REQUIRES: an account.
   Answer<Reservation> reserve(const Identity& identity, const Order& order);
+  // A request that generates nothing, against the requests a minute. Refuses: 429.
+  Answer<void> count_request(const Identity& identity);
   // Writes what has finished; how many rows. After an error it stays finished, for the next time.
   Result<uint32_t> commit();
   const Recovery& recovery() const { return recovery_; }
 
  private:
   friend class Reservation;
-  Billing(Database& database, const Clock& clock, DeliveryJournal journal)
-      : ledger_(database), clock_(clock), journal_(std::move(journal)) {}
+  // A meter and what it has to stay within; the second of none is nullptr.
+  struct Bound {
+    Meter* meter = nullptr;
+    KeyLimits limits;
+  };
+  using Bounds = std::array<Bound, 2>;
+
+  Billing(Database& database, const Clock& clock, const KeyLimits& offered, DeliveryJournal journal)
+      : ledger_(database),
+        keys_(database, clock),
+        clock_(clock),
+        offered_(offered),
+        journal_(std::move(journal)) {}
   Status recover(Database& database);
-  Meter& meter_of(const Identity& identity);
+  Answer<Bounds> bounds_of(const Identity& identity);
+  Answer<Meter::Hold> hold(const Bounds& bounds, const Rates& rates, const Order& order,
+                           UtcTime now) const;
   void record(uint32_t slot, const Reservation::Delivery& delivery, Finish finish);
+  void deliver(const Reservation& reservation, uint32_t num_new_tokens);
   Money finish(const Reservation& reservation, Finish how);
 
   Ledger ledger_;
+  Keys keys_;
   const Clock& clock_;
+  const KeyLimits offered_;  // to an account
   DeliveryJournal journal_;
   Recovery recovery_;
   std::array<Rates, kNumTiers> rates_;
   std::array<Multiplier, kNumTiers> multipliers_;
 
   std::mutex mutex_;  // of what is below
-  // By key, or by minus the account of a chat. As many as there are keys.
-  std::unordered_map<int64_t, Meter> meters_;
+  // As many as there are keys and accounts; none ever moves.
+  std::unordered_map<int64_t, Meter> key_meters_, account_meters_, chat_meters_;
   std::vector<uint32_t> free_slots_;
   std::vector<uint32_t> finished_slots_;
 

@@ -77,6 +77,45 @@ TEST_F(BillingTest, StandardCostsAThird) {
   EXPECT_EQ(standard.finish(Finish::kComplete).text(), "0.0003496");
 }
 
+// Keys cost nothing, so what is offered to an account is for all of its keys.
+TEST_F(BillingTest, AllKeysOfAnAccountShareItsLimits) {
+  config.limits = {4, 300, 2, Money{1'000'000'000}, std::nullopt};
+  open();
+  KeySpec spec{"ann", "another"};
+  spec.limits = config.limits;
+  const std::string second = value_of(keys.create(spec, "ann", {10})).secret;
+  const std::string third = value_of(keys.create(spec, "ann", {10})).secret;
+  const auto asked = [&](const std::string& key, uint32_t input, uint32_t output) {
+    const Identity who =
+        value_of(gate.decide({RouteClass::kGenerate, {key, "", ""}, Tier::kStandard}));
+    return billing->reserve(who, {"tiny", Tier::kStandard, input, output, false});
+  };
+  {
+    const auto first = asked(second, 10, 10);
+    const auto other = asked(third, 10, 10);
+    EXPECT_EQ(outcome(asked(third, 10, 10)), "429 too_many_at_once");
+    EXPECT_EQ(asked(third, 10, 10).error().message,
+              "The account has as many requests under way as it may have.");
+  }
+  EXPECT_EQ(outcome(asked(third, 290, 1)), "429 too_many_tokens");
+  // The budget: 10^9 units are 166 tokens of output at 6 * 10^6 units.
+  {
+    auto all = asked(second, 0, 1000);
+    EXPECT_EQ(all->max_output_tokens(), 166U);
+    all->deliver({.output_tokens = 100, .num_steps = 100, .cached_input_tokens = 0});
+    all->finish(Finish::kComplete);
+  }
+  EXPECT_EQ(asked(third, 0, 1000)->max_output_tokens(), 66U);
+  EXPECT_EQ(outcome(asked(third, 0, 1)), "429 too_many_requests");
+  const Identity who =
+      value_of(gate.decide({RouteClass::kModels, {third, "", ""}, Tier::kStandard}));
+  EXPECT_EQ(outcome(billing->count_request(who)), "429 too_many_requests");
+  // Another process knows what was spent.
+  ASSERT_TRUE(billing->commit());
+  open();
+  EXPECT_EQ(asked(third, 0, 1000)->max_output_tokens(), 66U);
+}
+
 TEST_F(BillingTest, NothingDeliveredCostsNothing) {
   reserve(Tier::kFast).finish(Finish::kDisconnected);
   ASSERT_TRUE(billing->commit());

@@ -143,6 +143,8 @@ Fields access_fields(AccessConfig* config) {
       {"applications_per_minute", number(&floods.applications_per_minute, 1, 100'000)},
       {"failed_logins_per_address", number(&floods.failed_logins_per_address, 1, 100'000)},
       {"failed_logins_per_name", number(&floods.failed_logins_per_name, 1, 100'000)},
+      {"logins_per_name", number(&floods.logins_per_name, 1, 100'000)},
+      {"new_keys_per_day", number(&floods.new_keys_per_day, 1, 100'000)},
   };
 }
 

@@ -50,6 +50,8 @@ struct FloodLimits {
   uint32_t applications_per_minute = 20;
   uint32_t failed_logins_per_address = 10;  // in 15 minutes
   uint32_t failed_logins_per_name = 30;     // in 15 minutes, from anywhere
+  uint32_t logins_per_name = 60;            // in 15 minutes, right ones
+  uint32_t new_keys_per_day = 50;           // of an account
 };
 
 struct AccessConfig {

@@ -50,6 +50,24 @@ TEST_F(DatabaseTest, OneThatOthersMayReadIsRefused) {
       << error_of_open();
 }
 
+TEST_F(DatabaseTest, OneOfTheFirstSchemaGetsWhatCameLater) {
+  const auto has_index = [](Database& database) {
+    return value_of(database.read([](SQLite::Database& sql) -> Result<bool> {
+      return sql.execAndGet("SELECT count(*) FROM sqlite_schema WHERE name = 'ledger_of_account'")
+                 .getInt() == 1;
+    }));
+  };
+  {
+    const auto database = value_of(Database::open(path));
+    EXPECT_TRUE(has_index(*database));
+    ASSERT_TRUE(database->write([](SQLite::Database& sql) -> Status {
+      sql.exec("DROP INDEX ledger_of_account; PRAGMA user_version = 1");
+      return {};
+    }));
+  }
+  EXPECT_TRUE(has_index(*value_of(Database::open(path))));
+}
+
 TEST_F(DatabaseTest, IsInWalModeAndWaitsForTheDisk) {
   const auto database = value_of(Database::open(path));
   const auto pragma = [&](const std::string& name) {
@@ -68,6 +86,8 @@ TEST_F(DatabaseTest, KeepsWhatWasWritten) {
   ASSERT_TRUE(append_something(*value_of(Database::open(path))));
   const auto database = value_of(Database::open(path));
   EXPECT_EQ(value_of(read_audit(*database, 10)).size(), 1U);
+  EXPECT_EQ(value_of(read_audit(*database, 10, 1)).size(), 0U);
+  EXPECT_EQ(value_of(read_audit(*database, 10, 2)).size(), 1U);
 }
 
 TEST_F(DatabaseTest, KeepsNothingOfWorkThatFails) {

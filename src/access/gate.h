@@ -60,8 +60,7 @@ struct Identity {
   int64_t used_tokens = 0;  // likewise
 };
 
-// Thread-safe. Looking somebody up takes about 0.1 ms; it waits for no disk, except once a minute
-// for a session.
+// Thread-safe. Looking somebody up takes about 0.1 ms; it waits for no disk.
 class Gate {
  public:
   Gate(Keys& keys, Accounts& accounts, Applications& applications, const Clock& clock,

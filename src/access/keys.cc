@@ -89,6 +89,24 @@ Answer<Account> account_named(SQLite::Database& sql, const std::string& name) {
   return make_error(ErrorCode::kNotFound, "there is no account '{}'", name);
 }
 
+Answer<void> check_bounds(SQLite::Database& sql, const Account& account, const Keys::Bounds& bounds,
+                          UtcTime now) {
+  SQLite::Statement counts = statement(
+      sql,
+      "SELECT count(*) FILTER (WHERE revoked_ms IS NULL), count(*) FILTER (WHERE created_ms > ?2) "
+      "FROM keys WHERE account_id = ?1",
+      account.id, to_ms(now - std::chrono::hours(24)));
+  counts.executeStep();
+  if (counts.getColumn(0).getUInt() >= bounds.num_keys) {
+    return refuse(409, "too_many_keys", "The account has as many keys as it may have.");
+  }
+  if (counts.getColumn(1).getUInt() >= bounds.new_keys_per_day) {
+    return refuse(429, "too_many_new_keys",
+                  "The account has made as many keys in a day as it may make.", 3600);
+  }
+  return {};
+}
+
 void insert_key(SQLite::Database& sql, const KeySpec& spec, const Key& key,
                 const std::string& secret_digest) {
   const KeyLimits& limits = spec.limits;
@@ -110,17 +128,11 @@ std::string_view kind_name(KeyKind kind) {
   return kKindNames[static_cast<size_t>(kind)];
 }
 
-Answer<NewKey> Keys::create(const KeySpec& spec, const std::string& actor,
-                            uint32_t max_of_account) {
+Answer<NewKey> Keys::create(const KeySpec& spec, const std::string& actor, const Bounds& bounds) {
   return database_.write([&](SQLite::Database& sql) -> Answer<NewKey> {
     US_ASSIGN(const Account account, account_named(sql, spec.account));
     US_TRY(check_spec(spec, account));
-    SQLite::Statement count = statement(
-        sql, "SELECT count(*) FROM keys WHERE account_id = ? AND revoked_ms IS NULL", account.id);
-    count.executeStep();
-    if (count.getColumn(0).getUInt() >= max_of_account) {
-      return refuse(409, "too_many_keys", "The account has as many keys as it may have.");
-    }
+    US_TRY(check_bounds(sql, account, bounds, clock_.now()));
     NewKey made;
     Key& key = made.key;
     key = {0,
@@ -176,6 +188,18 @@ Answer<Key> Keys::revoke(const std::string& public_part, std::optional<int64_t> 
     execute(sql, "UPDATE keys SET revoked_ms = ? WHERE id = ?", to_ms(*key.revoked), key.id);
     append_audit(sql, {0, *key.revoked, actor, "revoke key", public_part, key.account.name});
     return key;
+  });
+}
+
+Answer<Money> Keys::spent_by(int64_t account_id) {
+  return database_.read([&](SQLite::Database& sql) -> Answer<Money> {
+    SQLite::Statement query =
+        statement(sql, "SELECT spent_units FROM keys WHERE account_id = ?", account_id);
+    Money sum;
+    while (query.executeStep()) {
+      sum = sum.plus({query.getColumn(0).getInt64()}).value_or(kMostMoney);
+    }
+    return sum;
   });
 }
 

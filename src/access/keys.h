@@ -28,10 +28,10 @@ std::string_view kind_name(KeyKind kind);  // "pay-as-you-go", "token-plan"
 inline constexpr uint32_t kScopeGenerate = 1;  // models, generation, token counts
 inline constexpr uint32_t kScopeMetrics = 2;   // the server's metrics; administrators' keys alone
 
-// 0 and nullopt: no limit.
+// 0 and nullopt: no limit. What an account's keys do together is limited, too: account_limits().
 struct KeyLimits {
   uint32_t requests_per_minute = 60;
-  uint32_t tokens_per_minute = 1'000'000;  // input when a request begins, output when it ends
+  uint32_t tokens_per_minute = 1'000'000;  // input when a request begins, output when delivered
   uint32_t max_concurrent = 8;
   std::optional<Money> budget;              // what all its requests may cost
   std::optional<int64_t> allowance_tokens;  // all tokens of a Token Plan key
@@ -70,15 +70,22 @@ class Keys {
  public:
   Keys(Database& database, const Clock& clock) : database_(database), clock_(clock) {}
 
-  // `max_of_account`: how many keys that work the account may have then. Refuses: 404 (no such
-  // account), 400 (a name, a plan without allowance, a scope that is not the account's), 409.
-  Answer<NewKey> create(const KeySpec& spec, const std::string& actor, uint32_t max_of_account);
+  // How many an account may have that are not revoked, and make in any 24 hours.
+  struct Bounds {
+    uint32_t num_keys = UINT32_MAX;
+    uint32_t new_keys_per_day = UINT32_MAX;
+  };
+  // Refuses: 404 (no such account), 400 (a name, a plan without allowance, a scope that is not the
+  // account's), 409 "too_many_keys", 429 "too_many_new_keys".
+  Answer<NewKey> create(const KeySpec& spec, const std::string& actor, const Bounds& bounds);
   // The key that a client presents, in time that does not depend on how much of a secret is right.
   // Revoked and expired ones are found. Refuses: 401 "invalid_api_key".
   Answer<Key> find(std::string_view presented);
   // `account_id`: whose key it must be; nullopt: anybody's. Revoking twice is fine. Refuses: 404.
   Answer<Key> revoke(const std::string& public_part, std::optional<int64_t> account_id,
                      const std::string& actor);
+  // What the ledger says of all keys of an account, revoked ones too.
+  Answer<Money> spent_by(int64_t account_id);
   // Of one account or of all, the oldest first.
   Answer<std::vector<Key>> list(std::optional<int64_t> account_id);
 

@@ -13,7 +13,7 @@ class KeysTest : public testing::Test, protected AccessFixture {};
 
 TEST_F(KeysTest, AKeyIsShownOnceAndFoundByItself) {
   add_user("ann");
-  const NewKey made = value_of(keys.create({"ann", "laptop"}, "ann", 10));
+  const NewKey made = value_of(keys.create({"ann", "laptop"}, "ann", {10}));
   EXPECT_TRUE(made.secret.starts_with("us-" + made.key.public_part + "-"));
   EXPECT_EQ(made.secret.size(), 3U + 12 + 1 + 43);
   const Key found = value_of(keys.find(made.secret));
@@ -77,7 +77,9 @@ TEST_F(KeysTest, HasWhatItWasMadeWith) {
 
 TEST_F(KeysTest, RefusesWhatMakesNoSense) {
   add_user("ann");
-  const auto made = [&](const KeySpec& spec) { return outcome(keys.create(spec, "admin", 2)); };
+  const auto made = [&](const KeySpec& spec) {
+    return outcome(keys.create(spec, "admin", {2, 4}));
+  };
   EXPECT_EQ(made({"nobody", "x"}), "404 not_found");
   EXPECT_EQ(made({"ann", ""}), "400 invalid_request");
   EXPECT_EQ(made({"ann", "a\nb"}), "400 invalid_request");
@@ -92,6 +94,18 @@ TEST_F(KeysTest, RefusesWhatMakesNoSense) {
   value_of(keys.revoke(first.public_part, std::nullopt, "admin"));
   EXPECT_EQ(made({"ann", "3"}), "200");
   EXPECT_EQ(value_of(keys.list(std::nullopt)).size(), 4U);
+  // Making and revoking goes on for so long.
+  const auto revoke_all = [&] {
+    for (const Key& key : value_of(keys.list(first.account.id))) {
+      value_of(keys.revoke(key.public_part, std::nullopt, "admin"));
+    }
+  };
+  revoke_all();
+  EXPECT_EQ(made({"ann", "4"}), "200");
+  revoke_all();
+  EXPECT_EQ(made({"ann", "5"}), "429 too_many_new_keys");
+  clock.advance(std::chrono::hours(24));
+  EXPECT_EQ(made({"ann", "5"}), "200");
 }
 
 class ApplicationsTest : public testing::Test, protected AccessFixture {};

@@ -130,7 +130,7 @@ class KillTest : public testing::Test {
     Keys keys(*database, clock);
     KeySpec spec{"admin", "test"};
     spec.limits = {0, 0, 0, std::nullopt, std::nullopt};
-    const Key key = value_of(keys.create(spec, "admin", 1)).key;
+    const Key key = value_of(keys.create(spec, "admin", {1})).key;
     identity = {key.account, key.id, key.public_part, key.kind, key.limits, {}, 0};
     void* const page =
         mmap(nullptr, sizeof(Doubt), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

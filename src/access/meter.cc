@@ -1,5 +1,7 @@
 #include "access/meter.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -8,29 +10,50 @@
 namespace ultraspeed::access {
 namespace {
 
-Answer<void> check_minute(const MinuteWindow& window, UtcTime now, uint64_t amount, uint64_t limit,
-                          const char* code, const char* message) {
-  if (limit == 0) return {};
-  const auto wait = window.wait(now, amount, limit);
-  if (!wait) {
-    return refuse(413, "request_too_large",
-                  "The input has more tokens than the key may use in a minute.");
-  }
-  if (wait->count() == 0) return {};
-  return refuse(429, code, message, static_cast<uint32_t>(wait->count()));
+// Of two limits of which 0 is none.
+uint32_t wider(uint32_t a, uint32_t b) {
+  return a == 0 || b == 0 ? 0 : std::max(a, b);
 }
 
 }  // namespace
 
+KeyLimits account_limits(const KeyLimits& offered, const KeyLimits& of_key) {
+  KeyLimits limits;
+  limits.requests_per_minute = wider(offered.requests_per_minute, of_key.requests_per_minute);
+  limits.tokens_per_minute = wider(offered.tokens_per_minute, of_key.tokens_per_minute);
+  limits.max_concurrent = wider(offered.max_concurrent, of_key.max_concurrent);
+  if (offered.budget && of_key.budget) limits.budget = std::max(*offered.budget, *of_key.budget);
+  return limits;
+}
+
+// `things`: "requests" or "tokens".
+Answer<void> Meter::check_minute(const MinuteWindow& window, UtcTime now, uint64_t amount,
+                                 uint64_t limit, const char* things) const {
+  if (limit == 0) return {};
+  const auto wait = window.wait(now, amount, limit);
+  if (!wait) {
+    return refuse(
+        413, "request_too_large",
+        fmt::format("The input has more {} than the {} may use in a minute.", things, subject_));
+  }
+  if (wait->count() == 0) return {};
+  return refuse(429, fmt::format("too_many_{}", things),
+                fmt::format("The {} had as many {} in a minute as it may have.", subject_, things),
+                static_cast<uint32_t>(wait->count()));
+}
+
+Answer<void> Meter::check_request(const KeyLimits& limits, UtcTime now) const {
+  return check_minute(requests_, now, 1, limits.requests_per_minute, "requests");
+}
+
 Answer<void> Meter::check_pace(const KeyLimits& limits, uint32_t input_tokens, UtcTime now) const {
   if (limits.max_concurrent != 0 && num_under_way_ >= limits.max_concurrent) {
-    return refuse(429, "too_many_at_once", "The key has as many requests under way as it may have.",
+    return refuse(429, "too_many_at_once",
+                  fmt::format("The {} has as many requests under way as it may have.", subject_),
                   1);
   }
-  US_TRY(check_minute(requests_, now, 1, limits.requests_per_minute, "too_many_requests",
-                      "The key had as many requests in a minute as it may have."));
-  return check_minute(tokens_, now, input_tokens, limits.tokens_per_minute, "too_many_tokens",
-                      "The key had as many tokens in a minute as it may have.");
+  US_TRY(check_request(limits, now));
+  return check_minute(tokens_, now, input_tokens, limits.tokens_per_minute, "tokens");
 }
 
 // How many tokens of output can be paid beside the input; `why` says what ends first. Negative: not
@@ -43,8 +66,9 @@ int64_t Meter::affordable_output(const KeyLimits& limits, const Rates& rates, ui
         limits.budget->units - spent_.units - held_.units - rates.cost({0, input_tokens, 0}).units;
     if (left < 0 || rates.output > 0) {
       affordable = left < 0 ? -1 : left / rates.output;
-      *why = {402, "budget_used_up",
-              "The key's budget is used up, or held by its running requests."};
+      *why = {
+          402, "budget_used_up",
+          fmt::format("The {}'s budget is used up, or held by its running requests.", subject_)};
     }
   }
   if (limits.allowance_tokens) {
@@ -58,38 +82,38 @@ int64_t Meter::affordable_output(const KeyLimits& limits, const Rates& rates, ui
   return affordable;
 }
 
-Answer<Meter::Hold> Meter::begin(const KeyLimits& limits, const Rates& rates, uint32_t input_tokens,
-                                 uint32_t max_output_tokens, UtcTime now) {
+Answer<uint32_t> Meter::allowed_output(const KeyLimits& limits, const Rates& rates,
+                                       uint32_t input_tokens, uint32_t max_output_tokens,
+                                       UtcTime now) const {
   US_TRY(check_pace(limits, input_tokens, now));
   Refusal why;
   const int64_t affordable = affordable_output(limits, rates, input_tokens, &why);
   if (affordable < 1) return tl::unexpected(std::move(why));
-  Hold hold;
-  hold.input_tokens = input_tokens;
-  hold.output_tokens = static_cast<uint32_t>(std::min<int64_t>(max_output_tokens, affordable));
-  hold.price = rates.cost({0, input_tokens, hold.output_tokens});
-  const std::optional<Money> held = held_.plus(hold.price);
-  if (!held)
+  const auto allowed = static_cast<uint32_t>(std::min<int64_t>(max_output_tokens, affordable));
+  if (!held_.plus(rates.cost({0, input_tokens, allowed}))) {
     return refuse(402, "budget_used_up", "The running requests cost more than can be held.");
-  held_ = *held;
-  held_tokens_ += int64_t{hold.input_tokens} + hold.output_tokens;
-  ++num_under_way_;
-  requests_.add(now, 1);
-  tokens_.add(now, input_tokens);
-  return hold;
+  }
+  return allowed;
 }
 
-void Meter::end(const Hold& hold, const TokenCounts& tokens, Money price, UtcTime now) {
+void Meter::begin(const Hold& hold, UtcTime now) {
+  held_.units += hold.price.units;
+  held_tokens_ += int64_t{hold.input_tokens} + hold.output_tokens;
+  ++num_under_way_;
+  count_request(now);
+  tokens_.add(now, hold.input_tokens);
+}
+
+void Meter::end(const Hold& hold, const TokenCounts& tokens, Money price) {
   US_CHECK(num_under_way_ > 0 && tokens.output <= hold.output_tokens && price <= hold.price,
            "{} tokens and {} of {} and {}", tokens.output, price.text(), hold.output_tokens,
            hold.price.text());
   --num_under_way_;
   held_.units -= hold.price.units;
   held_tokens_ -= int64_t{hold.input_tokens} + hold.output_tokens;
-  // Over 9 million of the currency a key, its budget (which is below) is used up for good.
-  spent_ = spent_.plus(price).value_or(Money{std::numeric_limits<int64_t>::max() / 2});
+  // Over 9 million of the currency, a budget (which is below) is used up for good.
+  spent_ = spent_.plus(price).value_or(kMostMoney);
   used_tokens_ += int64_t{tokens.cached_input} + tokens.input + tokens.output;
-  tokens_.add(now, tokens.output);
 }
 
 }  // namespace ultraspeed::access

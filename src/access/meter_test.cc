@@ -20,6 +20,14 @@ KeyLimits no_limits() {
   return {0, 0, 0, std::nullopt, std::nullopt};
 }
 
+Answer<Meter::Hold> begin(Meter& meter, const KeyLimits& limits, const Rates& rates, uint32_t input,
+                          uint32_t max_output, UtcTime now) {
+  US_ASSIGN(const uint32_t output, meter.allowed_output(limits, rates, input, max_output, now));
+  const Meter::Hold hold{input, output, rates.cost({0, input, output})};
+  meter.begin(hold, now);
+  return hold;
+}
+
 TEST(MinuteWindowTest, NoSpanOfAMinuteExceedsTheLimit) {
   rc::check([] {
     constexpr uint64_t kLimit = 20;
@@ -55,65 +63,91 @@ TEST(MinuteWindowTest, AMinuteLaterAllIsFree) {
 }
 
 TEST(MeterTest, RequestsAMinute) {
-  Meter meter({}, 0);
+  Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
   limits.requests_per_minute = 2;
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow)), "200");
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow + seconds(10))), "200");
-  const auto third = meter.begin(limits, kRates, 1, 1, kNow + seconds(20));
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "200");
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow + seconds(10))), "200");
+  const auto third = begin(meter, limits, kRates, 1, 1, kNow + seconds(20));
   EXPECT_EQ(outcome(third), "429 too_many_requests");
   EXPECT_EQ(third.error().retry_after_s, 41U);
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow + seconds(61))), "200");
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow + seconds(61))), "200");
 }
 
-TEST(MeterTest, TokensAMinuteCountInputAtOnceAndOutputAtTheEnd) {
-  Meter meter({}, 0);
+TEST(MeterTest, TokensAMinuteCountInputAtOnceAndOutputWhenDelivered) {
+  Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
   limits.tokens_per_minute = 100;
-  const Meter::Hold hold = value_of(meter.begin(limits, kRates, 60, 1000, kNow));
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 41, 1, kNow)), "429 too_many_tokens");
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 101, 1, kNow)), "413 request_too_large");
+  const Meter::Hold hold = value_of(begin(meter, limits, kRates, 60, 1000, kNow));
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 41, 1, kNow)), "429 too_many_tokens");
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 101, 1, kNow)), "413 request_too_large");
+  meter.deliver(25, kNow + seconds(5));
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 16, 1, kNow + seconds(6))), "429 too_many_tokens");
+  meter.deliver(15, kNow + seconds(8));
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow + seconds(60))), "429 too_many_tokens");
   const TokenCounts tokens{0, 60, 40};
-  meter.end(hold, tokens, kRates.cost(tokens), kNow + seconds(5));
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow + seconds(60))), "429 too_many_tokens");
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 60, 1, kNow + seconds(61))), "200");
+  meter.end(hold, tokens, kRates.cost(tokens));  // counts nothing again
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 60, 1, kNow + seconds(61))), "200");
 }
 
 TEST(MeterTest, RequestsAtTheSameTime) {
-  Meter meter({}, 0);
+  Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
   limits.max_concurrent = 2;
-  const Meter::Hold hold = value_of(meter.begin(limits, kRates, 1, 1, kNow));
-  value_of(meter.begin(limits, kRates, 1, 1, kNow));
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow)), "429 too_many_at_once");
-  meter.end(hold, {}, {}, kNow);
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 1, 1, kNow)), "200");
+  const Meter::Hold hold = value_of(begin(meter, limits, kRates, 1, 1, kNow));
+  value_of(begin(meter, limits, kRates, 1, 1, kNow));
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "429 too_many_at_once");
+  meter.end(hold, {}, {});
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "200");
 }
 
 TEST(MeterTest, ABudgetBoundsTheAnswer) {
-  Meter meter({}, 0);
+  Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
   limits.budget = Money{10 * kRates.input + 5 * kRates.output + 1};
-  const Meter::Hold hold = value_of(meter.begin(limits, kRates, 10, 1000, kNow));
+  const Meter::Hold hold = value_of(begin(meter, limits, kRates, 10, 1000, kNow));
   EXPECT_EQ(hold.output_tokens, 5U);
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 0, 1, kNow)), "402 budget_used_up");
-  meter.end(hold, {0, 10, 2}, kRates.cost({0, 10, 2}), kNow);
-  EXPECT_EQ(value_of(meter.begin(limits, kRates, 0, 1000, kNow)).output_tokens, 3U);
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 0, 1, kNow)), "402 budget_used_up");
+  meter.end(hold, {0, 10, 2}, kRates.cost({0, 10, 2}));
+  EXPECT_EQ(value_of(begin(meter, limits, kRates, 0, 1000, kNow)).output_tokens, 3U);
 }
 
 TEST(MeterTest, AnAllowanceBoundsTheAnswer) {
-  Meter meter({}, 90);
+  Meter meter("key", {}, 90);
   KeyLimits limits = no_limits();
   limits.allowance_tokens = 100;
-  EXPECT_EQ(outcome(meter.begin(limits, kRates, 10, 1, kNow)), "402 allowance_used_up");
-  EXPECT_EQ(value_of(meter.begin(limits, kRates, 7, 1000, kNow)).output_tokens, 3U);
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 10, 1, kNow)), "402 allowance_used_up");
+  EXPECT_EQ(value_of(begin(meter, limits, kRates, 7, 1000, kNow)).output_tokens, 3U);
 }
 
 TEST(MeterTest, WhatIsFreeNeedsNoBudget) {
-  Meter meter({}, 0);
+  Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
   limits.budget = Money{0};
-  EXPECT_EQ(value_of(meter.begin(limits, Rates(), 10, 1000, kNow)).output_tokens, 1000U);
+  EXPECT_EQ(value_of(begin(meter, limits, Rates(), 10, 1000, kNow)).output_tokens, 1000U);
+}
+
+TEST(MeterTest, WhatGeneratesNothingIsARequest) {
+  Meter meter("account", {}, 0);
+  KeyLimits limits = no_limits();
+  limits.requests_per_minute = 2;
+  begin(meter, limits, kRates, 1, 1, kNow);
+  EXPECT_EQ(outcome(meter.check_request(limits, kNow)), "200");
+  meter.count_request(kNow);
+  EXPECT_EQ(outcome(meter.check_request(limits, kNow)), "429 too_many_requests");
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "429 too_many_requests");
+}
+
+TEST(MeterTest, AnAccountMayWhatIsOfferedOrWhatItsKeyMay) {
+  const KeyLimits offered{10, 1000, 4, Money{50}, std::nullopt};
+  const KeyLimits of_key{20, 500, 0, std::nullopt, 77};
+  const KeyLimits both = account_limits(offered, of_key);
+  EXPECT_EQ(both.requests_per_minute, 20U);
+  EXPECT_EQ(both.tokens_per_minute, 1000U);
+  EXPECT_EQ(both.max_concurrent, 0U);  // none
+  EXPECT_EQ(both.budget, std::nullopt);
+  EXPECT_EQ(both.allowance_tokens, std::nullopt);
+  EXPECT_EQ(account_limits(offered, offered).budget, Money{50});
 }
 
 // Whatever runs at the same time, however it ends: nothing beyond the budget and the allowance.
@@ -122,7 +156,7 @@ TEST(MeterTest, BudgetsHoldToTheUnit) {
     KeyLimits limits = no_limits();
     limits.budget = Money{*rc::gen::inRange<int64_t>(0, 3'000'000'000)};
     limits.allowance_tokens = *rc::gen::inRange<int64_t>(0, 2000);
-    Meter meter({}, 0);
+    Meter meter("key", {}, 0);
     std::vector<Meter::Hold> running;
     Money spent;
     int64_t used = 0;
@@ -130,7 +164,7 @@ TEST(MeterTest, BudgetsHoldToTheUnit) {
       if (*rc::gen::inRange(0, 2) == 0) {
         const auto input = static_cast<uint32_t>(*rc::gen::inRange(0, 100));
         const auto output = static_cast<uint32_t>(*rc::gen::inRange(1, 200));
-        const auto hold = meter.begin(limits, kRates, input, output, kNow);
+        const auto hold = begin(meter, limits, kRates, input, output, kNow);
         if (!hold) continue;
         RC_ASSERT(hold->output_tokens >= 1 && hold->output_tokens <= output);
         running.push_back(*hold);
@@ -142,7 +176,7 @@ TEST(MeterTest, BudgetsHoldToTheUnit) {
         const auto output =
             static_cast<uint32_t>(*rc::gen::inRange<int64_t>(0, int64_t{hold.output_tokens} + 1));
         const TokenCounts tokens{cached, hold.input_tokens - cached, output};
-        meter.end(hold, tokens, kRates.cost(tokens), kNow);
+        meter.end(hold, tokens, kRates.cost(tokens));
         spent = *spent.plus(kRates.cost(tokens));
         used += int64_t{hold.input_tokens} + output;
         RC_ASSERT(spent <= *limits.budget && used <= *limits.allowance_tokens);

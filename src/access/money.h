@@ -32,6 +32,9 @@ struct Money {
   auto operator<=>(const Money&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
+// Where a sum ends that is more than any has been.
+inline constexpr Money kMostMoney{INT64_MAX / 2};
+
 // How much of each class a request had.
 struct TokenCounts {
   uint32_t cached_input = 0;  // prompt tokens that the prefix cache held

@@ -104,7 +104,9 @@ CREATE INDEX chat_entries_of_day ON chat_entries(day, account_id);
 CREATE INDEX chat_entries_open ON chat_entries(joined_ms) WHERE ended_ms IS NULL;
 )sql";
 
-constexpr std::array kMigrations = {kFirstSchema};
+constexpr const char* kLedgerOfAccount = "CREATE INDEX ledger_of_account ON ledger(account_id);";
+
+constexpr std::array kMigrations = {kFirstSchema, kLedgerOfAccount};
 
 }  // namespace
 

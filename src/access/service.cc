@@ -8,8 +8,12 @@ namespace {
 constexpr milliseconds kFlushInterval{500};
 
 AccountOptions account_options(const AccessConfig& config) {
-  return {config.session_lifetime, config.session_idle, config.password_cost,
-          config.floods.failed_logins_per_address, config.floods.failed_logins_per_name};
+  return {config.session_lifetime,
+          config.session_idle,
+          config.password_cost,
+          config.floods.failed_logins_per_address,
+          config.floods.failed_logins_per_name,
+          config.floods.logins_per_name};
 }
 
 }  // namespace
@@ -54,6 +58,7 @@ Service::~Service() {
 
 Status Service::flush() {
   US_TRY(billing_->commit());
+  US_TRY(accounts_.save_uses());
   return chat_->save();
 }
 
@@ -62,7 +67,8 @@ Answer<NewKey> Service::create_own_key(const Account& account, const std::string
   spec.account = account.name;
   spec.name = name;
   spec.limits = config_.limits;
-  return keys_.create(spec, account.name, config_.max_keys_per_account);
+  return keys_.create(spec, account.name,
+                      {config_.max_keys_per_account, config_.floods.new_keys_per_day});
 }
 
 void Service::run() {

@@ -44,6 +44,9 @@ class Service {
     return billing_->reserve(identity, order);
   }
 
+  // A request with a key that generates nothing. Refuses: 429.
+  Answer<void> count_request(const Identity& identity) { return billing_->count_request(identity); }
+
   // A key that an account makes itself: pay as you go, with the configured limits. Refuses: as
   // Keys::create().
   Answer<NewKey> create_own_key(const Account& account, const std::string& name);

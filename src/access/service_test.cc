@@ -25,7 +25,7 @@ class ServiceTest : public testing::Test {
     spec.account = name;
     spec.name = name;
     spec.limits = limits;
-    return value_of(service->keys().create(spec, name, 10)).secret;
+    return value_of(service->keys().create(spec, name, {10})).secret;
   }
 
   const test::TemporaryDirectory folder;

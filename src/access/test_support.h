@@ -76,7 +76,7 @@ struct AccessFixture {
   std::string add_key(const std::string& account, KeySpec spec = {}) {
     spec.account = account;
     if (spec.name.empty()) spec.name = "test";
-    return value_of(keys.create(spec, "admin", 100)).secret;
+    return value_of(keys.create(spec, "admin", {100})).secret;
   }
 
   test::TemporaryDirectory folder;

@@ -23,6 +23,15 @@ void Throttle::record(const std::string& subject, UtcTime now) {
   if (events.size() > limit_.max_events) events.pop_front();
 }
 
+void Throttle::take_back(const std::string& subject, UtcTime at) {
+  const std::lock_guard lock(mutex_);
+  const auto found = events_.find(subject);
+  if (found == events_.end()) return;
+  const auto event = std::ranges::find(found->second, at);
+  if (event != found->second.end()) found->second.erase(event);
+  if (found->second.empty()) events_.erase(found);
+}
+
 void Throttle::forget(const std::string& subject) {
   const std::lock_guard lock(mutex_);
   events_.erase(subject);

@@ -27,6 +27,8 @@ class Throttle {
   std::chrono::seconds wait(const std::string& subject, UtcTime now);
   // It happened, whether or not it was allowed.
   void record(const std::string& subject, UtcTime now);
+  // What record() was told of that time is not to count.
+  void take_back(const std::string& subject, UtcTime at);
   void forget(const std::string& subject);
 
  private:

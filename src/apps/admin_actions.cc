@@ -143,7 +143,7 @@ Status Administration::list_keys() {
 
 Status Administration::create_key(const access::KeySpec& spec) {
   access::Keys keys(*database_, clock_);
-  US_ASSIGN(const access::NewKey made, admitted(keys.create(spec, kActor, UINT32_MAX)));
+  US_ASSIGN(const access::NewKey made, admitted(keys.create(spec, kActor, {})));
   write_to_stderr("The key, which is not shown again:\n");
   return print_output(made.secret + "\n");
 }

@@ -139,7 +139,7 @@ std::optional<std::string> TestClient::read_chunk() {
 TestResponse TestClient::read_response(bool is_head) {
   TestResponse response = read_head();
   response.is_complete = true;
-  if (response.status == 204) return response;  // which has no body
+  if (response.status == 204 || response.status == 101) return response;  // which has no body
   if (response.headers.contains("transfer-encoding")) {
     while (auto chunk = read_chunk()) {
       response.body += *chunk;

@@ -55,14 +55,26 @@ async function applicationsView() {
 }
 
 async function auditView() {
-  const { entries } = await call('GET', '/api/admin/audit');
-  return table('Audit log', [
-    { name: 'When', of: (entry) => time(entry.at) },
-    { name: 'Who', of: (entry) => entry.actor },
-    { name: 'What', of: (entry) => entry.action },
-    { name: 'Of what', of: (entry) => entry.subject },
-    { name: 'Detail', of: (entry) => entry.detail },
-  ], entries);
+  const list = h('div');
+  const more = button('Older', () => show(last), { hidden: true });
+  let last = null;
+  let shown = [];
+  const show = async (before = null) => {
+    const query = before === null ? '' : `?before=${before}`;
+    const { entries, next } = await call('GET', `/api/admin/audit${query}`);
+    shown = [...shown, ...entries];
+    list.replaceChildren(table('Audit log', [
+      { name: 'When', of: (entry) => time(entry.at) },
+      { name: 'Who', of: (entry) => entry.actor },
+      { name: 'What', of: (entry) => entry.action },
+      { name: 'Of what', of: (entry) => entry.subject },
+      { name: 'Detail', of: (entry) => entry.detail },
+    ], shown));
+    last = next;
+    more.hidden = next === null;
+  };
+  await show();
+  return h('div', {}, list, more);
 }
 
 const kParts = [

@@ -150,6 +150,12 @@ std::string AccessRules::client_address(const net::HttpRequest& request) const {
   return client;
 }
 
+bool AccessRules::is_behind_tls(const net::HttpRequest& request) const {
+  const std::string_view peer = request.peer.empty() ? kSocketFile : request.peer;
+  return is_trusted(peer) &&
+         net::equals_ignoring_case(request.header("X-Forwarded-Proto"), "https");
+}
+
 std::string AccessRules::client(const net::HttpRequest& request) const {
   const std::optional<size_t> key = find_key(request);
   return key ? fmt::format("key {}", *key + 1) : client_address(request);

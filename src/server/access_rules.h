@@ -43,6 +43,9 @@ class AccessRules {
 
   // The address of who asked, as far as proxies may be believed; "unix": by a socket file.
   std::string client_address(const net::HttpRequest& request) const;
+  // Whether a proxy that may be believed says that the client speaks TLS with it
+  // (X-Forwarded-Proto).
+  bool is_behind_tls(const net::HttpRequest& request) const;
   // Whose requests count as one client's: those with a key, or without keys from an address.
   // REQUIRES: check() has let it pass.
   std::string client(const net::HttpRequest& request) const;

@@ -193,6 +193,15 @@ ApiStatus check_choice(const Fields& fields, std::string_view name,
                                                       fields.path(name), value, list));
 }
 
+ApiStatus check_fields(const Json& object, std::initializer_list<std::string_view> names) {
+  for (const auto& field : object.items()) {
+    if (std::ranges::find(names, field.key()) == names.end()) {
+      return invalid_field(field.key(), fmt::format("There is no field '{}' here.", field.key()));
+    }
+  }
+  return {};
+}
+
 ApiResult<std::string> required_string(const Fields& fields, std::string_view name) {
   std::string text;
   US_TRY(fields.read(name, &text));

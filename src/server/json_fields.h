@@ -50,10 +50,12 @@ class Fields {
 
 // 400 unless the value at that path is an object.
 ApiStatus check_object(const Json& value, const std::string& path);
-// A string that must be there; it may be empty.
+// 400 for a field that is none of these: of requests that would mean something else without it.
+ApiStatus check_fields(const Json& object, std::initializer_list<std::string_view> names);
 // A string that is one of these, where the field is there.
 ApiStatus check_choice(const Fields& fields, std::string_view name,
                        std::span<const std::string_view> choices);
+// A string that must be there; it may be empty.
 ApiResult<std::string> required_string(const Fields& fields, std::string_view name);
 
 std::string element_path(std::string_view array, size_t index);  // "messages[3]"

@@ -21,9 +21,7 @@ class OfferServerTest : public ServerTest {
     config.floods.applications_per_address_and_hour = 1000;
     model.fast_name = "tiny-ultraspeed";
     clock.set(config.window.begin(config.calendar) + std::chrono::hours(30));
-    service = access::value_of(access::Service::open(
-        config, clock, [](const Error& error) { ADD_FAILURE() << error.message; }));
-    options.service = service.get();
+    open_service();
     options.access.has_accounts = true;
     access::value_of(service->accounts().create_administrator("admin", access::kPassword));
     for (const char* name : {"approved", "other", "pending", "declined"}) {
@@ -35,6 +33,14 @@ class OfferServerTest : public ServerTest {
       access::value_of(service->applications().decide(made.id, state, "admin", ""));
     }
   }
+  // Again, with what `config` says now.
+  void open_service() {
+    server.reset();
+    service.reset();
+    service = access::value_of(access::Service::open(
+        config, clock, [](const Error& error) { ADD_FAILURE() << error.message; }));
+    options.service = service.get();
+  }
   ~OfferServerTest() override {
     server.reset();
     service.reset();
@@ -43,7 +49,7 @@ class OfferServerTest : public ServerTest {
   std::string add_key(const std::string& account, access::KeySpec spec = {}) {
     spec.account = account;
     spec.name = "test";
-    return access::value_of(service->keys().create(spec, "admin", 100)).secret;
+    return access::value_of(service->keys().create(spec, "admin", {100})).secret;
   }
 
   static std::string bearer(const std::string& key) {

@@ -58,7 +58,7 @@ class OfferKillTest : public testing::Test {
     access::KeySpec spec;
     spec.account = spec.name = "admin";
     spec.limits = {0, 0, 0, {}, {}};
-    key_ = access::value_of(service->keys().create(spec, "admin", 100)).secret;
+    key_ = access::value_of(service->keys().create(spec, "admin", {100})).secret;
   }
 
   // In the process that will be killed: the engine, which lives as long as that.

@@ -16,7 +16,21 @@ using access::RouteClass;
 
 namespace {
 
-constexpr uint32_t kNumThreads = 2;  // of which passwords take 64 MiB each
+constexpr size_t kMaxWaiting = 64;  // for threads of one kind
+
+ApiError too_many_waiting() {
+  ApiError error = from_status(503, "Too many requests of this kind wait; try again later.");
+  error.code = "too_many_waiting";
+  error.retry_after_s = 5;
+  return error;
+}
+
+ApiError report_under_way() {
+  ApiError error = from_status(429, "Another report of the account is under way.");
+  error.code = "report_under_way";
+  error.retry_after_s = 1;
+  return error;
+}
 
 // Whether `path` is the pattern's, whose "*" at the end stands for one segment.
 bool fits(std::string_view path, std::string_view pattern) {
@@ -31,15 +45,15 @@ bool fits(std::string_view path, std::string_view pattern) {
 std::span<const PageApi::Entry> PageApi::entries() {
   static constexpr std::array kEntries = {
       Entry{"GET", "/api/session", RouteClass::kPublic, &PageApi::session},
-      Entry{"POST", "/api/login", RouteClass::kPublic, &PageApi::log_in},
+      Entry{"POST", "/api/login", RouteClass::kPublic, &PageApi::log_in, Work::kPassword},
       Entry{"POST", "/api/logout", RouteClass::kAccount, &PageApi::log_out},
-      Entry{"POST", "/api/applications", RouteClass::kPublic, &PageApi::apply},
+      Entry{"POST", "/api/applications", RouteClass::kPublic, &PageApi::apply, Work::kPassword},
       Entry{"GET", "/api/application", RouteClass::kAccount, &PageApi::application},
       Entry{"GET", "/api/keys", RouteClass::kAccount, &PageApi::own_keys},
       Entry{"POST", "/api/keys", RouteClass::kAccount, &PageApi::create_own_key},
       Entry{"DELETE", "/api/keys/*", RouteClass::kAccount, &PageApi::revoke_own_key},
-      Entry{"GET", "/api/usage", RouteClass::kAccount, &PageApi::own_usage},
-      Entry{"GET", "/api/usage.csv", RouteClass::kAccount, &PageApi::own_ledger},
+      Entry{"GET", "/api/usage", RouteClass::kAccount, &PageApi::own_usage, Work::kReport},
+      Entry{"GET", "/api/usage.csv", RouteClass::kAccount, &PageApi::own_ledger, Work::kReport},
       Entry{"GET", "/api/chat", RouteClass::kChat, &PageApi::chat_state},
       Entry{"POST", "/api/chat/join", RouteClass::kChat, &PageApi::join_chat},
       Entry{"POST", "/api/chat/leave", RouteClass::kChat, &PageApi::leave_chat},
@@ -49,17 +63,27 @@ std::span<const PageApi::Entry> PageApi::entries() {
       Entry{"GET", "/api/admin/keys", RouteClass::kAdministration, &PageApi::all_keys},
       Entry{"POST", "/api/admin/keys", RouteClass::kAdministration, &PageApi::create_key},
       Entry{"DELETE", "/api/admin/keys/*", RouteClass::kAdministration, &PageApi::revoke_key},
-      Entry{"GET", "/api/admin/usage", RouteClass::kAdministration, &PageApi::all_usage},
-      Entry{"GET", "/api/admin/usage.csv", RouteClass::kAdministration, &PageApi::whole_ledger},
-      Entry{"GET", "/api/admin/audit", RouteClass::kAdministration, &PageApi::audit}};
+      Entry{"GET", "/api/admin/usage", RouteClass::kAdministration, &PageApi::all_usage,
+            Work::kReport},
+      Entry{"GET", "/api/admin/usage.csv", RouteClass::kAdministration, &PageApi::whole_ledger,
+            Work::kReport},
+      Entry{"GET", "/api/admin/audit", RouteClass::kAdministration, &PageApi::audit,
+            Work::kReport}};
   return kEntries;
 }
 
 PageApi::PageApi(access::Service* service, PageFacts facts, Post post)
-    : service_(service), facts_(std::move(facts)), post_(std::move(post)), pool_(kNumThreads) {}
+    : service_(service),
+      facts_(std::move(facts)),
+      post_(std::move(post)),
+      pools_{TaskPool(2), TaskPool(1), TaskPool(1)} {}
+
+void PageApi::stop() {
+  for (TaskPool& pool : pools_) pool.stop();
+}
 
 void PageApi::answer(const net::HttpRequest& request, const std::string& address,
-                     const std::shared_ptr<Exchange>& exchange) {
+                     bool is_behind_tls, const std::shared_ptr<Exchange>& exchange) {
   const std::string path = request.path();
   const std::string_view method =
       request.method == "HEAD" ? "GET" : std::string_view(request.method);
@@ -74,11 +98,14 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
   }
   if (allowed.empty()) return exchange->fail(unknown_route(request));
   if (found == nullptr) return exchange->fail(method_not_allowed(request.method, allowed));
+  TaskPool& pool = pools_[static_cast<size_t>(found->work)];
+  if (pool.num_waiting() >= kMaxWaiting) return exchange->fail(too_many_waiting());
   const auto call = std::make_shared<Call>();
   call->request = request;
   call->address = address;
+  call->has_tls = facts_.has_tls || is_behind_tls;
   call->last_segment = path.substr(path.rfind('/') + 1);
-  pool_.run([this, found, held = released_by(post_, exchange), call] {
+  pool.run([this, found, held = released_by(post_, exchange), call] {
     auto response = std::make_shared<ApiResult<net::HttpResponse>>(run(*found, *call));
     post_([exchange = held, response] {
       if (!*response) return exchange->fail(response->error());
@@ -87,14 +114,23 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
   });
 }
 
-ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) const {
+ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) {
   if (service_ != nullptr) {
     US_ASSIGN(call.identity, admit(*service_, call.request, entry.route));
   }
   if (!call.request.body.empty()) {
     US_ASSIGN(call.body, parse_json_object(call.request.body));
   }
-  return (this->*entry.handler)(call);
+  if (entry.work != Work::kReport) return (this->*entry.handler)(call);
+  {
+    const std::lock_guard lock(mutex_);
+    const bool is_first = reported_.insert(call.identity.account.id).second;
+    if (!is_first) return tl::unexpected(report_under_way());
+  }
+  auto report = (this->*entry.handler)(call);
+  const std::lock_guard lock(mutex_);
+  reported_.erase(call.identity.account.id);
+  return report;
 }
 
 // --- Sessions ---
@@ -127,6 +163,7 @@ ApiResult<net::HttpResponse> PageApi::session(const Call& call) const {
 }
 
 ApiResult<net::HttpResponse> PageApi::log_in(const Call& call) const {
+  US_TRY(check_fields(call.body, {"name", "password"}));
   const Fields fields(call.body);
   US_ASSIGN(const std::string name, required_string(fields, "name"));
   US_ASSIGN(const std::string password, required_string(fields, "password"));
@@ -136,7 +173,7 @@ ApiResult<net::HttpResponse> PageApi::log_in(const Call& call) const {
   net::HttpResponse response = page_response(200, session_json(login.account, login.session_token));
   response.headers.push_back(
       {"Set-Cookie",
-       session_cookie(login.session_token, service_->config().session_lifetime, facts_.has_tls)});
+       session_cookie(login.session_token, service_->config().session_lifetime, call.has_tls)});
   return response;
 }
 
@@ -144,12 +181,13 @@ ApiResult<net::HttpResponse> PageApi::log_out(const Call& call) const {
   const Status status = service_->accounts().log_out(presented_session(call.request));
   if (!status) return tl::unexpected(from_refusal(status.error()));
   return net::HttpResponse{
-      204, {{"Set-Cookie", session_cookie("", std::chrono::hours(0), facts_.has_tls)}}, ""};
+      204, {{"Set-Cookie", session_cookie("", std::chrono::hours(0), call.has_tls)}}, ""};
 }
 
 // --- Applications ---
 
 ApiResult<net::HttpResponse> PageApi::apply(const Call& call) const {
+  US_TRY(check_fields(call.body, {"name", "password", "statement"}));
   const Fields fields(call.body);
   access::Submission submission;
   submission.address = call.address;

@@ -4,9 +4,13 @@
 // docs/access.md lists the routes.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "access/service.h"
@@ -24,7 +28,7 @@ inline constexpr std::string_view kPageChatPath = "/api/chat/completions";
 struct PageFacts {
   std::vector<PageModel> models;
   uint32_t max_model_len = 0;
-  bool has_tls = false;  // cookies are for TLS alone
+  bool has_tls = false;
 };
 
 class PageApi {
@@ -33,28 +37,39 @@ class PageApi {
   PageApi(access::Service* service, PageFacts facts, Post post);
 
   // On the event loop. `address`: the client's.
-  void answer(const net::HttpRequest& request, const std::string& address,
+  // `is_behind_tls`: a proxy's client speaks TLS.
+  void answer(const net::HttpRequest& request, const std::string& address, bool is_behind_tls,
               const std::shared_ptr<Exchange>& exchange);
-  void stop() { pool_.stop(); }
+  void stop();
 
  private:
   struct Call {
     net::HttpRequest request;
     std::string address;
+    bool has_tls = false;       // cookies are for TLS alone
     access::Identity identity;  // who asks
     std::string last_segment;   // of the path
     Json body = Json::object();
   };
   using Handler = ApiResult<net::HttpResponse> (PageApi::*)(const Call&) const;
+  // What a request takes: some kinds have threads of their own, so that many of them delay no
+  // other.
+  enum class Work : uint8_t {
+    kQuick,
+    kPassword,  // 0.1 s and 64 MiB
+    kReport,    // reads the ledger; an account's one at a time
+  };
+  static constexpr size_t kNumWorks = 3;
   struct Entry {
     std::string_view method;
     std::string_view path;  // "/*" at its end: and one more segment
     access::RouteClass route;
     Handler handler;
+    Work work = Work::kQuick;
   };
   static std::span<const Entry> entries();
 
-  ApiResult<net::HttpResponse> run(const Entry& entry, Call& call) const;
+  ApiResult<net::HttpResponse> run(const Entry& entry, Call& call);
 
   ApiResult<net::HttpResponse> session(const Call& call) const;
   ApiResult<net::HttpResponse> log_in(const Call& call) const;
@@ -88,7 +103,9 @@ class PageApi {
   access::Service* const service_;
   const PageFacts facts_;
   const Post post_;
-  TaskPool pool_;
+  std::mutex mutex_;
+  std::unordered_set<int64_t> reported_;  // accounts whose report is under way
+  std::array<TaskPool, kNumWorks> pools_;
 };
 
 }  // namespace ultraspeed::server

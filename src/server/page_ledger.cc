@@ -1,4 +1,4 @@
-// The page's routes of keys, usage and administration.
+// The page's routes of usage, applications and the audit log.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -30,83 +30,7 @@ ApiResult<std::optional<int64_t>> parse_day_of(std::string_view target, std::str
       fmt::format("'{}' is '{}'; it must be a day such as 2026-06-09.", name, text));
 }
 
-template <class T>
-ApiResult<T> stored(Result<T> result) {
-  if (!result) return tl::unexpected(from_refusal(result.error()));
-  return *std::move(result);
-}
-
 }  // namespace
-
-// --- Keys ---
-
-ApiResult<net::HttpResponse> PageApi::keys(std::optional<int64_t> account_id) const {
-  US_ASSIGN(const auto list, allowed(service_->keys().list(account_id)));
-  Json keys = Json::array();
-  for (const access::Key& key : list) keys.push_back(key_json(key, service_->now()));
-  return page_response(200, {{"keys", std::move(keys)}});
-}
-
-ApiResult<net::HttpResponse> PageApi::revoke(const Call& call,
-                                             std::optional<int64_t> account_id) const {
-  US_ASSIGN(const access::Key key, allowed(service_->keys().revoke(call.last_segment, account_id,
-                                                                   call.identity.account.name)));
-  return page_response(200, {{"key", key_json(key, service_->now())}});
-}
-
-ApiResult<net::HttpResponse> PageApi::own_keys(const Call& call) const {
-  return keys(call.identity.account.id);
-}
-
-ApiResult<net::HttpResponse> PageApi::create_own_key(const Call& call) const {
-  US_ASSIGN(const std::string name, required_string(Fields(call.body), "name"));
-  US_ASSIGN(const access::NewKey made,
-            allowed(service_->create_own_key(call.identity.account, name)));
-  return page_response(201,
-                       {{"key", key_json(made.key, service_->now())}, {"secret", made.secret}});
-}
-
-ApiResult<net::HttpResponse> PageApi::revoke_own_key(const Call& call) const {
-  return revoke(call, call.identity.account.id);
-}
-
-ApiResult<net::HttpResponse> PageApi::all_keys(const Call&) const {
-  return keys(std::nullopt);
-}
-
-ApiResult<net::HttpResponse> PageApi::create_key(const Call& call) const {
-  const Fields fields(call.body);
-  access::KeySpec spec;
-  spec.limits = service_->config().limits;
-  US_ASSIGN(spec.account, required_string(fields, "account"));
-  US_ASSIGN(spec.name, required_string(fields, "name"));
-  std::string kind(access::kind_name(access::KeyKind::kPayAsYouGo));
-  US_TRY(fields.read("kind", &kind));
-  if (kind == access::kind_name(access::KeyKind::kTokenPlan)) {
-    spec.kind = access::KeyKind::kTokenPlan;
-    int64_t allowance = 0;
-    US_TRY(fields.read_integer("plan_tokens", 1, INT64_C(1) << 53, &allowance));
-    if (allowance > 0) spec.limits.allowance_tokens = allowance;
-  } else if (kind != access::kind_name(access::KeyKind::kPayAsYouGo)) {
-    return invalid_field("kind", fmt::format("'kind' is '{}'; it must be 'pay-as-you-go' or "
-                                             "'token-plan'.",
-                                             kind));
-  }
-  std::string budget;
-  US_TRY(fields.read("budget", &budget));
-  if (!budget.empty()) {
-    US_ASSIGN(spec.limits.budget, stored(access::Money::parse(budget)));
-  }
-  US_ASSIGN(const access::NewKey made,
-            allowed(service_->keys().create(spec, call.identity.account.name,
-                                            service_->config().max_keys_per_account)));
-  return page_response(201,
-                       {{"key", key_json(made.key, service_->now())}, {"secret", made.secret}});
-}
-
-ApiResult<net::HttpResponse> PageApi::revoke_key(const Call& call) const {
-  return revoke(call, std::nullopt);
-}
 
 // --- Usage ---
 
@@ -180,6 +104,7 @@ ApiResult<net::HttpResponse> PageApi::applications(const Call& call) const {
 }
 
 ApiResult<net::HttpResponse> PageApi::decide_application(const Call& call) const {
+  US_TRY(check_fields(call.body, {"decision", "reason"}));
   const Fields fields(call.body);
   US_ASSIGN(const int64_t id, parse_id("id", call.last_segment));
   US_ASSIGN(const std::string decision, required_string(fields, "decision"));
@@ -195,17 +120,25 @@ ApiResult<net::HttpResponse> PageApi::decide_application(const Call& call) const
   return page_response(200, {{"application", application_json(decided)}});
 }
 
-ApiResult<net::HttpResponse> PageApi::audit(const Call&) const {
-  US_ASSIGN(const auto list, stored(access::read_audit(service_->database(), kMaxListed)));
+ApiResult<net::HttpResponse> PageApi::audit(const Call& call) const {
+  const std::string_view before = query_value(call.request.target, "before");
+  std::optional<int64_t> before_id;
+  if (!before.empty()) {
+    US_ASSIGN(before_id, parse_id("before", before));
+  }
+  US_ASSIGN(const auto list,
+            stored(access::read_audit(service_->database(), kMaxListed, before_id)));
   Json entries = Json::array();
   for (const access::AuditEntry& entry : list) {
-    entries.push_back({{"at", time_json(entry.at)},
+    entries.push_back({{"id", entry.id},
+                       {"at", time_json(entry.at)},
                        {"actor", entry.actor},
                        {"action", entry.action},
                        {"subject", entry.subject},
                        {"detail", entry.detail}});
   }
-  return page_response(200, {{"entries", std::move(entries)}});
+  return page_response(200, {{"entries", std::move(entries)},
+                             {"next", list.size() < kMaxListed ? Json() : Json(list.back().id)}});
 }
 
 }  // namespace ultraspeed::server

@@ -32,4 +32,10 @@ ApiResult<T> allowed(access::Answer<T> answer) {
   return {};
 }
 
+template <class T>
+ApiResult<T> stored(Result<T> result) {
+  if (!result) return tl::unexpected(from_refusal(result.error()));
+  return *std::move(result);
+}
+
 }  // namespace ultraspeed::server

@@ -93,7 +93,8 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
     return exchange->respond(AccessRules::preflight_response(request));
   }
   if (route == Route::kPage) {
-    return page_->answer(request, access_.client_address(request), exchange);
+    return page_->answer(request, access_.client_address(request), access_.is_behind_tls(request),
+                         exchange);
   }
   if (const ApiStatus status = identify(request, route, *exchange); !status) {
     return exchange->fail(status.error());
@@ -109,6 +110,10 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (*route == Route::kPageFile) return exchange->respond(page_file_response(request));
   if (const auto encoding = request.header("Content-Encoding"); !is_plain(encoding)) {
     return exchange->fail(unsupported_encoding(encoding));
+  }
+  if (options_.service != nullptr && counts_as_request(*route)) {
+    const auto counted = options_.service->count_request(exchange->identity);
+    if (!counted) return exchange->fail(from_refusal(counted.error()));
   }
   if (reads_prompt(*route) && !take_place(request, *exchange)) return;
   answer(*route, std::move(request), exchange);

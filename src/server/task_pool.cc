@@ -17,6 +17,11 @@ void TaskPool::run(std::function<void()> task) {
   changed_.notify_one();
 }
 
+size_t TaskPool::num_waiting() {
+  const std::lock_guard lock(mutex_);
+  return tasks_.size();
+}
+
 void TaskPool::stop() {
   std::deque<std::function<void()>> dropped;
   {

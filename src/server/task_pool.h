@@ -19,6 +19,7 @@ class TaskPool {
 
   // Any thread. Dropped after stop().
   void run(std::function<void()> task);
+  size_t num_waiting();
   // Finishes the tasks under way, drops the rest, joins the threads.
   void stop();
 
