@@ -23,6 +23,11 @@ async function decide(event) {
   return {latency: now - event.arrival, isMiss: now > event.due || !kChoices.includes(answer.text)};
 }
 
+// No decision, however fast it came: a miss, and of no latency.
+function refused(error) {
+  return {latency: null, isMiss: true, error: error.message};
+}
+
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
 console.log(`budget ${budgetMs} ms, ${numEvents} events a rate`);
@@ -37,12 +42,15 @@ for (const rate of rates) {
     const arrival = performance.now();
     results.push(decide({arrival, due: arrival + budgetMs, amount: 1 + below(90),
       price: 5 + below(40), stock: below(500)})
-      .catch(() => ({latency: performance.now() - arrival, isMiss: true})));
+      .catch(refused));
   }
   const done = await Promise.all(results);
-  const latencies = done.map(one => one.latency);
+  const latencies = done.map(one => one.latency).filter(latency => latency !== null);
+  const errors = done.filter(one => one.error);
   const misses = done.filter(one => one.isMiss).length;
+  if (latencies.length === 0) throw new Error(`no event was decided: ${errors[0].error}`);
   console.log(`${rate} events/s: p50 ${quantile(latencies, 0.5).toFixed(0)} ms, ` +
     `p99 ${quantile(latencies, 0.99).toFixed(0)} ms, missed ${misses} ` +
-    `(${((100 * misses) / numEvents).toFixed(1)} %)`);
+    `(${((100 * misses) / numEvents).toFixed(1)} %)` +
+    (errors.length > 0 ? `, ${errors.length} of them refused: ${errors[0].error}` : ''));
 }

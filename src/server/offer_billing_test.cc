@@ -2,6 +2,7 @@
 #include <list>
 #include <thread>
 
+#include "net/test_web_socket.h"
 #include "server/offer_fixture.h"
 
 namespace ultraspeed::server {
@@ -100,6 +101,15 @@ TEST_F(OfferServerTest, AStreamIsBilledForWhatTheSocketTook) {
 }
 
 // As the begin of a stop string, here.
+TEST_F(OfferServerTest, ATurnOnAWebSocketNamesItsRow) {
+  start();
+  net::TestWebSocket socket(server->port(), "/v1/responses", bearer(add_key("approved")));
+  socket.send(R"({"type":"response.create","model":"tiny","input":"Hi","store":false})");
+  const Json first = Json::parse(socket.read());
+  const std::vector<access::LedgerRow> found = wait_for_rows(1);
+  EXPECT_EQ(first["headers"]["X-Ledger-Id"], found.at(0).request_id) << first;
+}
+
 TEST_F(OfferServerTest, WhatIsHeldBackIsNotBilled) {
   std::string text;
   for (int i = 0; i < 100; ++i) text += fmt::format("word {} ", i);

@@ -216,6 +216,7 @@ ApiResult<net::HttpResponse> PageApi::chat_state(const Call& call) const {
 ApiResult<net::HttpResponse> PageApi::join_chat(const Call& call) const {
   US_ASSIGN(const access::ChatState state,
             allowed(service_->chat().join(call.identity.account.id)));
+  US_TRY(stored(service_->chat().save()));  // a place that was told of outlives a killed server
   return page_response(200, chat_json(state, service_->now()));
 }
 

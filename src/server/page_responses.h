@@ -35,7 +35,8 @@ ApiResult<T> allowed(access::Answer<T> answer) {
 template <class T>
 ApiResult<T> stored(Result<T> result) {
   if (!result) return tl::unexpected(from_refusal(result.error()));
-  return *std::move(result);
+  if constexpr (!std::is_void_v<T>) return *std::move(result);
+  return {};
 }
 
 }  // namespace ultraspeed::server

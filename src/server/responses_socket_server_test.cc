@@ -90,6 +90,8 @@ TEST_F(ResponsesSocketServerTest, SendsTheEventsOfAStream) {
     EXPECT_EQ(events[i].value("delta", ""), streamed[i].value("delta", ""));
   }
   EXPECT_EQ(events.back()["response"]["output_text"], "Hello, world.");
+  EXPECT_TRUE(events[0]["headers"]["X-Request-Id"].is_string()) << events[0];
+  EXPECT_FALSE(events[1].contains("headers"));
 }
 
 TEST_F(ResponsesSocketServerTest, TurnsContinueWhatIsNotStored) {

@@ -9,28 +9,42 @@
 
 namespace ultraspeed::server {
 
-std::string socket_message(std::string message, const StreamId& stream) {
-  if (stream.member.empty()) return message;
-  message.pop_back();
-  message += stream.member;
-  message += '}';
-  return message;
-}
+namespace {
 
-// The body is {"error":{...}}.
-std::string socket_error(const net::HttpResponse& response, const StreamId& stream) {
-  std::string message = fmt::format(R"({{"type":"error","status":{},)", response.status);
-  message.append(response.body, 1, response.body.size() - 2);
+void append_headers(std::string& message, const std::vector<net::Header>& headers) {
   message += R"(,"headers":{)";
   bool is_first = true;
-  for (const net::Header& header : response.headers) {
+  for (const net::Header& header : headers) {
     if (net::equals_ignoring_case(header.name, "Content-Type")) continue;
     if (!std::exchange(is_first, false)) message += ',';
     append_json_string(message, header.name);
     message += ':';
     append_json_string(message, header.value);
   }
-  message += "}}";
+  message += '}';
+}
+
+// `message`: {...}; `member`: ,"name":value, or empty.
+std::string with_member(std::string message, std::string_view member) {
+  if (member.empty()) return message;
+  message.pop_back();
+  message += member;
+  message += '}';
+  return message;
+}
+
+}  // namespace
+
+std::string socket_message(std::string message, const StreamId& stream) {
+  return with_member(std::move(message), stream.member);
+}
+
+// The body is {"error":{...}}.
+std::string socket_error(const net::HttpResponse& response, const StreamId& stream) {
+  std::string message = fmt::format(R"({{"type":"error","status":{},)", response.status);
+  message.append(response.body, 1, response.body.size() - 2);
+  append_headers(message, response.headers);
+  message += '}';
   return socket_message(std::move(message), stream);
 }
 
@@ -48,12 +62,20 @@ void SocketTurn::send(net::HttpResponse response) {
   finish();
 }
 
+void SocketTurn::start_stream(net::StreamHead head) {
+  std::erase_if(head.headers, [](const net::Header& header) {
+    return header.name.size() < 2 || !net::equals_ignoring_case(header.name.substr(0, 2), "X-");
+  });
+  if (!head.headers.empty()) append_headers(head_, head.headers);
+}
+
 void SocketTurn::write(std::string bytes) {
   if (state_ != State::kOpen) return;
   size_t begin = 0;
   for (size_t end; (end = bytes.find(kSocketMessageEnd, begin)) != std::string::npos;
        begin = end + 1) {
-    send_(socket_message(bytes.substr(begin, end - begin), stream_));
+    std::string message = with_member(bytes.substr(begin, end - begin), std::exchange(head_, {}));
+    send_(socket_message(std::move(message), stream_));
   }
 }
 

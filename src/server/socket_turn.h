@@ -42,7 +42,8 @@ class SocketTurn final : public net::ResponseWriter {
   ~SocketTurn() override;
 
   void send(net::HttpResponse response) override;  // an error
-  void start_stream(net::StreamHead) override {}
+  // Its X- headers are the first message's "headers": by which a ledger or a log knows the answer.
+  void start_stream(net::StreamHead head) override;
   void write(std::string bytes) override;
   void finish() override;
   void when_sent(std::function<void()> callback) override { when_sent_(std::move(callback)); }
@@ -59,6 +60,7 @@ class SocketTurn final : public net::ResponseWriter {
   const WhenSent when_sent_;
   const std::function<void()> end_;
   State state_ = State::kOpen;
+  std::string head_;  // ,"headers":{...}, of the message that comes next, or empty
   net::CloseReason close_reason_{};
   std::function<void(net::CloseReason)> close_callback_;
 };
