@@ -10,7 +10,7 @@ namespace {
 using nlohmann::ordered_json;
 using plan::Bar;
 
-std::string milliseconds(double us) {
+std::string shown_ms(double us) {
   return fmt::format("{:.2f}", us / 1000);
 }
 
@@ -28,7 +28,7 @@ ordered_json bar_json(const Bar& bar) {
   return {{"low", bar.low}, {"mean", bar.mean}, {"high", bar.high}};
 }
 
-ordered_json device_json(const SimulatedDevice& device) {
+ordered_json figures_json(const SimulatedDevice& device) {
   const plan::NodeTimes<plan::Estimate>& times = device.times.times;
   ordered_json stages;
   for (size_t i = 0; i < program::kNumOpcodes; ++i) {
@@ -84,11 +84,11 @@ TextTable part_table(const SimulationRun& run) {
   table.head.insert(table.head.end(), {"step, ms", "5 to 95 %"});
   for (const SimulatedStep& step : run.steps) {
     std::vector<std::string> row = shape_cells(run, step);
-    row.push_back(milliseconds(step.simulation.floor_us));
-    for (const Bar& part : step.simulation.parts) row.push_back(milliseconds(part.mean));
+    row.push_back(shown_ms(step.simulation.floor_us));
+    for (const Bar& part : step.simulation.parts) row.push_back(shown_ms(part.mean));
     const Bar& us = step.simulation.step_us;
-    row.push_back(milliseconds(us.mean));
-    row.push_back(fmt::format("{} to {}", milliseconds(us.low), milliseconds(us.high)));
+    row.push_back(shown_ms(us.mean));
+    row.push_back(fmt::format("{} to {}", shown_ms(us.low), shown_ms(us.high)));
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -148,7 +148,7 @@ ordered_json simulation_json(const SimulationRun& run) {
                        {"all_reduce", plan::all_reduce_name(options.all_reduce)},
                        {"cases", plan::kSimulatedCases}};
   json["devices"] = ordered_json::array();
-  for (const SimulatedDevice& device : run.devices) json["devices"].push_back(device_json(device));
+  for (const SimulatedDevice& device : run.devices) json["devices"].push_back(figures_json(device));
   json["steps"] = ordered_json::array();
   for (const SimulatedStep& step : run.steps) {
     json["steps"].push_back(step_result_json(run, step));

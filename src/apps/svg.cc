@@ -82,12 +82,6 @@ void draw_title(const BarChart& chart, const SvgArea& area, bool with_legend, Sv
   }
 }
 
-void draw_range(double x, double low, double high, Svg* svg) {
-  constexpr double kHalfCap = 4;
-  svg->line(x, low, x, high, kInk);
-  for (const double y : {low, high}) svg->line(x - kHalfCap, y, x + kHalfCap, y, kInk);
-}
-
 // Values from 0 to `most` or more at equal distances; with room beyond it, where asked.
 struct Axis {
   Axis(double most, double length, bool has_room)
@@ -160,7 +154,7 @@ void draw_bars(const BarChart& chart, const SvgArea& area, bool with_legend, Svg
       if (!chart.ranges.empty()) {
         const auto [low, high] = chart.ranges[i][group];
         top = bottom - axis.scale * high;
-        draw_range(x + bar_width / 2, bottom - axis.scale * low, top, svg);
+        svg->line(x + bar_width / 2, bottom - axis.scale * low, x + bar_width / 2, top, kInk);
       }
       if (bar_width < 18) continue;  // too narrow for a number
       svg->text(x + bar_width / 2, top - 3, short_number(value), Svg::Anchor::kMiddle, 10);

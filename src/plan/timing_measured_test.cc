@@ -6,7 +6,7 @@
 #include <string>
 
 #include "plan/device_times.h"
-#include "support/published_config.h"
+#include "plan/devices.h"
 
 namespace ultraspeed::plan {
 namespace {
