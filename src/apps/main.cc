@@ -21,6 +21,7 @@
 #include "apps/run_command.h"
 #include "apps/score_command.h"
 #include "apps/serve_command.h"
+#include "apps/simulate_command.h"
 #include "apps/terminal.h"
 #include "apps/train_drafter_command.h"
 #include "apps/train_model_command.h"
@@ -49,6 +50,7 @@ int parse_and_run(int argc, char** argv) {
   add_train_model_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
+  add_simulate_command(app, &exit_code);
   add_doctor_command(app, &exit_code);
   add_admin_command(app, &exit_code);
   add_completions_command(app, &exit_code);

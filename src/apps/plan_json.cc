@@ -77,6 +77,14 @@ ordered_json memory_json(const PlanReport& report) {
           {"fits", report.fits()}};
 }
 
+ordered_json node_json(const plan::CycleBytes& node) {
+  return {{"non_expert", node.non_expert},
+          {"per_live_expert", node.per_live_expert},
+          {"kv", node.kv},
+          {"drafter", node.drafter},
+          {"drafter_head", node.drafter_head}};
+}
+
 ordered_json cycle_json(const PlanReport& report) {
   const plan::CycleBytes& cycle = report.cycle;
   ordered_json read, scales;
@@ -125,6 +133,7 @@ std::string plan_json(const PlanReport& report) {
                              {"program", program_json(report.program)},
                              {"memory_per_gpu", memory_json(report)},
                              {"bytes_per_cycle_and_gpu", cycle_json(report)},
+                             {"bytes_per_cycle", node_json(report.node)},
                              {"predictions", predictions_json(report)}};
   return json.dump(2, ' ', false, ordered_json::error_handler_t::replace);
 }

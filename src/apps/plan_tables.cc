@@ -98,9 +98,14 @@ class Tables {
     line("  critical path {} hops; layers x hops: {}", counts.critical_path_hops, kinds);
   }
 
+  std::string_view busiest() const {
+    const bool all_alike = report_.node.at(1) == report_.cycle.at(1) * report_.options.num_ranks;
+    return all_alike ? "a GPU" : "the GPU of rank 0, which has a share of everything";
+  }
+
   void memory() {
     const plan::MemoryBytes& memory = report_.memory;
-    line("\nMemory per GPU, GB");
+    line("\nMemory of {}, GB", busiest());
     for (size_t i = 0; i < plan::kNumWeightGroups; ++i) {
       const auto group = static_cast<plan::WeightGroup>(i);
       row(plan::weight_group_name(group), report_.group(group).stored);
@@ -121,7 +126,7 @@ class Tables {
 
   void cycle() {
     const plan::CycleBytes& bytes = report_.cycle;
-    line("\nRead per GPU in one cycle, GB");
+    line("\nRead in one cycle by {}, GB", busiest());
     for (size_t i = 0; i < plan::kNumWeightGroups; ++i) {
       const auto group = static_cast<plan::WeightGroup>(i);
       const plan::GroupBytes& sum = report_.group(group);
@@ -140,7 +145,7 @@ class Tables {
       const double experts = gigabytes(live * static_cast<double>(bytes.per_live_expert));
       line("  {}{}{:>14.3f}{:>12.3f}{:>12.1f}{:>11.3f}", expert_cell(fmt::format("{:.1f}", live)),
            expert_cell(fmt::format("{:.3f}", experts)), gigabytes(bytes.weights_at(live)),
-           gigabytes(bytes.at(live)), gigabytes(bytes.at(live)) * report_.options.num_ranks,
+           gigabytes(bytes.at(live)), gigabytes(report_.node.at(live)),
            1e3 * plan::cycle_seconds(report_, live, 0));
     }
     if (report_.has_experts()) {

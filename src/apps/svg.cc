@@ -57,6 +57,9 @@ double largest_value(const BarChart& chart, double least = 0) {
   for (const auto& of_series : chart.values) {
     for (const double value : of_series) most = std::max(most, value);
   }
+  for (const auto& of_series : chart.ranges) {
+    for (const auto& [low, high] : of_series) most = std::max(most, high);
+  }
   return most > 0 ? most : 1;
 }
 
@@ -147,9 +150,14 @@ void draw_bars(const BarChart& chart, const SvgArea& area, bool with_legend, Svg
       const double value = chart.values[i][group];
       const double height = axis.scale * value;
       svg->rect(x, bottom - height, bar_width - 1, height, color_of(i));
+      double top = bottom - height;
+      if (!chart.ranges.empty()) {
+        const auto [low, high] = chart.ranges[i][group];
+        top = bottom - axis.scale * high;
+        svg->line(x + bar_width / 2, bottom - axis.scale * low, x + bar_width / 2, top, kInk);
+      }
       if (bar_width < 18) continue;  // too narrow for a number
-      svg->text(x + bar_width / 2, bottom - height - 3, short_number(value), Svg::Anchor::kMiddle,
-                10);
+      svg->text(x + bar_width / 2, top - 3, short_number(value), Svg::Anchor::kMiddle, 10);
     }
   }
 }

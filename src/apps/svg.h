@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ultraspeed::apps {
@@ -34,6 +35,8 @@ struct BarChart {
   std::vector<std::string> groups;
   std::vector<std::string> series;
   std::vector<std::vector<double>> values;  // [series][group], at least 0
+  // [series][group], (low, high): error bars of draw_bars(); empty: none.
+  std::vector<std::vector<std::pair<double, double>>> ranges = {};
 };
 
 struct SvgArea {

@@ -58,25 +58,15 @@ WeightGroup group_of(TensorRole role) {
   return WeightGroup::kNorms;
 }
 
-// The most live experts that the task's loop can meet; 1 for tasks that do not loop.
-uint32_t max_slots(const Program& program, const Task& task) {
-  const program::Operands& operands = program.stages[task.stage].operands;
-  if (const auto* up = std::get_if<program::ExpertGateUpOperands>(&operands)) return up->max_slots;
-  if (const auto* down = std::get_if<program::ExpertDownOperands>(&operands)) {
-    return down->max_slots;
-  }
-  return 1;
-}
-
-// [weight]: bytes that rank 0's tasks stream; of expert weights, with every slot live.
+// [weight]: bytes that a rank's tasks stream; of expert weights, with every slot live.
 struct Streamed {
   uint64_t bytes = 0;
   uint32_t slots = 1;
 };
-std::vector<Streamed> streamed_bytes(const Program& program) {
+std::vector<Streamed> streamed_bytes(const Program& program, uint32_t rank) {
   std::vector<Streamed> streamed(program.weights.size());
   for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
-    for (const Task& task : program.list(0, worker)) {
+    for (const Task& task : program.list(rank, worker)) {
       const program::WeightRows unit = program::task_weight_rows(program, task);
       if (unit.weight == program::kNoId) continue;
       const program::WeightDecl& weight = program.weights[unit.weight];
@@ -89,27 +79,36 @@ std::vector<Streamed> streamed_bytes(const Program& program) {
   return streamed;
 }
 
-// One step's read of a weight that is not streamed in tiles.
-uint64_t gathered_bytes(const Program& program, const program::WeightDecl& weight,
-                        WeightGroup group) {
-  if (group != WeightGroup::kEmbedding) return weight.size_bytes();
-  return program.width * tensor::packed_bytes(weight.format, 1, weight.cols);
-}
-
 }  // namespace
 
-std::array<GroupBytes, kNumWeightGroups> weight_bytes(const Plan& plan) {
+uint32_t max_slots(const Program& program, const Task& task) {
+  const program::Operands& operands = program.stages[task.stage].operands;
+  if (const auto* up = std::get_if<program::ExpertGateUpOperands>(&operands)) return up->max_slots;
+  if (const auto* down = std::get_if<program::ExpertDownOperands>(&operands)) {
+    return down->max_slots;
+  }
+  return 1;
+}
+
+uint64_t gathered_bytes(const Plan& plan, program::WeightId id) {
+  const program::WeightDecl& weight = plan.program.weights[id];
+  if (group_of(plan.sources[id].role) != WeightGroup::kEmbedding) return weight.size_bytes();
+  return plan.program.width * tensor::packed_bytes(weight.format, 1, weight.cols);
+}
+
+std::array<GroupBytes, kNumWeightGroups> weight_bytes(const Plan& plan, uint32_t rank) {
   const Program& program = plan.program;
-  const std::vector<Streamed> streamed = streamed_bytes(program);
+  const std::vector<Streamed> streamed = streamed_bytes(program, rank);
   std::array<GroupBytes, kNumWeightGroups> groups;
-  for (size_t id = 0; id < program.weights.size(); ++id) {
+  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
     const program::WeightDecl& weight = program.weights[id];
+    if (!program::has_share(rank, weight.rank_stride)) continue;
     const WeightGroup group = group_of(plan.sources[id].role);
     GroupBytes& sum = groups[static_cast<size_t>(group)];
     sum.stored += weight.size_bytes();
     sum.scales += weight.count * tensor::scale_bytes(weight.format, weight.rows, weight.cols);
-    sum.read += streamed[id].bytes > 0 ? streamed[id].bytes / streamed[id].slots
-                                       : gathered_bytes(program, weight, group);
+    sum.read +=
+        streamed[id].bytes > 0 ? streamed[id].bytes / streamed[id].slots : gathered_bytes(plan, id);
   }
   return groups;
 }
@@ -122,21 +121,34 @@ uint64_t block_padding_bytes(const Plan& plan) {
   return plan.program.num_weight_blocks * program::kWeightBlockBytes - packed;
 }
 
-KvElements kv_elements(const Program& program, uint32_t context) {
+uint64_t task_list_bytes(const Program& program) {
+  uint64_t bytes = (uint64_t{program.num_counters} + program.num_flags) * sizeof(uint32_t);
+  for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
+    bytes += program.list(0, worker).size() * sizeof(Task);
+  }
+  return bytes;
+}
+
+uint64_t kv_elements_read(const Program& program, const program::AttentionOperands& attention,
+                          uint32_t context) {
+  const program::CacheDecl& cache = program.caches[attention.cache];
+  const uint64_t position = uint64_t{cache.num_kv_heads} * (cache.head_dim + cache.v_head_dim);
+  if (attention.window == 0) return position * context;
+  // The columns' windows together; KV heads that several tiles share come from the L2 cache.
+  const uint64_t window = uint64_t{attention.window} + program.width - 1;
+  return position * std::min<uint64_t>(context, window);
+}
+
+KvElements kv_elements(const Program& program, uint32_t rank, uint32_t context) {
   const uint64_t page = program.kv_page_positions;
   KvElements sum;
   for (const program::Stage& stage : program.stages) {
     const auto* attention = std::get_if<program::AttentionOperands>(&stage.operands);
     if (attention == nullptr) continue;
     const program::CacheDecl& cache = program.caches[attention->cache];
+    if (!program::has_share(rank, cache.rank_stride)) continue;
     const uint64_t position = uint64_t{cache.num_kv_heads} * (cache.head_dim + cache.v_head_dim);
-    // The columns' windows together; KV heads that several tiles share come from the L2 cache.
-    const uint64_t window = uint64_t{attention->window} + program.width - 1;
-    if (attention->window > 0) {
-      sum.read += position * std::min<uint64_t>(context, window);
-    } else {
-      sum.read += position * context;
-    }
+    sum.read += kv_elements_read(program, *attention, context);
     if (cache.ring_positions > 0) {
       sum.rings += position * cache.ring_positions;
     } else {

@@ -15,9 +15,6 @@ using model::DrafterConfig;
 using model::ModelConfig;
 using model::TensorRole;
 
-// A CUDA context took 0.55 GB of an H200; the rest is for modules and communication buffers.
-constexpr uint64_t kReservedBytes = 2'000'000'000;
-
 // Of a bias in BF16.
 constexpr uint64_t kBiasBytes = 2;
 
@@ -29,17 +26,6 @@ constexpr uint32_t drafter_layer_hops(uint32_t num_ranks) {
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-Result<ReportOptions> checked(const ModelConfig& config, ReportOptions options) {
-  const uint32_t limit = config.max_position_embeddings;
-  if (options.context == 0) options.context = std::min(kDefaultContext, limit);
-  if (options.context > limit) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--context {}: {} has max_position_embeddings {}", options.context,
-                      config.file, limit);
-  }
-  return options;
 }
 
 ShapeLookup shape_lookup(const ModelConfig& config, DenseFormat dense_format) {
@@ -92,31 +78,37 @@ void add_experts(PlanReport* report) {
 }
 
 void add_weights(const Plan& plan, PlanReport* report) {
-  report->groups = weight_bytes(plan);
-  for (const GroupBytes& group : report->groups) {
-    report->memory.weights += group.stored;
-    report->cycle.non_expert += group.read;
-  }
-  report->cycle.per_live_expert = report->group(WeightGroup::kExperts).read;
-  report->cycle.non_expert -= report->cycle.per_live_expert;
+  report->groups = weight_bytes(plan, 0);
+  for (const GroupBytes& group : report->groups) report->memory.weights += group.stored;
   report->memory.block_padding = block_padding_bytes(plan);
+  const auto experts = static_cast<size_t>(WeightGroup::kExperts);
+  for (uint32_t rank = 0; rank < report->options.num_ranks; ++rank) {
+    CycleBytes read;
+    const auto groups = weight_bytes(plan, rank);
+    for (const GroupBytes& group : groups) read.non_expert += group.read;
+    read.per_live_expert = groups[experts].read;
+    read.non_expert -= read.per_live_expert;
+    if (rank == 0) report->cycle = read;
+    report->node.non_expert += read.non_expert;
+    report->node.per_live_expert += read.per_live_expert;
+  }
 }
 
 void add_kv(const program::Program& program, PlanReport* report) {
   const uint64_t bytes = report->options.kv_format == KvFormat::kFp8 ? 1 : 2;
-  const KvElements elements = kv_elements(program, report->options.context);
+  const uint32_t context = report->options.context;
+  const KvElements elements = kv_elements(program, 0, context);
   report->memory.kv_pages = bytes * elements.pages;
   report->memory.kv_rings = bytes * elements.rings;
   report->cycle.kv = bytes * elements.read;
+  for (uint32_t rank = 0; rank < program.num_ranks; ++rank) {
+    report->node.kv += bytes * kv_elements(program, rank, context).read;
+  }
 }
 
 void add_buffers(const program::Program& program, PlanReport* report) {
   report->memory.activations = program.arena_bytes;
-  for (uint32_t worker = 0; worker < program.num_workers; ++worker) {
-    report->memory.task_lists += program.list(0, worker).size() * sizeof(program::Task);
-  }
-  report->memory.task_lists +=
-      (uint64_t{program.num_counters} + program.num_flags) * sizeof(uint32_t);
+  report->memory.task_lists = task_list_bytes(program);
   report->memory.reserved = kReservedBytes;
 }
 
@@ -136,6 +128,8 @@ void add_drafter(const DrafterConfig& drafter, PlanReport* report) {
   report->memory.drafter_kv = position_bytes * (positions + block_positions);
   report->cycle.drafter = report->memory.drafter_weights + position_bytes * positions;
   report->cycle.drafter_head = report->group(WeightGroup::kHead).read;
+  report->node.drafter = ranks * report->cycle.drafter;
+  report->node.drafter_head = ranks * report->cycle.drafter_head;  // every rank has rows of it
 
   const ProgramCounts& counts = report->program;
   const uint32_t in_layers =
@@ -155,7 +149,8 @@ std::string_view weight_group_name(WeightGroup group) {
 Result<PlanReport> make_report(const ModelConfig& config, const DrafterConfig* drafter,
                                const Device& device, const ReportOptions& options) {
   PlanReport report;
-  US_ASSIGN(report.options, checked(config, options));
+  report.options = options;
+  US_ASSIGN(report.options.context, context_or_default(config, options.context));
   report.device = device;
   report.config = config;
   report.parameters = model::count_parameters(config);
@@ -169,6 +164,14 @@ Result<PlanReport> make_report(const ModelConfig& config, const DrafterConfig* d
   add_buffers(plan.program, &report);
   if (drafter != nullptr) add_drafter(*drafter, &report);
   return report;
+}
+
+Result<uint32_t> context_or_default(const ModelConfig& config, uint32_t context) {
+  const uint32_t limit = config.max_position_embeddings;
+  if (context == 0) return std::min(kDefaultContext, limit);
+  if (context <= limit) return context;
+  return make_error(ErrorCode::kInvalidArgument, "--context {}: {} has max_position_embeddings {}",
+                    context, config.file, limit);
 }
 
 double expected_live_experts(uint32_t num_experts, uint32_t num_per_token, uint32_t width) {

@@ -44,14 +44,14 @@ enum class WeightGroup : uint8_t {
 inline constexpr size_t kNumWeightGroups = 8;
 std::string_view weight_group_name(WeightGroup group);
 
-// Of one GPU.
+// Of the GPU of rank 0, which has a share of everything.
 struct GroupBytes {
   uint64_t stored = 0;  // packed
   uint64_t scales = 0;  // of `stored`: the quantisation scales
   uint64_t read = 0;    // in one step; experts: for one live expert in every expert layer
 };
 
-// Of one GPU.
+// Of the GPU of rank 0, which has a share of everything.
 struct MemoryBytes {
   uint64_t weights = 0;        // all groups
   uint64_t block_padding = 0;  // of the packed arena: tiles fill whole blocks
@@ -69,7 +69,7 @@ struct MemoryBytes {
   }
 };
 
-// Read by one GPU in one cycle: draft a block, verify it in one step.
+// Read in one cycle: draft a block, verify it in one step.
 struct CycleBytes {
   uint64_t non_expert = 0;       // all weights but the experts'
   uint64_t per_live_expert = 0;  // one more live expert in every expert layer
@@ -114,14 +114,13 @@ struct PlanReport {
   // experts: of models of model::Exactness::kShapeOnly.
   uint64_t left_out_bytes = 0;
   MemoryBytes memory;
-  CycleBytes cycle;
+  CycleBytes cycle;  // of rank 0: no rank reads more
+  CycleBytes node;   // of all ranks; some may have no share of a weight
 
   const GroupBytes& group(WeightGroup id) const { return groups[static_cast<size_t>(id)]; }
   bool has_experts() const { return num_expert_layers > 0; }
   // The step's weights on all GPUs at the expected live experts, KV apart.
-  double step_weight_bytes() const {
-    return cycle.weights_at(expected_live_experts) * options.num_ranks;  // all counted as rank 0
-  }
+  double step_weight_bytes() const { return node.weights_at(expected_live_experts); }
   bool fits() const { return memory.total() <= device.limits.memory_bytes; }
 };
 
@@ -130,6 +129,10 @@ struct PlanReport {
 Result<PlanReport> make_report(const model::ModelConfig& config,
                                const model::DrafterConfig* drafter, const Device& device,
                                const ReportOptions& options);
+
+// `context`, or the most that is usual where it is 0. Errors: kInvalidArgument for more positions
+// than the model has.
+Result<uint32_t> context_or_default(const model::ModelConfig& config, uint32_t context);
 
 // E * (1 - (1 - k / E)^width): distinct experts of `width` tokens that choose k of E at random.
 double expected_live_experts(uint32_t num_experts, uint32_t num_per_token, uint32_t width);

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <numeric>
 
 #include "plan/accounting.h"
@@ -57,12 +56,12 @@ TEST(PlanAccounting, MtpHeadsCount) {
   const Plan without = plan_with(nullptr);
   uint64_t declared = 0, counted = 0;
   for (const program::WeightDecl& weight : with.program.weights) declared += weight.size_bytes();
-  for (const GroupBytes& group : weight_bytes(with)) counted += group.stored;
+  for (const GroupBytes& group : weight_bytes(with, 0)) counted += group.stored;
   EXPECT_EQ(counted, declared);
   EXPECT_EQ(with.program.weights.size(), without.program.weights.size() + 3 * 11);
   // 4 KV heads of 96 and 64 elements, 1024 positions.
-  EXPECT_EQ(kv_elements(with.program, 4096).rings,
-            kv_elements(without.program, 4096).rings + 3 * uint64_t{4 * (96 + 64)} * 1024);
+  EXPECT_EQ(kv_elements(with.program, 0, 4096).rings,
+            kv_elements(without.program, 0, 4096).rings + 3 * uint64_t{4 * (96 + 64)} * 1024);
 }
 
 TEST(PlanReport, SumsOverTasksEqualClosedForms) {
@@ -95,12 +94,36 @@ TEST(PlanReport, RankZeroStandsForAllRanksWithShares) {
   const ShapeLookup shapes = [&](const model::WeightSource& source) {
     return model::expected_shape(config, source);
   };
-  Plan plan = *make_plan(config, shapes, h200().limits, options);
-  const auto first = weight_bytes(plan);
-  auto& lists = plan.program.lists;
-  std::rotate(lists.begin(), lists.begin() + plan.program.num_workers, lists.end());
-  const auto second = weight_bytes(plan);
+  const Plan plan = *make_plan(config, shapes, h200().limits, options);
+  const auto first = weight_bytes(plan, 0);
+  const auto second = weight_bytes(plan, 1);
   for (size_t i = 0; i < kNumWeightGroups; ++i) EXPECT_EQ(first[i].read, second[i].read);
+}
+
+// On 8 ranks four have expert columns, four the dense layer's; all have rows of the head and whole
+// routers and norms. What the ranks read together is what one alone reads, but for the copies.
+TEST(PlanReport, RanksWithoutSharesAreNotCountedAsRankZero) {
+  const model::ModelConfig config = load("/models/tiny-mimo");
+  ReportOptions options = small_options();
+  options.num_ranks = 1;
+  const PlanReport one = report_of(config, options);
+  EXPECT_EQ(one.node.at(20), one.cycle.at(20));
+  options.num_ranks = 8;
+  const PlanReport eight = report_of(config, options);
+  EXPECT_EQ(eight.node.per_live_expert, one.cycle.per_live_expert);
+  EXPECT_EQ(eight.node.per_live_expert, 4 * eight.cycle.per_live_expert);
+  const auto read = [](const PlanReport& report, WeightGroup group) {
+    return report.group(group).read;
+  };
+  EXPECT_EQ(4 * read(eight, WeightGroup::kDense), read(one, WeightGroup::kDense));
+  const uint64_t copies = 7 * (read(one, WeightGroup::kRouter) + read(one, WeightGroup::kNorms));
+  EXPECT_LT(eight.node.non_expert, 8 * eight.cycle.non_expert);
+  // KV heads' rows of k and v are on several ranks, and an FP8 block that is cut has its scale
+  // twice.
+  EXPECT_GT(eight.node.non_expert, one.cycle.non_expert);
+  EXPECT_LT(eight.node.non_expert,
+            one.cycle.non_expert + copies + 3 * read(one, WeightGroup::kQkv));
+  EXPECT_DOUBLE_EQ(eight.step_weight_bytes(), eight.node.weights_at(eight.expected_live_experts));
 }
 
 TEST(PlanReport, ScalesArePartOfTheBytes) {

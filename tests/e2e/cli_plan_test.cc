@@ -37,5 +37,16 @@ TEST(Plan, ShapesOfOtherFamilies) {
   EXPECT_NE(inspected.output.find("128256, tied embeddings"), std::string::npos);
 }
 
+TEST(Simulate, PrintsTablesAndTakesAMeasuredFile) {
+  const Finished finished = run_cli({"simulate", "--config", US_SOURCE_DIR "/models/tiny-mimo",
+                                     "--devices", "h100", "--ranks", "2,8", "--measured",
+                                     US_SOURCE_DIR "/tests/data/bench_kernels_h100.json"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+  for (const char* part : {"Tokens per second", "(NVIDIA H100 80GB HBM3)", "all-reduce two-shot"}) {
+    EXPECT_NE(finished.output.find(part), std::string::npos) << finished.output;
+  }
+  EXPECT_EQ(run_cli({"simulate", "--config", "x", "--widths", "9"}).exit_code, 2);
+}
+
 }  // namespace
 }  // namespace ultraspeed::test
