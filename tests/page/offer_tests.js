@@ -100,6 +100,7 @@ function tests({ browser, offer }) {
       await logIn(page, 'nobody', 'wrong password');
       await until(async () => /name.*password/i.test(
         await page.locator('.problem').innerText()), 'the refusal');
+      await picture(page, 'page_login');
       await go(page, 'admin', '.composer');  // not offered: the chat
       await close();
     },
@@ -110,6 +111,7 @@ function tests({ browser, offer }) {
       assert.match(await page.locator('.sheet').innerText(),
         /2026-06-09 to 2026-06-23, whole days in Asia\/Shanghai\. It is open\./);
       assert.match(await page.locator('.facts').innerText(), /waits for a decision/);
+      await picture(page, 'page_application');
       assert.ok((await page.locator('.facts').innerText()).includes(payloads[0]));
       await decide('Decline', 'applicant', kBegin + 3600);
       await page.reload();
@@ -241,6 +243,7 @@ function tests({ browser, offer }) {
       assert.match(secret, /^us-/);
       await page.keyboard.press('Escape');
       await page.waitForSelector('td:text("my-key")');
+      await picture(page, 'page_keys');
       assert.ok(!(await page.content()).includes(secret));
       const complete = (model) => fetch(`${url}/v1/chat/completions`, { method: 'POST',
         headers: { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' },
