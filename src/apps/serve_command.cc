@@ -27,6 +27,7 @@
 #include "apps/terminal.h"
 #include "server/forced_answers.h"
 #include "server/json_text.h"
+#include "server/kv_events.h"
 #include "server/server.h"
 
 namespace ultraspeed::apps {
@@ -151,6 +152,24 @@ void add_modes(const LoadedModel& model, const StandardModel* standard,
   served->standard_weights = standard->weights();
 }
 
+// nullptr: nobody is to be told. A router can use only what all clients may take over.
+Result<std::unique_ptr<server::KvEventPublisher>> open_kv_events(const ServeOptions& options) {
+  if (options.kv_events.endpoint.empty()) return nullptr;
+  if (!options.caches_prefixes) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--kv-events tells what the prefix cache holds, and --no-prefix-caching has "
+                      "none; leave one of them out");
+  }
+  const bool has_clients =
+      options.server.service != nullptr || !options.server.access.api_keys.empty();
+  if (has_clients && !options.server.shares_prefixes) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--kv-events would show each client's prompts to routers that cannot tell "
+                      "whose they are; give --shared-prefix-cache, too, or serve without keys");
+  }
+  return server::KvEventPublisher::open(options.kv_events);
+}
+
 Status serve(ServeOptions options) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("ultraspeed"));
   US_TRY(check_needs_no_output(options.model.speculation));
@@ -160,11 +179,14 @@ Status serve(ServeOptions options) {
   if (opened) US_TRY(apply_service(&options, *opened->service));
   allow_connections(&options.server.http.max_connections);
   US_TRY(server::Server::check(options.server));  // before a model loads for minutes
+  US_ASSIGN(const auto kv_events, open_kv_events(options));
+  options.server.kv_events = kv_events.get();
   US_ASSIGN(const LoadedModel model, LoadedModel::open(options.model));
   US_TRY(model.require_tokenizer());
   US_ASSIGN(const auto forced, read_forced_answers(options.force_text, model));
   US_TRY(model.speculation().check_decode_width(options.model.decode_width));
   US_ASSIGN(const auto engine, model.open_engine(options.model, options.max_sessions));
+  if (kv_events) engine->observe_caches(kv_events.get());
   US_ASSIGN(server::ServedModel served,
             make_served_model(options.served_model_name, options.model, model, *engine));
   if (forced) served.forced_answers = &*forced;

@@ -171,6 +171,23 @@ void add_prefix_options(CLI::App& app, ServeOptions* options) {
       ->envname("ULTRASPEED_SHARED_PREFIX_CACHE");
 }
 
+// As vLLM's --kv-events-config has them.
+void add_kv_event_options(CLI::App& app, server::KvEventOptions* options) {
+  CLI::Option* events =
+      app.add_option("--kv-events", options->endpoint,
+                     "Tell routers on this ZeroMQ endpoint, such as tcp://*:5557, what the KV "
+                     "caches hold, in vLLM's format. It shows prompts to whoever connects")
+          ->envname("ULTRASPEED_KV_EVENTS");
+  app.add_option("--kv-events-replay", options->replay_endpoint,
+                 "An endpoint on which subscribers ask for batches that they have missed")
+      ->envname("ULTRASPEED_KV_EVENTS_REPLAY")
+      ->needs(events);
+  app.add_option("--kv-events-topic", options->topic,
+                 "The batches' topic; llm-d's router reads kv@POD@MODEL (default: empty)")
+      ->envname("ULTRASPEED_KV_EVENTS_TOPIC")
+      ->needs(events);
+}
+
 }  // namespace
 
 void add_serve_flags(CLI::App& command, ServeOptions* options) {
@@ -178,6 +195,7 @@ void add_serve_flags(CLI::App& command, ServeOptions* options) {
   add_http_options(server, options);
   add_decode_width_option(server, &options->model.decode_width);
   add_prefix_options(server, options);
+  add_kv_event_options(server, &options->kv_events);
   command
       .add_option("--config", options->config_file,
                   "TOML file with flags by their names, such as port = 8080; the command line and "

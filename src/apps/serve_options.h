@@ -5,6 +5,7 @@
 #include <string>
 
 #include "apps/loaded_model.h"
+#include "server/kv_events.h"
 #include "server/server.h"
 
 namespace CLI {
@@ -29,6 +30,7 @@ struct ServeOptions {
   uint32_t max_sessions = 8;
   bool caches_prefixes = true;
   uint32_t num_cached_prefixes = 16;
+  server::KvEventOptions kv_events;  // without an endpoint: none
   uint32_t drain_delay_s = 0;
   uint32_t drain_timeout_s = 30;
 };

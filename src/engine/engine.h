@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/cache_observer.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/dense_dtype.h"
@@ -261,6 +262,11 @@ class Engine {
 
   // Zeros from an engine without pages.
   virtual KvUsage kv_usage() const { return {}; }
+
+  // Has the observer, which must outlive the engine, told at each step's end what has changed in
+  // the pages' blocks since it was last told. An engine whose caches have no pages, or that keeps
+  // nothing of ended texts, tells nothing. REQUIRES: no session yet.
+  virtual void observe_caches(CacheObserver* /*observer*/) {}
 
   virtual uint32_t max_context() const = 0;
   virtual std::string_view device() const = 0;  // what it runs on, DeviceLimits::name

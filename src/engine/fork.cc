@@ -69,7 +69,8 @@ Status ProgramEngine::keep_prefix(uint32_t slot, uint32_t count) {
   prefixes_.insert(to_slot, {std::string(held.domain),
                              {held.tokens.begin(), held.tokens.end()},
                              held.num_written,
-                             std::move(pages)});
+                             std::move(pages),
+                             held.text_id});
   return {};
 }
 

@@ -25,6 +25,8 @@ struct HeldText {
   std::string_view domain;          // GenerationParams::cache_domain
   std::span<const int32_t> tokens;  // whose keys and values are in the caches
   uint32_t num_written = 0;         // positions that were ever written, wrong drafts included
+  // Where it is the same, one's tokens are the other's beginning. 0: without any.
+  uint64_t text_id = 0;
 };
 
 // The positions that a prompt takes over from a slot.
@@ -80,9 +82,10 @@ class PrefixCache {
     std::string domain;
     std::vector<int32_t> tokens;
     uint32_t num_written;
-    KvPageTable pages;  // of the tokens
+    KvPageTable pages;     // of the tokens
+    uint64_t text_id = 0;  // HeldText::text_id
 
-    HeldText held() const { return {domain, tokens, num_written}; }
+    HeldText held() const { return {domain, tokens, num_written, text_id}; }
   };
 
   PrefixCache(uint32_t num_slots, const PrefixRules& rules) : entries_(num_slots), rules_(rules) {}

@@ -47,6 +47,12 @@ size_t ProgramEngine::num_sessions() const {
 
 Status ProgramEngine::step(std::vector<StepEvent>* events) {
   if (failure_) return tl::unexpected(*failure_);
+  US_TRY(take_turn(events));
+  tell_observer();
+  return {};
+}
+
+Status ProgramEngine::take_turn(std::vector<StepEvent>* events) {
   US_TRY(resume(events));
   const auto turn = scheduler_.next(programs_[kDecode].width);
   if (turn.phase == RequestScheduler::Phase::kIdle) return {};
@@ -208,8 +214,29 @@ Status ProgramEngine::fail(Error error) {
     if (sessions_[slot]) end_session(slot);
   }
   prefixes_.clear();
+  tell_observer();
   if (error.code == ErrorCode::kInternal) failure_ = error;
   return tl::unexpected(std::move(error));
+}
+
+HeldText ProgramEngine::held_in(uint32_t slot) const {
+  if (sessions_[slot]) return sessions_[slot]->held();
+  const PrefixCache::Prefix* prefix = prefixes_.find(slot);
+  return prefix != nullptr ? prefix->held() : HeldText();
+}
+
+void ProgramEngine::observe_caches(CacheObserver* observer) {
+  US_CHECK(idle(), "sessions are active");
+  if (page_positions_ == 0 || settings_.num_cached_prefixes == 0) return;
+  observer_ = observer;
+  blocks_.emplace(num_slots(), page_positions_);
+}
+
+void ProgramEngine::tell_observer() {
+  if (observer_ == nullptr) return;
+  for (uint32_t slot = 0; slot < num_slots(); ++slot) blocks_->hold(slot, held_in(slot));
+  CacheChange change = blocks_->take_change();
+  if (!change.is_empty()) observer_->on_change(std::move(change));
 }
 
 Status ProgramEngine::run_text(std::span<const int32_t> tokens, uint32_t num_positions,

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/block_index.h"
 #include "engine/engine.h"
 #include "engine/kv_pages.h"
 #include "engine/lap_clock.h"
@@ -48,11 +49,14 @@ class ProgramEngine final : public Engine {
     return {kv_pages_.num_pages(), kv_pages_.num_pages() - kv_pages_.num_available(),
             programs_.front().kv_page_positions, kv_pages_.num_reclaimable(), num_preemptions_};
   }
+  void observe_caches(CacheObserver* observer) override;
   uint32_t max_context() const override { return settings_.max_context; }
   std::string_view device() const override { return settings_.device; }
   const std::vector<program::Program>& programs() const override { return programs_; }
 
   const KvPagePool& kv_pages() const { return kv_pages_; }
+  uint32_t num_slots() const { return static_cast<uint32_t>(sessions_.size()); }
+  HeldText held_in(uint32_t slot) const;  // by a session or a prefix; empty: by neither
 
  private:
   // One session's columns in the step at hand: columns_[begin] to [begin + count - 1].
@@ -112,6 +116,7 @@ class ProgramEngine final : public Engine {
   std::optional<FinishReason> take_token(Session& session, size_t column,
                                          std::vector<StepEvent>* events);
   void end_session(uint32_t slot);
+  Status take_turn(std::vector<StepEvent>* events);
   Status decode(std::span<const uint32_t> slots, std::vector<StepEvent>* events);
   Status prefill(uint32_t slot, std::vector<StepEvent>* events);
   Status run(uint32_t program_index);
@@ -125,6 +130,7 @@ class ProgramEngine final : public Engine {
   Status check_accepted(const Share& share) const;
   Status check_proposed(const Share& share) const;
   Status fail(Error error);
+  void tell_observer();
 
   std::vector<program::Program> programs_;
   std::unique_ptr<program::Executor> executor_;
@@ -138,7 +144,9 @@ class ProgramEngine final : public Engine {
   // free.
   std::vector<std::optional<Session>> sessions_;
   PrefixCache prefixes_;
-  std::vector<uint32_t> preempted_;  // slots of sessions without pages, in order of arrival
+  CacheObserver* observer_ = nullptr;
+  std::optional<BlockIndex> blocks_;  // of what the observer was told
+  std::vector<uint32_t> preempted_;   // slots of sessions without pages, in order of arrival
   uint64_t num_preemptions_ = 0;
   SessionId next_id_ = 1;
   DecodeTimes decode_times_;

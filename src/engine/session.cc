@@ -82,7 +82,8 @@ void Session::lose_pages() {
 PrefixCache::Prefix Session::take_remains() {
   tokens_.resize(num_held());
   pages_.shrink(num_held());
-  return {std::move(params_.cache_domain), std::move(tokens_), num_written_, std::move(pages_)};
+  return {std::move(params_.cache_domain), std::move(tokens_), num_written_, std::move(pages_),
+          id_};
 }
 
 void Session::append_columns(uint32_t count, uint32_t sequence,

@@ -43,7 +43,7 @@ class Session {
   std::span<const int32_t> prompt() const { return std::span(tokens_).first(prompt_size_); }
   const GenerationParams& params() const { return params_; }
   HeldText held() const {
-    return {params_.cache_domain, std::span(tokens_).first(num_held()), num_written_};
+    return {params_.cache_domain, std::span(tokens_).first(num_held()), num_written_, id_};
   }
 
   // How many positions of the prompt a fork may take from the caches: all but the last token's,

@@ -98,6 +98,7 @@ net::HttpResponse ApiServer::readiness() const {
 net::HttpResponse ApiServer::metrics() const {
   EngineLoad load = engine_thread_->load();
   load.num_waiting += reading_.num + reading_large_.num;
+  if (options_.kv_events != nullptr) load.kv_events = options_.kv_events->counts();
   return {200,
           {{"Content-Type", std::string(kPrometheusContentType)}},
           metrics_->text(model_.name, load)};

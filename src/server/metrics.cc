@@ -114,6 +114,13 @@ std::string Metrics::text(std::string_view model, const EngineLoad& load) const 
   text.counter("num_preemptions_total",
                "Requests whose KV pages others took, and which were computed again.",
                load.kv.num_preemptions);
+  if (load.kv_events) {
+    text.counter("kv_event_batches_total", "Batches of KV events told to subscribers.",
+                 load.kv_events->num_published);
+    text.counter("kv_event_batches_dropped_total",
+                 "Batches that found no room; their sequence numbers are missing.",
+                 load.kv_events->num_dropped);
+  }
   append_requests(text);
   append_speculation(text);
   append_times(text);

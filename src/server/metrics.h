@@ -7,12 +7,14 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
 #include "server/generation_log.h"
+#include "server/kv_events.h"
 #include "server/prometheus.h"
 
 namespace ultraspeed::server {
@@ -24,6 +26,7 @@ struct EngineLoad {
   uint32_t num_running = 0;
   uint32_t num_waiting = 0;
   engine::KvUsage kv;
+  std::optional<KvEventCounts> kv_events = {};  // where its caches are told of
 };
 
 class Metrics {

@@ -159,6 +159,15 @@ TEST(MetricsTest, TimesOfARequest) {
   EXPECT_EQ(read["http_responses_total{status=\"499\"}"], 1);
 }
 
+TEST(MetricsTest, KvEventsAreCountedWhereThereAreAny) {
+  EngineLoad load;
+  EXPECT_FALSE(Exposition(Metrics().text("m", load)).find("kv_event_batches_total"));
+  load.kv_events = KvEventCounts{.num_published = 5, .num_dropped = 2};
+  const Exposition read(Metrics().text("m", load));
+  EXPECT_EQ(read["kv_event_batches_total"], 5);
+  EXPECT_EQ(read["kv_event_batches_dropped_total"], 2);
+}
+
 TEST(MetricsTest, DashboardAndAlertsNameMetricsThatAre) {
   const Exposition read(Metrics().text("m", {}));
   for (const char* path :

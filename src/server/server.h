@@ -17,6 +17,7 @@
 #include "engine/engine.h"
 #include "net/http_server.h"
 #include "server/access_rules.h"
+#include "server/kv_events.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -49,6 +50,9 @@ struct ServerOptions {
   // Accounts, prices and the ledger; nullptr: none, and whoever `access` lets in may do everything.
   // Outlives the server.
   access::Service* service = nullptr;
+  // Who tells others what the engine's caches hold, for /metrics; nullptr: nobody. Outlives the
+  // server.
+  const KvEventPublisher* kv_events = nullptr;
 };
 
 class Server {

@@ -318,6 +318,22 @@ TEST(CliErrors, APortInUseIsSaidBeforeTheWeightsAreLoaded) {
   close(listener);
 }
 
+TEST(CliErrors, KvEventsThatNobodyCouldUse) {
+  const auto serve = [](const std::vector<std::string>& flags) {
+    std::vector<std::string> arguments = {"serve", "--port", "0"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    return run_cli(arguments);
+  };
+  const std::string endpoint = "tcp://127.0.0.1:*";
+  expect_error(serve({"--kv-events", "here"}), 1, {"--kv-events here", "such as tcp://*:5557"});
+  expect_error(serve({"--kv-events", endpoint, "--no-prefix-caching"}), 1,
+               {"--no-prefix-caching", "leave one"});
+  expect_error(serve({"--kv-events", endpoint, "--api-key", "a"}), 1,
+               {"--kv-events", "--shared-prefix-cache"});
+  expect_error(serve({"--kv-events-topic", "a"}), 2, {"--kv-events-topic requires"});
+  expect_error(serve({"--kv-events-replay", endpoint}), 2, {"--kv-events-replay requires"});
+}
+
 TEST(Cli, BenchServeSaysWhatIsWrong) {
   expect_error(run_cli({"bench", "serve", "--url", "localhost:8000"}), 2,
                {"--url", "'localhost:8000'", "http://HOST"});

@@ -48,8 +48,8 @@ async function startFleet() {
   const env = {
     ...process.env, ...names, BIND: `127.0.0.1:${ports[0]}`, PATH: `${process.env.PATH}:/usr/sbin`,
   };
-  const proxy = spawn('haproxy', ['-db', '-f', config],
-    { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const stdio = ['ignore', 'ignore', 'pipe'];
+  const proxy = spawn('haproxy', ['-db', '-f', config], { env, stdio });
   process.on('exit', () => proxy.kill('SIGKILL')); // of a test that failed
   let log = '';
   proxy.stderr.on('data', (data) => { log = (log + data).slice(-4000); });

@@ -1,4 +1,4 @@
-// JSON schemas of the types in schema_types.ts, made from the declarations of the npm packages.
+// JSON schemas of types in a TypeScript file, made from the declarations of the npm packages.
 'use strict';
 
 const Ajv = require('ajv');
@@ -10,9 +10,9 @@ const {
 const ts = require('typescript');
 
 // The types' packages are found from the folder where they are installed.
-function createProgram(folder) {
-  const file = path.join(folder, 'schema_types.ts');
-  fs.copyFileSync(path.join(__dirname, 'schema_types.ts'), file);
+function createProgram(types, folder) {
+  const file = path.join(folder, path.basename(types));
+  fs.copyFileSync(types, file);
   const program = ts.createProgram([file], {
     strict: true,
     noEmit: true,
@@ -25,7 +25,7 @@ function createProgram(folder) {
   });
   const problems = ts.getPreEmitDiagnostics(program).map(
     ({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'));
-  if (problems.length > 0) throw new Error(`schema_types.ts: ${problems.join('\n')}`);
+  if (problems.length > 0) throw new Error(`${types}: ${problems.join('\n')}`);
   return program;
 }
 
@@ -42,13 +42,15 @@ function describe(all) {
   return [...new Set(sentences)].join('\n  ');
 }
 
-// check(type, value) throws where the value is not of the type. Fields beside the type's are
-// allowed: servers and clients extend the APIs.
-function makeCheck(modules) {
+const apiTypes = path.join(__dirname, 'schema_types.ts');
+
+// check(type, value) throws where the value is not of the type of that name in the file. Fields
+// beside the type's are allowed unless said otherwise: servers and clients extend the APIs.
+function makeCheck(modules, { types = apiTypes, additionalProperties = true } = {}) {
   const folder = fs.mkdtempSync(path.join(path.dirname(modules), 'types-'));
-  const program = createProgram(folder);
+  const program = createProgram(types, folder);
   fs.rmSync(folder, { recursive: true });
-  const config = { ...DEFAULT_CONFIG, additionalProperties: true, skipTypeCheck: true };
+  const config = { ...DEFAULT_CONFIG, additionalProperties, skipTypeCheck: true };
   const generator = new SchemaGenerator(
     program, createParser(program, config), createFormatter(config), config);
   const ajv = new Ajv({ strict: false, allErrors: true });
@@ -62,4 +64,4 @@ function makeCheck(modules) {
   };
 }
 
-module.exports = { makeCheck };
+module.exports = { describe, makeCheck };

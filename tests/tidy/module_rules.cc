@@ -64,9 +64,9 @@ const std::vector<Ignorance>& ignorance_table() {
        true,
        "executors do not know models; name the operation, not the checkpoint"},
       {{"engine"},
-       std::regex("boost|simdjson|nlohmann"),
+       std::regex("boost|simdjson|nlohmann|zmq"),
        false,
-       "the engine knows neither HTTP nor JSON; parse in server/ or apps/"},
+       "the engine knows neither HTTP nor JSON nor sockets; that is server/ or apps/"},
   };
   return kTable;
 }
