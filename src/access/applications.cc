@@ -37,11 +37,24 @@ Application application_of(SQLite::Statement& row) {
   return application;
 }
 
-// A control character could move a terminal's cursor where the list is printed.
+// Of UTF-8: a control character (but a line feed), or one that reverses what stands behind it
+// (U+202A to U+202E, U+2066 to U+2069). Either could make a printed list say something else.
+bool has_control(std::string_view text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = [&](size_t ahead) {
+      return i + ahead < text.size() ? static_cast<unsigned char>(text[i + ahead]) : 0;
+    };
+    if ((byte(0) < 0x20 && byte(0) != '\n') || byte(0) == 0x7f) return true;
+    if (byte(0) == 0xc2 && byte(1) >= 0x80 && byte(1) < 0xa0) return true;
+    if (byte(0) != 0xe2) continue;
+    if (byte(1) == 0x80 && byte(2) >= 0xaa && byte(2) <= 0xae) return true;
+    if (byte(1) == 0x81 && byte(2) >= 0xa6 && byte(2) <= 0xa9) return true;
+  }
+  return false;
+}
+
 Status check_text(std::string_view what, std::string_view text) {
-  const bool is_plain = std::ranges::all_of(
-      text, [](char c) { return static_cast<unsigned char>(c) >= 0x20 ? c != 0x7f : c == '\n'; });
-  if (is_plain && text.size() <= kMaxStatementBytes) return {};
+  if (!has_control(text) && text.size() <= kMaxStatementBytes) return {};
   return make_error(ErrorCode::kInvalidArgument,
                     "the {} has {} bytes; expected at most {}, without control characters", what,
                     text.size(), kMaxStatementBytes);

@@ -142,8 +142,10 @@ TEST_F(ApplicationsTest, RefusesWhatIsWrong) {
     return outcome(applications.submit({name, password, text, name}));
   };
   EXPECT_EQ(submitted("a b", kPassword, ""), "400 invalid_request");
+  for (const char* text : {"\x1b[2J", "\xC2\x9B", "\xE2\x80\xAE", "\xE2\x81\xA6", "\x7f"}) {
+    EXPECT_EQ(submitted("name", kPassword, text), "400 invalid_request");
+  }
   EXPECT_EQ(submitted("ann", "short", ""), "400 invalid_request");
-  EXPECT_EQ(submitted("ann", kPassword, "\x1b[2J"), "400 invalid_request");
   EXPECT_EQ(submitted("ann", kPassword, std::string(4001, 'x')), "400 invalid_request");
   EXPECT_EQ(submitted("ann", kPassword, ""), "200");
   EXPECT_EQ(submitted("ANN", kPassword, ""), "409 name_taken");

@@ -2,7 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "quantize/quantize_fixture.h"
+#include "quantize/quantizer.h"
 
 namespace ultraspeed::quantize {
 namespace {
@@ -38,6 +44,14 @@ TEST(RunJobs, TheLowestJobsErrorIsTold) {
     EXPECT_EQ(status.error().message, "job 0") << later;
     EXPECT_EQ(num_begun, 2U);
   }
+}
+
+TEST(RunJobs, ThoseOfAWholeRunShareNothing) {
+  const test::TemporaryDirectory folder;
+  const std::string source = folder.path() + "/source";
+  std::filesystem::create_directory(source);
+  ASSERT_TRUE(test::write_checkpoint(source, bf16_options(model::QkvLayout::kSplit)));
+  EXPECT_TRUE(quantize(small_run(source, 4), OutputFolder(folder.path() + "/target")));
 }
 
 }  // namespace
