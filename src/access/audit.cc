@@ -11,7 +11,7 @@ void append_audit(SQLite::Database& database, const AuditEntry& entry) {
 
 Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries,
                                            std::optional<int64_t> before_id) {
-  return database.report([&](SQLite::Database& sql) -> Result<std::vector<AuditEntry>> {
+  return database.read([&](SQLite::Database& sql) -> Result<std::vector<AuditEntry>> {
     std::vector<AuditEntry> entries;
     SQLite::Statement query =
         statement(sql,

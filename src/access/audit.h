@@ -30,7 +30,7 @@ struct AuditEntry {
 // Part of a transaction; throws what SQLiteCpp throws.
 void append_audit(SQLite::Database& database, const AuditEntry& entry);
 
-// The newest first, of all or of those before an entry. Errors: those of Database::report().
+// The newest first, of all or of those before an entry. Errors: those of Database::read().
 Result<std::vector<AuditEntry>> read_audit(Database& database, uint32_t max_entries,
                                            std::optional<int64_t> before_id = std::nullopt);
 

@@ -24,7 +24,7 @@ Reservation::Reservation(Reservation&& other) noexcept
     : billing_(std::exchange(other.billing_, nullptr)),
       slot_(other.slot_),
       id_(other.id_),
-      meters_(other.meters_),
+      shares_(other.shares_),
       hold_(other.hold_),
       delivered_(other.delivered_) {}
 
@@ -101,19 +101,18 @@ Answer<Billing::Bounds> Billing::bounds_of(const Identity& identity) {
   }
   Meter& key = key_meters_.try_emplace(identity.key_id, "key", identity.spent, identity.used_tokens)
                    .first->second;
-  return Bounds{
-      {{&key, identity.limits}, {&all->second, account_limits(offered_, identity.limits)}}};
+  const bool is_plan = identity.kind == KeyKind::kTokenPlan;
+  return Bounds{{{&key, identity.limits},
+                 {&all->second, account_limits(offered_, identity.limits), !is_plan}}};
 }
 
 // What every bound allows.
 Answer<Meter::Hold> Billing::hold(const Bounds& bounds, const Rates& rates, const Order& order,
                                   UtcTime now) const {
-  Meter::Hold hold{order.input_tokens, order.max_output_tokens, {}};
+  Meter::Hold hold{order.input_tokens, order.max_output_tokens, order.num_answers, {}};
   for (const Bound& bound : bounds) {
     if (bound.meter == nullptr) continue;
-    US_ASSIGN(hold.output_tokens,
-              bound.meter->allowed_output(bound.limits, rates, hold.input_tokens,
-                                          hold.output_tokens, now));
+    US_ASSIGN(hold.output_tokens, bound.meter->allowed_output(bound.limits, rates, hold, now));
   }
   hold.price = rates.cost({0, hold.input_tokens, hold.output_tokens});
   return hold;
@@ -128,6 +127,19 @@ Answer<void> Billing::count_request(const Identity& identity) {
   }
   for (const Bound& bound : bounds) {
     if (bound.meter != nullptr) bound.meter->count_request(now);
+  }
+  return {};
+}
+
+Answer<void> Billing::count_tokens(const Identity& identity, uint32_t num_tokens) {
+  const UtcTime now = clock_.now();
+  const std::lock_guard lock(mutex_);
+  US_ASSIGN(const Bounds bounds, bounds_of(identity));
+  for (const Bound& bound : bounds) {
+    if (bound.meter != nullptr) US_TRY(bound.meter->check_tokens(bound.limits, num_tokens, now));
+  }
+  for (const Bound& bound : bounds) {
+    if (bound.meter != nullptr) bound.meter->deliver(num_tokens, now);
   }
   return {};
 }
@@ -155,21 +167,25 @@ Answer<Reservation> Billing::reserve(const Identity& identity, const Order& orde
   }
   US_ASSIGN(const Bounds bounds, bounds_of(identity));
   US_ASSIGN(const Meter::Hold held, hold(bounds, request.rates, order, now));
-  for (const Bound& bound : bounds) {
-    if (bound.meter != nullptr) bound.meter->begin(held, now);
+  Reservation::Shares shares;
+  for (size_t i = 0; i < bounds.size(); ++i) {
+    if (bounds[i].meter == nullptr) continue;
+    shares[i] = {bounds[i].meter, held};
+    if (!bounds[i].has_money) shares[i].hold.price = {};
+    shares[i].meter->begin(shares[i].hold, now);
   }
   const uint32_t slot = free_slots_.back();
   free_slots_.pop_back();
   journal_.begin(slot, request);
-  return Reservation(this, slot, request.id, {bounds[0].meter, bounds[1].meter}, held);
+  return Reservation(this, slot, request.id, shares);
 }
 
 void Billing::deliver(const Reservation& reservation, uint32_t num_new_tokens) {
   record(reservation.slot_, reservation.delivered_, Finish::kUnderWay);
   const UtcTime now = clock_.now();
   const std::lock_guard lock(mutex_);
-  for (Meter* meter : reservation.meters_) {
-    if (meter != nullptr) meter->deliver(num_new_tokens, now);
+  for (const Reservation::Share& share : reservation.shares_) {
+    if (share.meter != nullptr) share.meter->deliver(num_new_tokens, now);
   }
 }
 
@@ -186,8 +202,10 @@ Money Billing::finish(const Reservation& reservation, Finish how) {
   const TokenCounts tokens = billed_tokens(entry);
   const Money price = entry.request.rates.cost(tokens);
   const std::lock_guard lock(mutex_);
-  for (Meter* meter : reservation.meters_) {
-    if (meter != nullptr) meter->end(reservation.hold_, tokens, price);
+  for (const Reservation::Share& share : reservation.shares_) {
+    if (share.meter != nullptr) {
+      share.meter->end(share.hold, tokens, std::min(price, share.hold.price));
+    }
   }
   finished_slots_.push_back(reservation.slot_);
   return price;

@@ -31,8 +31,9 @@ struct Order {
   std::string model;            // as the ledger is to name it
   Tier tier = Tier::kStandard;  // that will serve it
   uint32_t input_tokens = 0;
-  uint32_t max_output_tokens = 0;  // for all choices together
+  uint32_t max_output_tokens = 0;  // for all answers together
   bool is_complimentary = false;   // a chat: in the ledger at price 0
+  uint32_t num_answers = 1;        // that are written at the same time
 };
 
 // A request under way. One thread at a time; not to outlive its Billing. Destroyed without finish()
@@ -59,16 +60,19 @@ class Reservation {
 
  private:
   friend class Billing;
-  // Of the key and of its account, or of the chat's account and nullptr.
-  using Meters = std::array<Meter*, 2>;
-  Reservation(Billing* billing, uint32_t slot, const RequestId& id, const Meters& meters,
-              const Meter::Hold& hold)
-      : billing_(billing), slot_(slot), id_(id), meters_(meters), hold_(hold) {}
+  struct Share {
+    Meter* meter = nullptr;
+    Meter::Hold hold;
+  };
+  // Of the key and of its account, or of the chat's account and none.
+  using Shares = std::array<Share, 2>;
+  Reservation(Billing* billing, uint32_t slot, const RequestId& id, const Shares& shares)
+      : billing_(billing), slot_(slot), id_(id), shares_(shares), hold_(shares[0].hold) {}
 
   Billing* billing_;  // nullptr: finished, or moved from
   uint32_t slot_;
   RequestId id_;
-  Meters meters_;
+  Shares shares_;
   Meter::Hold hold_;
   Delivery delivered_;
 };
@@ -90,8 +94,10 @@ class Billing {
   // Refuses: as Meter::allowed_output() of the key and of its account's keys together; 503
   // "too_many_requests_in_flight". REQUIRES: an account.
   Answer<Reservation> reserve(const Identity& identity, const Order& order);
-  // A request that generates nothing, against the requests a minute. Refuses: 429.
+  // A request as it comes, against the requests a minute. Refuses: 429.
   Answer<void> count_request(const Identity& identity);
+  // What is read for somebody and not billed, against the tokens a minute. Refuses: 429, 413.
+  Answer<void> count_tokens(const Identity& identity, uint32_t num_tokens);
   // Writes what has finished; how many rows. After an error it stays finished, for the next time.
   Result<uint32_t> commit();
   const Recovery& recovery() const { return recovery_; }
@@ -102,6 +108,7 @@ class Billing {
   struct Bound {
     Meter* meter = nullptr;
     KeyLimits limits;
+    bool has_money = true;  // a Token Plan's is no money of its account's
   };
   using Bounds = std::array<Bound, 2>;
 

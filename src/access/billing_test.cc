@@ -95,7 +95,7 @@ TEST_F(BillingTest, AllKeysOfAnAccountShareItsLimits) {
     const auto other = asked(third, 10, 10);
     EXPECT_EQ(outcome(asked(third, 10, 10)), "429 too_many_at_once");
     EXPECT_EQ(asked(third, 10, 10).error().message,
-              "The account has as many requests under way as it may have.");
+              "The account may have 2 answers under way, and has 2.");
   }
   EXPECT_EQ(outcome(asked(third, 290, 1)), "429 too_many_tokens");
   // The budget: 10^9 units are 166 tokens of output at 6 * 10^6 units.
@@ -106,14 +106,49 @@ TEST_F(BillingTest, AllKeysOfAnAccountShareItsLimits) {
     all->finish(Finish::kComplete);
   }
   EXPECT_EQ(asked(third, 0, 1000)->max_output_tokens(), 66U);
-  EXPECT_EQ(outcome(asked(third, 0, 1)), "429 too_many_requests");
-  const Identity who =
-      value_of(gate.decide({RouteClass::kModels, {third, "", ""}, Tier::kStandard}));
-  EXPECT_EQ(outcome(billing->count_request(who)), "429 too_many_requests");
+  const auto counted = [&](const std::string& key) {
+    return billing->count_request(value_of(gate.decide({RouteClass::kModels, {key, "", ""}})));
+  };
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(outcome(counted(i % 2 == 0 ? second : third)), "200");
+  }
+  EXPECT_EQ(outcome(counted(third)), "429 too_many_requests");
   // Another process knows what was spent.
   ASSERT_TRUE(billing->commit());
   open();
   EXPECT_EQ(asked(third, 0, 1000)->max_output_tokens(), 66U);
+}
+
+// Its allowance is paid for; what it uses is no money of the account's.
+TEST_F(BillingTest, ATokenPlanHasItsAllowanceAlone) {
+  config.limits.budget = Money{600'000'000};  // 100 tokens of output
+  open();
+  KeySpec plan{"ann", "plan", KeyKind::kTokenPlan};
+  plan.limits.allowance_tokens = 1000;
+  KeySpec spec{"ann", "paying"};
+  spec.limits = config.limits;
+  const std::string planned = value_of(keys.create(plan, "ann", {10})).secret;
+  const std::string paying = value_of(keys.create(spec, "ann", {10})).secret;
+  const auto use = [&](const std::string& key, uint32_t output) {
+    const Identity who =
+        value_of(gate.decide({RouteClass::kGenerate, {key, "", ""}, Tier::kStandard}));
+    Reservation one = value_of(billing->reserve(who, {"tiny", Tier::kStandard, 0, output}));
+    one.deliver({one.max_output_tokens(), 1, 0});
+    const uint32_t had = one.max_output_tokens();
+    one.finish(Finish::kComplete);
+    return had;
+  };
+  EXPECT_EQ(use(planned, 500), 500U);
+  EXPECT_EQ(use(paying, 60), 60U);
+  EXPECT_EQ(use(planned, 300), 300U);
+  EXPECT_EQ(use(paying, 60), 40U);
+  EXPECT_EQ(use(planned, 300), 200U);
+  ASSERT_TRUE(billing->commit());
+  open();
+  EXPECT_EQ(outcome(billing->reserve(
+                value_of(gate.decide({RouteClass::kGenerate, {paying, "", ""}, Tier::kStandard})),
+                {"tiny", Tier::kStandard, 0, 1})),
+            "402 budget_used_up");
 }
 
 TEST_F(BillingTest, NothingDeliveredCostsNothing) {
@@ -272,7 +307,7 @@ TEST_F(BillingTest, TotalsAreTheSumsOfRows) {
       const Money sum = sums[{total.day, total.key, total.tier}];
       RC_ASSERT(sum == total.price);
     }
-    for (const Key& key : value_of(keys.list(std::nullopt))) {
+    for (const Key& key : value_of(keys.list(std::nullopt, 100))) {
       RC_ASSERT(key.spent == spent[key.public_part]);
     }
   });

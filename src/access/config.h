@@ -37,8 +37,9 @@ struct ChatOptions {
   uint32_t max_entries_per_day = 10;
   std::chrono::minutes session{30};
   std::chrono::minutes idle{5};
-  std::chrono::minutes warning{2};   // before the end
-  std::chrono::seconds absence{60};  // who waits and does not ask for that long has left
+  std::chrono::minutes warning{2};  // before the end
+  // Who waits and does not ask for that long has left. Browsers let hidden pages ask once a minute.
+  std::chrono::seconds absence{150};
   uint32_t num_slots = 4;            // sessions at the same time
   uint32_t max_queue = 1000;         // more are refused
   uint32_t max_input_tokens = 8192;  // of a conversation that goes on and on

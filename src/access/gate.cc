@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "access/config.h"
 
 namespace ultraspeed::access {
@@ -74,15 +76,23 @@ Answer<Identity> Gate::by_key(const Question& question) {
     return administrators_only();
   }
   if (question.route != RouteClass::kGenerate) return identity_of(key);
-  const TierOptions& tier = config_.tier(question.tier);
+  US_TRY(check_tier(question, key));
+  return identity_of(key);
+}
+
+Answer<void> Gate::check_tier(const Question& question, const Key& key) {
+  if (!question.tier) {
+    const bool all_need_it = std::ranges::all_of(config_.tiers, &TierOptions::needs_approval);
+    return all_need_it ? check_trial(key.account) : Answer<void>();
+  }
+  const TierOptions& tier = config_.tier(*question.tier);
   if (key.kind == KeyKind::kTokenPlan && !tier.takes_plan_keys) {
     return refuse(403, "plan_key_not_on_tier",
                   fmt::format("The {} tier is billed by use and takes no Token Plan keys (tp-...); "
                               "use a pay-as-you-go key (us-...), or the standard tier.",
-                              tier_name(question.tier)));
+                              tier_name(*question.tier)));
   }
-  if (tier.needs_approval) US_TRY(check_trial(key.account));
-  return identity_of(key);
+  return tier.needs_approval ? check_trial(key.account) : Answer<void>();
 }
 
 Answer<Identity> Gate::by_session(const Question& question) {
@@ -99,7 +109,8 @@ Answer<Identity> Gate::by_session(const Question& question) {
   Identity identity;
   identity.account = account;
   identity.limits = config_.limits;
-  identity.limits.budget.reset();  // what sessions have is complimentary
+  identity.limits.budget.reset();      // what sessions have is complimentary,
+  identity.limits.max_concurrent = 0;  // and the chat bounds its answers
   return identity;
 }
 

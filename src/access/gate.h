@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -34,8 +35,9 @@ struct Credential {
 struct Question {
   RouteClass route = RouteClass::kPublic;
   Credential credential;
-  Tier tier = Tier::kStandard;  // of kGenerate
-  bool has_effect = false;      // any method but GET and HEAD: sessions need their CSRF token
+  // Of kGenerate; nullopt: not known yet, and who may use none is refused.
+  std::optional<Tier> tier = std::nullopt;
+  bool has_effect = false;  // any method but GET and HEAD: sessions need their CSRF token
 };
 
 // Where an account stands with the trial.
@@ -88,6 +90,7 @@ class Gate {
  private:
   Answer<Identity> by_key(const Question& question);
   Answer<Identity> by_session(const Question& question);
+  Answer<void> check_tier(const Question& question, const Key& key);
   Answer<void> check_trial(const Account& account);
 
   Keys& keys_;

@@ -23,7 +23,7 @@ constexpr const char* kSelectKeys =
     "k.secret_digest FROM keys k JOIN accounts a ON a.id = k.account_id ";
 constexpr int kSecretColumn = 18;
 
-SQLite::Statement select_keys(SQLite::Database& sql, const char* condition) {
+SQLite::Statement select_keys(SQLite::Database& sql, const std::string& condition) {
   return {sql, std::string(kSelectKeys) + condition};
 }
 
@@ -79,7 +79,8 @@ Status check_spec(const KeySpec& spec, const Account& account) {
   return {};
 }
 
-Answer<Account> account_named(SQLite::Database& sql, const std::string& name) {
+Answer<Account> account_named(SQLite::Database& sql, const std::string& given) {
+  const std::string name = normal_name(given).value_or(given);
   SQLite::Statement query =
       statement(sql, "SELECT id, name, is_administrator FROM accounts WHERE name = ?", name);
   if (query.executeStep()) {
@@ -194,7 +195,8 @@ Answer<Key> Keys::revoke(const std::string& public_part, std::optional<int64_t> 
 Answer<Money> Keys::spent_by(int64_t account_id) {
   return database_.read([&](SQLite::Database& sql) -> Answer<Money> {
     SQLite::Statement query =
-        statement(sql, "SELECT spent_units FROM keys WHERE account_id = ?", account_id);
+        statement(sql, "SELECT spent_units FROM keys WHERE account_id = ? AND kind = ?", account_id,
+                  std::string(kind_name(KeyKind::kPayAsYouGo)));
     Money sum;
     while (query.executeStep()) {
       sum = sum.plus({query.getColumn(0).getInt64()}).value_or(kMostMoney);
@@ -203,15 +205,20 @@ Answer<Money> Keys::spent_by(int64_t account_id) {
   });
 }
 
-Answer<std::vector<Key>> Keys::list(std::optional<int64_t> account_id) {
-  return database_.read([&](SQLite::Database& sql) -> Answer<std::vector<Key>> {
+Answer<std::vector<Key>> Keys::list(std::optional<int64_t> account_id, uint32_t max_keys,
+                                    std::optional<int64_t> before_id) {
+  const auto list = [&](SQLite::Database& sql) -> Answer<std::vector<Key>> {
+    const std::string of_account = account_id ? "k.account_id = ?1 AND " : "";
     SQLite::Statement query =
-        select_keys(sql, "WHERE ?1 IS NULL OR k.account_id = ?1 ORDER BY k.id");
+        select_keys(sql, "WHERE " + of_account + "k.id < ?2 ORDER BY k.id DESC LIMIT ?3");
     if (account_id) query.bind(1, *account_id);
+    query.bind(2, before_id.value_or(INT64_MAX));
+    query.bind(3, max_keys);
     std::vector<Key> keys;
     while (query.executeStep()) keys.push_back(key_of(query));
     return keys;
-  });
+  };
+  return account_id ? database_.read(list) : database_.report(list);
 }
 
 }  // namespace ultraspeed::access

@@ -84,10 +84,11 @@ class Keys {
   // `account_id`: whose key it must be; nullopt: anybody's. Revoking twice is fine. Refuses: 404.
   Answer<Key> revoke(const std::string& public_part, std::optional<int64_t> account_id,
                      const std::string& actor);
-  // What the ledger says of all keys of an account, revoked ones too.
+  // What the ledger says of all pay-as-you-go keys of an account, revoked ones too.
   Answer<Money> spent_by(int64_t account_id);
-  // Of one account or of all, the oldest first.
-  Answer<std::vector<Key>> list(std::optional<int64_t> account_id);
+  // Of one account or of all, the newest first, of all or of those before one.
+  Answer<std::vector<Key>> list(std::optional<int64_t> account_id, uint32_t max_keys,
+                                std::optional<int64_t> before_id = std::nullopt);
 
  private:
   Database& database_;

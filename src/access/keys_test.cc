@@ -90,13 +90,14 @@ TEST_F(KeysTest, RefusesWhatMakesNoSense) {
   EXPECT_EQ(made({"ann", "1"}), "200");
   EXPECT_EQ(made({"ann", "2"}), "200");
   EXPECT_EQ(made({"ann", "3"}), "409 too_many_keys");
-  const Key first = value_of(keys.list(value_of(applications.list({}, 0, 1))[0].account.id))[0];
+  const Key first =
+      value_of(keys.list(value_of(applications.list({}, 0, 1))[0].account.id, 100))[0];
   value_of(keys.revoke(first.public_part, std::nullopt, "admin"));
   EXPECT_EQ(made({"ann", "3"}), "200");
-  EXPECT_EQ(value_of(keys.list(std::nullopt)).size(), 4U);
+  EXPECT_EQ(value_of(keys.list(std::nullopt, 100)).size(), 4U);
   // Making and revoking goes on for so long.
   const auto revoke_all = [&] {
-    for (const Key& key : value_of(keys.list(first.account.id))) {
+    for (const Key& key : value_of(keys.list(first.account.id, 100))) {
       value_of(keys.revoke(key.public_part, std::nullopt, "admin"));
     }
   };

@@ -22,7 +22,9 @@ KeyLimits account_limits(const KeyLimits& offered, const KeyLimits& of_key) {
   limits.requests_per_minute = wider(offered.requests_per_minute, of_key.requests_per_minute);
   limits.tokens_per_minute = wider(offered.tokens_per_minute, of_key.tokens_per_minute);
   limits.max_concurrent = wider(offered.max_concurrent, of_key.max_concurrent);
-  if (offered.budget && of_key.budget) limits.budget = std::max(*offered.budget, *of_key.budget);
+  const bool is_plan = of_key.allowance_tokens.has_value();  // which has no budget
+  if (!is_plan && offered.budget && of_key.budget)
+    limits.budget = std::max(*offered.budget, *of_key.budget);
   return limits;
 }
 
@@ -46,14 +48,22 @@ Answer<void> Meter::check_request(const KeyLimits& limits, UtcTime now) const {
   return check_minute(requests_, now, 1, limits.requests_per_minute, "requests");
 }
 
-Answer<void> Meter::check_pace(const KeyLimits& limits, uint32_t input_tokens, UtcTime now) const {
-  if (limits.max_concurrent != 0 && num_under_way_ >= limits.max_concurrent) {
-    return refuse(429, "too_many_at_once",
-                  fmt::format("The {} has as many requests under way as it may have.", subject_),
-                  1);
+Answer<void> Meter::check_tokens(const KeyLimits& limits, uint32_t num_tokens, UtcTime now) const {
+  return check_minute(tokens_, now, num_tokens, limits.tokens_per_minute, "tokens");
+}
+
+Answer<void> Meter::check_answers(const KeyLimits& limits, uint32_t num_answers) const {
+  if (limits.max_concurrent == 0) return {};
+  if (num_answers > limits.max_concurrent) {
+    return refuse(413, "request_too_large",
+                  fmt::format("The request asks for {} answers, and the {} may have {} at once.",
+                              num_answers, subject_, limits.max_concurrent));
   }
-  US_TRY(check_request(limits, now));
-  return check_minute(tokens_, now, input_tokens, limits.tokens_per_minute, "tokens");
+  if (num_under_way_ + num_answers <= limits.max_concurrent) return {};
+  return refuse(429, "too_many_at_once",
+                fmt::format("The {} may have {} answers under way, and has {}.", subject_,
+                            limits.max_concurrent, num_under_way_),
+                1);
 }
 
 // How many tokens of output can be paid beside the input; `why` says what ends first. Negative: not
@@ -83,14 +93,14 @@ int64_t Meter::affordable_output(const KeyLimits& limits, const Rates& rates, ui
 }
 
 Answer<uint32_t> Meter::allowed_output(const KeyLimits& limits, const Rates& rates,
-                                       uint32_t input_tokens, uint32_t max_output_tokens,
-                                       UtcTime now) const {
-  US_TRY(check_pace(limits, input_tokens, now));
+                                       const Hold& wanted, UtcTime now) const {
+  US_TRY(check_answers(limits, wanted.num_answers));
+  US_TRY(check_tokens(limits, wanted.input_tokens, now));
   Refusal why;
-  const int64_t affordable = affordable_output(limits, rates, input_tokens, &why);
+  const int64_t affordable = affordable_output(limits, rates, wanted.input_tokens, &why);
   if (affordable < 1) return tl::unexpected(std::move(why));
-  const auto allowed = static_cast<uint32_t>(std::min<int64_t>(max_output_tokens, affordable));
-  if (!held_.plus(rates.cost({0, input_tokens, allowed}))) {
+  const auto allowed = static_cast<uint32_t>(std::min<int64_t>(wanted.output_tokens, affordable));
+  if (!held_.plus(rates.cost({0, wanted.input_tokens, allowed}))) {
     return refuse(402, "budget_used_up", "The running requests cost more than can be held.");
   }
   return allowed;
@@ -99,16 +109,16 @@ Answer<uint32_t> Meter::allowed_output(const KeyLimits& limits, const Rates& rat
 void Meter::begin(const Hold& hold, UtcTime now) {
   held_.units += hold.price.units;
   held_tokens_ += int64_t{hold.input_tokens} + hold.output_tokens;
-  ++num_under_way_;
-  count_request(now);
+  num_under_way_ += hold.num_answers;
   tokens_.add(now, hold.input_tokens);
 }
 
 void Meter::end(const Hold& hold, const TokenCounts& tokens, Money price) {
-  US_CHECK(num_under_way_ > 0 && tokens.output <= hold.output_tokens && price <= hold.price,
+  US_CHECK(num_under_way_ >= hold.num_answers && tokens.output <= hold.output_tokens &&
+               price <= hold.price,
            "{} tokens and {} of {} and {}", tokens.output, price.text(), hold.output_tokens,
            hold.price.text());
-  --num_under_way_;
+  num_under_way_ -= hold.num_answers;
   held_.units -= hold.price.units;
   held_tokens_ -= int64_t{hold.input_tokens} + hold.output_tokens;
   // Over 9 million of the currency, a budget (which is below) is used up for good.

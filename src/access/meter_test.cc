@@ -21,9 +21,10 @@ KeyLimits no_limits() {
 }
 
 Answer<Meter::Hold> begin(Meter& meter, const KeyLimits& limits, const Rates& rates, uint32_t input,
-                          uint32_t max_output, UtcTime now) {
-  US_ASSIGN(const uint32_t output, meter.allowed_output(limits, rates, input, max_output, now));
-  const Meter::Hold hold{input, output, rates.cost({0, input, output})};
+                          uint32_t max_output, UtcTime now, uint32_t num_answers = 1) {
+  Meter::Hold hold{input, max_output, num_answers, {}};
+  US_ASSIGN(hold.output_tokens, meter.allowed_output(limits, rates, hold, now));
+  hold.price = rates.cost({0, input, hold.output_tokens});
   meter.begin(hold, now);
   return hold;
 }
@@ -66,12 +67,17 @@ TEST(MeterTest, RequestsAMinute) {
   Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
   limits.requests_per_minute = 2;
-  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "200");
-  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow + seconds(10))), "200");
-  const auto third = begin(meter, limits, kRates, 1, 1, kNow + seconds(20));
+  const auto ask = [&](UtcTime now) {
+    const auto answer = meter.check_request(limits, now);
+    if (answer) meter.count_request(now);
+    return answer;
+  };
+  EXPECT_EQ(outcome(ask(kNow)), "200");
+  EXPECT_EQ(outcome(ask(kNow + seconds(10))), "200");
+  const auto third = ask(kNow + seconds(20));
   EXPECT_EQ(outcome(third), "429 too_many_requests");
   EXPECT_EQ(third.error().retry_after_s, 41U);
-  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow + seconds(61))), "200");
+  EXPECT_EQ(outcome(ask(kNow + seconds(61))), "200");
 }
 
 TEST(MeterTest, TokensAMinuteCountInputAtOnceAndOutputWhenDelivered) {
@@ -101,6 +107,18 @@ TEST(MeterTest, RequestsAtTheSameTime) {
   EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "200");
 }
 
+TEST(MeterTest, AnswersOfARequestCountEach) {
+  Meter meter("key", {}, 0);
+  KeyLimits limits = no_limits();
+  limits.max_concurrent = 8;
+  const Meter::Hold hold = value_of(begin(meter, limits, kRates, 1, 1, kNow, 7));
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow, 2)), "429 too_many_at_once");
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow, 9)), "413 request_too_large");
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow, 1)), "200");
+  meter.end(hold, {}, {});
+  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow, 7)), "200");
+}
+
 TEST(MeterTest, ABudgetBoundsTheAnswer) {
   Meter meter("key", {}, 0);
   KeyLimits limits = no_limits();
@@ -127,17 +145,6 @@ TEST(MeterTest, WhatIsFreeNeedsNoBudget) {
   EXPECT_EQ(value_of(begin(meter, limits, Rates(), 10, 1000, kNow)).output_tokens, 1000U);
 }
 
-TEST(MeterTest, WhatGeneratesNothingIsARequest) {
-  Meter meter("account", {}, 0);
-  KeyLimits limits = no_limits();
-  limits.requests_per_minute = 2;
-  begin(meter, limits, kRates, 1, 1, kNow);
-  EXPECT_EQ(outcome(meter.check_request(limits, kNow)), "200");
-  meter.count_request(kNow);
-  EXPECT_EQ(outcome(meter.check_request(limits, kNow)), "429 too_many_requests");
-  EXPECT_EQ(outcome(begin(meter, limits, kRates, 1, 1, kNow)), "429 too_many_requests");
-}
-
 TEST(MeterTest, AnAccountMayWhatIsOfferedOrWhatItsKeyMay) {
   const KeyLimits offered{10, 1000, 4, Money{50}, std::nullopt};
   const KeyLimits of_key{20, 500, 0, std::nullopt, 77};
@@ -148,6 +155,8 @@ TEST(MeterTest, AnAccountMayWhatIsOfferedOrWhatItsKeyMay) {
   EXPECT_EQ(both.budget, std::nullopt);
   EXPECT_EQ(both.allowance_tokens, std::nullopt);
   EXPECT_EQ(account_limits(offered, offered).budget, Money{50});
+  const KeyLimits plan{10, 1000, 4, Money{50}, 77};
+  EXPECT_EQ(account_limits(offered, plan).budget, std::nullopt);
 }
 
 // Whatever runs at the same time, however it ends: nothing beyond the budget and the allowance.

@@ -44,8 +44,11 @@ class Service {
     return billing_->reserve(identity, order);
   }
 
-  // A request with a key that generates nothing. Refuses: 429.
+  // As those of Billing.
   Answer<void> count_request(const Identity& identity) { return billing_->count_request(identity); }
+  Answer<void> count_tokens(const Identity& identity, uint32_t num_tokens) {
+    return billing_->count_tokens(identity, num_tokens);
+  }
 
   // A key that an account makes itself: pay as you go, with the configured limits. Refuses: as
   // Keys::create().

@@ -130,7 +130,7 @@ Status Administration::decide(int64_t id, bool is_approved, const std::string& r
 
 Status Administration::list_keys() {
   access::Keys keys(*database_, clock_);
-  US_ASSIGN(const auto list, admitted(keys.list(std::nullopt)));
+  US_ASSIGN(const auto list, admitted(keys.list(std::nullopt, kMaxListed)));
   const std::string spent = fmt::format("spent {}", config_.currency);
   TextTable table{{"key", "account", "name", "kind", "state", spent, "tokens"}, 5, {}};
   for (const access::Key& key : list) {

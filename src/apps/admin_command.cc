@@ -102,7 +102,8 @@ Result<access::KeySpec> key_spec(const AdminOptions& options, const Administrati
   if (options.requests_per_minute) spec.limits.requests_per_minute = *options.requests_per_minute;
   if (options.tokens_per_minute) spec.limits.tokens_per_minute = *options.tokens_per_minute;
   if (options.max_concurrent) spec.limits.max_concurrent = *options.max_concurrent;
-  if (!options.budget.empty()) {
+  if (allowance || options.budget == "none") spec.limits.budget.reset();
+  if (!options.budget.empty() && options.budget != "none") {
     US_ASSIGN(spec.limits.budget, access::Money::parse(options.budget));
   }
   if (options.is_for_metrics) spec.scopes = access::kScopeMetrics;
@@ -131,7 +132,9 @@ void add_key_commands(CLI::App& admin, AdminOptions* options) {
   create.add_option("--requests-per-minute", options->requests_per_minute, "0: any");
   create.add_option("--tokens-per-minute", options->tokens_per_minute, "0: any");
   create.add_option("--max-concurrent", options->max_concurrent, "0: any");
-  create.add_option("--budget", options->budget, "What all its requests may cost");
+  create.add_option("--budget", options->budget,
+                    "What all its requests may cost, or 'none' (default: as configured; a Token "
+                    "Plan has none)");
   create.add_option("--expires-days", options->expires_days, "From now (default: never)");
   create.add_flag("--metrics", options->is_for_metrics,
                   "For the metrics alone; of an administrator");

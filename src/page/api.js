@@ -99,7 +99,9 @@ export async function logIn(name, password) {
   return session;
 }
 
+// The place in the chat's queue is given up: it is for who is here.
 export async function logOut() {
+  await call('POST', '/api/chat/leave').catch(() => {}); // who may not chat has none
   await call('POST', '/api/logout');
   return loadSession();
 }

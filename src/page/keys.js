@@ -56,9 +56,16 @@ function keyTable(keys, path, isAdmin, changed) {
 // The list under its heading; it shows itself again when something has changed.
 function keyList(path, isAdmin) {
   const holder = h('div');
-  const show = async () => {
-    const { keys } = await call('GET', path);
-    holder.replaceChildren(keyTable(keys, path, isAdmin, show));
+  const older = button('Older', () => show(last), { hidden: true });
+  let last = null;
+  let shown = [];
+  const show = async (before = null) => {
+    const query = before === null ? '' : `?before=${before}`;
+    const { keys, next } = await call('GET', `${path}${query}`);
+    shown = before === null ? keys : [...shown, ...keys];
+    holder.replaceChildren(keyTable(shown, path, isAdmin, () => show()), older);
+    last = next;
+    older.hidden = next === null;
   };
   return { holder, show };
 }

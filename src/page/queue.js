@@ -20,6 +20,7 @@ export class QueueBar {
   begin(onchange) {
     this.onchange = onchange;
     setInterval(() => this.refresh(), kAskMs);
+    document.addEventListener('visibilitychange', () => this.refresh()); // hidden pages ask rarely
     setInterval(() => this.showTimes(), 1000);
     setInterval(() => { if (session.account && !this.isUser()) refreshSession(); }, kStandingMs);
     onSession(() => this.onSession());

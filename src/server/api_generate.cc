@@ -47,12 +47,14 @@ bool ApiServer::open_bill(const PreparedGeneration& prepared, Exchange& exchange
   for (const std::vector<int32_t>& prompt : prepared.prompts) {
     order.input_tokens += static_cast<uint32_t>(prompt.size());
   }
+  const size_t num_answers = prepared.prompts.size() * prepared.request.choices.num_candidates;
   const auto max_output = max_output_tokens(prepared);
   if (max_output > INT32_MAX) {
     return refuse(
         invalid_field("max_tokens", "All candidates together may have too many tokens.").value());
   }
   order.max_output_tokens = std::max(1u, static_cast<uint32_t>(max_output));
+  order.num_answers = static_cast<uint32_t>(num_answers);
   std::function<void()> on_end;
   if (is_chat) {
     if (prepared.request.choices.num_candidates > kMaxChatCandidates) {
@@ -78,7 +80,6 @@ bool ApiServer::open_bill(const PreparedGeneration& prepared, Exchange& exchange
   exchange.set_bill(bill);
   exchange.add_headers({{"X-Ledger-Id", bill->id()}});
   if (bill->max_output_tokens() == order.max_output_tokens) return true;
-  const size_t num_answers = prepared.prompts.size() * prepared.request.choices.num_candidates;
   *max_tokens = static_cast<uint32_t>(bill->max_output_tokens() / num_answers);
   if (*max_tokens > 0) return true;
   return refuse(cannot_be_paid(num_answers));
@@ -137,14 +138,22 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   generation->start(std::move(jobs));
 }
 
+// What a judge reads is not billed, but it is work. False: the minute has no room for it.
+bool ApiServer::count_unbilled(const access::Identity& identity, size_t num_tokens) {
+  return options_.service == nullptr ||
+         options_.service->count_tokens(identity, static_cast<uint32_t>(num_tokens)).has_value();
+}
+
 void ApiServer::ask_judge(const text::ChatRequest& chat, const std::string& question,
                           std::shared_ptr<Generation> asking,
                           const std::vector<std::string>& texts) {
   parse_pool_->run([this, chat, question, held = released_by(post(), std::move(asking)), texts] {
     auto prepared = std::make_shared<ApiResult<PreparedGeneration>>(prepare_judgement(
         model_, defaults_, ClientGrammars(*grammars_, {}), calls_, chat, question, texts));
-    http_->post([asking = held, prepared] {
+    http_->post([this, asking = held, prepared] {
       if (!*prepared) return asking->judged(std::nullopt);
+      const size_t num_read = (*prepared)->prompts.front().size();
+      if (!count_unbilled(asking->identity(), num_read)) return asking->judged(std::nullopt);
       Job job = asking->judge_job();
       job.prompt = std::move((*prepared)->prompts.front());
       std::string domain = std::move(job.params.cache_domain);

@@ -136,6 +136,7 @@ class ApiServer final : public Server, public net::HttpHandler {
     for (auto& [client, memory] : memories) memory.set_max_bytes(share);
   }
   uint64_t max_output_tokens(const PreparedGeneration& prepared) const;
+  bool count_unbilled(const access::Identity& identity, size_t num_tokens);
   bool open_bill(const PreparedGeneration& prepared, Exchange& exchange, uint32_t* max_tokens);
   EngineThread& thread_of(const GenerationRequest& request) {
     const bool is_fast = request.tier == ServiceTier::kFast;

@@ -38,6 +38,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void judge_with(Job job);
   // With what it has in common with the candidates: group, rank, cache domain.
   Job judge_job() const { return judge_template_; }
+  const access::Identity& identity() const { return exchange_->identity; }  // who asks
   // Without an index the likeliest candidate is taken.
   void judged(std::optional<size_t> index);
 

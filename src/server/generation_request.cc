@@ -48,7 +48,12 @@ ApiStatus read_choices(const Fields& fields, ChoiceOptions* choices) {
   if (num_choices != 1) {
     return invalid_field("n", "'n' must be 1 with 'best_of_mode' 'judge', which names one answer.");
   }
-  return fields.read("judge_prompt", &choices->judge_prompt);
+  US_TRY(fields.read("judge_prompt", &choices->judge_prompt));
+  if (choices->judge_prompt.size() <= kMaxJudgePromptBytes) return {};
+  return invalid_field("judge_prompt",
+                       fmt::format("'judge_prompt' has {} bytes; expected at most "
+                                   "{}.",
+                                   choices->judge_prompt.size(), kMaxJudgePromptBytes));
 }
 
 ApiStatus read_milliseconds(const Fields& fields, std::string_view name,

@@ -68,6 +68,7 @@ struct GenerationRequest {
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr int64_t kMaxTopLogprobs = 20;
 inline constexpr int64_t kMaxCandidates = 64;
+inline constexpr size_t kMaxJudgePromptBytes = 8192;
 inline constexpr size_t kMaxCacheSalt = 256;  // bytes
 
 // Errors: 404.

@@ -31,8 +31,13 @@ access::RouteClass class_of(Route route) {
       return access::RouteClass::kMetrics;
     case Route::kPageChat:
       return access::RouteClass::kChat;
+    case Route::kCompletions:
+    case Route::kChatCompletions:
+    case Route::kMessages:
+    case Route::kResponses:
+      return access::RouteClass::kGenerate;
     default:
-      return access::RouteClass::kModels;  // of generations, until their tier is known
+      return access::RouteClass::kModels;
   }
 }
 

@@ -1,5 +1,9 @@
 // The trial's window, sessions of the page, keys and their limits; what one account may see of
 // another's.
+#include <future>
+#include <thread>
+
+#include "access/database.h"
 #include "server/offer_fixture.h"
 
 namespace ultraspeed::server {
@@ -85,6 +89,44 @@ TEST_F(OfferServerTest, WhatGeneratesNothingCountsAsARequest) {
     EXPECT_EQ(outcome(ask("POST", "/tokenize", pending, R"({"prompt":"x"})")), wanted);
   }
   EXPECT_EQ(outcome(ask("GET", "/v1/models", pending)), "200");
+}
+
+// Whoever has many made delays nobody else's.
+TEST_F(OfferServerTest, AnAccountHasOneReportAtATime) {
+  start();
+  const std::string user = log_in("approved"), other = log_in("other");
+  std::promise<void> is_over;
+  std::thread scan([&] {
+    EXPECT_TRUE(service->database().report([&](SQLite::Database&) -> Status {
+      is_over.get_future().wait();
+      return {};
+    }));
+  });
+  const std::string head = "Host: localhost\r\nContent-Length: 0\r\n";
+  Client first(server->port());
+  first.send("GET /api/usage HTTP/1.1\r\n" + head + user + "\r\n");
+  while (outcome(ask("GET", "/api/usage.csv", user)) != "429 report_under_way") {
+  }
+  EXPECT_EQ(outcome(ask("GET", "/api/keys", other)), "200");
+  is_over.set_value();
+  scan.join();
+  EXPECT_EQ(first.read_response().status, 200U);
+  EXPECT_EQ(outcome(ask("GET", "/api/usage.csv", user)), "200");
+}
+
+TEST_F(OfferServerTest, WhoMayNotGenerateIsNotRead) {
+  config.limits.requests_per_minute = 2;
+  open_service();
+  start();
+  access::KeySpec spec;
+  spec.limits = config.limits;
+  // Not even that this is no JSON is seen.
+  EXPECT_EQ(outcome(ask("POST", "/v1/completions", bearer(add_key("pending", spec)), "{")),
+            "403 application_pending");
+  const std::string key = bearer(add_key("approved", spec));
+  EXPECT_EQ(outcome(ask("POST", "/v1/completions", key, "{")), "400 invalid_json");
+  EXPECT_EQ(outcome(ask("POST", "/v1/completions", key, "{")), "400 invalid_json");
+  EXPECT_EQ(outcome(ask("POST", "/v1/completions", key, "{")), "429 too_many_requests");
 }
 
 TEST_F(OfferServerTest, CookiesAreForTlsBehindAProxyThatSaysSo) {

@@ -56,7 +56,7 @@ constexpr Route kRoutes[] = {
      R"({"model":"tiny","max_tokens":9,"messages":[{"role":"user","content":"x"}]})",
      RouteClass::kGenerate, "200"},
     {"POST", "/v1/responses", R"({"model":"tiny","input":"x"})", RouteClass::kGenerate, "200"},
-    {"GET", "/v1/responses", "", RouteClass::kModels, "200",
+    {"GET", "/v1/responses", "", RouteClass::kGenerate, "200",
      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"},
     {"POST", "/api/chat/completions",

@@ -17,6 +17,14 @@ using access::RouteClass;
 namespace {
 
 constexpr size_t kMaxWaiting = 64;  // for threads of one kind
+constexpr size_t kMaxBodyBytes = 65536;
+
+ApiError too_large(size_t size) {
+  ApiError error = from_status(
+      413, fmt::format("The body has {} bytes; expected at most {}.", size, kMaxBodyBytes));
+  error.code = "request_too_large";
+  return error;
+}
 
 ApiError too_many_waiting() {
   ApiError error = from_status(503, "Too many requests of this kind wait; try again later.");
@@ -60,15 +68,15 @@ std::span<const PageApi::Entry> PageApi::entries() {
       Entry{"GET", "/api/admin/applications", RouteClass::kAdministration, &PageApi::applications},
       Entry{"POST", "/api/admin/applications/*", RouteClass::kAdministration,
             &PageApi::decide_application},
-      Entry{"GET", "/api/admin/keys", RouteClass::kAdministration, &PageApi::all_keys},
+      Entry{"GET", "/api/admin/keys", RouteClass::kAdministration, &PageApi::all_keys,
+            Work::kReport},
       Entry{"POST", "/api/admin/keys", RouteClass::kAdministration, &PageApi::create_key},
       Entry{"DELETE", "/api/admin/keys/*", RouteClass::kAdministration, &PageApi::revoke_key},
       Entry{"GET", "/api/admin/usage", RouteClass::kAdministration, &PageApi::all_usage,
             Work::kReport},
       Entry{"GET", "/api/admin/usage.csv", RouteClass::kAdministration, &PageApi::whole_ledger,
             Work::kReport},
-      Entry{"GET", "/api/admin/audit", RouteClass::kAdministration, &PageApi::audit,
-            Work::kReport}};
+      Entry{"GET", "/api/admin/audit", RouteClass::kAdministration, &PageApi::audit}};
   return kEntries;
 }
 
@@ -98,6 +106,7 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
   }
   if (allowed.empty()) return exchange->fail(unknown_route(request));
   if (found == nullptr) return exchange->fail(method_not_allowed(request.method, allowed));
+  if (request.body.size() > kMaxBodyBytes) return exchange->fail(too_large(request.body.size()));
   TaskPool& pool = pools_[static_cast<size_t>(found->work)];
   if (pool.num_waiting() >= kMaxWaiting) return exchange->fail(too_many_waiting());
   const auto call = std::make_shared<Call>();
@@ -105,32 +114,38 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
   call->address = address;
   call->has_tls = facts_.has_tls || is_behind_tls;
   call->last_segment = path.substr(path.rfind('/') + 1);
-  pool.run([this, found, held = released_by(post_, exchange), call] {
+  const bool is_report = found->work == Work::kReport;
+  if (is_report) {
+    if (const ApiStatus status = begin_report(*call); !status) {
+      return exchange->fail(status.error());
+    }
+  }
+  pool.run([this, is_report, found, held = released_by(post_, exchange), call] {
     auto response = std::make_shared<ApiResult<net::HttpResponse>>(run(*found, *call));
-    post_([exchange = held, response] {
+    post_([this, is_report, call, exchange = held, response] {
+      if (is_report) reported_.erase(call->identity.account.id);
       if (!*response) return exchange->fail(response->error());
       exchange->respond(std::move(**response));
     });
   });
 }
 
-ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) {
+ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) const {
   if (service_ != nullptr) {
     US_ASSIGN(call.identity, admit(*service_, call.request, entry.route));
   }
   if (!call.request.body.empty()) {
     US_ASSIGN(call.body, parse_json_object(call.request.body));
   }
-  if (entry.work != Work::kReport) return (this->*entry.handler)(call);
-  {
-    const std::lock_guard lock(mutex_);
-    const bool is_first = reported_.insert(call.identity.account.id).second;
-    if (!is_first) return tl::unexpected(report_under_way());
-  }
-  auto report = (this->*entry.handler)(call);
-  const std::lock_guard lock(mutex_);
-  reported_.erase(call.identity.account.id);
-  return report;
+  return (this->*entry.handler)(call);
+}
+
+// An account has one report at a time, so that those of one keep nobody else's waiting.
+ApiStatus PageApi::begin_report(Call& call) {
+  US_ASSIGN(call.identity, admit(*service_, call.request, access::RouteClass::kAccount));
+  const bool is_first = reported_.insert(call.identity.account.id).second;
+  if (!is_first) return tl::unexpected(report_under_way());
+  return {};
 }
 
 // --- Sessions ---
@@ -178,6 +193,7 @@ ApiResult<net::HttpResponse> PageApi::log_in(const Call& call) const {
 }
 
 ApiResult<net::HttpResponse> PageApi::log_out(const Call& call) const {
+  US_TRY(check_fields(call.body, {}));
   const Status status = service_->accounts().log_out(presented_session(call.request));
   if (!status) return tl::unexpected(from_refusal(status.error()));
   return net::HttpResponse{
@@ -214,6 +230,7 @@ ApiResult<net::HttpResponse> PageApi::chat_state(const Call& call) const {
 }
 
 ApiResult<net::HttpResponse> PageApi::join_chat(const Call& call) const {
+  US_TRY(check_fields(call.body, {}));
   US_ASSIGN(const access::ChatState state,
             allowed(service_->chat().join(call.identity.account.id)));
   US_TRY(stored(service_->chat().save()));  // a place that was told of outlives a killed server
@@ -221,6 +238,7 @@ ApiResult<net::HttpResponse> PageApi::join_chat(const Call& call) const {
 }
 
 ApiResult<net::HttpResponse> PageApi::leave_chat(const Call& call) const {
+  US_TRY(check_fields(call.body, {}));
   service_->chat().leave(call.identity.account.id);
   return chat_state(call);
 }

@@ -7,7 +7,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -69,7 +68,8 @@ class PageApi {
   };
   static std::span<const Entry> entries();
 
-  ApiResult<net::HttpResponse> run(const Entry& entry, Call& call);
+  ApiStatus begin_report(Call& call);
+  ApiResult<net::HttpResponse> run(const Entry& entry, Call& call) const;
 
   ApiResult<net::HttpResponse> session(const Call& call) const;
   ApiResult<net::HttpResponse> log_in(const Call& call) const;
@@ -94,7 +94,7 @@ class PageApi {
   ApiResult<net::HttpResponse> audit(const Call& call) const;
 
   Json session_json(const access::Account& account, std::string_view session_token) const;
-  ApiResult<net::HttpResponse> keys(std::optional<int64_t> account_id) const;
+  ApiResult<net::HttpResponse> keys(const Call& call, std::optional<int64_t> account_id) const;
   ApiResult<net::HttpResponse> revoke(const Call& call, std::optional<int64_t> account_id) const;
   ApiResult<access::LedgerFilter> filter(const Call& call, std::optional<int64_t> account_id) const;
   ApiResult<net::HttpResponse> usage(const Call& call, std::optional<int64_t> account_id) const;
@@ -103,8 +103,8 @@ class PageApi {
   access::Service* const service_;
   const PageFacts facts_;
   const Post post_;
-  std::mutex mutex_;
-  std::unordered_set<int64_t> reported_;  // accounts whose report is under way
+  // Accounts whose report is under way, or waits. Of the event loop.
+  std::unordered_set<int64_t> reported_;
   std::array<TaskPool, kNumWorks> pools_;
 };
 

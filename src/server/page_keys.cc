@@ -30,6 +30,7 @@ ApiStatus read_kind(const Fields& fields, access::KeySpec* spec) {
   int64_t allowance = 0;
   US_TRY(fields.read_integer("plan_tokens", 1, kMaxPlanTokens, &allowance));
   spec->limits.allowance_tokens = allowance;
+  spec->limits.budget.reset();
   return {};
 }
 
@@ -45,6 +46,7 @@ ApiResult<access::KeySpec> read_spec(const Json& body, const access::KeyLimits& 
   US_ASSIGN(spec.account, required_string(fields, "account"));
   US_ASSIGN(spec.name, required_string(fields, "name"));
   US_TRY(read_kind(fields, &spec));
+  if (body.contains("budget") && body["budget"].is_null()) spec.limits.budget.reset();
   std::string budget;
   US_TRY(fields.read("budget", &budget));
   if (!budget.empty()) {
@@ -65,11 +67,13 @@ net::HttpResponse made_response(const access::NewKey& made, access::UtcTime now)
 
 }  // namespace
 
-ApiResult<net::HttpResponse> PageApi::keys(std::optional<int64_t> account_id) const {
-  US_ASSIGN(const auto list, allowed(service_->keys().list(account_id)));
+ApiResult<net::HttpResponse> PageApi::keys(const Call& call,
+                                           std::optional<int64_t> account_id) const {
+  US_ASSIGN(const auto before, id_before(call.request));
+  US_ASSIGN(const auto list, allowed(service_->keys().list(account_id, kMaxListed, before)));
   Json keys = Json::array();
   for (const access::Key& key : list) keys.push_back(key_json(key, service_->now()));
-  return page_response(200, {{"keys", std::move(keys)}});
+  return page_response(200, {{"keys", std::move(keys)}, {"next", next_before(list)}});
 }
 
 ApiResult<net::HttpResponse> PageApi::revoke(const Call& call,
@@ -80,7 +84,7 @@ ApiResult<net::HttpResponse> PageApi::revoke(const Call& call,
 }
 
 ApiResult<net::HttpResponse> PageApi::own_keys(const Call& call) const {
-  return keys(call.identity.account.id);
+  return keys(call, call.identity.account.id);
 }
 
 ApiResult<net::HttpResponse> PageApi::create_own_key(const Call& call) const {
@@ -95,8 +99,8 @@ ApiResult<net::HttpResponse> PageApi::revoke_own_key(const Call& call) const {
   return revoke(call, call.identity.account.id);
 }
 
-ApiResult<net::HttpResponse> PageApi::all_keys(const Call&) const {
-  return keys(std::nullopt);
+ApiResult<net::HttpResponse> PageApi::all_keys(const Call& call) const {
+  return keys(call, std::nullopt);
 }
 
 ApiResult<net::HttpResponse> PageApi::create_key(const Call& call) const {

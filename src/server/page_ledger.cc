@@ -1,8 +1,6 @@
 // The page's routes of usage, applications and the audit log.
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "access/audit.h"
 #include "net/http_message.h"
 #include "server/page_api.h"
@@ -11,15 +9,6 @@
 
 namespace ultraspeed::server {
 namespace {
-
-constexpr uint32_t kMaxListed = 200;
-
-ApiResult<int64_t> parse_id(std::string_view name, std::string_view text) {
-  int64_t id = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (error == std::errc() && end == text.data() + text.size() && id >= 0) return id;
-  return invalid_field(std::string(name), fmt::format("'{}' is no number: '{}'.", name, text));
-}
 
 ApiResult<std::optional<int64_t>> parse_day_of(std::string_view target, std::string_view name) {
   const std::string_view text = query_value(target, name);
@@ -121,13 +110,8 @@ ApiResult<net::HttpResponse> PageApi::decide_application(const Call& call) const
 }
 
 ApiResult<net::HttpResponse> PageApi::audit(const Call& call) const {
-  const std::string_view before = query_value(call.request.target, "before");
-  std::optional<int64_t> before_id;
-  if (!before.empty()) {
-    US_ASSIGN(before_id, parse_id("before", before));
-  }
-  US_ASSIGN(const auto list,
-            stored(access::read_audit(service_->database(), kMaxListed, before_id)));
+  US_ASSIGN(const auto before, id_before(call.request));
+  US_ASSIGN(const auto list, stored(access::read_audit(service_->database(), kMaxListed, before)));
   Json entries = Json::array();
   for (const access::AuditEntry& entry : list) {
     entries.push_back({{"id", entry.id},
@@ -137,8 +121,7 @@ ApiResult<net::HttpResponse> PageApi::audit(const Call& call) const {
                        {"subject", entry.subject},
                        {"detail", entry.detail}});
   }
-  return page_response(200, {{"entries", std::move(entries)},
-                             {"next", list.size() < kMaxListed ? Json() : Json(list.back().id)}});
+  return page_response(200, {{"entries", std::move(entries)}, {"next", next_before(list)}});
 }
 
 }  // namespace ultraspeed::server

@@ -91,11 +91,6 @@ bool reads_prompt(Route route) {
   }
 }
 
-bool counts_as_request(Route route) {
-  return route == Route::kCountTokens || route == Route::kInputTokens ||
-         route == Route::kTokenize || route == Route::kDetokenize;
-}
-
 std::string_view query_value(std::string_view target, std::string_view name) {
   size_t begin = target.find('?');
   while (begin != std::string_view::npos) {

@@ -41,7 +41,6 @@ std::optional<Route> find_route(std::string_view path);
 
 bool needs_key(std::optional<Route> route);  // where the server has keys
 bool reads_prompt(Route route);              // and so takes one of its client's places
-bool counts_as_request(Route route);  // of an account's a minute, although it generates nothing
 // The methods that a route takes, as an Allow header lists them.
 std::string_view allowed_methods(Route route);
 bool is_allowed(Route route, std::string_view method);

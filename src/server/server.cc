@@ -111,15 +111,12 @@ void ApiServer::handle(net::HttpRequest request, std::shared_ptr<net::ResponseWr
   if (const auto encoding = request.header("Content-Encoding"); !is_plain(encoding)) {
     return exchange->fail(unsupported_encoding(encoding));
   }
-  if (options_.service != nullptr && counts_as_request(*route)) {
-    const auto counted = options_.service->count_request(exchange->identity);
-    if (!counted) return exchange->fail(from_refusal(counted.error()));
-  }
   if (reads_prompt(*route) && !take_place(request, *exchange)) return;
   answer(*route, std::move(request), exchange);
 }
 
-// Who asks, and whose prompts and responses are theirs.
+// Who asks, if they may, and whose prompts and responses are theirs. A request counts before it is
+// read, whatever becomes of it.
 ApiStatus ApiServer::identify(const net::HttpRequest& request, std::optional<Route> route,
                               Exchange& exchange) const {
   // No salt has a line break before its end.
@@ -128,6 +125,9 @@ ApiStatus ApiServer::identify(const net::HttpRequest& request, std::optional<Rou
   US_ASSIGN(exchange.identity, admit(*options_.service, request, class_of(*route)));
   if (*route != Route::kPageChat) exchange.api_key = presented_key(request);
   exchange.cache_domain = fmt::format("account {}\n", exchange.identity.account.id);
+  if (!reads_prompt(*route)) return {};
+  const auto counted = options_.service->count_request(exchange.identity);
+  if (!counted) return tl::unexpected(from_refusal(counted.error()));
   return {};
 }
 
