@@ -1,10 +1,10 @@
-#include "quantize/workers.h"
+#include "base/workers.h"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
 
-namespace ultraspeed::quantize {
+namespace ultraspeed {
 namespace {
 
 TEST(RunJobs, EveryJobOnceOnSeveralThreads) {
@@ -41,4 +41,4 @@ TEST(RunJobs, TheLowestJobsErrorIsTold) {
 }
 
 }  // namespace
-}  // namespace ultraspeed::quantize
+}  // namespace ultraspeed
