@@ -145,6 +145,7 @@ Status MappedFile::read_rows(const FileRows& rows, std::span<std::byte> out) con
                       rows.offset, rows.offset + taken, size_bytes());
   }
   if (out.empty()) return {};
+  ask_ahead(rows.offset, taken);
   if (guarded_copy(out.data(), data_, rows)) {
     bytes_read_.fetch_add(out.size(), std::memory_order_relaxed);
     return {};
@@ -152,6 +153,15 @@ Status MappedFile::read_rows(const FileRows& rows, std::span<std::byte> out) con
   return make_error(ErrorCode::kIo,
                     "{}: bytes [{}, {}) vanished: the file was truncated while in use", path_,
                     rows.offset, rows.offset + taken);
+}
+
+// A fault reads little ahead, and threads at different places of one file spoil even that: a disk is
+// asked for all of a larger piece at once. Rows that are far apart are not expected here.
+void MappedFile::ask_ahead(uint64_t offset, uint64_t bytes) const {
+  constexpr uint64_t kLarge = 128 << 10, kPage = 4096;
+  if (bytes < kLarge) return;
+  const uint64_t begin = offset / kPage * kPage;
+  madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_WILLNEED);
 }
 
 // A fault maps neighbours that are cached, too: 64 KiB (Linux's fault_around_bytes), or all of what

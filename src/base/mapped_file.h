@@ -58,6 +58,8 @@ class MappedFile {
   void forget(uint64_t offset, uint64_t bytes) const;
 
  private:
+  void ask_ahead(uint64_t offset, uint64_t bytes) const;
+
   MappedFile(std::string path, const std::byte* data, const FileStamp& stamp)
       : path_(std::move(path)), data_(data), stamp_(stamp) {}
 
