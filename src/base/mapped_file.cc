@@ -155,8 +155,8 @@ Status MappedFile::read_rows(const FileRows& rows, std::span<std::byte> out) con
                     rows.offset, rows.offset + taken);
 }
 
-// A fault reads little ahead, and threads at different places of one file spoil even that: a disk is
-// asked for all of a larger piece at once. Rows that are far apart are not expected here.
+// A fault reads little ahead, and threads at different places of one file spoil even that: a disk
+// is asked for all of a larger piece at once. Rows that are far apart are not expected here.
 void MappedFile::ask_ahead(uint64_t offset, uint64_t bytes) const {
   constexpr uint64_t kLarge = 128 << 10, kPage = 4096;
   if (bytes < kLarge) return;

@@ -113,8 +113,9 @@ TEST(Run, DenseWeightsInFp8AreNamedWithTheirError) {
 TEST(Run, PackedWeightsGiveTheSameAnswer) {
   const TemporaryDirectory cache;
   const auto run = [](const std::vector<std::string>& more) {
-    std::vector<std::string> arguments = {"run", "--prompt", "for (", "-n",     "8", "--greedy",
-                                          "--json", "--logprobs", "2", "--ranks", "2"};
+    std::vector<std::string> arguments = {"run", "--prompt", "for (",  "-n",
+                                          "8",   "--greedy", "--json", "--logprobs",
+                                          "2",   "--ranks",  "2"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Finished finished = run_cli(arguments);
     EXPECT_EQ(finished.exit_code, 0) << finished.errors;
@@ -124,7 +125,7 @@ TEST(Run, PackedWeightsGiveTheSameAnswer) {
   const auto [expected, plain_errors] = run({});
   EXPECT_EQ(plain_errors.find("weight cache"), std::string::npos) << plain_errors;
   const std::vector<std::string> cached = {"--weight-cache", cache.path() + "/new"};
-  for (const std::string& done : {"packed 2 of 2 ranks into ", "read 2 of 2 ranks from "}) {
+  for (const std::string done : {"packed 2 of 2 ranks into ", "read 2 of 2 ranks from "}) {
     const auto [answer, errors] = run(cached);
     EXPECT_EQ(answer, expected);
     EXPECT_NE(errors.find("weight cache: " + done + cache.path()), std::string::npos) << errors;
