@@ -105,7 +105,7 @@ TEST_F(CalibrationText, RowsAndRoutesExplainWhatLayersAdd) {
   const quantize::ExpertInputsShape& shape = prepared->shape;
   EXPECT_EQ(shape.num_tokens, 700U);
   EXPECT_EQ(shape.layers, (std::vector<uint32_t>{1, 2, 3}));
-  const quantize::OutputFolder scratch(scratch_.path());
+  const OutputFolder scratch(scratch_.path());
   auto writer = quantize::ExpertInputsWriter::create(scratch, "inputs", shape);
   ASSERT_TRUE(writer);
   const Status read = prepared->read_text(&*writer);

@@ -119,6 +119,33 @@ void extend_positions(uint32_t context, model::ModelConfig* config) {
   config->max_position_embeddings = context;
 }
 
+// What standard error shows while weights are loaded, and what the weight cache says, behind it.
+struct LoadingReport {
+  // `cache` reports to it, and must be used no more when it is gone.
+  explicit LoadingReport(engine::WeightCacheOptions* cache) {
+    loading.emplace(loading_progress("Loading weights"));
+    cache->progress = [this](uint64_t done, uint64_t total) {
+      if (!reading) reading.emplace(loading_progress("Reading the checkpoint"));
+      reading->update(done, total);
+      if (done < total) return;
+      reading->finish();
+      loading.emplace(loading_progress("Loading weights"));  // begins now
+    };
+    cache->report = [this](std::string_view sentence) {
+      sentences += fmt::format("{}\n", sentence);
+    };
+  }
+  LoadingReport(const LoadingReport&) = delete;
+  LoadingReport& operator=(const LoadingReport&) = delete;
+  ~LoadingReport() {
+    loading.reset();  // wipes its line, if it has one
+    write_to_stderr(sentences);
+  }
+
+  std::optional<Progress> reading, loading;
+  std::string sentences;
+};
+
 // One line: what --dense-dtype fp8 cost.
 void report_dense_error(const model::DenseError& error) {
   write_to_stderr(
@@ -188,6 +215,15 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
       ->check(CLI::Range(1U, plan::kMaxWidth))
       ->envname("ULTRASPEED_PREFILL_WIDTH");
   add_mode_options(app, &executor);
+  app.add_option(
+         "--weight-cache", options->weight_cache,
+         "Folder for packed weights, as large as the model for each way to load it: written "
+         "at the first start, read at the next ones")
+      ->envname("ULTRASPEED_WEIGHT_CACHE");
+  app.add_flag("--check-weight-cache", options->checks_weight_cache,
+               "Read all of the checkpoint to see that --weight-cache is of it, even if its files "
+               "look as they did")
+      ->envname("ULTRASPEED_CHECK_WEIGHT_CACHE");
 }
 
 Result<std::string> model_directory(const ModelOptions& options) {
@@ -261,18 +297,20 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
   US_TRY(max_context(options));
   const uint32_t num_mtp_layers = checkpoint_.contents().num_mtp_layers;
   US_TRY(check_prefill_width(options, speculation, num_mtp_layers));
-  engine::EngineOptions engine_options{.max_context = options.context,
-                                       .max_sessions = max_sessions,
-                                       .num_cached_prefixes = options.num_cached_prefixes,
-                                       .prefill_width = options.prefill_width,
-                                       .num_ranks = options.executor.ranks,
-                                       .all_reduce = options.executor.all_reduce,
-                                       .drafter = speculation.drafter(),
-                                       .dflash = speculation.dflash(),
-                                       .dense_dtype = options.executor.dense_dtype,
-                                       .captured_layers = options.captured_layers,
-                                       .captures_expert_inputs = options.captures_expert_inputs,
-                                       .on_dense_error = {}};
+  engine::EngineOptions engine_options{
+      .max_context = options.context,
+      .max_sessions = max_sessions,
+      .num_cached_prefixes = options.num_cached_prefixes,
+      .prefill_width = options.prefill_width,
+      .num_ranks = options.executor.ranks,
+      .all_reduce = options.executor.all_reduce,
+      .drafter = speculation.drafter(),
+      .dflash = speculation.dflash(),
+      .weight_cache = {.directory = options.weight_cache, .reads_all = options.checks_weight_cache},
+      .dense_dtype = options.executor.dense_dtype,
+      .captured_layers = options.captured_layers,
+      .captures_expert_inputs = options.captures_expert_inputs,
+      .on_dense_error = {}};
   std::optional<model::DenseError> dense_error;
   engine_options.on_dense_error = [&](const model::DenseError& error) { dense_error = error; };
   for (std::optional<ExecutorOptions> executor = options.executor;;) {
@@ -284,12 +322,12 @@ Result<std::unique_ptr<engine::Engine>> LoadedModel::open_engine(
     engine_options.decode_width = options.decode_width != 0
                                       ? std::max(options.decode_width, speculation.block())
                                       : speculation.decode_width_on(device, max_sessions);
-    Progress progress(loading_progress("Loading weights"));
+    LoadingReport report(&engine_options.weight_cache);
     auto engine = engine::Engine::open(
         config_, checkpoint_, std::move(chosen.executor), chosen.limits, engine_options,
-        [&progress](uint64_t done, uint64_t total) { progress.update(done, total); });
+        [&report](uint64_t done, uint64_t total) { report.loading->update(done, total); });
     if (engine) {
-      progress.finish();
+      report.loading->finish();
       if (dense_error) report_dense_error(*dense_error);
       return engine;
     }

@@ -34,13 +34,15 @@ struct ModelOptions {
   uint32_t num_cached_prefixes = 0;  // EngineOptions::num_cached_prefixes
   std::vector<uint32_t> captured_layers = {};  // EngineOptions::captured_layers
   bool captures_expert_inputs = false;         // EngineOptions::captures_expert_inputs
+  std::string weight_cache = {};               // WeightCacheOptions::directory
+  bool checks_weight_cache = false;            // WeightCacheOptions::reads_all
   // The command's flag for the number of sessions, which errors advise to lower; "": it has none.
   std::string sessions_flag = {};
 };
 
 // --model DIR (or DIR as the first argument), --executor, --threads, --pin-threads, --context,
-// --ranks, --prefill-width, --activations, --kv-cache, --dense-dtype and their aliases, each with
-// an environment variable ULTRASPEED_NAME that the flag overrides.
+// --ranks, --prefill-width, --activations, --kv-cache, --dense-dtype, --weight-cache and their
+// aliases, each with an environment variable ULTRASPEED_NAME that the flag overrides.
 void add_model_options(CLI::App& command, ModelOptions* options);
 
 // --decode-width and its variable, for commands whose sessions share decode steps.

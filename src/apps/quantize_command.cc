@@ -74,7 +74,7 @@ Status run_quantize(QuantizeCommandOptions options) {
       if (!progress) progress.emplace(loading_progress("Quantizing"));
       progress->update(done, total);
     };
-    result = quantize::quantize(options.run, quantize::OutputFolder(options.target));
+    result = quantize::quantize(options.run, OutputFolder(options.target));
     if (result && progress) progress->finish();
   }
   if (!result) return tl::unexpected(std::move(result).error());

@@ -7,12 +7,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/checksum.h"
 #include "cpu/math.h"
 #include "model/tensor_names.h"
 #include "model/weights.h"
 #include "quantize/stored_matrix.h"
 #include "tensor/bf16.h"
-#include "train/records.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -53,11 +53,10 @@ Result<train::FrozenTables> read_target_tables(const LoadedModel& model) {
   US_ASSIGN(tables.head, read_table(model, model::TensorRole::kLmHead,
                                     config.tie_word_embeddings ? model::kEmbeddingModule
                                                                : model::kLmHeadModule));
-  const uint64_t checksum =
-      train::checksum(std::as_bytes(std::span(tables.head)),
-                      train::checksum(std::as_bytes(std::span(tables.embedding))));
-  tables.model = fmt::format("{} layers of {}, tables {:016x}", config.num_layers(),
-                             config.hidden_size, checksum);
+  const uint64_t sum = checksum(std::as_bytes(std::span(tables.head)),
+                                checksum(std::as_bytes(std::span(tables.embedding))));
+  tables.model =
+      fmt::format("{} layers of {}, tables {:016x}", config.num_layers(), config.hidden_size, sum);
   return tables;
 }
 

@@ -58,6 +58,45 @@ TEST_F(MappedFileTest, ReadsAndRefusesRangesOutside) {
   EXPECT_EQ(file->read(~uint64_t{0}, out).error().code, ErrorCode::kInvalidData);
 }
 
+TEST_F(MappedFileTest, ReadsRowsAndCountsTheirBytes) {
+  std::string text(1000, '.');
+  for (size_t row = 0; row < 5; ++row)
+    text.replace(10 + row * 100, 3, 3, static_cast<char>('a' + row));
+  std::ofstream(path_) << text;
+  auto file = MappedFile::open(path_);
+  ASSERT_TRUE(file);
+  std::array<char, 15> out = {};
+  const auto bytes = std::as_writable_bytes(std::span(out));
+  ASSERT_TRUE(file->read_rows({.offset = 10, .count = 5, .row_bytes = 3, .stride = 100}, bytes));
+  EXPECT_EQ(std::string_view(out.data(), out.size()), "aaabbbcccdddeee");
+  EXPECT_EQ(file->bytes_read(), 15U);
+  EXPECT_TRUE(file->read_rows({.offset = 597, .count = 5, .row_bytes = 3, .stride = 100}, bytes));
+  const auto past =
+      file->read_rows({.offset = 598, .count = 5, .row_bytes = 3, .stride = 100}, bytes);
+  EXPECT_EQ(past.error().code, ErrorCode::kInvalidData);
+  EXPECT_EQ(file->bytes_read(), 30U);
+  EXPECT_TRUE(file->read_rows({.offset = 5000, .count = 0}, {}));
+}
+
+// Every change moves the time of change, also one that sets the other times back.
+TEST_F(MappedFileTest, StampsTellFilesApart) {
+  const FileStamp before = MappedFile::open(path_)->stamp();
+  EXPECT_EQ(before, FileStamp::of(path_).value());
+  EXPECT_EQ(before.size_bytes, 3U * 4096);
+  const auto modified = std::filesystem::last_write_time(path_);
+  // The file system's clock may stand still for a tick.
+  for (int i = 0; i < 100 && FileStamp::of(path_).value() == before; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::ofstream(path_, std::ios::binary) << std::string(3 * 4096, 'y');
+    std::filesystem::last_write_time(path_, modified);
+  }
+  const FileStamp after = FileStamp::of(path_).value();
+  EXPECT_EQ(after.inode, before.inode);
+  EXPECT_EQ(after.modified_ns, before.modified_ns);
+  EXPECT_GT(after.changed_ns, before.changed_ns);
+  EXPECT_EQ(FileStamp::of(path_ + ".none").error().code, ErrorCode::kIo);
+}
+
 TEST_F(MappedFileTest, ForgottenPagesAreReadAgainAndNotCounted) {
   constexpr size_t kBytes = 40'000'000;
   std::ofstream(path_) << std::string(kBytes, 'x');

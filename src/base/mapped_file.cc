@@ -45,8 +45,23 @@ void install_handler_once() {
   });
 }
 
+void copy_rows(std::byte* target, const std::byte* data, const FileRows& rows) {
+  const std::byte* source = data + rows.offset;
+  for (uint64_t row = 0; row < rows.count; ++row) {
+    std::memcpy(target + row * rows.row_bytes, source + row * rows.stride, rows.row_bytes);
+  }
+}
+
+FileStamp stamp_of(const struct stat& info) {
+  const auto nanoseconds = [](const timespec& time) {
+    return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  };
+  return {info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), nanoseconds(info.st_mtim),
+          nanoseconds(info.st_ctim)};
+}
+
 // False when the copy hit a page that no longer exists.
-bool guarded_copy(std::byte* target, const std::byte* source, size_t count) {
+bool guarded_copy(std::byte* target, const std::byte* data, const FileRows& rows) {
   sigjmp_buf guard;
   // The handler runs with signals blocked (ThreadSanitizer blocks all): the jump restores the mask.
   if (sigsetjmp(guard, 1) != 0) {
@@ -56,13 +71,19 @@ bool guarded_copy(std::byte* target, const std::byte* source, size_t count) {
   active_guard = &guard;
   // The handler runs on this thread: these fences keep the copy between the two stores.
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  std::memcpy(target, source, count);
+  copy_rows(target, data, rows);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   active_guard = nullptr;
   return true;
 }
 
 }  // namespace
+
+Result<FileStamp> FileStamp::of(const std::string& path) {
+  struct stat info = {};
+  if (stat(path.c_str(), &info) == 0) return stamp_of(info);
+  return make_error(ErrorCode::kIo, "{}: cannot look at: {}", path, std::strerror(errno));
+}
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
   install_handler_once();
@@ -89,44 +110,68 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
     }
   }
   ::close(fd);
-  return MappedFile(path, static_cast<const std::byte*>(data), size_bytes);
+  return MappedFile(path, static_cast<const std::byte*>(data), stamp_of(info));
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),
-      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+      stamp_(std::exchange(other.stamp_, {})),
+      bytes_read_(other.bytes_read()) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(data_, other.data_);
-  std::swap(size_bytes_, other.size_bytes_);
+  std::swap(stamp_, other.stamp_);
+  bytes_read_ = other.bytes_read_.exchange(bytes_read_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_bytes_);
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_bytes());
 }
 
 Status MappedFile::read(uint64_t offset, std::span<std::byte> out) const {
-  if (offset > size_bytes_ || out.size() > size_bytes_ - offset) {
+  return read_rows({.offset = offset, .row_bytes = out.size()}, out);
+}
+
+Status MappedFile::read_rows(const FileRows& rows, std::span<std::byte> out) const {
+  US_CHECK(out.size() == rows.count * rows.row_bytes, "{} rows of {} bytes into {}", rows.count,
+           rows.row_bytes, out.size());
+  if (rows.count == 0) return {};
+  const uint64_t taken = (rows.count - 1) * rows.stride + rows.row_bytes;
+  if (rows.offset > size_bytes() || taken > size_bytes() - rows.offset) {
     return make_error(ErrorCode::kInvalidData, "{}: bytes [{}, {}) are beyond its {} bytes", path_,
-                      offset, offset + out.size(), size_bytes_);
+                      rows.offset, rows.offset + taken, size_bytes());
   }
-  if (out.empty() || guarded_copy(out.data(), data_ + offset, out.size())) return {};
+  if (out.empty()) return {};
+  ask_ahead(rows.offset, taken);
+  if (guarded_copy(out.data(), data_, rows)) {
+    bytes_read_.fetch_add(out.size(), std::memory_order_relaxed);
+    return {};
+  }
   return make_error(ErrorCode::kIo,
                     "{}: bytes [{}, {}) vanished: the file was truncated while in use", path_,
-                    offset, offset + out.size());
+                    rows.offset, rows.offset + taken);
+}
+
+// A fault reads little ahead, and threads at different places of one file spoil even that: a disk
+// is asked for all of a larger piece at once. Rows that are far apart are not expected here.
+void MappedFile::ask_ahead(uint64_t offset, uint64_t bytes) const {
+  constexpr uint64_t kLarge = 128 << 10, kPage = 4096;
+  if (bytes < kLarge) return;
+  const uint64_t begin = offset / kPage * kPage;
+  madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_WILLNEED);
 }
 
 // A fault maps neighbours that are cached, too: 64 KiB (Linux's fault_around_bytes), or all of what
 // the kernel reads and keeps as one, at most 2 MiB.
 void MappedFile::forget(uint64_t offset, uint64_t bytes) const {
   constexpr uint64_t kNeighbours = 2 << 20;
-  if (offset >= size_bytes_ || bytes == 0) return;
-  const uint64_t end = offset + std::min(bytes, size_bytes_ - offset);
+  if (offset >= size_bytes() || bytes == 0) return;
+  const uint64_t end = offset + std::min(bytes, size_bytes() - offset);
   const uint64_t begin = (offset - std::min(offset, kNeighbours)) / kNeighbours * kNeighbours;
-  madvise(const_cast<std::byte*>(data_) + begin, std::min(size_bytes_, end + kNeighbours) - begin,
+  madvise(const_cast<std::byte*>(data_) + begin, std::min(size_bytes(), end + kNeighbours) - begin,
           MADV_DONTNEED);
 }
 

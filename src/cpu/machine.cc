@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <new>
+#include <optional>
 
 #include "base/check.h"
+#include "base/workers.h"
 #include "cpu/int8_layout.h"
 #include "cpu/topology.h"
 #include "cpu/vector_layout.h"
@@ -135,32 +139,53 @@ void rearrange(const program::WeightDecl& decl, WeightMemory* weight) {
   }
 }
 
-// Reads all weights; kv_scales, if there is one, sees them.
-Status load_weights(const Program& program, uint32_t rank, const program::WeightReader& read_weight,
-                    const PlannedWeights& plan, program::KvScaleBuilder* kv_scales,
-                    RankMemory* memory) {
-  for (program::WeightId id = 0; id < program.weights.size(); ++id) {
-    const program::WeightDecl& decl = program.weights[id];
-    if (!program::has_share(rank, decl.rank_stride)) continue;
-    WeightMemory& weight = memory->weights[id];
-    WeightMemory& of_drafts = memory->draft_weights[id];
-    for (uint32_t index = 0; index < decl.count; ++index) {
-      const auto matrix = weight.bytes.subspan(index * weight.matrix_bytes, decl.matrix_bytes());
-      US_TRY(read_weight(rank, id, index, matrix));
-      if (kv_scales != nullptr) kv_scales->take(id, matrix);
-      if (plan.has_copy[id]) {
-        std::ranges::copy(matrix, of_drafts.bytes.begin() +
-                                      static_cast<ptrdiff_t>(index * of_drafts.matrix_bytes));
-      }
+// What loading needs of a rank besides its memory.
+struct LoadingRank {
+  PlannedWeights plan;
+  std::optional<program::KvScaleBuilder> kv_scales;
+  std::unique_ptr<std::mutex> kv_scales_mutex = std::make_unique<std::mutex>();
+};
+
+// Reads all matrices of a weight and brings them into their layout.
+Status load_weight(const program::WeightDecl& decl, program::WeightId id, uint32_t rank,
+                   const program::WeightReader& read_weight, LoadingRank* loading,
+                   RankMemory* memory) {
+  WeightMemory& weight = memory->weights[id];
+  WeightMemory& of_drafts = memory->draft_weights[id];
+  for (uint32_t index = 0; index < decl.count; ++index) {
+    const auto matrix = weight.bytes.subspan(index * weight.matrix_bytes, decl.matrix_bytes());
+    US_TRY(read_weight(rank, id, index, matrix));
+    if (loading->kv_scales) {
+      const std::lock_guard lock(*loading->kv_scales_mutex);
+      loading->kv_scales->take(id, matrix);
     }
-    rearrange(decl, &weight);
-    if (plan.has_copy[id]) {
-      rearrange(decl, &of_drafts);
-    } else {
-      of_drafts = weight;
+    if (loading->plan.has_copy[id]) {
+      std::ranges::copy(
+          matrix, of_drafts.bytes.begin() + static_cast<ptrdiff_t>(index * of_drafts.matrix_bytes));
     }
   }
+  rearrange(decl, &weight);
+  if (loading->plan.has_copy[id]) {
+    rearrange(decl, &of_drafts);
+  } else {
+    of_drafts = weight;
+  }
   return {};
+}
+
+// The weights of all ranks, each by one thread. What ranks have of one weight is read at about the
+// same time, for their columns share pages of the files.
+Status load_weights(const Program& program, const program::WeightReader& read_weight,
+                    std::span<LoadingRank> loading, std::span<RankMemory> memory) {
+  const size_t num_ranks = memory.size();
+  return run_jobs(loading_threads(), program.weights.size() * num_ranks,
+                  [&](uint32_t /*worker*/, size_t job) -> Status {
+                    const auto id = static_cast<program::WeightId>(job / num_ranks);
+                    const auto rank = static_cast<uint32_t>(job % num_ranks);
+                    const program::WeightDecl& decl = program.weights[id];
+                    if (!program::has_share(rank, decl.rank_stride)) return {};
+                    return load_weight(decl, id, rank, read_weight, &loading[rank], &memory[rank]);
+                  });
 }
 
 void make_caches(const Program& program, const program::CacheLimits& limits, uint32_t rank,
@@ -218,17 +243,18 @@ Status Machine::load(std::vector<Program> programs, const program::CacheLimits& 
   for (const Program& program : programs) arena_bytes = std::max(arena_bytes, program.arena_bytes);
   try {
     ranks_.resize(programs[0].num_ranks);
+    std::vector<LoadingRank> loading(ranks_.size());
     for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
-      ranks_[rank].arena.resize(arena_bytes / sizeof(float));
       RankMemory& memory = ranks_[rank];
-      const PlannedWeights plan = plan_weights(programs, activations, rank);
-      US_TRY(allocate_weights(programs[0], plan, &memory));
-      program::KvScaleBuilder kv_scales(programs, rank);
-      const bool has_scales = kv_cache == KvCacheType::kFp8;
-      US_TRY(load_weights(programs[0], rank, read_weight, plan, has_scales ? &kv_scales : nullptr,
-                          &memory));
-      if (has_scales) memory.kv_scales = kv_scales.finish();
+      memory.arena.resize(arena_bytes / sizeof(float));
+      loading[rank].plan = plan_weights(programs, activations, rank);
+      US_TRY(allocate_weights(programs[0], loading[rank].plan, &memory));
+      if (kv_cache == KvCacheType::kFp8) loading[rank].kv_scales.emplace(programs, rank);
       make_caches(programs[0], limits, rank, &memory);
+    }
+    US_TRY(load_weights(programs[0], read_weight, loading, ranks_));
+    for (uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+      if (loading[rank].kv_scales) ranks_[rank].kv_scales = loading[rank].kv_scales->finish();
     }
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kOutOfMemory,

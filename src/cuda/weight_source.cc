@@ -1,5 +1,9 @@
 #include "cuda/weight_source.h"
 
+#include <algorithm>
+
+#include "base/workers.h"
+
 namespace ultraspeed::cuda {
 
 using program::Program;
@@ -24,26 +28,47 @@ Status ReadWeights::begin_rank(std::span<const Program> programs, uint32_t rank,
 }
 
 Status ReadWeights::fill(WeightId id, WeightForm form, std::byte* memory) {
+  constexpr uint64_t kStagedBytes = uint64_t{256} << 20;
   const program::WeightDecl& decl = programs_[0].weights[id];
   const uint64_t size_bytes = form_bytes(programs_[0], id, form);
-  if (staging_.size_bytes() < size_bytes) {
-    US_ASSIGN(staging_, PinnedMemory::allocate(size_bytes));
+  const auto num_staged = static_cast<uint32_t>(
+      std::clamp<uint64_t>(kStagedBytes / std::max<uint64_t>(size_bytes, 1), 1, decl.count));
+  if (staging_.size_bytes() < num_staged * size_bytes) {
+    US_ASSIGN(staging_, PinnedMemory::allocate(num_staged * size_bytes));
   }
-  for (uint32_t index = 0; index < decl.count; ++index, memory += size_bytes) {
-    std::span<std::byte> packed(staging_.data(), decl.matrix_bytes());
-    if (form != WeightForm::kCanonical) {
-      canonical_.resize(decl.matrix_bytes());
-      packed = canonical_;
-    }
-    US_TRY(read_weight_(rank_, id, index, packed));
-    if (kv_scales_) kv_scales_->take(id, packed);
-    if (form != WeightForm::kCanonical) {
-      US_TRY(to_pages(programs_, id, form, packed, {staging_.data(), size_bytes}));
-    }
-    US_TRY(cuda_status(cudaMemcpy(memory, staging_.data(), size_bytes, cudaMemcpyHostToDevice),
+  const uint32_t num_threads = loading_threads();
+  canonical_.resize(num_threads);
+  for (uint32_t first = 0; first < decl.count; first += num_staged) {
+    const uint32_t count = std::min(num_staged, decl.count - first);
+    const auto read_one = [&](uint32_t worker, size_t i) {
+      return read(id, first + static_cast<uint32_t>(i), form, &canonical_[worker],
+                  {staging_.data() + i * size_bytes, size_bytes});
+    };
+    US_TRY(run_jobs(num_threads, count, read_one));
+    US_TRY(cuda_status(cudaMemcpy(memory + first * size_bytes, staging_.data(), count * size_bytes,
+                                  cudaMemcpyHostToDevice),
                        fmt::format("copying {} to the device", decl.name)));
   }
   return {};
+}
+
+Status ReadWeights::read(WeightId id, uint32_t index, WeightForm form,
+                         std::vector<std::byte>* canonical, std::span<std::byte> out) {
+  const uint64_t packed_bytes = programs_[0].weights[id].matrix_bytes();
+  std::span<std::byte> packed = out;
+  if (form == WeightForm::kCanonical) {
+    packed = out.first(packed_bytes);
+  } else {
+    canonical->resize(packed_bytes);
+    packed = *canonical;
+  }
+  US_TRY(read_weight_(rank_, id, index, packed));
+  if (kv_scales_) {
+    const std::lock_guard lock(kv_scales_mutex_);
+    kv_scales_->take(id, packed);
+  }
+  if (form == WeightForm::kCanonical) return {};
+  return to_pages(programs_, id, form, packed, out);
 }
 
 }  // namespace ultraspeed::cuda

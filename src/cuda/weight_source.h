@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -58,11 +59,16 @@ class ReadWeights final : public WeightSource {
   program::KvScaleTable kv_scales() const override { return kv_scales_->finish(); }
 
  private:
+  // Matrix `index` in its form, to `out`.
+  Status read(program::WeightId id, uint32_t index, WeightForm form,
+              std::vector<std::byte>* canonical, std::span<std::byte> out);
+
   const program::WeightReader& read_weight_;
   std::span<const program::Program> programs_;
   uint32_t rank_ = 0;
-  PinnedMemory staging_;
-  std::vector<std::byte> canonical_;
+  PinnedMemory staging_;                           // of several matrices, in their form
+  std::vector<std::vector<std::byte>> canonical_;  // [worker]
+  std::mutex kv_scales_mutex_;
   std::optional<program::KvScaleBuilder> kv_scales_;
 };
 

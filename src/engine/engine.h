@@ -159,6 +159,17 @@ struct DrafterOptions {
   uint32_t tokens_per_cycle = 1;  // of kReplay: 1 to block_size
 };
 
+// bytes_done of bytes_total weights are loaded.
+using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+
+// Packed weights on disk (docs/loading.md).
+struct WeightCacheOptions {
+  std::string directory;       // empty: none
+  bool reads_all = false;      // of the checkpoint, even if its files look as they did
+  LoadProgress progress = {};  // of reading the checkpoint's files
+  std::function<void(std::string_view)> report = {};  // a sentence on what was used or wrong
+};
+
 struct EngineOptions {
   uint32_t max_context = 0;  // tokens of a session, prompt and output; 0: the model's, at most 8192
   uint32_t max_sessions = 8;
@@ -180,6 +191,7 @@ struct EngineOptions {
   // A decode program without drafts beside the one of kDflash, for steps in which no session has
   // any: they take as long as without a drafter, but for what keeps its context.
   bool has_plain_decode = false;
+  WeightCacheOptions weight_cache = {};
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;  // of the target
   // Layers whose residuals features() gives, ascending; empty: it gives none.
   std::vector<uint32_t> captured_layers = {};
@@ -194,9 +206,6 @@ struct EngineOptions {
 // the final norm, comes behind them.
 using ResidualSink = std::function<Status(uint32_t begin, uint32_t count,
                                           std::span<const std::span<const float>> residuals)>;
-
-// bytes_done of bytes_total weights are loaded.
-using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
 
 class Engine {
  public:

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/program_engine.h"
 #include "engine/settings.h"
+#include "engine/weight_cache.h"
 #include "model/dense_dtype.h"
 #include "model/weights.h"
 #include "plan/plan.h"
@@ -69,12 +70,25 @@ Result<plan::Plan> make_proven_plan(const model::ModelConfig& config, const Weig
   return plan;
 }
 
+Result<std::unique_ptr<WeightCache>> open_cache(const EngineOptions& options,
+                                                const model::Checkpoint& checkpoint,
+                                                const plan::Plan& plan) {
+  if (options.weight_cache.directory.empty()) return nullptr;
+  model::Fingerprint fingerprint;
+  US_TRY(fingerprint.add("model", checkpoint));
+  if (options.dflash != nullptr) US_TRY(fingerprint.add("drafter", options.dflash->checkpoint()));
+  return WeightCache::open(options.weight_cache, std::move(fingerprint), plan);
+}
+
 // Reads the weights of a plan for any rank and counts the bytes. Executors may call it from several
 // threads; the progress callback is never entered twice at once.
 class CountingReader {
  public:
-  CountingReader(const WeightFiles& files, const plan::Plan& plan, const LoadProgress& progress)
+  // cache: nullptr for none.
+  CountingReader(const WeightFiles& files, WeightCache* cache, const plan::Plan& plan,
+                 const LoadProgress& progress)
       : files_(files),
+        cache_(cache),
         sources_(plan.sources),
         num_ranks_(plan.program.num_ranks),
         progress_(progress) {
@@ -84,9 +98,12 @@ class CountingReader {
   }
 
   Status read(uint32_t rank, program::WeightId weight, uint32_t index, std::span<std::byte> out) {
-    model::WeightSource source = plan::source_on(rank, num_ranks_, sources_[weight]);
-    source.expert = index;
-    US_TRY(files_.load(source, out));
+    if (cache_ == nullptr || !cache_->read(rank, weight, index, out)) {
+      model::WeightSource source = plan::source_on(rank, num_ranks_, sources_[weight]);
+      source.expert = index;
+      US_TRY(files_.load(source, out));
+      if (cache_ != nullptr) cache_->keep(rank, weight, index, out);
+    }
     if (!progress_) return {};
     const std::lock_guard lock(mutex_);
     bytes_done_ += out.size();
@@ -96,6 +113,7 @@ class CountingReader {
 
  private:
   const WeightFiles& files_;
+  WeightCache* const cache_;
   const std::vector<model::WeightSource> sources_;  // [Program::weights]
   const uint32_t num_ranks_;
   const LoadProgress& progress_;
@@ -164,7 +182,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   if (has_mtp) plan_options.mtp = &mtp;
   US_ASSIGN(plan::Plan decode, make_proven_plan(config, files, limits, plan_options));
   US_ASSIGN(settings.cache, choose_cache_limits(options, settings.max_context, decode.program));
-  CountingReader reader(files, decode, progress);
+  US_ASSIGN(const auto cache, open_cache(options, checkpoint, decode));
+  CountingReader reader(files, cache.get(), decode, progress);
   plan_options.name = "prefill";
   plan_options.is_drafting = false;
   const auto make_prefill = [&](uint32_t width) {
@@ -190,6 +209,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
   };
   US_ASSIGN(auto engine,
             ProgramEngine::make(std::move(programs), std::move(executor), settings, read_weight));
+  if (cache != nullptr) cache->finish();
   const model::DenseError dense_error = files.target.error();
   if (dense_error.num_matrices > 0 && options.on_dense_error) options.on_dense_error(dense_error);
   return engine;

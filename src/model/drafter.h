@@ -26,6 +26,7 @@ class Drafter {
   static Result<Drafter> open(const std::string& directory, const Change& change = {});
 
   const DrafterConfig& config() const { return config_; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
 
   // As WeightLoader's, for sources of Stack::kDflash. A selector's codes are made of the target's
   // tables; they need memory for a table and, in f32, its rows. REQUIRES: `target` for them.

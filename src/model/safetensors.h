@@ -75,6 +75,10 @@ class SafetensorsFile {
 
   // Copies bytes [offset, offset + out.size()) of the file. Errors: kIo when the file shrank.
   Status read(uint64_t offset, std::span<std::byte> out) const { return file_.read(offset, out); }
+  Status read_rows(const FileRows& rows, std::span<std::byte> out) const {
+    return file_.read_rows(rows, out);
+  }
+  const MappedFile& mapped() const { return file_; }
   void forget(uint64_t offset, uint64_t bytes) const { file_.forget(offset, bytes); }
 
  private:

@@ -160,17 +160,13 @@ struct Rectangle {
   uint64_t taken_bytes = 0;
 };
 
-// Copies a rectangle to the front of `out`: one read if it is contiguous, else one a row.
+// Copies a rectangle into `out`, which it fills.
 Status read_rectangle(const TensorRef& tensor, const Rectangle& from, std::span<std::byte> out) {
   const uint64_t first = tensor.info->offset + from.rows.begin * from.row_bytes + from.begin_bytes;
   if (from.taken_bytes == from.row_bytes) {
-    return tensor.file->read(first, out.first(from.rows.count * from.row_bytes));
+    return tensor.file->read(first, out);
   }
-  for (uint32_t row = 0; row < from.rows.count; ++row) {
-    US_TRY(tensor.file->read(first + row * from.row_bytes,
-                             out.subspan(row * from.taken_bytes, from.taken_bytes)));
-  }
-  return {};
+  return tensor.file->read_rows({first, from.rows.count, from.taken_bytes, from.row_bytes}, out);
 }
 
 uint64_t element_row_bytes(WeightFormat format, uint32_t columns) {

@@ -214,6 +214,48 @@ TEST(WeightLoader, ServesSeveralThreads) {
   EXPECT_EQ(equal_count, 4 * sources.size());
 }
 
+uint64_t bytes_read(const Checkpoint& checkpoint) {
+  uint64_t bytes = 0;
+  for (const SafetensorsFile& file : checkpoint.files()) bytes += file.mapped().bytes_read();
+  return bytes;
+}
+
+// Of each tensor its slice; vectors, routers and the scale grids of FP8, a 4096th of the codes, on
+// all shards.
+uint64_t slice_bytes(const Checkpoint& checkpoint, uint32_t num_shards) {
+  uint64_t bytes = 0;
+  for (const SafetensorsFile& file : checkpoint.files()) {
+    for (const auto& [name, info] : file.header().tensors) {
+      const auto has = [&](std::string_view part) { return name.find(part) != std::string::npos; };
+      const bool is_whole = has("norm.weight") || has("mlp.gate.") || has("scale_inv");
+      bytes += is_whole ? info.bytes : info.bytes / num_shards;
+    }
+  }
+  return bytes;
+}
+
+TEST(WeightLoader, EachShardReadsItsSliceAlone) {
+  for (const QkvLayout layout : {QkvLayout::kSplit, QkvLayout::kFused}) {
+    for (const WeightFormat expert : {WeightFormat::kMxfp4, WeightFormat::kBf16}) {
+      GeneratorOptions options = test::eight_rank_options();
+      options.qkv_layout = layout;
+      options.expert_format = expert;
+      const Opened opened(options);
+      for (const uint32_t num_shards : {1U, 2U, 4U, 8U}) {
+        for (uint32_t shard = 0; shard < num_shards; ++shard) {
+          const uint64_t before = bytes_read(*opened.checkpoint);
+          for (const WeightSource& source : all_weights(opened.config, shard, num_shards)) {
+            ASSERT_TRUE(load_dense(opened.loader(), source));
+          }
+          EXPECT_EQ(bytes_read(*opened.checkpoint) - before,
+                    slice_bytes(*opened.checkpoint, num_shards))
+              << "shard " << shard << " of " << num_shards;
+        }
+      }
+    }
+  }
+}
+
 // V2-Flash: 384 k rows in 2 ranks of 192, each with 2 scale rows: 4 where a plain grid has 3.
 TEST(WeightLoader, LoadsSplitGridsThatRestart) {
   GeneratorOptions options;

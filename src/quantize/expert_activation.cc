@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "quantize/workers.h"
+#include "base/workers.h"
 
 namespace ultraspeed::quantize {
 namespace {

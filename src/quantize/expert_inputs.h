@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "base/output_folder.h"
 #include "base/result.h"
 #include "quantize/digest.h"
-#include "quantize/output_folder.h"
 
 namespace ultraspeed::quantize {
 

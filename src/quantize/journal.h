@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "base/output_folder.h"
 #include "base/result.h"
-#include "quantize/output_folder.h"
 #include "quantize/tensor_record.h"
 
 namespace ultraspeed::quantize {

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "base/output_folder.h"
 #include "base/result.h"
 #include "quantize/calibration.h"
 #include "quantize/conversion.h"
-#include "quantize/output_folder.h"
 #include "quantize/report.h"
 #include "quantize/scale_rule.h"
 

@@ -3,9 +3,9 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "base/workers.h"
 #include "quantize/band.h"
 #include "quantize/shard_writer.h"
-#include "quantize/workers.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::quantize {

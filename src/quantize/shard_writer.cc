@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <mutex>
 
+#include "base/workers.h"
 #include "model/tensor_names.h"
 #include "model/weight_checks.h"
 #include "quantize/band.h"
 #include "quantize/encoder.h"
 #include "quantize/feedback_encoder.h"
-#include "quantize/workers.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::quantize {

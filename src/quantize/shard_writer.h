@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "base/output_folder.h"
 #include "base/result.h"
 #include "quantize/calibration.h"
 #include "quantize/conversion.h"
-#include "quantize/output_folder.h"
 #include "quantize/scale_rule.h"
 #include "quantize/shard_plan.h"
 #include "quantize/tensor_record.h"

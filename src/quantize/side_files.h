@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "base/output_folder.h"
 #include "base/result.h"
 #include "model/checkpoint.h"
-#include "quantize/output_folder.h"
 
 namespace ultraspeed::quantize {
 

@@ -198,7 +198,7 @@ uint64_t FeatureFolder::checksum() const {
   uint64_t sum = 0;
   for (const FeatureShard& shard : shards_) {
     const uint64_t of_shard = shard.checksum();
-    sum = train::checksum(std::as_bytes(std::span(&of_shard, 1)), sum);
+    sum = ultraspeed::checksum(std::as_bytes(std::span(&of_shard, 1)), sum);
   }
   return sum;
 }

@@ -199,7 +199,7 @@ Status FeatureShard::read_index() {
   }
   const std::span<const std::byte> summed = std::span(header).first(kHeaderSumAt);
   checksum_ = number_at<uint64_t>(header, kHeaderSumAt);
-  if (checksum_ != train::checksum(summed)) {
+  if (checksum_ != ultraspeed::checksum(summed)) {
     return make_error(ErrorCode::kInvalidData, "{}: the header's checksum is wrong", file_);
   }
   shape_.hidden_size = number_at<uint32_t>(header, 8);
@@ -232,7 +232,7 @@ Status FeatureShard::read_table(uint64_t table_offset, uint64_t num_sequences,
   }
   std::vector<std::byte> table(num_sequences * kEntryBytes);
   US_TRY(read_bytes(table_offset, table));
-  if (train::checksum(table) != expected_checksum) {
+  if (ultraspeed::checksum(table) != expected_checksum) {
     return make_error(ErrorCode::kInvalidData, "{}: the table's checksum is wrong", file_);
   }
   for (size_t at = 0; at < table.size(); at += kEntryBytes) {

@@ -1,4 +1,4 @@
-// What the files of this module are made of: little-endian records of plain numbers, and checksums.
+// What the files of this module are made of: little-endian records of plain numbers.
 #pragma once
 
 #include <bit>
@@ -9,15 +9,13 @@
 #include <string>
 #include <string_view>
 
+#include "base/checksum.h"
+
 namespace ultraspeed::train {
 
 static_assert(std::endian::native == std::endian::little, "records are written as they lie");
 
 inline constexpr size_t kModelNameBytes = 128;
-
-// 64 bits over 8-byte words in four lanes, which keeps up with a disk; against damage, not against
-// forgery. `seed`: the checksum of what stands before.
-uint64_t checksum(std::span<const std::byte> bytes, uint64_t seed = 0);
 
 template <class T>
 void append(std::string* record, const T& value) {

@@ -110,6 +110,33 @@ TEST(Run, DenseWeightsInFp8AreNamedWithTheirError) {
   EXPECT_NE(result["logprobs"], stored_result["logprobs"]);
 }
 
+TEST(Run, PackedWeightsGiveTheSameAnswer) {
+  const TemporaryDirectory cache;
+  const auto run = [](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"run", "--prompt", "for (",  "-n",
+                                          "8",   "--greedy", "--json", "--logprobs",
+                                          "2",   "--ranks",  "2"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Finished finished = run_cli(arguments);
+    EXPECT_EQ(finished.exit_code, 0) << finished.errors;
+    const json result = json::parse(finished.output);
+    return std::pair(json::array({result["ids"], result["logprobs"]}), finished.errors);
+  };
+  const auto [expected, plain_errors] = run({});
+  EXPECT_EQ(plain_errors.find("weight cache"), std::string::npos) << plain_errors;
+  const std::vector<std::string> cached = {"--weight-cache", cache.path() + "/new"};
+  for (const std::string done : {"packed 2 of 2 ranks into ", "read 2 of 2 ranks from "}) {
+    const auto [answer, errors] = run(cached);
+    EXPECT_EQ(answer, expected);
+    EXPECT_NE(errors.find("weight cache: " + done + cache.path()), std::string::npos) << errors;
+  }
+  // All of the checkpoint is read once more, and found to be what it was.
+  const auto [answer, errors] = run({cached[0], cached[1], "--check-weight-cache"});
+  EXPECT_EQ(answer, expected);
+  EXPECT_NE(errors.find("Reading the checkpoint: "), std::string::npos) << errors;
+  EXPECT_NE(errors.find("read 2 of 2 ranks from "), std::string::npos) << errors;
+}
+
 TEST(Run, JsonHasTheDocumentedForm) {
   const json& result = math_answer();
   EXPECT_EQ(result.size(), 11u);

@@ -1,16 +1,12 @@
-#include "quantize/workers.h"
+#include "base/workers.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
-#include <filesystem>
 #include <thread>
 
-#include "quantize/quantize_fixture.h"
-#include "quantize/quantizer.h"
-
-namespace ultraspeed::quantize {
+namespace ultraspeed {
 namespace {
 
 TEST(RunJobs, EveryJobOnceOnSeveralThreads) {
@@ -46,13 +42,5 @@ TEST(RunJobs, TheLowestJobsErrorIsTold) {
   }
 }
 
-TEST(RunJobs, ThoseOfAWholeRunShareNothing) {
-  const test::TemporaryDirectory folder;
-  const std::string source = folder.path() + "/source";
-  std::filesystem::create_directory(source);
-  ASSERT_TRUE(test::write_checkpoint(source, bf16_options(model::QkvLayout::kSplit)));
-  EXPECT_TRUE(quantize(small_run(source, 4), OutputFolder(folder.path() + "/target")));
-}
-
 }  // namespace
-}  // namespace ultraspeed::quantize
+}  // namespace ultraspeed

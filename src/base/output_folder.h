@@ -1,5 +1,5 @@
-// The folder that a checkpoint is written into. All writing goes through it, so that tests can
-// fill the disk or damage what is written.
+// The folder that a checkpoint or a cache is written into. All writing goes through it, so that
+// tests can fill the disk or damage what is written.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 #include "base/result.h"
 
-namespace ultraspeed::quantize {
+namespace ultraspeed {
 
 // An open file descriptor with its path.
 class OutputFile {
@@ -63,4 +63,4 @@ class OutputFolder {
   std::string path_;
 };
 
-}  // namespace ultraspeed::quantize
+}  // namespace ultraspeed

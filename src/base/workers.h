@@ -12,7 +12,14 @@
 
 #include "base/result.h"
 
-namespace ultraspeed::quantize {
+namespace ultraspeed {
+
+// Threads that read and rearrange weights: one a processor, and a few at least, for some wait for
+// the disk.
+inline uint32_t loading_threads() {
+  constexpr uint32_t kFewest = 4, kMost = 64;
+  return std::clamp(std::thread::hardware_concurrency(), kFewest, kMost);
+}
 
 // Runs job(worker, i) for i in [0, count) on up to num_threads threads, `worker` being the thread's
 // number. After an error no further job begins; the error is that of the lowest job, whatever the
@@ -42,4 +49,4 @@ inline Status run_jobs(uint32_t num_threads, size_t count,
   return status;
 }
 
-}  // namespace ultraspeed::quantize
+}  // namespace ultraspeed

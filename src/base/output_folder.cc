@@ -1,4 +1,4 @@
-#include "quantize/output_folder.h"
+#include "base/output_folder.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>
@@ -11,7 +11,7 @@
 
 #include "base/progress.h"
 
-namespace ultraspeed::quantize {
+namespace ultraspeed {
 namespace {
 
 tl::unexpected<Error> system_error(const std::string& path, std::string_view action) {
@@ -111,4 +111,4 @@ Status OutputFolder::check_space(uint64_t bytes) const {
                     format_bytes(static_cast<double>(bytes)));
 }
 
-}  // namespace ultraspeed::quantize
+}  // namespace ultraspeed

@@ -1,0 +1,21 @@
+// What the threads of a run share, for a sanitizer that looks for races.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "quantize/quantize_fixture.h"
+#include "quantize/quantizer.h"
+
+namespace ultraspeed::quantize {
+namespace {
+
+TEST(QuantizeThreads, ShareNothingUnordered) {
+  const test::TemporaryDirectory folder;
+  const std::string source = folder.path() + "/source";
+  std::filesystem::create_directory(source);
+  ASSERT_TRUE(test::write_checkpoint(source, bf16_options(model::QkvLayout::kSplit)));
+  EXPECT_TRUE(quantize(small_run(source, 4), OutputFolder(folder.path() + "/target")));
+}
+
+}  // namespace
+}  // namespace ultraspeed::quantize
