@@ -11,16 +11,31 @@
 
 namespace ultraspeed::program {
 
+// A choice over logits that ranks have shares of is made in three stages (logit_shards.h); over
+// those on rank 0 in one.
+enum class SamplePart : uint8_t {
+  kWhole,
+  kPeaks,      // of each rank's share, to all; with what others sum, or need rank 0 to have
+  kShortlist,  // what of each share may win, and sums of pieces, to rank 0
+  kChoice,     // from these
+};
+
 // sampled[t] = the token that the column's sampling parameters choose (step.h). Where the draft of
 // column t + 1 was drawn, it is proposed, with the probabilities of the drafter's logits there.
-// Tile: columns t.
+// Tile: columns t; kPeaks and kShortlist one each, on every rank.
 struct SampleOperands {
   static constexpr Opcode kOpcode = Opcode::kSample;
-  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
-  BufferId sampled = kNoId;  // i32 [T]
+  BufferId logits = kNoId;   // [T, vocab_size], on rank 0; in parts, on each rank its share and
+                             // what others send, tiled by columns, too
+  BufferId sampled = kNoId;  // i32 [T]; kNoId: made by another part
   uint32_t vocab_size = 0;
   // What Propose read and made in the draft part; kNoId: a program that drafts nothing.
   BufferId draft_logits = kNoId, drafted = kNoId;
+  SamplePart part = SamplePart::kWhole;
+  // Of the parts that make or take them.
+  BufferId peaks = kNoId;       // LogitPeaks [T, ranks], on all ranks
+  BufferId piece_sums = kNoId;  // f32 [T, num_logit_pieces()], on rank 0
+  BufferId shortlists = kNoId;  // LogitShortlist [T, ranks], on rank 0
 };
 
 inline constexpr uint32_t kMaxNominees = 16, kMaxSelectorRank = 128;
