@@ -14,8 +14,11 @@ using program::SamplePart;
 using program::SignalScope;
 
 void Lowering::head() {
+  program::LinearOperands logits;
+  logits.norm = norm(TensorRole::kFinalNorm);
+  logits.logits_only = 1;
   program::SampleOperands sample;
-  sample.logits = target_logits();
+  sample.logits = output_head(logits);
   sample.vocab_size = config_.vocab_size;
   sample.draft_logits = drafted_.logits;
   sample.drafted = drafted_.tokens;
@@ -29,15 +32,12 @@ void Lowering::head() {
   accept(sample.sampled);
 }
 
-// On rank 0, or a share on each rank.
-BufferId Lowering::target_logits() {
-  program::LinearOperands op;
-  op.norm = norm(TensorRole::kFinalNorm);
-  op.weight = weight(TensorRole::kLmHead);
+// A product with the output head: on rank 0, or a share on each rank.
+BufferId Lowering::output_head(program::LinearOperands op) {
+  op.weight = target_weight(TensorRole::kLmHead);
   op.input = hidden_.buffer;
   op.rows = config_.vocab_size / num_ranks_;
   op.total_rows = config_.vocab_size;
-  op.logits_only = 1;
   op.gather_to_rank_0 = keeps_logit_shares_ ? 0 : 1;
   op.keeps_share = keeps_logit_shares_ ? 1 : 0;
   const uint32_t elements = width() * config_.vocab_size;
@@ -68,7 +68,9 @@ void Lowering::choose_from_shares(program::SampleOperands choice) {
   peaks.peaks = choice.peaks;
   peaks.part = SamplePart::kPeaks;
   const Dependency logits_made = after(last_stage(), 0);
-  add_columns_of_ranks(&stage("logit_peaks", peaks), logits_made, SignalScope::kAllRanks);
+  StageDraft& largest = stage("logit_peaks", peaks);
+  add_columns_of_ranks(&largest, logits_made, SignalScope::kAllRanks);
+  for (Tile& tile : largest.tiles) tile.group = tile.row_begin;
 
   program::SampleOperands shortlist = peaks;
   shortlist.piece_sums = choice.piece_sums;
@@ -77,7 +79,10 @@ void Lowering::choose_from_shares(program::SampleOperands choice) {
   const uint32_t peaks_stage = last_stage();
   StageDraft& shortlists = stage("shortlist", shortlist);
   add_columns_of_ranks(&shortlists, {}, SignalScope::kOneRank);
-  for (Tile& tile : shortlists.tiles) tile.after[0] = after(peaks_stage, tile.group);
+  for (Tile& tile : shortlists.tiles) {
+    tile.group = tile.row_begin;
+    tile.after[0] = after(peaks_stage, tile.group);
+  }
 
   const uint32_t shortlist_stage = last_stage();
   StageDraft& sample = stage("sample", choice);

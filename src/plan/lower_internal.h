@@ -61,7 +61,7 @@ class Lowering {
 
   // The output head, and the choice of tokens (lower_head.cc).
   void head();
-  program::BufferId target_logits();
+  program::BufferId output_head(program::LinearOperands op);
   void choose_from_shares(program::SampleOperands choice);
   void accept(program::BufferId sampled);
 
@@ -72,6 +72,7 @@ class Lowering {
   program::BufferId draft_logits(const program::NormRef& norm, program::BufferId accepted);
   Proposed propose(program::BufferId logits, program::BufferId accepted, uint32_t head);
   Proposed select(program::BufferId logits, program::BufferId rows);
+  program::BufferId nominate(program::BufferId logits, program::BufferId accepted, uint32_t count);
   void extend_context();
 
   // The MTP heads (lower_mtp.cc).

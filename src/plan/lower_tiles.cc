@@ -39,7 +39,7 @@ void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scop
   }
 }
 
-// One tile a column on every rank, each column a group.
+// One tile a column on every rank.
 void Lowering::add_columns_of_ranks(StageDraft* stage, Dependency after, SignalScope scope) {
   for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
     for (uint32_t column = 0; column < width(); ++column) {
@@ -49,7 +49,6 @@ void Lowering::add_columns_of_ranks(StageDraft* stage, Dependency after, SignalS
       tile.row_begin = column;
       tile.row_count = 1;
       tile.after[0] = after;
-      tile.group = column;
       tile.scope = scope;
       stage->tiles.push_back(tile);
     }

@@ -146,13 +146,18 @@ class Collector {
   }
 
   void visit(const NominateOperands& op) {
+    if (op.of_share != 0) return nominate_from_share(op);
     read_all(op.logits);
     write(rank_, op.nominees, begin(), end());
   }
 
   void visit(const ProposeOperands& op) {
-    if (!op.selects()) read_all(op.logits);
-    if (op.selects()) read_all(op.selector.nominees);
+    if (op.nominees != kNoId) {
+      read(op.logits, begin() * op.vocab_size, end() * op.vocab_size);
+      read(op.nominees, begin() * program_.num_ranks, end() * program_.num_ranks);
+    } else {
+      read_all(op.selects() ? op.selector.nominees : op.logits);
+    }
     if (op.selects()) read_all(op.selector.rows);
     if (op.accepted != kNoId) read_all(op.accepted);
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.drafted, begin(), end());
@@ -211,6 +216,19 @@ class Collector {
       }
       if (on_demand_begin == share.end) continue;
       write(0, op.logits, row + on_demand_begin, row + share.end);
+      out_->back().on_demand = true;
+    }
+  }
+
+  void nominate_from_share(const NominateOperands& op) {
+    const LogitShare share(op.vocab_size, program_.num_ranks, rank_);
+    if (op.accepted != kNoId) read_all(op.accepted);
+    for (uint32_t t = begin(); t < end(); ++t) {
+      const uint32_t row = t * op.vocab_size, place = t * program_.num_ranks + rank_;
+      read(op.logits, row + share.begin, row + share.end);
+      write(0, op.nominees, place, place + 1);
+      if (rank_ == 0) continue;
+      write(0, op.logits, row + share.begin, row + share.end);
       out_->back().on_demand = true;
     }
   }

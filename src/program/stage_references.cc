@@ -48,12 +48,16 @@ class ReferenceCollector {
       add_optional(id);
     }
   }
-  void visit(const NominateOperands& op) { add({op.logits, op.nominees}, {}); }
+  void visit(const NominateOperands& op) {
+    add({op.logits, op.nominees}, {});
+    add_optional(op.accepted);
+  }
   void visit(const ProposeOperands& op) {
     const SelectorRef& selector = op.selector;
     add({op.logits, op.drafted}, {selector.predecessors, selector.successors});
     add_optional(op.accepted);
     add_optional(selector.nominees);
+    add_optional(op.nominees);
     add_optional(selector.rows);
   }
   void visit(const AcceptOperands& op) {

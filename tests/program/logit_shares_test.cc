@@ -46,6 +46,7 @@ class Choices {
     if (i % 8 == 4) s.min_p = 0.02F;
     if (i % 8 == 5) s.top_p = 0.8F;
     if (i % 8 == 7) s.proposed_token_id = 77;
+    if (i % 4 == 1) s.draws_draft = true;
     if (i % 5 == 1) s.adjustments = adjustments_;
     if (i % 7 == 2) s.allowed = mask_;
     if (i % 11 == 8) s.forced_token_id = 1500;
@@ -93,7 +94,8 @@ class LogitSharesTest : public testing::Test {
       for (uint32_t t = 0; t < columns.size(); ++t, ++i) {
         columns[t].token_id = static_cast<int32_t>(37 * i % kVocabulary);
         columns[t].position = i;
-        columns[t].wants_logits = i % 5 != 4;
+        columns[t].is_drafted = is_drafted_ && t % 4 != 0;
+        columns[t].wants_logits = is_drafted_ || i % 5 != 4;
         columns[t].sampling = choices_.at(i);
       }
       const auto output = runner->step(columns);
@@ -115,11 +117,13 @@ class LogitSharesTest : public testing::Test {
       EXPECT_EQ(outputs[i].drafted_id, expected[i].drafted_id) << what << ", column " << i;
       EXPECT_EQ(outputs[i].top_logprobs, expected[i].top_logprobs) << what << ", column " << i;
       EXPECT_EQ(outputs[i].proposed_ids, expected[i].proposed_ids) << what << ", column " << i;
+      EXPECT_EQ(outputs[i].proposed_logits, expected[i].proposed_logits) << what << ", " << i;
     }
   }
 
   TemporaryDirectory directory_;
   Choices choices_;
+  bool is_drafted_ = false;  // in blocks of four
 };
 
 constexpr Cut kCuts[] = {{1, 2}, {2, 1}, {2, 3}, {4, 2}, {8, 1}, {8, 2}};
@@ -153,17 +157,43 @@ TEST_F(LogitSharesTest, RandomOrdersOverPoisonGiveTheSameBits) {
   }
 }
 
-TEST_F(LogitSharesTest, MtpHeadsProposeTheSame) {
-  RunnerOptions options;
-  options.has_mtp = true;
-  ModelRunner alone = open(options);
-  const auto expected = run(&alone);
-  for (const Cut& cut : kCuts) {
-    options = shares(cut);
-    options.has_mtp = true;
-    options.make_executor = [] { return cpu::make_shuffled_executor(5); };
-    ModelRunner runner = open(options);
-    expect_same(run(&runner), expected, fmt::format("{} ranks", cut.ranks));
+// What drafts, on one rank and from shares.
+class DraftSharesTest : public LogitSharesTest {
+ protected:
+  // `what` changes the options of all runs.
+  void expect_alike(const std::function<void(RunnerOptions*)>& what, bool is_drafted) {
+    is_drafted_ = is_drafted;
+    RunnerOptions options;
+    what(&options);
+    ModelRunner alone = open(options);
+    const auto expected = run(&alone);
+    for (const Cut& cut : kCuts) {
+      options = shares(cut);
+      what(&options);
+      ModelRunner threads = open(options);
+      expect_same(run(&threads), expected, fmt::format("{} ranks", cut.ranks));
+      options.make_executor = [] { return cpu::make_shuffled_executor(5); };
+      ModelRunner runner = open(options);
+      for (int i = 0; i < scaled(3); ++i) {
+        expect_same(run(&runner), expected, fmt::format("{} ranks, order {}", cut.ranks, i));
+      }
+    }
+  }
+
+  TemporaryDirectory drafter_;
+};
+
+TEST_F(DraftSharesTest, MtpHeadsProposeTheSame) {
+  expect_alike([](RunnerOptions* options) { options->has_mtp = true; }, false);
+}
+
+TEST_F(DraftSharesTest, DrafterAndSelectorDraftTheSame) {
+  for (const uint32_t rank : {0u, 5u}) {
+    DrafterOptions drafter;
+    drafter.vocab_size = kVocabulary;
+    drafter.selector_rank = rank;
+    ASSERT_TRUE(write_drafter(drafter_.path(), drafter));
+    expect_alike([this](RunnerOptions* options) { options->drafter = drafter_.path(); }, true);
   }
 }
 
