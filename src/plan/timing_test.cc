@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "plan/device_times.h"
@@ -125,6 +126,23 @@ TEST(StepWork, SharesSendAFortiethOfTheLogits) {
   EXPECT_NEAR(whole.always / 1e6, 4.27, 0.01);
   EXPECT_NEAR(shares.always / 1e3, 107, 1);
   EXPECT_NEAR(shares.on_demand / 1e6, 4.26, 0.01);
+}
+
+// What ranks nominate of a drafter's logits: an id and a logit a column and rank.
+TEST(StepWork, DraftsFromSharesSendNominees) {
+  const std::string folder = std::string(US_SOURCE_DIR) + "/configs/mimo-v2.5-pro";
+  const auto config = *model::ModelConfig::load(folder);
+  const auto drafter = *model::DrafterConfig::load(folder + "/dflash");
+  StepOptions options;
+  options.context = 4096;
+  options.logits = LogitsPlace::kShares;
+  const auto work = plan_step(config, &drafter, *find_device("h200"), options);
+  ASSERT_TRUE(work.has_value()) << work.error().message;
+  const auto nominating = std::ranges::find(work->stages, program::Opcode::kNominate,
+                                            [](const StageWork& stage) { return stage.opcode; });
+  ASSERT_NE(nominating, work->stages.end());
+  EXPECT_EQ(nominating->link, 7 * 8 * 8);
+  EXPECT_DOUBLE_EQ(nominating->on_demand_link, 4 * 8 * config.vocab_size / 8.0 * 7);
 }
 
 TEST(StepWork, OneRankCrossesNothing) {
