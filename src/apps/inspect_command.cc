@@ -34,6 +34,7 @@ Result<program::Program> decode_program(const InspectOptions& options, const Mod
   const plan::PlanOptions plan_options{.name = "decode",
                                        .width = options.width,
                                        .num_ranks = options.model.executor.ranks,
+                                       .logits = plan::LogitsPlace::kShares,
                                        .max_context = options.model.context};
   const auto shape_of = [&folder](const model::WeightSource& source) {
     return folder.shape(source);

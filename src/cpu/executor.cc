@@ -46,6 +46,8 @@ class CpuExecutor final : public program::Executor {
     return cpu::weight_bytes(program, activations());
   }
 
+  bool keeps_logit_shares() const override { return true; }
+
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     US_TRY(

@@ -28,6 +28,8 @@ class ShuffledExecutor final : public program::Executor {
     return cpu::weight_bytes(program, activations_);
   }
 
+  bool keeps_logit_shares() const override { return true; }
+
   Status load(std::vector<program::Program> programs, const program::CacheLimits& limits,
               const program::WeightReader& read_weight) override {
     US_TRY(machine_.load(std::move(programs), limits, read_weight, activations_, kv_cache_));

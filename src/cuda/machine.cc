@@ -36,10 +36,13 @@ const char* joined_limit(const Program& program, const program::Stage& stage,
              : nullptr;
 }
 
-// Of an all-reduce in one shot.
-const char* one_shot_limit(const program::Stage& stage) {
+// What only the CPU executor lets ranks do.
+const char* ranks_limit(const program::Stage& stage) {
   const auto* reduce = std::get_if<program::ReduceOperands>(&stage.operands);
-  return reduce != nullptr && reduce->is_own != 0 ? "ranks that sum for themselves" : nullptr;
+  if (reduce != nullptr && reduce->is_own != 0) return "ranks that sum for themselves";
+  const auto* sample = std::get_if<program::SampleOperands>(&stage.operands);
+  const bool is_whole = sample == nullptr || sample->part == program::SamplePart::kWhole;
+  return is_whole ? nullptr : "ranks that keep their shares of the logits";
 }
 
 // Errors: kUnsupported for a stage that the kernels have no room for.
@@ -55,7 +58,7 @@ Status check_limits(const Program& program, program::Activations activations) {
     const char* limit = std::visit(
         [&](const auto& operands) { return stage_limit(operands, program.width); }, stage.operands);
     if (limit == nullptr) limit = joined_limit(program, stage, activations);
-    if (limit == nullptr) limit = one_shot_limit(stage);
+    if (limit == nullptr) limit = ranks_limit(stage);
     if (limit == nullptr) continue;
     return make_error(ErrorCode::kUnsupported,
                       "the GPU cannot run '{}' of program '{}': {}; run this model on the CPU",

@@ -176,6 +176,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const model::ModelConfig& config,
                                  .width = options.decode_width,
                                  .num_ranks = options.num_ranks,
                                  .all_reduce = options.all_reduce,
+                                 .logits = executor->keeps_logit_shares()
+                                               ? plan::LogitsPlace::kShares
+                                               : plan::LogitsPlace::kRankZero,
                                  .max_context = settings.max_context};
   if (options.dflash != nullptr) plan_options.drafter = &options.dflash->config();
   plan_options.is_drafting = options.dflash != nullptr;

@@ -24,6 +24,7 @@ Lowering::Lowering(const model::ModelConfig& config, const ShapeLookup& shape_of
       draft_(draft),
       num_ranks_(options.num_ranks),
       all_reduce_(options.all_reduce),
+      keeps_logit_shares_(options.logits == LogitsPlace::kShares && options.num_ranks > 1),
       num_workers_(limits.num_workers),
       max_context_(options.max_context != 0 ? options.max_context : config.max_position_embeddings),
       is_drafting_(options.is_drafting),
@@ -184,40 +185,6 @@ void Lowering::dense_ffn() {
   down.to_all = is_one_shot(stride) ? 1 : 0;
   partial_product(&stage("down_proj", down), after(up_stage, 0), {}, stride);
   reduce("ffn_residual", down.partials, stride);
-}
-
-void Lowering::head() {
-  program::LinearOperands logits;
-  logits.norm = norm(TensorRole::kFinalNorm);
-  logits.weight = weight(TensorRole::kLmHead);
-  logits.input = hidden_.buffer;
-  logits.output = columns_buffer("logits", config_.vocab_size);
-  logits.rows = config_.vocab_size / num_ranks_;
-  logits.total_rows = config_.vocab_size;
-  logits.logits_only = 1;
-  logits.gather_to_rank_0 = 1;
-  // Target rank 0 is Tile's default.
-  add_bands(&stage("lm_head", logits), logits.rows, after(hidden_.stage, 0), SignalScope::kOneRank);
-  const uint32_t logits_stage = last_stage();
-
-  program::SampleOperands sample;
-  sample.logits = logits.output;
-  sample.sampled = buffer("sampled", width(), width(), BufferDecl::Output::kHost);
-  sample.vocab_size = config_.vocab_size;
-  sample.draft_logits = drafted_.logits;
-  sample.drafted = drafted_.tokens;
-  add_columns(&stage("sample", sample), after(logits_stage, 0), SignalScope::kLocal);
-
-  program::AcceptOperands accept;
-  accept.sampled = sample.sampled;
-  accept.accepted = buffer("accepted", width(), width(), BufferDecl::Output::kHost);
-  accept.drafted = drafted_.tokens;
-  accept.broadcast = mtp_ != nullptr && num_ranks_ > 1 ? 1 : 0;
-  verified_ = {accept.sampled, accept.accepted};
-  Tile tile;
-  tile.row_count = width();
-  tile.after[0] = after(logits_stage + 1, 0);
-  stage("accept", accept).tiles.push_back(tile);
 }
 
 Status lower(const model::ModelConfig& config, const ShapeLookup& shape_of,

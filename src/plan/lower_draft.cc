@@ -126,16 +126,30 @@ program::BufferId Lowering::selector_rows(const program::NormRef& norm) {
 program::BufferId Lowering::draft_logits(const program::NormRef& norm, program::BufferId accepted) {
   program::LinearOperands logits;
   logits.norm = norm;
-  logits.weight = target_weight(TensorRole::kLmHead);
-  logits.input = hidden_.buffer;
-  logits.output = columns_buffer("logits", config_.vocab_size);
-  logits.rows = config_.vocab_size / num_ranks_;
-  logits.total_rows = config_.vocab_size;
   logits.drafted_only = accepted != program::kNoId ? 0 : 1;
   logits.accepted = accepted;
-  logits.gather_to_rank_0 = 1;
-  add_bands(&stage("lm_head", logits), logits.rows, after(hidden_.stage, 0), SignalScope::kOneRank);
-  return logits.output;
+  return output_head(logits);
+}
+
+// The likeliest of each of these columns, by the logits of the stage before.
+program::BufferId Lowering::nominate(program::BufferId logits, program::BufferId accepted,
+                                     uint32_t count) {
+  program::NominateOperands op;
+  op.logits = logits;
+  op.vocab_size = config_.vocab_size;
+  op.num_nominees = count;
+  op.accepted = accepted;
+  op.of_share = keeps_logit_shares_ ? 1 : 0;
+  const uint32_t places = width() * (keeps_logit_shares_ ? num_ranks_ : 1);
+  op.nominees = buffer("nominees", places, uint64_t{2} * count * places, BufferDecl::Output::kNone);
+  const Dependency logits_made = after(last_stage(), 0);
+  StageDraft& nominating = stage("nominate", op);
+  if (keeps_logit_shares_) {
+    add_columns_of_ranks(&nominating, logits_made, SignalScope::kOneRank);
+  } else {
+    add_columns(&nominating, logits_made, SignalScope::kLocal);
+  }
+  return op.nominees;
 }
 
 // A token for each of these columns, by the logits of the stage before.
@@ -149,31 +163,28 @@ Lowering::Proposed Lowering::propose(program::BufferId logits, program::BufferId
   op.vocab_size = config_.vocab_size;
   op.accepted = accepted;
   op.head = head;
-  const Dependency logits_made = after(last_stage(), 0);
-  add_columns(&stage("propose", op), logits_made, SignalScope::kAllRanks);
+  if (keeps_logit_shares_) op.nominees = nominate(logits, accepted, 1);
+  const Dependency made = after(last_stage(), 0);  // logits or nominees
+  add_columns(&stage("propose", op), made, SignalScope::kAllRanks);
   return {op.logits, op.drafted};
 }
 
 // The same by the drafter's selector, whose rows were made before the logits.
 Lowering::Proposed Lowering::select(program::BufferId logits, program::BufferId rows) {
-  const uint32_t logits_stage = last_stage(), rows_stage = logits_stage - 1;
-  program::NominateOperands nominate;
-  nominate.logits = logits;
-  nominate.vocab_size = config_.vocab_size;
-  nominate.num_nominees = drafter_->selector.num_candidates;
-  const uint64_t words = uint64_t{2} * nominate.num_nominees * width();
-  nominate.nominees = buffer("nominees", width(), words, BufferDecl::Output::kNone);
-  add_columns(&stage("nominate", nominate), after(logits_stage, 0), SignalScope::kLocal);
+  const uint32_t rows_stage = last_stage() - 1;
+  const uint32_t num_nominees = drafter_->selector.num_candidates;
+  const program::BufferId nominees = nominate(logits, program::kNoId, num_nominees);
 
   program::ProposeOperands op;
   op.logits = logits;
   op.drafted = buffer("drafted", width(), width(), BufferDecl::Output::kNone);
   op.vocab_size = config_.vocab_size;
-  op.selector = {nominate.nominees,
+  if (keeps_logit_shares_) op.nominees = nominees;
+  op.selector = {nominees,
                  rows,
                  weight(TensorRole::kPredecessorCodes),
                  weight(TensorRole::kSuccessorCodes),
-                 static_cast<uint16_t>(nominate.num_nominees),
+                 static_cast<uint16_t>(num_nominees),
                  static_cast<uint16_t>(drafter_->selector.rank)};
   Tile whole;
   whole.row_count = width();

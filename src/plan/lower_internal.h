@@ -58,7 +58,12 @@ class Lowering {
   void experts();
   void capture();  // the residual, for the host
   program::BufferId route(program::NormRef norm, uint32_t max_slots, uint32_t max_pairs);
+
+  // The output head, and the choice of tokens (lower_head.cc).
   void head();
+  program::BufferId output_head(program::LinearOperands op);
+  void choose_from_shares(program::SampleOperands choice);
+  void accept(program::BufferId sampled);
 
   // The drafter's parts (lower_draft.cc).
   void draft_part();
@@ -67,6 +72,7 @@ class Lowering {
   program::BufferId draft_logits(const program::NormRef& norm, program::BufferId accepted);
   Proposed propose(program::BufferId logits, program::BufferId accepted, uint32_t head);
   Proposed select(program::BufferId logits, program::BufferId rows);
+  program::BufferId nominate(program::BufferId logits, program::BufferId accepted, uint32_t count);
   void extend_context();
 
   // The MTP heads (lower_mtp.cc).
@@ -94,6 +100,7 @@ class Lowering {
   void add_bands(StageDraft* stage, uint32_t rows, Dependency after, program::SignalScope scope,
                  uint32_t rank_stride = 1);
   void add_columns(StageDraft* stage, Dependency after, program::SignalScope scope);
+  void add_columns_of_ranks(StageDraft* stage, Dependency after, program::SignalScope scope);
   void partial_product(StageDraft* product, Dependency first, Dependency second,
                        uint32_t rank_stride);
   void reduce(const char* what, program::BufferId partials, uint32_t rank_stride);
@@ -120,6 +127,7 @@ class Lowering {
   Draft* draft_;
   uint32_t num_ranks_;
   AllReduce all_reduce_;
+  bool keeps_logit_shares_;
   uint32_t num_workers_;
   uint32_t max_context_;
   bool is_drafting_;

@@ -39,6 +39,22 @@ void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scop
   }
 }
 
+// One tile a column on every rank.
+void Lowering::add_columns_of_ranks(StageDraft* stage, Dependency after, SignalScope scope) {
+  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
+    for (uint32_t column = 0; column < width(); ++column) {
+      Tile tile;
+      tile.rank = rank;
+      tile.worker = column % num_workers_;
+      tile.row_begin = column;
+      tile.row_count = 1;
+      tile.after[0] = after;
+      tile.scope = scope;
+      stage->tiles.push_back(tile);
+    }
+  }
+}
+
 // A rank that gives no partial sums is waited for by nobody in one shot, and others would overwrite
 // what it still reads: there the owners' sums keep the ranks together.
 bool Lowering::is_one_shot(uint32_t rank_stride) const {

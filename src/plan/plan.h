@@ -28,11 +28,18 @@ constexpr std::string_view all_reduce_name(AllReduce all_reduce) {
   return all_reduce == AllReduce::kOneShot ? "one-shot" : "two-shot";
 }
 
+// Where the logits are that the target's tokens are chosen from.
+enum class LogitsPlace : uint8_t {
+  kRankZero,  // every rank sends its share there
+  kShares,    // each rank's share stays on it, and they tell each other what is needed of it
+};
+
 struct PlanOptions {
   std::string name = "decode";
   uint32_t width = 8;      // columns; at most kMaxWidth
   uint32_t num_ranks = 1;  // tensor parallel: 1, 2, 4 or 8
   AllReduce all_reduce = AllReduce::kTwoShot;
+  LogitsPlace logits = LogitsPlace::kRankZero;  // with one rank there is no other place
   uint32_t max_context = 0;  // positions of a sequence; 0: the model's max_position_embeddings
   // A DFlash drafter (lower_draft.cc), which outlives the call; nullptr: none. All programs of one
   // engine are planned with the same, so that they share weights and caches.

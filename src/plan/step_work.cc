@@ -46,12 +46,20 @@ StepPart part_of(const Plan& plan, const program::Stage& stage) {
   return StepPart::kWeights;
 }
 
+// Bytes between a rank and others.
+struct Traffic {
+  double sent = 0, received = 0;
+
+  double most() const { return std::max(sent, received); }
+};
+
 // What one rank does of each stage.
 struct RankWork {
   explicit RankWork(size_t num_stages)
-      : weights(num_stages), experts(num_stages), sent(num_stages), received(num_stages) {}
+      : weights(num_stages), experts(num_stages), always(num_stages), on_demand(num_stages) {}
 
-  std::vector<double> weights, experts, sent, received;  // [stage], bytes
+  std::vector<double> weights, experts;    // [stage], bytes
+  std::vector<Traffic> always, on_demand;  // [stage]
 };
 
 class Collector {
@@ -104,8 +112,9 @@ class Collector {
       const program::BufferDecl& buffer = program_.buffers[access.buffer];
       const double bytes =
           static_cast<double>(buffer.size_bytes) * (access.end - access.begin) / buffer.extent;
-      ranks_[rank].sent[task.stage] += bytes;
-      ranks_[access.rank].received[task.stage] += bytes;
+      const auto traffic = access.on_demand ? &RankWork::on_demand : &RankWork::always;
+      (ranks_[rank].*traffic)[task.stage].sent += bytes;
+      (ranks_[access.rank].*traffic)[task.stage].received += bytes;
     }
   }
 
@@ -133,7 +142,8 @@ class Collector {
     for (const RankWork& rank : ranks_) {
       work.weights = std::max(work.weights, rank.weights[stage]);
       work.per_live_expert = std::max(work.per_live_expert, rank.experts[stage]);
-      work.link = std::max({work.link, rank.sent[stage], rank.received[stage]});
+      work.link = std::max(work.link, rank.always[stage].most());
+      work.on_demand_link = std::max(work.on_demand_link, rank.on_demand[stage].most());
     }
     work.crosses_ranks = work.link > 0;
     if (const auto* up = std::get_if<program::ExpertGateUpOperands>(&of.operands)) {
@@ -191,6 +201,7 @@ Result<StepWork> plan_step(const model::ModelConfig& config, const model::Drafte
   how.width = options.width;
   how.num_ranks = options.num_ranks;
   how.all_reduce = options.all_reduce;
+  how.logits = options.logits;
   how.max_context = step.options.context;
   how.drafter = drafter;
   how.is_drafting = step.has_drafter;

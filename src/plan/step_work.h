@@ -35,6 +35,8 @@ struct StageWork {
   double kv = 0;                       // bytes
   bool crosses_ranks = false;          // another rank waits for what it sends
   double link = 0;                     // bytes that a rank sends or receives, whichever is more
+  // What is added to them where a step's parameters ask for it: at most, if all columns do.
+  double on_demand_link = 0;
 
   bool is_sum() const {
     return opcode == program::Opcode::kOutProj || opcode == program::Opcode::kExpertDown;
@@ -48,6 +50,7 @@ struct StepOptions {
   KvFormat kv_format = KvFormat::kBf16;
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
   AllReduce all_reduce = AllReduce::kTwoShot;
+  LogitsPlace logits = LogitsPlace::kRankZero;
 };
 
 struct StepWork {

@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "plan/device_times.h"
+#include "program/logit_shards.h"
 
 namespace ultraspeed::plan {
 namespace {
@@ -70,6 +72,77 @@ TEST(StepWork, SumsSendWhatRanksMdSays) {
       EXPECT_EQ(num_products, 16U);  // 8 layers
     }
   }
+}
+
+// Bytes over the links of the head and of the choice of tokens, and those at most besides.
+struct ChoiceLinks {
+  double always = 0, on_demand = 0;
+};
+
+ChoiceLinks choice_links(const std::string& folder, uint32_t ranks, LogitsPlace logits) {
+  StepOptions options;
+  options.num_ranks = ranks;
+  options.context = 4096;
+  options.logits = logits;
+  const auto config = *model::ModelConfig::load(std::string(US_SOURCE_DIR) + folder);
+  const auto work = plan_step(config, nullptr, *find_device("h200"), options);
+  EXPECT_TRUE(work.has_value()) << work.error().message;
+  ChoiceLinks links;
+  for (const StageWork& stage : work->stages) {
+    if (stage.part != StepPart::kEnds || stage.opcode == program::Opcode::kEmbed) continue;
+    links.always += stage.link;
+    links.on_demand += stage.on_demand_link;
+  }
+  return links;
+}
+
+// Of logits on rank 0 all but its own share crosses to it. Of shares, peaks cross to all ranks,
+// sums and shortlists to rank 0, and the rest of a piece that another rank has begun to that one.
+TEST(StepWork, ChoicesSendWhatRanksMdSays) {
+  constexpr double kColumns = 8, kPiece = program::kLogitPiece;
+  const double words = bundled_config().vocab_size;
+  for (const uint32_t ranks : {2U, 4U, 8U}) {
+    const double others = ranks - 1;
+    const ChoiceLinks whole = choice_links("/models/tiny-mimo", ranks, LogitsPlace::kRankZero);
+    EXPECT_DOUBLE_EQ(whole.always, 4 * kColumns * words / ranks * others);
+    EXPECT_EQ(whole.on_demand, 0);
+    const ChoiceLinks shares = choice_links("/models/tiny-mimo", ranks, LogitsPlace::kShares);
+    // 12,288 ids are 12 pieces: on 8 ranks every second share begins in the middle of one, and
+    // rank 0 gets half of a piece; of fewer ranks whole pieces are on one.
+    const double rest = ranks == 8 ? kPiece / 2 : 0;
+    const double sums = ranks == 8 ? 12 - 2 : 12.0 / ranks * others;
+    EXPECT_DOUBLE_EQ(shares.always,
+                     kColumns * (others * sizeof(program::LogitPeaks) + 4 * rest + 4 * sums +
+                                 others * sizeof(program::LogitShortlist)));
+    EXPECT_DOUBLE_EQ(shares.on_demand, whole.always - 4 * kColumns * rest);
+  }
+}
+
+// The 1T model on 8 ranks: docs/ranks.md, section 3.
+TEST(StepWork, SharesSendAFortiethOfTheLogits) {
+  const std::string folder = "/configs/mimo-v2.5-pro";
+  const ChoiceLinks whole = choice_links(folder, 8, LogitsPlace::kRankZero);
+  const ChoiceLinks shares = choice_links(folder, 8, LogitsPlace::kShares);
+  EXPECT_NEAR(whole.always / 1e6, 4.27, 0.01);
+  EXPECT_NEAR(shares.always / 1e3, 107, 1);
+  EXPECT_NEAR(shares.on_demand / 1e6, 4.26, 0.01);
+}
+
+// What ranks nominate of a drafter's logits: an id and a logit a column and rank.
+TEST(StepWork, DraftsFromSharesSendNominees) {
+  const std::string folder = std::string(US_SOURCE_DIR) + "/configs/mimo-v2.5-pro";
+  const auto config = *model::ModelConfig::load(folder);
+  const auto drafter = *model::DrafterConfig::load(folder + "/dflash");
+  StepOptions options;
+  options.context = 4096;
+  options.logits = LogitsPlace::kShares;
+  const auto work = plan_step(config, &drafter, *find_device("h200"), options);
+  ASSERT_TRUE(work.has_value()) << work.error().message;
+  const auto nominating = std::ranges::find(work->stages, program::Opcode::kNominate,
+                                            [](const StageWork& stage) { return stage.opcode; });
+  ASSERT_NE(nominating, work->stages.end());
+  EXPECT_EQ(nominating->link, 7 * 8 * 8);
+  EXPECT_DOUBLE_EQ(nominating->on_demand_link, 4 * 8 * config.vocab_size / 8.0 * 7);
 }
 
 TEST(StepWork, OneRankCrossesNothing) {

@@ -2,6 +2,8 @@
 
 #include <type_traits>
 
+#include "program/logit_shards.h"
+
 namespace ultraspeed::program {
 namespace {
 
@@ -91,6 +93,13 @@ class Collector {
     }
     if (op.accepted != kNoId) read_all(op.accepted);
     const uint32_t first = op.rows == op.total_rows ? 0 : rank_ * op.rows;
+    if (op.keeps_share != 0) {
+      for (uint32_t t = 0; t < program_.width; ++t) {
+        const uint32_t row = t * op.total_rows + first;
+        write(rank_, op.output, row + begin(), row + end());
+      }
+      return;
+    }
     const auto push = [&](uint32_t r) { write(r, op.output, first + begin(), first + end()); };
     if (op.broadcast == 0) return push(op.gather_to_rank_0 != 0 ? 0 : rank_);
     for (uint32_t r = 0; r < program_.num_ranks; ++r) push(r);
@@ -118,20 +127,37 @@ class Collector {
   }
 
   void visit(const SampleOperands& op) {
-    read_all(op.logits);
-    if (op.draft_logits != kNoId) read_all(op.draft_logits);
-    if (op.drafted != kNoId) read_all(op.drafted);
-    write(rank_, op.sampled, begin(), end());
+    switch (op.part) {
+      case SamplePart::kWhole:
+        read_all(op.logits);
+        return choose(op);
+      case SamplePart::kPeaks:
+        return visit_peaks(op);
+      case SamplePart::kShortlist:
+        return visit_shortlist(op);
+      case SamplePart::kChoice:
+        read(op.logits, begin() * op.vocab_size, end() * op.vocab_size);
+        read(op.peaks, begin() * program_.num_ranks, end() * program_.num_ranks);
+        read(op.piece_sums, begin() * num_logit_pieces(op.vocab_size),
+             end() * num_logit_pieces(op.vocab_size));
+        read(op.shortlists, begin() * program_.num_ranks, end() * program_.num_ranks);
+        return choose(op);
+    }
   }
 
   void visit(const NominateOperands& op) {
+    if (op.of_share != 0) return nominate_from_share(op);
     read_all(op.logits);
     write(rank_, op.nominees, begin(), end());
   }
 
   void visit(const ProposeOperands& op) {
-    if (!op.selects()) read_all(op.logits);
-    if (op.selects()) read_all(op.selector.nominees);
+    if (op.nominees != kNoId) {
+      read(op.logits, begin() * op.vocab_size, end() * op.vocab_size);
+      read(op.nominees, begin() * program_.num_ranks, end() * program_.num_ranks);
+    } else {
+      read_all(op.selects() ? op.selector.nominees : op.logits);
+    }
     if (op.selects()) read_all(op.selector.rows);
     if (op.accepted != kNoId) read_all(op.accepted);
     for (uint32_t r = 0; r < program_.num_ranks; ++r) write(r, op.drafted, begin(), end());
@@ -164,6 +190,62 @@ class Collector {
   void read_all(BufferId buffer) { read(buffer, 0, program_.buffers[buffer].extent); }
   void write(uint32_t rank, BufferId buffer, uint32_t first, uint32_t last) {
     out_->push_back({rank, buffer, first, last, true, false});
+  }
+
+  void choose(const SampleOperands& op) {
+    if (op.draft_logits != kNoId) read_all(op.draft_logits);
+    if (op.drafted != kNoId) read_all(op.drafted);
+    write(rank_, op.sampled, begin(), end());
+  }
+
+  // Other ranks get the rest of the piece that they sum; rank 0 all, of the columns that need it.
+  void visit_peaks(const SampleOperands& op) {
+    const LogitShare share(op.vocab_size, program_.num_ranks, rank_);
+    for (uint32_t t = begin(); t < end(); ++t) {
+      const uint32_t row = t * op.vocab_size;
+      read(op.logits, row + share.begin, row + share.end);
+      for (uint32_t r = 0; r < program_.num_ranks; ++r) {
+        const uint32_t place = t * program_.num_ranks + rank_;
+        write(r, op.peaks, place, place + 1);
+      }
+      if (rank_ == 0) continue;
+      uint32_t on_demand_begin = share.begin;
+      if (share.head_end() > share.begin) {
+        write(share.head_owner(), op.logits, row + share.begin, row + share.head_end());
+        if (share.head_owner() == 0) on_demand_begin = share.head_end();
+      }
+      if (on_demand_begin == share.end) continue;
+      write(0, op.logits, row + on_demand_begin, row + share.end);
+      out_->back().on_demand = true;
+    }
+  }
+
+  void nominate_from_share(const NominateOperands& op) {
+    const LogitShare share(op.vocab_size, program_.num_ranks, rank_);
+    if (op.accepted != kNoId) read_all(op.accepted);
+    for (uint32_t t = begin(); t < end(); ++t) {
+      const uint32_t row = t * op.vocab_size, place = t * program_.num_ranks + rank_;
+      read(op.logits, row + share.begin, row + share.end);
+      write(0, op.nominees, place, place + 1);
+      if (rank_ == 0) continue;
+      write(0, op.logits, row + share.begin, row + share.end);
+      out_->back().on_demand = true;
+    }
+  }
+
+  void visit_shortlist(const SampleOperands& op) {
+    const LogitShare share(op.vocab_size, program_.num_ranks, rank_);
+    for (uint32_t t = begin(); t < end(); ++t) {
+      const uint32_t row = t * op.vocab_size;
+      read(op.logits, row + share.begin, row + share.pieces_end());
+      read(op.peaks, t * program_.num_ranks, (t + 1) * program_.num_ranks);
+      const uint32_t sums = t * num_logit_pieces(op.vocab_size);
+      if (share.first_piece() < share.end_piece()) {
+        write(0, op.piece_sums, sums + share.first_piece(), sums + share.end_piece());
+      }
+      const uint32_t place = t * program_.num_ranks + rank_;
+      write(0, op.shortlists, place, place + 1);
+    }
   }
 
   // A part of a head owns a share of the rotation pairs (i, i + rotary_dim / 2) and of the rest.
@@ -205,79 +287,6 @@ class Collector {
   std::vector<Access>* out_;
 };
 
-// One overload of visit() per opcode, as in Collector.
-class ReferenceCollector {
- public:
-  explicit ReferenceCollector(StageReferences* out) : out_(out) {}
-
-  void visit(const EmbedOperands& op) {
-    add({op.hidden}, {op.table, op.mask});
-    add_optional(op.drafted);
-    add_optional(op.tokens);
-  }
-  void visit(const QkvProjOperands& op) {
-    add({op.hidden}, {op.norm.weight, op.weight, op.q_norm.weight, op.k_norm.weight});
-    if (op.num_q_heads != 0 || op.num_kv_heads == 0) add({op.query}, {});
-    if (op.num_kv_heads != 0) add({op.cache_rows}, {});
-    if (op.cache != kNoId) out_->caches.push_back(op.cache);
-  }
-  void visit(const AttentionOperands& op) {
-    add({op.query, op.cache_rows, op.output}, {op.sink});
-    out_->caches.push_back(op.cache);
-  }
-  void visit(const AttentionMergeOperands& op) { add({op.partials, op.output}, {op.sink}); }
-  void visit(const OutProjOperands& op) { add({op.input, op.partials}, {op.weight}); }
-  void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {}); }
-  void visit(const GateUpOperands& op) { add({op.hidden, op.output}, {op.norm.weight, op.weight}); }
-  void visit(const LinearOperands& op) {
-    add({op.input, op.output}, {op.norm.weight, op.second_norm.weight, op.weight});
-    for (const BufferId input : op.more_inputs) add_optional(input);
-    add_optional(op.accepted);
-  }
-  void visit(const RouteOperands& op) { add({op.logits, op.route}, {op.bias}); }
-  void visit(const ExpertGateUpOperands& op) {
-    add({op.hidden, op.route, op.activation}, {op.norm.weight, op.weight});
-  }
-  void visit(const ExpertDownOperands& op) {
-    add({op.activation, op.route, op.partials}, {op.weight});
-  }
-  void visit(const SampleOperands& op) {
-    add({op.logits, op.sampled}, {});
-    add_optional(op.draft_logits);
-    add_optional(op.drafted);
-  }
-  void visit(const NominateOperands& op) { add({op.logits, op.nominees}, {}); }
-  void visit(const ProposeOperands& op) {
-    const SelectorRef& selector = op.selector;
-    add({op.logits, op.drafted}, {selector.predecessors, selector.successors});
-    add_optional(op.accepted);
-    add_optional(selector.nominees);
-    add_optional(selector.rows);
-  }
-  void visit(const AcceptOperands& op) {
-    add({op.sampled, op.accepted}, {});
-    add_optional(op.drafted);
-  }
-  void visit(const FollowOperands& op) {
-    add({op.sampled, op.accepted, op.tokens}, {});
-    for (const BufferId proposed : op.proposed) add_optional(proposed);
-  }
-
- private:
-  void add(std::initializer_list<BufferId> buffers, std::initializer_list<WeightId> weights) {
-    out_->buffers.insert(out_->buffers.end(), buffers);
-    for (const WeightId weight : weights) {
-      if (weight != kNoId) out_->weights.push_back(weight);
-    }
-  }
-
-  void add_optional(BufferId buffer) {
-    if (buffer != kNoId) out_->buffers.push_back(buffer);
-  }
-
-  StageReferences* out_;
-};
-
 template <class T>
 WeightRows rows_of(const Task& task, const T& op) {
   if constexpr (std::is_same_v<T, QkvProjOperands>) {
@@ -300,13 +309,6 @@ WeightRows rows_of(const Task& task, const T& op) {
 }
 
 }  // namespace
-
-StageReferences stage_references(const Operands& operands) {
-  StageReferences references;
-  ReferenceCollector collector(&references);
-  std::visit([&](const auto& op) { collector.visit(op); }, operands);
-  return references;
-}
 
 void task_accesses(const Program& program, uint32_t rank, const Task& task,
                    std::vector<Access>* out) {

@@ -28,6 +28,8 @@ struct Access {
   // A read of how many units there are. Who has none does it, too, and sets no flag: no flag says
   // that it is done.
   bool of_bounds = false;
+  // A write of what only some steps' parameters ask for: reports count it apart.
+  bool on_demand = false;
 };
 
 // Replaces *out by the accesses of a task that runs on `rank`. REQUIRES: task.stage is in range.

@@ -84,6 +84,9 @@ class Executor {
   // Columns of the program that suits it best for prompts of this one's model.
   virtual uint32_t prefill_width(const Program& /*program*/) const { return 64; }
 
+  // Whether it runs programs in which every rank keeps its share of the logits (logit_shards.h).
+  virtual bool keeps_logit_shares() const { return false; }
+
   // Takes verified programs that share weights, caches and ranks (the same declarations), allocates
   // everything and reads the weights. Called once, before run().
   virtual Status load(std::vector<Program> programs, const CacheLimits& limits,

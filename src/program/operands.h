@@ -140,6 +140,7 @@ struct LinearOperands {
   uint8_t drafted_only = 0;      // 1: only drafted columns (Column::is_drafted)
   uint8_t gather_to_rank_0 = 0;  // 1: results go to rank 0 alone; 0: they stay on this rank
   uint8_t broadcast = 0;         // 1: results go to all ranks
+  uint8_t keeps_share = 0;       // 1: they stay, for Sample's parts; tiled by columns, too
   BufferId accepted = kNoId;     // i32 [T]; set: only accepted columns that want logits (Follow)
 };
 

@@ -11,16 +11,31 @@
 
 namespace ultraspeed::program {
 
+// A choice over logits that ranks have shares of is made in three stages (logit_shards.h); over
+// those on rank 0 in one.
+enum class SamplePart : uint8_t {
+  kWhole,
+  kPeaks,      // of each rank's share, to all; with what others sum, or need rank 0 to have
+  kShortlist,  // what of each share may win, and sums of pieces, to rank 0
+  kChoice,     // from these
+};
+
 // sampled[t] = the token that the column's sampling parameters choose (step.h). Where the draft of
 // column t + 1 was drawn, it is proposed, with the probabilities of the drafter's logits there.
-// Tile: columns t.
+// Tile: columns t; kPeaks and kShortlist one each, on every rank.
 struct SampleOperands {
   static constexpr Opcode kOpcode = Opcode::kSample;
-  BufferId logits = kNoId;   // [T, vocab_size], on rank 0
-  BufferId sampled = kNoId;  // i32 [T]
+  BufferId logits = kNoId;   // [T, vocab_size], on rank 0; in parts, on each rank its share and
+                             // what others send, tiled by columns, too
+  BufferId sampled = kNoId;  // i32 [T]; kNoId: made by another part
   uint32_t vocab_size = 0;
   // What Propose read and made in the draft part; kNoId: a program that drafts nothing.
   BufferId draft_logits = kNoId, drafted = kNoId;
+  SamplePart part = SamplePart::kWhole;
+  // Of the parts that make or take them.
+  BufferId peaks = kNoId;       // LogitPeaks [T, ranks], on all ranks
+  BufferId piece_sums = kNoId;  // f32 [T, num_logit_pieces()], on rank 0
+  BufferId shortlists = kNoId;  // LogitShortlist [T, ranks], on rank 0
 };
 
 inline constexpr uint32_t kMaxNominees = 16, kMaxSelectorRank = 128;
@@ -28,12 +43,18 @@ inline constexpr uint32_t kMaxNominees = 16, kMaxSelectorRank = 128;
 // nominees[t] = of a drafted column the num_nominees tokens with the largest logits, the larger and
 // of equals the lower id first, and behind the ids their logits. Where column t - 1 draws (step.h),
 // the token that is drawn alone. Empty places hold the id kNoId. Tile: columns t.
+// Of logits that ranks have shares of, each rank nominates from its own and tells rank 0, which
+// gets the share itself where a token is to be drawn. With `accepted`, then, of the columns and
+// draws that Propose's operands mean by it. Tile: columns t, on every rank.
 struct NominateOperands {
   static constexpr Opcode kOpcode = Opcode::kNominate;
-  BufferId logits = kNoId;    // [T, vocab_size], on rank 0
-  BufferId nominees = kNoId;  // [T, 2 * num_nominees]: u32 ids, f32 logits
+  BufferId logits = kNoId;    // [T, vocab_size], on rank 0; or, tiled by columns, too, of shares
+  BufferId nominees = kNoId;  // [T, 2 * num_nominees]: u32 ids, f32 logits; of shares one more
+                              // dimension, [T, ranks, ...], on rank 0
   uint32_t vocab_size = 0;
-  uint32_t num_nominees = 0;  // 2 to kMaxNominees
+  uint32_t num_nominees = 0;  // 2 to kMaxNominees; of shares from 1 on
+  BufferId accepted = kNoId;  // i32 [T]
+  uint8_t of_share = 0;
 };
 
 // How a drafter's selector scores nominee a of column t after token b, f32: logit(a) + sum over r,
@@ -65,7 +86,14 @@ struct ProposeOperands {
   BufferId accepted = kNoId;  // i32 [T]; set: what an MTP head proposes for the next step
   uint32_t head = 0;          // which; its noise has a stream of its own
   SelectorRef selector;
+  // What ranks nominate from their shares, of which `logits` on rank 0 are complete only where a
+  // token is drawn: [T, ranks, 2 * num_nominees()]; kNoId: logits are all on rank 0. A selector's
+  // are the same ones.
+  BufferId nominees = kNoId;
 
+  US_HOST_DEVICE constexpr uint32_t num_nominees() const {
+    return selects() ? selector.num_nominees : 1;
+  }
   US_HOST_DEVICE constexpr bool selects() const { return selector.nominees != kNoId; }
 };
 

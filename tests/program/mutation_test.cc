@@ -57,6 +57,7 @@ enum class Drafts { kNone, kDflash, kSelecting, kMtp };
 struct Shape {
   uint32_t ranks;
   Drafts drafts;
+  plan::LogitsPlace logits = plan::LogitsPlace::kRankZero;
 };
 
 class MutationTest : public testing::TestWithParam<Shape> {
@@ -84,6 +85,7 @@ class MutationTest : public testing::TestWithParam<Shape> {
     RunnerOptions options;
     options.num_ranks = GetParam().ranks;
     options.num_workers = GetParam().ranks == 1 ? 3 : 2;
+    options.logits = GetParam().logits;
     if (drafts_in_program()) options.drafter = drafter_directory_.path();
     options.has_mtp = GetParam().drafts == Drafts::kMtp;
     options.width = 6;
@@ -96,6 +98,7 @@ class MutationTest : public testing::TestWithParam<Shape> {
 
   static Result<std::vector<TopLogits>> run(ModelRunner* runner) {
     US_ASSIGN(std::vector<TopLogits> results, runner->feed(kPrompt, 4, 256));
+    if (GetParam().logits == plan::LogitsPlace::kShares) US_TRY(run_on(runner, &results));
     if (GetParam().drafts == Drafts::kNone) return results;
     std::vector<program::Column> block = runner->draft_block(39, 6);
     if (GetParam().drafts == Drafts::kMtp) accept_all(&block);
@@ -106,6 +109,28 @@ class MutationTest : public testing::TestWithParam<Shape> {
       ids.insert(ids.end(), column.proposed_ids.begin(), column.proposed_ids.end());
     }
     return results;
+  }
+
+  // Columns that are chosen from ranks' shares of the logits, in each way.
+  static Status run_on(ModelRunner* runner, std::vector<TopLogits>* results) {
+    std::vector<program::Column> columns = runner->draft_block(11, 6);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      columns[i].is_drafted = false;
+      columns[i].token_id = static_cast<int32_t>(21 * i);
+      program::ColumnSampling& sampling = columns[i].sampling;
+      sampling.temperature = i % 3 == 0 ? 0.0F : 3.0F;
+      sampling.top_k = i % 3 == 2 ? 30 : 0;
+      sampling.num_logprobs = 30;
+    }
+    US_ASSIGN(const program::StepOutput output, runner->step(columns));
+    for (const program::ColumnOutput& column : output.columns) {
+      results->push_back({{column.token_id}, {column.logit, column.logprob}});
+      for (const auto& [id, logprob] : column.top_logprobs) {
+        results->back().ids.push_back(id);
+        results->back().logits.push_back(logprob);
+      }
+    }
+    return {};
   }
 
   // Explicit drafts, all of them what the target chooses: what MTP heads propose depends on every
@@ -205,7 +230,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MutationTest,
                          testing::Values(Shape{1, Drafts::kNone}, Shape{2, Drafts::kNone},
                                          Shape{8, Drafts::kNone}, Shape{1, Drafts::kDflash},
                                          Shape{2, Drafts::kDflash}, Shape{2, Drafts::kSelecting},
-                                         Shape{1, Drafts::kMtp}, Shape{2, Drafts::kMtp}));
+                                         Shape{1, Drafts::kMtp}, Shape{2, Drafts::kMtp},
+                                         Shape{2, Drafts::kNone, plan::LogitsPlace::kShares},
+                                         Shape{8, Drafts::kNone, plan::LogitsPlace::kShares},
+                                         Shape{2, Drafts::kSelecting, plan::LogitsPlace::kShares},
+                                         Shape{2, Drafts::kMtp, plan::LogitsPlace::kShares}));
 
 }  // namespace
 }  // namespace ultraspeed::test

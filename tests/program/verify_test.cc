@@ -20,12 +20,14 @@ using program::Task;
 using plan::AllReduce;
 
 Result<plan::Plan> plan_generated(uint32_t ranks, uint32_t workers, uint32_t width,
-                                  AllReduce all_reduce = AllReduce::kTwoShot) {
+                                  AllReduce all_reduce = AllReduce::kTwoShot,
+                                  plan::LogitsPlace logits = plan::LogitsPlace::kRankZero) {
   const auto config = model::ModelConfig::parse("config.json", config_json(eight_rank_options()));
   if (!config) return tl::unexpected(config.error());
   plan::PlanOptions options;
   options.num_ranks = ranks;
   options.all_reduce = all_reduce;
+  options.logits = logits;
   options.width = width;
   options.max_context = 4096;
   return plan::make_plan(
@@ -53,9 +55,25 @@ TEST(Verify, AcceptsPlansOfManyShapes) {
   }
 }
 
-Result<plan::Plan> plan_of(const model::ModelConfig& config, uint32_t ranks, uint32_t workers = 2) {
+TEST(Verify, AcceptsSharesOfLogitsOfManyShapes) {
+  for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
+    for (const uint32_t workers : {1u, 3u, 132u}) {
+      for (const uint32_t width : {1u, 8u, 64u, 512u}) {
+        const auto plan =
+            plan_generated(ranks, workers, width, AllReduce::kOneShot, plan::LogitsPlace::kShares);
+        ASSERT_TRUE(plan) << plan.error().message;
+        const auto report = program::verify(plan->program);
+        ASSERT_TRUE(report) << report.error().message;
+      }
+    }
+  }
+}
+
+Result<plan::Plan> plan_of(const model::ModelConfig& config, uint32_t ranks, uint32_t workers = 2,
+                           plan::LogitsPlace logits = plan::LogitsPlace::kRankZero) {
   plan::PlanOptions options;
   options.num_ranks = ranks;
+  options.logits = logits;
   return plan::make_plan(
       config, [&](const auto& source) { return model::expected_shape(config, source); },
       cpu::cpu_limits(workers), options);
@@ -67,10 +85,12 @@ TEST(Verify, AcceptsTheBundledModelOnManyWorkers) {
   ASSERT_TRUE(config) << config.error().message;
   for (const uint32_t ranks : {1u, 2u, 4u, 8u}) {
     for (const uint32_t workers : {1u, 5u, 16u, 64u, 132u}) {
-      const auto plan = plan_of(*config, ranks, workers);
-      ASSERT_TRUE(plan) << plan.error().message;
-      const auto report = program::verify(plan->program);
-      EXPECT_TRUE(report) << report.error().message;
+      for (const auto logits : {plan::LogitsPlace::kRankZero, plan::LogitsPlace::kShares}) {
+        const auto plan = plan_of(*config, ranks, workers, logits);
+        ASSERT_TRUE(plan) << plan.error().message;
+        const auto report = program::verify(plan->program);
+        EXPECT_TRUE(report) << report.error().message;
+      }
     }
   }
 }

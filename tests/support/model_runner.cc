@@ -45,6 +45,7 @@ Result<ModelRunner> ModelRunner::open(const std::string& directory, const Runner
   plan_options.width = options.width;
   plan_options.num_ranks = options.num_ranks;
   plan_options.all_reduce = options.all_reduce;
+  plan_options.logits = options.logits;
   plan_options.max_context = options.max_context;
   US_ASSIGN(plan::Plan plan, plan::make_plan(runner.config_, shape_of,
                                              cpu::cpu_limits(options.num_workers), plan_options));

@@ -22,6 +22,7 @@ struct RunnerOptions {
   uint32_t num_workers = 2;
   uint32_t num_ranks = 1;
   plan::AllReduce all_reduce = plan::AllReduce::kTwoShot;
+  plan::LogitsPlace logits = plan::LogitsPlace::kRankZero;
   uint32_t width = 8;  // columns of a step
   uint32_t max_context = 1024;
   uint32_t num_sequences = 1;

@@ -1,34 +1,52 @@
-// Nominate: the tokens among which a selector chooses a drafted column's.
+// Nominate: the tokens among which a drafted column's is chosen.
 #include <algorithm>
-#include <bit>
 
 #include "cpu/kernels/kernels.h"
+#include "cpu/ops/accepted.h"
+#include "cpu/ops/logit_rows.h"
+#include "cpu/ops/nominees.h"
 #include "cpu/ops/ops.h"
-#include "cpu/ops/sample.h"
 
 namespace ultraspeed::cpu {
 namespace {
 
-// The largest of a row, in order; `found` has room for as many as are wanted. Few pieces of the row
-// have one that is larger than the least found so far.
-uint32_t largest_tokens(std::span<const float> logits, std::span<uint32_t> found) {
+// Few pieces have a value that is larger than the least found so far. In a share behind the first
+// no NaN is found, as none is behind the first values of a whole row.
+Nominees largest_tokens(const TokenValues& tokens, uint32_t count) {
   constexpr uint32_t kPiece = 64;
+  const std::span<const float> logits = tokens.values;
   const auto size = static_cast<uint32_t>(logits.size());
-  uint32_t count = 0;
+  Nominees found(count);
   for (uint32_t begin = 0; begin < size; begin += kPiece) {
     const uint32_t end = std::min(begin + kPiece, size);
-    const auto is_full = [&] { return count == found.size(); };
-    if (is_full() && largest(&logits[begin], end - begin) <= logits[found[count - 1]]) continue;
-    for (uint32_t id = begin; id < end; ++id) {
-      if (is_full() && !(logits[id] > logits[found[count - 1]])) continue;
-      uint32_t place = is_full() ? count - 1 : count++;
-      for (; place > 0 && logits[id] > logits[found[place - 1]]; --place) {
-        found[place] = found[place - 1];
-      }
-      found[place] = id;
+    if (found.is_full() && largest(&logits[begin], end - begin) <= found.least()) continue;
+    for (uint32_t place = begin; place < end; ++place) {
+      if (tokens.first_id > 0 && std::isnan(logits[place])) continue;
+      found.add(tokens.id_of(place), logits[place]);
     }
   }
-  return count;
+  return found;
+}
+
+bool is_nominated_for(const OpContext& context, const program::NominateOperands& op, uint32_t t) {
+  uint32_t first_logits = 0;
+  return op.accepted == program::kNoId ? context.input.columns[t].is_drafted
+                                       : is_accepted(context, op.accepted, t, &first_logits);
+}
+
+void nominate_from_share(const OpContext& context, const program::NominateOperands& op,
+                         uint32_t t) {
+  const auto& columns = context.input.columns;
+  const bool draws = op.accepted == program::kNoId ? program::is_draft_drawn(columns, t)
+                                                   : columns[t].sampling.draws();
+  if (draws) {
+    const uint32_t end = share_of(context, op.vocab_size).end;
+    return send_logits(context, op.logits, op.vocab_size, t, end, 0);
+  }
+  const TokenValues share = shared_values(context, op.logits, op.vocab_size, t);
+  const uint64_t place = uint64_t{t} * context.num_ranks() + context.rank();
+  largest_tokens(share, op.num_nominees)
+      .store(context.words_of(0, op.nominees) + 2 * place * op.num_nominees);
 }
 
 }  // namespace
@@ -36,20 +54,16 @@ uint32_t largest_tokens(std::span<const float> logits, std::span<uint32_t> found
 Status run_op(const OpContext& context, const program::NominateOperands& op, uint32_t) {
   const auto& columns = context.input.columns;
   for (uint32_t t = context.task.row_begin; t < context.row_end(); ++t) {
-    if (t >= context.num_columns() || !columns[t].is_drafted) continue;
-    const std::span<const float> logits = {context.buffer(op.logits) + uint64_t{t} * op.vocab_size,
-                                           op.vocab_size};
-    uint32_t* ids = context.words(op.nominees) + uint64_t{2} * t * op.num_nominees;
-    uint32_t count = 1;
-    if (program::is_draft_drawn(columns, t)) {
-      ids[0] = draw_draft(logits, columns[t - 1].position, columns[t - 1].sampling);
-    } else {
-      count = largest_tokens(logits, {ids, op.num_nominees});
+    if (t >= context.num_columns() || !is_nominated_for(context, op, t)) continue;
+    if (op.of_share != 0) {
+      nominate_from_share(context, op, t);
+      continue;
     }
-    for (uint32_t i = 0; i < op.num_nominees; ++i) {
-      if (i >= count) ids[i] = program::kNoId;
-      ids[op.num_nominees + i] = std::bit_cast<uint32_t>(i < count ? logits[ids[i]] : 0.0F);
-    }
+    const auto logits = logit_row(context, op.logits, op.vocab_size, t);
+    const Nominees found = program::is_draft_drawn(columns, t)
+                               ? drawn_nominee(logits, columns[t - 1], op.num_nominees)
+                               : largest_tokens({logits}, op.num_nominees);
+    found.store(context.words(op.nominees) + uint64_t{2} * t * op.num_nominees);
   }
   return {};
 }

@@ -8,39 +8,53 @@
 #include "base/philox.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/ops/accepted.h"
+#include "cpu/ops/logit_rows.h"
+#include "cpu/ops/nominees.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/sample.h"
 
 namespace ultraspeed::cpu {
 namespace {
 
-std::span<const float> logits_of(const OpContext& context, const program::ProposeOperands& op,
-                                 uint32_t t) {
-  return {context.buffer(op.logits) + uint64_t{t} * op.vocab_size, op.vocab_size};
+using program::ProposeOperands;
+
+std::span<const float> logits_of(const OpContext& context, const ProposeOperands& op, uint32_t t) {
+  return logit_row(context, op.logits, op.vocab_size, t);
 }
 
-uint32_t likeliest(std::span<const float> logits) {
+// What ranks nominated for a column: the largest of all of them.
+Nominees merged_nominees(const OpContext& context, const ProposeOperands& op, uint32_t t) {
+  Nominees merged(op.num_nominees());
+  for (uint32_t rank = 0; rank < context.num_ranks(); ++rank) {
+    const uint64_t place = uint64_t{t} * context.num_ranks() + rank;
+    merged.add_stored(context.words(op.nominees) + 2 * place * op.num_nominees());
+  }
+  return merged;
+}
+
+uint32_t likeliest(const OpContext& context, const ProposeOperands& op, uint32_t t) {
+  if (op.nominees != program::kNoId) return merged_nominees(context, op, t).id(0);
+  const std::span<const float> logits = logits_of(context, op, t);
   return static_cast<uint32_t>(std::ranges::max_element(logits) - logits.begin());
 }
 
-uint32_t drafted_token(const OpContext& context, const program::ProposeOperands& op, uint32_t t) {
+uint32_t drafted_token(const OpContext& context, const ProposeOperands& op, uint32_t t) {
   const auto& columns = context.input.columns;
-  const std::span<const float> logits = logits_of(context, op, t);
-  if (!program::is_draft_drawn(columns, t)) return likeliest(logits);
-  return draw_draft(logits, columns[t - 1].position, columns[t - 1].sampling);
+  if (!program::is_draft_drawn(columns, t)) return likeliest(context, op, t);
+  return draw_draft(logits_of(context, op, t), columns[t - 1].position, columns[t - 1].sampling);
 }
 
 // Of a head after an accepted column; output is that of the sequence's first logits column.
-uint32_t proposed_token(const OpContext& context, const program::ProposeOperands& op, uint32_t t,
+uint32_t proposed_token(const OpContext& context, const ProposeOperands& op, uint32_t t,
                         program::ColumnOutput* output) {
   const program::Column& column = context.input.columns[t];
-  const std::span<const float> logits = logits_of(context, op, t);
   uint32_t id = 0;
   if (column.sampling.draws()) {
+    const std::span<const float> logits = logits_of(context, op, t);
     id = draw_draft(logits, program::draft_stream(column.position, op.head), column.sampling);
     output->proposed_logits.emplace_back(logits.begin(), logits.end());
   } else {
-    id = likeliest(logits);
+    id = likeliest(context, op, t);
   }
   output->proposed_ids.push_back(static_cast<int32_t>(id));
   return id;
@@ -72,15 +86,14 @@ SelectorSums selector_sums(const OpContext& context, const program::SelectorRef&
   return sums;
 }
 
-// Of column t's nominees the one with the largest score after `before`.
-uint32_t selected_token(const OpContext& context, const program::SelectorRef& selector, uint32_t t,
-                        uint32_t before) {
+// Of column t's nominees, as Nominees stores them, the one with the largest score after `before`.
+uint32_t selected_token(const OpContext& context, const program::SelectorRef& selector,
+                        const uint32_t* ids, uint32_t t, uint32_t before) {
   const program::Column& column_before = context.input.columns[t - 1];
   const float* u = context.vector(selector.predecessors) + uint64_t{before} * selector.rank;
   const float* g = context.buffer(selector.rows) + uint64_t{t} * selector.rank;
   std::array<float, program::kMaxSelectorRank> joined;
   for (uint32_t r = 0; r < selector.rank; ++r) joined[r] = u[r] * g[r];
-  const uint32_t* ids = context.words(selector.nominees) + uint64_t{2} * t * selector.num_nominees;
   const SelectorSums sums = selector_sums(context, selector, ids, joined.data());
   uint32_t best_id = ids[0];
   float best = 0;
@@ -94,14 +107,30 @@ uint32_t selected_token(const OpContext& context, const program::SelectorRef& se
   return best_id;
 }
 
-void select(const OpContext& context, const program::ProposeOperands& op) {
+// Of a column that draws, the token that is drawn alone.
+void load_nominees(const OpContext& context, const ProposeOperands& op, uint32_t t,
+                   uint32_t* nominees) {
+  const auto& columns = context.input.columns;
+  if (op.nominees == program::kNoId) {
+    const uint32_t size = 2 * op.num_nominees();
+    std::copy_n(context.words(op.selector.nominees) + uint64_t{t} * size, size, nominees);
+  } else if (program::is_draft_drawn(columns, t)) {
+    drawn_nominee(logits_of(context, op, t), columns[t - 1], op.num_nominees()).store(nominees);
+  } else {
+    merged_nominees(context, op, t).store(nominees);
+  }
+}
+
+void select(const OpContext& context, const ProposeOperands& op) {
   const auto& columns = context.input.columns;
   const uint32_t* drafted = context.words(op.drafted);
   for (uint32_t t = context.task.row_begin; t < context.row_end(); ++t) {
     if (t >= context.num_columns() || !columns[t].is_drafted) continue;
     const program::Column& before = columns[t - 1];
+    std::array<uint32_t, 2 * program::kMaxNominees> nominees;
+    load_nominees(context, op, t, nominees.data());
     const uint32_t id =
-        selected_token(context, op.selector, t,
+        selected_token(context, op.selector, nominees.data(), t,
                        before.is_drafted ? drafted[t - 1] : static_cast<uint32_t>(before.token_id));
     for (uint32_t rank = 0; rank < context.num_ranks(); ++rank) {
       context.words_of(rank, op.drafted)[t] = id;
@@ -111,7 +140,7 @@ void select(const OpContext& context, const program::ProposeOperands& op) {
 
 }  // namespace
 
-Status run_op(const OpContext& context, const program::ProposeOperands& op, uint32_t) {
+Status run_op(const OpContext& context, const ProposeOperands& op, uint32_t) {
   if (op.selects()) {
     select(context, op);
     return {};
