@@ -50,6 +50,19 @@ TEST_F(DatabaseTest, OneThatOthersMayReadIsRefused) {
       << error_of_open();
 }
 
+TEST_F(DatabaseTest, SoAreLeftOverFilesOfItThatOthersMayRead) {
+  value_of(Database::open(path));
+  std::filesystem::create_symlink(path, folder.path() + "/link");
+  for (const char* suffix : {"-wal", "-shm"}) {
+    std::ofstream(path + suffix).close();
+    chmod((path + suffix).c_str(), 0644);
+    EXPECT_EQ(error_of_open(),
+              path + suffix + ": others may read it (mode 644); run chmod 600 on it");
+    EXPECT_FALSE(Database::open(folder.path() + "/link").has_value());
+    std::filesystem::remove(path + suffix);
+  }
+}
+
 TEST_F(DatabaseTest, OneOfTheFirstSchemaGetsWhatCameLater) {
   const auto has_index = [](Database& database) {
     return value_of(database.read([](SQLite::Database& sql) -> Result<bool> {
