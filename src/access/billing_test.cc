@@ -1,6 +1,7 @@
 // From a reservation to the ledger: prices, restarts, totals and the export.
 #include "access/billing.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -69,6 +70,31 @@ TEST_F(BillingTest, ARequestHasOneRow) {
   EXPECT_EQ(row.duration_ms, 1500);
   EXPECT_EQ(row.accepted_length_thousandths(), 4000U);
   EXPECT_EQ(row.finish, "complete");
+}
+
+TEST_F(BillingTest, ARowIsNotReplaced) {
+  Reservation first = reserve(Tier::kFast);
+  first.deliver({40, 10, 64});
+  first.finish(Finish::kComplete);
+  value_of(billing->commit());
+  const LedgerRow row = rows()[0];
+  const auto replace = [&](const char* id, const std::string& request_id) {
+    return database->write([&](SQLite::Database& sql) -> Status {
+      sql.exec(
+          fmt::format("INSERT OR REPLACE INTO ledger SELECT {}, '{}', begun_ms, duration_ms, "
+                      "account_id, key_id, model, tier, multiplier_thousandths, 0, 0, 0, 0, "
+                      "num_steps, finish FROM ledger",
+                      id, request_id));
+      return {};
+    });
+  };
+  const Status replaced = replace("id", "other");
+  ASSERT_FALSE(replaced);
+  EXPECT_NE(replaced.error().message.find("the ledger is append-only"), std::string::npos);
+  EXPECT_TRUE(replace("NULL", row.request_id));  // does nothing
+  ASSERT_EQ(rows().size(), 1U);
+  EXPECT_EQ(rows()[0].price, row.price);
+  EXPECT_EQ(rows()[0].id, row.id);
 }
 
 TEST_F(BillingTest, StandardCostsAThird) {

@@ -74,7 +74,10 @@ TEST_F(DatabaseTest, OneOfTheFirstSchemaGetsWhatCameLater) {
     const auto database = value_of(Database::open(path));
     EXPECT_TRUE(has_index(*database));
     ASSERT_TRUE(database->write([](SQLite::Database& sql) -> Status {
-      sql.exec("DROP INDEX ledger_of_account; PRAGMA user_version = 1");
+      sql.exec(
+          "DROP INDEX ledger_of_account; DROP TRIGGER ledger_is_not_replaced; "
+          "DROP TRIGGER ledger_knows; DROP TRIGGER audit_is_not_replaced; "
+          "PRAGMA user_version = 1");
       return {};
     }));
   }
@@ -122,7 +125,8 @@ TEST_F(DatabaseTest, KeepsNothingOfWorkThatFails) {
 TEST_F(DatabaseTest, TheLedgerAndTheAuditLogAreAppendOnly) {
   const auto database = value_of(Database::open(path));
   ASSERT_TRUE(append_something(*database));
-  for (const char* text : {"UPDATE audit SET actor = 'x'", "DELETE FROM audit"}) {
+  for (const char* text : {"UPDATE audit SET actor = 'x'", "DELETE FROM audit",
+                           "INSERT OR REPLACE INTO audit VALUES (1, 2, 'x', 'x', 'x', 'x')"}) {
     const Status changed = database->write([&](SQLite::Database& sql) -> Status {
       execute(sql, text);
       return {};
@@ -130,6 +134,8 @@ TEST_F(DatabaseTest, TheLedgerAndTheAuditLogAreAppendOnly) {
     ASSERT_FALSE(changed);
     EXPECT_NE(changed.error().message.find("append-only"), std::string::npos);
   }
+  ASSERT_TRUE(append_something(*database));
+  EXPECT_EQ(value_of(read_audit(*database, 10)).size(), 2U);
 }
 
 TEST_F(DatabaseTest, OneOfANewerProgramIsRefused) {
