@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <map>
 
@@ -256,6 +258,28 @@ TEST_F(BillingTest, AJournalOfAnotherDatabaseIsRefused) {
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().message.find("cannot bill what an earlier server left there"),
             std::string::npos);
+  EXPECT_NE(opened.error().message.find("move the journal away"), std::string::npos);
+}
+
+TEST_F(BillingTest, AFullDiskAtStartKeepsTheJournal) {
+  Reservation done = reserve(Tier::kFast);
+  done.deliver({7, 2, 0});
+  done.finish(Finish::kComplete);
+  billing.reset();
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{4096, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const auto opened = Billing::open(*database, clock, config);
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(opened);
+  const std::string& message = opened.error().message;
+  EXPECT_EQ(message.find("move"), std::string::npos) << message;
+  EXPECT_NE(message.find("keep the journal"), std::string::npos) << message;
+  open();
+  EXPECT_EQ(billing->recovery().num_settled, 1U);
 }
 
 TEST_F(BillingTest, SlotsAreLimitedAndComeBack) {

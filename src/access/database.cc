@@ -88,6 +88,12 @@ Error Database::error_of(const std::exception& exception) const {
     case SQLITE_LOCKED:
       return {ErrorCode::kIo, fmt::format("{}: another process holds it for over {} s ({})", path_,
                                           kBusyTimeoutMs / 1000, what)};
+    case SQLITE_CONSTRAINT:
+      if (sqlite->getExtendedErrorCode() == SQLITE_CONSTRAINT_FOREIGNKEY) {
+        return {ErrorCode::kNotFound,
+                fmt::format("{}: what a row refers to is not in it ({})", path_, what)};
+      }
+      return {ErrorCode::kInternal, fmt::format("{}: {}", path_, what)};
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:

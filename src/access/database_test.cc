@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "access/audit.h"
+#include "access/refusal.h"
 #include "access/schema.h"
 #include "access/test_support.h"
 
@@ -184,6 +185,8 @@ TEST_F(DatabaseTest, SaysThatTheDiskIsFull) {
   EXPECT_NE(status.error().message.find("the disk is full"), std::string::npos)
       << status.error().message;
   EXPECT_TRUE(read_audit(*database, 1).has_value());
+  const Refusal refusal(status.error());  // what a client hears
+  EXPECT_EQ(refusal.message, "The service cannot read or write its database right now; try again.");
 }
 
 TEST_F(DatabaseTest, ReadsWhileAnotherProcessWrites) {
