@@ -94,9 +94,10 @@ Applications::Applications(Database& database, const Clock& clock, const AccessC
 
 Answer<void> Applications::check_flood(const std::string& address) {
   const UtcTime now = clock_.now();
-  const auto wait = std::max(of_address_.wait(address, now), of_all_.wait("", now));
+  const std::string subject = throttle_subject(address);
+  const auto wait = std::max(of_address_.wait(subject, now), of_all_.wait("", now));
   if (wait.count() > 0) return too_many_applications(wait);
-  of_address_.record(address, now);
+  of_address_.record(subject, now);
   of_all_.record("", now);
   return database_.read([&](SQLite::Database& sql) -> Answer<void> {
     SQLite::Statement query(sql, "SELECT count(*) FROM applications WHERE state = 'pending'");

@@ -176,6 +176,11 @@ TEST_F(ApplicationsTest, AnAddressMayApplyThreeTimesAnHour) {
   EXPECT_EQ(submit("ann4", "10.0.0.2"), "200");
   clock.advance(std::chrono::hours(1));
   EXPECT_EQ(submit("ann5", "10.0.0.1"), "200");
+  for (const char* name : {"bob1", "bob2", "bob3"}) {
+    EXPECT_EQ(submit(name, std::string("2001:db8::") + name[3]), "200");
+  }
+  EXPECT_EQ(submit("bob4", "2001:db8::4"), "429 too_many_applications");
+  EXPECT_EQ(submit("bob4", "2001:db8:0:1::4"), "200");
 }
 
 TEST(ApplicationFloodTest, AllAddressesTogetherAreLimited) {
