@@ -3,6 +3,8 @@
 
 #include <filesystem>
 
+#include "access/applications.h"
+#include "access/database.h"
 #include "e2e/cli.h"
 #include "support/temporary_directory.h"
 
