@@ -108,17 +108,18 @@ Answer<Login> Accounts::log_in(std::string_view name, std::string_view password,
                                const std::string& address, std::string_view presented) {
   const UtcTime now = clock_.now();
   const std::string normal = normal_name(name).value_or("");
-  const auto wait = std::max({address_failures_.wait(address, now),
+  const std::string subject = throttle_subject(address);
+  const auto wait = std::max({address_failures_.wait(subject, now),
                               name_failures_.wait(normal, now), name_logins_.wait(normal, now)});
   if (wait.count() > 0) {
     return refuse(429, "too_many_logins", "Too many logins; try again later.",
                   static_cast<uint32_t>(wait.count()));
   }
   // Counted before it is known to have failed: guesses at the same time would all pass otherwise.
-  address_failures_.record(address, now);
+  address_failures_.record(subject, now);
   name_failures_.record(normal, now);
   US_ASSIGN(const Account account, check_password(normal, password));
-  address_failures_.take_back(address, now);  // it was none; others of the address stay
+  address_failures_.take_back(subject, now);  // it was none; others of the address stay
   name_failures_.forget(normal);
   name_logins_.record(normal, now);
   return open_session(account, presented);

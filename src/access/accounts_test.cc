@@ -114,6 +114,15 @@ TEST_F(AccountsTest, AnAddressThatGuessesHasToWait) {
   EXPECT_EQ(outcome(log_in(kPassword)), "200");
 }
 
+TEST_F(AccountsTest, ANetworkOfIpv6IsOneAddress) {
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(outcome(log_in("wrong password", "2001:db8::" + std::to_string(i))),
+              "401 invalid_login");
+  }
+  EXPECT_EQ(outcome(log_in(kPassword, "2001:db8:0:0:1:2:3:4")), "429 too_many_logins");
+  EXPECT_EQ(outcome(log_in(kPassword, "2001:db8:0:1::1")), "200");
+}
+
 TEST_F(AccountsTest, ANameThatManyGuessHasToWait) {
   for (int i = 0; i < 30; ++i) {
     EXPECT_EQ(outcome(log_in("wrong password", std::to_string(i))), "401 invalid_login");
@@ -167,6 +176,23 @@ TEST_F(AccountsTest, ResettingAPasswordEndsSessions) {
   EXPECT_EQ(outcome(log_in("another password")), "200");
   EXPECT_EQ(accounts.reset_password("nobody", kPassword, "x").error().code, ErrorCode::kNotFound);
   EXPECT_EQ(value_of(read_audit(*database, 1)).front().action, "reset password");
+}
+
+TEST(ThrottleTest, ItsSubjectsAreNetworks) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"},
+      {"2001:DB8:1:2::9", "2001:db8:1:2::/64"},
+      {"2001:db8:1:3::9", "2001:db8:1:3::/64"},
+      {"fe80::1%eth0", "fe80::/64"},
+      {"::1", "::/64"},
+      {"::ffff:1.2.3.4", "1.2.3.4"},
+      {"::ffff:0102:0304", "1.2.3.4"},
+      {"1.2.3.4", "1.2.3.4"},
+      {"unix", "unix"},
+      {"", ""},
+      {"2001:db8::1::2", "2001:db8::1::2"},
+  };
+  for (const auto& [address, subject] : cases) EXPECT_EQ(throttle_subject(address), subject);
 }
 
 TEST(ThrottleTest, CountsWithinItsSpan) {

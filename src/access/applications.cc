@@ -11,7 +11,7 @@
 namespace ultraspeed::access {
 namespace {
 
-constexpr size_t kMaxStatementBytes = 4000;
+constexpr size_t kMaxTextCharacters = 4000;
 constexpr std::array<std::string_view, 3> kStateNames = {"pending", "approved", "declined"};
 constexpr const char* kSelectApplications =
     "SELECT p.id, a.id, a.name, a.is_administrator, p.statement, p.submitted_ms, p.state, "
@@ -37,14 +37,14 @@ Application application_of(SQLite::Statement& row) {
   return application;
 }
 
-// Of UTF-8: a control character (but a line feed), or one that reverses what stands behind it
-// (U+202A to U+202E, U+2066 to U+2069). Either could make a printed list say something else.
+// Of UTF-8: a control character (but a line feed or a tab), or one that reverses what stands behind
+// it (U+202A to U+202E, U+2066 to U+2069). Either could make a printed list say something else.
 bool has_control(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const auto byte = [&](size_t ahead) {
       return i + ahead < text.size() ? static_cast<unsigned char>(text[i + ahead]) : 0;
     };
-    if ((byte(0) < 0x20 && byte(0) != '\n') || byte(0) == 0x7f) return true;
+    if (byte(0) == 0x7f || (byte(0) < 0x20 && byte(0) != '\n' && byte(0) != '\t')) return true;
     if (byte(0) == 0xc2 && byte(1) >= 0x80 && byte(1) < 0xa0) return true;
     if (byte(0) != 0xe2) continue;
     if (byte(1) == 0x80 && byte(2) >= 0xaa && byte(2) <= 0xae) return true;
@@ -54,10 +54,17 @@ bool has_control(std::string_view text) {
 }
 
 Status check_text(std::string_view what, std::string_view text) {
-  if (!has_control(text) && text.size() <= kMaxStatementBytes) return {};
-  return make_error(ErrorCode::kInvalidArgument,
-                    "the {} has {} bytes; expected at most {}, without control characters", what,
-                    text.size(), kMaxStatementBytes);
+  if (has_control(text)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "the {} has a control character; expected none but line feeds and tabs",
+                      what);
+  }
+  // Of UTF-8: bytes that begin one.
+  const auto num_characters =
+      static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
+  if (num_characters <= kMaxTextCharacters) return {};
+  return make_error(ErrorCode::kInvalidArgument, "the {} has {} characters; expected at most {}",
+                    what, num_characters, kMaxTextCharacters);
 }
 
 tl::unexpected<Refusal> too_many_applications(std::chrono::seconds wait) {
@@ -87,9 +94,10 @@ Applications::Applications(Database& database, const Clock& clock, const AccessC
 
 Answer<void> Applications::check_flood(const std::string& address) {
   const UtcTime now = clock_.now();
-  const auto wait = std::max(of_address_.wait(address, now), of_all_.wait("", now));
+  const std::string subject = throttle_subject(address);
+  const auto wait = std::max(of_address_.wait(subject, now), of_all_.wait("", now));
   if (wait.count() > 0) return too_many_applications(wait);
-  of_address_.record(address, now);
+  of_address_.record(subject, now);
   of_all_.record("", now);
   return database_.read([&](SQLite::Database& sql) -> Answer<void> {
     SQLite::Statement query(sql, "SELECT count(*) FROM applications WHERE state = 'pending'");
@@ -102,6 +110,7 @@ Answer<void> Applications::check_flood(const std::string& address) {
 Answer<Application> Applications::submit(const Submission& submission) {
   US_ASSIGN(const std::string name, normal_name(submission.name));
   US_TRY(check_text("statement", submission.statement));
+  US_TRY(check_password_length(submission.password));
   if (clock_.now() >= config_.window.end(config_.calendar)) {
     return refuse(403, "trial_ended",
                   fmt::format("The trial ended on {}; there are no more applications.",

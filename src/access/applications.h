@@ -33,7 +33,7 @@ struct Application {
 
 struct Submission {
   std::string name, password;
-  std::string statement;  // UTF-8, up to 4000 bytes, no control characters but line breaks
+  std::string statement;  // UTF-8, up to 4000 characters, no control ones but line feeds and tabs
   std::string address;    // the client's
 };
 
@@ -42,9 +42,9 @@ class Applications {
  public:
   Applications(Database& database, const Clock& clock, const AccessConfig& config);
 
-  // Makes the account. Refuses: 400 (name, password, statement), 403 "trial_ended", 409
-  // "name_taken", 429 "too_many_applications" (of an address, of all, or waiting for an answer),
-  // before any work that costs.
+  // Makes the account. Refuses: 400 (name, password, statement), which counts as no application;
+  // 403 "trial_ended", 409 "name_taken", 429 "too_many_applications" (of an address, of all, or
+  // waiting for an answer), before any work that costs.
   Answer<Application> submit(const Submission& submission);
   // The oldest first, after `after_id`. nullopt: in any state.
   Answer<std::vector<Application>> list(std::optional<ApplicationState> state, int64_t after_id,

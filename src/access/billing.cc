@@ -70,10 +70,14 @@ Status Billing::recover(Database& database) {
   recovery_.num_unreadable = journal_.num_unreadable();
   const Result<uint32_t> num_settled = ledger_.append(entries);
   if (!num_settled) {
-    return make_error(num_settled.error().code,
-                      "{}: cannot bill what an earlier server left there: {}; if it is of another "
-                      "database, move it away",
-                      journal_.path(), num_settled.error().message);
+    const Error& error = num_settled.error();
+    return make_error(error.code, "{}: cannot bill what an earlier server left there: {}; {}",
+                      journal_.path(), error.message,
+                      error.code == ErrorCode::kNotFound
+                          ? "its accounts or keys are another database's: name that one, or move "
+                            "the journal away"
+                          : "keep the journal, which has it, make the database writable (is there "
+                            "room on the disk?) and start again");
   }
   recovery_.num_settled = *num_settled;
   recovery_.num_known = static_cast<uint32_t>(entries.size()) - recovery_.num_settled;

@@ -1,9 +1,12 @@
 // From a reservation to the ledger: prices, restarts, totals and the export.
 #include "access/billing.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <map>
 
@@ -69,6 +72,31 @@ TEST_F(BillingTest, ARequestHasOneRow) {
   EXPECT_EQ(row.duration_ms, 1500);
   EXPECT_EQ(row.accepted_length_thousandths(), 4000U);
   EXPECT_EQ(row.finish, "complete");
+}
+
+TEST_F(BillingTest, ARowIsNotReplaced) {
+  Reservation first = reserve(Tier::kFast);
+  first.deliver({40, 10, 64});
+  first.finish(Finish::kComplete);
+  value_of(billing->commit());
+  const LedgerRow row = rows()[0];
+  const auto replace = [&](const char* id, const std::string& request_id) {
+    return database->write([&](SQLite::Database& sql) -> Status {
+      sql.exec(
+          fmt::format("INSERT OR REPLACE INTO ledger SELECT {}, '{}', begun_ms, duration_ms, "
+                      "account_id, key_id, model, tier, multiplier_thousandths, 0, 0, 0, 0, "
+                      "num_steps, finish FROM ledger",
+                      id, request_id));
+      return {};
+    });
+  };
+  const Status replaced = replace("id", "other");
+  ASSERT_FALSE(replaced);
+  EXPECT_NE(replaced.error().message.find("the ledger is append-only"), std::string::npos);
+  EXPECT_TRUE(replace("NULL", row.request_id));  // does nothing
+  ASSERT_EQ(rows().size(), 1U);
+  EXPECT_EQ(rows()[0].price, row.price);
+  EXPECT_EQ(rows()[0].id, row.id);
 }
 
 TEST_F(BillingTest, StandardCostsAThird) {
@@ -230,6 +258,28 @@ TEST_F(BillingTest, AJournalOfAnotherDatabaseIsRefused) {
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().message.find("cannot bill what an earlier server left there"),
             std::string::npos);
+  EXPECT_NE(opened.error().message.find("move the journal away"), std::string::npos);
+}
+
+TEST_F(BillingTest, AFullDiskAtStartKeepsTheJournal) {
+  Reservation done = reserve(Tier::kFast);
+  done.deliver({7, 2, 0});
+  done.finish(Finish::kComplete);
+  billing.reset();
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{4096, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const auto opened = Billing::open(*database, clock, config);
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(opened);
+  const std::string& message = opened.error().message;
+  EXPECT_EQ(message.find("move"), std::string::npos) << message;
+  EXPECT_NE(message.find("keep the journal"), std::string::npos) << message;
+  open();
+  EXPECT_EQ(billing->recovery().num_settled, 1U);
 }
 
 TEST_F(BillingTest, SlotsAreLimitedAndComeBack) {

@@ -240,6 +240,20 @@ Status check_config(const std::string& file, const AccessConfig& config,
   return {};
 }
 
+// The journal overwrites its file.
+Status check_files(const std::string& file, const AccessConfig& config,
+                   const toml::source_region& where) {
+  const auto normal = [](const std::string& path) {
+    return std::filesystem::path(path).lexically_normal();
+  };
+  for (const char* suffix : {"", "-wal", "-shm", ".lock"}) {
+    if (normal(config.journal_file) != normal(config.database_file + suffix)) continue;
+    return config_error(file, where, "journal = \"{}\" is the database's own; name another file",
+                        config.journal_file);
+  }
+  return {};
+}
+
 // A path in the file begins at the file's folder.
 std::string beside(const std::string& file, const std::string& path) {
   return (std::filesystem::path(file).parent_path() / path).string();
@@ -277,6 +291,7 @@ Result<std::optional<AccessConfig>> parse_config(const std::string& file, std::s
   config.database_file = beside(file, config.database_file);
   config.journal_file = config.journal_file.empty() ? config.database_file + ".journal"
                                                     : beside(file, config.journal_file);
+  US_TRY(check_files(file, config, access->source()));
   return config;
 }
 

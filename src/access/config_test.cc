@@ -137,6 +137,8 @@ TEST(ConfigTest, SaysWhatIsWrongAndWhere) {
       {start + "first_day = '2026-06-09'", "expected a date, such as 2026-06-09, without quotes"},
       {start + "first_day = 2026-07-01", "the trial begins on 2026-07-01, after it ends"},
       {start + "database = ''", "a.toml:3: "},
+      {start + "journal = 'b/../a'", "a.toml:1: journal = \"b/../a\" is the database's own"},
+      {start + "journal = './a-wal'", "is the database's own; name another file"},
       {start + "max_requests_in_flight = 0", "expected a whole number from 1 to 1048576"},
       {start + "[prices]\ninput = 0.1", "expected a decimal number in quotes"},
       {start + "[prices]\ninput = '0.00000001'", "more than 6 decimals"},

@@ -1,14 +1,11 @@
 #include "access/database.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sqlite3.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <filesystem>
 
+#include "access/private_file.h"
 #include "access/schema.h"
 
 namespace ultraspeed::access {
@@ -16,26 +13,6 @@ namespace {
 
 constexpr int kBusyTimeoutMs = 5000;
 constexpr int32_t kApplicationId = 0x55537064;  // "USpd": says that the file is ours
-
-// SQLite would create it for whoever the umask lets in.
-Status create_private(const std::string& path) {
-  const int file = open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-  if (file >= 0) {
-    close(file);
-    return {};
-  }
-  struct stat status = {};
-  if (errno != EEXIST || stat(path.c_str(), &status) != 0) {
-    return make_error(ErrorCode::kIo, "{}: cannot create the access database: {}", path,
-                      std::strerror(errno));
-  }
-  if (!S_ISREG(status.st_mode)) {
-    return make_error(ErrorCode::kIo, "{}: no file; expected the access database", path);
-  }
-  if ((status.st_mode & 077) == 0) return {};
-  return make_error(ErrorCode::kIo, "{}: others may read it (mode {:03o}); run chmod 600 on it",
-                    path, status.st_mode & 0777);
-}
 
 Status migrate(SQLite::Database& database, const std::string& path) {
   const int version = database.execAndGet("PRAGMA user_version").getInt();
@@ -66,8 +43,14 @@ Status migrate(SQLite::Database& database, const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<Database>> Database::open(const std::string& path) {
-  US_TRY(create_private(path));
-  std::unique_ptr<Database> database(new Database(path));
+  constexpr const char* kWhat = "access database";
+  US_TRY(create_private(path, kWhat));
+  std::error_code error;
+  const std::string real_path = std::filesystem::canonical(path, error).string();
+  if (error) return make_error(ErrorCode::kIo, "{}: {}", path, error.message());
+  // Left over, or made by another program: SQLite takes them as they are.
+  for (const char* suffix : {"-wal", "-shm"}) US_TRY(check_private(real_path + suffix, kWhat));
+  std::unique_ptr<Database> database(new Database(real_path));
   US_TRY(database->connect());
   return database;
 }
@@ -105,6 +88,12 @@ Error Database::error_of(const std::exception& exception) const {
     case SQLITE_LOCKED:
       return {ErrorCode::kIo, fmt::format("{}: another process holds it for over {} s ({})", path_,
                                           kBusyTimeoutMs / 1000, what)};
+    case SQLITE_CONSTRAINT:
+      if (sqlite->getExtendedErrorCode() == SQLITE_CONSTRAINT_FOREIGNKEY) {
+        return {ErrorCode::kNotFound,
+                fmt::format("{}: what a row refers to is not in it ({})", path_, what)};
+      }
+      return {ErrorCode::kInternal, fmt::format("{}: {}", path_, what)};
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:

@@ -45,6 +45,7 @@ class Database {
     return run(reporter_, SQLite::TransactionBehavior::DEFERRED, std::forward<Work>(work));
   }
 
+  // Without links, so that it is one however the database was named.
   const std::string& path() const { return path_; }
 
  private:

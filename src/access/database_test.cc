@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "access/audit.h"
+#include "access/refusal.h"
 #include "access/schema.h"
 #include "access/test_support.h"
 
@@ -50,6 +51,19 @@ TEST_F(DatabaseTest, OneThatOthersMayReadIsRefused) {
       << error_of_open();
 }
 
+TEST_F(DatabaseTest, SoAreLeftOverFilesOfItThatOthersMayRead) {
+  value_of(Database::open(path));
+  std::filesystem::create_symlink(path, folder.path() + "/link");
+  for (const char* suffix : {"-wal", "-shm"}) {
+    std::ofstream(path + suffix).close();
+    chmod((path + suffix).c_str(), 0644);
+    EXPECT_EQ(error_of_open(),
+              path + suffix + ": others may read it (mode 644); run chmod 600 on it");
+    EXPECT_FALSE(Database::open(folder.path() + "/link").has_value());
+    std::filesystem::remove(path + suffix);
+  }
+}
+
 TEST_F(DatabaseTest, OneOfTheFirstSchemaGetsWhatCameLater) {
   const auto has_index = [](Database& database) {
     return value_of(database.read([](SQLite::Database& sql) -> Result<bool> {
@@ -61,7 +75,10 @@ TEST_F(DatabaseTest, OneOfTheFirstSchemaGetsWhatCameLater) {
     const auto database = value_of(Database::open(path));
     EXPECT_TRUE(has_index(*database));
     ASSERT_TRUE(database->write([](SQLite::Database& sql) -> Status {
-      sql.exec("DROP INDEX ledger_of_account; PRAGMA user_version = 1");
+      sql.exec(
+          "DROP INDEX ledger_of_account; DROP TRIGGER ledger_is_not_replaced; "
+          "DROP TRIGGER ledger_knows; DROP TRIGGER audit_is_not_replaced; "
+          "PRAGMA user_version = 1");
       return {};
     }));
   }
@@ -109,7 +126,8 @@ TEST_F(DatabaseTest, KeepsNothingOfWorkThatFails) {
 TEST_F(DatabaseTest, TheLedgerAndTheAuditLogAreAppendOnly) {
   const auto database = value_of(Database::open(path));
   ASSERT_TRUE(append_something(*database));
-  for (const char* text : {"UPDATE audit SET actor = 'x'", "DELETE FROM audit"}) {
+  for (const char* text : {"UPDATE audit SET actor = 'x'", "DELETE FROM audit",
+                           "INSERT OR REPLACE INTO audit VALUES (1, 2, 'x', 'x', 'x', 'x')"}) {
     const Status changed = database->write([&](SQLite::Database& sql) -> Status {
       execute(sql, text);
       return {};
@@ -117,6 +135,8 @@ TEST_F(DatabaseTest, TheLedgerAndTheAuditLogAreAppendOnly) {
     ASSERT_FALSE(changed);
     EXPECT_NE(changed.error().message.find("append-only"), std::string::npos);
   }
+  ASSERT_TRUE(append_something(*database));
+  EXPECT_EQ(value_of(read_audit(*database, 10)).size(), 2U);
 }
 
 TEST_F(DatabaseTest, OneOfANewerProgramIsRefused) {
@@ -165,6 +185,8 @@ TEST_F(DatabaseTest, SaysThatTheDiskIsFull) {
   EXPECT_NE(status.error().message.find("the disk is full"), std::string::npos)
       << status.error().message;
   EXPECT_TRUE(read_audit(*database, 1).has_value());
+  const Refusal refusal(status.error());  // what a client hears
+  EXPECT_EQ(refusal.message, "The service cannot read or write its database right now; try again.");
 }
 
 TEST_F(DatabaseTest, ReadsWhileAnotherProcessWrites) {

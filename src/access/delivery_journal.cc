@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sodium.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -119,25 +118,21 @@ std::string JournalRequest::model_name() const {
 }
 
 Result<DeliveryJournal> DeliveryJournal::open(const std::string& path) {
-  const int file = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-  if (file < 0) return journal_error(path, "open");
-  DeliveryJournal journal(path, file);
-  if (flock(file, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return journal_error(path, "lock");
-    return make_error(ErrorCode::kIo, "{}: another server is using this delivery journal", path);
-  }
+  US_ASSIGN(LockedFile file, LockedFile::open(path, "delivery journal"));
+  DeliveryJournal journal(path, std::move(file));
   US_TRY(journal.read_left_behind());
   return journal;
 }
 
 Status DeliveryJournal::read_left_behind() {
   struct stat status = {};
-  if (fstat(file_, &status) != 0) return journal_error(path_, "read");
+  if (fstat(file_.descriptor(), &status) != 0) return journal_error(path_, "read");
   FileHeader header = {};
   const auto size = static_cast<size_t>(status.st_size);
   // A process that ended in reset() leaves an empty file, or zeros.
-  if (size == 0 || (size >= sizeof header && read_exactly(file_, &header, sizeof header, 0) &&
-                    header.magic == 0)) {
+  if (size == 0 ||
+      (size >= sizeof header && read_exactly(file_.descriptor(), &header, sizeof header, 0) &&
+       header.magic == 0)) {
     return {};
   }
   if (header.magic != kMagic || header.slot_bytes != sizeof(Slot) ||
@@ -149,7 +144,8 @@ Status DeliveryJournal::read_left_behind() {
   }
   for (uint32_t i = 0; i < header.num_slots; ++i) {
     Slot slot = {};
-    if (!read_exactly(file_, &slot, sizeof slot, sizeof header + size_t{i} * sizeof slot)) {
+    if (!read_exactly(file_.descriptor(), &slot, sizeof slot,
+                      sizeof header + size_t{i} * sizeof slot)) {
       return journal_error(path_, "read");
     }
     if (slot.is_taken == 0) continue;
@@ -165,11 +161,11 @@ Status DeliveryJournal::read_left_behind() {
 Status DeliveryJournal::reset(uint32_t num_slots) {
   US_CHECK(data_ == nullptr, "{} is mapped", path_);
   const size_t size = sizeof(FileHeader) + size_t{num_slots} * sizeof(Slot);
-  if (ftruncate(file_, 0) != 0) return journal_error(path_, "empty");
+  if (ftruncate(file_.descriptor(), 0) != 0) return journal_error(path_, "empty");
   // A page that the disk has no room for would be a signal at the first write to it.
-  errno = posix_fallocate(file_, 0, static_cast<off_t>(size));
+  errno = posix_fallocate(file_.descriptor(), 0, static_cast<off_t>(size));
   if (errno != 0) return journal_error(path_, "make room for");
-  void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+  void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file_.descriptor(), 0);
   if (data == MAP_FAILED) return journal_error(path_, "map");
   data_ = static_cast<std::byte*>(data);
   size_bytes_ = size;
@@ -215,7 +211,7 @@ void DeliveryJournal::release(uint32_t slot) {
 
 DeliveryJournal::DeliveryJournal(DeliveryJournal&& other) noexcept
     : path_(std::move(other.path_)),
-      file_(std::exchange(other.file_, -1)),
+      file_(std::move(other.file_)),
       data_(std::exchange(other.data_, nullptr)),
       size_bytes_(other.size_bytes_),
       left_behind_(std::move(other.left_behind_)),
@@ -223,7 +219,6 @@ DeliveryJournal::DeliveryJournal(DeliveryJournal&& other) noexcept
 
 DeliveryJournal::~DeliveryJournal() {
   if (data_ != nullptr) munmap(data_, size_bytes_);
-  if (file_ >= 0) close(file_);
 }
 
 }  // namespace ultraspeed::access

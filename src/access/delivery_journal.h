@@ -22,6 +22,7 @@
 
 #include "access/clock.h"
 #include "access/money.h"
+#include "access/private_file.h"
 #include "access/tier.h"
 #include "base/result.h"
 
@@ -76,7 +77,8 @@ struct JournalEntry {
 class DeliveryJournal {
  public:
   // Locks the file, creating it (0600) where there is none, and reads what an earlier process left.
-  // Errors: kIo (another process has it, no such folder), kInvalidData (no journal).
+  // Errors: kIo (another process has it, others may read it, no such folder), kInvalidData (no
+  // journal).
   static Result<DeliveryJournal> open(const std::string& path);
   DeliveryJournal(DeliveryJournal&& other) noexcept;
   DeliveryJournal& operator=(DeliveryJournal&&) = delete;
@@ -99,11 +101,12 @@ class DeliveryJournal {
   void release(uint32_t slot);
 
  private:
-  DeliveryJournal(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  DeliveryJournal(std::string path, LockedFile file)
+      : path_(std::move(path)), file_(std::move(file)) {}
   Status read_left_behind();
 
   std::string path_;
-  int file_ = -1;
+  LockedFile file_;
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;
   std::vector<JournalEntry> left_behind_;

@@ -46,6 +46,10 @@ class JournalTest : public testing::Test {
     file.seekp(static_cast<std::streamoff>(offset));
     file << bytes;
   }
+  void replace_file(const std::string& contents) const {
+    std::ofstream(path) << contents;
+    chmod(path.c_str(), 0600);
+  }
   std::string error_of_open() const {
     const auto journal = DeliveryJournal::open(path);
     return journal ? "" : journal.error().message;
@@ -129,8 +133,7 @@ TEST_F(JournalTest, ARequestThatCannotBeReadIsNotBilled) {
 
 TEST_F(JournalTest, BelongsToOneProcess) {
   const DeliveryJournal journal = fresh();
-  EXPECT_NE(error_of_open().find("another server is using this delivery journal"),
-            std::string::npos);
+  EXPECT_NE(error_of_open().find("another server has the delivery journal"), std::string::npos);
 }
 
 TEST_F(JournalTest, IsForItsOwnerAlone) {
@@ -142,24 +145,30 @@ TEST_F(JournalTest, IsForItsOwnerAlone) {
   EXPECT_EQ(static_cast<size_t>(status.st_size), kFileHeaderBytes + 4 * kSlotBytes);
 }
 
+TEST_F(JournalTest, OneThatOthersMayReadIsRefused) {
+  fresh();
+  chmod(path.c_str(), 0644);
+  EXPECT_EQ(error_of_open(), path + ": others may read it (mode 644); run chmod 600 on it");
+}
+
 TEST_F(JournalTest, OneThatWasNeverStartedIsEmpty) {
-  write_bytes(0, "");
+  replace_file("");
   EXPECT_TRUE(opened().left_behind().empty());
-  std::ofstream(path) << std::string(1000, '\0');
+  replace_file(std::string(1000, '\0'));
   EXPECT_TRUE(opened().left_behind().empty());
 }
 
 TEST_F(JournalTest, OtherFilesAreRefused) {
   for (const std::string& text :
        {std::string("hello"), std::string(10'000, 'x'), std::string(100, '\0')}) {
-    std::ofstream(path) << text;
+    replace_file(text);
     EXPECT_NE(error_of_open().find("no delivery journal of this program"), std::string::npos);
   }
   std::filesystem::remove(path);
   fresh();
   std::ofstream(path, std::ios::app) << "x";
   EXPECT_NE(error_of_open().find("no delivery journal"), std::string::npos);
-  EXPECT_NE(DeliveryJournal::open(folder.path() + "/a/b").error().message.find("cannot open"),
+  EXPECT_NE(DeliveryJournal::open(folder.path() + "/a/b").error().message.find("cannot create"),
             std::string::npos);
 }
 

@@ -138,6 +138,20 @@ TEST_F(ApplicationsTest, TextStaysAsItIs) {
   EXPECT_EQ(value_of(applications.find(made.account.id))->statement, text);
 }
 
+TEST_F(ApplicationsTest, TextIsCountedInCharacters) {
+  const auto submit = [&](const char* name, const std::string& text) {
+    const auto made = applications.submit({name, kPassword, text, name});
+    return made ? "" : made.error().message;
+  };
+  std::string text;
+  for (int i = 0; i < 3999; ++i) text += "\xF0\x9F\x98\x80";
+  EXPECT_EQ(submit("ann", text + "\t"), "");
+  EXPECT_EQ(submit("bob", text + "\t\n"),
+            "the statement has 4001 characters; expected at most 4000");
+  EXPECT_EQ(submit("bob", "a\rb"),
+            "the statement has a control character; expected none but line feeds and tabs");
+}
+
 TEST_F(ApplicationsTest, RefusesWhatIsWrong) {
   const auto submitted = [&](const char* name, const char* password, const std::string& text) {
     return outcome(applications.submit({name, password, text, name}));
@@ -146,9 +160,9 @@ TEST_F(ApplicationsTest, RefusesWhatIsWrong) {
   for (const char* text : {"\x1b[2J", "\xC2\x9B", "\xE2\x80\xAE", "\xE2\x81\xA6", "\x7f"}) {
     EXPECT_EQ(submitted("name", kPassword, text), "400 invalid_request");
   }
-  EXPECT_EQ(submitted("ann", "short", ""), "400 invalid_request");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(submitted("ann", "short", ""), "400 invalid_request");
   EXPECT_EQ(submitted("ann", kPassword, std::string(4001, 'x')), "400 invalid_request");
-  EXPECT_EQ(submitted("ann", kPassword, ""), "200");
+  EXPECT_EQ(submitted("ann", kPassword, ""), "200");  // what was refused was no application
   EXPECT_EQ(submitted("ANN", kPassword, ""), "409 name_taken");
   EXPECT_EQ(submitted("admin", kPassword, ""), "409 name_taken");
 }
@@ -162,6 +176,11 @@ TEST_F(ApplicationsTest, AnAddressMayApplyThreeTimesAnHour) {
   EXPECT_EQ(submit("ann4", "10.0.0.2"), "200");
   clock.advance(std::chrono::hours(1));
   EXPECT_EQ(submit("ann5", "10.0.0.1"), "200");
+  for (const char* name : {"bob1", "bob2", "bob3"}) {
+    EXPECT_EQ(submit(name, std::string("2001:db8::") + name[3]), "200");
+  }
+  EXPECT_EQ(submit("bob4", "2001:db8::4"), "429 too_many_applications");
+  EXPECT_EQ(submit("bob4", "2001:db8:0:1::4"), "200");
 }
 
 TEST(ApplicationFloodTest, AllAddressesTogetherAreLimited) {

@@ -11,7 +11,7 @@ Refusal::Refusal(Error error) {
   }
   status = 503;
   code = "access_unavailable";
-  message = "The service cannot look up who may use it right now; try again.";
+  message = "The service cannot read or write its database right now; try again.";
   retry_after_s = 5;
   log_detail = std::move(error.message);
 }

@@ -106,7 +106,21 @@ CREATE INDEX chat_entries_open ON chat_entries(joined_ms) WHERE ended_ms IS NULL
 
 constexpr const char* kLedgerOfAccount = "CREATE INDEX ledger_of_account ON ledger(account_id);";
 
-constexpr std::array kMigrations = {kFirstSchema, kLedgerOfAccount};
+// INSERT OR REPLACE deletes without the triggers of DELETE. A request that is known is left as it
+// is, as Ledger::append() asks anyway. (An id that is yet to be given is none of a row here.)
+constexpr const char* kNoReplacement = R"sql(
+CREATE TRIGGER ledger_is_not_replaced BEFORE INSERT ON ledger
+  WHEN EXISTS (SELECT 1 FROM ledger WHERE id = NEW.id)
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER ledger_knows BEFORE INSERT ON ledger
+  WHEN EXISTS (SELECT 1 FROM ledger WHERE request_id = NEW.request_id)
+  BEGIN SELECT RAISE(IGNORE); END;
+CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+  WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
+  BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+)sql";
+
+constexpr std::array kMigrations = {kFirstSchema, kLedgerOfAccount, kNoReplacement};
 
 }  // namespace
 

@@ -56,12 +56,15 @@ bool is_equal(std::string_view a, std::string_view b) {
   return a.size() == b.size() && sodium_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
+Status check_password_length(std::string_view password) {
+  if (password.size() >= kMinPasswordBytes && password.size() <= kMaxPasswordBytes) return {};
+  return make_error(ErrorCode::kInvalidArgument, "the password has {} bytes; expected {} to {}",
+                    password.size(), kMinPasswordBytes, kMaxPasswordBytes);
+}
+
 Result<std::string> hash_password(std::string_view password, PasswordCost cost) {
   require_sodium();
-  if (password.size() < kMinPasswordBytes || password.size() > kMaxPasswordBytes) {
-    return make_error(ErrorCode::kInvalidArgument, "the password has {} bytes; expected {} to {}",
-                      password.size(), kMinPasswordBytes, kMaxPasswordBytes);
-  }
+  US_TRY(check_password_length(password));
   std::array<char, crypto_pwhash_STRBYTES> hash;
   if (crypto_pwhash_str_alg(hash.data(), password.data(), password.size(), cost.num_passes,
                             cost.memory_bytes, crypto_pwhash_ALG_ARGON2ID13) != 0) {

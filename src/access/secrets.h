@@ -32,7 +32,9 @@ struct PasswordCost {
 inline constexpr size_t kMinPasswordBytes = 12;
 inline constexpr size_t kMaxPasswordBytes = 256;
 
-// Errors: kInvalidArgument (its length), kOutOfMemory.
+// Errors: kInvalidArgument.
+Status check_password_length(std::string_view password);
+// Errors: those of check_password_length(), kOutOfMemory.
 Result<std::string> hash_password(std::string_view password, PasswordCost cost);
 // `hash`: what hash_password() returned. Anything else, an empty one too, is no password's.
 bool is_password_of(std::string_view password, const std::string& hash);

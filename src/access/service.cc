@@ -21,17 +21,20 @@ AccountOptions account_options(const AccessConfig& config) {
 Result<std::unique_ptr<Service>> Service::open(const AccessConfig& config, const Clock& clock,
                                                Report report) {
   US_ASSIGN(std::unique_ptr<Database> database, Database::open(config.database_file));
+  US_ASSIGN(LockedFile lock,
+            LockedFile::open(database->path() + ".lock", "lock of the access database"));
   std::unique_ptr<Service> service(
-      new Service(config, clock, std::move(database), std::move(report)));
+      new Service(config, clock, std::move(lock), std::move(database), std::move(report)));
   US_TRY(service->start());
   return service;
 }
 
-Service::Service(const AccessConfig& config, const Clock& clock, std::unique_ptr<Database> database,
-                 Report report)
+Service::Service(const AccessConfig& config, const Clock& clock, LockedFile lock,
+                 std::unique_ptr<Database> database, Report report)
     : config_(config),
       clock_(clock),
       report_(std::move(report)),
+      lock_(std::move(lock)),
       database_(std::move(database)),
       accounts_(*database_, clock, account_options(config_)),
       applications_(*database_, clock, config_),

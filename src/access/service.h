@@ -22,6 +22,7 @@
 #include "access/gate.h"
 #include "access/keys.h"
 #include "access/ledger.h"
+#include "access/private_file.h"
 
 namespace ultraspeed::access {
 
@@ -31,7 +32,9 @@ class Service {
   using Report = std::function<void(const Error&)>;
 
   // Opens the database, and the journal of what an earlier process was serving, which it settles.
-  // REQUIRES: `clock` outlives it. Errors: those of Database, DeliveryJournal and Rates.
+  // A database has one service (the file beside it, .lock), which knows what is under way: two
+  // would exceed limits. The command line has the Database alone. REQUIRES: `clock` outlives it.
+  // Errors: those of Database, LockedFile, DeliveryJournal and Rates.
   static Result<std::unique_ptr<Service>> open(const AccessConfig& config, const Clock& clock,
                                                Report report);
   // Settles what has finished. REQUIRES: no reservation is left.
@@ -69,14 +72,15 @@ class Service {
   Status flush();
 
  private:
-  Service(const AccessConfig& config, const Clock& clock, std::unique_ptr<Database> database,
-          Report report);
+  Service(const AccessConfig& config, const Clock& clock, LockedFile lock,
+          std::unique_ptr<Database> database, Report report);
   Status start();
   void run();
 
   const AccessConfig config_;
   const Clock& clock_;
   const Report report_;
+  const LockedFile lock_;
   std::unique_ptr<Database> database_;
   Accounts accounts_;
   Applications applications_;

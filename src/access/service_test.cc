@@ -1,9 +1,10 @@
-// The whole service: many threads at once, one server a journal, and what its own thread writes.
+// The whole service: many threads at once, one server a database, and what its own thread writes.
 #include "access/service.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "access/test_support.h"
@@ -87,12 +88,36 @@ TEST_F(ServiceTest, AccountsMakeKeysWithTheConfiguredLimits) {
   EXPECT_EQ(outcome(service->create_own_key(made.account, "more")), "409 too_many_keys");
 }
 
+TEST_F(ServiceTest, OneServerHasADatabaseHoweverItIsNamed) {
+  const AccessConfig config = test_config(folder.path());
+  open(config);
+  const auto error_of_second = [this](const AccessConfig& second) {
+    const auto opened = Service::open(second, clock, nullptr);
+    return opened ? "" : opened.error().message;
+  };
+  AccessConfig other = config;
+  other.journal_file += "2";
+  const std::string expected = config.database_file +
+                               ".lock: another server has the lock of the access database; stop "
+                               "it, or give this one its own in [access]";
+  EXPECT_EQ(error_of_second(other), expected);
+  other.database_file = folder.path() + "/link.db";
+  std::filesystem::create_symlink(config.database_file, other.database_file);
+  EXPECT_EQ(error_of_second(other), expected);
+  EXPECT_TRUE(Database::open(other.database_file).has_value());  // as the command line does
+  service.reset();
+  EXPECT_EQ(error_of_second(other), "");
+}
+
 TEST_F(ServiceTest, OneServerHasAJournal) {
   const AccessConfig config = test_config(folder.path());
   open(config);
-  const auto second = Service::open(config, clock, nullptr);
+  AccessConfig other = config;
+  other.database_file += "2";
+  const auto second = Service::open(other, clock, nullptr);
   ASSERT_FALSE(second);
-  EXPECT_NE(second.error().message.find("another server"), std::string::npos);
+  EXPECT_NE(second.error().message.find("another server has the delivery journal"),
+            std::string::npos);
 }
 
 TEST_F(ServiceTest, ItsThreadWritesWithoutBeingAsked) {

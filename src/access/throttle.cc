@@ -1,8 +1,23 @@
 #include "access/throttle.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
+#include <array>
 
 namespace ultraspeed::access {
+
+std::string throttle_subject(const std::string& address) {
+  in6_addr ipv6{};
+  const std::string without_zone = address.substr(0, address.find('%'));
+  if (inet_pton(AF_INET6, without_zone.c_str(), &ipv6) != 1) return address;
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (IN6_IS_ADDR_V4MAPPED(&ipv6)) {
+    return inet_ntop(AF_INET, &ipv6.s6_addr[12], text.data(), text.size());
+  }
+  std::fill(std::begin(ipv6.s6_addr) + 8, std::end(ipv6.s6_addr), uint8_t{0});
+  return std::string(inet_ntop(AF_INET6, &ipv6, text.data(), text.size())) + "/64";
+}
 
 std::chrono::seconds Throttle::wait(const std::string& subject, UtcTime now) {
   const std::lock_guard lock(mutex_);

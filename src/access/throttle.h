@@ -13,6 +13,11 @@
 
 namespace ultraspeed::access {
 
+// Whose events those from a client's address are. Who has one IPv6 address has its whole /64, and
+// an IPv4 address is the same in IPv6's form (::ffff:1.2.3.4). What is no numeric address, such as
+// "unix", stays as it is.
+std::string throttle_subject(const std::string& address);
+
 class Throttle {
  public:
   struct Limit {

@@ -37,6 +37,7 @@ Status print_output(const std::string& text) {
 
 std::string one_line(std::string text) {
   std::ranges::replace(text, '\n', ' ');
+  std::ranges::replace(text, '\t', ' ');
   return text;
 }
 
@@ -118,14 +119,19 @@ Status Administration::list_applications(const std::string& state) {
   return print_output(plain_table(table));
 }
 
-Status Administration::decide(int64_t id, bool is_approved, const std::string& reason) {
+Status Administration::decide(const std::vector<int64_t>& ids, bool is_approved,
+                              const std::string& reason) {
   access::Applications applications(*database_, clock_, config_);
   const auto state =
       is_approved ? access::ApplicationState::kApproved : access::ApplicationState::kDeclined;
-  US_ASSIGN(const access::Application application,
-            admitted(applications.decide(id, state, kActor, reason)));
-  return print_output(fmt::format("application {} of {} is {}\n", application.id,
-                                  application.account.name, access::state_name(application.state)));
+  for (const int64_t id : ids) {
+    US_ASSIGN(const access::Application application,
+              admitted(applications.decide(id, state, kActor, reason)));
+    US_TRY(
+        print_output(fmt::format("application {} of {} is {}\n", application.id,
+                                 application.account.name, access::state_name(application.state))));
+  }
+  return {};
 }
 
 Status Administration::list_keys() {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "access/calendar.h"
 #include "access/config.h"
@@ -33,7 +34,8 @@ class Administration {
   Status create_administrator(const std::string& name, const std::string& password);
   Status reset_password(const std::string& name, const std::string& password);
   Status list_applications(const std::string& state);  // empty: all
-  Status decide(int64_t id, bool is_approved, const std::string& reason);
+  // Up to the first that fails, in order.
+  Status decide(const std::vector<int64_t>& ids, bool is_approved, const std::string& reason);
   Status list_keys();
   Status create_key(const access::KeySpec& spec);
   Status revoke_key(const std::string& public_part);

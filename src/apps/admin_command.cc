@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <vector>
 
 #include "apps/admin_actions.h"
 #include "apps/password.h"
@@ -18,7 +19,7 @@ struct AdminOptions {
   std::string config_file;
   std::string name, password_file;
   std::string state, reason;
-  int64_t id = 0;
+  std::vector<int64_t> ids;
   access::KeySpec key;
   std::optional<uint32_t> requests_per_minute, tokens_per_minute, max_concurrent;
   std::string budget;
@@ -68,7 +69,7 @@ void add_account_commands(CLI::App& admin, AdminOptions* options) {
 }
 
 void add_decision_options(CLI::App& command, AdminOptions* options) {
-  command.add_option("ID", options->id, "As 'applications' lists it")->required();
+  command.add_option("ID", options->ids, "As 'applications' lists them; one or more")->required();
   command.add_option("--reason", options->reason, "For the audit log");
 }
 
@@ -79,15 +80,15 @@ void add_application_commands(CLI::App& admin, AdminOptions* options) {
              })
       .add_option("--state", options->state, "Those alone")
       ->check(CLI::IsMember({"pending", "approved", "declined"}));
-  add_decision_options(add_action(admin, "approve", "Approve an application", options,
+  add_decision_options(add_action(admin, "approve", "Approve applications", options,
                                   [](Administration& service, const AdminOptions& given) {
-                                    return service.decide(given.id, true, given.reason);
+                                    return service.decide(given.ids, true, given.reason);
                                   }),
                        options);
   add_decision_options(
-      add_action(admin, "decline", "Decline an application, or take approval back", options,
+      add_action(admin, "decline", "Decline applications, or take approval back", options,
                  [](Administration& service, const AdminOptions& given) {
-                   return service.decide(given.id, false, given.reason);
+                   return service.decide(given.ids, false, given.reason);
                  }),
       options);
 }

@@ -21,6 +21,7 @@
 #include "apps/run_command.h"
 #include "apps/score_command.h"
 #include "apps/serve_command.h"
+#include "apps/signals.h"
 #include "apps/simulate_command.h"
 #include "apps/terminal.h"
 #include "apps/train_drafter_command.h"
@@ -78,6 +79,7 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace ultraspeed::apps
 
 int main(int argc, char** argv) {
+  ultraspeed::apps::ignore_file_size_signal();
   try {
     return ultraspeed::apps::parse_and_run(argc, argv);
   } catch (const std::exception& exception) {  // memory, and what a library may still throw

@@ -24,6 +24,10 @@ void note_signal(int number) {
 
 }  // namespace
 
+void ignore_file_size_signal() {
+  signal(SIGXFSZ, SIG_IGN);
+}
+
 Result<CaughtSignals> CaughtSignals::catch_signals(std::initializer_list<int> numbers) {
   std::array<int, 2> ends = {};
   if (pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) {

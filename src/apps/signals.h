@@ -8,6 +8,10 @@
 
 namespace ultraspeed::apps {
 
+// A write that a limit on the size of files stops (ulimit -f) is to fail, as on a full disk, and
+// not to end the process. For the whole program; before it writes.
+void ignore_file_size_signal();
+
 // At most one at a time; it stays in charge until the process ends.
 class CaughtSignals {
  public:

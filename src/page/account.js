@@ -56,7 +56,8 @@ function applicationForm() {
   return form([
     field('Name', name(), 'For logging in: letters, digits, and - _ .'),
     field('Password', h('input', { name: 'password', type: 'password', required: true,
-      autocomplete: 'new-password' }), 'A long one; it cannot be sent to you again.'),
+      autocomplete: 'new-password', minlength: 12 }),
+    '12 characters or more; it cannot be sent to you again.'),
     field('What do you want to do?', h('textarea', { name: 'statement', rows: 5, required: true,
       maxlength: 4000 })),
   ], 'Apply', async (values) => {

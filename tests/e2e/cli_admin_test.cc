@@ -3,6 +3,8 @@
 
 #include <filesystem>
 
+#include "access/applications.h"
+#include "access/database.h"
 #include "e2e/cli.h"
 #include "support/temporary_directory.h"
 
@@ -46,6 +48,35 @@ TEST_F(Admin, MakesAnAdministratorAndKeys) {
        {"create administrator", "create key", "revoke key", "reset password"}) {
     EXPECT_NE(audit.find(action), std::string::npos) << audit;
   }
+}
+
+TEST_F(Admin, ALimitOnFilesIsAFullDisk) {
+  const Finished ended =
+      run_process({{"/bin/sh", "-c", R"(ulimit -f 8; exec "$0" admin --config "$1" audit)",
+                    binary_path(), config},
+                   "",
+                   {}});
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_NE(ended.errors.find("a.db: cannot be read and written"), std::string::npos)
+      << ended.errors;
+}
+
+TEST_F(Admin, DecidesApplications) {
+  access::AccessConfig offer;
+  offer.password_cost = {1, 8192};
+  offer.window.last_day = 2 * offer.window.last_day;
+  const access::SystemClock clock;
+  const auto database = access::Database::open(folder.path() + "/a.db");
+  ASSERT_TRUE(database.has_value()) << database.error().message;
+  access::Applications applications(**database, clock, offer);
+  for (const char* name : {"ann", "bob", "eve"}) {
+    ASSERT_TRUE(applications.submit({name, "a long password", "", name}).has_value());
+  }
+  EXPECT_EQ(admin({"approve", "2"}).output, "application 2 of bob is approved\n");
+  const Finished declined = admin({"decline", "1", "3", "9", "--reason", "a flood"});
+  EXPECT_EQ(declined.output,
+            "application 1 of ann is declined\napplication 3 of eve is declined\n");
+  EXPECT_EQ(declined.errors, "ultraspeed: there is no application 9\n");
 }
 
 TEST_F(Admin, PrintsTheLedger) {

@@ -56,6 +56,7 @@ function tests({ browser, offer }) {
   const apply = async (page, name, statement = 'I want to try it.') => {
     await go(page, 'application', 'textarea[name=statement]');
     await page.fill('input[name=name]', name);
+    assert.equal(await page.getAttribute('input[name=password]', 'minlength'), '12');
     await page.fill('input[name=password]', kPassword);
     await page.fill('textarea[name=statement]', statement);
     await page.click('button:text("Apply")');
