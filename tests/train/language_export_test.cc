@@ -90,7 +90,7 @@ std::string quantized(const std::string& source, const std::string& target) {
   quantize::QuantizeOptions options;
   options.source = source;
   options.linears.linears = quantize::LinearForm::kKeep;
-  const auto result = quantize::quantize(options, quantize::OutputFolder(target));
+  const auto result = quantize::quantize(options, OutputFolder(target));
   EXPECT_TRUE(result.has_value()) << result.error().message;
   return target;
 }
