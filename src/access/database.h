@@ -27,7 +27,8 @@ class Database {
   static Result<std::unique_ptr<Database>> open(const std::string& path);
 
   // All call work(SQLite::Database&), which returns a Result or Answer and may throw what SQLiteCpp
-  // throws. Work does not call any of them again. Thread-safe. Errors: those of open(), and work's.
+  // throws. Work does not call any of them again. Thread-safe. Errors: those of open(), kNotFound
+  // (a row refers to what is not there), and work's.
   //
   // Keeps what work wrote if it returns a value, and nothing otherwise.
   template <class Work>

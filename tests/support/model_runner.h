@@ -32,7 +32,7 @@ struct RunnerOptions {
   std::function<void(model::DrafterConfig*)> change_drafter;
   // nullptr: the threaded CPU executor.
   std::function<std::unique_ptr<program::Executor>()> make_executor;
-  // Called with every packed matrix after loading.
+  // Called with every packed matrix after loading, on several threads.
   std::function<void(const model::WeightSource&, std::span<std::byte>)> damage;
   // Called with the planned program before it is loaded.
   std::function<void(program::Program*)> change_program;
