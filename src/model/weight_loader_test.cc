@@ -225,7 +225,9 @@ uint64_t bytes_read(const Checkpoint& checkpoint) {
 uint64_t slice_bytes(const Checkpoint& checkpoint, uint32_t num_shards) {
   uint64_t bytes = 0;
   for (const SafetensorsFile& file : checkpoint.files()) {
-    for (const auto& [name, info] : file.header().tensors) {
+    for (const auto& tensor : file.header().tensors) {
+      const std::string& name = tensor.first;
+      const auto& info = tensor.second;
       const auto has = [&](std::string_view part) { return name.find(part) != std::string::npos; };
       const bool is_whole = has("norm.weight") || has("mlp.gate.") || has("scale_inv");
       bytes += is_whole ? info.bytes : info.bytes / num_shards;
