@@ -153,7 +153,7 @@ class RandomLoad {
         if (id) ids_.push_back(*id);
       }
       if (choice == 4 && !ids_.empty()) harness_.engine->cancel(ids_[below(ids_.size())]);
-      if (below(400) == 0) {
+      if (below(50) == 0) {
         harness_.executor->next_error = Error{ErrorCode::kUnsupported, "injected"};
       }
       if (!harness_.step()) ++num_failures;
