@@ -1,6 +1,6 @@
 // How often a randomised test repeats itself. ./bootstrap soak sets US_TEST_SCALE to run the same
 // tests for longer; under a sanitizer, which finds other mistakes at several times the cost, they
-// make an eighth of the trials, or a sixteenth where it looks for data races.
+// make a fifth of the trials, or a tenth where it looks for data races.
 #pragma once
 
 #include <algorithm>
