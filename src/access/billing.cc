@@ -24,8 +24,7 @@ Reservation::Reservation(Reservation&& other) noexcept
     : billing_(std::exchange(other.billing_, nullptr)),
       slot_(other.slot_),
       id_(other.id_),
-      shares_(other.shares_),
-      hold_(other.hold_),
+      shares_(std::move(other.shares_)),
       delivered_(other.delivered_) {}
 
 Reservation::~Reservation() {
@@ -35,10 +34,10 @@ Reservation::~Reservation() {
 void Reservation::deliver(const Delivery& delivery) {
   US_CHECK(billing_ != nullptr, "request {} has finished", id_.text());
   US_CHECK(delivery.output_tokens >= delivered_.output_tokens &&
-               delivery.output_tokens <= hold_.output_tokens &&
-               delivery.cached_input_tokens <= hold_.input_tokens,
+               delivery.output_tokens <= hold().output_tokens &&
+               delivery.cached_input_tokens <= hold().input_tokens,
            "{} tokens after {}, of at most {}", delivery.output_tokens, delivered_.output_tokens,
-           hold_.output_tokens);
+           hold().output_tokens);
   const uint32_t num_new_tokens = delivery.output_tokens - delivered_.output_tokens;
   delivered_ = delivery;
   billing_->deliver(*this, num_new_tokens);
@@ -96,7 +95,7 @@ Answer<Billing::Bounds> Billing::bounds_of(const Identity& identity) {
   const int64_t account = identity.account.id;
   if (identity.key_id == 0) {
     Meter& chat = chat_meters_.try_emplace(account, "account", Money(), 0).first->second;
-    return Bounds{{{&chat, identity.limits}, {}}};
+    return Bounds{{&chat, identity.limits}};
   }
   auto all = account_meters_.find(account);
   if (all == account_meters_.end()) {
@@ -106,8 +105,8 @@ Answer<Billing::Bounds> Billing::bounds_of(const Identity& identity) {
   Meter& key = key_meters_.try_emplace(identity.key_id, "key", identity.spent, identity.used_tokens)
                    .first->second;
   const bool is_plan = identity.kind == KeyKind::kTokenPlan;
-  return Bounds{{{&key, identity.limits},
-                 {&all->second, account_limits(offered_, identity.limits), !is_plan}}};
+  return Bounds{{&key, identity.limits},
+                {&all->second, account_limits(offered_, identity.limits), !is_plan}};
 }
 
 // What every bound allows.
@@ -115,37 +114,40 @@ Answer<Meter::Hold> Billing::hold(const Bounds& bounds, const Rates& rates, cons
                                   UtcTime now) const {
   Meter::Hold hold{order.input_tokens, order.max_output_tokens, order.num_answers, {}};
   for (const Bound& bound : bounds) {
-    if (bound.meter == nullptr) continue;
     US_ASSIGN(hold.output_tokens, bound.meter->allowed_output(bound.limits, rates, hold, now));
   }
   hold.price = rates.cost({0, hold.input_tokens, hold.output_tokens});
   return hold;
 }
 
-Answer<void> Billing::count_request(const Identity& identity) {
-  const UtcTime now = clock_.now();
+// Where all bounds allow it, at all of them.
+template <class Check, class Add>
+Answer<void> Billing::count(const Identity& identity, Check&& check, Add&& add) {
   const std::lock_guard lock(mutex_);
   US_ASSIGN(const Bounds bounds, bounds_of(identity));
-  for (const Bound& bound : bounds) {
-    if (bound.meter != nullptr) US_TRY(bound.meter->check_request(bound.limits, now));
-  }
-  for (const Bound& bound : bounds) {
-    if (bound.meter != nullptr) bound.meter->count_request(now);
-  }
+  for (const Bound& bound : bounds) US_TRY(check(*bound.meter, bound.limits));
+  for (const Bound& bound : bounds) add(*bound.meter);
   return {};
+}
+
+Answer<void> Billing::count_request(const Identity& identity) {
+  const UtcTime now = clock_.now();
+  return count(
+      identity,
+      [now](const Meter& meter, const KeyLimits& limits) {
+        return meter.check_request(limits, now);
+      },
+      [now](Meter& meter) { meter.count_request(now); });
 }
 
 Answer<void> Billing::count_tokens(const Identity& identity, uint32_t num_tokens) {
   const UtcTime now = clock_.now();
-  const std::lock_guard lock(mutex_);
-  US_ASSIGN(const Bounds bounds, bounds_of(identity));
-  for (const Bound& bound : bounds) {
-    if (bound.meter != nullptr) US_TRY(bound.meter->check_tokens(bound.limits, num_tokens, now));
-  }
-  for (const Bound& bound : bounds) {
-    if (bound.meter != nullptr) bound.meter->deliver(num_tokens, now);
-  }
-  return {};
+  return count(
+      identity,
+      [now, num_tokens](const Meter& meter, const KeyLimits& limits) {
+        return meter.check_tokens(limits, num_tokens, now);
+      },
+      [now, num_tokens](Meter& meter) { meter.deliver(num_tokens, now); });
 }
 
 Answer<Reservation> Billing::reserve(const Identity& identity, const Order& order) {
@@ -171,17 +173,16 @@ Answer<Reservation> Billing::reserve(const Identity& identity, const Order& orde
   }
   US_ASSIGN(const Bounds bounds, bounds_of(identity));
   US_ASSIGN(const Meter::Hold held, hold(bounds, request.rates, order, now));
-  Reservation::Shares shares;
-  for (size_t i = 0; i < bounds.size(); ++i) {
-    if (bounds[i].meter == nullptr) continue;
-    shares[i] = {bounds[i].meter, held};
-    if (!bounds[i].has_money) shares[i].hold.price = {};
-    shares[i].meter->begin(shares[i].hold, now);
+  std::vector<Reservation::Share> shares;
+  for (const Bound& bound : bounds) {
+    Reservation::Share& share = shares.emplace_back(Reservation::Share{bound.meter, held});
+    if (!bound.has_money) share.hold.price = {};
+    share.meter->begin(share.hold, now);
   }
   const uint32_t slot = free_slots_.back();
   free_slots_.pop_back();
   journal_.begin(slot, request);
-  return Reservation(this, slot, request.id, shares);
+  return Reservation(this, slot, request.id, std::move(shares));
 }
 
 void Billing::deliver(const Reservation& reservation, uint32_t num_new_tokens) {
@@ -189,7 +190,7 @@ void Billing::deliver(const Reservation& reservation, uint32_t num_new_tokens) {
   const UtcTime now = clock_.now();
   const std::lock_guard lock(mutex_);
   for (const Reservation::Share& share : reservation.shares_) {
-    if (share.meter != nullptr) share.meter->deliver(num_new_tokens, now);
+    share.meter->deliver(num_new_tokens, now);
   }
 }
 
@@ -207,9 +208,7 @@ Money Billing::finish(const Reservation& reservation, Finish how) {
   const Money price = entry.request.rates.cost(tokens);
   const std::lock_guard lock(mutex_);
   for (const Reservation::Share& share : reservation.shares_) {
-    if (share.meter != nullptr) {
-      share.meter->end(share.hold, tokens, std::min(price, share.hold.price));
-    }
+    share.meter->end(share.hold, tokens, std::min(price, share.hold.price));
   }
   finished_slots_.push_back(reservation.slot_);
   return price;

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "access/config.h"
@@ -46,7 +47,7 @@ class Reservation {
 
   const RequestId& id() const { return id_; }
   // What the answer may have: as many as were ordered, or as many as the key can pay.
-  uint32_t max_output_tokens() const { return hold_.output_tokens; }
+  uint32_t max_output_tokens() const { return hold().output_tokens; }
 
   // All that was delivered so far. REQUIRES: not less than before, not more than reserved.
   struct Delivery {
@@ -61,19 +62,17 @@ class Reservation {
  private:
   friend class Billing;
   struct Share {
-    Meter* meter = nullptr;
+    Meter* meter;
     Meter::Hold hold;
   };
-  // Of the key and of its account, or of the chat's account and none.
-  using Shares = std::array<Share, 2>;
-  Reservation(Billing* billing, uint32_t slot, const RequestId& id, const Shares& shares)
-      : billing_(billing), slot_(slot), id_(id), shares_(shares), hold_(shares[0].hold) {}
+  Reservation(Billing* billing, uint32_t slot, const RequestId& id, std::vector<Share> shares)
+      : billing_(billing), slot_(slot), id_(id), shares_(std::move(shares)) {}
+  const Meter::Hold& hold() const { return shares_.front().hold; }
 
   Billing* billing_;  // nullptr: finished, or moved from
   uint32_t slot_;
   RequestId id_;
-  Shares shares_;
-  Meter::Hold hold_;
+  std::vector<Share> shares_;  // of the key and of its account, or of the chat's account
   Delivery delivered_;
 };
 
@@ -104,13 +103,13 @@ class Billing {
 
  private:
   friend class Reservation;
-  // A meter and what it has to stay within; the second of none is nullptr.
+  // A meter and what it has to stay within.
   struct Bound {
-    Meter* meter = nullptr;
+    Meter* meter;
     KeyLimits limits;
     bool has_money = true;  // a Token Plan's is no money of its account's
   };
-  using Bounds = std::array<Bound, 2>;
+  using Bounds = std::vector<Bound>;  // one or two
 
   Billing(Database& database, const Clock& clock, const KeyLimits& offered, DeliveryJournal journal)
       : ledger_(database),
@@ -120,6 +119,8 @@ class Billing {
         journal_(std::move(journal)) {}
   Status recover(Database& database);
   Answer<Bounds> bounds_of(const Identity& identity);
+  template <class Check, class Add>
+  Answer<void> count(const Identity& identity, Check&& check, Add&& add);
   Answer<Meter::Hold> hold(const Bounds& bounds, const Rates& rates, const Order& order,
                            UtcTime now) const;
   void record(uint32_t slot, const Reservation::Delivery& delivery, Finish finish);

@@ -76,7 +76,7 @@ TEST(BlockIndex, CountsASharedBlockOnce) {
 // tokens and parents alone.
 class Router final : public CacheObserver {
  public:
-  using Text = std::pair<std::string, std::vector<int32_t>>;
+  using Text = BlockText;
 
   void on_change(CacheChange change) override {
     ++num_changes;
@@ -121,20 +121,6 @@ class Router final : public CacheObserver {
 
   std::map<BlockHash, Text> texts_;
 };
-
-// What the engine's caches hold, by their texts.
-std::set<Router::Text> blocks_held(const ProgramEngine& engine, uint32_t page_positions) {
-  std::set<Router::Text> texts;
-  for (uint32_t slot = 0; slot < engine.num_slots(); ++slot) {
-    const HeldText held = engine.held_in(slot);
-    const auto begin = held.tokens.begin();
-    for (size_t end = page_positions; end <= held.tokens.size(); end += page_positions) {
-      texts.emplace(std::string(held.domain),
-                    std::vector(begin, begin + static_cast<ptrdiff_t>(end)));
-    }
-  }
-  return texts;
-}
 
 // Starts, forks and cancels sessions, and steps, with failures between.
 class RandomLoad {

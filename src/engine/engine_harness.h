@@ -6,7 +6,9 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -157,6 +159,22 @@ inline Transcript expected_transcript(std::span<const int32_t> prompt,
     }
   }
   return transcript;
+}
+
+// What the engine's caches hold, in whole blocks: domains, and tokens from a text's begin.
+using BlockText = std::pair<std::string, std::vector<int32_t>>;
+
+inline std::set<BlockText> blocks_held(const ProgramEngine& engine, uint32_t page_positions) {
+  std::set<BlockText> texts;
+  for (uint32_t slot = 0; slot < engine.num_slots(); ++slot) {
+    const HeldText held = engine.held_in(slot);
+    const auto begin = held.tokens.begin();
+    for (size_t end = page_positions; end <= held.tokens.size(); end += page_positions) {
+      texts.emplace(std::string(held.domain),
+                    std::vector(begin, begin + static_cast<ptrdiff_t>(end)));
+    }
+  }
+  return texts;
 }
 
 }  // namespace ultraspeed::engine

@@ -2,7 +2,7 @@
 import { call } from './api.js';
 import { button, h, time, toast } from './dom.js';
 import { adminKeysView } from './keys.js';
-import { table } from './table.js';
+import { pages, table } from './table.js';
 import { adminUsageView } from './usage.js';
 
 function applicationRow(application, changed) {
@@ -55,26 +55,18 @@ async function applicationsView() {
 }
 
 async function auditView() {
-  const list = h('div');
-  const more = button('Older', () => show(last), { hidden: true });
-  let last = null;
-  let shown = [];
-  const show = async (before = null) => {
-    const query = before === null ? '' : `?before=${before}`;
+  const log = pages(async (query) => {
     const { entries, next } = await call('GET', `/api/admin/audit${query}`);
-    shown = [...shown, ...entries];
-    list.replaceChildren(table('Audit log', [
-      { name: 'When', of: (entry) => time(entry.at) },
-      { name: 'Who', of: (entry) => entry.actor },
-      { name: 'What', of: (entry) => entry.action },
-      { name: 'Of what', of: (entry) => entry.subject },
-      { name: 'Detail', of: (entry) => entry.detail },
-    ], shown));
-    last = next;
-    more.hidden = next === null;
-  };
-  await show();
-  return h('div', {}, list, more);
+    return { rows: entries, next };
+  }, (entries) => table('Audit log', [
+    { name: 'When', of: (entry) => time(entry.at) },
+    { name: 'Who', of: (entry) => entry.actor },
+    { name: 'What', of: (entry) => entry.action },
+    { name: 'Of what', of: (entry) => entry.subject },
+    { name: 'Detail', of: (entry) => entry.detail },
+  ], entries));
+  await log.show();
+  return log.holder;
 }
 
 const kParts = [

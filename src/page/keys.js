@@ -2,7 +2,7 @@
 import { call, session } from './api.js';
 import { button, copyButton, field, h, integer, openDialog, time, toast } from './dom.js';
 import { form } from './account.js';
-import { table } from './table.js';
+import { pages, table } from './table.js';
 
 const kKinds = { 'pay-as-you-go': 'Pay as you go', 'token-plan': 'Token Plan' };
 
@@ -55,19 +55,11 @@ function keyTable(keys, path, isAdmin, changed) {
 
 // The list under its heading; it shows itself again when something has changed.
 function keyList(path, isAdmin) {
-  const holder = h('div');
-  const older = button('Older', () => show(last), { hidden: true });
-  let last = null;
-  let shown = [];
-  const show = async (before = null) => {
-    const query = before === null ? '' : `?before=${before}`;
+  const list = pages(async (query) => {
     const { keys, next } = await call('GET', `${path}${query}`);
-    shown = before === null ? keys : [...shown, ...keys];
-    holder.replaceChildren(keyTable(shown, path, isAdmin, () => show()), older);
-    last = next;
-    older.hidden = next === null;
-  };
-  return { holder, show };
+    return { rows: keys, next };
+  }, (keys) => keyTable(keys, path, isAdmin, () => list.show()));
+  return list;
 }
 
 export async function keysView() {

@@ -1,5 +1,27 @@
 // Tables of rows from the server.
-import { h } from './dom.js';
+import { button, h } from './dom.js';
+
+// A list of which the newest entries come first: load(query) gives {rows, next}, of those before an
+// id where the query says so, and render(rows) shows all that were loaded. show() begins anew.
+export function pages(load, render) {
+  const content = h('div');
+  const older = button('Older', () => more(), { hidden: true });
+  let rows = [];
+  let next = null;
+  const more = async () => {
+    const page = await load(next === null ? '' : `?before=${next}`);
+    rows = [...rows, ...page.rows];
+    next = page.next;
+    older.hidden = next === null;
+    content.replaceChildren(render(rows));
+  };
+  const show = () => {
+    rows = [];
+    next = null;
+    return more();
+  };
+  return { holder: h('div', {}, content, older), show };
+}
 
 // columns: [{name, of(row), class?}]; `of` gives text or nodes.
 export function table(caption, columns, rows, empty = 'There is nothing here.') {

@@ -99,7 +99,8 @@ class Lowering {
   // Tiles (lower_tiles.cc), on every rank_stride-th rank.
   void add_bands(StageDraft* stage, uint32_t rows, Dependency after, program::SignalScope scope,
                  uint32_t rank_stride = 1);
-  void add_columns(StageDraft* stage, Dependency after, program::SignalScope scope);
+  void add_columns(StageDraft* stage, Dependency after, program::SignalScope scope,
+                   uint32_t rank = 0);
   void add_columns_of_ranks(StageDraft* stage, Dependency after, program::SignalScope scope);
   void partial_product(StageDraft* product, Dependency first, Dependency second,
                        uint32_t rank_stride);

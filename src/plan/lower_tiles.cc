@@ -26,10 +26,11 @@ void Lowering::add_bands(StageDraft* stage, uint32_t rows, Dependency after, Sig
   }
 }
 
-// One tile a column, on rank 0.
-void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scope) {
+// One tile a column, on one rank.
+void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scope, uint32_t rank) {
   for (uint32_t column = 0; column < width(); ++column) {
     Tile tile;
+    tile.rank = rank;
     tile.worker = column % num_workers_;
     tile.row_begin = column;
     tile.row_count = 1;
@@ -41,18 +42,7 @@ void Lowering::add_columns(StageDraft* stage, Dependency after, SignalScope scop
 
 // One tile a column on every rank.
 void Lowering::add_columns_of_ranks(StageDraft* stage, Dependency after, SignalScope scope) {
-  for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
-    for (uint32_t column = 0; column < width(); ++column) {
-      Tile tile;
-      tile.rank = rank;
-      tile.worker = column % num_workers_;
-      tile.row_begin = column;
-      tile.row_count = 1;
-      tile.after[0] = after;
-      tile.scope = scope;
-      stage->tiles.push_back(tile);
-    }
-  }
+  for (uint32_t rank = 0; rank < num_ranks_; ++rank) add_columns(stage, after, scope, rank);
 }
 
 // A rank that gives no partial sums is waited for by nobody in one shot, and others would overwrite

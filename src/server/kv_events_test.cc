@@ -317,7 +317,7 @@ TEST(KvEvents, AnEndpointThatCannotBeListenedOnIsToldOf) {
 // What a router makes of batches: the texts that end with a block, by its name.
 class Router {
  public:
-  using Text = std::pair<std::string, std::vector<int32_t>>;  // salt and tokens
+  using Text = engine::BlockText;
 
   void read(const json& batch) {
     ASSERT_TRUE(batch.is_array() && batch.size() == 3);
@@ -369,19 +369,6 @@ class Router {
 
   std::map<BlockHash, Text> texts_;
 };
-
-std::set<Router::Text> blocks_held(const engine::ProgramEngine& engine, uint32_t page_positions) {
-  std::set<Router::Text> texts;
-  for (uint32_t slot = 0; slot < engine.num_slots(); ++slot) {
-    const engine::HeldText held = engine.held_in(slot);
-    const auto begin = held.tokens.begin();
-    for (size_t end = page_positions; end <= held.tokens.size(); end += page_positions) {
-      texts.emplace(std::string(held.domain),
-                    std::vector(begin, begin + static_cast<ptrdiff_t>(end)));
-    }
-  }
-  return texts;
-}
 
 // Prompts that go on from earlier ones, in caches that are too small for them.
 class RandomPrompts {
@@ -453,7 +440,7 @@ TEST(KvEvents, ASubscriberKnowsWhatTheEngineHolds) {
       ASSERT_EQ(live.back().number, num_before + live.size() - 1);
       router.read(live.back().batch());
     }
-    EXPECT_EQ(router.texts(), blocks_held(*harness.engine, options.page_positions)) << step;
+    EXPECT_EQ(router.texts(), engine::blocks_held(*harness.engine, options.page_positions)) << step;
   }
   EXPECT_GT(router.num_removed, test::at_least(300u));
   EXPECT_GT(router.num_cleared, test::at_least(1u));
@@ -465,7 +452,7 @@ TEST(KvEvents, ASubscriberKnowsWhatTheEngineHolds) {
   EXPECT_TRUE(std::equal(live.begin(), live.end(), replayed.begin()));
   Router late;
   for (const Message& message : replayed) late.read(message.batch());
-  EXPECT_EQ(late.texts(), blocks_held(*harness.engine, options.page_positions));
+  EXPECT_EQ(late.texts(), engine::blocks_held(*harness.engine, options.page_positions));
 }
 
 }  // namespace

@@ -19,27 +19,6 @@ namespace {
 constexpr size_t kMaxWaiting = 64;  // for threads of one kind
 constexpr size_t kMaxBodyBytes = 65536;
 
-ApiError too_large(size_t size) {
-  ApiError error = from_status(
-      413, fmt::format("The body has {} bytes; expected at most {}.", size, kMaxBodyBytes));
-  error.code = "request_too_large";
-  return error;
-}
-
-ApiError too_many_waiting() {
-  ApiError error = from_status(503, "Too many requests of this kind wait; try again later.");
-  error.code = "too_many_waiting";
-  error.retry_after_s = 5;
-  return error;
-}
-
-ApiError report_under_way() {
-  ApiError error = from_status(429, "Another report of the account is under way.");
-  error.code = "report_under_way";
-  error.retry_after_s = 1;
-  return error;
-}
-
 // Whether `path` is the pattern's, whose "*" at the end stands for one segment.
 bool fits(std::string_view path, std::string_view pattern) {
   if (!pattern.ends_with("/*")) return path == pattern;
@@ -106,9 +85,16 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
   }
   if (allowed.empty()) return exchange->fail(unknown_route(request));
   if (found == nullptr) return exchange->fail(method_not_allowed(request.method, allowed));
-  if (request.body.size() > kMaxBodyBytes) return exchange->fail(too_large(request.body.size()));
+  if (request.body.size() > kMaxBodyBytes) {
+    return exchange->fail(from_refusal({413, "request_too_large",
+                                        fmt::format("The body has {} bytes; expected at most {}.",
+                                                    request.body.size(), kMaxBodyBytes)}));
+  }
   TaskPool& pool = pools_[static_cast<size_t>(found->work)];
-  if (pool.num_waiting() >= kMaxWaiting) return exchange->fail(too_many_waiting());
+  if (pool.num_waiting() >= kMaxWaiting) {
+    return exchange->fail(from_refusal(
+        {503, "too_many_waiting", "Too many requests of this kind wait; try again later.", 5}));
+  }
   const auto call = std::make_shared<Call>();
   call->request = request;
   call->address = address;
@@ -116,7 +102,7 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
   call->last_segment = path.substr(path.rfind('/') + 1);
   const bool is_report = found->work == Work::kReport;
   if (is_report) {
-    if (const ApiStatus status = begin_report(*call); !status) {
+    if (const ApiStatus status = begin_report(*found, *call); !status) {
       return exchange->fail(status.error());
     }
   }
@@ -131,7 +117,8 @@ void PageApi::answer(const net::HttpRequest& request, const std::string& address
 }
 
 ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) const {
-  if (service_ != nullptr) {
+  const bool is_admitted = entry.work == Work::kReport;  // begin_report()
+  if (service_ != nullptr && !is_admitted) {
     US_ASSIGN(call.identity, admit(*service_, call.request, entry.route));
   }
   if (!call.request.body.empty()) {
@@ -141,11 +128,11 @@ ApiResult<net::HttpResponse> PageApi::run(const Entry& entry, Call& call) const 
 }
 
 // An account has one report at a time, so that those of one keep nobody else's waiting.
-ApiStatus PageApi::begin_report(Call& call) {
-  US_ASSIGN(call.identity, admit(*service_, call.request, access::RouteClass::kAccount));
-  const bool is_first = reported_.insert(call.identity.account.id).second;
-  if (!is_first) return tl::unexpected(report_under_way());
-  return {};
+ApiStatus PageApi::begin_report(const Entry& entry, Call& call) {
+  US_ASSIGN(call.identity, admit(*service_, call.request, entry.route));
+  if (reported_.insert(call.identity.account.id).second) return {};
+  return tl::unexpected(
+      from_refusal({429, "report_under_way", "Another report of the account is under way.", 1}));
 }
 
 // --- Sessions ---

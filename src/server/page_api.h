@@ -68,7 +68,7 @@ class PageApi {
   };
   static std::span<const Entry> entries();
 
-  ApiStatus begin_report(Call& call);
+  ApiStatus begin_report(const Entry& entry, Call& call);
   ApiResult<net::HttpResponse> run(const Entry& entry, Call& call) const;
 
   ApiResult<net::HttpResponse> session(const Call& call) const;

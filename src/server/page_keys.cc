@@ -73,7 +73,7 @@ ApiResult<net::HttpResponse> PageApi::keys(const Call& call,
   US_ASSIGN(const auto list, allowed(service_->keys().list(account_id, kMaxListed, before)));
   Json keys = Json::array();
   for (const access::Key& key : list) keys.push_back(key_json(key, service_->now()));
-  return page_response(200, {{"keys", std::move(keys)}, {"next", next_before(list)}});
+  return page_response(200, {{"keys", std::move(keys)}, {"next", next_of(list)}});
 }
 
 ApiResult<net::HttpResponse> PageApi::revoke(const Call& call,

@@ -88,8 +88,7 @@ ApiResult<net::HttpResponse> PageApi::applications(const Call& call) const {
   US_ASSIGN(const auto list, allowed(service_->applications().list(wanted, after_id, kMaxListed)));
   Json applications = Json::array();
   for (const access::Application& one : list) applications.push_back(application_json(one));
-  return page_response(200, {{"applications", std::move(applications)},
-                             {"next", list.size() < kMaxListed ? Json() : Json(list.back().id)}});
+  return page_response(200, {{"applications", std::move(applications)}, {"next", next_of(list)}});
 }
 
 ApiResult<net::HttpResponse> PageApi::decide_application(const Call& call) const {
@@ -121,7 +120,7 @@ ApiResult<net::HttpResponse> PageApi::audit(const Call& call) const {
                        {"subject", entry.subject},
                        {"detail", entry.detail}});
   }
-  return page_response(200, {{"entries", std::move(entries)}, {"next", next_before(list)}});
+  return page_response(200, {{"entries", std::move(entries)}, {"next", next_of(list)}});
 }
 
 }  // namespace ultraspeed::server

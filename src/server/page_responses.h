@@ -35,7 +35,7 @@ inline ApiResult<std::optional<int64_t>> id_before(const net::HttpRequest& reque
 
 // What to ask for next; null: that was all.
 template <class Entry>
-Json next_before(const std::vector<Entry>& list) {
+Json next_of(const std::vector<Entry>& list) {
   return list.size() < kMaxListed ? Json() : Json(list.back().id);
 }
 
