@@ -33,14 +33,14 @@ class Load {
  public:
   Load(const LoadOptions& options, const std::vector<ordered_json>& prompts,
        net::HttpClient& client)
-      : options_(options), prompts_(prompts), client_(client), random_(options.seed) {
+      : options_(options), prompts_(prompts), client_(client) {
     run_.requests.resize(options.num_requests);  // readers point into it
   }
 
   LoadRun run() {
     begin_ = LoadClock::now();
     if (options_.rate > 0) {
-      next_arrival_ = begin_;
+      arrivals_ = arrival_times(options_);
       arrive();
     } else {
       const uint32_t limit =
@@ -63,10 +63,9 @@ class Load {
     ++num_waiting_;
     if (has_place()) send();
     if (num_arrived_ == options_.num_requests) return;
-    const std::chrono::duration<double> gap(
-        std::exponential_distribution<double>(options_.rate)(random_));
-    next_arrival_ += std::chrono::duration_cast<LoadClock::duration>(gap);
-    client_.call_at(next_arrival_, [this] { arrive(); });
+    const std::chrono::duration<double> next(arrivals_[num_arrived_]);
+    client_.call_at(begin_ + std::chrono::duration_cast<LoadClock::duration>(next),
+                    [this] { arrive(); });
   }
 
   void send() {
@@ -106,8 +105,8 @@ class Load {
   const LoadOptions& options_;
   const std::vector<ordered_json>& prompts_;
   net::HttpClient& client_;
-  std::mt19937_64 random_;
-  LoadClock::time_point begin_, next_arrival_;
+  LoadClock::time_point begin_;
+  std::vector<double> arrivals_;  // [num_requests], or none without a rate
   uint32_t num_arrived_ = 0, num_waiting_ = 0, num_sent_ = 0, num_running_ = 0, num_done_ = 0;
   uint64_t num_events_ = 0;
   LoadRun run_;
@@ -132,6 +131,14 @@ struct WholeResponse : net::ResponseListener {
 };
 
 }  // namespace
+
+std::vector<double> arrival_times(const LoadOptions& options) {
+  std::mt19937_64 random(options.seed);
+  std::exponential_distribution<double> gap(options.rate);
+  std::vector<double> times(options.num_requests);
+  for (size_t i = 1; i < times.size(); ++i) times[i] = times[i - 1] + gap(random);
+  return times;
+}
 
 std::string request_body(const LoadOptions& options, const ordered_json& prompt, uint32_t index) {
   ordered_json body = {{"model", options.model}};

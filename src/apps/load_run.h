@@ -37,6 +37,9 @@ struct LoadRun {
   std::vector<RequestSample> requests;  // in the order in which they were sent
 };
 
+// [num_requests]: when requests arrive, in seconds after the first one. REQUIRES: a rate.
+std::vector<double> arrival_times(const LoadOptions& options);
+
 // The body of request `index`.
 std::string request_body(const LoadOptions& options, const nlohmann::ordered_json& prompt,
                          uint32_t index);
