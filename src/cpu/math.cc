@@ -125,14 +125,13 @@ void dequantize_row(const Matrix& matrix, uint32_t row, uint32_t begin, uint32_t
 void multiply_plain(const MatrixRows& rows, const float* const* x, uint32_t num_inputs,
                     const ProductOutput& out) {
   const uint32_t columns = rows.matrix.cols;
-  const uint32_t chunk_columns = columns / rows.num_chunks;
   std::vector<float> weights(columns);
   for (uint32_t r = 0; r < rows.num_rows; ++r) {
     dequantize_row(rows.matrix, rows.row + r, 0, columns, weights.data());
     for (uint32_t i = 0; i < num_inputs; ++i) {
       for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
-        const uint32_t begin = chunk * chunk_columns;
-        const float product = dot(weights.data() + begin, x[i] + begin, chunk_columns);
+        const uint32_t begin = rows.chunk_begin(chunk), end = rows.chunk_begin(chunk + 1);
+        const float product = dot(weights.data() + begin, x[i] + begin, end - begin);
         out.put(i, chunk, r, &product, 1);
       }
     }

@@ -66,20 +66,19 @@ void quantize_plain(const float* x, uint32_t count, Int8Block* blocks) {
 }
 
 uint32_t int8_piece_columns(const MatrixRows& rows) {
-  const uint32_t chunk_columns = rows.matrix.cols / rows.num_chunks;
-  return std::min(chunk_columns & (~chunk_columns + 1), kInt8BlockColumns);
+  const uint32_t unit = rows.chunk_unit();
+  return std::min(unit & (~unit + 1), kInt8BlockColumns);
 }
 
 void multiply_int8_plain(const MatrixRows& rows, const Int8Block* const* x, uint32_t num_inputs,
                          const ProductOutput& out) {
   const uint32_t piece = int8_piece_columns(rows);
-  const uint32_t chunk_columns = rows.matrix.cols / rows.num_chunks;
   for (uint32_t r = 0; r < rows.num_rows; ++r) {
     for (uint32_t i = 0; i < num_inputs; ++i) {
       for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
         float sum = 0;
-        const uint32_t end = (chunk + 1) * chunk_columns;
-        for (uint32_t column = chunk * chunk_columns; column < end; column += piece) {
+        const uint32_t end = rows.chunk_begin(chunk + 1);
+        for (uint32_t column = rows.chunk_begin(chunk); column < end; column += piece) {
           const uint32_t block = column / kInt8BlockColumns;
           const uint32_t first = column % kInt8BlockColumns;
           const Int8Weights weights = int8_weights(rows.matrix, rows.row + r, block);

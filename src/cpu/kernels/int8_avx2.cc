@@ -99,12 +99,11 @@ template <class Format, size_t P>
                                            const Int8Block* const* x, uint32_t input,
                                            const ProductOutput& out) {
   const uint32_t piece_columns = int8_piece_columns(rows);
-  const uint32_t chunk_columns = rows.matrix.cols / rows.num_chunks;
   for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
     __m256 sums[P];
     for (auto& sum : sums) sum = _mm256_setzero_ps();
-    const uint32_t end = (chunk + 1) * chunk_columns;
-    for (uint32_t column = chunk * chunk_columns; column < end; column += piece_columns) {
+    const uint32_t end = rows.chunk_begin(chunk + 1);
+    for (uint32_t column = rows.chunk_begin(chunk); column < end; column += piece_columns) {
       const uint32_t block = column / kInt8BlockColumns;
       add_piece_avx2<Format, P>(half.codes + size_t{block} * Format::kBlockBytes,
                                 half.scales + size_t{block} * kPanelRows * Format::kScaleBytes,

@@ -159,14 +159,13 @@ template <bool kAreHalves, size_t P, class Panel>
                                       const MatrixRows& rows, const Int8Block* const* x,
                                       uint32_t input, const ProductOutput& out) {
   constexpr uint32_t kPieceColumns = kAreHalves ? 16 : 32;
-  const uint32_t chunk_pieces = rows.matrix.cols / kPieceColumns / rows.num_chunks;
   [[maybe_unused]] __m512 scale = _mm512_setzero_ps();  // of the block that has the last half
   for (uint32_t chunk = 0; chunk < rows.num_chunks; ++chunk) {
     __m512 sums[P];
     unroll(std::make_index_sequence<P>(),
            [&](auto p) ULTRASPEED_AVX512 { sums[p] = _mm512_setzero_ps(); });
-    const uint32_t end = (chunk + 1) * chunk_pieces;
-    for (uint32_t piece = chunk * chunk_pieces; piece < end; ++piece) {
+    const uint32_t end = rows.chunk_begin(chunk + 1) / kPieceColumns;
+    for (uint32_t piece = rows.chunk_begin(chunk) / kPieceColumns; piece < end; ++piece) {
       if constexpr (kAreHalves) {
         if (piece % 2 == 0) scale = panel.scale(piece / 2);
         add_piece<P, 2>(panel, piece / 2, piece % 2 * 2, scale, x + input, sums);
@@ -221,7 +220,7 @@ void multiply_some(const Panel& panel, const PanelRows& place, const MatrixRows&
       return multiply_some<kAreHalves, P + 1>(panel, place, rows, x, num_inputs, input, out);
     }
   }
-  const bool are_chunks = rows.matrix.cols / rows.num_chunks == kInt8BlockColumns / 2;
+  const bool are_chunks = rows.chunk_unit() == kInt8BlockColumns / 2;
   if (kAreHalves && are_chunks && place.is_whole()) {
     return multiply_half_chunks<P>(panel, place, rows, x, input, out);
   }

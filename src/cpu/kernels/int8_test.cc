@@ -103,6 +103,7 @@ float product(const TestMatrix& matrix, uint32_t row, const Int8Block* x, uint32
 
 struct PieceShape {
   uint32_t rows, cols, chunks, piece;
+  std::vector<uint32_t> begins = {};  // of chunks and of what follows them; empty: equal parts
 };
 
 void expect_equal_products(const TestMatrix& matrix, const PieceShape& shape,
@@ -113,12 +114,14 @@ void expect_equal_products(const TestMatrix& matrix, const PieceShape& shape,
   const size_t stride = num_rows + 2;
   std::vector<float> expected(num_inputs * shape.chunks * stride, -1);
   const uint32_t chunk_columns = shape.cols / shape.chunks;
+  const auto begin = [&](uint32_t chunk) {
+    return shape.begins.empty() ? chunk * chunk_columns : shape.begins[chunk];
+  };
   for (uint32_t i = 0; i < num_inputs; ++i) {
     for (uint32_t chunk = 0; chunk < shape.chunks; ++chunk) {
       for (uint32_t r = 0; r < num_rows; ++r) {
         expected[(i * shape.chunks + chunk) * stride + r] =
-            product(matrix, first + r, x[i], chunk * chunk_columns, (chunk + 1) * chunk_columns,
-                    shape.piece);
+            product(matrix, first + r, x[i], begin(chunk), begin(chunk + 1), shape.piece);
       }
     }
   }
@@ -153,6 +156,33 @@ TEST(Int8, EveryKernelHasTheBitsOfThePlainLoops) {
         expect_equal_products(matrix, shape, quantized(inputs), num_inputs);
       }
     }
+  }
+}
+
+TEST(Int8, Mxfp4IsCutBetweenBlocks) {
+  std::mt19937 random(4);
+  const TestMatrix matrix = random_matrix(WeightFormat::kMxfp4, 32, 320, &random);
+  const PieceShape shape{32, 320, 8, 32, {0, 32, 64, 96, 160, 192, 224, 256, 320}};
+  for (uint32_t num_inputs = 1; num_inputs <= 9; ++num_inputs) {
+    const auto inputs = random_inputs(size_t{num_inputs} * shape.cols, &random);
+    expect_equal_products(matrix, shape, quantized(inputs), num_inputs);
+  }
+}
+
+// gpt-oss's experts on one rank and on two.
+TEST(Chunks, ARanksChunksAreThoseOfTheWholeRow) {
+  const auto begin = [](uint32_t columns, uint32_t chunks, uint32_t chunk) {
+    return program::chunk_begin(WeightFormat::kMxfp4, columns, chunks, chunk);
+  };
+  const std::vector<uint32_t> begins = {0, 352, 704, 1056, 1440, 1792, 2144, 2496, 2880};
+  for (uint32_t chunk = 0; chunk <= 8; ++chunk) {
+    EXPECT_EQ(begin(2880, 8, chunk), begins[chunk]);
+    EXPECT_EQ(program::chunk_begin(WeightFormat::kBf16, 2880, 8, chunk), 360 * chunk);
+    EXPECT_EQ(begin(384, 8, chunk), 48 * chunk);
+    EXPECT_EQ(begin(96, 8, chunk), 12 * chunk);
+    if (chunk > 4) continue;
+    EXPECT_EQ(begin(1440, 4, chunk), begins[chunk]);
+    EXPECT_EQ(1440 + begin(1440, 4, chunk), begins[chunk + 4]);
   }
 }
 

@@ -61,7 +61,6 @@ HWY_INLINE void multiply_tile(Row* rows, uint32_t first_step, uint32_t last_step
 template <class Row, size_t R, size_t C>
 HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* x, uint32_t input,
                                   const ProductOutput& out) {
-  const uint32_t chunk_steps = matrix.matrix.cols / 16 / matrix.num_chunks;
   for (uint32_t r = 0; r < matrix.num_rows; r += R) {
     Row rows[R];
     const uint32_t count = std::min<uint32_t>(R, matrix.num_rows - r);
@@ -70,8 +69,8 @@ HWY_NOINLINE void multiply_inputs(const MatrixRows& matrix, const float* const* 
     }
     for (uint32_t chunk = 0; chunk < matrix.num_chunks; ++chunk) {
       HWY_ALIGN float sums[R * C];
-      multiply_tile<Row, R, C>(rows, chunk * chunk_steps, (chunk + 1) * chunk_steps, x + input,
-                               sums);
+      multiply_tile<Row, R, C>(rows, matrix.chunk_begin(chunk) / 16,
+                               matrix.chunk_begin(chunk + 1) / 16, x + input, sums);
       for (uint32_t c = 0; c < C; ++c) {
         out.put(input + c, chunk, r, sums + c * R, count);
       }
@@ -288,22 +287,42 @@ float exp_and_sum_vectors(const float* x, float shift, uint32_t count, float* ou
   return sum_of_lanes(sum);
 }
 
-void silu_multiply_vectors(const float* gate, const float* up, uint32_t count, float* out) {
+FloatVector sigmoid_of(FloatVector x) {
   const FloatTag tag;
   const FloatVector one = hn::Set(tag, 1.0F);
-  const auto silu_of = [&](FloatVector g, FloatVector u) {
-    // Exp() is not for more than 104; the sigmoid is 0 to all float digits long before.
-    const FloatVector x = hn::Min(hn::Set(tag, 88.0F), hn::Neg(g));
-    const FloatVector sigmoid = hn::Div(one, hn::Add(one, hn::Exp(tag, x)));
-    return hn::Mul(hn::Mul(g, sigmoid), u);
-  };
+  // Exp() is not for more than 104; the sigmoid is 0 to all float digits long before.
+  const FloatVector power = hn::Min(hn::Set(tag, 88.0F), hn::Neg(x));
+  return hn::Div(one, hn::Add(one, hn::Exp(tag, power)));
+}
+
+// out[i] = join(gate[i], up[i]).
+template <class Join>
+void join_vectors(const float* gate, const float* up, uint32_t count, float* out, Join join) {
+  const FloatTag tag;
   uint32_t i = 0;
   for (; i + kVectorLanes <= count; i += kVectorLanes) {
-    hn::StoreU(silu_of(hn::LoadU(tag, gate + i), hn::LoadU(tag, up + i)), tag, out + i);
+    hn::StoreU(join(hn::LoadU(tag, gate + i), hn::LoadU(tag, up + i)), tag, out + i);
   }
-  for (; i < count; ++i) {
-    out[i] = hn::GetLane(silu_of(hn::Set(tag, gate[i]), hn::Set(tag, up[i])));
-  }
+  for (; i < count; ++i) out[i] = hn::GetLane(join(hn::Set(tag, gate[i]), hn::Set(tag, up[i])));
+}
+
+void silu_multiply_vectors(const float* gate, const float* up, uint32_t count, float* out) {
+  join_vectors(gate, up, count, out,
+               [](FloatVector g, FloatVector u) { return hn::Mul(hn::Mul(g, sigmoid_of(g)), u); });
+}
+
+void clamped_swiglu_vectors(float limit, float slope, const float* gate, const float* up,
+                            uint32_t count, float* out) {
+  const FloatTag tag;
+  const FloatVector most = hn::Set(tag, limit), least = hn::Set(tag, -limit);
+  // Both operands in the order that keeps a NaN of the input.
+  join_vectors(gate, up, count, out, [&](FloatVector g, FloatVector u) {
+    const FloatVector gated = hn::IfThenElse(hn::Gt(g, most), most, g);
+    const FloatVector below = hn::IfThenElse(hn::Gt(u, most), most, u);
+    const FloatVector lifted = hn::IfThenElse(hn::Lt(below, least), least, below);
+    const FloatVector share = sigmoid_of(hn::Mul(hn::Set(tag, slope), gated));
+    return hn::Mul(hn::Mul(gated, share), hn::Add(lifted, hn::Set(tag, 1.0F)));
+  });
 }
 
 const char* target_name() {
@@ -324,6 +343,7 @@ HWY_EXPORT(add_weighted_rows_vectors);
 HWY_EXPORT(largest_vectors);
 HWY_EXPORT(exp_and_sum_vectors);
 HWY_EXPORT(silu_multiply_vectors);
+HWY_EXPORT(clamped_swiglu_vectors);
 HWY_EXPORT(quantize_vectors);
 HWY_EXPORT(target_name);
 
@@ -335,7 +355,7 @@ void multiply(const MatrixRows& rows, const Inputs& x, uint32_t num_inputs,
     return multiply_int8(rows, x.int8, num_inputs, out);
   }
   const bool has_vectors = rows.matrix.layout == WeightLayout::kVectors;
-  if (has_vectors && rows.matrix.cols % (16 * rows.num_chunks) == 0) {
+  if (has_vectors && rows.chunk_unit() % 16 == 0) {
     return HWY_DYNAMIC_DISPATCH(multiply_vectors)(rows, x.floats, num_inputs, out);
   }
   multiply_plain(rows, x.floats, num_inputs, out);
@@ -373,6 +393,11 @@ float exp_and_sum(const float* x, float shift, uint32_t count, float* out) {
 
 void silu_multiply(const float* gate, const float* up, uint32_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(silu_multiply_vectors)(gate, up, count, out);
+}
+
+void clamped_swiglu(float limit, float slope, const float* gate, const float* up, uint32_t count,
+                    float* out) {
+  HWY_DYNAMIC_DISPATCH(clamped_swiglu_vectors)(limit, slope, gate, up, count, out);
 }
 
 std::string vector_target_name() {

@@ -15,7 +15,18 @@ namespace ultraspeed::cpu {
 struct MatrixRows {
   Matrix matrix;
   uint32_t row = 0, num_rows = 0;
-  uint32_t num_chunks = 1;  // divides the columns
+  uint32_t num_chunks = 1;
+
+  // In columns.
+  uint32_t chunk_begin(uint32_t chunk) const {
+    return program::chunk_begin(matrix.format, matrix.cols, num_chunks, chunk);
+  }
+  // A number of columns of which every chunk is a multiple.
+  uint32_t chunk_unit() const {
+    return program::cuts_between_blocks(matrix.format, matrix.cols, num_chunks)
+               ? tensor::kMxBlockColumns
+               : matrix.cols / num_chunks;
+  }
 };
 
 // Where the product of row r with input i goes: first[place * input_stride + chunk * chunk_stride +
@@ -85,6 +96,11 @@ float exp_and_sum(const float* x, float shift, uint32_t count, float* out);
 
 // out[i] = silu(gate[i]) * up[i]; out may be one of them.
 void silu_multiply(const float* gate, const float* up, uint32_t count, float* out);
+
+// gpt-oss's form (program::SwigluClamp): with g = min(gate[i], limit) and u = up[i] within +-limit,
+// out[i] = g * sigmoid(slope * g) * (u + 1); out may be one of them.
+void clamped_swiglu(float limit, float slope, const float* gate, const float* up, uint32_t count,
+                    float* out);
 
 // The instruction set in use: "AVX3", "AVX2", ...
 std::string vector_target_name();

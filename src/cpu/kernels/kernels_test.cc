@@ -107,7 +107,8 @@ void expect_equal_products(WeightFormat format, const Shape& shape, uint32_t num
 }
 
 TEST(Kernels, ProductsHaveTheBitsOfThePlainLoops) {
-  const Shape shapes[] = {{16, 512, 1}, {48, 384, 2}, {16, 128, 8}, {16, 512, 8}, {32, 160, 1}};
+  const Shape shapes[] = {{16, 512, 1}, {48, 384, 2},  {16, 128, 8}, {16, 512, 8},
+                          {32, 160, 1}, {16, 2880, 8}, {32, 1440, 4}};
   for_each_target([&] {
     for (const auto format : {WeightFormat::kF32, WeightFormat::kBf16, WeightFormat::kFp8Block128,
                               WeightFormat::kMxfp4}) {
@@ -265,6 +266,22 @@ TEST(Kernels, SiluAtBothEnds) {
       EXPECT_NEAR(out[i], expected, 4e-7 * std::abs(expected) + 1e-7) << g;
     }
     EXPECT_TRUE(std::isnan(out[9]));
+  });
+}
+
+TEST(Kernels, ClampedSwigluAtBothEnds) {
+  const std::vector<float> gate = {0, 1, -1, 7.5F, 30, -30, -200, 1e30F, -1e30F, kNan, 3};
+  const std::vector<float> up = {2, -3, 6.9F, 7, 8, -9, 1e30F, -1e30F, 0.5F, 1, kNan};
+  for_each_target([&] {
+    std::vector<float> out(gate.size());
+    clamped_swiglu(7.0F, 1.702F, gate.data(), up.data(), 11, out.data());
+    for (size_t i = 0; i < 9; ++i) {
+      const double g = std::min(static_cast<double>(gate[i]), 7.0);
+      const double u = std::clamp(static_cast<double>(up[i]), -7.0, 7.0);
+      const double expected = g / (1 + std::exp(-1.702 * g)) * (u + 1);
+      EXPECT_NEAR(out[i], expected, 1e-6 * std::abs(expected) + 1e-7) << i;
+    }
+    EXPECT_TRUE(std::isnan(out[9]) && std::isnan(out[10]));
   });
 }
 

@@ -253,7 +253,6 @@ HWY_NOINLINE void multiply_panels_inputs(const MatrixRows& rows, const float* co
   constexpr size_t kSums = kChunks * P;
   constexpr size_t kAtOnce = std::bit_floor(std::max(kMaxSums / kSums, size_t{1}));
   constexpr size_t kGroups = 16 / kAtOnce;
-  const uint32_t chunk_steps = rows.matrix.cols / 16 / rows.num_chunks;
   const uint32_t rows_end = rows.row + rows.num_rows;
   for (uint32_t row = rows.row; row < rows_end;) {
     const uint32_t first = row / kPanelRows * kPanelRows;
@@ -261,12 +260,12 @@ HWY_NOINLINE void multiply_panels_inputs(const MatrixRows& rows, const float* co
     const RowsOfPanel place{row - first, end - first, row - rows.row};
     Panel panel(rows.matrix, row / kPanelRows);
     for (uint32_t chunk = 0; chunk < rows.num_chunks; chunk += kChunks) {
-      const uint32_t step = chunk * chunk_steps;
+      const uint32_t step = rows.chunk_begin(chunk) / 16;
+      const uint32_t end_step = rows.chunk_begin(chunk + kChunks) / 16;
       Lanes16 sums[kSums * kGroups];
       for (size_t group = 0; group < kGroups; ++group) {
-        sum_lanes_of_panel<kAtOnce, P, S, kAreApart>(panel, group * kAtOnce, step,
-                                                     step + kChunks * chunk_steps, x + input,
-                                                     sums + group, kGroups);
+        sum_lanes_of_panel<kAtOnce, P, S, kAreApart>(panel, group * kAtOnce, step, end_step,
+                                                     x + input, sums + group, kGroups);
       }
       for (uint32_t i = 0; i < kSums; ++i) {
         place.put(sum_tree<kGroups>(sums + i * kGroups), out, input + i % kInputs,
@@ -280,7 +279,7 @@ HWY_NOINLINE void multiply_panels_inputs(const MatrixRows& rows, const float* co
 template <class Panel, size_t P>
 HWY_INLINE void multiply_panels_chunks(const MatrixRows& rows, const float* const* x,
                                        uint32_t input, const ProductOutput& out) {
-  const uint32_t chunk_steps = rows.matrix.cols / 16 / rows.num_chunks;
+  const uint32_t chunk_steps = rows.chunk_unit() / 16;
   if (chunk_steps % Panel::kLoadSteps == 0) {
     return multiply_panels_inputs<Panel, P, Panel::kLoadSteps, false>(rows, x, input, out);
   }

@@ -89,26 +89,27 @@ struct Product {
   bool is_writer;  // one lane of the half-warp
 };
 
-// Rows row_of(pair, half) of a matrix, K in num_chunks equal pieces, times inputs x(input, k).
-// Calls store(product) on whole warps. A row beyond the matrix (kNoId) is computed as row 0.
+// Rows row_of(pair, half) of a matrix, K in num_chunks pieces (program::chunk_begin()), times
+// inputs x(input, k). Calls store(product) on whole warps. A row beyond the matrix (kNoId) is
+// computed as row 0.
 template <class RowOf, class X, class Store>
 __device__ void for_each_product(const Matrix& m, uint32_t num_pairs, uint32_t num_chunks,
                                  uint32_t num_inputs, const RowOf& row_of, const X& x,
                                  const Store& store) {
   const uint32_t lane = threadIdx.x % kWarpThreads;
   const uint32_t half = lane / kDotLanes;
-  const uint32_t chunk_size = m.cols / num_chunks;
   for (uint32_t item = threadIdx.x / kWarpThreads; item < num_pairs * num_chunks;
        item += kTaskWarps) {
     const uint32_t pair = item / num_chunks;
     const uint32_t chunk = item % num_chunks;
     const uint32_t row = row_of(pair, half);
-    const uint32_t begin = chunk * chunk_size;
+    const uint32_t begin = program::chunk_begin(m.format, m.cols, num_chunks, chunk);
+    const uint32_t end = program::chunk_begin(m.format, m.cols, num_chunks, chunk + 1);
     for (uint32_t first = 0; first < num_inputs; first += kInputGroup) {
       const uint32_t count = min(kInputGroup, num_inputs - first);
       float sums[kInputGroup];
       dot_row(
-          m, row == kNoId ? 0 : row, begin, begin + chunk_size, count,
+          m, row == kNoId ? 0 : row, begin, end, count,
           [&](uint32_t i, uint32_t k) { return x(first + i, k); }, sums);
 #pragma unroll
       for (uint32_t i = 0; i < kInputGroup; ++i) {
