@@ -136,7 +136,7 @@ void add_drafter_flag(CLI::App& command, ShapeOptions* options) {
 
 Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   US_ASSIGN(const ConfigFile file, read_config_file(options.config));
-  const model::ModelConfig& config = file.config;
+  const model::ModelConfig config = model::shape_only(file.config);
   US_TRY(check_shape(options, config));
   std::optional<model::DrafterConfig> drafter;
   if (options.has_drafter) {

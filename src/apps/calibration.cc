@@ -31,6 +31,8 @@ class ExpertLayer {
     result.epsilon_ = config.rms_norm_eps;
     result.rule_.num_experts = config.num_experts;
     result.rule_.top_k = config.num_experts_per_token;
+    result.rule_.scores = config.has_softmax_router ? program::RouterScores::kSoftmax
+                                                    : program::RouterScores::kSigmoid;
     result.rule_.norm_topk = config.norm_topk_prob ? 1 : 0;
     result.rule_.scaling = config.routed_scaling_factor;
     const model::WeightLoader loader(model.checkpoint(), config);
@@ -39,7 +41,9 @@ class ExpertLayer {
     };
     US_ASSIGN(result.norm_, load(TensorRole::kPostAttentionNorm));
     US_ASSIGN(result.router_, load(TensorRole::kRouter));
-    US_ASSIGN(result.bias_, load(TensorRole::kRouterBias));
+    if (config.has_router_bias) {
+      US_ASSIGN(result.bias_, load(TensorRole::kRouterBias));
+    }
     return result;
   }
 

@@ -34,7 +34,7 @@ void add_taps(const DrafterConfig& drafter, int shift, std::vector<Convention>* 
 
 std::set<float> rope_thetas(const model::ModelConfig& target) {
   std::set<float> thetas;
-  for (const auto& layer : target.layers) thetas.insert(layer.rope_theta);
+  for (const auto& layer : target.layers) thetas.insert(layer.rope.theta);
   return thetas;
 }
 

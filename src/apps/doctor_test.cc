@@ -24,8 +24,8 @@ model::ModelConfig target_config() {
   model::ModelConfig target;
   target.vocab_size = 100;
   target.layers.resize(8);
-  for (auto& layer : target.layers) layer.rope_theta = 10000;
-  target.layers[3].rope_theta = 5e6F;
+  for (auto& layer : target.layers) layer.rope.theta = 10000;
+  target.layers[3].rope.theta = 5e6F;
   return target;
 }
 
@@ -73,7 +73,7 @@ TEST(Doctor, TriesNothingImpossible) {
   drafter.sliding_window = 0;
   drafter.layers.assign(2, {0, true});
   model::ModelConfig target = target_config();
-  target.layers[3].rope_theta = 10000;
+  target.layers[3].rope.theta = 10000;
   EXPECT_EQ(names_of(other_conventions(drafter, target)),
             (std::vector<std::string>{"rows that look ahead in the block"}));
 }

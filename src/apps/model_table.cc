@@ -39,7 +39,7 @@ std::string describe_layer(const LayerConfig& layer, const ModelConfig& config) 
                               ? fmt::format("{} of {} experts of {}", config.num_experts_per_token,
                                             config.num_experts, config.moe_intermediate_size)
                               : fmt::format("dense {}", config.intermediate_size);
-  const std::string rope = fmt::format("rope {} at {:.0f}{}", layer.rotary_dim, layer.rope_theta,
+  const std::string rope = fmt::format("rope {} at {:.0f}{}", layer.rotary_dim, layer.rope.theta,
                                        layer.has_sink ? ", sink" : "");
   return fmt::format("{:<12}{:>4} q, {:>2} kv heads of {}/{}, {:<28}{}", reach, layer.num_q_heads,
                      layer.num_kv_heads, layer.head_dim, layer.v_head_dim, rope, ffn);

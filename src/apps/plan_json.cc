@@ -19,9 +19,7 @@ ordered_json model_json(const PlanReport& report) {
           {"expert_layers", report.num_expert_layers},
           {"experts", config.num_experts},
           {"experts_per_token", config.num_experts_per_token},
-          {"drafter", report.has_drafter},
-          {"shape_only", config.exactness == model::Exactness::kShapeOnly},
-          {"left_out_bytes", report.left_out_bytes}};
+          {"drafter", report.has_drafter}};
 }
 
 ordered_json device_json(const plan::Device& device) {

@@ -51,7 +51,6 @@ class Tables {
       line("         {} layers with {} experts, {} a token", report_.num_expert_layers,
            config.num_experts, config.num_experts_per_token);
     }
-    if (config.exactness == model::Exactness::kShapeOnly) shape_only();
     line("device   {} x {}: {} SMs, {:.1f} GB, streams {:.2f} TB/s ({})", options.num_ranks,
          device.limits.name, device.limits.num_workers, gigabytes(device.limits.memory_bytes),
          device.streaming_bandwidth() / 1e12,
@@ -64,16 +63,6 @@ class Tables {
          options.width, options.context, options.kv_format == plan::KvFormat::kFp8 ? "FP8" : "BF16",
          options.dense_format == plan::DenseFormat::kFp8 ? "re-quantised to FP8"
                                                          : "as in the checkpoint");
-  }
-
-  void shape_only() {
-    line(
-        "         its shapes alone: it can be planned and timed, not run (decode_bound.md, section "
-        "8)");
-    if (report_.left_out_bytes == 0) return;
-    const auto left_out = static_cast<double>(report_.left_out_bytes);
-    line("         biases are left out: {:.1f} MB a step, {:.2f} % of its weights", left_out / 1e6,
-         100 * left_out / report_.step_weight_bytes());
   }
 
   // Of a column about experts, which a model without them has not.

@@ -124,11 +124,6 @@ std::string simulation_text(const SimulationRun& run) {
   }
   text += "\nMilliseconds of a step, with a drafter of a cycle\n" + plain_table(part_table(run));
   text += "\nTokens per second of the node\n" + plain_table(rate_table(run));
-  if (run.is_shape_only) {
-    text +=
-        "\nshapes alone: as if there were kernels for all of them (docs/decode_bound.md, section "
-        "8)\n";
-  }
   text +=
       "\nA simulation, not a measurement: no run of several GPUs stands behind it. Bars: 5 and 95 "
       "of 100\ncases drawn from the ranges of its inputs; live experts and accepted lengths are "
@@ -141,7 +136,6 @@ ordered_json simulation_json(const SimulationRun& run) {
   const plan::StepOptions& options = run.steps.front().options;
   ordered_json json = {{"schema", "ultraspeed-simulation/1"},
                        {"config", run.config},
-                       {"shape_only", run.is_shape_only},
                        {"context", options.context},
                        {"kv_dtype", options.kv_format == plan::KvFormat::kFp8 ? "fp8" : "bf16"},
                        {"dense_dtype", model::dense_dtype_name(options.dense_dtype)},

@@ -28,7 +28,6 @@ struct SimulatedStep {
 
 struct SimulationRun {
   std::string config;
-  bool is_shape_only = false;  // model::Exactness::kShapeOnly
   std::vector<SimulatedDevice> devices;
   std::vector<SimulatedStep> steps;  // by device, then width, then ranks
 

@@ -108,7 +108,7 @@ class Machine {
 
 // cos and sin of a column's rotation angles.
 struct Rotation {
-  float theta = 0;
+  tensor::Rope rope;
   uint32_t rotary_dim = 0;
   std::vector<float> cosines, sines;  // [num_columns, rotary_dim / 2]
 };
@@ -139,16 +139,16 @@ class Scratch {
   bool replace_rounded(const ColumnsKey& key) { return std::exchange(rounded_, key) != key; }
 
   // The rotation of this step's columns; *is_new when it has to be filled.
-  Rotation& rotation(float theta, uint32_t rotary_dim, bool* is_new) {
+  Rotation& rotation(const tensor::Rope& rope, uint32_t rotary_dim, bool* is_new) {
     const auto end = rotations_.begin() + num_rotations_;
     const auto found = std::find_if(rotations_.begin(), end, [&](const Rotation& r) {
-      return r.theta == theta && r.rotary_dim == rotary_dim;
+      return r.rope == rope && r.rotary_dim == rotary_dim;
     });
     *is_new = found == end;
     if (found != end) return *found;
     if (std::ssize(rotations_) == num_rotations_) rotations_.emplace_back();
     Rotation& rotation = rotations_[static_cast<size_t>(num_rotations_++)];
-    rotation.theta = theta;
+    rotation.rope = rope;
     rotation.rotary_dim = rotary_dim;
     return rotation;
   }
@@ -226,9 +226,9 @@ class OpContext {
             decl.cols,     memory.bytes.data() + index * memory.matrix_bytes,
             memory.layout, memory.rounding};
   }
-  // An f32 vector; nullptr for kNoId.
-  const float* vector(program::WeightId id) const {
-    return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id).data);
+  // An f32 vector, or one of several of a kind; nullptr for kNoId.
+  const float* vector(program::WeightId id, uint32_t index = 0) const {
+    return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id, index).data);
   }
   Cache& cache(program::CacheId id) const { return machine_->rank(rank_).caches[id]; }
   KvCacheType kv_cache() const { return machine_->kv_cache(); }

@@ -57,7 +57,7 @@ Result<DenseStages> DenseStages::make(const Machine& machine, uint32_t program,
                 largest_bytes,
                 dense_operand_bytes(decl.format, columns, decl.cols, form_chunks(of, form)));
           }
-          if constexpr (requires { op.rope_theta; }) return stages.add_kind(op);
+          if constexpr (requires { op.rope; }) return stages.add_kind(op);
           return {};
         },
         stage.operands);
@@ -95,7 +95,7 @@ const DenseColumns* DenseStages::find_kind(const program::QkvProjOperands& op) c
   const uint32_t ring = has_cache ? program().caches[op.cache].ring_positions : 0;
   for (const Kind& kind : kinds_) {
     const DenseColumns& columns = kind.columns;
-    if (columns.theta == op.rope_theta && columns.rotary_dim == op.rotary_dim &&
+    if (columns.rope == op.rope && columns.rotary_dim == op.rotary_dim &&
         columns.ring_positions == ring && (columns.cache_rows != nullptr) == has_cache) {
       return &columns;
     }
@@ -110,7 +110,7 @@ Status DenseStages::add_kind(const program::QkvProjOperands& op) {
   const uint64_t row_bytes = has_cache ? uint64_t{program().width} * sizeof(uint32_t) : 0;
   Kind kind;
   US_ASSIGN(kind.memory, DeviceMemory::allocate(rotation_bytes + row_bytes));
-  kind.columns.theta = op.rope_theta;
+  kind.columns.rope = op.rope;
   kind.columns.rotary_dim = op.rotary_dim;
   kind.columns.rotations = kind.memory.as<float2>();
   if (has_cache) {

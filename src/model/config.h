@@ -1,8 +1,7 @@
-// config.json of the MiMo-V2 family (V2-Flash, V2.5, V2.5-Pro, V2.6) as plain numbers, one
-// LayerConfig a layer; of Llama and gpt-oss what their shapes are. Both the published key names and
-// those of transformers' MiMoV2FlashConfig are read. Everything is range-checked here: code behind
-// a ModelConfig divides and multiplies freely. Errors name the file and the key; kUnsupported marks
-// a well-formed model this engine cannot run.
+// config.json of a model as plain numbers, one LayerConfig a layer. config_FAMILY.cc has what is
+// read of a family: MiMo-V2 (V2-Flash, V2.5, V2.5-Pro, V2.6), Llama, Qwen3, gpt-oss. Everything is
+// range-checked here: code behind a ModelConfig divides and multiplies freely. Errors name the file
+// and the key; kUnsupported marks a well-formed model this engine cannot run.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +10,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "model/tensor_names.h"
+#include "tensor/rope.h"
 #include "tensor/weight_format.h"
 
 namespace ultraspeed::model {
@@ -22,7 +23,7 @@ struct LayerConfig {
   uint32_t head_dim = 0;      // of q and k
   uint32_t v_head_dim = 0;    // of v and of the attention output
   uint32_t rotary_dim = 0;    // even; pairs (i, i + rotary_dim / 2)
-  float rope_theta = 0;
+  tensor::Rope rope;
   uint32_t sliding_window = 0;  // visible keys including the token itself; 0 = full attention
   bool has_sink = false;        // one sink logit a q head
   bool has_qk_norm = false;     // q and k are normalised head by head before the rotation
@@ -52,6 +53,20 @@ struct LayerConfig {
 enum class QkvLayout {
   kSplit,  // q_proj, k_proj, v_proj
   kFused,  // qkv_proj = [Q_0 | K_0 | V_0 | Q_1 | K_1 | V_1 | ...], qkv_chunks chunks
+};
+
+// How the experts of a layer lie in the file.
+enum class ExpertLayout : uint8_t {
+  kSplit,   // experts.E.gate_proj, up_proj, down_proj
+  kBlocks,  // gpt-oss: experts.gate_up_proj_{blocks,scales,bias} of all experts, gate and up rows
+            // in turn, and down_proj_* likewise
+};
+
+// Names that families give to the same parameters, behind "model.layers.N.".
+struct FamilyNames {
+  std::string_view sink = kSinkParameter;
+  std::string_view router = kRouterModule;
+  std::string_view router_bias = kRouterBiasParameter;
 };
 
 struct QuantizationConfig {
@@ -95,7 +110,14 @@ struct ModelConfig {
   uint32_t max_position_embeddings = 0;
   float attention_value_scale = 1.0F;  // v is multiplied by it before the cache
   bool tie_word_embeddings = false;
-  bool has_biases = false;      // on all projections; of kShapeOnly alone: counted, in no program
+  bool has_attention_biases = false;  // of qkv and o_proj
+  bool has_expert_biases = false;
+  bool has_router_bias = true;  // one number an expert
+  bool has_softmax_router =
+      false;               // softmax scores of logit + bias; else sigmoid, docs in program/
+  float swiglu_limit = 0;  // experts clamp gate and up (program::SwigluClamp); 0: they do not
+  FamilyNames names;
+  ExpertLayout expert_layout = ExpertLayout::kSplit;
   uint32_t num_mtp_layers = 0;  // as config.json claims; published files often omit the key
   QkvLayout qkv_layout = QkvLayout::kSplit;
   uint32_t qkv_chunks = 1;  // T: chunks of a fused qkv; also where a split FP8 grid may restart
@@ -119,9 +141,9 @@ struct ModelConfig {
 // kUnsupported for a kShapeOnly model: what everything that reads weights asks first.
 Status check_loadable(const ModelConfig& config);
 
-// Biases of projections and of so many experts in each layer of experts. A router's bias is not
-// among them: programs have it.
-uint64_t count_biases(const ModelConfig& config, uint64_t experts_a_layer);
+// The same matrices, keys and values in the same stages, without the arithmetic that GPUs do not
+// have yet (cuda/machine.cc): of kShapeOnly, unless nothing is lost.
+ModelConfig shape_only(ModelConfig config);
 
 // Parameters of the backbone: no MTP blocks, no drafter, no vision or audio towers.
 struct ParameterCount {

@@ -177,7 +177,7 @@ ModelConfig DrafterConfig::stack() const {
     layer.head_dim = head_dim;
     layer.v_head_dim = v_head_dim;
     layer.rotary_dim = rotary_dim;
-    layer.rope_theta = rope_theta;
+    layer.rope.theta = rope_theta;
     layer.is_sliding = drafter_layer.sliding_window != 0;
     layer.sliding_window = drafter_layer.sliding_window;
     layer.has_sink = has_sink;

@@ -1,4 +1,4 @@
-// Every tensor name of the MiMo-V2 family and of DFlash drafters, in one place
+// Every tensor name of the families and of DFlash drafters, in one place
 // (docs/weights_format.md section 1).
 #pragma once
 
@@ -48,7 +48,15 @@ inline constexpr std::string_view kMtpProjModule = "eh_proj";
 inline constexpr std::string_view kMtpPostAttentionNormModule = "pre_mlp_layernorm";
 inline constexpr std::string_view kMtpFinalNormModule = "final_layernorm";
 
+// gpt-oss: the experts of a layer in one tensor, with suffixes of their own.
+inline constexpr std::string_view kStackedGateUpModule = "mlp.experts.gate_up_proj";
+inline constexpr std::string_view kStackedDownModule = "mlp.experts.down_proj";
+inline constexpr std::string_view kBlocksSuffix = "_blocks";       // MXFP4 codes, 16 bytes a block
+inline constexpr std::string_view kBlockScalesSuffix = "_scales";  // E8M0
+inline constexpr std::string_view kStackedBiasSuffix = "_bias";
+
 inline constexpr std::string_view kWeightSuffix = ".weight";
+inline constexpr std::string_view kBiasSuffix = ".bias";
 inline constexpr std::string_view kFp8ScaleSuffix = ".weight_scale_inv";  // f32, 128x128 blocks
 inline constexpr std::string_view kMxScaleSuffix = ".weight_scale";       // E8M0, 32 columns
 

@@ -60,10 +60,10 @@ std::optional<uint64_t> find_bad_mx_scale(std::span<const std::byte> scales) {
 
 tl::unexpected<Error> bad_value(const TensorRef& tensor, uint64_t index, const TakenBlock& block,
                                 std::string_view expected) {
-  return make_error(ErrorCode::kInvalidData,
-                    "{}: tensor '{}' has a bad value at row {}, column {}; expected {}",
-                    tensor.file->path(), tensor.name, block.row_begin + index / block.columns,
-                    block.column_begin + index % block.columns, expected);
+  return make_error(
+      ErrorCode::kInvalidData, "{}: tensor '{}' has a bad value at row {}, column {}; expected {}",
+      tensor.file->path(), tensor.name, block.row_begin + index / block.columns * block.row_stride,
+      block.column_begin + index % block.columns, expected);
 }
 
 }  // namespace ultraspeed::model

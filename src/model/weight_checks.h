@@ -25,6 +25,7 @@ std::optional<uint64_t> find_bad_mx_scale(std::span<const std::byte> scales);
 // Where a block of taken elements stands in its stored tensor.
 struct TakenBlock {
   uint32_t row_begin = 0;
+  uint32_t row_stride = 1;
   uint32_t column_begin = 0;
   uint32_t columns = 0;  // taken from each row
 };

@@ -12,16 +12,31 @@ StoredPart whole_part(std::string module, uint32_t rows, uint32_t columns) {
   StoredPart part;
   part.module = std::move(module);
   part.weight_name = part.module + std::string(kWeightSuffix);
+  part.shape = {rows, columns};
   part.rows = rows;
   part.columns = columns;
   part.row_ranges = {{0, rows}};
   return part;
 }
 
+StoredPart vector_part(std::string module, uint32_t size) {
+  StoredPart part = whole_part(std::move(module), 1, size);
+  part.shape = {size};
+  return part;
+}
+
 // A vector whose tensor name has no ".weight".
 StoredPart parameter_part(std::string name, uint32_t columns) {
-  StoredPart part = whole_part(name, 1, columns);
+  StoredPart part = vector_part(name, columns);
   part.weight_name = std::move(name);
+  return part;
+}
+
+// The bias of a module, a number for each of its rows.
+StoredPart bias_part(const std::string& module, uint32_t rows) {
+  StoredPart part = whole_part(module, rows, 1);
+  part.weight_name = module + std::string(kBiasSuffix);
+  part.shape = {rows};
   return part;
 }
 
@@ -36,6 +51,37 @@ std::string name_in_layer(const WeightSource& source, std::string_view name) {
   }
   US_CHECK(false, "stack {}", static_cast<int>(source.stack));
   return "";
+}
+
+// The rows of a tensor that has those of all experts, `rows` each, in turn.
+StoredPart of_all_experts(const ModelConfig& config, const WeightSource& source,
+                          std::string_view name, uint32_t rows, uint32_t columns) {
+  const std::string module = layer_name(source.layer, name);
+  StoredPart part = whole_part(module, config.num_experts * rows, columns);
+  part.row_ranges = {{source.expert * rows, rows}};
+  part.weight_name = module + std::string(kBlocksSuffix);
+  part.block_scale_name = module + std::string(kBlockScalesSuffix);
+  part.shape = {config.num_experts, rows, columns};
+  return part;
+}
+
+StoredPart bias_of_all_experts(const ModelConfig& config, const WeightSource& source,
+                               std::string_view name, uint32_t rows) {
+  StoredPart part = of_all_experts(config, source, name, rows, 1);
+  part.weight_name = part.module + std::string(kStackedBiasSuffix);
+  part.block_scale_name.clear();
+  part.shape = {config.num_experts, rows};
+  return part;
+}
+
+// Of one expert's rows that are gate and up rows in turn, the shard's gate rows, then its up rows.
+WeightLayout gate_then_up(const StoredPart& part, const WeightSource& source) {
+  const RowRange all = part.row_ranges.front();
+  const uint32_t count = all.count / 2 / source.num_shards;
+  const uint32_t first = all.begin + 2 * source.shard * count;
+  WeightLayout layout = {{part}, 0, part.columns};
+  layout.parts.front().row_ranges = {{first, count, 2}, {first + 1, count, 2}};
+  return layout;
 }
 
 StoredPart row_shard(StoredPart part, const WeightSource& source) {
@@ -105,7 +151,7 @@ Result<WeightLayout> fused_qkv(const ModelConfig& config, const WeightSource& so
   return whole_columns({std::move(part)});
 }
 
-// Those of q, k and v that are asked for, stored as tensors of their own.
+// Those of q, k and v that are asked for, or their biases, stored as tensors of their own.
 WeightLayout split_heads(const ModelConfig& config, const WeightSource& source, uint32_t chunks,
                          const std::vector<std::string_view>& modules) {
   const LayerConfig& layer = config.layers[source.layer];
@@ -114,7 +160,10 @@ WeightLayout split_heads(const ModelConfig& config, const WeightSource& source, 
     const uint32_t rows = module == kQModule   ? layer.q_rows()
                           : module == kKModule ? layer.k_rows()
                                                : layer.v_rows();
-    StoredPart part = whole_part(name_in_layer(source, module), rows, config.hidden_size);
+    const std::string name = name_in_layer(source, module);
+    StoredPart part = source.role == TensorRole::kQkvBias
+                          ? bias_part(name, rows)
+                          : whole_part(name, rows, config.hidden_size);
     if (module == kQModule) {
       part = row_shard(std::move(part), source);
     } else {
@@ -138,28 +187,41 @@ WeightLayout gate_up(std::string gate, std::string up, uint32_t rows, const Mode
 }
 
 WeightLayout vector_layout(std::string module, uint32_t size) {
-  return whole_columns({whole_part(std::move(module), 1, size)});
+  return whole_columns({vector_part(std::move(module), size)});
 }
 
 WeightLayout selector_layout(std::string_view module, const ModelConfig& config) {
   return whole_columns({whole_part(std::string(module), config.selector_rank, config.hidden_size)});
 }
 
+// The experts of a layer in tensors of all.
+WeightLayout stacked_experts(const ModelConfig& config, const WeightSource& source) {
+  const uint32_t hidden = config.hidden_size, inner = config.moe_intermediate_size;
+  switch (source.role) {
+    case TensorRole::kExpertGateUp:
+      return gate_then_up(of_all_experts(config, source, kStackedGateUpModule, 2 * inner, hidden),
+                          source);
+    case TensorRole::kExpertGateUpBias:
+      return gate_then_up(bias_of_all_experts(config, source, kStackedGateUpModule, 2 * inner),
+                          source);
+    case TensorRole::kExpertDownBias:
+      return whole_columns({bias_of_all_experts(config, source, kStackedDownModule, hidden)});
+    default:
+      return column_shard(of_all_experts(config, source, kStackedDownModule, hidden, inner),
+                          source);
+  }
+}
+
 // What drafters and MTP layers alone have.
 Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSource& source,
                                      uint32_t qkv_chunks) {
   const uint32_t hidden = config.hidden_size;
-  const LayerConfig& layer = config.layers[source.layer];
   const auto in_layer = [&](std::string_view name) { return name_in_layer(source, name); };
   switch (source.role) {
     case TensorRole::kQProj:
       return split_heads(config, source, qkv_chunks, {kQModule});
     case TensorRole::kKvProj:
       return split_heads(config, source, qkv_chunks, {kKModule, kVModule});
-    case TensorRole::kQNorm:
-      return vector_layout(in_layer(kQNormModule), layer.head_dim);
-    case TensorRole::kKNorm:
-      return vector_layout(in_layer(kKNormModule), layer.head_dim);
     case TensorRole::kFeatureProj:
       return whole_columns({row_shard(
           whole_part(std::string(kFeatureModule), hidden, config.num_taps * hidden), source)});
@@ -189,8 +251,14 @@ Result<WeightLayout> drafting_layout(const ModelConfig& config, const WeightSour
 
 }  // namespace
 
-bool is_vector_role(TensorRole role) {
+bool is_f32_role(TensorRole role) {
   switch (role) {
+    case TensorRole::kRouter:
+    case TensorRole::kSelectorProj:
+    case TensorRole::kQkvBias:
+    case TensorRole::kOBias:
+    case TensorRole::kExpertGateUpBias:
+    case TensorRole::kExpertDownBias:
     case TensorRole::kFinalNorm:
     case TensorRole::kInputNorm:
     case TensorRole::kPostAttentionNorm:
@@ -208,15 +276,14 @@ bool is_vector_role(TensorRole role) {
   }
 }
 
-bool is_f32_role(TensorRole role) {
-  return is_vector_role(role) || role == TensorRole::kRouter || role == TensorRole::kSelectorProj;
-}
-
 Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource& source,
                                    uint32_t qkv_chunks) {
   const uint32_t hidden = config.hidden_size;
   const LayerConfig& layer = config.layers[source.layer];
   const auto in_layer = [&](std::string_view name) { return name_in_layer(source, name); };
+  if (is_expert_role(source.role) && config.expert_layout == ExpertLayout::kBlocks) {
+    return stacked_experts(config, source);
+  }
   const auto in_expert = [&](std::string_view name) {
     return expert_name(source.layer, source.expert, name);
   };
@@ -242,8 +309,16 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
     case TensorRole::kQkvProj:
       if (config.qkv_layout == QkvLayout::kFused) return fused_qkv(config, source, qkv_chunks);
       return split_heads(config, source, qkv_chunks, {kQModule, kKModule, kVModule});
+    case TensorRole::kQkvBias:
+      return split_heads(config, source, 1, {kQModule, kKModule, kVModule});
+    case TensorRole::kOBias:
+      return whole_columns({bias_part(in_layer(kOModule), hidden)});
+    case TensorRole::kQNorm:
+      return vector_layout(in_layer(kQNormModule), layer.head_dim);
+    case TensorRole::kKNorm:
+      return vector_layout(in_layer(kKNormModule), layer.head_dim);
     case TensorRole::kAttentionSink:
-      return column_shard(parameter_part(in_layer(kSinkParameter), layer.num_q_heads), source);
+      return column_shard(parameter_part(in_layer(config.names.sink), layer.num_q_heads), source);
     case TensorRole::kOProj:
       return column_shard(whole_part(in_layer(kOModule), hidden, layer.attention_output_size()),
                           source);
@@ -254,9 +329,10 @@ Result<WeightLayout> weight_layout(const ModelConfig& config, const WeightSource
       return column_shard(whole_part(in_layer(kDenseDownModule), hidden, config.intermediate_size),
                           source);
     case TensorRole::kRouter:
-      return whole_columns({whole_part(in_layer(kRouterModule), config.num_experts, hidden)});
+      return whole_columns({whole_part(in_layer(config.names.router), config.num_experts, hidden)});
     case TensorRole::kRouterBias:
-      return whole_columns({parameter_part(in_layer(kRouterBiasParameter), config.num_experts)});
+      return whole_columns(
+          {parameter_part(in_layer(config.names.router_bias), config.num_experts)});
     case TensorRole::kExpertGateUp:
       return gate_up(in_expert(kExpertGateModule), in_expert(kExpertUpModule),
                      config.moe_intermediate_size, config, source);

@@ -13,9 +13,11 @@
 
 namespace ultraspeed::model {
 
+// Rows begin, begin + stride, ...
 struct RowRange {
   uint32_t begin = 0;
   uint32_t count = 0;
+  uint32_t stride = 1;
 };
 
 // How the 128x128 scale grid of an FP8 tensor covers its rows.
@@ -29,8 +31,13 @@ enum class ScaleGrid {
 struct StoredPart {
   std::string module;       // the tensor's name without its suffix
   std::string weight_name;  // the tensor
-  uint32_t rows = 0;        // of the whole stored tensor; 1 for vectors
+  // How its rows lie in dimensions, the last for the columns: {rows, columns}; of a vector
+  // {columns}; of a bias {rows}, with one column; with one matrix an expert {experts, ...}.
+  std::vector<uint64_t> shape;
+  uint32_t rows = 0;  // of the whole stored tensor; 1 for vectors
   uint32_t columns = 0;
+  std::string block_scale_name;  // gpt-oss's MXFP4 alone: [.., columns / 32], beside codes
+                                 // [.., columns / 32, 16] in weight_name
   ScaleGrid scale_grid = ScaleGrid::kPlain;
   uint32_t grid_chunks = 1;
   std::vector<RowRange> row_ranges;  // taken rows, in output order
@@ -42,8 +49,7 @@ struct WeightLayout {
   uint32_t columns = 0;  // taken from each row
 };
 
-bool is_vector_role(TensorRole role);  // stored with one dimension
-bool is_f32_role(TensorRole role);     // delivered as kF32 whatever the file holds
+bool is_f32_role(TensorRole role);  // delivered as kF32 whatever the file holds
 
 // REQUIRES: weight_shape(config, source, any format) has a value. qkv_chunks is T of a fused qkv.
 // Errors: kUnsupported when qkv_chunks does not divide the heads.

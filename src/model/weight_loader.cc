@@ -1,6 +1,7 @@
 // WeightLoader: from stored tensors to packed matrices. Rows are copied range by range in the order
 // of a WeightLayout; FP8 scale grids are expanded to one scale a row and column block, which is
 // exact for every layout. Every code and scale is checked on the way.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -47,11 +48,7 @@ class PartFinder {
     const Dtype dtype = found.weight.info->dtype;
     if (dtype == Dtype::kF32 || dtype == Dtype::kBf16) {
       found.format = dtype == Dtype::kF32 ? WeightFormat::kF32 : WeightFormat::kBf16;
-      if (is_vector_role(source_.role)) {
-        US_TRY(check(found.weight, dtype, {part.columns}));
-      } else {
-        US_TRY(check(found.weight, dtype, {part.rows, part.columns}));
-      }
+      US_TRY(check(found.weight, dtype, part.shape));
       return found;
     }
     if (is_f32_role(source_.role)) return wrong_dtype(found.weight, "F32 or BF16");
@@ -77,7 +74,9 @@ class PartFinder {
                           (part.scale_grid == ScaleGrid::kEither &&
                            stored_rows == restarting_rows && stored_rows != plain_rows);
     found.grid_chunks = restarts ? part.grid_chunks : 1;
-    US_TRY(check(found.scale, Dtype::kF32,
+    // Qwen3's files have them in BF16.
+    const Dtype stored = found.scale.info->dtype == Dtype::kBf16 ? Dtype::kBf16 : Dtype::kF32;
+    US_TRY(check(found.scale, stored,
                  {restarts ? restarting_rows : plain_rows,
                   blocks_of(part.columns, tensor::kFp8BlockColumns)}));
     return found;
@@ -86,10 +85,19 @@ class PartFinder {
   Result<FoundPart> find_mxfp4(FoundPart found) const {
     const StoredPart& part = *found.part;
     found.format = WeightFormat::kMxfp4;
-    US_TRY(check(found.weight, Dtype::kU8, {part.rows, part.columns / 2}));
-    US_ASSIGN(found.scale,
-              require(part.module + std::string(kMxScaleSuffix), "the scales of an MXFP4 weight"));
-    US_TRY(check(found.scale, Dtype::kU8, {part.rows, part.columns / tensor::kMxBlockColumns}));
+    const bool is_in_blocks = !part.block_scale_name.empty();
+    std::vector<uint64_t> shape = part.shape;
+    shape.back() = part.columns / tensor::kMxBlockColumns;
+    US_ASSIGN(found.scale, require(is_in_blocks ? part.block_scale_name
+                                                : part.module + std::string(kMxScaleSuffix),
+                                   "the scales of an MXFP4 weight"));
+    US_TRY(check(found.scale, Dtype::kU8, shape));
+    if (is_in_blocks) {
+      shape.push_back(tensor::kMxBlockColumns / 2);
+    } else {
+      shape.back() = part.columns / 2;
+    }
+    US_TRY(check(found.weight, Dtype::kU8, shape));
     return found;
   }
 
@@ -163,10 +171,11 @@ struct Rectangle {
 // Copies a rectangle into `out`, which it fills.
 Status read_rectangle(const TensorRef& tensor, const Rectangle& from, std::span<std::byte> out) {
   const uint64_t first = tensor.info->offset + from.rows.begin * from.row_bytes + from.begin_bytes;
-  if (from.taken_bytes == from.row_bytes) {
+  const uint64_t row_distance = from.rows.stride * from.row_bytes;
+  if (from.taken_bytes == row_distance) {
     return tensor.file->read(first, out);
   }
-  return tensor.file->read_rows({first, from.rows.count, from.taken_bytes, from.row_bytes}, out);
+  return tensor.file->read_rows({first, from.rows.count, from.taken_bytes, row_distance}, out);
 }
 
 uint64_t element_row_bytes(WeightFormat format, uint32_t columns) {
@@ -182,7 +191,8 @@ Status load_elements(const FoundPart& found, const WeightLayout& layout, std::sp
                             element_row_bytes(found.format, layout.column_begin), taken};
     US_TRY(read_rectangle(found.weight, from, target));
     if (const auto bad = find_bad_element(found.format, target)) {
-      return bad_value(found.weight, *bad, {rows.begin, layout.column_begin, layout.columns},
+      return bad_value(found.weight, *bad,
+                       {rows.begin, rows.stride, layout.column_begin, layout.columns},
                        "a finite number");
     }
     out = out.subspan(target.size());
@@ -190,14 +200,30 @@ Status load_elements(const FoundPart& found, const WeightLayout& layout, std::sp
   return {};
 }
 
+std::vector<float> to_floats(std::span<const uint16_t> bf16) {
+  std::vector<float> values(bf16.size());
+  std::ranges::transform(bf16, values.begin(), tensor::bf16_to_float);
+  return values;
+}
+
+// All numbers of a BF16 or F32 tensor.
+Result<std::vector<float>> read_floats(const TensorRef& tensor) {
+  const bool is_bf16 = tensor.info->dtype == Dtype::kBf16;
+  std::vector<float> values(is_bf16 ? 0 : tensor.info->bytes / sizeof(float));
+  std::vector<uint16_t> bf16(is_bf16 ? tensor.info->bytes / sizeof(uint16_t) : 0);
+  const auto bytes =
+      is_bf16 ? std::as_writable_bytes(std::span(bf16)) : std::as_writable_bytes(std::span(values));
+  US_TRY(tensor.file->read(tensor.info->offset, bytes));
+  return is_bf16 ? to_floats(bf16) : values;
+}
+
 // Expands the scale grid of one part: f32 [taken rows, column blocks].
 Status load_fp8_scales(const FoundPart& found, const WeightLayout& layout,
                        std::span<std::byte> out) {
   const uint32_t grid_columns = blocks_of(found.part->columns, tensor::kFp8BlockColumns);
-  std::vector<float> grid(found.scale.info->bytes / sizeof(float));
-  US_TRY(found.scale.file->read(found.scale.info->offset, std::as_writable_bytes(std::span(grid))));
+  US_ASSIGN(const std::vector<float> grid, read_floats(found.scale));
   if (const auto bad = find_bad_fp8_scale(grid)) {
-    return bad_value(found.scale, *bad, {0, 0, grid_columns}, "a finite scale, not negative");
+    return bad_value(found.scale, *bad, {0, 1, 0, grid_columns}, "a finite scale, not negative");
   }
   const uint32_t chunk_rows = found.part->rows / found.grid_chunks;
   const uint32_t chunk_grid_rows = blocks_of(chunk_rows, kGridRows);
@@ -223,7 +249,8 @@ Status load_mxfp4_scales(const FoundPart& found, const WeightLayout& layout,
     const Rectangle from = {rows, found.part->columns / tensor::kMxBlockColumns, begin, taken};
     US_TRY(read_rectangle(found.scale, from, target));
     if (const auto bad = find_bad_mx_scale(target)) {
-      return bad_value(found.scale, *bad, {rows.begin, begin, taken}, "0 to 254; 255 is NaN");
+      return bad_value(found.scale, *bad, {rows.begin, rows.stride, begin, taken},
+                       "0 to 254; 255 is NaN");
     }
     out = out.subspan(target.size());
   }
@@ -235,10 +262,8 @@ Status load_as_f32(const FoundPart& found, const WeightLayout& layout, std::span
   if (found.format == WeightFormat::kF32) return load_elements(found, layout, out);
   std::vector<uint16_t> stored(out.size() / sizeof(float));
   US_TRY(load_elements(found, layout, std::as_writable_bytes(std::span(stored))));
-  for (size_t i = 0; i < stored.size(); ++i) {
-    const float value = tensor::bf16_to_float(stored[i]);
-    std::memcpy(out.data() + i * sizeof(float), &value, sizeof(float));
-  }
+  const std::vector<float> values = to_floats(stored);
+  std::memcpy(out.data(), values.data(), out.size());
   return {};
 }
 
@@ -267,8 +292,13 @@ Status WeightLoader::load(const WeightSource& source, std::span<std::byte> out) 
   std::span<std::byte> scales =
       out.subspan(tensor::code_bytes(expected.format, expected.rows, expected.columns));
   for (const FoundPart& part : found) {
-    if (is_f32_role(source.role)) return load_as_f32(part, layout, out);
     const uint64_t rows = taken_rows(*part.part);
+    if (is_f32_role(source.role)) {
+      const uint64_t part_bytes = tensor::code_bytes(WeightFormat::kF32, rows, layout.columns);
+      US_TRY(load_as_f32(part, layout, out.first(part_bytes)));
+      out = out.subspan(part_bytes);
+      continue;
+    }
     const uint64_t part_codes = tensor::code_bytes(part.format, rows, layout.columns);
     const uint64_t part_scales = tensor::scale_bytes(part.format, rows, layout.columns);
     US_TRY(load_elements(part, layout, out.first(part_codes)));

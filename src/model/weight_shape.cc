@@ -55,6 +55,13 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
       return rows_split(2 * config.moe_intermediate_size, hidden, config.moe_intermediate_size);
     case TensorRole::kExpertDown:
       return columns_split(hidden, config.moe_intermediate_size);
+    case TensorRole::kQkvBias:
+      return {layer.qkv_rows(), 1, Split::kHeads, layer.num_q_heads};
+    case TensorRole::kExpertGateUpBias:
+      return rows_split(2 * config.moe_intermediate_size, 1, config.moe_intermediate_size);
+    case TensorRole::kOBias:
+    case TensorRole::kExpertDownBias:
+      return {hidden, 1};
     case TensorRole::kQProj:
       return rows_split(layer.q_rows(), hidden, layer.num_q_heads);
     case TensorRole::kKvProj:
@@ -102,10 +109,6 @@ bool has_role(Stack stack, TensorRole role) {
   return false;
 }
 
-bool is_expert_role(TensorRole role) {
-  return role == TensorRole::kExpertGateUp || role == TensorRole::kExpertDown;
-}
-
 void check_source(const ModelConfig& config, const WeightSource& source) {
   US_CHECK(source.num_shards > 0 && source.shard < source.num_shards, "shard {} of {}",
            source.shard, source.num_shards);
@@ -117,11 +120,19 @@ void check_source(const ModelConfig& config, const WeightSource& source) {
   const TensorRole role = source.role;
   const bool is_moe_role =
       is_expert_role(role) || role == TensorRole::kRouter || role == TensorRole::kRouterBias;
+  const bool is_bias = role >= TensorRole::kQkvBias && role <= TensorRole::kExpertDownBias;
+  const bool is_head_norm = role == TensorRole::kQNorm || role == TensorRole::kKNorm;
   const bool is_dense_role = role == TensorRole::kDenseGateUp || role == TensorRole::kDenseDown;
   US_CHECK(!is_moe_role || layer.is_moe, "layer {} is dense", source.layer);
   US_CHECK(!is_dense_role || !layer.is_moe, "layer {} has experts", source.layer);
   US_CHECK(role != TensorRole::kAttentionSink || layer.has_sink, "layer {} has no sinks",
            source.layer);
+  const bool is_expert_bias = is_bias && is_expert_role(role);
+  US_CHECK(!is_bias || (is_expert_bias ? config.has_expert_biases : config.has_attention_biases),
+           "{} has no {}", config.file, tensor_role_name(role));
+  US_CHECK(role != TensorRole::kRouterBias || config.has_router_bias, "{} has no router bias",
+           config.file);
+  US_CHECK(!is_head_norm || layer.has_qk_norm, "layer {} normalises no heads", source.layer);
   US_CHECK(!is_expert_role(role) || source.expert < config.num_experts, "expert {} of {}",
            source.expert, config.num_experts);
 }
@@ -175,8 +186,20 @@ Status check_format(const ModelConfig& config, const WeightSource& source, Weigh
 
 }  // namespace
 
+bool is_expert_role(TensorRole role) {
+  switch (role) {
+    case TensorRole::kExpertGateUp:
+    case TensorRole::kExpertDown:
+    case TensorRole::kExpertGateUpBias:
+    case TensorRole::kExpertDownBias:
+      return true;
+    default:
+      return false;
+  }
+}
+
 std::string_view tensor_role_name(TensorRole role) {
-  constexpr std::array<std::string_view, 30> kNames = {"embedding",
+  constexpr std::array<std::string_view, 34> kNames = {"embedding",
                                                        "lm_head",
                                                        "final norm",
                                                        "input norm",
@@ -190,10 +213,14 @@ std::string_view tensor_role_name(TensorRole role) {
                                                        "router bias",
                                                        "expert gate/up",
                                                        "expert down",
-                                                       "query projection",
-                                                       "key/value projection",
+                                                       "qkv bias",
+                                                       "output bias",
+                                                       "expert gate/up bias",
+                                                       "expert down bias",
                                                        "query norm",
                                                        "key norm",
+                                                       "query projection",
+                                                       "key/value projection",
                                                        "feature projection",
                                                        "feature norm",
                                                        "mask embedding",
@@ -291,7 +318,13 @@ class SourceList {
     for (uint32_t layer = 0; layer < config_.num_layers(); ++layer) {
       add(TensorRole::kInputNorm, layer);
       add(TensorRole::kQkvProj, layer);
+      if (config_.has_attention_biases) add(TensorRole::kQkvBias, layer);
+      if (config_.layers[layer].has_qk_norm) {
+        add(TensorRole::kQNorm, layer);
+        add(TensorRole::kKNorm, layer);
+      }
       attention_output(layer);
+      if (config_.has_attention_biases) add(TensorRole::kOBias, layer);
       add(TensorRole::kPostAttentionNorm, layer);
       config_.layers[layer].is_moe ? experts(layer) : dense(layer);
     }
@@ -352,10 +385,12 @@ class SourceList {
   }
   void experts(uint32_t layer) {
     add(TensorRole::kRouter, layer);
-    add(TensorRole::kRouterBias, layer);
+    if (config_.has_router_bias) add(TensorRole::kRouterBias, layer);
     for (uint32_t expert = 0; expert < config_.num_experts; ++expert) {
       add(TensorRole::kExpertGateUp, layer, expert);
+      if (config_.has_expert_biases) add(TensorRole::kExpertGateUpBias, layer, expert);
       add(TensorRole::kExpertDown, layer, expert);
+      if (config_.has_expert_biases) add(TensorRole::kExpertDownBias, layer, expert);
     }
   }
 

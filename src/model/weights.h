@@ -37,11 +37,17 @@ enum class TensorRole : uint8_t {
   kRouterBias,         // [1, num_experts] kF32, whole
   kExpertGateUp,       // [2 * moe_intermediate_size / n, hidden_size], one expert
   kExpertDown,         // [hidden_size, moe_intermediate_size / n], one expert
+  // Biases, kF32, one a row of the matrix:
+  kQkvBias,           // [qkv_rows / n, 1], rows as kQkvProj's
+  kOBias,             // [hidden_size, 1], whole
+  kExpertGateUpBias,  // [2 * moe_intermediate_size / n, 1], one expert, rows as kExpertGateUp's
+  kExpertDownBias,    // [hidden_size, 1], one expert, whole
+  // Norms of single heads of q and k:
+  kQNorm,  // [1, head_dim] kF32, whole
+  kKNorm,  // [1, head_dim] kF32, whole
   // Of a DFlash drafter alone, which makes keys and values from two sources:
   kQProj,          // [q_rows / n, hidden_size]
   kKvProj,         // [(k_rows + v_rows) / n, hidden_size]: the shard's k heads, then its v heads
-  kQNorm,          // [1, head_dim] kF32, whole
-  kKNorm,          // [1, head_dim] kF32, whole
   kFeatureProj,    // [hidden_size / n, num_taps * hidden_size]
   kFeatureNorm,    // [1, hidden_size] kF32, whole
   kMaskEmbedding,  // [1, hidden_size / n] kBf16, from a file of its own
@@ -59,6 +65,7 @@ enum class TensorRole : uint8_t {
 };
 
 std::string_view tensor_role_name(TensorRole role);
+bool is_expert_role(TensorRole role);  // one matrix an expert
 
 // One matrix of one shard. `layer` and `expert` are 0 where the role has none.
 struct WeightSource {

@@ -16,16 +16,20 @@ using program::Task;
 WeightGroup group_of(TensorRole role) {
   switch (role) {
     case TensorRole::kQkvProj:
+    case TensorRole::kQkvBias:
     case TensorRole::kQProj:
     case TensorRole::kKvProj:
       return WeightGroup::kQkv;
     case TensorRole::kOProj:
+    case TensorRole::kOBias:
       return WeightGroup::kOProj;
     case TensorRole::kRouter:
     case TensorRole::kRouterBias:
       return WeightGroup::kRouter;
     case TensorRole::kExpertGateUp:
+    case TensorRole::kExpertGateUpBias:
     case TensorRole::kExpertDown:
+    case TensorRole::kExpertDownBias:
       return WeightGroup::kExperts;
     case TensorRole::kDenseGateUp:
     case TensorRole::kDenseDown:
@@ -92,7 +96,9 @@ uint32_t max_slots(const Program& program, const Task& task) {
 
 uint64_t gathered_bytes(const Plan& plan, program::WeightId id) {
   const program::WeightDecl& weight = plan.program.weights[id];
-  if (group_of(plan.sources[id].role) != WeightGroup::kEmbedding) return weight.size_bytes();
+  const TensorRole role = plan.sources[id].role;
+  if (model::is_expert_role(role)) return weight.size_bytes() / weight.count;
+  if (group_of(role) != WeightGroup::kEmbedding) return weight.size_bytes();
   return plan.program.width * tensor::packed_bytes(weight.format, 1, weight.cols);
 }
 

@@ -184,7 +184,7 @@ void Lowering::dense_ffn() {
   down.input_size = inner;
   down.to_all = is_one_shot(stride) ? 1 : 0;
   partial_product(&stage("down_proj", down), after(up_stage, 0), {}, stride);
-  reduce("ffn_residual", down.partials, stride);
+  reduce("ffn_residual", {down.partials}, stride);
 }
 
 Status lower(const model::ModelConfig& config, const ShapeLookup& shape_of,

@@ -27,7 +27,7 @@ QkvProjOperands Lowering::head_sizes() const {
     op.head_parts = head_parts(op.num_q_heads + 2 * op.num_kv_heads, op.head_dim, op.v_head_dim,
                                op.rotary_dim, num_workers_);
   }
-  op.rope_theta = layer().rope_theta;
+  op.rope = layer().rope;
   op.value_scale = stack_->attention_value_scale;
   return op;
 }
@@ -43,6 +43,11 @@ void Lowering::attention_block() {
   QkvProjOperands qkv = head_sizes();
   qkv.norm = norm(TensorRole::kInputNorm);
   qkv.weight = weight(TensorRole::kQkvProj);
+  qkv.bias = optional_weight(TensorRole::kQkvBias);
+  if (layer().has_qk_norm) {
+    qkv.q_norm = norm(TensorRole::kQNorm);
+    qkv.k_norm = norm(TensorRole::kKNorm);
+  }
   qkv.hidden = hidden_.buffer;
   qkv.query = columns_buffer("query", qkv.num_q_heads * qkv.head_dim);
   qkv.cache_rows = appended_rows(qkv);
@@ -65,7 +70,7 @@ void Lowering::attend(const AttentionInput& input) {
   out.to_all = is_one_shot(stride) ? 1 : 0;
   const Dependency attended = after(last_stage(), 0);
   partial_product(&stage("o_proj", out), attended, {}, stride);
-  reduce("attention_residual", out.partials, stride);
+  reduce("attention_residual", {out.partials, optional_weight(TensorRole::kOBias)}, stride);
 }
 
 AttentionOperands Lowering::attention_operands(const AttentionInput& input, BufferId output) {

@@ -28,7 +28,9 @@ program::BufferId Lowering::route(program::NormRef norm_ref, uint32_t max_slots,
   const uint32_t router_stage = last_stage();
 
   program::RouteOperands op;
-  op.bias = weight(TensorRole::kRouterBias);
+  op.bias = optional_weight(TensorRole::kRouterBias);
+  op.scores = config_.has_softmax_router ? program::RouterScores::kSoftmax
+                                         : program::RouterScores::kSigmoid;
   op.logits = router.output;
   op.route = buffer("route_table", 1, program::RouteTable::words(max_slots, max_pairs),
                     BufferDecl::Output::kNone);
@@ -60,6 +62,8 @@ void Lowering::experts() {
   const uint32_t route_stage = last_stage();
 
   up.weight = weight(TensorRole::kExpertGateUp);
+  up.bias = optional_weight(TensorRole::kExpertGateUpBias);
+  up.clamp.limit = config_.swiglu_limit;
   up.hidden = hidden_.buffer;
   up.intermediate_size = inner;
   up.row_groups = expert_row_groups(inner, num_workers_);
@@ -84,6 +88,7 @@ void Lowering::experts() {
 
   program::ExpertDownOperands down;
   down.weight = weight(TensorRole::kExpertDown);
+  down.bias = optional_weight(TensorRole::kExpertDownBias);
   down.activation = up.activation;
   down.route = up.route;
   down.partials = columns_buffer("ffn_partials", program::kReductionChunks * config_.hidden_size);
@@ -94,7 +99,7 @@ void Lowering::experts() {
   down.to_all = is_one_shot(stride) ? 1 : 0;
   partial_product(&stage("expert_down", down), after(route_stage, 0),
                   Dependency{route_stage + 1, 0, program::WaitKind::kSlot}, stride);
-  reduce("ffn_residual", down.partials, stride);
+  reduce("ffn_residual", {down.partials}, stride);
 }
 
 }  // namespace ultraspeed::plan

@@ -25,6 +25,12 @@ class Lowering {
     uint32_t stage = 0;
   };
 
+  // What a residual is the sum of, besides the one before it.
+  struct Sum {
+    program::BufferId partials = program::kNoId;
+    program::WeightId bias = program::kNoId;
+  };
+
   // What attention works on: the stages that make it, by KV head group.
   struct AttentionInput {
     program::QkvProjOperands heads;  // counts and sizes; the buffers of q, k and v
@@ -82,8 +88,9 @@ class Lowering {
 
   // Declarations. `what` is prefixed with the part's name and the current layer's.
   std::string name(const char* what) const;
-  program::WeightId weight(model::TensorRole role) const;         // of the current stack and layer
-  program::WeightId target_weight(model::TensorRole role) const;  // of the target, outside layers
+  program::WeightId weight(model::TensorRole role) const;  // of the current stack and layer
+  program::WeightId optional_weight(model::TensorRole role) const;  // kNoId where there is none
+  program::WeightId target_weight(model::TensorRole role) const;    // of the target, outside layers
   program::NormRef norm(model::TensorRole role) const;
   program::CacheId cache() const;                      // of the current layer
   uint32_t rank_stride(model::TensorRole role) const;  // of weight(role)
@@ -104,7 +111,7 @@ class Lowering {
   void add_columns_of_ranks(StageDraft* stage, Dependency after, program::SignalScope scope);
   void partial_product(StageDraft* product, Dependency first, Dependency second,
                        uint32_t rank_stride);
-  void reduce(const char* what, program::BufferId partials, uint32_t rank_stride);
+  void reduce(const char* what, const Sum& sum, uint32_t rank_stride);
   bool is_one_shot(uint32_t rank_stride) const;
   void qkv_tiles(StageDraft* stage, const program::QkvProjOperands& op, uint32_t num_groups,
                  Dependency after);

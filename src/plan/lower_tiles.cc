@@ -79,15 +79,16 @@ void Lowering::partial_product(StageDraft* product, Dependency first, Dependency
   }
 }
 
-void Lowering::reduce(const char* what, BufferId partials, uint32_t rank_stride) {
+void Lowering::reduce(const char* what, const Sum& sum, uint32_t rank_stride) {
   const bool is_own = is_one_shot(rank_stride);
   const uint32_t product = last_stage();
   program::ReduceOperands op;
-  op.partials = partials;
+  op.partials = sum.partials;
+  op.bias = sum.bias;
   op.residual = hidden_.buffer;
   op.output = columns_buffer(what, config_.hidden_size);
   op.is_own = is_own ? 1 : 0;
-  StageDraft& sum = stage(what, op);
+  StageDraft& summing = stage(what, op);
   const uint32_t owned = config_.hidden_size / (is_own ? 1 : num_ranks_);
   for (uint32_t rank = 0; rank < num_ranks_; ++rank) {
     uint32_t index = 0;
@@ -102,7 +103,7 @@ void Lowering::reduce(const char* what, BufferId partials, uint32_t rank_stride)
       // Where it has a share, its part of the product comes after the residual.
       if (!program::has_share(rank, rank_stride)) tile.after[1] = after(hidden_.stage, 0);
       tile.scope = is_own ? SignalScope::kLocal : SignalScope::kAllRanks;
-      sum.tiles.push_back(tile);
+      summing.tiles.push_back(tile);
     }
   }
   hidden_ = {op.output, last_stage()};

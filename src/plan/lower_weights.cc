@@ -67,6 +67,14 @@ const char* weight_name(TensorRole role) {
       return "predecessor_codes";
     case TensorRole::kSuccessorCodes:
       return "successor_codes";
+    case TensorRole::kQkvBias:
+      return "qkv_bias";
+    case TensorRole::kOBias:
+      return "o_bias";
+    case TensorRole::kExpertGateUpBias:
+      return "expert_gate_up_bias";
+    case TensorRole::kExpertDownBias:
+      return "expert_down_bias";
     case TensorRole::kMtpEmbeddingNorm:
       return "embedding_norm";
     case TensorRole::kMtpHiddenNorm:
@@ -120,6 +128,7 @@ struct LayerStrides {
   uint32_t of(TensorRole role) const {
     switch (role) {
       case TensorRole::kQkvProj:
+      case TensorRole::kQkvBias:
       case TensorRole::kQProj:
       case TensorRole::kKvProj:
       case TensorRole::kAttentionSink:
@@ -128,6 +137,7 @@ struct LayerStrides {
       case TensorRole::kDenseGateUp:
       case TensorRole::kDenseDown:
       case TensorRole::kExpertGateUp:
+      case TensorRole::kExpertGateUpBias:
       case TensorRole::kExpertDown:
         return ffn;
       default:
@@ -177,12 +187,11 @@ Status Lowering::declare(const model::ModelConfig& stack) {
   for (model::WeightSource& source : sources) {
     if (source.expert != 0) continue;  // declared with the first
     source.num_shards = num_ranks_ / strides[source.layer].of(source.role);
-    const bool is_expert =
-        source.role == TensorRole::kExpertGateUp || source.role == TensorRole::kExpertDown;
     std::string name = prefix_of(stack.stack);
     if (is_in_layer(source.role)) name += fmt::format("layers.{}.", source.layer);
     name += weight_name(source.role);
-    US_TRY(declare_weight(source, name, is_expert ? stack.num_experts : 1));
+    US_TRY(
+        declare_weight(source, name, model::is_expert_role(source.role) ? stack.num_experts : 1));
   }
   for (uint32_t layer = 0; layer < stack.num_layers(); ++layer) {
     declare_cache(stack.layers[layer], strides[layer].attention);
@@ -220,6 +229,11 @@ void Lowering::declare_cache(const model::LayerConfig& layer, uint32_t rank_stri
 
 program::WeightId Lowering::weight(TensorRole role) const {
   return weights_.at({stack_->stack, role, is_in_layer(role) ? layer_ : 0u});
+}
+
+program::WeightId Lowering::optional_weight(TensorRole role) const {
+  const auto found = weights_.find({stack_->stack, role, is_in_layer(role) ? layer_ : 0u});
+  return found == weights_.end() ? program::kNoId : found->second;
 }
 
 program::WeightId Lowering::target_weight(TensorRole role) const {

@@ -15,9 +15,6 @@ using model::DrafterConfig;
 using model::ModelConfig;
 using model::TensorRole;
 
-// Of a bias in BF16.
-constexpr uint64_t kBiasBytes = 2;
-
 // qkv, attention, o_proj and its sum, gate/up, down and its sum; the sums follow on the same worker
 // with one rank.
 constexpr uint32_t drafter_layer_hops(uint32_t num_ranks) {
@@ -157,8 +154,6 @@ Result<PlanReport> make_report(const ModelConfig& config, const DrafterConfig* d
   US_ASSIGN(const Plan plan, plan_and_verify(&report));
   if (drafter != nullptr) US_TRY(check_drafter(config, *drafter));
   add_experts(&report);
-  const auto live = static_cast<uint64_t>(std::lround(report.expected_live_experts));
-  report.left_out_bytes = kBiasBytes * model::count_biases(config, live);
   add_weights(plan, &report);
   add_kv(plan.program, &report);
   add_buffers(plan.program, &report);

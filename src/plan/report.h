@@ -110,9 +110,6 @@ struct PlanReport {
   double expected_live_experts = 0;  // if tokens were routed independently and evenly
   ProgramCounts program;
   std::array<GroupBytes, kNumWeightGroups> groups;  // [WeightGroup]
-  // Biases in BF16 that a step would read and no program has, on all GPUs, at the expected live
-  // experts: of models of model::Exactness::kShapeOnly.
-  uint64_t left_out_bytes = 0;
   MemoryBytes memory;
   CycleBytes cycle;  // of rank 0: no rank reads more
   CycleBytes node;   // of all ranks; some may have no share of a weight

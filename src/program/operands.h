@@ -13,6 +13,7 @@
 #include "program/opcode.h"
 #include "program/operand_ids.h"
 #include "program/token_operands.h"
+#include "tensor/rope.h"
 
 namespace ultraspeed::program {
 
@@ -30,16 +31,17 @@ struct EmbedOperands {
   BufferId tokens = kNoId;     // i32 [T]; kNoId: the columns' own
 };
 
-// [q; k; v] = weight * norm(hidden); rotates the first rotary_dim dimensions of q and k (pairs
-// (i, i + rotary_dim / 2)), scales v, writes q to `query` and k, v to the cache. With q_norm and
-// k_norm each head of q and k is normalised before the rotation, which takes whole heads. A weight
-// may hold q alone or k and v alone; the other count of heads is 0 then.
+// [q; k; v] = weight * norm(hidden) + bias; rotates the first rotary_dim dimensions of q and k
+// (pairs (i, i + rotary_dim / 2)), scales v, writes q to `query` and k, v to the cache. With q_norm
+// and k_norm each head of q and k is normalised before the rotation, which takes whole heads. A
+// weight may hold q alone or k and v alone; the other count of heads is 0 then.
 // Tile: heads of [q heads, k heads, v heads]; `part` of head_parts: that share of the rotation
 // pairs and of the remaining dimensions of each head.
 struct QkvProjOperands {
   static constexpr Opcode kOpcode = Opcode::kQkvProj;
   NormRef norm;
   WeightId weight = kNoId;      // [q heads * head_dim + kv heads * (head_dim + v_head_dim), H]
+  WeightId bias = kNoId;        // f32, one a row of the weight; kNoId: none
   BufferId hidden = kNoId;      // [T, H]
   BufferId query = kNoId;       // [T, num_q_heads * head_dim]; kNoId without q heads
   BufferId cache_rows = kNoId;  // stands for the rows that this step appends to the cache; without
@@ -49,7 +51,8 @@ struct QkvProjOperands {
   NormRef q_norm, k_norm;       // f32 [1, head_dim]; set: head_parts is 1
   uint32_t num_q_heads = 0, num_kv_heads = 0, head_dim = 0, v_head_dim = 0, rotary_dim = 0;
   uint32_t head_parts = 1;
-  float rope_theta = 0, value_scale = 1;
+  float value_scale = 1;
+  tensor::Rope rope;
 };
 
 // softmax(scale * q k^T + mask) v per head over positions (p - window, p], or [0, p] without
@@ -101,14 +104,23 @@ struct OutProjOperands {
   uint8_t to_all = 0;  // 1: on all ranks, of any rows
 };
 
-// output[t, r] = residual[t, r] + partials[t, 0, r] + ... + partials[t, 7, r], broadcast to all
-// ranks, or for this rank alone. Tile: rows of H that this rank owns, or of all.
+// output[t, r] = residual[t, r] + (partials[t, 0, r] + ... + partials[t, 7, r] + bias[r]),
+// broadcast to all ranks, or for this rank alone. Tile: rows of H that this rank owns, or of all.
 struct ReduceOperands {
   static constexpr Opcode kOpcode = Opcode::kReduce;
   BufferId partials = kNoId;  // [T, kReductionChunks, H]
   BufferId residual = kNoId;  // [T, H]
   BufferId output = kNoId;    // [T, H]
+  WeightId bias = kNoId;      // f32 [1, H], whole on every rank; kNoId: none
   uint8_t is_own = 0;         // 1: each rank sums all rows for itself
+};
+
+// How a row's gate g and up u join: silu(g) * u, or gpt-oss's clamped form of it (transformers'
+// GptOssExperts), which is g' * sigmoid(1.702 g') * (u' + 1) with g' = min(g, limit) and u' within
+// +-limit.
+struct SwigluClamp {
+  static constexpr float kSlope = 1.702F;
+  float limit = 0;  // 0: the plain form
 };
 
 // output[t, i] = silu(gate_i * norm(hidden[t])) * (up_i * norm(hidden[t])). Tile: rows i.
@@ -144,8 +156,14 @@ struct LinearOperands {
   BufferId accepted = kNoId;     // i32 [T]; set: only accepted columns that want logits (Follow)
 };
 
-// The route table (route_table.h) from sigmoid scores: top_k of score + bias selects (ties to the
-// lower id), weights are the scores, normalised to sum 1 if norm_topk, times scaling.
+// What a router's logits become.
+enum class RouterScores : uint8_t {
+  kSigmoid,  // sigmoid(logit); the bias is added to scores, for the choice alone
+  kSoftmax,  // over all experts, of logit + bias
+};
+
+// The route table (route_table.h): the top_k highest scores select (ties to the lower id), weights
+// are the scores, normalised to sum 1 if norm_topk, times scaling.
 // Tile: the whole step, one task a rank.
 struct RouteOperands {
   static constexpr Opcode kOpcode = Opcode::kRoute;
@@ -154,28 +172,33 @@ struct RouteOperands {
   WeightId bias = kNoId;    // f32 [1, num_experts]; kNoId: none
   uint32_t num_experts = 0, top_k = 0, max_slots = 0, max_pairs = 0;
   uint8_t norm_topk = 1;
+  RouterScores scores = RouterScores::kSigmoid;
   float scaling = 1;
 };
 
 // For unit u = row_begin, row_begin + part, ... below slots * row_groups: slot = u / row_groups;
-// activation rows of group u % row_groups as in GateUp for the slot's expert and columns.
+// activation rows of group u % row_groups as in GateUp for the slot's expert and columns, from
+// products with the expert's bias added.
 // Tile: row_begin is the first unit, part the stride. Signals flag u after each unit.
 struct ExpertGateUpOperands {
   static constexpr Opcode kOpcode = Opcode::kExpertGateUp;
   NormRef norm;
   WeightId weight = kNoId;      // per expert [2 * intermediate_size, H]
+  WeightId bias = kNoId;        // f32, per expert one a row of the weight; kNoId: none
   BufferId hidden = kNoId;      // [T, H]
   BufferId route = kNoId;       // RouteTable
   BufferId activation = kNoId;  // [pairs <= T * top_k, intermediate_size]
   uint32_t intermediate_size = 0, row_groups = 1, max_slots = 0, max_pairs = 0;
+  SwigluClamp clamp;
 };
 
 // partials[t, chunk, r] = sum over live slots, ascending expert id, of route weight * (weight[r,
-// columns of chunk] * activation[pair, columns of chunk]). One unit a slot. Goes where OutProj's
-// go. Tile: rows of H, one owner.
+// columns of chunk] * activation[pair, columns of chunk]); in chunk 0 each slot also adds route
+// weight * bias[r]. One unit a slot. Goes where OutProj's go. Tile: rows of H, one owner.
 struct ExpertDownOperands {
   static constexpr Opcode kOpcode = Opcode::kExpertDown;
   WeightId weight = kNoId;      // per expert [H, intermediate_size]
+  WeightId bias = kNoId;        // f32, per expert [1, H], whole on every rank; kNoId: none
   BufferId activation = kNoId;  // as in ExpertGateUp
   BufferId route = kNoId;       // RouteTable
   BufferId partials = kNoId;    // [T, kReductionChunks, H]

@@ -16,7 +16,7 @@ class ReferenceCollector {
     add_optional(op.tokens);
   }
   void visit(const QkvProjOperands& op) {
-    add({op.hidden}, {op.norm.weight, op.weight, op.q_norm.weight, op.k_norm.weight});
+    add({op.hidden}, {op.norm.weight, op.weight, op.bias, op.q_norm.weight, op.k_norm.weight});
     if (op.num_q_heads != 0 || op.num_kv_heads == 0) add({op.query}, {});
     if (op.num_kv_heads != 0) add({op.cache_rows}, {});
     if (op.cache != kNoId) out_->caches.push_back(op.cache);
@@ -27,7 +27,7 @@ class ReferenceCollector {
   }
   void visit(const AttentionMergeOperands& op) { add({op.partials, op.output}, {op.sink}); }
   void visit(const OutProjOperands& op) { add({op.input, op.partials}, {op.weight}); }
-  void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {}); }
+  void visit(const ReduceOperands& op) { add({op.partials, op.residual, op.output}, {op.bias}); }
   void visit(const GateUpOperands& op) { add({op.hidden, op.output}, {op.norm.weight, op.weight}); }
   void visit(const LinearOperands& op) {
     add({op.input, op.output}, {op.norm.weight, op.second_norm.weight, op.weight});
@@ -36,10 +36,10 @@ class ReferenceCollector {
   }
   void visit(const RouteOperands& op) { add({op.logits, op.route}, {op.bias}); }
   void visit(const ExpertGateUpOperands& op) {
-    add({op.hidden, op.route, op.activation}, {op.norm.weight, op.weight});
+    add({op.hidden, op.route, op.activation}, {op.norm.weight, op.weight, op.bias});
   }
   void visit(const ExpertDownOperands& op) {
-    add({op.activation, op.route, op.partials}, {op.weight});
+    add({op.activation, op.route, op.partials}, {op.weight, op.bias});
   }
   void visit(const SampleOperands& op) {
     add({op.logits}, {});

@@ -5,15 +5,65 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "tensor/bf16.h"
 #include "tensor/block_scale.h"
 #include "tensor/e4m3.h"
 #include "tensor/f16.h"
 #include "tensor/mxfp4.h"
+#include "tensor/rope.h"
 
 namespace ultraspeed::tensor {
 namespace {
+
+struct Stretch {
+  uint32_t pair;
+  double frequency;
+};
+
+void expect_stretched(const Rope& rope, uint32_t rotary_dim, const std::vector<Stretch>& expected) {
+  for (const Stretch& stretch : expected) {
+    const double plain =
+        std::pow(static_cast<double>(rope.theta), -2.0 * stretch.pair / rotary_dim);
+    EXPECT_NEAR(stretched(rope, stretch.pair, static_cast<float>(plain)), stretch.frequency,
+                3e-6 * stretch.frequency)
+        << stretch.pair;
+  }
+}
+
+// Computed in binary64 by the formulas of transformers 5.17 (modeling_rope_utils.py), as published
+// for Llama 3.1 and later: fast pairs, those on the ramp, slow ones.
+TEST(Rope, StretchesByTurnsAsLlama3) {
+  Rope rope = {.theta = 5e5F, .scaling = Rope::Scaling::kLlama3, .factor = 32};
+  rope.ramp_slow = 1;
+  rope.ramp_fast = 4;
+  rope.original_positions = 8192;
+  expect_stretched(rope, 64,
+                   {{0, 1},
+                    {10, 0.016560440080994446},
+                    {14, 0.003211445994752591},
+                    {15, 0.001290547928209264},
+                    {16, 0.00042955679655936815},
+                    {17, 9.70828780262767e-05},
+                    {18, 1.9461638184831125e-05},
+                    {31, 9.41830672543491e-08}});
+}
+
+// As published for gpt-oss.
+TEST(Rope, StretchesByPairsAsYarn) {
+  Rope rope = {.theta = 150000, .scaling = Rope::Scaling::kYarn, .factor = 32};
+  rope.ramp_fast = 8.092779F;
+  rope.ramp_slow = 17.398024F;
+  expect_stretched(rope, 64,
+                   {{0, 1},
+                    {8, 0.050813274815461475},
+                    {9, 0.03170569618466377},
+                    {12, 0.006794959489732219},
+                    {17, 0.0001293187012450632},
+                    {18, 3.8308812373753384e-05},
+                    {31, 3.0235114281192144e-07}});
+}
 
 TEST(Bf16, AllCodesRoundTripAndRoundToEven) {
   for (uint32_t code = 0; code < 65536; ++code) {

@@ -100,7 +100,7 @@ model::ModelConfig language_config(const LanguageShape& shape) {
     layer.head_dim = shape.head_dim;
     layer.v_head_dim = shape.v_head_dim;
     layer.rotary_dim = shape.rotary_dim;
-    layer.rope_theta = layer.is_sliding ? shape.sliding_rope_theta : shape.rope_theta;
+    layer.rope.theta = layer.is_sliding ? shape.sliding_rope_theta : shape.rope_theta;
     layer.sliding_window = layer.is_sliding ? shape.sliding_window : 0;
     layer.has_sink = layer.is_sliding;
     layer.is_moe = i >= shape.num_dense_layers;
@@ -152,8 +152,8 @@ std::string language_config_json(const model::ModelConfig& config) {
       pattern_json(config, &model::LayerConfig::is_sliding),
       pattern_json(config, &model::LayerConfig::is_moe),
       sliding.is_sliding ? sliding.sliding_window : 1, sliding.num_q_heads, sliding.num_kv_heads,
-      sliding.head_dim, sliding.v_head_dim, rotary_share_json(full), number_json(full.rope_theta),
-      number_json(sliding.rope_theta));
+      sliding.head_dim, sliding.v_head_dim, rotary_share_json(full), number_json(full.rope.theta),
+      number_json(sliding.rope.theta));
   return json + fmt::format(
                     R"(  "n_routed_experts": {},
   "n_shared_experts": null,

@@ -207,7 +207,7 @@ LanguageOutput LanguageNet::forward(const torch::Tensor& ids) const {
     if (passage.is_hidden[kind].defined()) continue;
     passage.is_hidden[kind] = hidden_keys(length, l.sliding_window, options_.device);
     passage.rotation[kind] =
-        make_rotation(positions, l.rotary_dim, static_cast<double>(l.rope_theta), options_.master);
+        make_rotation(positions, l.rotary_dim, static_cast<double>(l.rope.theta), options_.master);
   }
   LanguageOutput output;
   const std::string embedding = fmt::format("{}{}", model::kEmbeddingModule, model::kWeightSuffix);

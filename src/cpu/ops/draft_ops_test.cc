@@ -229,7 +229,7 @@ TEST(QkvProj, WritesNormalisedKeysAndValuesToABuffer) {
   op.cache_rows = harness.buffer(std::vector<float>(4, NAN));
   op.num_kv_heads = 1;
   op.head_dim = op.v_head_dim = op.rotary_dim = 2;
-  op.rope_theta = 10000;
+  op.rope.theta = 10000;
   op.value_scale = 0.5F;
   harness.column(0, 7);
   harness.load();

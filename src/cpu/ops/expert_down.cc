@@ -23,6 +23,9 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
       rows_for(context, context.matrix(op.weight), context.buffer(op.activation), num_pairs),
       num_pairs);
   const uint32_t chunks = partials.num_chunks();
+  // Chunk 0 is the first of this rank's chunks on the first rank alone.
+  const bool adds_bias =
+      op.bias != program::kNoId && context.program.first_chunk(context.rank()) == 0;
   const uint32_t num_sums = context.num_columns() * chunks;
   float* sums = context.scratch->floats(kResults, uint64_t{num_sums} * kBandRows);
   for (uint32_t begin = context.task.row_begin; begin < context.row_end(); begin += kBandRows) {
@@ -37,6 +40,12 @@ Status run_op(const OpContext& context, const program::ExpertDownOperands& op, u
                 .chunk_stride = kBandRows,
                 .places = table.pair_column + first,
                 .weights = table.pair_weight + first});
+      if (!adds_bias) continue;
+      for (uint32_t p = first; p < table.pair_begin[s + 1]; ++p) {
+        float* row = sums + uint64_t{table.pair_column[p]} * chunks * kBandRows;
+        add_weighted_rows({context.vector(op.bias, table.expert[s]) + begin, 0, 1, rows},
+                          &table.pair_weight[p], 0, 1, row, 0);
+      }
     }
     for (uint32_t i = 0; i < num_sums; ++i) {
       std::copy_n(sums + i * kBandRows, rows, partials.at(i / chunks, i % chunks) + begin);

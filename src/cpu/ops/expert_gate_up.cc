@@ -4,6 +4,22 @@
 #include "program/route_table.h"
 
 namespace ultraspeed::cpu {
+namespace {
+
+// Adds bias[0, count) to each of `pairs` rows.
+void add_bias(const float* bias, uint32_t count, uint32_t pairs, uint32_t stride, float* rows) {
+  for (uint32_t p = 0; p < pairs; ++p) {
+    for (uint32_t i = 0; i < count; ++i) rows[uint64_t{p} * stride + i] += bias[i];
+  }
+}
+
+// up becomes the rows' output.
+void join_gate_up(const program::SwigluClamp& clamp, const float* gate, uint32_t count, float* up) {
+  if (clamp.limit == 0) return silu_multiply(gate, up, count, up);
+  clamped_swiglu(clamp.limit, program::SwigluClamp::kSlope, gate, up, count, up);
+}
+
+}  // namespace
 
 Status run_op(const OpContext& context, const program::ExpertGateUpOperands& op, uint32_t unit) {
   const uint32_t index = context.task.row_begin + unit * context.task.part;
@@ -23,9 +39,14 @@ Status run_op(const OpContext& context, const program::ExpertGateUpOperands& op,
   multiply({weight, first_row, rows}, x, pairs, {gates, rows});
   multiply({weight, op.intermediate_size + first_row, rows}, x, pairs,
            {output, op.intermediate_size});
+  if (op.bias != program::kNoId) {
+    const float* bias = context.vector(op.bias, table.expert[slot]) + first_row;
+    add_bias(bias, rows, pairs, rows, gates);
+    add_bias(bias + op.intermediate_size, rows, pairs, op.intermediate_size, output);
+  }
   for (uint32_t p = 0; p < pairs; ++p) {
     float* up = output + uint64_t{p} * op.intermediate_size;
-    silu_multiply(gates + uint64_t{p} * rows, up, rows, up);
+    join_gate_up(op.clamp, gates + uint64_t{p} * rows, rows, up);
   }
   return {};
 }

@@ -5,6 +5,7 @@
 
 #include "cpu/math.h"
 #include "cpu/ops/op_harness.h"
+#include "cpu/ops/route.h"
 #include "program/route_table.h"
 
 namespace ultraspeed::cpu {
@@ -78,6 +79,34 @@ TEST_F(RouteTest, TiesGoToTheLowerExpert) {
   EXPECT_FLOAT_EQ(table_.pair_weight[0], sigmoid(1));  // not normalised
 }
 
+TEST(RouteColumn, SoftmaxCountsTheBiasAndTheOthers) {
+  program::RouteOperands op;
+  op.num_experts = 4;
+  op.top_k = 2;
+  op.scores = program::RouterScores::kSoftmax;
+  op.scaling = 2;
+  const std::vector<float> logits = {1, 90, 2, 3}, bias = {2.5F, -90, 0, 0.25F};
+  const std::vector<double> sums = {3.5, 0, 2, 3.25};  // chosen: 0 and 3
+  double all = 0;
+  for (const double sum : sums) all += std::exp(sum);
+  for (const bool is_normed : {false, true}) {
+    op.norm_topk = is_normed ? 1 : 0;
+    std::vector<uint32_t> order;
+    std::vector<float> weights(4);
+    route_column(op, logits.data(), bias.data(), &order, weights.data());
+    const double total = is_normed ? std::exp(3.5) + std::exp(3.25) : all;
+    EXPECT_NEAR(weights[0], 2 * std::exp(3.5) / total, 1e-6);
+    EXPECT_NEAR(weights[3], 2 * std::exp(3.25) / total, 1e-6);
+    EXPECT_EQ(weights[1], -1);
+    EXPECT_EQ(weights[2], -1);
+  }
+  std::vector<uint32_t> order;
+  std::vector<float> weights(4);
+  route_column(op, logits.data(), nullptr, &order, weights.data());  // no bias: 1 and 3
+  EXPECT_EQ(weights[0], -1);
+  EXPECT_EQ(weights[1], 2);
+}
+
 TEST(QkvProj, RotatesPairsScalesValuesAndAppends) {
   // One head of each kind, 6 dimensions of which 4 rotate, 2 of v; the weight copies hidden.
   OpHarness harness(2, 16);
@@ -86,7 +115,7 @@ TEST(QkvProj, RotatesPairsScalesValuesAndAppends) {
   op.head_dim = 6;
   op.v_head_dim = 2;
   op.rotary_dim = 4;
-  op.rope_theta = 100;
+  op.rope.theta = 100;
   op.value_scale = 0.5F;
   std::vector<float> weight(14 * 16, 0);
   for (uint32_t row = 0; row < 14; ++row) weight[row * 16 + row] = 1;

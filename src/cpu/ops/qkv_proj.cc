@@ -56,10 +56,10 @@ class HeadOutput {
   uint32_t head_;
 };
 
-// The angles position * theta^(-2i / rotary_dim), in binary32.
+// The angles position * frequency, in binary32.
 const Rotation& column_rotation(const OpContext& context, const QkvProjOperands& op) {
   bool is_new = false;
-  Rotation& rotation = context.scratch->rotation(op.rope_theta, op.rotary_dim, &is_new);
+  Rotation& rotation = context.scratch->rotation(op.rope, op.rotary_dim, &is_new);
   if (!is_new) return rotation;
   const uint32_t half = op.rotary_dim / 2;
   const uint32_t columns = context.num_columns();
@@ -67,11 +67,11 @@ const Rotation& column_rotation(const OpContext& context, const QkvProjOperands&
   rotation.sines.resize(size_t{columns} * half);
   for (uint32_t i = 0; i < half; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(op.rotary_dim);
-    const float frequency = 1.0F / std::pow(op.rope_theta, exponent);
+    const float frequency = tensor::stretched(op.rope, i, 1.0F / std::pow(op.rope.theta, exponent));
     for (uint32_t t = 0; t < columns; ++t) {
       const float angle = static_cast<float>(context.input.columns[t].position) * frequency;
-      rotation.cosines[size_t{t} * half + i] = std::cos(angle);
-      rotation.sines[size_t{t} * half + i] = std::sin(angle);
+      rotation.cosines[size_t{t} * half + i] = std::cos(angle) * op.rope.attention_factor;
+      rotation.sines[size_t{t} * half + i] = std::sin(angle) * op.rope.attention_factor;
     }
   }
   return rotation;
@@ -84,6 +84,16 @@ void normalise_head(const OpContext& context, const program::NormRef& norm, uint
   for (uint32_t t = 0; t < context.num_columns(); ++t) {
     float* head = heads + uint64_t{t} * head_dim;
     rms_norm(head, context.vector(norm.weight), norm.epsilon, head_dim, head);
+  }
+}
+
+// Adds the bias of `count` rows from row `first` on to the results of all columns.
+void add_bias(const OpContext& context, const QkvProjOperands& op, uint32_t first, uint32_t count,
+              uint32_t stride, float* results) {
+  if (op.bias == program::kNoId) return;
+  const float* bias = context.vector(op.bias) + first;
+  for (uint32_t t = 0; t < context.num_columns(); ++t) {
+    for (uint32_t i = 0; i < count; ++i) results[uint64_t{t} * stride + i] += bias[i];
   }
 }
 
@@ -108,12 +118,16 @@ void rotated_head(const OpContext& context, const QkvProjOperands& op, const Hea
   const uint32_t stride = 2 * pairs + rest;
   float* results = context.scratch->floats(kResults, uint64_t{columns} * stride);
   const uint32_t row = head.first_row();
+  const auto product = [&](uint32_t first, uint32_t count, uint32_t place) {
+    multiply({weight, row + first, count}, x, columns, {results + place, stride});
+    add_bias(context, op, row + first, count, stride, results + place);
+  };
   if (part.count == 1) {
-    multiply({weight, row, op.head_dim}, x, columns, {results, stride});
+    product(0, op.head_dim, 0);
   } else {
-    multiply({weight, row + first_pair, pairs}, x, columns, {results, stride});
-    multiply({weight, row + half + first_pair, pairs}, x, columns, {results + pairs, stride});
-    multiply({weight, row + first_rest, rest}, x, columns, {results + 2 * pairs, stride});
+    product(first_pair, pairs, 0);
+    product(half + first_pair, pairs, pairs);
+    product(first_rest, rest, 2 * pairs);
   }
   normalise_head(context, head.is_query() ? op.q_norm : op.k_norm, op.head_dim, results);
   const Rotation& rotation = column_rotation(context, op);
@@ -139,8 +153,9 @@ void value_head(const OpContext& context, const QkvProjOperands& op, const HeadO
   const uint32_t rows = op.v_head_dim / part.count;
   const uint32_t first = part.index * rows;
   float* results = context.scratch->floats(kResults, uint64_t{columns} * rows);
-  multiply({context.matrix(op.weight), head.first_row() + first, rows}, x, columns,
-           {results, rows});
+  const uint32_t row = head.first_row() + first;
+  multiply({context.matrix(op.weight), row, rows}, x, columns, {results, rows});
+  add_bias(context, op, row, rows, rows, results);
   for (uint32_t t = 0; t < columns; ++t) {
     float* out = to(t) + first;
     for (uint32_t i = 0; i < rows; ++i) out[i] = results[uint64_t{t} * rows + i] * op.value_scale;

@@ -154,7 +154,7 @@ Rows qkv_proj(const Mode& mode, WeightFormat format, const Rows& rows) {
   op.num_q_heads = 2;
   op.head_dim = op.v_head_dim = 32;
   op.rotary_dim = 16;
-  op.rope_theta = 100;
+  op.rope.theta = 100;
   products.harness.load();
   return products.run(op, 2);
 }
@@ -311,7 +311,7 @@ Rows kv_rows(KvCacheType kv_cache, uint32_t parts, bool to_cache,
   op.v_head_dim = kCacheValueDim;
   op.rotary_dim = 16;
   op.head_parts = parts;
-  op.rope_theta = 100;
+  op.rope.theta = 100;
   op.value_scale = 0.7F;
   harness.load({op});
   if (scales != nullptr) {

@@ -2,6 +2,7 @@
 #include "cpu/ops/route.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -14,13 +15,36 @@ namespace ultraspeed::cpu {
 
 using program::RouteOperands;
 
+namespace {
+
+void sigmoid_scores(uint32_t num_experts, const float* logits, float* scores) {
+  for (uint32_t e = 0; e < num_experts; ++e) scores[e] = sigmoid(logits[e]);
+}
+
+void softmax_scores(uint32_t num_experts, const float* logits, const float* bias, float* scores) {
+  for (uint32_t e = 0; e < num_experts; ++e) {
+    scores[e] = logits[e] + (bias == nullptr ? 0.0F : bias[e]);
+  }
+  const float largest = *std::max_element(scores, scores + num_experts);
+  float sum = 0;
+  for (uint32_t e = 0; e < num_experts; ++e) sum += scores[e] = std::exp(scores[e] - largest);
+  for (uint32_t e = 0; e < num_experts; ++e) scores[e] /= sum;
+}
+
+}  // namespace
+
 void route_column(const RouteOperands& op, const float* logits, const float* bias,
                   std::vector<uint32_t>* order, float* weights) {
   std::vector<uint32_t>& experts = *order;
-  for (uint32_t e = 0; e < op.num_experts; ++e) weights[e] = sigmoid(logits[e]);
+  const bool is_softmax = op.scores == program::RouterScores::kSoftmax;
+  is_softmax ? softmax_scores(op.num_experts, logits, bias, weights)
+             : sigmoid_scores(op.num_experts, logits, weights);
   experts.resize(op.num_experts);
   std::iota(experts.begin(), experts.end(), 0u);
-  const auto choice = [&](uint32_t e) { return weights[e] + (bias == nullptr ? 0.0F : bias[e]); };
+  const float* choice_bias = is_softmax ? nullptr : bias;
+  const auto choice = [&](uint32_t e) {
+    return weights[e] + (choice_bias == nullptr ? 0.0F : choice_bias[e]);
+  };
   std::partial_sort(experts.begin(), experts.begin() + op.top_k, experts.end(),
                     [&](uint32_t a, uint32_t b) {
                       const float score_a = choice(a);

@@ -16,7 +16,7 @@ inline __device__ void make_dense_columns(const DenseColumnsLaunch& launch, uint
   const uint32_t position = step.columns[t].position, half = kind.rotary_dim / 2;
   const uint32_t lane = threadIdx.x % kWarpThreads;
   for (uint32_t i = lane; i < half; i += kWarpThreads) {
-    const RopeAngle angle = rope_angle(position, i, kind.rotary_dim, kind.theta);
+    const RopeAngle angle = rope_angle(position, i, kind.rotary_dim, kind.rope);
     kind.rotations[t * half + i] = make_float2(angle.cosine, angle.sine);
   }
   if (lane == 0 && kind.cache_rows != nullptr) {

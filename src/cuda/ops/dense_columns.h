@@ -7,12 +7,13 @@
 #include <cstdint>
 
 #include "cuda/view.h"
+#include "tensor/rope.h"
 
 namespace ultraspeed::cuda {
 
 // For heads that rotate alike and caches in which positions lie alike.
 struct DenseColumns {
-  float theta = 0;
+  tensor::Rope rope;
   uint32_t rotary_dim = 0;
   uint32_t ring_positions = 0;     // of the cache; 0: paged
   float2* rotations = nullptr;     // [columns, rotary_dim / 2]: cos and sin of rope_angle()

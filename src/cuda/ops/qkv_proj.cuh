@@ -87,7 +87,7 @@ inline __device__ void make_rotations(const OpContext& context, const program::Q
     const uint32_t t = index / half;
     const uint32_t i = index % half;
     const RopeAngle angle =
-        rope_angle(context.column(first + t).position, i, op.rotary_dim, op.rope_theta);
+        rope_angle(context.column(first + t).position, i, op.rotary_dim, op.rope);
     shared->cosines[t][i] = angle.cosine;
     shared->sines[t][i] = angle.sine;
   }
