@@ -271,6 +271,16 @@ TEST(WeightLoader, LoadsSplitGridsThatRestart) {
   expect_loads_exactly(opened, 1);
 }
 
+TEST(WeightLoader, LoadsBf16ScalesOfFp8) {
+  GeneratorOptions options;
+  options.has_bf16_scales = true;
+  const Opened opened(options);
+  EXPECT_EQ(
+      opened.checkpoint->find("model.layers.0.self_attn.k_proj.weight_scale_inv")->info->dtype,
+      Dtype::kBf16);
+  expect_loads_exactly(opened, 1);
+}
+
 // Four ranks on a qkv that two ranks wrote cut inside its chunks; one rank joins them; of eight two
 // each have the same kv head of layer 0.
 TEST(WeightLoader, SplitsInsideFusedChunks) {

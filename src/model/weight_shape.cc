@@ -18,16 +18,54 @@ struct Dimensions {
   uint32_t units = 0;  // of the split axis: a shard takes an equal count; of kHeads: q heads
 };
 
-Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
-  using Split = Dimensions::Split;
+using Split = Dimensions::Split;
+
+Dimensions rows_split(uint32_t rows, uint32_t columns, uint32_t units) {
+  return {rows, columns, Split::kRows, units};
+}
+
+Dimensions columns_split(uint32_t rows, uint32_t columns) {
+  return {rows, columns, Split::kColumns, columns};
+}
+
+// Of what drafters and MTP layers alone have.
+Dimensions drafting_dimensions(const ModelConfig& config, const WeightSource& source) {
   const uint32_t hidden = config.hidden_size;
   const LayerConfig& layer = config.layers[source.layer];
-  const auto rows_split = [](uint32_t rows, uint32_t columns, uint32_t units) {
-    return Dimensions{rows, columns, Split::kRows, units};
-  };
-  const auto columns_split = [](uint32_t rows, uint32_t columns) {
-    return Dimensions{rows, columns, Split::kColumns, columns};
-  };
+  switch (source.role) {
+    case TensorRole::kQProj:
+      return rows_split(layer.q_rows(), hidden, layer.num_q_heads);
+    case TensorRole::kKvProj:
+      return {layer.k_rows() + layer.v_rows(), hidden, Split::kHeads, 0};
+    case TensorRole::kFeatureProj:
+      return rows_split(hidden, config.num_taps * hidden, hidden);
+    case TensorRole::kFeatureNorm:
+      return {1, hidden};
+    case TensorRole::kMaskEmbedding:
+      return columns_split(1, hidden);
+    case TensorRole::kPredecessorProj:
+    case TensorRole::kSuccessorProj:
+    case TensorRole::kSelectorProj:
+      return {config.selector_rank, hidden};
+    case TensorRole::kPredecessorCodes:
+    case TensorRole::kSuccessorCodes:
+      return {config.vocab_size, config.selector_rank};
+    case TensorRole::kMtpProj:
+      return rows_split(hidden, 2 * hidden, hidden);
+    case TensorRole::kMtpEmbeddingNorm:
+    case TensorRole::kMtpHiddenNorm:
+    case TensorRole::kMtpFinalNorm:
+      return {1, hidden};
+    default:
+      break;
+  }
+  US_CHECK(false, "role {}", static_cast<int>(source.role));
+  return {};
+}
+
+Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
+  const uint32_t hidden = config.hidden_size;
+  const LayerConfig& layer = config.layers[source.layer];
   switch (source.role) {
     case TensorRole::kEmbedding:
       return columns_split(config.vocab_size, hidden);
@@ -62,35 +100,12 @@ Dimensions dimensions(const ModelConfig& config, const WeightSource& source) {
     case TensorRole::kOBias:
     case TensorRole::kExpertDownBias:
       return {hidden, 1};
-    case TensorRole::kQProj:
-      return rows_split(layer.q_rows(), hidden, layer.num_q_heads);
-    case TensorRole::kKvProj:
-      return {layer.k_rows() + layer.v_rows(), hidden, Split::kHeads, 0};
     case TensorRole::kQNorm:
     case TensorRole::kKNorm:
       return {1, layer.head_dim};
-    case TensorRole::kFeatureProj:
-      return rows_split(hidden, config.num_taps * hidden, hidden);
-    case TensorRole::kFeatureNorm:
-      return {1, hidden};
-    case TensorRole::kMaskEmbedding:
-      return columns_split(1, hidden);
-    case TensorRole::kPredecessorProj:
-    case TensorRole::kSuccessorProj:
-    case TensorRole::kSelectorProj:
-      return {config.selector_rank, hidden};
-    case TensorRole::kPredecessorCodes:
-    case TensorRole::kSuccessorCodes:
-      return {config.vocab_size, config.selector_rank};
-    case TensorRole::kMtpProj:
-      return rows_split(hidden, 2 * hidden, hidden);
-    case TensorRole::kMtpEmbeddingNorm:
-    case TensorRole::kMtpHiddenNorm:
-    case TensorRole::kMtpFinalNorm:
-      return {1, hidden};
+    default:
+      return drafting_dimensions(config, source);
   }
-  US_CHECK(false, "role {}", static_cast<int>(source.role));
-  return {};
 }
 
 // Drafters have neither the target's tables nor one qkv matrix, MTP layers no tables.
@@ -238,7 +253,6 @@ std::string_view tensor_role_name(TensorRole role) {
 
 Result<WeightShape> weight_shape(const ModelConfig& config, const WeightSource& source,
                                  WeightFormat format) {
-  using Split = Dimensions::Split;
   check_source(config, source);
   const Dimensions whole = dimensions(config, source);
   const uint32_t n = source.num_shards;

@@ -1,5 +1,6 @@
 // The weights and caches that a program declares: those of the whole model in a fixed order,
 // whether its stages use them or not.
+#include <array>
 #include <bit>
 #include <utility>
 
@@ -13,79 +14,46 @@ using program::kNoLayer;
 
 namespace {
 
+// In the order of TensorRole.
+constexpr std::array kWeightNames = {
+    "embed_tokens",
+    "lm_head",
+    "final_norm",
+    "input_norm",
+    "post_attention_norm",
+    "qkv_proj",
+    "attention_sink",
+    "o_proj",
+    "gate_up_proj",
+    "down_proj",
+    "router",
+    "router_bias",
+    "expert_gate_up",
+    "expert_down",
+    "qkv_bias",
+    "o_bias",
+    "expert_gate_up_bias",
+    "expert_down_bias",
+    "q_norm",
+    "k_norm",
+    "q_proj",
+    "kv_proj",
+    "fc",
+    "feature_norm",
+    "mask_embedding",
+    "predecessor_proj",
+    "successor_proj",
+    "selector_proj",
+    "predecessor_codes",
+    "successor_codes",
+    "embedding_norm",
+    "hidden_norm",
+    "eh_proj",
+    "final_norm",
+};
+
 const char* weight_name(TensorRole role) {
-  switch (role) {
-    case TensorRole::kEmbedding:
-      return "embed_tokens";
-    case TensorRole::kLmHead:
-      return "lm_head";
-    case TensorRole::kFinalNorm:
-      return "final_norm";
-    case TensorRole::kInputNorm:
-      return "input_norm";
-    case TensorRole::kPostAttentionNorm:
-      return "post_attention_norm";
-    case TensorRole::kQkvProj:
-      return "qkv_proj";
-    case TensorRole::kAttentionSink:
-      return "attention_sink";
-    case TensorRole::kOProj:
-      return "o_proj";
-    case TensorRole::kDenseGateUp:
-      return "gate_up_proj";
-    case TensorRole::kDenseDown:
-      return "down_proj";
-    case TensorRole::kRouter:
-      return "router";
-    case TensorRole::kRouterBias:
-      return "router_bias";
-    case TensorRole::kExpertGateUp:
-      return "expert_gate_up";
-    case TensorRole::kExpertDown:
-      return "expert_down";
-    case TensorRole::kQProj:
-      return "q_proj";
-    case TensorRole::kKvProj:
-      return "kv_proj";
-    case TensorRole::kQNorm:
-      return "q_norm";
-    case TensorRole::kKNorm:
-      return "k_norm";
-    case TensorRole::kFeatureProj:
-      return "fc";
-    case TensorRole::kFeatureNorm:
-      return "feature_norm";
-    case TensorRole::kMaskEmbedding:
-      return "mask_embedding";
-    case TensorRole::kPredecessorProj:
-      return "predecessor_proj";
-    case TensorRole::kSuccessorProj:
-      return "successor_proj";
-    case TensorRole::kSelectorProj:
-      return "selector_proj";
-    case TensorRole::kPredecessorCodes:
-      return "predecessor_codes";
-    case TensorRole::kSuccessorCodes:
-      return "successor_codes";
-    case TensorRole::kQkvBias:
-      return "qkv_bias";
-    case TensorRole::kOBias:
-      return "o_bias";
-    case TensorRole::kExpertGateUpBias:
-      return "expert_gate_up_bias";
-    case TensorRole::kExpertDownBias:
-      return "expert_down_bias";
-    case TensorRole::kMtpEmbeddingNorm:
-      return "embedding_norm";
-    case TensorRole::kMtpHiddenNorm:
-      return "hidden_norm";
-    case TensorRole::kMtpProj:
-      return "eh_proj";
-    case TensorRole::kMtpFinalNorm:
-      return "final_norm";
-  }
-  US_CHECK(false, "role {}", static_cast<int>(role));
-  return "";
+  return kWeightNames.at(static_cast<size_t>(role));
 }
 
 bool is_in_layer(TensorRole role) {

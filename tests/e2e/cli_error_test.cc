@@ -69,13 +69,11 @@ TEST_F(BrokenFolder, BrokenConfig) {
   expect_error(run(), 1, {"config.json"});
 }
 
-// Whole, but of a family whose shapes alone are known.
-TEST_F(BrokenFolder, AFamilyThatIsPlannedOnly) {
-  fs::copy_file(kConfigs + "/llama-3.2-1b/config.json", path_ + "/config.json",
-                fs::copy_options::overwrite_existing);
+TEST_F(BrokenFolder, AFamilyThatIsNotKnown) {
+  write_text(path_, "config.json", R"({"model_type": "mistral"})");
   const std::vector<std::string> words = {
-      path_ + "/config.json: llama models are planned and timed by their shapes only",
-      "plan, bench step", "no weights are loaded"};
+      path_ + "/config.json: key 'model_type' is \"mistral\", which is not supported", "\"qwen3\"",
+      "\"gpt_oss\""};
   expect_error(run(), 1, words);
   expect_error(run_cli({"inspect", path_}), 1, words);
 }
@@ -140,14 +138,12 @@ TEST(CliErrors, Folders) {
   expect_error(run_cli({"inspect", empty.path()}), 1, {"no config.json"});
 }
 
-TEST(CliErrors, FamiliesThatArePlannedOnly) {
-  for (const char* name : {"/llama-3.2-1b", "/gpt-oss-20b", "/gpt-oss-120b"}) {
+TEST(CliErrors, AConfigurationWithoutWeights) {
+  for (const char* name : {"/llama-3.2-1b", "/gpt-oss-20b"}) {
     const std::string folder = kConfigs + name;
     for (const char* command : {"run", "chat", "serve"}) {
-      expect_error(run_cli({command, folder}), 1,
-                   {folder + "/config.json", "planned and timed by their shapes only"});
+      expect_error(run_cli({command, folder}), 1, {folder + ": no weights", "model.safetensors"});
     }
-    expect_error(run_cli({"bench", "decode", folder}), 1, {folder, "shapes only"});
   }
 }
 

@@ -20,14 +20,13 @@ TEST(Plan, TheTrueModelOnEightRanksInTenSeconds) {
   EXPECT_LT(elapsed, std::chrono::seconds(10));
 }
 
-// Families whose shapes alone are known; experts are spoken of where there are any.
-TEST(Plan, ShapesOfOtherFamilies) {
+// Experts are spoken of where there are any.
+TEST(Plan, OtherFamilies) {
   const auto output_of = [](const char* name, const char* ranks) {
     const Finished finished =
         run_cli({"plan", "--config", std::string(US_SOURCE_DIR "/configs/") + name, "--device",
                  "h100", "--ranks", ranks});
     EXPECT_EQ(finished.exit_code, 0) << finished.errors;
-    EXPECT_NE(finished.output.find("shapes alone"), std::string::npos) << finished.output;
     return finished.output;
   };
   EXPECT_NE(output_of("gpt-oss-20b", "2").find("live experts"), std::string::npos);

@@ -28,7 +28,8 @@ DenseWeight stacked(const DenseWeight& top, const DenseWeight& bottom) {
 // Makes all tensors of one checkpoint.
 class Generator {
  public:
-  explicit Generator(const GeneratorOptions& options) : options_(options), random_(options.seed) {}
+  explicit Generator(const GeneratorOptions& options)
+      : options_(options), random_(options.seed, options.has_bf16_scales) {}
 
   GeneratedCheckpoint generate() {
     const auto num_layers = static_cast<uint32_t>(options_.sliding_layers.size());

@@ -30,6 +30,7 @@ struct GeneratorOptions {
   tensor::WeightFormat expert_format = tensor::WeightFormat::kMxfp4;
   tensor::WeightFormat router_format = tensor::WeightFormat::kF32;
   bool tie_word_embeddings = false;
+  bool has_bf16_scales = false;  // of FP8: as Qwen3 publishes them
   uint32_t num_files = 1;
   uint32_t num_mtp_layers = 0;
 

@@ -1,5 +1,6 @@
 #include "support/random_tensors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <span>
@@ -87,8 +88,12 @@ DenseWeight RandomTensors::fp8(const std::string& module, uint32_t rows, uint32_
     }
   }
   tensors.push_back({module + ".weight", "F8_E4M3", {rows, columns}, to_bytes(codes)});
-  tensors.push_back(
-      {module + ".weight_scale_inv", "F32", {grid_rows, grid_columns}, to_bytes(scales)});
+  std::vector<uint16_t> bf16_scales(scales.size());
+  std::ranges::transform(scales, bf16_scales.begin(), tensor::bf16_from_float);
+  tensors.push_back({module + ".weight_scale_inv",
+                     has_bf16_scales_ ? "BF16" : "F32",
+                     {grid_rows, grid_columns},
+                     has_bf16_scales_ ? to_bytes(bf16_scales) : to_bytes(scales)});
   return dense;
 }
 

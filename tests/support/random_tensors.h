@@ -13,7 +13,9 @@ namespace ultraspeed::test {
 
 class RandomTensors {
  public:
-  explicit RandomTensors(uint64_t seed) : random_(seed) {}
+  // has_bf16_scales: of FP8, where they are F32 otherwise.
+  explicit RandomTensors(uint64_t seed, bool has_bf16_scales = false)
+      : random_(seed), has_bf16_scales_(has_bf16_scales) {}
 
   // A matrix of standard deviation about 1 / sqrt(columns): tensor `module`.weight and, for FP8 and
   // MXFP4, its scales; an FP8 grid restarts in each of grid_chunks equal chunks of rows. Appends to
@@ -39,6 +41,7 @@ class RandomTensors {
                     std::vector<StoredTensor>& tensors);
 
   std::mt19937_64 random_;
+  bool has_bf16_scales_;
 };
 
 }  // namespace ultraspeed::test

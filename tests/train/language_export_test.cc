@@ -176,7 +176,7 @@ TEST(LanguageExport, TheEngineReadsTheConfiguration) {
       EXPECT_EQ(a.is_moe, b.is_moe) << i;
       EXPECT_EQ(a.has_sink, b.has_sink) << i;
       EXPECT_EQ(a.rotary_dim, b.rotary_dim) << i;
-      EXPECT_EQ(a.rope_theta, b.rope_theta) << i;
+      EXPECT_EQ(a.rope, b.rope) << i;
       EXPECT_EQ(a.sliding_window, b.sliding_window) << i;
       EXPECT_EQ(a.qkv_rows(), b.qkv_rows()) << i;
     }
