@@ -101,6 +101,14 @@ inline InputRows normed_rows(const OpContext& context, const Matrix& weight,
   return rounded_rows(context, weight, floats, context.num_columns(), kRoundedColumns, is_new);
 }
 
+// Adds bias[0, count) to each of num_rows rows.
+inline void add_bias(const float* bias, uint32_t count, uint32_t num_rows, uint32_t stride,
+                     float* rows) {
+  for (uint32_t row = 0; row < num_rows; ++row) {
+    for (uint32_t i = 0; i < count; ++i) rows[uint64_t{row} * stride + i] += bias[i];
+  }
+}
+
 // All columns of the step as inputs of products with `weight`.
 inline Inputs normed_inputs(const OpContext& context, const Matrix& weight,
                             const program::NormRef& norm, program::BufferId buffer) {

@@ -6,13 +6,6 @@
 namespace ultraspeed::cpu {
 namespace {
 
-// Adds bias[0, count) to each of `pairs` rows.
-void add_bias(const float* bias, uint32_t count, uint32_t pairs, uint32_t stride, float* rows) {
-  for (uint32_t p = 0; p < pairs; ++p) {
-    for (uint32_t i = 0; i < count; ++i) rows[uint64_t{p} * stride + i] += bias[i];
-  }
-}
-
 // up becomes the rows' output.
 void join_gate_up(const program::SwigluClamp& clamp, const float* gate, uint32_t count, float* up) {
   if (clamp.limit == 0) return silu_multiply(gate, up, count, up);

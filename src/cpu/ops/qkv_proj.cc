@@ -87,14 +87,12 @@ void normalise_head(const OpContext& context, const program::NormRef& norm, uint
   }
 }
 
-// Adds the bias of `count` rows from row `first` on to the results of all columns.
-void add_bias(const OpContext& context, const QkvProjOperands& op, uint32_t first, uint32_t count,
-              uint32_t stride, float* results) {
+// The products of `count` rows from row `first` of the weight on, and their bias if there is one.
+void project_rows(const OpContext& context, const QkvProjOperands& op, const Inputs& x,
+                  uint32_t first, uint32_t count, float* results, uint32_t stride) {
+  multiply({context.matrix(op.weight), first, count}, x, context.num_columns(), {results, stride});
   if (op.bias == program::kNoId) return;
-  const float* bias = context.vector(op.bias) + first;
-  for (uint32_t t = 0; t < context.num_columns(); ++t) {
-    for (uint32_t i = 0; i < count; ++i) results[uint64_t{t} * stride + i] += bias[i];
-  }
+  add_bias(context.vector(op.bias) + first, count, context.num_columns(), stride, results);
 }
 
 // A share of a head's dimensions: of the rotation pairs (i, i + half) and of the dimensions after
@@ -108,7 +106,6 @@ struct HeadPart {
 template <class To>
 void rotated_head(const OpContext& context, const QkvProjOperands& op, const HeadOutput& head,
                   const HeadPart& part, const Inputs& x, To to) {
-  const Matrix weight = context.matrix(op.weight);
   const uint32_t columns = context.num_columns();
   const uint32_t half = op.rotary_dim / 2;
   const uint32_t pairs = half / part.count;
@@ -119,8 +116,7 @@ void rotated_head(const OpContext& context, const QkvProjOperands& op, const Hea
   float* results = context.scratch->floats(kResults, uint64_t{columns} * stride);
   const uint32_t row = head.first_row();
   const auto product = [&](uint32_t first, uint32_t count, uint32_t place) {
-    multiply({weight, row + first, count}, x, columns, {results + place, stride});
-    add_bias(context, op, row + first, count, stride, results + place);
+    project_rows(context, op, x, row + first, count, results + place, stride);
   };
   if (part.count == 1) {
     product(0, op.head_dim, 0);
@@ -153,9 +149,7 @@ void value_head(const OpContext& context, const QkvProjOperands& op, const HeadO
   const uint32_t rows = op.v_head_dim / part.count;
   const uint32_t first = part.index * rows;
   float* results = context.scratch->floats(kResults, uint64_t{columns} * rows);
-  const uint32_t row = head.first_row() + first;
-  multiply({context.matrix(op.weight), row, rows}, x, columns, {results, rows});
-  add_bias(context, op, row, rows, rows, results);
+  project_rows(context, op, x, head.first_row() + first, rows, results, rows);
   for (uint32_t t = 0; t < columns; ++t) {
     float* out = to(t) + first;
     for (uint32_t i = 0; i < rows; ++i) out[i] = results[uint64_t{t} * rows + i] * op.value_scale;
