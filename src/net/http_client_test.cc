@@ -177,6 +177,17 @@ TEST(HttpClientBytesTest, EndsOfAnswers) {
   EXPECT_EQ(is("HTTP/1.1 200 OK\r\n" + long_header), RequestFailure::kMalformed);
 }
 
+TEST(HttpClientBytesTest, AnAnswerToHeadHasNoBody) {
+  const ScriptedPeer peer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+  const auto client = make_client(peer.port);
+  const auto response = std::make_shared<RecordingResponse>();
+  client->send({"HEAD", "/", {}, ""}, response);
+  client->run();
+  EXPECT_EQ(response->status, 200U);
+  EXPECT_EQ(response->num_ends, 1);
+  EXPECT_FALSE(response->failure);
+}
+
 TEST_F(HttpClientTest, CallsComeInTheirOrder) {
   start_server();
   const auto client = make_client(server->port());
