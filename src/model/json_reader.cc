@@ -11,11 +11,6 @@ namespace ultraspeed::model {
 namespace {
 
 constexpr size_t kExcerptLength = 60;
-constexpr size_t kNameLength = 200;
-
-bool is_control_character(char c) {
-  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-}
 
 // Blanks every comma that stands directly before a closing bracket, outside of strings.
 std::string without_trailing_commas(std::string_view text) {
@@ -48,16 +43,6 @@ Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes) 
   std::string text(file.size_bytes(), '\0');
   US_TRY(file.read(0, std::as_writable_bytes(std::span(text))));
   return text;
-}
-
-bool has_control_characters(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), is_control_character);
-}
-
-std::string printable(std::string_view name) {
-  std::string text(name.substr(0, kNameLength));
-  std::replace_if(text.begin(), text.end(), is_control_character, '?');
-  return name.size() > kNameLength ? text + "..." : text;
 }
 
 std::string json_excerpt(const simdjson::dom::element& value) {

@@ -12,17 +12,13 @@
 #include <string_view>
 #include <vector>
 
+#include "base/printable.h"
 #include "base/result.h"
 
 namespace ultraspeed::model {
 
 // The bytes of a whole file of at most max_bytes. Errors: kNotFound, kIo, kInvalidData when larger.
 Result<std::string> read_text_file(const std::string& path, uint64_t max_bytes);
-
-bool has_control_characters(std::string_view text);
-
-// A name from outside for a message: control bytes become '?', and the length is bounded.
-std::string printable(std::string_view name);
 
 // A value as one line for a message, cut to a readable length.
 std::string json_excerpt(const simdjson::dom::element& value);
