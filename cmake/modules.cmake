@@ -38,11 +38,11 @@ function(add_module name)
       set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
     endif()
     # Sanitizers want no speed of code that computes little, and compile it in half the time.
-    if(ULTRASPEED_SANITIZE AND name MATCHES "^(access|apps|net|server)$")
+    if(ULTRASPEED_SANITIZE AND name MATCHES "^(access|apps|hub|net|server)$")
       target_compile_options(${target} PRIVATE -O0)
     endif()
     # What fuzz targets explore.
-    if(ULTRASPEED_FUZZ AND name MATCHES "^(access|apps|base|grammar|model|text|server|train)$")
+    if(ULTRASPEED_FUZZ AND name MATCHES "^(access|apps|base|grammar|hub|model|text|server|train)$")
       target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
     endif()
     target_link_libraries(${target} PUBLIC ultraspeed_flags ${ARG_DEPS} ${ARG_LIBS})

@@ -46,6 +46,13 @@ Result<OutputFile> OutputFolder::create(std::string_view name, uint64_t bytes) c
   return file;
 }
 
+Result<OutputFile> OutputFolder::extend(std::string_view name) const {
+  const std::string path = path_of(name);
+  const int file_descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (file_descriptor < 0) return system_error(path, "open");
+  return OutputFile(file_descriptor, path);
+}
+
 Status OutputFolder::write_at(const OutputFile& file, uint64_t offset,
                               std::span<const std::byte> bytes) const {
   while (!bytes.empty()) {

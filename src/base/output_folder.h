@@ -43,6 +43,8 @@ class OutputFolder {
 
   // A new file of this size, in place of what is there.
   Result<OutputFile> create(std::string_view name, uint64_t bytes) const;
+  // An old file as it is, or a new one, to be read and written.
+  Result<OutputFile> extend(std::string_view name) const;
   // All bytes, at this place. Thread-safe for places of their own.
   virtual Status write_at(const OutputFile& file, uint64_t offset,
                           std::span<const std::byte> bytes) const;

@@ -25,13 +25,14 @@ const std::map<std::string, std::set<std::string>>& module_table() {
       {"text", {}},
       {"grammar", {}},
       {"net", {}},
+      {"hub", {"net"}},
       {"access", {}},
       {"server", {"engine", "text", "grammar", "net", "access"}},
       {"quantize", {"model", "tensor"}},
       {"train", {"model", "tensor", "text"}},
       {"apps",
        {"tensor", "model", "program", "plan", "cpu", "cuda", "engine", "text", "grammar", "net",
-        "access", "server", "quantize", "train"}},
+        "hub", "access", "server", "quantize", "train"}},
   };
   return kTable;
 }

@@ -36,7 +36,8 @@ const std::vector<BannedWord>& banned_words() {
       {std::regex("\\bshared_ptr\\b"), Where::kCode,
        // Asynchronous operations on a socket keep alive what they act on.
        [](const SourceFile& file) {
-         return file.path.starts_with("src/net/") || file.path.starts_with("src/server/");
+         return file.path.starts_with("src/net/") || file.path.starts_with("src/hub/") ||
+                file.path.starts_with("src/server/");
        },
        "own by value or unique_ptr and lend spans or references"},
       {std::regex("\\bs?rand\\s*\\("), Where::kCode, nowhere_exempt,
