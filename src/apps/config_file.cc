@@ -3,13 +3,14 @@
 #include <filesystem>
 
 #include "apps/files.h"
+#include "apps/model_argument.h"
 
 namespace ultraspeed::apps {
 
 Result<ConfigFile> read_config_file(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  fs::path file = path;
+  US_ASSIGN(fs::path file, find_folder(path));
   if (fs::is_directory(file, ignored)) file /= "config.json";
   US_ASSIGN(const std::string text, read_file(file.string()));
   ConfigFile models;

@@ -15,7 +15,7 @@ struct ConfigFile {
   std::optional<model::DrafterConfig> drafter;  // of dflash/ beside it
 };
 
-// `path` is a config.json or its folder; "-" is standard input.
+// `path` is a config.json, its folder or ORG/NAME of the cache; "-" is standard input.
 Result<ConfigFile> read_config_file(const std::string& path);
 
 }  // namespace ultraspeed::apps

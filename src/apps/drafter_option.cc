@@ -48,8 +48,8 @@ Result<DrafterChoice> parse_drafter(std::string_view text) {
   return make_error(
       ErrorCode::kInvalidArgument,
       "'{}' is no drafter; expected none, suffix, random, replay:N with N from 1 to "
-      "the block, mtp (the model's own MTP layers), dflash (the folder dflash/ of the model), or "
-      "the folder of a DFlash drafter",
+      "the block, mtp (the model's own MTP layers), dflash (the folder dflash/ of the model), the "
+      "folder of a DFlash drafter, or its ORG/NAME in the Hugging Face cache",
       text);
 }
 
@@ -76,8 +76,10 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options) {
   app.add_option_function<std::string>(
          "--drafter", take,
          "What proposes tokens: none, suffix (what followed before), mtp (the model's own MTP "
-         "layers), dflash (the network in the model's folder dflash/) or a folder with such a "
-         "network, or for measurements random ids or replay:N (N tokens a step; run generates "
+         "layers), dflash (the network in the model's folder dflash/), a folder with such a "
+         "network "
+         "or its ORG/NAME in the Hugging Face cache, or for measurements random ids or replay:N (N "
+         "tokens a step; run generates "
          "once before to learn them)")
       ->check(error_of<parse_drafter>)
       ->envname("ULTRASPEED_DRAFTER")

@@ -19,7 +19,7 @@ namespace ultraspeed::apps {
 // What --drafter names.
 struct DrafterChoice {
   engine::DrafterOptions options = {.kind = engine::DrafterKind::kSuffix};
-  std::string folder;  // of kDflash; "": the folder dflash/ inside the model's
+  std::string folder;  // of kDflash, or its ORG/NAME; "": the folder dflash/ inside the model's
 };
 
 struct SpeculationOptions {
@@ -36,8 +36,9 @@ void add_speculation_options(CLI::App& command, SpeculationOptions* options);
 // --acceptance, for commands that sample; with an environment variable, too.
 void add_acceptance_option(CLI::App& command, SpeculationOptions* options);
 
-// "none", "suffix", "random", "replay:N", "mtp", "dflash", or a folder: a path with a slash, or the
-// name of one that exists. Errors: kInvalidArgument; the sentence lists them.
+// "none", "suffix", "random", "replay:N", "mtp", "dflash", or a folder: a path with a slash,
+// ORG/NAME among them, or the name of one that exists. Errors: kInvalidArgument; the sentence lists
+// them.
 Result<DrafterChoice> parse_drafter(std::string_view text);
 std::string drafter_name(const DrafterChoice& choice);
 

@@ -54,7 +54,8 @@ TEST(DrafterOption, WhatIsUnknownListsWhatIsKnown) {
               "'" + name +
                   "' is no drafter; expected none, suffix, random, replay:N with N from 1 to the "
                   "block, mtp (the model's own MTP layers), dflash (the folder dflash/ of the "
-                  "model), or the folder of a DFlash drafter");
+                  "model), the folder of a DFlash drafter, or its ORG/NAME in the Hugging Face "
+                  "cache");
   }
 }
 

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <utility>
 
+#include "apps/folder_check.h"
+#include "apps/model_argument.h"
 #include "apps/named_option.h"
 #include "apps/terminal.h"
 #include "engine/settings.h"
@@ -21,25 +23,6 @@ constexpr const char* kBundledModel = "models/tiny-mimo";
 bool is_file(const std::string& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);
-}
-
-Status check_directory(const std::string& directory) {
-  std::error_code error;
-  if (is_file(directory)) {
-    return make_error(ErrorCode::kInvalidArgument, "{}: a file; expected the folder it lies in",
-                      directory);
-  }
-  if (!fs::is_directory(directory, error)) {
-    return make_error(ErrorCode::kNotFound,
-                      "{}: no such folder; expected a model folder (to ask a question: ultraspeed "
-                      "run --user TEXT)",
-                      directory);
-  }
-  if (is_file(directory + "/config.json")) return {};
-  return make_error(ErrorCode::kNotFound,
-                    "{}: no config.json; expected a model folder with config.json, "
-                    "*.safetensors and tokenizer.json",
-                    directory);
 }
 
 // From the binary's folder upwards: build/release/ultraspeed lies two levels below the repository.
@@ -187,7 +170,8 @@ void add_ranks_option(CLI::App& command, uint32_t* ranks) {
 void add_model_options(CLI::App& command, ModelOptions* options) {
   CLI::App& app = *command.add_option_group("Model", "Which model, and on what");
   app.add_option("-m,--model", options->directory,
-                 "Model folder (default: the bundled models/tiny-mimo)")
+                 "Model folder, or ORG/NAME[@REVISION] of the Hugging Face cache, where 'pull' "
+                 "downloads to (default: the bundled models/tiny-mimo)")
       ->envname("ULTRASPEED_MODEL");
   // After --model, so that it wins over the environment.
   app.add_option("DIR", options->directory, "The same as --model DIR");
@@ -228,10 +212,7 @@ void add_model_options(CLI::App& command, ModelOptions* options) {
 
 Result<std::string> model_directory(const ModelOptions& options) {
   if (options.directory.empty()) return bundled_model();
-  std::string directory = options.directory;
-  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
-  US_TRY(check_directory(directory));
-  return directory;
+  return find_model_folder(options.directory);
 }
 
 Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
@@ -240,10 +221,11 @@ Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
   US_TRY(model::check_loadable(config));  // before its weights are looked for
   if (options.may_exceed_positions) extend_positions(options.context, &config);
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
-  US_ASSIGN(auto checkpoint, model::Checkpoint::open(directory));
+  auto checkpoint = model::Checkpoint::open(directory);
+  if (!checkpoint) return tl::unexpected(with_pull_advice(checkpoint.error(), directory));
   US_ASSIGN(auto speculation, Speculation::open(options.speculation, directory,
-                                                checkpoint.contents().num_mtp_layers));
-  LoadedModel model(std::move(config), std::move(generation), std::move(checkpoint),
+                                                checkpoint->contents().num_mtp_layers));
+  LoadedModel model(std::move(config), std::move(generation), *std::move(checkpoint),
                     std::move(speculation));
   if (is_file(directory + "/tokenizer.json")) {
     US_ASSIGN(model.tokenizer_, text::Tokenizer::load(directory + "/tokenizer.json"));
@@ -265,7 +247,8 @@ std::vector<int32_t> LoadedModel::stop_ids() const {
 
 Result<const text::Tokenizer*> LoadedModel::require_tokenizer() const {
   if (tokenizer_) return &*tokenizer_;
-  return make_error(ErrorCode::kNotFound, "{}: no tokenizer.json, which text needs", directory());
+  return make_error(ErrorCode::kNotFound, "{}: {}", directory(),
+                    describe_missing_tokenizer(directory()));
 }
 
 Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {

@@ -24,8 +24,8 @@ class App;
 namespace ultraspeed::apps {
 
 struct ModelOptions {
-  std::string directory;              // empty: the bundled model
-  uint32_t context = 0;               // tokens of a session; 0: the model's, at most 8192
+  std::string directory;  // or ORG/NAME[@REVISION] (model_argument.h); empty: the bundled model
+  uint32_t context = 0;   // tokens of a session; 0: the model's, at most 8192
   bool may_exceed_positions = false;  // more than the checkpoint says, with a warning
   ExecutorOptions executor;
   SpeculationOptions speculation;
@@ -55,7 +55,7 @@ void add_dense_dtype_option(CLI::App& command, model::DenseDtype* dense_dtype);
 void add_ranks_option(CLI::App& command, uint32_t* ranks);
 
 // The folder that the options mean. The bundled model is looked for in the current folder and in
-// the folders above the running binary. Errors: kNotFound.
+// the folders above the running binary. Errors: those of find_model_folder().
 Result<std::string> model_directory(const ModelOptions& options);
 
 class LoadedModel {

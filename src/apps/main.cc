@@ -16,6 +16,7 @@
 #include "apps/inspect_command.h"
 #include "apps/plan_command.h"
 #include "apps/provenance.h"
+#include "apps/pull_command.h"
 #include "apps/quantize_command.h"
 #include "apps/report_command.h"
 #include "apps/run_command.h"
@@ -49,6 +50,7 @@ int parse_and_run(int argc, char** argv) {
   add_quantize_command(app, &exit_code);
   add_train_drafter_command(app, &exit_code);
   add_train_model_command(app, &exit_code);
+  add_pull_command(app, &exit_code);
   add_inspect_command(app, &exit_code);
   add_plan_command(app, &exit_code);
   add_simulate_command(app, &exit_code);

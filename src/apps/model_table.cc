@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/folder_check.h"
 #include "base/progress.h"
 
 namespace ultraspeed::apps {
@@ -90,7 +91,9 @@ void append_configuration(const ModelFolder& folder, std::string* text) {
                   : fmt::format("fused, rank-major in {} chunks", config.qkv_chunks));
   line("stop tokens", joined(model::stop_token_ids(config, folder.generation)));
   line("sampling", describe_sampling(folder.generation));
-  line("tokenizer", folder.has_tokenizer ? "yes" : "none (use --prompt-ids)");
+  line("tokenizer", folder.has_tokenizer
+                        ? "yes"
+                        : describe_missing_tokenizer(folder.directory) + "; use --prompt-ids");
   line("chat template", folder.chat_template);
 }
 

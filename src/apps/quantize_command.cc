@@ -9,6 +9,7 @@
 
 #include "apps/calibration.h"
 #include "apps/executor_choice.h"
+#include "apps/model_argument.h"
 #include "apps/named_option.h"
 #include "apps/option_values.h"
 #include "apps/terminal.h"
@@ -58,6 +59,7 @@ std::string kinds_table(const std::vector<KindSummary>& kinds) {
 }
 
 Status run_quantize(QuantizeCommandOptions options) {
+  US_ASSIGN(options.run.source, find_folder(options.run.source));
   if (options.calibration_text) {
     US_ASSIGN(options.run.calibration,
               prepare_calibration({.source = options.run.source,
@@ -134,7 +136,9 @@ void add_quantize_command(CLI::App& app, int* exit_code) {
   options->run.num_threads = default_threads();
   CLI::App& command = *app.add_subcommand(
       "quantize", "BF16 or FP8 checkpoint to MXFP4 experts and FP8 linear layers");
-  command.add_option("source", options->run.source, "The checkpoint folder")->required();
+  command
+      .add_option("source", options->run.source, "The checkpoint folder, or ORG/NAME of the cache")
+      ->required();
   command
       .add_option("target", options->target, "The new folder; an interrupted run continues there")
       ->required();

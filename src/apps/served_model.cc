@@ -1,9 +1,8 @@
 #include "apps/served_model.h"
 
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
+#include "apps/model_argument.h"
 #include "engine/params.h"
 
 namespace ultraspeed::apps {
@@ -12,11 +11,7 @@ Result<server::ServedModel> make_served_model(std::string name, const ModelOptio
                                               const LoadedModel& model, engine::Engine& engine) {
   server::ServedModel served;
   served.name = std::move(name);
-  if (served.name.empty()) {
-    std::error_code error;
-    const auto path = std::filesystem::canonical(model.directory(), error);
-    served.name = error ? model.directory() : path.filename().string();
-  }
+  if (served.name.empty()) served.name = model_name(model.directory());
   served.engine = &engine;
   US_ASSIGN(served.tokenizer, model.require_tokenizer());
   served.chat_template = model.chat_template();

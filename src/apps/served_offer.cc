@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <filesystem>
 #include <fstream>
 #include <utility>
 
 #include "apps/files.h"
+#include "apps/model_argument.h"
 #include "apps/terminal.h"
 
 namespace ultraspeed::apps {
@@ -71,7 +71,7 @@ Result<std::optional<OpenedService>> open_service(const std::string& config_file
 
 std::string weights_text(const LoadedModel& model) {
   return fmt::format(
-      "{}, {}", std::filesystem::path(model.directory()).filename().string(),
+      "{}, {}", model_name(model.directory()),
       format_bytes(static_cast<double>(model.checkpoint().contents().backbone.bytes)));
 }
 

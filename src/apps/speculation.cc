@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "apps/model_argument.h"
 #include "base/check.h"
 #include "plan/plan.h"
 
@@ -56,7 +57,14 @@ Result<Speculation> Speculation::open(const SpeculationOptions& options,
   }
   if (choice.options.kind == DrafterKind::kDflash) {
     const std::string flag = fmt::format("--drafter {}", drafter_name(choice));
-    speculation.folder_ = choice.folder.empty() ? own_folder : choice.folder;
+    speculation.folder_ = own_folder;
+    if (!choice.folder.empty()) {
+      auto folder = find_folder(choice.folder);
+      if (!folder) {
+        return make_error(folder.error().code, "--drafter {}", folder.error().message);
+      }
+      speculation.folder_ = *std::move(folder);
+    }
     auto opened = open_folder(speculation.folder_, flag);
     if (!opened && !options.drafter) {
       return make_error(opened.error().code, "{} (--drafter suffix goes without it)",
