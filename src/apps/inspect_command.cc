@@ -11,6 +11,7 @@
 #include "apps/graphviz.h"
 #include "apps/loaded_model.h"
 #include "apps/model_table.h"
+#include "apps/outlook.h"
 #include "apps/terminal.h"
 #include "plan/plan.h"
 #include "program/print.h"
@@ -81,15 +82,15 @@ Status inspect(const InspectOptions& options) {
     return print(options, program::print_program(program, options.tasks));
   }
   US_ASSIGN(const std::string table, model_table(*folder));
-  return print(options, table);
+  return print(options, fmt::format("{}\n{}", table, outlook(*folder, options.model)));
 }
 
 }  // namespace
 
 void add_inspect_command(CLI::App& app, int* exit_code) {
   const auto options = std::make_shared<InspectOptions>();
-  CLI::App& command =
-      *app.add_subcommand("inspect", "What a model folder holds, and its decode program");
+  CLI::App& command = *app.add_subcommand(
+      "inspect", "What a model folder holds, whether it will run here, and its decode program");
   add_model_options(command, &options->model);
   command.add_flag("--program", options->program, "List the stages of the decode program");
   command.add_flag("--tasks", options->tasks, "List the tasks of every worker of rank 0, too");

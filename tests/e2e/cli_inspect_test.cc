@@ -30,13 +30,35 @@ TEST(Inspect, TableOfTheBundledModel) {
   const std::string table = output_of({"inspect"});
   expect_words(table, {"mimo_v2_flash", "66.5 M", "layer 1-2", "window 128", "4 of 32 experts",
                        "temperature 0.6, top_p 0.95", "MXFP4", "FP8", "stop tokens     0, 2",
-                       "backbone", "in 4 file(s)", "drafter", "draft block     8 rows"});
+                       "backbone", "in 4 file(s)", "drafter", "draft block     8 rows",
+                       "on processor    yes, in ", "KV cache of 8192 tokens"});
+  const std::string longer = output_of({"inspect", "--context", "1000000"});
+  expect_words(longer, {"on processor    no: max_context is 1000000"});
 }
 
 TEST(Inspect, AConfigurationWithoutWeights) {
   const std::string table = output_of({"inspect", kConfigs + "/mimo-v2.5-pro"});
-  expect_words(table, {"fused, rank-major in 8 chunks", "layers          70", "no safetensors",
-                       "drafter", "draft block     8 rows"});
+  expect_words(table,
+               {"fused, rank-major in 8 chunks", "layers          70", "no safetensors", "drafter",
+                "draft block     8 rows", "on processor    when its weights are here: "});
+  expect_words(output_of({"inspect", kConfigs + "/llama-3.2-1b"}),
+               {"runs here       no: ", "planned and timed by their shapes only"});
+}
+
+TEST(Inspect, SaysWhatItWouldNeedInstead) {
+  const TemporaryDirectory directory;
+  const auto errors_of = [&directory] {
+    const Finished finished = run_cli({"inspect", directory.path()});
+    EXPECT_EQ(finished.exit_code, 1);
+    EXPECT_EQ(finished.output, "");
+    return finished.errors;
+  };
+  write_text(directory.path(), "model-Q4.gguf", "GGUF");
+  expect_words(errors_of(), {"model-Q4.gguf: llama.cpp's format GGUF", "expected safetensors in"});
+  std::filesystem::remove(directory.path() + "/model-Q4.gguf");
+  write_text(directory.path(), "config.json",
+             R"({"model_type": "llama", "quantization_config": {"quant_method": "awq"}})");
+  expect_words(errors_of(), {"config.json: weights quantised by 'awq'", "expected safetensors in"});
 }
 
 TEST(Inspect, RecognisesMtpLayersAndDrafters) {
