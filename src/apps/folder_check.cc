@@ -69,20 +69,6 @@ Status check_formats(const std::string& folder) {
   return {};
 }
 
-// The checks of config.json itself come later, with all of their errors.
-Status check_quantization(const std::string& file) {
-  const auto config = read_json_file(file);
-  if (!config || !config->is_object()) return {};
-  const auto section = config->find("quantization_config");
-  if (section == config->end() || !section->is_object()) return {};
-  const auto method = section->find("quant_method");
-  if (method == section->end() || !method->is_string()) return {};
-  const auto name = method->get<std::string>();
-  if (name == "fp8" || name == "mxfp4") return {};
-  return other_format(file,
-                      fmt::format("weights quantised by '{}' (quant_method)", printable(name)));
-}
-
 }  // namespace
 
 Status check_model_folder(const std::string& folder) {
@@ -99,12 +85,25 @@ Status check_model_folder(const std::string& folder) {
                       folder);
   }
   US_TRY(check_formats(folder));
-  const std::string config = folder + "/config.json";
-  if (is_file(config)) return check_quantization(config);
+  if (is_file(folder + "/config.json")) return check_quantization(folder);
   return make_error(ErrorCode::kNotFound,
                     "{}: no config.json; expected a model folder with config.json, "
                     "*.safetensors and tokenizer.json",
                     folder);
+}
+
+Status check_quantization(const std::string& folder) {
+  const std::string file = folder + "/config.json";
+  const auto config = read_json_file(file);
+  if (!config || !config->is_object()) return {};
+  const auto section = config->find("quantization_config");
+  if (section == config->end() || !section->is_object()) return {};
+  const auto method = section->find("quant_method");
+  if (method == section->end() || !method->is_string()) return {};
+  const auto name = method->get<std::string>();
+  if (name == "fp8" || name == "mxfp4") return {};
+  return other_format(file,
+                      fmt::format("weights quantised by '{}' (quant_method)", printable(name)));
 }
 
 std::string describe_missing_tokenizer(const std::string& folder) {

@@ -13,6 +13,10 @@ namespace ultraspeed::apps {
 // that are read.
 Status check_model_folder(const std::string& folder);
 
+// Of config.json alone. Errors: kUnsupported for weights of another quantisation; what else is
+// wrong with the file is not looked for.
+Status check_quantization(const std::string& folder);
+
 // Why text cannot be read and written without tokenizer.json, and how one is made where another
 // tokenizer's files are.
 std::string describe_missing_tokenizer(const std::string& folder);

@@ -10,6 +10,7 @@
 #include "apps/files.h"
 #include "apps/graphviz.h"
 #include "apps/loaded_model.h"
+#include "apps/model_argument.h"
 #include "apps/model_table.h"
 #include "apps/outlook.h"
 #include "apps/terminal.h"
@@ -68,7 +69,7 @@ Status inspect(const InspectOptions& options) {
     // The folder may hold a drafter instead of a model.
     const auto drafter = model::DrafterConfig::load(directory);
     if (drafter) return print(options, drafter_table(*drafter));
-    return tl::unexpected(std::move(folder).error());
+    return tl::unexpected(with_pull_advice(folder.error(), directory));
   }
   if (!options.graph.empty()) {
     US_ASSIGN(const uint16_t layer, parse_layer(options.graph, folder->config.num_layers()));

@@ -247,8 +247,10 @@ std::vector<int32_t> LoadedModel::stop_ids() const {
 
 Result<const text::Tokenizer*> LoadedModel::require_tokenizer() const {
   if (tokenizer_) return &*tokenizer_;
-  return make_error(ErrorCode::kNotFound, "{}: {}", directory(),
-                    describe_missing_tokenizer(directory()));
+  return tl::unexpected(with_pull_advice(
+      {ErrorCode::kNotFound,
+       fmt::format("{}: {}", directory(), describe_missing_tokenizer(directory()))},
+      directory()));
 }
 
 Result<const text::ChatTemplate*> LoadedModel::require_chat_template() const {

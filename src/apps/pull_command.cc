@@ -9,9 +9,11 @@
 #include <string>
 #include <utility>
 
+#include "apps/folder_check.h"
 #include "apps/hub_settings.h"
 #include "apps/terminal.h"
 #include "hub/pull.h"
+#include "model/config.h"
 
 namespace ultraspeed::apps {
 namespace {
@@ -67,6 +69,21 @@ class Display {
   std::optional<Progress> progress_;
 };
 
+// Some gigabytes before a command would say it.
+Status check_snapshot(const std::string& snapshot, const Display& display) {
+  const Status status = check_quantization(snapshot);
+  if (!status) {
+    return make_error(status.error().code,
+                      "{}; its weights were not downloaded (--include '*' takes all files)",
+                      status.error().message);
+  }
+  auto config = model::ModelConfig::load(snapshot);
+  const Status loadable = config ? model::check_loadable(*config) : tl::unexpected(config.error());
+  if (loadable || model::DrafterConfig::load(snapshot)) return {};
+  display.say(loadable.error().message + "; downloading it for other programs");
+  return {};
+}
+
 Status run_pull(const PullCommandOptions& options) {
   hub::PullOptions pull;
   US_ASSIGN(pull.model, reference_of(options));
@@ -79,6 +96,12 @@ Status run_pull(const PullCommandOptions& options) {
   pull.progress = [&display](uint64_t done, uint64_t total, std::string_view file) {
     display.update(done, total, file);
   };
+  // Who names files wants them for something else.
+  if (options.files.include.empty()) {
+    pull.check = [&display](const std::string& snapshot) {
+      return check_snapshot(snapshot, display);
+    };
+  }
   US_ASSIGN(const hub::Pulled pulled, hub::pull(pull));
   display.finish();
   const std::string_view news = pulled.fetched_bytes == 0 ? "all there already" : "complete";

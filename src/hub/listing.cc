@@ -38,9 +38,11 @@ Result<RepositoryFile> parse_file(std::string_view where, dom::element entry) {
   }
   file.path = path;
   uint64_t size = 0;
-  if (entry["size"].get(size) == simdjson::SUCCESS && size <= kMaxFileBytes) file.size = size;
   std::string_view name;
   const bool is_lfs = entry["lfs"]["sha256"].get(name) == simdjson::SUCCESS;
+  const bool has_size = (is_lfs && entry["lfs"]["size"].get(size) == simdjson::SUCCESS) ||
+                        entry["size"].get(size) == simdjson::SUCCESS;
+  if (has_size && size <= kMaxFileBytes) file.size = size;
   if (is_lfs || entry["blobId"].get(name) == simdjson::SUCCESS) file.blob = parse_blob_name(name);
   return file;
 }
@@ -49,10 +51,6 @@ bool matches(const std::string& path, const std::vector<std::string>& patterns) 
   return std::any_of(patterns.begin(), patterns.end(), [&path](const std::string& pattern) {
     return fnmatch(pattern.c_str(), path.c_str(), 0) == 0;
   });
-}
-
-bool is_weights(std::string_view path) {
-  return path.ends_with(".safetensors");
 }
 
 }  // namespace
@@ -93,6 +91,10 @@ bool is_needed(std::string_view path) {
   constexpr std::array<std::string_view, 4> kEndings = {".json", ".safetensors", ".jinja", ".txt"};
   return std::any_of(kEndings.begin(), kEndings.end(),
                      [path](std::string_view ending) { return path.ends_with(ending); });
+}
+
+bool is_weights(std::string_view path) {
+  return path.ends_with(".safetensors");
 }
 
 std::vector<RepositoryFile> choose_files(const Listing& listing, const FileChoice& choice) {

@@ -37,8 +37,9 @@ struct FileChoice {
 // not weights in other formats (*.bin, *.gguf, consolidated*), other folders (original/, onnx/),
 // papers and pictures.
 bool is_needed(std::string_view path);
+bool is_weights(std::string_view path);  // *.safetensors
 
-// The files chosen, small ones first, then by name: what is wrong shows before the long part.
+// The files chosen, weights last, by name: what is wrong shows before the long part.
 std::vector<RepositoryFile> choose_files(const Listing& listing, const FileChoice& choice);
 
 // Whether the files chosen by default can be a model or a drafter. Errors: kUnsupported, with the

@@ -28,7 +28,7 @@ TEST(HubListing, ReadsSizesAndHashes) {
   const std::string sha256(64, 'b'), sha1(40, 'c');
   const auto listing = parse_listing(
       "org/model",
-      listing_json(R"({"rfilename":"model.safetensors","size":7,"blobId":")" + kListed +
+      listing_json(R"({"rfilename":"model.safetensors","size":134,"blobId":")" + kListed +
                    R"(","lfs":{"sha256":")" + sha256 + R"(","size":7,"pointerSize":9}},)" +
                    R"({"rfilename":"config.json","size":3,"blobId":")" + sha1 +
                    R"("},{"rfilename":"x.json"})"));
@@ -36,6 +36,7 @@ TEST(HubListing, ReadsSizesAndHashes) {
   EXPECT_EQ(listing->commit, kListed);
   ASSERT_EQ(listing->files.size(), 3u);
   EXPECT_EQ(listing->files[0].blob->hex, sha256);
+  EXPECT_EQ(listing->files[0].size, 7u) << "of the file, not of what points to it";
   EXPECT_EQ(listing->files[0].blob->kind, HashKind::kSha256);
   EXPECT_EQ(listing->files[1].blob->hex, sha1);
   EXPECT_EQ(listing->files[1].size, 3u);

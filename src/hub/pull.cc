@@ -46,7 +46,14 @@ class Pull {
       US_ASSIGN(items_.emplace_back(), describe(file));
     }
     US_TRY(prepare());
-    for (const Item& item : items_) US_TRY(fetch(item));
+    bool is_checked = !options_.check;
+    for (const Item& item : items_) {
+      if (!is_checked && is_weights(item.path)) {
+        US_TRY(options_.check(pulled_.snapshot));
+        is_checked = true;
+      }
+      US_TRY(fetch(item));
+    }
     US_TRY(cache_.write_ref(listing.commit));
     return std::move(pulled_);
   }
@@ -90,11 +97,10 @@ class Pull {
                      .follows_out = false};
     };
     US_ASSIGN(const Answer answer, client_.send(make, nullptr));
-    const std::string_view linked = answer.header("X-Linked-ETag");
-    const auto blob = parse_blob_name(linked.empty() ? answer.header("ETag") : linked);
-    const std::string_view linked_size = answer.header("X-Linked-Size");
-    const std::string_view size =
-        linked_size.empty() ? answer.header("Content-Length") : linked_size;
+    // What a redirection says without "Linked" is of its own body.
+    const bool is_own = answer.header("X-Linked-ETag").empty() && answer.status == 200;
+    const auto blob = parse_blob_name(answer.header(is_own ? "ETag" : "X-Linked-ETag"));
+    const std::string_view size = answer.header(is_own ? "Content-Length" : "X-Linked-Size");
     const char* end = size.data() + size.size();
     const auto [rest, error] = std::from_chars(size.data(), end, request->size);
     if (!blob || size.empty() || error != std::errc() || rest != end) {

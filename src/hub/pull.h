@@ -23,6 +23,9 @@ struct PullOptions {
   bool is_forced = false;  // downloads what is there once more
   // Bytes done and to do of this call, and the file that is being fetched; may be empty.
   std::function<void(uint64_t, uint64_t, std::string_view)> progress;
+  // Looks at the snapshot when all but its weights is there; an error ends the download. May be
+  // empty.
+  std::function<Status(const std::string& snapshot)> check;
   // Writes blobs; empty: into the cache's folder. Tests fill the disk with it.
   std::function<std::unique_ptr<OutputFolder>(const std::string& path)> open_blobs;
 };

@@ -275,6 +275,18 @@ TEST_F(PullTest, OtherFormatsAreNamed) {
   EXPECT_EQ(refusal(ErrorCode::kNotFound), "org/model: none of its 1 files is chosen");
 }
 
+TEST_F(PullTest, AModelMayBeRefusedBeforeItsWeightsCome) {
+  options.check = [&](const std::string& snapshot) -> Status {
+    EXPECT_EQ(text_of(snapshot + "/config.json"), hub.files["config.json"].content);
+    return make_error(ErrorCode::kUnsupported, "not this one");
+  };
+  EXPECT_EQ(refusal(ErrorCode::kUnsupported), "not this one");
+  EXPECT_EQ(hub.count("model.safetensors"), 0u);
+  EXPECT_FALSE(find());
+  options.check = [](const std::string&) -> Status { return {}; };
+  expect_all(pulled());
+}
+
 // A disk that is full after so many bytes.
 class FullFolder : public OutputFolder {
  public:

@@ -80,6 +80,15 @@ TEST_F(Pull, ADrafterIsNamedLikeAModel) {
   EXPECT_NE(finished.output.find("org/model"), std::string::npos) << finished.output;
 }
 
+TEST_F(Pull, AFamilyForOtherProgramsComesWithAWarning) {
+  hub_.files = {{"config.json", {.content = R"({"model_type": "mamba"})"}},
+                {"model.safetensors", {.content = "x", .is_lfs = true}}};
+  const Finished pulled = succeed({"pull", "org/model"});
+  EXPECT_NE(pulled.errors.find("; downloading it for other programs"), std::string::npos)
+      << pulled.errors;
+  EXPECT_NE(pulled.errors.find("complete, 2 files of 24 B"), std::string::npos) << pulled.errors;
+}
+
 TEST_F(Pull, WhatIsWrongIsOneSentence) {
   expect_errors({"pull", "model"}, 1, "'model' names no model of a hub; expected ORG/NAME");
   expect_errors({"pull", "org/model@a", "--revision", "b"}, 1, "--revision b: org/model@a names");
@@ -89,6 +98,10 @@ TEST_F(Pull, WhatIsWrongIsOneSentence) {
   hub_.files = {{"x.gguf", {.content = "x"}}};
   expect_errors({"pull", "org/model"}, 1, "org/model: no config.json, but *.gguf; expected");
   hub_.files = {{"config.json", {.content = "{}"}}, {"model.safetensors", {.content = "x"}}};
+  hub_.files["config.json"].content = R"({"quantization_config": {"quant_method": "awq"}})";
+  expect_errors({"pull", "org/model"}, 1, "config.json: weights quantised by 'awq'");
+  EXPECT_EQ(hub_.count("model.safetensors"), 0u);
+  fs::remove_all(cache_.path() + "/hub");
   write_text(cache_.path(), "hub", "a file, no folder");
   expect_errors({"pull", "org/model"}, 1, "cannot create the folder");
 }
