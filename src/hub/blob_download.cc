@@ -54,11 +54,7 @@ class Download : public BodySink {
                         request_.size);
     }
     const auto data = std::as_bytes(std::span(bytes.data(), bytes.size()));
-    if (const Status written = blobs_.write_at(file_, position_, data); !written) {
-      return make_error(ErrorCode::kIo,
-                        "{}; what has come is kept: make room, and the same command goes on there",
-                        written.error().message);
-    }
+    US_TRY(blobs_.write_at(file_, position_, data));
     hash_.update(data);
     position_ += bytes.size();
     on_position_(position_);
@@ -106,8 +102,14 @@ Status download_from(uint64_t num_bytes, Client& client, const OutputFolder& blo
     return Request{
         .target = request.target, .offset = download.position(), .subject = request.subject};
   };
-  if (!download.is_complete()) US_TRY(client.send(make, &download));
-  return download.finish();
+  if (download.is_complete()) return download.finish();
+  auto answer = client.send(make, &download);
+  if (answer) return download.finish();
+  Error error = std::move(answer).error();
+  if (error.code == ErrorCode::kIo && download.position() > 0) {
+    error.message += "; what has come is kept, and the same command goes on there";
+  }
+  return tl::unexpected(std::move(error));
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -29,7 +28,7 @@ std::string incomplete_name(const BlobName& blob);
 uint64_t incomplete_bytes(const OutputFolder& blobs, const BlobRequest& request);
 
 // `on_position` gets the bytes that are there, again and again. Errors: the client's; kIo for what
-// cannot be written, with what to do; kInvalidData for other bytes than the hash says, of which
+// cannot be written; kInvalidData for other bytes than the hash says, of which
 // nothing is kept. After any other error the file goes on from where it is.
 Status download_blob(Client& client, const OutputFolder& blobs, const BlobRequest& request,
                      const std::function<void(uint64_t)>& on_position);

@@ -134,6 +134,7 @@ TEST_F(PullTest, ALaterCallGoesOnToo) {
   options.client.max_tries = 1;
   const std::string message = refusal(ErrorCode::kIo);
   EXPECT_TRUE(message.starts_with("org/model: model.safetensors: 127.0.0.1:")) << message;
+  EXPECT_TRUE(message.ends_with("; what has come is kept, and the same command goes on there"));
   EXPECT_EQ(fs::file_size(blob_path("model.safetensors") + ".incomplete"), 100'000u);
   EXPECT_FALSE(find()) << "a revision was noted before it was whole";
   const Pulled result = pulled();
@@ -307,8 +308,8 @@ TEST_F(PullTest, AFullDiskLosesNothing) {
     return std::make_unique<FullFolder>(path, 150'000);
   };
   const std::string message = refusal(ErrorCode::kIo);
-  EXPECT_NE(message.find("No space left on device; what has come is kept: make room, and the same "
-                         "command goes on there"),
+  EXPECT_NE(message.find("No space left on device; what has come is kept, and the same command "
+                         "goes on there"),
             std::string::npos)
       << message;
   EXPECT_EQ(reports, "") << "trying again makes no room";
