@@ -128,7 +128,7 @@ uint64_t incomplete_bytes(const OutputFolder& blobs, const BlobRequest& request)
 Status download_blob(Client& client, const OutputFolder& blobs, const BlobRequest& request,
                      const std::function<void(uint64_t)>& on_position) {
   const uint64_t num_bytes = incomplete_bytes(blobs, request);
-  const Status status = download_from(num_bytes, client, blobs, request, on_position);
+  Status status = download_from(num_bytes, client, blobs, request, on_position);
   const bool is_other = !status && status.error().code == ErrorCode::kInvalidData;
   if (!is_other || num_bytes == 0) return status;
   return download_from(0, client, blobs, request, on_position);  // the beginning may be at fault

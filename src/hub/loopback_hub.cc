@@ -85,11 +85,11 @@ void LoopbackHub::handle(net::HttpRequest request, std::shared_ptr<net::Response
   }
   if (path.starts_with(files_path)) {
     const std::string file = path.substr(files_path.size());
-    if (relative.empty()) return resolve(request, file, std::move(writer));
+    if (relative.empty()) return resolve(request, file, writer);
     return writer->send({307, {{"Location", moved_path + file}}, ""});
   }
   if (!relative.empty() && path.starts_with(moved_path)) {
-    return resolve(request, path.substr(moved_path.size()), std::move(writer));
+    return resolve(request, path.substr(moved_path.size()), writer);
   }
   writer->send(refusal(404, "RepoNotFound"));
 }
@@ -112,12 +112,12 @@ net::HttpResponse LoopbackHub::list(const std::string& revision) const {
 }
 
 void LoopbackHub::resolve(const net::HttpRequest& request, const std::string& path,
-                          std::shared_ptr<net::ResponseWriter> writer) {
+                          const std::shared_ptr<net::ResponseWriter>& writer) {
   if (!may_read(request)) return writer->send(refusal(403, gate));
   const auto found = files.find(path);
   if (found == files.end()) return writer->send(refusal(404, "EntryNotFound"));
   const HubFile& file = found->second;
-  if (!file.is_lfs) return send_file(request, file, std::move(writer));
+  if (!file.is_lfs) return send_file(request, file, writer);
   writer->send({302,
                 {{"Location", fmt::format("http://127.0.0.1:{}/cdn/{}?Signature=a~b&Key=%2F",
                                           cdn_->port(), path)},
@@ -132,11 +132,11 @@ void LoopbackHub::Cdn::handle(net::HttpRequest request,
   constexpr std::string_view kFolder = "/cdn/";
   const auto found = hub.files.find(path_of(request).substr(kFolder.size()));
   if (found == hub.files.end()) return writer->send(refusal(403, ""));
-  hub.send_file(request, found->second, std::move(writer));
+  hub.send_file(request, found->second, writer);
 }
 
 void LoopbackHub::send_file(const net::HttpRequest& request, const HubFile& file,
-                            std::shared_ptr<net::ResponseWriter> writer) {
+                            const std::shared_ptr<net::ResponseWriter>& writer) {
   const std::string& whole = file.sent.empty() ? file.content : file.sent;
   net::HttpResponse response{200, {{"ETag", fmt::format("\"{}\"", blob_of(file))}}, whole};
   constexpr std::string_view kUnit = "bytes=";

@@ -71,9 +71,9 @@ class LoopbackHub : public net::HttpHandler {
   void note(const net::HttpRequest& request, bool is_at_cdn);
   net::HttpResponse list(const std::string& revision) const;
   void resolve(const net::HttpRequest& request, const std::string& path,
-               std::shared_ptr<net::ResponseWriter> writer);
+               const std::shared_ptr<net::ResponseWriter>& writer);
   void send_file(const net::HttpRequest& request, const HubFile& file,
-                 std::shared_ptr<net::ResponseWriter> writer);
+                 const std::shared_ptr<net::ResponseWriter>& writer);
   bool may_read(const net::HttpRequest& request) const;
 
   Cdn cdn_handler_{*this};
