@@ -46,6 +46,9 @@ Result<engine::MemoryNeed> memory_need(const ModelFolder& folder, const ModelOpt
 
 std::string verdict(const ModelFolder& folder, const ModelOptions& options,
                     const ChosenExecutor& chosen) {
+  const bool is_exact = chosen.limits.name == kProcessor ||
+                        model::shape_only(folder.config).exactness == model::Exactness::kExact;
+  if (!is_exact) return "no: GPUs do not have this family's arithmetic yet";
   const auto context = engine::choose_max_context({.max_context = options.context},
                                                   folder.config.max_position_embeddings);
   if (!context) return "no: " + context.error().message;
@@ -71,9 +74,6 @@ std::string outlook(const ModelFolder& folder, const ModelOptions& options) {
   const auto line = [](std::string_view name, std::string_view text) {
     return fmt::format("{:<16}{}\n", name, text);
   };
-  if (const Status status = model::check_loadable(folder.config); !status) {
-    return line("runs here", "no: " + status.error().message);
-  }
   const std::string condition = folder.checkpoint ? "" : "when its weights are here: ";
   const uint64_t bytes =
       folder.checkpoint ? folder.checkpoint->contents().backbone.bytes : UINT64_MAX;
