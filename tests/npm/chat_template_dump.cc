@@ -1,6 +1,8 @@
-// Renders templates for chat_template.test.js: reads JSON lines {"template", "context"} and writes
-// for each {"text", "input_ranges"} or {"error"}. With a checkpoint's directory as its argument it
-// reads chat requests {"messages", "tools", "add_generation_prompt", "enable_thinking"} instead.
+// Renders templates for chat_template.test.js: reads JSON lines {"template", "context", "now"} and
+// writes for each {"text", "input_ranges"} or {"error"}; "now" is in seconds since 1970. With a
+// checkpoint's directory as its argument it reads chat requests {"messages", "tools",
+// "add_generation_prompt", "enable_thinking"} instead.
+#include <ctime>
 #include <iostream>
 #include <string>
 
@@ -21,7 +23,8 @@ Json render_template(const Json& request) {
   using ultraspeed::text::jinja::Template;
   auto compiled = Template::parse(request["template"].get<std::string>());
   if (!compiled) return {{"error", compiled.error().message}};
-  auto text = compiled->render(nullptr, request["context"]);
+  auto text = compiled->render(nullptr, request["context"],
+                               {.limits = {}, .now = request["now"].get<std::time_t>()});
   if (!text) return {{"error", text.error().message}};
   return answer(text->bytes(), text->input_ranges());
 }

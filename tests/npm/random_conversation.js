@@ -22,6 +22,9 @@ const DISPUTED_SPACE = /[\x1c-\x1f\x85\ufeff]/g;
 //   printed        booleans and null where a template prints them (as "true" and "null")
 //   nullTools      tools given as null (for it, null is iterable)
 //   outerSpace     white space around texts and reasoning (its strip() ignores the argument)
+//   manyCalls      more than one call a message (the template refuses them, or drops the others)
+//   builtinTools   tools that a template knows by name (it has no filter "reject")
+//   emptyContent   content that is null (it has another error than the template's own)
 class ConversationGenerator {
   constructor(seed, quirks = []) {
     this.without = new Set(quirks);
@@ -117,8 +120,12 @@ class ConversationGenerator {
     const message = { role: 'assistant', content: this.chance(15) ? null : this.text() };
     if (this.chance(40)) message.reasoning_content = this.text();
     if (this.chance(40)) {
-      message.tool_calls = Array.from({ length: 1 + this.below(3) }, () => this.call());
+      const count = this.without.has('manyCalls') ? 1 : 1 + this.below(3);
+      message.tool_calls = Array.from({ length: count }, () => this.call());
     }
+    if (this.without.has('emptyContent')) message.content = message.content || '';
+    if (this.chance(40)) message.thinking = this.text();
+    if (message.thinking && message.tool_calls && this.chance(90)) message.content = '';
     return message;
   }
 
@@ -135,9 +142,16 @@ class ConversationGenerator {
   // The variables of a request, with or without each optional one.
   request() {
     const request = { messages: this.messages(), add_generation_prompt: this.chance(70) };
+    request.bos_token = '<s>';
     if (!this.without.has('nullTools')) request.tools = null;
     if (this.chance(60)) request.tools = Array.from({ length: this.below(4) }, () => this.tool());
     if (this.chance(60)) request.enable_thinking = this.chance(50);
+    if (this.chance(30)) request.reasoning_effort = this.pick(['low', 'high']);
+    if (this.chance(20)) request.date_string = '3 Mar 2026';
+    if (this.chance(20)) request.tools_in_user_message = this.chance(50);
+    if (!this.without.has('builtinTools') && this.chance(20)) {
+      request.builtin_tools = ['browser', 'python'].slice(this.below(2));
+    }
     return JSON.parse(JSON.stringify(request)); // drops undefined values
   }
 }

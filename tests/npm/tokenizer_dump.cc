@@ -1,7 +1,8 @@
 // Our side of the comparison with the npm packages: encodes and decodes JSON lines.
 //
-//   tokenizer_dump TOKENIZER_JSON    each line {"text", "add_special_tokens", "skip_special"} of
-//                                    stdin becomes a line {"ids", "decoded"} of stdout
+//   tokenizer_dump TOKENIZER_JSON    each line {"text", "add_special_tokens", "parse_special",
+//                                    "skip_special"} of stdin becomes a line {"ids", "decoded"} of
+//                                    stdout; {"ids", "skip_special"} is decoded alone
 //   tokenizer_dump --unassigned      the ranges of code points, one [first, last] a line, that have
 //                                    no category in the Unicode tables of our regular expressions
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "text/regex.h"
@@ -44,6 +46,14 @@ int print_unassigned() {
   }
 }
 
+Result<std::vector<int32_t>> ids_of(const Tokenizer& tokenizer, const json& request) {
+  if (request.contains("ids")) return request["ids"].get<std::vector<int32_t>>();
+  EncodeOptions options;
+  options.add_special_tokens = request.value("add_special_tokens", false);
+  options.parse_special = request.value("parse_special", true);
+  return tokenizer.encode(request.at("text").get<std::string>(), options);
+}
+
 int dump(const std::string& path) {
   const Result<Tokenizer> tokenizer = Tokenizer::load(path);
   if (!tokenizer) {
@@ -52,9 +62,7 @@ int dump(const std::string& path) {
   }
   for (std::string line; std::getline(std::cin, line);) {
     const json request = json::parse(line);
-    EncodeOptions options;
-    options.add_special_tokens = request.value("add_special_tokens", false);
-    const auto ids = tokenizer->encode(request.at("text").get<std::string>(), options);
+    const auto ids = ids_of(*tokenizer, request);
     if (!ids) {
       fmt::print(stderr, "{}\n", ids.error().message);
       return 1;

@@ -51,6 +51,9 @@ TURNS = [
     [{"role": "developer", "content": "D"}, user("q" * 30 + " \t\n" + "w" * 30)], [tool("alone")],
     [user("\r\n\\ \" ' < > & {{ x }} {% if %}"),
      assistant("", tool_calls=[{"name": "f", "arguments": {}}])],
+    [user("w"), assistant("", thinking="I look.", tool_calls=CALLS), tool("3"),
+     assistant("Three.", thinking="Easy.")],
+    [user("w"), assistant("", thinking="I look.", tool_calls=CALLS), tool("[3]"), user("and?")],
 ]
 
 OPTIONS = [
@@ -58,6 +61,8 @@ OPTIONS = [
     {"tools": [WEATHER, FLAT], "add_generation_prompt": True, "enable_thinking": False},
     {"tools": [], "add_generation_prompt": False, "enable_thinking": True,
      "keep_all_reasoning": False, "builtin_tools": ["python"], "reasoning_effort": "high"},
+    {"tools": [WEATHER], "add_generation_prompt": True, "tools_in_user_message": False,
+     "date_string": "3 Mar 2026", "bos_token": "<s>", "builtin_tools": ["get_weather"]},
 ]
 
 ALL = [{"messages": messages, **options} for messages in TURNS for options in OPTIONS]

@@ -9,6 +9,7 @@ ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, the ge
 its own tojson. Needs python3-jinja2 3.1. A case that fails there has "error": true instead of
 "text".
 """
+import datetime
 import io
 import json
 import pathlib
@@ -44,11 +45,16 @@ def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
                       sort_keys=sort_keys)
 
 
+# What strftime_now formats; src/text/jinja_vectors_test.cc has the same moment.
+NOW = datetime.datetime(2026, 1, 2, 12)
+
+
 def environment():
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
                                         extensions=[GenerationTag, loopcontrols])
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
+    env.globals["strftime_now"] = NOW.strftime
     return env
 
 
