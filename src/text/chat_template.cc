@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/mapped_file.h"
+#include "text/chat_template_harmony.h"
 #include "text/chat_template_messages.h"
 
 namespace ultraspeed::text {
@@ -112,27 +113,6 @@ Status check_tools(const nlohmann::ordered_json& tools) {
   return make_error(ErrorCode::kInvalidArgument, "tools: expected an array of objects");
 }
 
-// The request's own variables; those of `extra` must not hide the others.
-Result<nlohmann::ordered_json> input_variables(ChatRequest request) {
-  US_ASSIGN(nlohmann::ordered_json messages, prepare_messages(std::move(request.messages)));
-  US_TRY(check_tools(request.tools));
-  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
-  variables["tools"] = std::move(request.tools);
-  variables["documents"] = nullptr;
-  if (!request.extra.is_null() && !request.extra.is_object()) {
-    return make_error(ErrorCode::kInvalidArgument, "template variables: expected an object");
-  }
-  for (const auto& [name, value] : request.extra.items()) {
-    if (name == "messages" || name == "tools" || name == "add_generation_prompt") {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "template variables: '{}' has a field of its own", name);
-    }
-    variables[name] = value;
-  }
-  variables["messages"] = std::move(messages);  // last: an object that grows copies its members
-  return variables;
-}
-
 // Templates that walk a tool call's arguments fail inside on those that are no JSON object: says
 // which they may have been.
 Error with_arguments_hint(Error error, const nlohmann::ordered_json& prepared_messages) {
@@ -171,13 +151,41 @@ Result<ChatTemplate> ChatTemplate::load(const std::string& dir) {
   if (sources.with_tools) {
     US_ASSIGN(with_tools, parse_template(origin, *sources.with_tools));
   }
-  return ChatTemplate(std::move(main), std::move(with_tools), special_tokens_of(config));
+  return ChatTemplate(std::move(main), std::move(with_tools), special_tokens_of(config),
+                      writes_harmony(*sources.main));
 }
 
 Result<ChatTemplate> ChatTemplate::from_source(std::string_view source,
                                                nlohmann::ordered_json special_tokens) {
   US_ASSIGN(jinja::Template main, jinja::Template::parse(source));
-  return ChatTemplate(std::move(main), std::nullopt, std::move(special_tokens));
+  return ChatTemplate(std::move(main), std::nullopt, std::move(special_tokens),
+                      writes_harmony(source));
+}
+
+// The request's own variables; those of `extra` must not hide the others.
+Result<nlohmann::ordered_json> ChatTemplate::input_variables(ChatRequest request) const {
+  US_ASSIGN(nlohmann::ordered_json messages, prepare_messages(std::move(request.messages)));
+  US_TRY(check_tools(request.tools));
+  if (!request.extra.is_null() && !request.extra.is_object()) {
+    return make_error(ErrorCode::kInvalidArgument, "template variables: expected an object");
+  }
+  if (is_harmony_) {
+    messages = harmony_messages(std::move(messages));
+    request.tools = harmony_tools(std::move(request.tools));
+    set_harmony_effort(!request.enable_thinking.value_or(true), &request.extra);
+  }
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
+  variables["tools"] = std::move(request.tools);
+  variables["documents"] = nullptr;
+  for (const auto& [name, value] : request.extra.items()) {
+    if (name == "messages" || name == "tools" || name == "add_generation_prompt") {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "template variables: '{}' has a field of its own", name);
+    }
+    variables[name] = value;
+  }
+  variables["messages"] = std::move(messages);  // last: an object that grows copies its members
+  return variables;
 }
 
 Result<RenderedPrompt> ChatTemplate::render(ChatRequest request,

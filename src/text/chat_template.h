@@ -45,6 +45,10 @@ class ChatTemplate {
   static Result<ChatTemplate> from_source(std::string_view source,
                                           nlohmann::ordered_json special_tokens = {});
 
+  // The template writes turns in channels, as gpt-oss's does; messages are then brought into the
+  // form of chat_template_harmony.h.
+  bool is_harmony() const { return is_harmony_; }
+
   // Errors: kInvalidArgument for a malformed request or one that the template refuses, with the
   // place in the request or in the template; kUnsupported for what neither can express.
   Result<RenderedPrompt> render(ChatRequest request,
@@ -52,14 +56,18 @@ class ChatTemplate {
 
  private:
   ChatTemplate(jinja::Template main, std::optional<jinja::Template> with_tools,
-               nlohmann::ordered_json special_tokens)
+               nlohmann::ordered_json special_tokens, bool is_harmony)
       : main_(std::move(main)),
         with_tools_(std::move(with_tools)),
-        special_tokens_(std::move(special_tokens)) {}
+        special_tokens_(std::move(special_tokens)),
+        is_harmony_(is_harmony) {}
+
+  Result<nlohmann::ordered_json> input_variables(ChatRequest request) const;
 
   jinja::Template main_;
   std::optional<jinja::Template> with_tools_;  // for requests with tools
   nlohmann::ordered_json special_tokens_;
+  bool is_harmony_;
 };
 
 }  // namespace ultraspeed::text

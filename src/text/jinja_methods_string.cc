@@ -10,7 +10,7 @@ namespace {
 
 using Transform = Text (*)(Heap&, const Text&);
 
-Result<Value> transform(Heap& heap, const Value& self, const Arguments& arguments,
+Result<Value> changed_self(Heap& heap, const Value& self, const Arguments& arguments,
                         Transform function) {
   US_TRY(BoundArguments::bind(arguments, {}));
   return heap.string(function(heap, self.text()));
@@ -74,19 +74,19 @@ Result<Value> remove_affix(Heap& heap, const Value& self, const Arguments& argum
 }  // namespace
 
 Result<Value> string_capitalize(Heap& heap, const Value& self, const Arguments& arguments) {
-  return transform(heap, self, arguments, capitalize);
+  return changed_self(heap, self, arguments, capitalize);
 }
 
 Result<Value> string_lower(Heap& heap, const Value& self, const Arguments& arguments) {
-  return transform(heap, self, arguments, lower);
+  return changed_self(heap, self, arguments, lower);
 }
 
 Result<Value> string_title(Heap& heap, const Value& self, const Arguments& arguments) {
-  return transform(heap, self, arguments, title);
+  return changed_self(heap, self, arguments, title);
 }
 
 Result<Value> string_upper(Heap& heap, const Value& self, const Arguments& arguments) {
-  return transform(heap, self, arguments, upper);
+  return changed_self(heap, self, arguments, upper);
 }
 
 Result<Value> string_strip(Heap& heap, const Value& self, const Arguments& arguments) {
