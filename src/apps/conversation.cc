@@ -10,8 +10,8 @@ namespace {
 // Splits an answer while it comes, and collects both parts.
 class Splitter {
  public:
-  Splitter(bool starts_in_reasoning, const AnswerObserver& observer)
-      : parser_({.starts_in_reasoning = starts_in_reasoning}), observer_(observer) {}
+  Splitter(server::ChatParserOptions form, const AnswerObserver& observer)
+      : parser_(std::move(form)), observer_(observer) {}
 
   Status push(std::string_view text) { return take(parser_.push(text)); }
   Status finish() { return take(parser_.finish(false)); }
@@ -56,7 +56,9 @@ Result<Answer> Conversation::ask(std::string_view message, GenerationRequest req
   nlohmann::ordered_json messages = messages_;
   messages.push_back({{"role", "user"}, {"content", message}});
   US_ASSIGN(request.prompt, encode_messages(model_, messages, {}, options_));
-  Splitter splitter(starts_in_reasoning(model_, request.prompt), observer);
+  server::ChatParserOptions form = answer_form(model_, request.prompt);
+  request.syntax = form.syntax;
+  Splitter splitter(std::move(form), observer);
   GenerationObserver generation_observer;
   generation_observer.on_text = [&splitter](std::string_view text) { return splitter.push(text); };
   generation_observer.on_step = observer.on_step;

@@ -102,8 +102,9 @@ Result<std::optional<server::OutputText>> make_output(const text::Tokenizer* tok
                       "stop strings need a tokenizer, and this model has none");
   }
   US_ASSIGN(auto stop, text::StopStrings::create(request.stop));
-  return server::OutputText(*tokenizer, std::move(stop),
-                            {.skip_special = !request.show_special, .keep_markers = true});
+  return server::OutputText(
+      *tokenizer, std::move(stop),
+      {.skip_special = !request.show_special, .markers = server::answer_markers(request.syntax)});
 }
 
 }  // namespace

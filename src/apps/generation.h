@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/speculation.h"
+#include "server/tool_syntax.h"
 #include "text/tokenizer.h"
 
 namespace ultraspeed::apps {
@@ -19,9 +20,10 @@ struct GenerationRequest {
   std::vector<int32_t> prompt;
   engine::GenerationParams params;
   std::vector<std::string> stop;  // needs a tokenizer
-  // false: special tokens are left out of the text, but for those that structure an answer
-  // ("<think>", "<tool_call>").
+  // false: special tokens are left out of the text, but for those that structure an answer of this
+  // syntax (server::answer_markers()).
   bool show_special = false;
+  server::ToolSyntax syntax = server::ToolSyntax::kNone;
 };
 
 // What can be said of a request before the weights are loaded. Errors: kInvalidArgument, as from

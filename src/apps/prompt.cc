@@ -145,9 +145,13 @@ Result<std::vector<int32_t>> encode_messages(const LoadedModel& model, const ord
       {.parse_special = true, .add_special_tokens = false, .plain_ranges = rendered.input_ranges});
 }
 
-bool starts_in_reasoning(const LoadedModel& model, const std::vector<int32_t>& ids) {
+server::ChatParserOptions answer_form(const LoadedModel& model, const std::vector<int32_t>& ids) {
+  server::ChatParserOptions form;
   const auto think = model.tokenizer()->find_token("<think>");
-  return think && !ids.empty() && ids.back() == *think;
+  form.starts_in_reasoning = think && !ids.empty() && ids.back() == *think;
+  const auto chat_template = model.require_chat_template();
+  if (chat_template) form.syntax = server::detect_tool_syntax(*chat_template);
+  return form;
 }
 
 Result<std::vector<int32_t>> encode_raw(const LoadedModel& model, std::string_view text) {

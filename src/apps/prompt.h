@@ -10,6 +10,7 @@
 
 #include "apps/loaded_model.h"
 #include "base/result.h"
+#include "server/chat_event.h"
 
 namespace CLI {
 class App;
@@ -34,8 +35,9 @@ Result<std::vector<int32_t>> encode_messages(const LoadedModel& model,
                                              const nlohmann::ordered_json& tools,
                                              const TemplateOptions& options);
 
-// Whether a conversation's ids end inside the assistant's reasoning (with "<think>").
-bool starts_in_reasoning(const LoadedModel& model, const std::vector<int32_t>& ids);
+// How the answer to a conversation's ids is read: in the form that the chat template tells, and
+// inside of reasoning where the ids end with "<think>".
+server::ChatParserOptions answer_form(const LoadedModel& model, const std::vector<int32_t>& ids);
 
 // The ids of raw text: special-token strings become their tokens, and what the tokenizer's
 // post-processor adds (a begin-of-text token) is added.

@@ -90,20 +90,20 @@ std::string sample_list() {
 }
 
 // Streams the text as it is; on a terminal, a chat answer's reasoning is dimmed and loses its
-// markers. starts_in_reasoning: of a chat answer, else absent.
+// markers. `form`: of a chat answer, else absent.
 Result<GenerationResult> generate_to_output(engine::Engine& engine,
                                             const text::Tokenizer* tokenizer,
                                             const GenerationRequest& request,
-                                            std::optional<bool> starts_in_reasoning) {
+                                            std::optional<server::ChatParserOptions> form) {
   const auto write = [](std::string_view text) { return write_all(STDOUT_FILENO, text); };
   const Terminal terminal = describe_terminal(STDOUT_FILENO);
   GenerationObserver observer;
   observer.on_text = write;
-  if (!terminal.is_terminal || !starts_in_reasoning) {
+  if (!terminal.is_terminal || !form) {
     return generate(engine, tokenizer, request, observer);
   }
   AnswerPrinter printer(terminal, write);
-  server::ChatParser parser({.starts_in_reasoning = *starts_in_reasoning});
+  server::ChatParser parser(*std::move(form));
   const auto show = [&printer](const std::vector<server::ChatEvent>& events) -> Status {
     for (const server::ChatEvent& event : events) {
       const bool is_reasoning = event.kind == server::ChatEvent::Kind::kReasoning;
@@ -141,11 +141,13 @@ Status run(const RunOptions& options) {
   write_to_stderr(prompt.shown);
   warn(speculation.describe_stand_in(sampling));
 
-  std::optional<bool> reasons;
-  if (prompt.is_chat) reasons = starts_in_reasoning(model, request.prompt);
+  std::optional<server::ChatParserOptions> form;
+  if (prompt.is_chat) form = answer_form(model, request.prompt);
+  if (form) request.syntax = form->syntax;
   US_ASSIGN(const GenerationResult result,
-            options.json ? generate(*engine, model.tokenizer(), request, {})
-                         : generate_to_output(*engine, model.tokenizer(), request, reasons));
+            options.json
+                ? generate(*engine, model.tokenizer(), request, {})
+                : generate_to_output(*engine, model.tokenizer(), request, std::move(form)));
   const ArithmeticModes modes = model.modes(options.model, *engine);
   if (options.json) {
     const std::string drafter = speculation.session_drafter(sampling);

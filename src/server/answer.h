@@ -47,10 +47,11 @@ struct AnswerOptions {
   bool has_logprobs = false;
   bool include_usage = false;  // streamed: a last chunk with the usage
   bool has_prompt_logprobs = false;
-  bool has_echo = false;              // of /v1/completions
-  bool has_continuous_usage = false;  // streamed chat: each chunk counts its choice's tokens
-  size_t prompt_tokens = 0;           // for that
-  bool starts_in_reasoning = false;   // of chats: the prompt ended with "<think>"
+  bool has_echo = false;                  // of /v1/completions
+  bool has_continuous_usage = false;      // streamed chat: each chunk counts its choice's tokens
+  size_t prompt_tokens = 0;               // for that
+  bool starts_in_reasoning = false;       // of chats: the prompt ended with "<think>"
+  ToolSyntax syntax = ToolSyntax::kNone;  // of chats
 };
 
 // What one engine step gave.

@@ -219,10 +219,11 @@ TEST(OutputTextTest, ChatKeepsMarkersAndDropsOtherSpecialTokens) {
     for (const int32_t id : ids) text += output.push(id).text;
     return text + output.finish().text;
   };
-  EXPECT_EQ(decode({.skip_special = true, .keep_markers = true}), "<think>a</think>b<tool_call>");
-  EXPECT_EQ(decode({.skip_special = true, .keep_markers = false}), "ab");
-  EXPECT_EQ(decode({.skip_special = false, .keep_markers = false}),
-            "<think>a</think><|im_start|>b<tool_call>");
+  const auto markers = answer_markers(ToolSyntax::kXml);
+  EXPECT_EQ(decode({.skip_special = true, .markers = markers}), "<think>a</think>b<tool_call>");
+  EXPECT_EQ(decode({.skip_special = true}), "ab");
+  EXPECT_EQ(decode({.skip_special = true, .markers = answer_markers(ToolSyntax::kHarmony)}), "ab");
+  EXPECT_EQ(decode({.skip_special = false}), "<think>a</think><|im_start|>b<tool_call>");
 }
 
 TEST(JsonTextTest, EscapesStrings) {

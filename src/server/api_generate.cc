@@ -90,14 +90,15 @@ void ApiServer::generate(PreparedGeneration prepared, const std::shared_ptr<Exch
   const GenerationRequest& request = prepared.request;
   uint32_t max_tokens = request.params.max_tokens;
   if (!open_bill(prepared, *exchange, &max_tokens)) return;
+  std::span<const std::string_view> markers;
+  if (prepared.api != Api::kCompletions) markers = answer_markers(prepared.parser.syntax);
   auto answer =
       make_answer(prepared, model_, fmt::format("ultraspeed-{}", kServerVersion),
                   exchange->request_id(), {.calls = &calls_, .responses = &store_of(*exchange)});
   const std::vector<OutputText> outputs(
       prepared.prompts.size() * request.choices.num_candidates,
       OutputText(*model_.tokenizer, std::move(prepared.stop),
-                 {.skip_special = request.skip_special_tokens,
-                  .keep_markers = prepared.api != Api::kCompletions}));
+                 {.skip_special = request.skip_special_tokens, .markers = markers}));
   const auto generation =
       std::make_shared<Generation>(exchange, std::move(answer), outputs, request.choices,
                                    request.stream, thread_of(request), *model_.tokenizer);

@@ -1,5 +1,7 @@
 #include "server/call_grammar.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -105,6 +107,7 @@ class CallWriter {
       US_ASSIGN(const ExprId call, write_call(tool["function"]));
       tools.push_back(call);
     }
+    if (has_one_call(calls_.syntax)) return rule("call", builder_.choice(std::move(tools)));
     const ExprId call = rule("call", builder_.sequence({bytes(kToolCallOpen), bytes("\n"),
                                                         builder_.choice(std::move(tools)),
                                                         bytes("\n"), bytes(kToolCallClose)}));
@@ -134,8 +137,21 @@ class CallWriter {
   }
 
   Result<ExprId> write_arguments(const std::string& name, const Json& parameters) {
-    return calls_.syntax == ToolSyntax::kJson ? write_json(name, parameters)
-                                              : write_xml(name, parameters);
+    const bool is_xml = calls_.syntax == ToolSyntax::kXml || calls_.syntax == ToolSyntax::kXmlLines;
+    return is_xml ? write_xml(name, parameters) : write_json(name, parameters);
+  }
+
+  // What stands before a call's arguments and behind them.
+  std::pair<std::string, std::string_view> json_frame(const std::string& name) const {
+    if (calls_.syntax == ToolSyntax::kHarmony) {
+      return {fmt::format("{}commentary to=functions.{} {}json{}", kHarmonyChannel, name,
+                          kHarmonyConstrain, kHarmonyMessage),
+              ""};
+    }
+    const bool is_bare = calls_.syntax == ToolSyntax::kBareJson;
+    return {fmt::format(R"({{"name": {}, "{}": )", Json(name).dump(),
+                        is_bare ? "parameters" : "arguments"),
+            "}"};
   }
 
   Result<ExprId> write_json(const std::string& name, Json parameters) {
@@ -143,9 +159,8 @@ class CallWriter {
     US_ASSIGN(const std::vector<RuleId> rules,
               grammar::add_json_schema(parameters, std::vector<std::string>{"#"}, {.text = &text_},
                                        &builder_));
-    return builder_.sequence({bytes(R"({"name": )"), bytes(Json(name).dump()),
-                              bytes(R"(, "arguments": )"), builder_.call(rules.front()),
-                              bytes("}")});
+    const auto [begin, end] = json_frame(name);
+    return builder_.sequence({bytes(begin), builder_.call(rules.front()), bytes(end)});
   }
 
   Result<ExprId> write_xml(const std::string& name, const Json& parameters) {
@@ -251,6 +266,19 @@ class CallWriter {
 Result<ExprId> add_calls(const CallChoice& calls, bool types_only, GrammarBuilder* builder) {
   US_CHECK(calls.syntax != ToolSyntax::kNone, "calls without a syntax");
   return CallWriter(calls, types_only, builder).run();
+}
+
+ExprId add_channels(ExprId text, std::optional<ExprId> calls, GrammarBuilder* builder) {
+  const auto bytes = [builder](std::string_view part) { return builder->bytes(std::string(part)); };
+  const auto message = [&](std::string_view channel) {
+    return bytes(fmt::format("{}{}{}", kHarmonyChannel, channel, kHarmonyMessage));
+  };
+  const ExprId thought = grammar::add_any_text("", std::string(kHarmonyEnd), builder);
+  const ExprId analysis =
+      builder->sequence({message("analysis"), thought, bytes(kHarmonyStart), bytes("assistant")});
+  ExprId answer = builder->sequence({message("final"), text});
+  if (calls) answer = builder->choice({answer, *calls});
+  return builder->sequence({builder->repeat(analysis, 0, kUnbounded), answer});
 }
 
 }  // namespace ultraspeed::server

@@ -96,6 +96,39 @@ TEST(CallGrammar, JsonCallsKeepToTheSchema) {
   EXPECT_FALSE(matches(json, call_of(R"({"name": "put", "arguments": {}})")));
 }
 
+TEST(CallGrammar, ABareCallIsAlone) {
+  const grammar::Grammar bare = grammar_of(ToolSyntax::kBareJson);
+  const std::string call = R"({"name": "get", "parameters": {"path": "a"}})";
+  EXPECT_TRUE(matches(bare, call));
+  EXPECT_FALSE(matches(bare, call + "\n" + call));
+  EXPECT_FALSE(matches(bare, R"({"name": "get", "parameters": {"path": 1}})"));
+  EXPECT_FALSE(matches(bare, call_of(call)));
+  EXPECT_EQ(arguments_of(ToolSyntax::kBareJson, tools(), call), Json::parse(R"({"path":"a"})"));
+}
+
+TEST(CallGrammar, AnswersInChannelsMayThinkAndThenCallOrKeepToTheFormat) {
+  GrammarBuilder builder;
+  const auto calls = add_calls({ToolSyntax::kHarmony, tools()}, false, &builder);
+  ASSERT_TRUE(calls) << calls.error().message;
+  const grammar::RuleId root = builder.add_rule("answer");
+  builder.set_body(root, add_channels(builder.bytes("yes"), *calls, &builder));
+  const grammar::Grammar answer = grammar::value_or_fail(builder.build(root));
+  const std::string thought = "<|channel|>analysis<|message|>a < b<|end|><|start|>assistant";
+  const std::string call = R"(<|channel|>commentary to=functions.get <|constrain|>json<|message|>)"
+                           R"({"path": "a"})";
+  EXPECT_TRUE(matches(answer, "<|channel|>final<|message|>yes"));
+  EXPECT_TRUE(matches(answer, thought + thought + "<|channel|>final<|message|>yes"));
+  EXPECT_TRUE(matches(answer, call));
+  EXPECT_TRUE(matches(answer, thought + call));
+  EXPECT_FALSE(matches(answer, "<|channel|>final<|message|>no"));
+  EXPECT_FALSE(matches(answer, "yes"));
+  EXPECT_FALSE(matches(answer, thought));
+  EXPECT_FALSE(matches(answer, call + call));
+  EXPECT_FALSE(matches(answer, call.substr(0, call.size() - 3) + "1}"));
+  EXPECT_EQ(arguments_of(ToolSyntax::kHarmony, tools(), thought + call),
+            Json::parse(R"({"path":"a"})"));
+}
+
 Json strict(Json tool) {
   tool["function"]["strict"] = true;
   return tool;

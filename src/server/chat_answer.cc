@@ -95,7 +95,7 @@ class ChatAnswer final : public Answer {
         tokenizer_(tokenizer),
         chunk_begin_(object_begin(head_, "chat.completion.chunk")),
         turns_(std::move(turns)),
-        thinks_(turns_.size(), ThinkBlock(tokenizer, options.starts_in_reasoning)),
+        thinks_(turns_.size(), ThinkBlock(tokenizer, options.starts_in_reasoning, options.syntax)),
         tokens_(turns_.size()),
         num_tokens_(turns_.size()) {}
 

@@ -19,9 +19,12 @@ constexpr std::array<std::string_view, 1> kCallCloseTags = {kToolCallClose};
 ChatParser::ChatParser(Options options)
     : options_(std::move(options)),
       state_(options_.starts_in_reasoning ? State::kReasoning : State::kStart),
-      call_close_(kCallCloseTags) {}
+      call_close_(kCallCloseTags) {
+  if (options_.syntax == ToolSyntax::kHarmony) harmony_ = std::make_unique<HarmonyParser>(options_);
+}
 
 std::vector<ChatEvent> ChatParser::push(std::string_view text) {
+  if (harmony_) return harmony_->push(text);
   for (size_t i = 0; i < text.size() && !is_done(); ++i) {
     if (state_ == State::kContent && !has_tools()) {
       add(Kind::kContent, text.substr(i));
@@ -76,6 +79,7 @@ void ChatParser::push_reasoning(char c) {
 
 void ChatParser::push_content(char c) {
   if (!has_tools()) return add(Kind::kContent, {&c, 1});
+  if (options_.syntax == ToolSyntax::kBareJson) return push_bare(c);
   const bool is_held = c == kToolCallOpen[matched_] || (matched_ == 0 && is_space(c));
   if (!is_held) {
     add(Kind::kContent, std::exchange(held_, {}));
@@ -84,7 +88,30 @@ void ChatParser::push_content(char c) {
   }
   held_ += c;
   if (!is_space(c)) ++matched_;
-  if (matched_ < kToolCallOpen.size()) return;
+  if (matched_ == kToolCallOpen.size()) begin_call();
+}
+
+// The call is all of the answer, perhaps behind kPythonTag.
+void ChatParser::push_bare(char c) {
+  if (has_content_) return add(Kind::kContent, {&c, 1});
+  held_ += c;
+  const bool may_begin = matched_ == 0 || matched_ == kPythonTag.size();
+  if (may_begin && is_space(c)) return;
+  if (may_begin && c == '{') {
+    held_.pop_back();
+    begin_call();
+    return push_call(c);
+  }
+  if (matched_ < kPythonTag.size() && c == kPythonTag[matched_]) {
+    ++matched_;
+    return;
+  }
+  has_content_ = true;
+  matched_ = 0;
+  add(Kind::kContent, std::exchange(held_, {}));
+}
+
+void ChatParser::begin_call() {
   matched_ = 0;
   call_text_ = std::exchange(held_, {});
   call_ = make_tool_call_parser(options_.syntax, options_.tools);
@@ -98,13 +125,21 @@ void ChatParser::push_call(char c) {
   take(std::move(output));
   if (state == ToolCallParser::State::kBroken) give_up_call();
   if (state == ToolCallParser::State::kMalformed) end_call(false);
-  if (state == ToolCallParser::State::kEnded) state_ = State::kAfterCall;
+  if (state == ToolCallParser::State::kEnded) {
+    if (options_.syntax == ToolSyntax::kBareJson) return end_call(true);
+    state_ = State::kAfterCall;
+  }
   if (state == ToolCallParser::State::kClosed) end_call(true);
 }
 
 // Only from its last '<' on may the text still be the begin of another call.
 void ChatParser::give_up_call() {
   const std::string text = std::exchange(call_text_, {});
+  if (options_.syntax == ToolSyntax::kBareJson) {
+    has_content_ = true;
+    state_ = State::kContent;
+    return add(Kind::kContent, text);
+  }
   const size_t inner = text.find(kToolCallOpen) + kToolCallOpen.size();
   size_t end = text.rfind('<');
   if (end < inner) end = text.size();
@@ -130,6 +165,7 @@ void ChatParser::end_call(bool is_complete) {
   events_.push_back({Kind::kCallEnd, std::exchange(call_text_, {}), num_calls_, {}, is_complete});
   if (is_complete) ++num_calls_;
   has_begun_ = false;
+  has_content_ = true;
   call_close_.clear();
   state_ = State::kContent;
 }
@@ -143,16 +179,12 @@ void ChatParser::take(CallOutput output) {
   add(Kind::kCallArguments, output.arguments);
 }
 
-// Joins what belongs together.
 void ChatParser::add(Kind kind, std::string_view text) {
-  if (text.empty()) return;
-  if (events_.empty() || events_.back().kind != kind) {
-    events_.push_back({kind, {}, num_calls_, {}, true});
-  }
-  events_.back().text += text;
+  append_text_event(kind, text, num_calls_, &events_);
 }
 
 std::vector<ChatEvent> ChatParser::finish(bool was_cut_off) {
+  if (harmony_) return harmony_->finish(was_cut_off);
   if (is_done()) return {};
   if (state_ == State::kReasoning) add(Kind::kReasoning, kThinkClose.substr(0, matched_));
   const bool is_rest_of_calls = num_calls_ > 0 && matched_ == 0;  // white space

@@ -57,8 +57,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       {"s":{"type":"string"},"i":{"type":"integer"},"o":{"type":["object","null"]}}}}},
       {"function":{"name":"g"}}])"));
   ChatParser::Options options;
-  options.syntax = static_cast<ToolSyntax>(data[0] % 4);
+  options.syntax = static_cast<ToolSyntax>((data[0] & 15) % 6);
   options.starts_in_reasoning = (data[0] & 16) != 0;
+  options.starts_in_content = options.starts_in_reasoning;
   if ((data[0] & 32) != 0) options.max_calls = 1;
   options.tools = tools;
   const bool was_cut_off = (data[0] & 64) != 0;

@@ -6,101 +6,16 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
-#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "server/chat_parser_test_support.h"
 #include "server/test_model.h"
 
 namespace ultraspeed::server {
 
-// For messages of failed tests.
-std::ostream& operator<<(std::ostream& out, const ChatEvent& event) {
-  return out << fmt::format("{{{} {} '{}' '{}' {}}}", static_cast<int>(event.kind), event.call,
-                            event.id, event.text, event.is_complete);
-}
-
-bool operator==(const ChatEvent& a, const ChatEvent& b) {
-  return a.kind == b.kind && a.text == b.text && a.call == b.call && a.id == b.id &&
-         a.is_complete == b.is_complete;
-}
-
 namespace {
-
-using EventKind = ChatEvent::Kind;
-using Events = std::vector<ChatEvent>;
-
-ToolSchemas test_tools() {
-  return ToolSchemas(Json::parse(R"([
-      {"type":"function","function":{"name":"get","parameters":{"type":"object","properties":{
-        "city":{"type":"string"},"days":{"type":"integer"},"on":{"type":"boolean"},
-        "where":{"type":["object","null"]},"any":{}}}}},
-      {"type":"function","function":{"name":"now"}}])"));
-}
-
-ChatParser::Options options_of(ToolSyntax syntax) {
-  ChatParser::Options options;
-  options.syntax = syntax;
-  options.tools = test_tools();
-  options.id_prefix = "c";
-  return options;
-}
-
-// Adjacent events of one kind and call are one.
-Events joined(const Events& events) {
-  Events result;
-  for (const ChatEvent& event : events) {
-    const bool is_text = event.kind == EventKind::kReasoning || event.kind == EventKind::kContent ||
-                         event.kind == EventKind::kCallArguments;
-    if (is_text && !result.empty() && result.back().kind == event.kind) {
-      result.back().text += event.text;
-    } else {
-      result.push_back(event);
-    }
-  }
-  return result;
-}
-
-// Pushes the text in chunks that end at the given places.
-Events parse_chunks(const std::string& text, const std::vector<size_t>& ends,
-                    const ChatParser::Options& options, bool was_cut_off = false) {
-  ChatParser parser(options);
-  Events events;
-  const auto add = [&events](const Events& more) {
-    events.insert(events.end(), more.begin(), more.end());
-  };
-  size_t begin = 0;
-  for (const size_t end : ends) {
-    add(parser.push(std::string_view(text).substr(begin, end - begin)));
-    begin = end;
-  }
-  add(parser.push(std::string_view(text).substr(begin)));
-  add(parser.finish(was_cut_off));
-  return joined(events);
-}
-
-// "r:reasoning", "c:content", "get:{arguments}", "get?{arguments" for an incomplete call.
-std::vector<std::string> summary(const Events& events) {
-  std::vector<std::string> lines;
-  std::string call;
-  std::string arguments;
-  for (const ChatEvent& event : events) {
-    if (event.kind == EventKind::kReasoning) lines.push_back("r:" + event.text);
-    if (event.kind == EventKind::kContent) lines.push_back("c:" + event.text);
-    if (event.kind == EventKind::kCallBegin) call = event.text;
-    if (event.kind == EventKind::kCallArguments) arguments = event.text;
-    if (event.kind != EventKind::kCallEnd) continue;
-    lines.push_back(call + (event.is_complete ? ":" : "?") + arguments);
-  }
-  return lines;
-}
-
-using Lines = std::vector<std::string>;
-
-Lines parse(const std::string& text, ToolSyntax syntax, bool was_cut_off = false) {
-  return summary(parse_chunks(text, {}, options_of(syntax), was_cut_off));
-}
 
 TEST(ChatParserTest, SplitsReasoningAndContent) {
   const std::vector<std::pair<std::string, Lines>> cases = {
@@ -285,6 +200,26 @@ TEST(ChatParserTest, JsonCalls) {
   }
 }
 
+TEST(ChatParserTest, ABareCallIsTheWholeAnswer) {
+  const std::string call = R"({"name": "get", "parameters": {"city": "a", "x": [{}]}})";
+  const std::vector<std::pair<std::string, Lines>> cases = {
+      {call, {R"(get:{"city": "a", "x": [{}]})"}},
+      {" \n" + call + "\n", {R"(get:{"city": "a", "x": [{}]})", "c:\n"}},
+      {"<|python_tag|>" + call, {R"(get:{"city": "a", "x": [{}]})"}},
+      {"<think>a</think>\n" + call, {"r:a", R"(get:{"city": "a", "x": [{}]})"}},
+      {R"({"name":"now","arguments":{}})", {"now:{}"}},
+      {"Look: " + call, {"c:Look: " + call}},
+      {R"({"a":{"name":"now"}} b)", {R"(c:{"a":{"name":"now"}} b)"}},
+      {R"({"name":"no","parameters":{}})", {R"(c:{"name":"no","parameters":{}})"}},
+      {"<|python_tag|>print(1)", {"c:<|python_tag|>print(1)"}},
+      {"<|python", {"c:<|python"}},
+      {R"({"name":"now","parameters":{"a":1)", {R"(now?{"a":1)"}},
+  };
+  for (const auto& [text, expected] : cases) {
+    EXPECT_EQ(parse(text, ToolSyntax::kBareJson), expected) << text;
+  }
+}
+
 TEST(ChatParserTest, StringsStream) {
   ChatParser parser(options_of(ToolSyntax::kXml));
   parser.push("<tool_call><function=get><parameter=city>");
@@ -323,6 +258,10 @@ TEST(ChatParserTest, TheTemplateTellsTheSyntax) {
                       "%}<parameter={{ k }}>\n{{ v }}\n</parameter>{% endfor %}"),
             ToolSyntax::kXmlLines);
   EXPECT_EQ(syntax_of("{{ c.function.name }}"), ToolSyntax::kNone);
+  EXPECT_EQ(detect_tool_syntax(&test_template("llama3_1")), ToolSyntax::kBareJson);
+  EXPECT_EQ(detect_tool_syntax(&test_template("harmony")), ToolSyntax::kHarmony);
+  EXPECT_EQ(detect_tool_syntax(&test_template("qwen3")), ToolSyntax::kJson);
+  EXPECT_EQ(detect_tool_syntax(&test_template("qwen2_5")), ToolSyntax::kJson);
 }
 
 std::string generated_text() {
@@ -330,7 +269,11 @@ std::string generated_text() {
       "<think>", "</think>", "<", "</", "think>", " ", "\n", "a", "\xC3\xA9", "<tool_call>",
       "</tool_call>", "<tool_call>\n<function=get>\n<parameter=city>", "<function=now>",
       "<parameter=days>", "<parameter=city>", "</parameter>", "</function>", "1", "\"", "{", "}",
-      R"(<tool_call>{"name":"get","arguments":{"city":)", R"("name":"now")", ",", "arguments\":"));
+      R"(<tool_call>{"name":"get","arguments":{"city":)", R"("name":"now")", ",", "arguments\":",
+      R"({"name":"now","parameters":{)", "<|python_tag|>", "<|channel|>", "<|end|>", "<|message|>",
+      "<|start|>assistant", "<|channel|>analysis<|message|>", "<|channel|>final<|message|>",
+      "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{", " to=functions.get",
+      "<|call|>", "<|return|>"));
   std::string text;
   for (const std::string& piece : pieces) text += piece;
   return text;
@@ -342,9 +285,11 @@ TEST(ChatParserTest, ChunksDoNotMatter) {
     auto ends =
         *rc::gen::container<std::vector<size_t>>(rc::gen::inRange<size_t>(0, text.size() + 1));
     std::sort(ends.begin(), ends.end());
-    ChatParser::Options options = options_of(*rc::gen::element(
-        ToolSyntax::kNone, ToolSyntax::kXml, ToolSyntax::kXmlLines, ToolSyntax::kJson));
+    ChatParser::Options options = options_of(
+        *rc::gen::element(ToolSyntax::kNone, ToolSyntax::kXml, ToolSyntax::kXmlLines,
+                          ToolSyntax::kJson, ToolSyntax::kBareJson, ToolSyntax::kHarmony));
     options.starts_in_reasoning = *rc::gen::arbitrary<bool>();
+    options.starts_in_content = options.starts_in_reasoning;
     const bool was_cut_off = *rc::gen::arbitrary<bool>();
     std::vector<size_t> every;
     for (size_t i = 0; i <= text.size(); ++i) every.push_back(i);
@@ -358,8 +303,8 @@ TEST(ChatParserTest, ChunksDoNotMatter) {
 TEST(ChatParserTest, NothingIsLost) {
   const bool holds = rc::check("content and calls make the text", [] {
     const std::string text = "." + generated_text();
-    const ToolSyntax syntax =
-        *rc::gen::element(ToolSyntax::kXml, ToolSyntax::kXmlLines, ToolSyntax::kJson);
+    const ToolSyntax syntax = *rc::gen::element(ToolSyntax::kXml, ToolSyntax::kXmlLines,
+                                                ToolSyntax::kJson, ToolSyntax::kBareJson);
     std::string again;
     bool is_complete = true;
     for (const ChatEvent& event : parse_chunks(text, {}, options_of(syntax))) {

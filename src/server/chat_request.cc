@@ -205,6 +205,7 @@ ApiStatus read_template_variables(const Fields& fields, text::ChatRequest* promp
   US_TRY(check_choice(fields, "reasoning_effort", kReasoningEfforts));
   if (const Json* effort = fields.find("reasoning_effort")) {
     prompt->enable_thinking = *effort != kReasoningEfforts.front();
+    prompt->extra = Json{{"reasoning_effort", *effort}};
   }
   const Json* thinking = nullptr;
   US_TRY(fields.read_object("thinking", &thinking));
@@ -225,7 +226,8 @@ ApiStatus read_template_variables(const Fields& fields, text::ChatRequest* promp
   bool enable_thinking = prompt->enable_thinking.value_or(true);
   US_TRY(variable_fields.read("enable_thinking", &enable_thinking));
   if (variable_fields.find("enable_thinking") != nullptr) prompt->enable_thinking = enable_thinking;
-  prompt->extra = *variables;
+  if (prompt->extra.is_null()) prompt->extra = Json::object();
+  prompt->extra.update(*variables);
   prompt->extra.erase("enable_thinking");
   return {};
 }

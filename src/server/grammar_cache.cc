@@ -1,6 +1,7 @@
 #include "server/grammar_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -22,19 +23,30 @@ using grammar::RuleId;
 // No text has as long a token.
 constexpr size_t kMaxTokenBytes = 1 << 12;
 
-// Special tokens are no text, but for the markers of calls where the grammar is about them.
+constexpr std::array<std::string_view, 2> kCallMarkers = {kToolCallOpen, kToolCallClose};
+// Those that end an answer are left to the stop tokens.
+constexpr std::array<std::string_view, 5> kChannelMarkers = {
+    kHarmonyStart, kHarmonyChannel, kHarmonyMessage, kHarmonyConstrain, kHarmonyEnd};
+
+using MarkerNames = std::span<const std::string_view>;
+
+MarkerNames grammar_markers(ToolSyntax syntax) {
+  if (syntax == ToolSyntax::kHarmony) return kChannelMarkers;
+  return kCallMarkers;
+}
+
+// Special tokens are no text, but for the markers that a grammar is about.
 std::shared_ptr<const grammar::Vocabulary> vocabulary_of(const text::Tokenizer& tokenizer,
                                                          std::span<const int32_t> stop_ids,
-                                                         bool has_call_markers) {
+                                                         MarkerNames markers) {
   std::vector<std::string_view> tokens(tokenizer.vocab_size());
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto id = static_cast<int32_t>(i);
     const std::string_view bytes = tokenizer.token_bytes(id);
     if (!tokenizer.is_special(id) && bytes.size() <= kMaxTokenBytes) tokens[i] = bytes;
   }
-  for (const std::string_view marker : {kToolCallOpen, kToolCallClose}) {
-    const auto id = has_call_markers ? tokenizer.find_token(marker) : std::nullopt;
-    if (id) tokens[static_cast<size_t>(*id)] = marker;
+  for (const std::string_view marker : markers) {
+    if (const auto id = tokenizer.find_token(marker)) tokens[static_cast<size_t>(*id)] = marker;
   }
   std::vector<int32_t> stops;
   for (const int32_t id : stop_ids) {
@@ -93,7 +105,11 @@ grammar::BuildOptions build_options(const GrammarSource& source) {
 
 Result<grammar::Grammar> compile_format(const GrammarSource& source) {
   GrammarBuilder builder;
-  US_ASSIGN(const RuleId root, add_format(source, &builder));
+  US_ASSIGN(RuleId root, add_format(source, &builder));
+  if (source.has_channels) {
+    const ExprId answer = add_channels(builder.call(root), {}, &builder);
+    root = add_rule("answer", answer, &builder);
+  }
   return builder.build(root, build_options(source));
 }
 
@@ -101,7 +117,8 @@ Result<grammar::Grammar> compile_with_calls(const GrammarSource& source, bool ty
   GrammarBuilder builder;
   US_ASSIGN(const RuleId format, add_format(source, &builder));
   US_ASSIGN(const ExprId calls, add_calls(*source.calls, types_only, &builder));
-  const ExprId answer = builder.choice({builder.call(format), calls});
+  const ExprId answer = source.has_channels ? add_channels(builder.call(format), calls, &builder)
+                                            : builder.choice({builder.call(format), calls});
   const RuleId root = add_rule("answer", answer, &builder);
   return builder.build(root, build_options(source));
 }
@@ -123,24 +140,25 @@ Result<grammar::Grammar> compile(const GrammarSource& source) {
 
 CompiledGrammar::CompiledGrammar(grammar::Grammar grammar,
                                  std::shared_ptr<const grammar::Vocabulary> vocabulary,
-                                 bool has_call_markers)
+                                 bool has_markers)
     : grammar_(std::move(grammar)),
       vocabulary_(std::move(vocabulary)),
-      has_call_markers_(has_call_markers),
+      has_markers_(has_markers),
       masks_(grammar_, *vocabulary_, {.max_bytes = GrammarCache::kMaxMaskBytes}) {}
 
-GrammarCache::GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids)
-    : text_vocabulary_(vocabulary_of(tokenizer, stop_ids, false)),
-      call_vocabulary_(vocabulary_of(tokenizer, stop_ids, true)) {}
+GrammarCache::GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids,
+                           ToolSyntax syntax)
+    : text_vocabulary_(vocabulary_of(tokenizer, stop_ids, {})),
+      marked_vocabulary_(vocabulary_of(tokenizer, stop_ids, grammar_markers(syntax))) {}
 
 // Two threads that miss the same grammar both compile it; the second finds the first one's.
 Result<std::shared_ptr<CompiledGrammar>> GrammarCache::get(const GrammarSource& source,
                                                            const std::string& client) {
   if (auto known = find(source, client)) return known;
   US_ASSIGN(grammar::Grammar grammar, compile(source));
-  const bool has_calls = source.calls.has_value();
+  const bool has_markers = source.calls.has_value() || source.has_channels;
   const auto compiled = std::make_shared<CompiledGrammar>(
-      std::move(grammar), has_calls ? call_vocabulary_ : text_vocabulary_, has_calls);
+      std::move(grammar), has_markers ? marked_vocabulary_ : text_vocabulary_, has_markers);
   if (auto known = find(source, client)) return known;
   {
     const std::lock_guard lock(mutex_);

@@ -24,20 +24,20 @@ namespace ultraspeed::server {
 // Thread-safe.
 class CompiledGrammar {
  public:
-  // has_call_markers: the vocabulary has kToolCallOpen and kToolCallClose as text.
+  // has_markers: the vocabulary has those of calls and channels as text.
   CompiledGrammar(grammar::Grammar grammar, std::shared_ptr<const grammar::Vocabulary> vocabulary,
-                  bool has_call_markers);
+                  bool has_markers);
 
   grammar::Matcher matcher() { return grammar::Matcher(&masks_); }
   const grammar::Vocabulary& vocabulary() const { return *vocabulary_; }
-  bool has_call_markers() const { return has_call_markers_; }
+  bool has_markers() const { return has_markers_; }
   void prepare() { masks_.prepare(); }
   size_t num_bytes() const { return grammar_.num_bytes() + masks_.num_bytes(); }
 
  private:
   const grammar::Grammar grammar_;
   const std::shared_ptr<const grammar::Vocabulary> vocabulary_;
-  const bool has_call_markers_;
+  const bool has_markers_;
   grammar::MaskTable masks_;
 };
 
@@ -49,7 +49,9 @@ class GrammarCache {
   static constexpr size_t kMaxMaskBytes = 16 << 20;  // of one; further masks are made each time
   static constexpr size_t kMaxPreparing = 8;         // beyond, masks are made as they are needed
 
-  GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids);
+  // syntax: the model's.
+  GrammarCache(const text::Tokenizer& tokenizer, std::span<const int32_t> stop_ids,
+               ToolSyntax syntax = ToolSyntax::kNone);
 
   // Errors: those of the languages (docs/grammars.md), in words that name no field.
   // `client`: whose it is; others compile it again, so that the time tells nobody of it.
@@ -69,7 +71,7 @@ class GrammarCache {
   void drop_oldest();
 
   const std::shared_ptr<const grammar::Vocabulary> text_vocabulary_;
-  const std::shared_ptr<const grammar::Vocabulary> call_vocabulary_;
+  const std::shared_ptr<const grammar::Vocabulary> marked_vocabulary_;
   mutable std::mutex mutex_;
   std::list<Entry> entries_;  // the one that was asked for last comes first
   std::atomic<size_t> num_preparing_ = 0;

@@ -58,7 +58,7 @@ void GrammarConstraint::propose(uint32_t limit, std::vector<int32_t>* drafts) {
 }
 
 std::vector<int32_t> GrammarConstraint::encode(std::string_view text) const {
-  return tokenizer_->encode(text, {.parse_special = grammar_->has_call_markers()})
+  return tokenizer_->encode(text, {.parse_special = grammar_->has_markers()})
       .value_or(std::vector<int32_t>());
 }
 

@@ -53,6 +53,32 @@ void advance(engine::TokenConstraint& constraint, std::string_view text) {
 
 const std::vector<int32_t> kStopAlone = {kTestStopId};
 
+TEST(HarmonyConstraintTest, TheGrammarIsThatOfTheFinalMessage) {
+  const text::Tokenizer& tokenizer = harmony_tokenizer();
+  const int32_t stop = *tokenizer.find_token(kHarmonyReturn);
+  GrammarCache cache(tokenizer, std::vector<int32_t>{stop}, ToolSyntax::kHarmony);
+  GrammarSource source{Kind::kChoice, R"(["yes"])", ""};
+  source.has_channels = true;
+  auto grammar = cache.get(source);
+  ASSERT_TRUE(grammar) << grammar.error().message;
+  GrammarConstraint constraint(*grammar, tokenizer, Thinking::kNone);
+  const auto allows_id = [&constraint](int32_t id) {
+    return std::ranges::count(allowed(constraint), id) != 0;
+  };
+  EXPECT_TRUE(allows_id(*tokenizer.find_token(kHarmonyChannel)));
+  EXPECT_FALSE(allows_id(*tokenizer.find_token(kHarmonyStart)));
+  const auto answer = tokenizer.encode(
+      "<|channel|>analysis<|message|>Hm, <b>.<|end|><|start|>assistant"
+      "<|channel|>final<|message|>yes");
+  ASSERT_TRUE(answer);
+  for (const int32_t id : *answer) {
+    EXPECT_TRUE(allows_id(id)) << tokenizer.token_bytes(id);
+    EXPECT_FALSE(allows_id(stop));
+    constraint.advance(id);
+  }
+  EXPECT_EQ(allowed(constraint), std::vector<int32_t>{stop});
+}
+
 TEST_F(GrammarConstraintTest, AllowsTheGrammarsTokensAndThenTheStop) {
   GrammarConstraint yes_no = constraint(Kind::kChoice, R"(["yes","no"])");
   EXPECT_TRUE(allows(yes_no, "y"));

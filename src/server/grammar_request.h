@@ -33,10 +33,11 @@ struct GrammarSource {
   std::string param;        // the request's field, for errors
   bool is_compact = false;  // JSON without white space, most of which must come as it is
   std::optional<CallChoice> calls = {};  // another answer that is allowed, or all of kNone
+  bool has_channels = false;  // it is of the final message of an answer in the harmony format
 
   bool is_same_language(const GrammarSource& other) const {
     return kind == other.kind && text == other.text && is_compact == other.is_compact &&
-           calls == other.calls;
+           calls == other.calls && has_channels == other.has_channels;
   }
 };
 

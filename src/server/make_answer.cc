@@ -48,7 +48,8 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
                               !prepared.echoes.empty(),
                               request.has_continuous_usage,
                               prepared.prompts.front().size(),
-                              prepared.parser.starts_in_reasoning};
+                              prepared.parser.starts_in_reasoning,
+                              prepared.parser.syntax};
   const text::Tokenizer& tokenizer = *model.tokenizer;
   const size_t num_candidates = request.choices.num_candidates;
   switch (prepared.api) {
@@ -65,12 +66,10 @@ std::unique_ptr<Answer> make_answer(PreparedGeneration& prepared, const ServedMo
     case Api::kMessages:
       return make_messages_answer(std::move(head), prepared.prompts.front().size(),
                                   ChatTurn(std::move(prepared.parser), memory.calls));
-    case Api::kResponses: {
-      const bool starts_in_reasoning = prepared.parser.starts_in_reasoning;
-      return make_responses_answer(
-          std::move(head), options, tokenizer, ChatTurn(std::move(prepared.parser), memory.calls),
-          starts_in_reasoning, std::move(prepared.responses), *memory.responses);
-    }
+    case Api::kResponses:
+      return make_responses_answer(std::move(head), options, tokenizer,
+                                   ChatTurn(std::move(prepared.parser), memory.calls),
+                                   std::move(prepared.responses), *memory.responses);
   }
   std::vector<std::string> echoes;
   for (size_t i = 0; i < prepared.prompts.size() * num_candidates; ++i) {

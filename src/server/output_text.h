@@ -1,10 +1,12 @@
 // The text of a generation as the API shows it. A chat answer keeps the markers that structure it
-// ("<think>", "<tool_call>"), which checkpoints declare as special tokens, and drops the other
-// special tokens; a completion drops all of them.
+// (answer_markers()), which checkpoints declare as special tokens, and drops the other special
+// tokens; a completion drops all of them.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "text/text_stream.h"
@@ -16,7 +18,7 @@ class OutputText {
  public:
   struct Options {
     bool skip_special = true;
-    bool keep_markers = false;
+    std::span<const std::string_view> markers = {};  // that are kept all the same
   };
 
   // REQUIRES: the tokenizer outlives it.
@@ -28,7 +30,7 @@ class OutputText {
 
  private:
   const text::Tokenizer& tokenizer_;
-  const Options options_;
+  const bool skip_special_;
   std::vector<int32_t> marker_ids_;
   text::TextStream stream_;
 };

@@ -92,14 +92,17 @@ ApiStatus add_call_choice(const RequestDefaults& defaults, ChatRequest* request)
   const ToolChoice& choice = request->tool_choice;
   std::optional<GrammarSource>& grammar = request->generation.grammar;
   const bool has_syntax = defaults.tool_syntax != ToolSyntax::kNone;
+  // A message that is continued is the final one, or the model's first.
+  const bool has_channels =
+      defaults.tool_syntax == ToolSyntax::kHarmony && !request->continues_last;
   if (choice.must_call && !has_syntax) {
     return unsupported_field("tool_choice", "This model's chat template shows no way to call.");
   }
   if (choice.must_call) {
     grammar = GrammarSource{GrammarSource::Kind::kNone, {}, "tool_choice"};
-  } else if (!grammar || choice.tools.empty() || !has_syntax) {
-    return {};
   }
+  if (grammar) grammar->has_channels = has_channels;
+  if (!grammar || choice.tools.empty() || !has_syntax) return {};
   grammar->calls = CallChoice{defaults.tool_syntax, choice.tools, choice.is_single};
   return {};
 }
@@ -124,12 +127,30 @@ ApiStatus add_constraint(const ServedModel& model, const ClientGrammars& grammar
   return {};
 }
 
+// What is not built for answers in channels.
+ApiStatus check_harmony(bool is_harmony, const ChatRequest& request) {
+  if (!is_harmony) return {};
+  if (request.generation.choices.selection == Selection::kJudge) {
+    return unsupported_field("best_of_mode",
+                             "'best_of_mode' cannot be 'judge': this model answers in channels, in "
+                             "which it cannot be asked for a number alone.");
+  }
+  if (request.continues_last && request.tool_choice.must_call) {
+    return unsupported_field("continue_final_message",
+                             "'continue_final_message' goes on with this model's final message, in "
+                             "which it cannot call a tool.");
+  }
+  return {};
+}
+
 // Of a request that was read from any of the chat APIs.
 ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
                                               const RequestDefaults& defaults,
                                               const ClientGrammars& grammars, CallMemory& calls,
                                               const KnownPrompts& known, Api api,
                                               ChatRequest request) {
+  const bool is_harmony = defaults.tool_syntax == ToolSyntax::kHarmony;
+  US_TRY(check_harmony(is_harmony, request));
   US_TRY(add_call_choice(defaults, &request));
   PreparedGeneration prepared;
   prepared.api = api;
@@ -148,11 +169,16 @@ ApiResult<PreparedGeneration> prepare_request(const ServedModel& model,
   prepared.request = std::move(request.generation);
   if (api != Api::kChat) prepared.request.choices = {};  // theirs have no choices
   prepared.parser.starts_in_reasoning = prompt->thinking == Thinking::kOpen;
+  prepared.parser.starts_in_content = is_harmony && request.continues_last;
   prepared.parser.syntax = defaults.tool_syntax;
   prepared.parser.tools = ToolSchemas(request.tool_choice.tools);
   prepared.parser.id_prefix = (api == Api::kMessages ? "toolu_" : "call_") + random_id();
-  if (request.tool_choice.is_single) prepared.parser.max_calls = 1;
-  US_TRY(add_constraint(model, grammars, prompt->thinking, &prepared));
+  if (request.tool_choice.is_single || has_one_call(defaults.tool_syntax)) {
+    prepared.parser.max_calls = 1;
+  }
+  // The grammar of an answer in channels has the analysis in it.
+  const Thinking thinking = is_harmony ? Thinking::kNone : prompt->thinking;
+  US_TRY(add_constraint(model, grammars, thinking, &prepared));
   return prepared;
 }
 

@@ -31,13 +31,12 @@ std::string_view error_code(const ApiError& error) {
 class ResponsesAnswer final : public Answer {
  public:
   ResponsesAnswer(AnswerHead head, const AnswerOptions& options, const text::Tokenizer& tokenizer,
-                  ChatTurn turn, bool starts_in_reasoning, ResponsesSettings settings,
-                  ResponseStore& store)
+                  ChatTurn turn, ResponsesSettings settings, ResponseStore& store)
       : head_(std::move(head)),
         has_logprobs_(options.has_logprobs),
         tokenizer_(tokenizer),
         turn_(std::move(turn)),
-        think_(tokenizer, starts_in_reasoning),
+        think_(tokenizer, options.starts_in_reasoning, options.syntax),
         settings_(std::move(settings)),
         writer_(tokenizer, settings_.seals_reasoning),
         store_(store) {}
@@ -326,10 +325,9 @@ class ResponsesAnswer final : public Answer {
 
 std::unique_ptr<Answer> make_responses_answer(AnswerHead head, const AnswerOptions& options,
                                               const text::Tokenizer& tokenizer, ChatTurn turn,
-                                              bool starts_in_reasoning, ResponsesSettings settings,
-                                              ResponseStore& store) {
+                                              ResponsesSettings settings, ResponseStore& store) {
   return std::make_unique<ResponsesAnswer>(std::move(head), options, tokenizer, std::move(turn),
-                                           starts_in_reasoning, std::move(settings), store);
+                                           std::move(settings), store);
 }
 
 }  // namespace ultraspeed::server

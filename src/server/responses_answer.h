@@ -8,10 +8,9 @@
 
 namespace ultraspeed::server {
 
-// starts_in_reasoning: as ChatParserOptions. REQUIRES: tokenizer and store outlive the answer.
+// REQUIRES: tokenizer and store outlive the answer.
 std::unique_ptr<Answer> make_responses_answer(AnswerHead head, const AnswerOptions& options,
                                               const text::Tokenizer& tokenizer, ChatTurn turn,
-                                              bool starts_in_reasoning, ResponsesSettings settings,
-                                              ResponseStore& store);
+                                              ResponsesSettings settings, ResponseStore& store);
 
 }  // namespace ultraspeed::server

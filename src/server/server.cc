@@ -43,7 +43,8 @@ Status ApiServer::open() {
     standard_thread_ =
         std::make_unique<EngineThread>(*model_.standard_engine, options_.max_queue, post());
   }
-  grammars_ = std::make_unique<GrammarCache>(*model_.tokenizer, defaults_.params.stop_ids);
+  grammars_ = std::make_unique<GrammarCache>(*model_.tokenizer, defaults_.params.stop_ids,
+                                             defaults_.tool_syntax);
   parse_pool_ = std::make_unique<TaskPool>(options_.num_parse_threads);
   large_parse_pool_ = std::make_unique<TaskPool>(1);
   page_ = std::make_unique<PageApi>(options_.service, page_facts(), post());

@@ -61,9 +61,9 @@ TEST(HarmonyMessages, ReasoningIsThinking) {
 
 TEST(HarmonyMessages, BesideACallContentIsTheEndOfThinking) {
   const std::string call = R"("tool_calls":[{"function":{"name":"f","arguments":{}}}])";
-  EXPECT_EQ(harmony_form(R"([{"role":"assistant","content":"c","reasoning_content":"r",)" + call +
-                     "}]"),
-            Json::parse(R"([{"role":"assistant","content":"","thinking":"r\n\nc",)" + call + "}]"));
+  EXPECT_EQ(
+      harmony_form(R"([{"role":"assistant","content":"c","reasoning_content":"r",)" + call + "}]"),
+      Json::parse(R"([{"role":"assistant","content":"","thinking":"r\n\nc",)" + call + "}]"));
   EXPECT_EQ(harmony_form(R"([{"role":"assistant","content":null,)" + call + "}]"),
             Json::parse(R"([{"role":"assistant","content":"",)" + call + "}]"));
 }
@@ -113,22 +113,22 @@ TEST(HarmonyMessages, AClientsConversationRenders) {
         {"id":"b","type":"function","function":{"name":"g","arguments":"{}"}}]},
       {"role":"tool","tool_call_id":"a","content":"1"},
       {"role":"tool","tool_call_id":"b","content":"2"}])");
-  EXPECT_EQ(turns,
-            "<|start|>developer<|message|># Instructions\n\nS<|end|>"
-            "<|start|>user<|message|>Hi <|end|><|end|>"
-            "<|start|>assistant<|channel|>analysis<|message|>Look.<|end|>"
-            "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{\"x\": 1}<|call|>"
-            "<|start|>functions.f to=assistant<|channel|>commentary<|message|>\"1\"<|end|>"
-            "<|start|>assistant to=functions.g<|channel|>commentary json<|message|>{}<|call|>"
-            "<|start|>functions.g to=assistant<|channel|>commentary<|message|>\"2\"<|end|>"
-            "<|start|>assistant");
+  EXPECT_EQ(
+      turns,
+      "<|start|>developer<|message|># Instructions\n\nS<|end|>"
+      "<|start|>user<|message|>Hi <|end|><|end|>"
+      "<|start|>assistant<|channel|>analysis<|message|>Look.<|end|>"
+      "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{\"x\": 1}<|call|>"
+      "<|start|>functions.f to=assistant<|channel|>commentary<|message|>\"1\"<|end|>"
+      "<|start|>assistant to=functions.g<|channel|>commentary json<|message|>{}<|call|>"
+      "<|start|>functions.g to=assistant<|channel|>commentary<|message|>\"2\"<|end|>"
+      "<|start|>assistant");
 }
 
 TEST(HarmonyMessages, ToolsNeedNoDescription) {
   ChatRequest request;
   request.tools = Json::parse(R"([{"type":"function","function":{"name":"f"}}])");
-  const std::string turns =
-      turns_of(R"([{"role":"user","content":"u"}])", std::move(request));
+  const std::string turns = turns_of(R"([{"role":"user","content":"u"}])", std::move(request));
   EXPECT_NE(turns.find("// \ntype f = () => any;"), std::string::npos) << turns;
 }
 

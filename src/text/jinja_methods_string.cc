@@ -11,7 +11,7 @@ namespace {
 using Transform = Text (*)(Heap&, const Text&);
 
 Result<Value> changed_self(Heap& heap, const Value& self, const Arguments& arguments,
-                        Transform function) {
+                           Transform function) {
   US_TRY(BoundArguments::bind(arguments, {}));
   return heap.string(function(heap, self.text()));
 }
