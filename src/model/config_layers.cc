@@ -14,27 +14,6 @@ using tensor::Rope;
 
 constexpr double kMaxRopeFactor = 1e6;
 
-// Where the base and the scaling stand: newer files have rope_parameters for both, older ones
-// rope_theta and rope_scaling.
-struct RopeKeys {
-  std::optional<JsonObject> section;  // of the scaling
-  float theta = 0;
-};
-
-Result<RopeKeys> find_rope(const JsonObject& json) {
-  RopeKeys keys;
-  US_ASSIGN(const auto parameters, json.optional_object("rope_parameters"));
-  US_ASSIGN(const auto scaling, json.optional_object("rope_scaling"));
-  keys.section = parameters ? parameters : scaling;
-  US_ASSIGN(auto theta, json.optional_number("rope_theta", kMinPositive, kMaxRopeTheta));
-  if (!theta && parameters) {
-    US_ASSIGN(theta, parameters->optional_number("rope_theta", kMinPositive, kMaxRopeTheta));
-  }
-  if (!theta) return json.missing("rope_theta");
-  keys.theta = static_cast<float>(*theta);
-  return keys;
-}
-
 Result<std::string> rope_type(const JsonObject& section) {
   for (const std::string_view key : {"rope_type", "type"}) {
     US_ASSIGN(const auto type, section.optional_string(key));
@@ -92,17 +71,19 @@ Status read_yarn(const JsonObject& section, uint32_t rotary_dim, Rope& rope) {
 }
 
 Result<Rope> read_rope(const JsonObject& json, uint32_t rotary_dim) {
-  US_ASSIGN(const RopeKeys keys, find_rope(json));
+  // Newer files have rope_parameters for the scaling, too, older ones rope_scaling.
+  US_ASSIGN(const auto parameters, json.optional_object("rope_parameters"));
+  US_ASSIGN(const auto scaling, json.optional_object("rope_scaling"));
+  const auto& section = parameters ? parameters : scaling;
   Rope rope;
-  rope.theta = keys.theta;
-  if (!keys.section) return rope;
-  US_ASSIGN(const std::string type, rope_type(*keys.section));
+  US_ASSIGN(rope.theta, read_rope_theta(json));
+  if (!section) return rope;
+  US_ASSIGN(const std::string type, rope_type(*section));
   if (type == "default") return rope;
   if (rope.theta <= 1) return json.wrong("rope_theta", "more than 1, for its scaling");
-  US_ASSIGN(const double factor, keys.section->number("factor", kMinPositive, kMaxRopeFactor));
+  US_ASSIGN(const double factor, section->number("factor", kMinPositive, kMaxRopeFactor));
   rope.factor = static_cast<float>(factor);
-  US_TRY(type == "llama3" ? read_llama3(*keys.section, rope)
-                          : read_yarn(*keys.section, rotary_dim, rope));
+  US_TRY(type == "llama3" ? read_llama3(*section, rope) : read_yarn(*section, rotary_dim, rope));
   return rope;
 }
 

@@ -12,14 +12,22 @@ Result<float> read_rms_norm_eps(const JsonObject& json) {
   return static_cast<float>(rms ? *rms : *layernorm);
 }
 
-Status check_rope_type(const JsonObject& json, std::string_view key, std::string_view scaled) {
+Result<float> read_rope_theta(const JsonObject& json) {
+  US_ASSIGN(auto theta, json.optional_number("rope_theta", kMinPositive, kMaxRopeTheta));
+  US_ASSIGN(const auto parameters, json.optional_object("rope_parameters"));
+  if (!theta && parameters) {
+    US_ASSIGN(theta, parameters->optional_number("rope_theta", kMinPositive, kMaxRopeTheta));
+  }
+  if (!theta) return json.missing("rope_theta");
+  return static_cast<float>(*theta);
+}
+
+Status check_rope_type(const JsonObject& json, std::string_view key) {
   US_ASSIGN(const auto section, json.optional_object(key));
   if (!section) return {};
   for (const std::string_view type_key : {"rope_type", "type"}) {
     US_ASSIGN(const auto type, section->optional_string(type_key));
-    if (!type || *type == "default" || *type == scaled) continue;
-    if (scaled == "default") return section->unsupported(type_key, "only \"default\" is");
-    return section->unsupported(type_key, fmt::format("only \"default\" and \"{}\" are", scaled));
+    if (type && *type != "default") return section->unsupported(type_key, "only \"default\" is");
   }
   return {};
 }

@@ -27,9 +27,11 @@ inline constexpr double kMaxRopeTheta = 1e12;
 // rms_norm_eps (transformers) or layernorm_epsilon (published); both must agree.
 Result<float> read_rms_norm_eps(const JsonObject& json);
 
-// `key` may hold a rope section ({"rope_type": ...}, older files "type"); only "default" and
-// `scaled` are supported.
-Status check_rope_type(const JsonObject& json, std::string_view key,
-                       std::string_view scaled = "default");
+// RoPE's base: rope_theta, or in newer files rope_parameters.rope_theta.
+Result<float> read_rope_theta(const JsonObject& json);
+
+// `key` may hold a rope section ({"rope_type": ...}, older files "type"); only "default" is
+// supported.
+Status check_rope_type(const JsonObject& json, std::string_view key);
 
 }  // namespace ultraspeed::model

@@ -41,13 +41,7 @@ Status read_attention(const JsonObject& json, DrafterConfig& config) {
                       fmt::format("one that gives an even number of rotary dimensions: {} of {}",
                                   config.rotary_dim, config.head_dim));
   }
-  US_ASSIGN(auto theta, json.optional_number("rope_theta", kMinPositive, kMaxRopeTheta));
-  US_ASSIGN(const auto rope, json.optional_object("rope_parameters"));
-  if (!theta && rope) {
-    US_ASSIGN(theta, rope->optional_number("rope_theta", kMinPositive, kMaxRopeTheta));
-  }
-  if (!theta) return json.missing("rope_theta");
-  config.rope_theta = static_cast<float>(*theta);
+  US_ASSIGN(config.rope_theta, read_rope_theta(json));
   return {};
 }
 
