@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr std::string_view kExpected =
+constexpr std::string_view kExpectedFiles =
     "expected safetensors in BF16 or F32, in FP8 (quant_method fp8, blocks of 128 x 128) or with "
     "MXFP4 experts, such as the model's first publication; 'ultraspeed quantize' makes the latter "
     "two of it";
@@ -41,7 +41,7 @@ std::vector<std::string> names_in(const std::string& folder) {
 
 tl::unexpected<Error> other_format(std::string_view what, std::string_view format) {
   return make_error(ErrorCode::kUnsupported, "{}: {}, which is not read; {}", what, format,
-                    kExpected);
+                    kExpectedFiles);
 }
 
 // Weights in other formats, where there are none in safetensors.

@@ -40,9 +40,9 @@ std::string read_commit(const std::string& file) {
 
 // From snapshots/COMMIT/PATH to blobs/HASH.
 std::string link_target(std::string_view path, const BlobName& blob) {
-  std::string target = "../../blobs/" + blob.hex;
-  for (auto i = std::count(path.begin(), path.end(), '/'); i > 0; --i) target.insert(0, "../");
-  return target;
+  std::string ups;
+  for (auto i = std::count(path.begin(), path.end(), '/'); i > 0; --i) ups += "../";
+  return fmt::format("{}../../blobs/{}", ups, blob.hex);
 }
 
 }  // namespace
@@ -129,10 +129,11 @@ std::string model_of_snapshot(std::string_view path) {
   for (fs::path part = whole; part.has_relative_path(); part = part.parent_path()) {
     const std::string owner = part.parent_path().filename().string();
     if (part.filename() != "snapshots" || !owner.starts_with(kPrefix)) continue;
-    std::string id = owner.substr(kPrefix.size());
-    const size_t separator = id.find(kSeparator);
+    const std::string_view name = std::string_view(owner).substr(kPrefix.size());
+    const size_t separator = name.find(kSeparator);
     if (separator == std::string::npos) return "";
-    id.replace(separator, kSeparator.size(), "/");
+    const std::string id = fmt::format("{}/{}", name.substr(0, separator),
+                                       name.substr(separator + kSeparator.size()));
     return parse_reference(id) ? id : "";
   }
   return "";

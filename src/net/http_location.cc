@@ -14,8 +14,8 @@ Result<HttpLocation> parse_absolute(std::string_view url) {
   const size_t authority = url.find("://") + 3;
   const size_t end = std::min(url.find_first_of("/?", authority), url.size());
   US_ASSIGN(HttpUrl server, parse_http_url(url.substr(0, end)));
-  std::string target(url.substr(end));
-  if (!target.starts_with('/')) target.insert(0, "/");
+  const std::string_view rest = url.substr(end);
+  std::string target = fmt::format("{}{}", rest.starts_with('/') ? "" : "/", rest);
   return HttpLocation{std::move(server), std::move(target)};
 }
 

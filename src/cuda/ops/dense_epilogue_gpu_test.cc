@@ -244,8 +244,9 @@ TEST_F(DenseEpilogue, ColumnsHaveRotationsAndCacheRows) {
   const std::vector<Want> wanted = {{1e4F, 32, kRing}, {5e6F, 70, 0}};
   Device<float2> rotations_0(kWidth * 16), rotations_1(kWidth * 35);
   Device<uint32_t> rows_0(kWidth), rows_1(kWidth);
-  const std::vector<DenseColumns> kinds = {{1e4F, 32, kRing, rotations_0.data(), rows_0.data()},
-                                           {5e6F, 70, 0, rotations_1.data(), rows_1.data()}};
+  const std::vector<DenseColumns> kinds = {
+      {{.theta = 1e4F}, 32, kRing, rotations_0.data(), rows_0.data()},
+      {{.theta = 5e6F}, 70, 0, rotations_1.data(), rows_1.data()}};
   Device<DenseColumns> table(kinds);
   check(launch_dense_columns({step.view(), kWidth, TestStep::kPagePositions, table.data(), 2},
                              nullptr));
