@@ -8,7 +8,7 @@ endif()
 add_library(ultraspeed_flags INTERFACE)
 set(cxx_flags -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror -fno-omit-frame-pointer
   -ffp-contract=off)  # docs/numerics.md says where products are fused into sums
-set(cuda_flags -Werror=all-warnings --expt-relaxed-constexpr -lineinfo -fmad=false)
+set(cuda_flags -Werror=all-warnings --expt-relaxed-constexpr -fmad=false)
 target_compile_options(ultraspeed_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags}>" "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")
 target_include_directories(ultraspeed_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
