@@ -10,9 +10,8 @@
 
 #include "base/check.h"
 #include "cpu/executor.h"
-#include "engine/engine.h"
 #include "golden/expect_golden.h"
-#include "model/checkpoint.h"
+#include "golden/golden_texts.h"
 #include "support/reference_folder.h"
 
 namespace ultraspeed::test {
@@ -42,42 +41,12 @@ TEST_P(Family, EqualsTransformers) {
   }
 }
 
-// Whatever drafts, whatever the block.
 TEST_P(Family, TheEngineWritesTheGoldenTexts) {
-  const auto config = model::ModelConfig::load(directory_);
-  const auto checkpoint = model::Checkpoint::open(directory_);
-  ASSERT_TRUE(config && checkpoint);
-  engine::EngineOptions options;
-  options.max_context = 512;
-  for (const auto& [drafter, block] : {std::pair(engine::DrafterKind::kNone, 1u),
-                                       {engine::DrafterKind::kSuffix, 4u},
-                                       {engine::DrafterKind::kRandom, 8u}}) {
-    options.drafter.kind = drafter;
-    options.block_size = block;
-    auto engine = engine::Engine::open(*config, *checkpoint, cpu::make_cpu_executor({}),
-                                       cpu::cpu_limits(2), options, nullptr);
-    ASSERT_TRUE(engine) << engine.error().message;
-    for (const GoldenCase& golden : cases_) {
-      engine::GenerationParams params;
-      params.sampling.temperature = 0;
-      params.max_tokens = static_cast<uint32_t>(golden.greedy_ids.size());
-      params.ignore_eos = true;
-      ASSERT_TRUE((*engine)->start(golden.prompt_ids, params));
-      std::vector<int32_t> text;
-      for (bool is_running = true; is_running;) {
-        std::vector<engine::StepEvent> events;
-        ASSERT_TRUE((*engine)->step(&events));
-        for (const engine::StepEvent& event : events) {
-          if (event.token) text.push_back(event.token->id);
-          if (event.finished) is_running = false;
-        }
-      }
-      EXPECT_EQ(text, golden.greedy_ids) << golden.name << ", block " << block;
-    }
-  }
+  expect_engine_texts(
+      directory_, [] { return cpu::make_cpu_executor({}); }, cpu::cpu_limits(2));
 }
 
-INSTANTIATE_TEST_SUITE_P(Reference, Family, testing::Values("gpt_oss_mxfp4"),
+INSTANTIATE_TEST_SUITE_P(Reference, Family, testing::ValuesIn(kFamilyFolders),
                          [](const auto& family) { return std::string(family.param); });
 
 // --- The comparison notices what is left out ---
@@ -138,6 +107,20 @@ INSTANTIATE_TEST_SUITE_P(
         left_out<program::RouteOperands>("NormOfChosen", "gpt_oss_mxfp4",
                                          [](auto* op) { op->norm_topk = 0; }),
         left_out<program::RouteOperands>("Softmax", "gpt_oss_mxfp4",
+                                         [](auto* op) {
+                                           op->scores = program::RouterScores::kSigmoid;
+                                         }),
+        left_out<program::QkvProjOperands>("StretchedRope", "llama_rope_tied",
+                                           [](auto* op) {
+                                             op->rope.scaling = tensor::Rope::Scaling::kNone;
+                                           }),
+        left_out<program::QkvProjOperands>("QueryNorm", "qwen3_sliding_fp8",
+                                           [](auto* op) { op->q_norm = {}; }),
+        left_out<program::AttentionOperands>("Window", "qwen3_sliding_fp8",
+                                             [](auto* op) { op->window = 0; }),
+        left_out<program::QkvProjOperands>("KeyNorm", "qwen3_moe_fp8",
+                                           [](auto* op) { op->k_norm = {}; }),
+        left_out<program::RouteOperands>("SoftmaxOfQwen", "qwen3_moe_fp8",
                                          [](auto* op) {
                                            op->scores = program::RouterScores::kSigmoid;
                                          })),
