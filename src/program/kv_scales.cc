@@ -84,6 +84,7 @@ const QkvProjOperands* writer_of(const Program& program, CacheId cache, BufferId
 KvScaleTable::Key::Key(const QkvProjOperands& op)
     : weight(op.weight),
       norm(op.norm.weight),
+      bias(op.bias),
       k_norm(op.k_norm.weight),
       first_row(program::first_row(op)),
       value_scale(op.value_scale) {}
@@ -114,8 +115,8 @@ KvScaleBuilder::KvScaleBuilder(std::span<const Program> programs, uint32_t rank)
       if (op == nullptr || !is_here(*op)) continue;
       if (!seen.insert(KvScaleTable::Key(*op)).second) continue;
       ops_.push_back(*op);
-      for (const WeightId norm : {op->norm.weight, op->k_norm.weight}) {
-        if (norm != kNoId) norms_[norm] = {};
+      for (const WeightId vector : {op->norm.weight, op->k_norm.weight, op->bias}) {
+        if (vector != kNoId) vectors_[vector] = {};
       }
     }
   }
@@ -123,9 +124,9 @@ KvScaleBuilder::KvScaleBuilder(std::span<const Program> programs, uint32_t rank)
 
 void KvScaleBuilder::take(WeightId id, std::span<const std::byte> packed) {
   const WeightDecl& decl = first_->weights[id];
-  if (const auto norm = norms_.find(id); norm != norms_.end()) {
-    norm->second.resize(decl.cols);
-    std::memcpy(norm->second.data(), packed.data(), norm->second.size() * sizeof(float));
+  if (const auto vector = vectors_.find(id); vector != vectors_.end()) {
+    vector->second.resize(packed.size() / sizeof(float));
+    std::memcpy(vector->second.data(), packed.data(), packed.size());
   }
   for (const QkvProjOperands& op : ops_) {
     if (op.weight != id) continue;
@@ -147,21 +148,26 @@ double KvScaleBuilder::mean_square(const QkvProjOperands& op, uint32_t kv_head,
                                    bool is_value) const {
   if (!is_value && op.k_norm.weight != kNoId) {
     double sum = 0;
-    for (const float w : norms_.at(op.k_norm.weight)) sum += double{w} * double{w};
+    for (const float w : vectors_.at(op.k_norm.weight)) sum += double{w} * double{w};
     return sum / op.head_dim;
   }
   const auto sums = sums_.find({op.weight, first_row(op)});
   US_CHECK(sums != sums_.end(), "weight {} was not taken", op.weight);
   const uint64_t cols = first_->weights[op.weight].cols;
   const double* of_head = &sums->second[(kv_head + (is_value ? op.num_kv_heads : 0)) * cols];
-  const float* norm = op.norm.weight == kNoId ? nullptr : norms_.at(op.norm.weight).data();
+  const float* norm = op.norm.weight == kNoId ? nullptr : vectors_.at(op.norm.weight).data();
   double sum = 0;
   for (uint64_t c = 0; c < cols; ++c) {
     const double factor = norm == nullptr ? 1 : double{norm[c]};
     sum += of_head[c] * factor * factor;
   }
-  if (!is_value) return sum / op.head_dim;
-  return sum / op.v_head_dim * double{op.value_scale} * double{op.value_scale};
+  const uint32_t rows = is_value ? op.v_head_dim : op.head_dim;
+  if (op.bias != kNoId) {
+    const uint64_t first = is_value ? uint64_t{op.num_kv_heads} * op.head_dim : 0;
+    const float* bias = vectors_.at(op.bias).data() + first_row(op) + first + kv_head * rows;
+    for (uint32_t i = 0; i < rows; ++i) sum += double{bias[i]} * double{bias[i]};
+  }
+  return is_value ? sum / rows * double{op.value_scale} * double{op.value_scale} : sum / rows;
 }
 
 KvScaleTable KvScaleBuilder::finish() const {

@@ -1,6 +1,7 @@
 // The scales of an fp8 KV cache, from the weights alone (docs/numerics.md section 2). Inputs of
 // QkvProj are normalised, each element has about the size of its norm's weight: so a row r of the
-// matrix gives elements with mean square sum over c of (w[r, c] * norm[c])^2.
+// matrix gives elements with mean square sum over c of (w[r, c] * norm[c])^2, and with a bias its
+// square more.
 #pragma once
 
 #include <compare>
@@ -33,7 +34,7 @@ class KvScaleTable {
     explicit Key(const QkvProjOperands& op);
     auto operator<=>(const Key&) const = default;
 
-    WeightId weight, norm, k_norm;
+    WeightId weight, norm, bias, k_norm;
     uint32_t first_row;
     float value_scale;
   };
@@ -65,7 +66,7 @@ class KvScaleBuilder {
   std::vector<QkvProjOperands> ops_;  // that write keys and values, each once
   // Of draft blocks, and those that write the caches they are attended to with.
   std::vector<std::pair<KvScaleTable::Key, KvScaleTable::Key>> blocks_;
-  std::map<WeightId, std::vector<float>> norms_;  // those of ops_
+  std::map<WeightId, std::vector<float>> vectors_;  // norms and biases of ops_
   std::map<MatrixKey, Sums> sums_;
 };
 
