@@ -168,6 +168,7 @@ DenseQkv DenseStages::heads_of(uint32_t rank, const program::QkvProjOperands& op
   qkv.v_head_dim = op.v_head_dim;
   qkv.rotary_dim = op.rotary_dim;
   qkv.value_scale = op.value_scale;
+  qkv.bias = machine_->vector(rank, op.bias);
   qkv.rotations = columns->rotations;
   qkv.cache_rows = columns->cache_rows;
   if (op.num_q_heads > 0) qkv.query = machine_->buffer(rank, program_, op.query);

@@ -5,6 +5,11 @@
 #include "base/check.h"
 
 namespace ultraspeed::cuda {
+
+// Kernels take experts' biases to lie one behind the other, which form_bytes() keeps so.
+static_assert(2 * kTileNeurons * sizeof(float) % kMatrixAlignment == 0 &&
+              kBlockRows * sizeof(float) % kMatrixAlignment == 0);  // divisors: expert_limit()
+
 namespace {
 
 Result<DeviceMemory> zeros(uint64_t size_bytes) {
@@ -103,7 +108,8 @@ cudaError_t ExpertStages::launch(const program::ExpertGateUpOperands& op, Kernel
     if (error != cudaSuccess) return error;
     error = sink.run(launch,
                      ExpertGateUpData{machine_->weight(rank, op.weight).data, group.input.data(),
-                                      group.activation.data(), buffer(op.activation)});
+                                      group.activation.data(), buffer(op.activation),
+                                      machine_->vector(rank, op.bias), op.clamp.limit});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -115,9 +121,9 @@ cudaError_t ExpertStages::launch(const program::ExpertDownOperands& op, KernelSi
   const uint32_t first_chunk = rank * (program::kReductionChunks / machine_->view().num_ranks);
   for (const Group& group : groups_) {
     const ExpertLaunch launch = with_route(group, op.route, op.max_slots, op.max_pairs);
-    const cudaError_t error =
-        sink.run(launch, ExpertDownData{machine_->weight(rank, op.weight).data,
-                                        group.activation.data(), buffer(op.partials), first_chunk});
+    const cudaError_t error = sink.run(
+        launch, ExpertDownData{machine_->weight(rank, op.weight).data, group.activation.data(),
+                               buffer(op.partials), first_chunk, machine_->vector(rank, op.bias)});
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -45,27 +45,6 @@ const char* ranks_limit(const program::Stage& stage) {
   return is_whole ? nullptr : "ranks that keep their shares of the logits";
 }
 
-// What only the CPU executor computes.
-struct CpuOnly {
-  const char* operator()(const program::QkvProjOperands& op) const {
-    return op.bias == program::kNoId ? nullptr : "biases of projections";
-  }
-  const char* operator()(const program::ReduceOperands& op) const {
-    return op.bias == program::kNoId ? nullptr : "biases of projections";
-  }
-  const char* operator()(const program::RouteOperands& op) const {
-    return op.scores == program::RouterScores::kSigmoid ? nullptr : "routers of softmax scores";
-  }
-  const char* operator()(const program::ExpertGateUpOperands& op) const {
-    if (op.bias != program::kNoId) return "biases of experts";
-    return op.clamp.limit == 0 ? nullptr : "a clamped SwiGLU";
-  }
-  template <class Op>
-  const char* operator()(const Op&) const {
-    return nullptr;
-  }
-};
-
 // Errors: kUnsupported for a stage that the kernels have no room for.
 Status check_limits(const Program& program, program::Activations activations) {
   for (const program::WeightDecl& weight : program.weights) {
@@ -80,7 +59,6 @@ Status check_limits(const Program& program, program::Activations activations) {
         [&](const auto& operands) { return stage_limit(operands, program.width); }, stage.operands);
     if (limit == nullptr) limit = joined_limit(program, stage, activations);
     if (limit == nullptr) limit = ranks_limit(stage);
-    if (limit == nullptr) limit = std::visit(CpuOnly(), stage.operands);
     if (limit == nullptr) continue;
     return make_error(ErrorCode::kUnsupported,
                       "the GPU cannot run '{}' of program '{}': {}; run this model on the CPU",

@@ -35,7 +35,7 @@ class PhaseExecutor final : public ResidentExecutor {
     US_TRY(load_machine(std::move(programs), limits, read_weight));
     US_ASSIGN(graphs_, ProgramGraphs::record(machine_, activations_, kv_cache_,
                                              step_->device_view(), stream_.get()));
-    US_TRY(cuda_status(count_phase_ctas(other_ctas(machine_.programs()[0].hidden_size), &ctas_),
+    US_TRY(cuda_status(count_phase_ctas(other_ctas(machine_.programs()[0]), &ctas_),
                        "asking how many CTAs run at once"));
     std::vector<std::vector<Phase>> recorded;
     std::string why = "it has no program of at most 8 columns";

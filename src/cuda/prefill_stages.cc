@@ -1,5 +1,6 @@
 #include "cuda/prefill_stages.h"
 
+#include <algorithm>
 #include <variant>
 
 #include "base/check.h"
@@ -26,10 +27,21 @@ const ExpertGateUpOperands* first_stage(const program::Program& program,
   return nullptr;
 }
 
+// Whether any expert has what the kernels do not add or clamp.
+bool has_biases(const program::Program& program) {
+  return std::ranges::any_of(program.stages, [](const program::Stage& stage) {
+    const auto* gate_up = std::get_if<ExpertGateUpOperands>(&stage.operands);
+    const auto* down = std::get_if<ExpertDownOperands>(&stage.operands);
+    return (gate_up != nullptr && (gate_up->bias != program::kNoId || gate_up->clamp.limit != 0)) ||
+           (down != nullptr && down->bias != program::kNoId);
+  });
+}
+
 // Whether the kernels take the program's experts.
 bool has_shape(const program::Program& program, std::span<const WeightForm> weights) {
   const ExpertGateUpOperands* op = first_stage(program, weights);
-  return op != nullptr && program.weights[op->weight].count <= kMaxPrefillSlots &&
+  return op != nullptr && !has_biases(program) &&
+         program.weights[op->weight].count <= kMaxPrefillSlots &&
          program.hidden_size % (kGateUpMaxRanks * kGateUpPageColumns) == 0 &&
          down_chunk_columns(program, op->intermediate_size) == kDownChunkColumns;
 }

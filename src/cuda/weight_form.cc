@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "cuda/ops/dense.h"
 #include "cuda/ops/expert_w4a8.h"
+#include "cuda/tile/mxfp4_page.h"
 #include "cuda/tile/pack_dense.h"
 #include "cuda/tile/pack_mxfp4.h"
 #include "tensor/e4m3.h"
@@ -21,7 +22,11 @@ namespace {
 
 DenseMatrix dense_matrix(const Program& program, WeightId id, WeightForm form) {
   const program::WeightDecl& decl = program.weights[id];
-  return {decl.format, decl.rows, decl.cols, form_chunks(program, form)};
+  uint32_t chunks = form_chunks(program, form);
+  if (form == WeightForm::kFp8DownPages && has_own_page(down_chunk_columns(program, decl.cols))) {
+    chunks = rank_chunks(program);
+  }
+  return {decl.format, decl.rows, decl.cols, chunks};
 }
 
 QkvShape qkv_shape(const program::QkvProjOperands& op) {
@@ -78,7 +83,9 @@ class DenseForms {
 
   void add(const Program& program, const program::QkvProjOperands& op) {
     const bool is_even = op.head_dim % 2 == 0 && op.v_head_dim % 2 == 0 && op.rotary_dim % 2 == 0;
-    const bool fits = is_even && qkv_shape(op) == qkv_shape(*qkv_stage(programs_, op.weight));
+    const bool adds_bias = op.bias != program::kNoId && has_head_norms(op);  // to sums of HeadRows
+    const bool fits =
+        is_even && !adds_bias && qkv_shape(op) == qkv_shape(*qkv_stage(programs_, op.weight));
     const WeightForm pages =
         has_head_norms(op) ? WeightForm::kDensePages : WeightForm::kDenseQkvPages;
     want(op.weight, fits ? form_of(program, op.weight, op.norm, pages) : WeightForm::kCanonical);
@@ -135,6 +142,9 @@ void find_expert_forms(const Program& program, std::vector<WeightForm>& forms) {
     launch.intermediate = down->intermediate_size;
     launch.chunk_columns = down_chunk_columns(program, down->intermediate_size);
     if (program.weights[down->weight].format != launch.format || expert_limit(launch)) continue;
+    const bool is_plain = gate_up->bias == program::kNoId && down->bias == program::kNoId &&
+                          gate_up->clamp.limit == 0;
+    if (launch.format != tensor::WeightFormat::kMxfp4 && !is_plain) continue;
     if (!is_like_first(*gate_up)) continue;
     if (first == nullptr) first = gate_up;
     const bool is_fp8 = launch.format == tensor::WeightFormat::kFp8Block128;
@@ -148,10 +158,11 @@ uint64_t page_bytes(const Program& program, WeightId id, WeightForm form) {
   const program::WeightDecl& decl = program.weights[id];
   switch (form) {
     case WeightForm::kCanonical:
-    case WeightForm::kGateUpPages:
       return decl.matrix_bytes();
+    case WeightForm::kGateUpPages:
+      return packed_bytes(decl.format, decl.rows, gate_up_columns(decl.cols));
     case WeightForm::kDownPages:
-      return packed_bytes(decl.format, decl.rows,
+      return packed_bytes(decl.format, padded_down_rows(decl.rows),
                           padded_down_columns(decl.cols, down_chunk_columns(program, decl.cols)));
     default:
       return dense_page_bytes(dense_matrix(program, id, form));
@@ -209,12 +220,17 @@ Status to_expert_pages(const Program& program, WeightId id, WeightForm form,
                                  pages.first(page_bytes(program, id, form)));
     }
     if (form == WeightForm::kGateUpPages) {
-      return pack_gate_up(canonical, decl.rows / 2, decl.cols, pages);
+      const uint32_t neurons = decl.rows / 2, columns = gate_up_columns(decl.cols);
+      if (columns == decl.cols) return pack_gate_up(canonical, neurons, columns, pages);
+      return pack_gate_up(fill_up_gate_up(canonical, neurons, decl.cols), neurons, columns, pages);
     }
     const uint32_t chunk = down_chunk_columns(program, decl.cols);
-    if (chunk == kDownChunkColumns) return pack_down(canonical, decl.rows, decl.cols, pages);
-    const auto filled = fill_up_down(canonical, decl.rows, decl.cols, chunk);
-    return pack_down(filled, decl.rows, padded_down_columns(decl.cols, chunk), pages);
+    const uint32_t rows = padded_down_rows(decl.rows);
+    const uint32_t columns = padded_down_columns(decl.cols, chunk);
+    if (columns == decl.cols && rows == decl.rows) {
+      return pack_down(canonical, rows, columns, pages);
+    }
+    return pack_down(fill_up_down(canonical, decl.rows, decl.cols, chunk), rows, columns, pages);
   };
   const Status packed = pack();
   if (packed) return {};

@@ -18,7 +18,7 @@ enum class WeightForm : uint8_t {
   // tile/mxfp4_page.h
   kGateUpPages,
   kDownPages,
-  // tile/dense_page.h, of each expert; K-chunks of down are filled up to 256 columns
+  // tile/dense_page.h, of each expert; down is filled up as tile/mxfp4_page.h says
   kFp8GateUpPages,  // gate_up_order()
   kFp8DownPages,    // neighbour_order()
   // tile/dense_page.h, by the order of the rows (tile/pack_dense.h)
@@ -51,11 +51,9 @@ inline uint32_t rank_chunks(const program::Program& program) {
   return program::kReductionChunks / program.num_ranks;
 }
 
-// The same of a weight in a form: 1 where they are not.
+// The same of a dense weight in a form: 1 where they are not.
 inline uint32_t form_chunks(const program::Program& program, WeightForm form) {
-  const bool has_chunks =
-      form == WeightForm::kDensePartialPages || form == WeightForm::kFp8DownPages;
-  return has_chunks ? rank_chunks(program) : 1;
+  return form == WeightForm::kDensePartialPages ? rank_chunks(program) : 1;
 }
 
 // Columns of a K-chunk of this rank's down.

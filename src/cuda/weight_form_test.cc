@@ -137,7 +137,15 @@ TEST(WeightForm, ShapesWithoutKernelsStayCanonical) {
   expect_last(WeightForm::kCanonical, "a long row with a norm");
   normed.weight = maker.weight(kBf16, 64, 2880);
   maker.stage(normed);
-  expect_last(WeightForm::kCanonical, "a row with a norm that 512 does not divide");
+  expect_last(WeightForm::kDensePages, "a row with a norm that 512 does not divide");
+  QkvProjOperands qkv = qkv_of(maker.weight(kFp8, kQkvRows, 1024));
+  qkv.bias = 0;
+  maker.stage(qkv);
+  expect_last(WeightForm::kDenseQkvPages, "heads with biases");
+  qkv.weight = maker.weight(kFp8, kQkvRows, 1024);
+  qkv.k_norm.weight = 0;
+  maker.stage(qkv);
+  expect_last(WeightForm::kCanonical, "heads with biases and norms");
 }
 
 TEST(WeightForm, HeadsWithNormsAndJoinedInputsArePlainProducts) {
@@ -263,7 +271,8 @@ TEST(WeightForm, ExpertsHaveTheFormOfTheirFormat) {
   EXPECT_EQ(forms_of(kFp8, kMxfp4, 2048), canonical);
   EXPECT_EQ(forms_of(kMxfp4, kFp8, 2048), canonical);
   EXPECT_EQ(forms_of(kBf16, kBf16, 2048), canonical);
-  EXPECT_EQ(forms_of(kFp8, kFp8, 1536), canonical) << "chunks of 192";
+  EXPECT_EQ(forms_of(kFp8, kFp8, 1536), fp8) << "chunks of 192, which share pages";
+  EXPECT_EQ(forms_of(kFp8, kFp8, 3072), fp8) << "chunks of 384";
   for (const WeightForm form : fp8) EXPECT_TRUE(is_expert(form) && !is_dense(form));
   EXPECT_FALSE(is_expert(WeightForm::kCanonical) || is_expert(WeightForm::kDensePages));
 }

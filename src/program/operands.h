@@ -159,7 +159,7 @@ struct LinearOperands {
 // What a router's logits become.
 enum class RouterScores : uint8_t {
   kSigmoid,  // sigmoid(logit); the bias is added to scores, for the choice alone
-  kSoftmax,  // over all experts, of logit + bias
+  kSoftmax,  // over all experts, of logit + bias; the sum is one of binary64, rounded
 };
 
 // The route table (route_table.h): the top_k highest scores select (ties to the lower id), weights

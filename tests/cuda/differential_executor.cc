@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "cpu/machine.h"
 #include "cpu/ops/ops.h"
+#include "cuda/down_sums.h"
 #include "cuda/machine.h"
 #include "cuda/stage_caches.h"
 #include "cuda/stage_launcher.h"
@@ -236,6 +237,9 @@ class DifferentialExecutor final : public program::Executor {
           if (!is_untouched) fail(program_->stages[stage].name + " wrote partials of tiles");
         } else if (stages().makes_block_rows(stage)) {
           compare_block_rows(stage, rank, from, to);
+        } else if (has_other_chunks(*program_, gpu_, stage)) {
+          compare_words(stage, "sums over chunks", sums_over_chunks(*program_, from),
+                        sums_over_chunks(*program_, to));
         } else {
           compare_words(stage, program_->buffers[region.buffer].name, from, to);
         }

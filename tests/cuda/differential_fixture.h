@@ -16,6 +16,7 @@
 #include "support/checkpoint_generator.h"
 #include "support/drafter_generator.h"
 #include "support/model_runner.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -120,6 +121,37 @@ class DifferentialTest : public testing::Test {
       generator.expert_format = format;
       run(generator, {});
     }
+  }
+
+  void run_families() {
+    for (const char* family : kFamilyFolders) {
+      const auto directory = reference_folder(family);
+      ASSERT_TRUE(directory) << directory.error().message;
+      ModelRunner runner = open(*directory, {});
+      ASSERT_TRUE(runner.feed(kPrompt, 5, 30)) << family;
+    }
+  }
+
+  // A model with parts of that arithmetic: sums get a norm's weight as a bias.
+  void run_changed(const std::string& directory) {
+    RunnerOptions options;
+    options.verify = false;  // the bias is declared as a norm's
+    options.change_program = [](program::Program* program) {
+      program::WeightId bias = program::kNoId;
+      for (program::Stage& stage : program->stages) {
+        if (auto* qkv = std::get_if<program::QkvProjOperands>(&stage.operands)) {
+          bias = qkv->norm.weight;
+        } else if (auto* reduce = std::get_if<program::ReduceOperands>(&stage.operands)) {
+          reduce->bias = bias;
+        } else if (auto* route = std::get_if<program::RouteOperands>(&stage.operands)) {
+          route->scores = program::RouterScores::kSoftmax;
+        } else if (auto* experts = std::get_if<program::ExpertGateUpOperands>(&stage.operands)) {
+          experts->clamp.limit = 0.05F;
+        }
+      }
+    };
+    ModelRunner runner = open(directory, options);
+    ASSERT_TRUE(runner.feed(kPrompt, 4, 6));
   }
 
   // A block of a drafter's, with a selector or without.

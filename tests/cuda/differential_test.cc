@@ -11,6 +11,7 @@
 #include "support/checkpoint_generator.h"
 #include "support/drafter_generator.h"
 #include "support/model_runner.h"
+#include "support/reference_folder.h"
 #include "support/temporary_directory.h"
 
 namespace ultraspeed::test {
@@ -48,6 +49,41 @@ TEST_P(RoundedTest, FormatsOfWeights) {
   run_formats();
 }
 
+TEST_P(RoundedTest, Families) {
+  run_families();
+}
+
+// What other families have, in the kernels of pages and of any shape: a router of softmax scores,
+// biases of sums, a clamp.
+TEST_P(RoundedTest, ChangedArithmetic) {
+  run_changed(US_SOURCE_DIR "/models/tiny-mimo");
+}
+
+// Experts that are filled up, in K-chunks of more than a page.
+TEST_P(RoundedTest, FilledUpExperts) {
+  const TemporaryDirectory directory;
+  GeneratorOptions generator;
+  generator.hidden_size = 2624;
+  generator.moe_intermediate_size = 2112;
+  generator.num_experts = 5;
+  generator.num_experts_per_token = 2;
+  generator.sliding_layers = generator.moe_layers = {1};
+  US_CHECK(write_checkpoint(directory.path(), generator).has_value());
+  run_changed(directory.path());
+}
+
+// The same of FP8 experts: K-chunks that share pages, some of which have none, and of two pages.
+TEST_P(RoundedTest, FilledUpFp8Experts) {
+  for (const uint32_t intermediate : {768u, 2560u}) {
+    GeneratorOptions generator;
+    generator.expert_format = WeightFormat::kFp8Block128;
+    generator.hidden_size = 1024;
+    generator.moe_intermediate_size = intermediate;
+    generator.sliding_layers = generator.moe_layers = {0, 1};
+    run(generator, {});
+  }
+}
+
 TEST_P(RoundedTest, DraftersAndHeads) {
   kv_cache_ = program::KvCacheType::kBf16;
   GeneratorOptions generator;
@@ -57,6 +93,14 @@ TEST_P(RoundedTest, DraftersAndHeads) {
   run(generator, options);
   run_draft_block();
   run_draft_block(32);
+}
+
+TEST_F(DifferentialTest, Families) {
+  run_families();
+}
+
+TEST_F(DifferentialTest, ChangedArithmetic) {
+  run_changed(US_SOURCE_DIR "/models/tiny-mimo");
 }
 
 // 2 and 4 kv heads, rings that wrap, the rows of draft blocks.

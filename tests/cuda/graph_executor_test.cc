@@ -37,6 +37,14 @@ TEST_F(GraphGolden, AFusedCheckpointEqualsTransformers) {
   expect_all(*directory, reference_cases(*directory), 8);
 }
 
+TEST_F(GraphGolden, FamiliesEqualTransformers) {
+  for (const char* family : kFamilyFolders) {
+    const auto directory = reference_folder(family);
+    ASSERT_TRUE(directory) << directory.error().message;
+    expect_all(*directory, reference_cases(*directory), 16);
+  }
+}
+
 // Attention to tiles takes the positions of a sequence's columns from the first one's.
 TEST(GraphExecutor, ColumnsOverTilesHaveNoGaps) {
   US_NEEDS_GPU();

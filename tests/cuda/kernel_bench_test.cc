@@ -90,8 +90,8 @@ TEST(KernelGroups, SayWhatTheyCannotTake) {
   program::Program program = plan_of("configs/mimo-v2.5-pro", 4, 8);
   program.num_ranks = 3;
   EXPECT_EQ(refusal(find_kernel_groups(program, live(20))),
-            "the kernels take K-chunks of at most 256 columns, a multiple or a divisor of 32; "
-            "these are 8 columns, 6144 and 512, in chunks of 192")
+            "the kernels take K-chunks that are equally long; these are 8 columns, 6144 and 512, "
+            "in chunks of 192")
       << "512 columns are not whole chunks";
 }
 

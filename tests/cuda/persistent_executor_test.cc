@@ -9,12 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/executor.h"
 #include "cuda/executor.h"
 #include "cuda/gpu.h"
 #include "engine/company.h"
 #include "engine/model_texts.h"
 #include "engine/tiny_drafter.h"
 #include "golden/expect_golden.h"
+#include "golden/golden_texts.h"
 #include "support/checkpoint_generator.h"
 #include "support/model_runner.h"
 #include "support/mtp_generator.h"
@@ -56,6 +58,19 @@ TEST_F(Persistent, AFusedCheckpointEqualsTransformers) {
   const auto directory = test::reference_folder("mimo_v2_fused_t2_swa4");
   ASSERT_TRUE(directory) << directory.error().message;
   expect_goldens(*directory, test::reference_cases(*directory), 8);
+}
+
+TEST_F(Persistent, FamiliesEqualTransformers) {
+  for (const char* family : test::kFamilyFolders) {
+    const auto directory = test::reference_folder(family);
+    ASSERT_TRUE(directory) << directory.error().message;
+    expect_goldens(*directory, test::reference_cases(*directory), 16);
+    for (const bool is_persistent : {false, true}) {
+      const engine::Setup setup = on({}, is_persistent);
+      test::expect_engine_texts(*directory, setup.make_executor,
+                                cpu::cpu_limits(test::kGpuWorkers));
+    }
+  }
 }
 
 // Bit by bit, greedy and drawn, with every drafter, width and company.

@@ -87,6 +87,24 @@ TEST(PhaseKernel, LeavesThemWhereCtasHaveNoPages) {
   EXPECT_EQ(bench->resident->different_floats, 0u);
 }
 
+// Biases of projections, a router of softmax scores, and rows with a norm of another size than
+// whole batches; beside experts that have no phases.
+TEST(PhaseKernel, LeavesThemInAnotherFamily) {
+  US_NEEDS_GPU();
+  for (const uint32_t rows : {8u, 1u}) {
+    cuda::StepBenchOptions options = resident_options();
+    options.live_experts = rows == 8 ? 21 : 4;
+    options.rows = rows;
+    options.has_stages = false;
+    const auto bench = measure_step(plan_of("configs/gpt-oss-20b", 1, 8), options);
+    ASSERT_TRUE(bench) << bench.error().message;
+    ASSERT_TRUE(bench->resident);
+    EXPECT_EQ(bench->resident->left_out,
+              std::set<std::string>{"experts whose columns pairs of CTAs share"});
+    EXPECT_EQ(bench->resident->different_floats, 0u);
+  }
+}
+
 // Experts as before, rows of steps that have fewer, and the routes of the step itself.
 TEST(PhaseKernel, LeavesThemWithASmallModel) {
   US_NEEDS_GPU();

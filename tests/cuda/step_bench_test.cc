@@ -247,13 +247,14 @@ std::map<std::string, std::string> general_reasons(const char* folder, uint32_t 
 }
 
 TEST(StageGroups, SayWhyAStageHasNoKernelOfItsOwn) {
-  const auto gpt_oss = general_reasons("configs/gpt-oss-20b", 21, kFast);
-  expect_reason(gpt_oss, "qkv_proj", "rows with a norm that 512 does not divide");
-  expect_reason(gpt_oss, "lm_head", "rows with a norm that 512 does not divide");
-  expect_reason(gpt_oss, "router", "256 columns, not 2880");
-  expect_reason(gpt_oss, "expert_gate_up", "[5760, 2880] in K-chunks of 360 columns");
-  expect_reason(gpt_oss, "expert_down", "[2880, 2880] in K-chunks of 360 columns");
-  EXPECT_EQ(gpt_oss.at("o_proj"), "");
+  Program in_bf16 = plan_of("configs/qwen3-coder-30b-a3b-fp8", 1, 8);
+  for (program::WeightDecl& weight : in_bf16.weights) {
+    if (weight.count > 1) weight.format = tensor::WeightFormat::kBf16;
+  }
+  const auto experts = general_reasons(std::move(in_bf16), 52, kFast);
+  expect_reason(experts, "expert_gate_up", "expert products have no BF16 weights");
+  expect_reason(experts, "expert_down", "expert products have no BF16 weights");
+  EXPECT_EQ(experts.at("o_proj"), "");
   MachineOptions options = kFast;
   options.kv_cache = program::KvCacheType::kBf16;
   Program odd = plan_of("configs/llama-3.2-1b", 1, 8);
@@ -271,7 +272,9 @@ TEST(StageGroups, SayNothingOfStagesWithKernels) {
   options.kv_cache = program::KvCacheType::kBf16;
   for (const auto& [folder, live_experts] :
        {std::pair{"configs/llama-3.2-1b", 0u}, std::pair{"models/tiny-mimo", 21u},
-        std::pair{"configs/mimo-v2.5-pro", 60u}, std::pair{"configs/mimo-v2.5-pro-fp8", 60u}}) {
+        std::pair{"configs/mimo-v2.5-pro", 60u}, std::pair{"configs/mimo-v2.5-pro-fp8", 60u},
+        std::pair{"configs/gpt-oss-20b", 21u}, std::pair{"configs/qwen3-8b", 0u},
+        std::pair{"configs/qwen3-coder-30b-a3b-fp8", 52u}}) {
     for (const auto& [stage, reason] : general_reasons(folder, live_experts, options)) {
       EXPECT_EQ(reason, "") << folder << ", " << stage;
     }

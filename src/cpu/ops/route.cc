@@ -26,9 +26,12 @@ void softmax_scores(uint32_t num_experts, const float* logits, const float* bias
     scores[e] = logits[e] + (bias == nullptr ? 0.0F : bias[e]);
   }
   const float largest = *std::max_element(scores, scores + num_experts);
-  float sum = 0;
-  for (uint32_t e = 0; e < num_experts; ++e) sum += scores[e] = std::exp(scores[e] - largest);
-  for (uint32_t e = 0; e < num_experts; ++e) scores[e] /= sum;
+  double sum = 0;
+  for (uint32_t e = 0; e < num_experts; ++e) {
+    scores[e] = std::exp(scores[e] - largest);
+    sum += double{scores[e]};
+  }
+  for (uint32_t e = 0; e < num_experts; ++e) scores[e] /= static_cast<float>(sum);
 }
 
 }  // namespace

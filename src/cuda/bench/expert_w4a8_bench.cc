@@ -51,8 +51,11 @@ class ExpertGroup final : public KernelGroup {
     const uint32_t live = options.live_experts;
     refusal = refusal_of(shape, width);
     const uint32_t columns = refusal.empty() ? padded() : shape.intermediate;
-    gate_up_bytes_ = tensor::packed_bytes(shape.format, 2 * shape.intermediate, shape.hidden);
-    down_bytes_ = tensor::packed_bytes(shape.format, shape.hidden, columns);
+    const bool is_mxfp4 = shape.format == WeightFormat::kMxfp4 && refusal.empty();
+    gate_up_bytes_ = tensor::packed_bytes(shape.format, 2 * shape.intermediate,
+                                          is_mxfp4 ? gate_up_columns(shape.hidden) : shape.hidden);
+    down_bytes_ = tensor::packed_bytes(
+        shape.format, is_mxfp4 ? padded_down_rows(shape.hidden) : shape.hidden, columns);
     const std::string gate_up = fmt::format("{} x {}", 2 * shape.intermediate, shape.hidden);
     const std::string down = fmt::format("{} x {}", shape.hidden, shape.intermediate);
     const auto add = [&](const char* name, const std::string& sizes, uint64_t bytes) {

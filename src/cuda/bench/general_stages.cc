@@ -40,7 +40,10 @@ std::string expert_reason(const Program& program, const program::WeightDecl& wei
   launch.intermediate = intermediate;
   launch.chunk_columns = down_chunk_columns(program, intermediate);
   const char* limit = expert_limit(launch);
-  if (limit == nullptr) limit = "the layer's two products both have kernels or none has";
+  if (limit == nullptr) {
+    limit =
+        "the layer's two products both have kernels or none has, FP8 ones no biases and no clamp";
+  }
   return fmt::format("{}, not experts [{}, {}] in K-chunks of {} columns", limit, weight.rows,
                      weight.cols, launch.chunk_columns);
 }

@@ -122,7 +122,7 @@ class PhaseMeasurement {
 
   // Stages that have a phase go to kept_.
   Status record(const std::vector<uint32_t>& stages) {
-    US_TRY(cuda_status(count_phase_ctas(other_ctas(machine_.program().hidden_size), &bench_.ctas),
+    US_TRY(cuda_status(count_phase_ctas(other_ctas(machine_.program()), &bench_.ctas),
                        "asking how many CTAs run at once"));
     PhaseRecorder recorder(machine_.machine(), 0, bench_.ctas);
     US_TRY(cuda_status(machine_.begin_step(recorder), "recording a step's columns"));

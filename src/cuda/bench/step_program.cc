@@ -69,20 +69,19 @@ BufferId add_table(uint32_t max_slots, uint32_t max_pairs, Program* program) {
   return static_cast<BufferId>(program->buffers.size() - 1);
 }
 
-// Matrices that a stage reads, as "rows x columns" of the largest.
+// Matrices that a stage reads, as "rows x columns" of the largest; without what fills up pages.
 struct StageReads {
   uint64_t bytes = 0;
   std::string shape;
 };
 
-StageReads weight_reads(const Program& program, std::span<const WeightForm> forms,
-                        const Stage& stage, const StepShape& shape) {
+StageReads weight_reads(const Program& program, const Stage& stage, const StepShape& shape) {
   StageReads reads;
   uint64_t largest = 0;
   const bool is_table = std::holds_alternative<program::EmbedOperands>(stage.operands);
   for (const WeightId id : program::stage_references(stage.operands).weights) {
     const program::WeightDecl& decl = program.weights[id];
-    uint64_t bytes = form_bytes(program, id, forms[id]);
+    uint64_t bytes = decl.matrix_bytes();
     std::string what = fmt::format("{} x {}", decl.rows, decl.cols);
     if (is_table && decl.rows > 1) {
       bytes = shape.rows * tensor::packed_bytes(decl.format, 1, decl.cols);
@@ -122,7 +121,7 @@ const program::AttentionOperands* cache_reader(const Program& program, const Ste
 
 StageReads stage_reads(const Program& program, const StepForms& forms, const Stage& stage,
                        const StepShape& shape) {
-  StageReads reads = weight_reads(program, forms.weights, stage, shape);
+  StageReads reads = weight_reads(program, stage, shape);
   const program::AttentionOperands* op = cache_reader(program, forms, stage);
   if (op == nullptr) return reads;
   // All columns together see from the first one's window on.

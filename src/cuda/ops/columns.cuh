@@ -53,7 +53,7 @@ struct NormedRow {
   float* factor;  // of the row
 };
 
-// For one whole warp: the factor of a row. REQUIRES: kSquareBatch divides size.
+// For one whole warp: the factor of a row.
 __device__ __forceinline__ void make_factor(const NormedRow& row, uint32_t size, float epsilon) {
   const float squares = sum_of_squares(row.row, size);
   if (threadIdx.x % kWarpThreads == 0) *row.factor = rms_factor(squares, size, epsilon);

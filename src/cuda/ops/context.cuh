@@ -92,9 +92,9 @@ class OpContext {
     const Weight& weight = machine_.ranks[rank_].weights[id];
     return {weight.format, weight.rows, weight.cols, weight.data + index * weight.matrix_bytes};
   }
-  // An f32 vector; nullptr for kNoId.
-  __device__ const float* vector(program::WeightId id) const {
-    return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id).data);
+  // An f32 vector, of several the one with this index; nullptr for kNoId.
+  __device__ const float* vector(program::WeightId id, uint32_t index = 0) const {
+    return id == program::kNoId ? nullptr : reinterpret_cast<const float*>(matrix(id, index).data);
   }
   __device__ const Cache& cache(program::CacheId id) const {
     return machine_.ranks[rank_].caches[id];

@@ -25,8 +25,7 @@ cudaError_t launch_format(const DenseLaunch& launch, const Epilogue& epilogue,
 }
 
 constexpr uint32_t kPrepareThreads = 512;
-static_assert(kMaxDenseInput * sizeof(float) == kStreamSharedBytes &&
-              kNormedDenseMultiple == kSquareBatch);
+static_assert(kMaxDenseInput * sizeof(float) == kStreamSharedBytes);
 
 // One CTA a column.
 template <class Page>

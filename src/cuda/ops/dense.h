@@ -29,20 +29,15 @@ namespace ultraspeed::cuda {
 
 // The longest rows that become an operand; half of that with a norm.
 inline constexpr uint32_t kMaxDenseInput = 57'856;
-// What divides rows with a norm.
-inline constexpr uint32_t kNormedDenseMultiple = 512;
-
 // Why rows of k do not become an operand; nullptr: they do.
 constexpr const char* dense_input_limit(uint32_t k, bool has_norm) {
   if (k > (has_norm ? kMaxDenseInput / 2 : kMaxDenseInput)) return "rows too long for an operand";
-  if (has_norm && k % kNormedDenseMultiple != 0) return "rows with a norm that 512 does not divide";
   return nullptr;
 }
 
 // Makes an operand of f32 rows, each first normalised if there is a weight:
 // norm_weight[i] * (row[i] * factor), the factor as in docs/numerics.md section 2.
-// cudaErrorInvalidValue if check_dense() (tile/pack_dense.h) would refuse k, if it is too large, or
-// if 512 does not divide the k of a norm.
+// cudaErrorInvalidValue if check_dense() (tile/pack_dense.h) would refuse k, or if it is too large.
 struct DensePrepare : ColumnGroup {
   tensor::WeightFormat format = tensor::WeightFormat::kFp8Block128;  // of the weights
   uint32_t k = 0;
@@ -109,12 +104,13 @@ struct DenseSwiglu {
 };
 cudaError_t launch_dense(const DenseLaunch& launch, const DenseSwiglu& swiglu, cudaStream_t stream);
 
-// Heads of q rotated to query, of k rotated and of v scaled to the cache row of their column.
-// qkv_order(), num_chunks 1.
+// Sums and their biases: heads of q rotated to query, of k rotated and of v scaled to the cache row
+// of their column. qkv_order(), num_chunks 1.
 struct DenseQkv {
   uint32_t num_q_heads = 0, num_kv_heads = 0;
   uint32_t head_dim = 0, v_head_dim = 0, rotary_dim = 0;
   float value_scale = 1;
+  const float* bias = nullptr;           // [rows]; nullptr: none
   const float2* rotations = nullptr;     // [columns, rotary_dim / 2]: cos, sin (dense_columns.h)
   const uint32_t* cache_rows = nullptr;  // [columns]; nullptr: row c is column c's
   float* query = nullptr;                // [columns, num_q_heads, head_dim]

@@ -88,7 +88,7 @@ struct DenseFinish<DenseQkv> {
   };
   struct Loaded {
     Place place;
-    float2 rotation;
+    float2 rotation, bias;
     uint32_t cache_row;
   };
 
@@ -104,10 +104,22 @@ struct DenseFinish<DenseQkv> {
             is_rotated ? data.rotary_dim / 2 : 1, false};
   }
 
+  __device__ static float2 bias_of(const DenseQkv& data, const Place& place) {
+    const uint32_t keys = (data.num_q_heads + data.num_kv_heads) * data.head_dim;
+    const float* of_head =
+        data.bias +
+        (place.is_value ? keys + place.head * data.v_head_dim : place.head * data.head_dim) +
+        place.first;
+    return make_float2(of_head[0], of_head[place.distance]);
+  }
+
   __device__ static Loaded load(const DenseQkv& data, const DensePlace& at) {
     const uint32_t column = at.column;
-    Loaded loaded = {place_of(data, at.pair), make_float2(1, 0),
+    Loaded loaded = {place_of(data, at.pair),
+                     make_float2(1, 0),
+                     {},
                      data.cache_rows == nullptr ? column : data.cache_rows[column]};
+    if (data.bias != nullptr) loaded.bias = bias_of(data, loaded.place);
     const uint32_t half = data.rotary_dim / 2;
     if (!loaded.place.is_value && loaded.place.first < half) {
       loaded.rotation = data.rotations[uint64_t{column} * half + loaded.place.first];
@@ -129,6 +141,10 @@ struct DenseFinish<DenseQkv> {
                                float first, float second) {
     const Place& place = loaded.place;
     const uint64_t cache_row = loaded.cache_row;
+    if (data.bias != nullptr) {
+      first += loaded.bias.x;
+      second += loaded.bias.y;
+    }
     if (place.is_value) {
       store_at(data.values + cache_row * data.value_stride + place.head * data.v_head_dim, place,
                first * data.value_scale, second * data.value_scale);

@@ -61,15 +61,15 @@ inline __device__ float dot(const float* a, const float* b, uint32_t count) {
 
 // The same of a row in shared memory with itself, by the two halves of a warp alike. Additions wait
 // for each other; what they need is read as soon as its registers are free, in kSquareGroups
-// groups, for a wait for one read is a wait for those beside it. REQUIRES: kSquareBatch divides
-// size.
+// groups, for a wait for one read is a wait for those beside it; behind whole batches one by one.
 inline constexpr uint32_t kSquareBatch = 32 * kDotLanes;
 inline __device__ float sum_of_squares(const float* row, uint32_t size) {
   constexpr uint32_t kSquareGroups = 4, kOfGroup = kSquareBatch / kDotLanes / kSquareGroups;
   const uint32_t from = ptx::smem_address(row + dot_lane());
   float values[kSquareGroups][kOfGroup] = {};  // zeros: the sum stays 0
   float sum = 0;
-  for (uint32_t begin = 0; begin < size; begin += kSquareBatch) {
+  const uint32_t whole = size / kSquareBatch * kSquareBatch;
+  for (uint32_t begin = 0; begin < whole; begin += kSquareBatch) {
 #pragma unroll
     for (uint32_t g = 0; g < kSquareGroups; ++g) {
 #pragma unroll
@@ -86,6 +86,7 @@ inline __device__ float sum_of_squares(const float* row, uint32_t size) {
 #pragma unroll
     for (const float value : group) sum = fmaf(value, value, sum);
   }
+  for (uint32_t k = whole + dot_lane(); k < size; k += kDotLanes) sum = fmaf(row[k], row[k], sum);
   return half_warp_tree(sum);
 }
 

@@ -21,6 +21,7 @@ inline __device__ void run_op(const OpContext& context, const program::ExpertDow
     const uint32_t first_pair = table.pair_begin[slot];
     const float* activation =
         context.buffer(op.activation) + uint64_t{first_pair} * op.intermediate_size;
+    const float* bias = context.vector(op.bias, table.expert[slot]);
     // A warp keeps its rows and chunks from slot to slot: no two warps add to one sum.
     for_each_product(
         context.matrix(op.weight, table.expert[slot]), rows.num_pairs(), partials.num_chunks,
@@ -31,9 +32,13 @@ inline __device__ void run_op(const OpContext& context, const program::ExpertDow
         [&](const Product& product) {
           if (!product.is_writer) return;
           const uint32_t pair = first_pair + product.input;
-          float* sum =
-              partials.at(table.pair_column[pair], product.chunk, rows(product.pair, product.half));
-          *sum = fmaf(product.sum, table.pair_weight[pair], *sum);
+          const uint32_t row = rows(product.pair, product.half);
+          const float weight = table.pair_weight[pair];
+          float* at = partials.at(table.pair_column[pair], product.chunk, row);
+          float sum = fmaf(product.sum, weight, *at);
+          const bool is_first = partials.first_chunk + product.chunk == 0;
+          if (bias != nullptr && is_first) sum = fmaf(bias[row], weight, sum);
+          *at = sum;
         });
     __syncwarp();  // the next slot's adding lane may be another one
   }

@@ -47,9 +47,8 @@ const char* fp8_expert_limit(const ExpertLaunch& launch) {
   if (launch.intermediate == 0 || launch.intermediate % kDenseTilePairs != 0) {
     return "the kernels take a multiple of 32 of the intermediate size on each rank";
   }
-  if (chunk == 0 || launch.intermediate % chunk != 0 ||
-      (chunk != kDownChunkColumns && Fp8Page::kBlockColumns % chunk != 0)) {
-    return "the kernels of FP8 experts take K-chunks of 256 columns, or of a divisor of 128";
+  if (chunk == 0 || launch.intermediate % chunk != 0) {
+    return "the kernels take K-chunks that are equally long";
   }
   return nullptr;
 }
@@ -84,9 +83,10 @@ cudaError_t launch_fp8_expert_input(const ExpertLaunch& launch, const QuantizeDa
 
 cudaError_t launch_fp8_expert_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
                                       cudaStream_t stream) {
+  if (data.bias != nullptr || data.clamp_limit != 0) return cudaErrorInvalidValue;
   const ExpertSwiglu swiglu = {launch.route,        launch.columns,       launch.first_column,
-                               launch.intermediate, launch.chunk_columns, data.output,
-                               data.activation};
+                               launch.intermediate, launch.chunk_columns, down_pages(launch),
+                               data.output,         data.activation};
   return for_width(launch.columns, [&](auto width) {
     return launch_plan<ExpertGateUpPlan<width>>(stream_of(launch, data.weights, data.input),
                                                 launch.gate_up_clusters * kDenseRanks, swiglu,
@@ -96,6 +96,7 @@ cudaError_t launch_fp8_expert_gate_up(const ExpertLaunch& launch, const ExpertGa
 
 cudaError_t launch_fp8_expert_down(const ExpertLaunch& launch, const ExpertDownData& data,
                                    cudaStream_t stream) {
+  if (data.bias != nullptr) return cudaErrorInvalidValue;
   const uint32_t units =
       launch.hidden / kDenseTileRows * (launch.intermediate / launch.chunk_columns);
   const DensePartials partials = {data.partials, data.first_chunk};

@@ -1,6 +1,7 @@
 // FP8 experts (expert_w4a8.h) as plans of the kernel in dense.cuh. Gate/up: a part is a slot, the
 // CTAs of a cluster share K in quarters. Down: a part is a K-chunk, whose pages are those of all
-// slots, ascending, as if the live experts were columns of one matrix.
+// slots, ascending, as if the live experts were columns of one matrix; a slot has one or more, or
+// none.
 #pragma once
 
 #include <cstdint>
@@ -92,22 +93,36 @@ struct ExpertDownPlan : ExpertPlan<ExpertOperand, kWidth> {
   __device__ ExpertDownPlan(const ExpertStream& launch, uint32_t)
       : Base(launch, launch.hidden, 0, *launch.route.num_slots),
         chunks(launch.intermediate / launch.chunk_columns),
-        matrix_bytes(uint64_t{this->tiles} * chunks * Fp8Page::kBytes),
+        row_pages(down_pages(launch)),
+        matrix_bytes(uint64_t{this->tiles} * row_pages * Fp8Page::kBytes),
         num_units(has_units(launch) ? this->tiles * chunks : 0) {}
 
   __device__ StreamUnit unit(uint32_t index) const {
-    const uint32_t tile = index % this->tiles, chunk = index / this->tiles;
-    return {this->weights + (uint64_t{tile} * chunks + chunk) * Fp8Page::kBytes,
-            this->operand + uint64_t{chunk} * kPieceBytes, this->pages};
+    const uint32_t tile = index % this->tiles;
+    const DownChunk of(index / this->tiles, chunks, row_pages);
+    return {this->weights + (uint64_t{tile} * row_pages + of.first_page) * Fp8Page::kBytes,
+            this->operand + uint64_t{of.first_page} * kPieceBytes, of.num_pages * this->pages};
   }
-  __device__ const std::byte* page(const StreamUnit& of, uint32_t slot) const {
-    return of.pages + this->expert[slot] * matrix_bytes;
+  __device__ const std::byte* page(const StreamUnit& of, uint32_t i) const {
+    const Place at = place(of, i);
+    return of.pages + this->expert[at.slot] * matrix_bytes + at.page * Fp8Page::kBytes;
   }
-  __device__ const std::byte* piece(const StreamUnit& of, uint32_t slot) const {
-    return of.pieces + uint64_t{slot} * chunks * kPieceBytes;
+  __device__ const std::byte* piece(const StreamUnit& of, uint32_t i) const {
+    const Place at = place(of, i);
+    return of.pieces + (uint64_t{at.slot} * row_pages + at.page) * kPieceBytes;
+  }
+
+  struct Place {
+    uint32_t slot, page;  // of the unit's
+  };
+  __device__ Place place(const StreamUnit& of, uint32_t i) const {
+    if (row_pages <= chunks) return {i, 0};  // a slot has one, or none
+    const uint32_t of_slot = of.num_pages / this->pages;
+    return {i / of_slot, i % of_slot};
   }
 
   uint32_t chunks;        // of K
+  uint32_t row_pages;     // of a tile, and pieces of a slot
   uint64_t matrix_bytes;  // of an expert; a unit's pages are those of all slots
   uint32_t num_units;
 };
@@ -117,7 +132,8 @@ struct ExpertSwiglu {
   program::RouteTable route;
   uint32_t columns = 8, first_column = 0;  // of the operand; of the step
   uint32_t intermediate = 0, chunk_columns = 0;
-  std::byte* output = nullptr;  // [slots][K-chunks] pieces
+  uint32_t pieces = 0;          // of a slot
+  std::byte* output = nullptr;  // [slots][pieces]
   float* activation = nullptr;  // [pairs, intermediate]; may be null
 };
 
@@ -150,8 +166,7 @@ struct DenseFinish<ExpertSwiglu> {
     const uint32_t column = at.column - data.first_column;
     const uint32_t k = down_column(at.pair, data.chunk_columns);
     const uint32_t in_piece = k % kDownChunkColumns;
-    const uint64_t number =
-        uint64_t{at.part} * (data.intermediate / data.chunk_columns) + k / kDownChunkColumns;
+    const uint64_t number = uint64_t{at.part} * data.pieces + k / kDownChunkColumns;
     std::byte* piece = data.output + number * ExpertOperand::piece_bytes(data.columns);
     *reinterpret_cast<uint16_t*>(piece + ExpertOperand::code(data.columns, 0, column, in_piece)) =
         code;

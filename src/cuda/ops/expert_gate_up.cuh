@@ -19,13 +19,19 @@ inline __device__ void run_op(const OpContext& context, const program::ExpertGat
     const uint32_t slot = unit / op.row_groups;
     const uint32_t first_pair = table.pair_begin[slot];
     const uint32_t pairs = table.pair_begin[slot + 1] - first_pair;
+    const float* bias = context.vector(op.bias, table.expert[slot]);
     float* output = context.buffer(op.activation) + uint64_t{first_pair} * op.intermediate_size;
     gate_up_rows(
         context.matrix(op.weight, table.expert[slot]), op.intermediate_size,
         unit % op.row_groups * rows, rows, pairs,
         [&](uint32_t pair, uint32_t k) { return x(table.pair_column[first_pair + pair], k); },
-        [&](uint32_t pair, uint32_t row, float value) {
-          output[uint64_t{pair} * op.intermediate_size + row] = value;
+        [&](uint32_t pair, uint32_t row, float gate, float up) {
+          if (bias != nullptr) {
+            gate += bias[row];
+            up += bias[op.intermediate_size + row];
+          }
+          output[uint64_t{pair} * op.intermediate_size + row] =
+              join_gate_up(gate, up, op.clamp.limit);
         });
   }
 }

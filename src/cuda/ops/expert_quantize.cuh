@@ -35,15 +35,15 @@ __device__ __forceinline__ void quantize_column(const ExpertLaunch& launch,
                                                 const QuantizeData& data, uint32_t column,
                                                 uint32_t part, float* row) {
   const uint32_t lane = threadIdx.x % kWarpThreads;
-  const uint32_t hidden = launch.hidden, blocks = hidden / kBlockColumns;
+  const uint32_t hidden = launch.hidden, blocks = gate_up_columns(hidden) / kBlockColumns;
   const uint32_t first = part * kTaskWarps + threadIdx.x / kWarpThreads;
   const bool is_normed = data.norm_weight != nullptr;
-  // The lane's element of each of the warp's blocks; 0 behind the last.
+  // The lane's element of each of the warp's blocks; 0 where columns are filled up.
   const auto load = [&](const float* from, float(&values)[kQuantizeTurns]) {
 #pragma unroll
     for (uint32_t i = 0; i < kQuantizeTurns; ++i) {
       const uint32_t block = first + i * kQuantizeWarps;
-      values[i] = block < blocks ? from[block * kBlockColumns + lane] : 0.0F;
+      values[i] = block < hidden / kBlockColumns ? from[block * kBlockColumns + lane] : 0.0F;
     }
   };
   float weights[kQuantizeTurns], values[kQuantizeTurns] = {};
@@ -56,7 +56,6 @@ __device__ __forceinline__ void quantize_column(const ExpertLaunch& launch,
 #pragma unroll 8
     for (uint32_t k = threadIdx.x; k < hidden; k += kTaskThreads) row[k] = x[k];
     task_barrier();
-    static_assert(kGateUpPageColumns % kSquareBatch == 0);
     const float factor = rms_factor(sum_of_squares(row, hidden), hidden, data.norm_epsilon);
 #pragma unroll
     for (uint32_t i = 0; i < kQuantizeTurns; ++i) values[i] = weights[i] * (values[i] * factor);

@@ -44,15 +44,19 @@ struct Experts {
     return double{tensor::kE2m1Values[code]} * std::ldexp(1.0, scale - 127);
   }
   std::vector<std::byte> gate_up_pages() const {
-    return pages(matrix_bytes,
-                 [&](auto from, auto to) { return pack_gate_up(from, rows / 2, cols, to); });
+    const uint32_t columns = gate_up_columns(cols);
+    return pages(
+        packed_bytes(tensor::WeightFormat::kMxfp4, rows, columns), [&](auto from, auto to) {
+          return pack_gate_up(fill_up_gate_up(from, rows / 2, cols), rows / 2, columns, to);
+        });
   }
   std::vector<std::byte> down_pages(uint32_t chunk_columns) const {
+    const uint32_t filled_rows = padded_down_rows(rows);
     const uint32_t columns = padded_down_columns(cols, chunk_columns);
-    return pages(packed_bytes(tensor::WeightFormat::kMxfp4, rows, columns),
+    return pages(packed_bytes(tensor::WeightFormat::kMxfp4, filled_rows, columns),
                  [&](auto from, auto to) {
                    const auto filled = fill_up_down(from, rows, cols, chunk_columns);
-                   return pack_down(filled, rows, columns, to);
+                   return pack_down(filled, filled_rows, columns, to);
                  });
   }
 
@@ -84,6 +88,13 @@ struct Routes {
       weights.push_back(std::uniform_real_distribution<float>(0.01F, 1)(random));
     }
     begin.push_back(static_cast<uint32_t>(columns.size()));
+  }
+  // Of the slot's pair with a column; 0 where it has none.
+  double weight(uint32_t slot, uint32_t column) const {
+    for (uint32_t p = begin[slot]; p < begin[slot + 1]; ++p) {
+      if (columns[p] == column) return double{weights[p]};
+    }
+    return 0;
   }
   uint32_t slots() const { return static_cast<uint32_t>(experts.size()); }
   uint32_t pairs() const { return static_cast<uint32_t>(columns.size()); }

@@ -29,39 +29,38 @@ bool is_fp8(const ExpertLaunch& launch) {
 // Calls call(integral constant of gate_up_ranks()).
 template <class Call>
 cudaError_t for_ranks(uint32_t hidden, const Call& call) {
-  if (gate_up_ranks(hidden) == kGateUpMaxRanks) {
-    return call(std::integral_constant<uint32_t, kGateUpMaxRanks>());
-  }
+  const uint32_t ranks = gate_up_ranks(hidden);
+  if (ranks == kGateUpMaxRanks) return call(std::integral_constant<uint32_t, kGateUpMaxRanks>());
+  if (ranks == 2) return call(std::integral_constant<uint32_t, 2>());
   return call(std::integral_constant<uint32_t, 1>());
 }
 
 }  // namespace
 
 const char* expert_limit(const ExpertLaunch& launch) {
-  const uint32_t ranks = gate_up_ranks(launch.hidden), chunk = launch.chunk_columns;
-  static_assert(kGateUpMaxRanks * kGateUpPageColumns == 2048 && kMaxPart == 1536);
+  const uint32_t chunk = launch.chunk_columns;
   if (is_fp8(launch)) return fp8_expert_limit(launch);
   if (launch.format != tensor::WeightFormat::kMxfp4) return "the kernels take MXFP4 and FP8";
   if (for_width(launch.columns, [](auto) { return cudaSuccess; }) != cudaSuccess) {
     return "the kernels have widths of 8, 16, 32 and 64 columns";
   }
-  if (launch.hidden == 0 || launch.hidden % (ranks * kGateUpPageColumns) != 0 ||
-      launch.hidden > ranks * kMaxPart) {
-    return "the kernels take a hidden size of 512, 1024, 1536, 2048, 4096 or 6144";
+  static_assert(kBlockRows % kBlockColumns == 0 && kGateUpMaxRanks * kMaxPart == 6144);
+  if (launch.hidden == 0 || launch.hidden % kBlockRows != 0 ||
+      launch.hidden > kGateUpMaxRanks * kMaxPart) {
+    return "the kernels take a hidden size of at most 6144 that 64 divides";
   }
   if (launch.intermediate == 0 || launch.intermediate % kTileNeurons != 0) {
     return "the kernels take a multiple of 32 of the intermediate size on each rank";
   }
-  if (chunk == 0 || chunk > kDownChunkColumns || launch.intermediate % chunk != 0 ||
-      (chunk % kBlockColumns != 0 && kBlockColumns % chunk != 0)) {
-    return "the kernels take K-chunks of at most 256 columns, a multiple or a divisor of 32";
+  if (chunk == 0 || launch.intermediate % chunk != 0) {
+    return "the kernels take K-chunks that are equally long";
   }
   return nullptr;
 }
 
 uint64_t expert_input_bytes(const ExpertLaunch& launch) {
   if (is_fp8(launch)) return dense_operand_bytes<Fp8Page>(launch.columns, launch.hidden);
-  return gate_up_input_bytes(launch.columns, launch.hidden);
+  return gate_up_input_bytes(launch.columns, gate_up_columns(launch.hidden));
 }
 
 uint64_t expert_activation_bytes(const ExpertLaunch& launch, uint32_t slots) {

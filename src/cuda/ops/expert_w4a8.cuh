@@ -27,7 +27,9 @@ using ExpertExchange = PartialExchange<kColumns, kColumns <= 16 ? 2 : 1, kRanks>
 
 // For the loader: what the grid before wrote may be read from here on, and the next grid may start.
 // It starts no earlier, so that what a grid reads before this call was written two grids before it.
-// The other warps write only what depends on pages loaded later, or zeros where no expert is live.
+// The other warps write what depends on pages loaded later; or, of units without pages, at once
+// zeros and biases of the route's experts, to partial sums, which share memory with nothing that
+// the grid before still reads.
 __device__ inline void await_grid_before() {
   ptx::wait_for_grids();
   ptx::launch_dependents();

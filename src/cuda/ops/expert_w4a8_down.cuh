@@ -1,7 +1,7 @@
 // Down of the live experts into the partial sums of this rank's K-chunks (expert_w4a8.h). A unit is
-// a tile of 64 rows and a chunk; CTA c has units c, c + CTAs, .... A stage of the ring is a slot's
-// page with its columns; the two consumer warpgroups take turns with the slots, and the finishing
-// warps add their products in the order of slots.
+// a tile of 64 rows and a chunk; CTA c has units c, c + CTAs, .... A stage of the ring is an item:
+// a slot's page with its columns; the two consumer warpgroups take turns with the items, and the
+// finishing warps add their products in the order of items, which is that of slots.
 #pragma once
 
 #include "cuda/ops/expert_w4a8.cuh"
@@ -9,7 +9,7 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kDownTeams = 2;  // warpgroups, each with every second slot
+inline constexpr uint32_t kDownTeams = 2;  // warpgroups, each with every second item
 
 // Left to the launch behind, which makes operands.
 inline constexpr uint32_t kDownSpareBytes = 64 * 1024;
@@ -94,54 +94,84 @@ struct DownShape {
   __device__ DownShape(const ExpertLaunch& launch, uint32_t live)
       : tiles(launch.hidden / kBlockRows),
         chunks(launch.intermediate / launch.chunk_columns),
+        pages(down_pages(launch)),
         num_units(tiles * chunks),
         num_slots(live) {}
 
-  // Of a warpgroup in a unit. Both have as many: with an odd number of slots the last stage, and
-  // the product of it, is empty.
-  __device__ uint32_t turns() const { return (num_slots + kDownTeams - 1) / kDownTeams; }
-
   uint32_t tiles, chunks;
+  uint32_t pages;  // of a row of tiles
   uint32_t num_units;
   uint32_t num_slots;
 };
 
-// The stages of a CTA's ring in order: all live slots of each of its units, filled up to turns.
+// What a unit consists of.
+struct DownUnit {
+  __device__ DownUnit(const DownShape& shape, uint32_t unit)
+      : tile(unit % shape.tiles),
+        chunk(unit / shape.tiles),
+        columns(chunk, shape.chunks, shape.pages),
+        num_items(shape.num_slots * columns.num_pages) {}
+
+  // Of a warpgroup. Both have as many: with an odd number of items the last stage, and the product
+  // of it, is empty.
+  __device__ uint32_t turns() const { return (num_items + kDownTeams - 1) / kDownTeams; }
+
+  uint32_t tile, chunk;
+  DownChunk columns;
+  uint32_t num_items;  // all live slots, the pages of each
+};
+
+// The stages of a CTA's ring in order: all items of each of its units, filled up to turns.
 struct DownWalk {
   // Units first, first + stride, ....
   __device__ DownWalk(const DownShape& shape_in, uint32_t first, uint32_t stride_in)
-      : shape(shape_in), stride(stride_in) {
-    begin_unit(first);
+      : shape(shape_in), stride(stride_in), at(first), unit(shape_in, first) {
+    begin_unit();
   }
 
-  __device__ bool is_done() const { return unit >= shape.num_units || shape.num_slots == 0; }
-  __device__ bool is_empty() const { return slot >= shape.num_slots; }
+  __device__ bool is_done() const { return at >= shape.num_units || shape.num_slots == 0; }
+  __device__ bool is_empty() const { return item >= unit.num_items; }
+  __device__ bool is_last() const { return item + 1 == unit.num_items; }
   __device__ const std::byte* pages(const ExpertLaunch& launch, const ExpertDownData& data) const {
-    const uint64_t matrix_bytes = uint64_t{shape.tiles} * shape.chunks * DownPage::kBytes;
-    return data.weights + launch.route.expert[slot] * matrix_bytes +
-           uint64_t{page} * DownPage::kBytes;
+    const uint64_t matrix_pages = uint64_t{(shape.tiles + 1) / 2 * 2} * shape.pages;
+    return data.weights +
+           (launch.route.expert[slot] * matrix_pages + first_page + 2 * page) * DownPage::kBytes;
   }
   // The slot's columns.
-  __device__ uint64_t piece() const { return uint64_t{slot} * shape.chunks + chunk; }
+  __device__ uint64_t piece() const {
+    return uint64_t{slot} * shape.pages + unit.columns.first_page + page;
+  }
   __device__ void advance() {
-    if (++slot == shape.turns() * kDownTeams) begin_unit(unit + stride);
+    ++item;
+    if (++page == unit.columns.num_pages) {
+      page = 0;
+      ++slot;
+    }
+    if (item < end) return;
+    at += stride;
+    begin_unit();
   }
 
   const DownShape& shape;
   const uint32_t stride;
-  uint32_t slot;
-  uint32_t chunk;
-  uint32_t page;  // of an expert's matrix
 
  private:
-  __device__ void begin_unit(uint32_t next) {
-    unit = next;
-    slot = 0;
-    chunk = unit / shape.tiles;
-    page = down_page(unit % shape.tiles, chunk, shape.chunks);
+  // The next one that has items.
+  __device__ void begin_unit() {
+    for (; !is_done(); at += stride) {
+      unit = DownUnit(shape, at);
+      if (unit.num_items > 0) break;
+    }
+    item = slot = page = 0;
+    end = unit.turns() * kDownTeams;
+    first_page = down_page(unit.tile, unit.columns.first_page, shape.pages);
   }
 
-  uint32_t unit;
+  uint32_t at;  // number of the unit
+  DownUnit unit;
+  uint32_t item, slot, page;  // of the unit, the page of its columns
+  uint32_t end;
+  uint32_t first_page;  // of an expert's matrix; the next of the same tile is two behind it
 };
 
 template <uint32_t kColumns, uint32_t kStages>
@@ -218,25 +248,25 @@ struct DownStages {
 // A warpgroup's products of a unit. A slab is read while the product before runs. turn: of all
 // units'.
 template <uint32_t kColumns, class Stages>
-__device__ __forceinline__ void multiply_unit(const DownShape& shape, uint32_t team, Stages& stages,
+__device__ __forceinline__ void multiply_unit(const DownUnit& unit, uint32_t team, Stages& stages,
                                               ProductExchange<kColumns>& exchange,
                                               std::byte* sums_out, uint32_t& turn) {
   using Operand = E4m3Operand<kColumns>;
   constexpr uint32_t kBatch = kColumns == 8 ? 8 : kColumns <= 32 ? 4 : 2;  // products in registers
   Mxfp4Slab slab;
-  if (kReadsAhead<kColumns> && team < shape.num_slots) slab = stages.read();
-  for (uint32_t slot = team; slot < shape.turns() * kDownTeams; slot += kDownTeams) {
+  if (kReadsAhead<kColumns> && team < unit.num_items) slab = stages.read();
+  for (uint32_t item = team; item < unit.turns() * kDownTeams; item += kDownTeams) {
     const auto next = stages.next();
     float product[kColumns / 2] = {};
-    if (slot < shape.num_slots) {
+    if (item < unit.num_items) {
       const std::byte* piece = stages.piece();
       if (!kReadsAhead<kColumns>) slab = stages.read();
-      const Mxfp4Slab of_slot = slab;
+      const Mxfp4Slab of_item = slab;
       const auto at = stages.at;
       multiply_slab<kColumns, kBatch, kDescriptorStep<kColumns>>(
-          of_slot, operand_descriptor<kColumns>(piece),
+          of_item, operand_descriptor<kColumns>(piece),
           reinterpret_cast<const float*>(piece + Operand::code_bytes(kSlabBlocks)), product, [&] {
-            if (!kReadsAhead<kColumns> || slot + kDownTeams >= shape.num_slots) return;
+            if (!kReadsAhead<kColumns> || item + kDownTeams >= unit.num_items) return;
             stages.at = next;
             slab = stages.read();
           });
@@ -252,12 +282,36 @@ __device__ __forceinline__ void multiply_unit(const DownShape& shape, uint32_t t
 
 // Reads a unit's stages as multiply_unit() does and computes nothing.
 template <uint32_t kColumns, uint32_t kStages>
-__device__ __forceinline__ void drain_unit(const DownShape& shape,
+__device__ __forceinline__ void drain_unit(const DownUnit& unit,
                                            DownStages<kColumns, kStages>& stages, uint32_t& bits) {
-  for (uint32_t i = 0; i < shape.turns(); ++i) {
+  for (uint32_t i = 0; i < unit.turns(); ++i) {
     bits ^= stages.read().bits();
     stages.leave();
     stages.at = stages.next();
+  }
+}
+
+// The weighted biases of a unit's experts, to sums of rows row and row + 8 of a finishing warp's
+// columns.
+template <uint32_t kColumns>
+__device__ __forceinline__ void add_biases(
+    const ExpertLaunch& launch, const ExpertDownData& data, uint32_t num_slots, uint32_t row,
+    uint32_t finish_warp,
+    typename ProductExchange<kColumns>::Sums (&sums)[ProductExchange<kColumns>::kGroups]) {
+  const program::RouteTable& route = launch.route;
+  for (uint32_t slot = 0; slot < num_slots; ++slot) {
+    const float* bias = data.bias + uint64_t{route.expert[slot]} * launch.hidden + row;
+    const float first = bias[0], second = bias[8];
+    for (uint32_t pair = route.pair_begin[slot]; pair < route.pair_begin[slot + 1]; ++pair) {
+      const uint32_t column = route.pair_column[pair] - launch.first_column;  // huge before it
+      const float weight = route.pair_weight[pair];
+#pragma unroll
+      for (uint32_t i = 0; i < ProductExchange<kColumns>::kGroups; ++i) {
+        if (column != 2 * i + finish_warp) continue;
+        sums[i].first = fmaf(weight, first, sums[i].first);
+        sums[i].second = fmaf(weight, second, sums[i].second);
+      }
+    }
   }
 }
 
@@ -272,13 +326,16 @@ __device__ __forceinline__ void finish_down(const ExpertLaunch& launch, const Ex
   using Exchange = ProductExchange<kColumns>;
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t present = present_columns(launch);
-  for (uint32_t unit = first; unit < shape.num_units; unit += stride) {
+  for (uint32_t index = first; index < shape.num_units; index += stride) {
+    const DownUnit unit(shape, index);
+    const uint32_t chunk = data.first_chunk + unit.chunk;
+    const uint32_t row = unit.tile * kBlockRows + lane / 8 * 16 + lane % 8;
     typename Exchange::Sums sums[Exchange::kGroups] = {};
-    for (uint32_t i = 0; i < shape.turns(); ++i) {
-      exchange.add(sums_in, turn++, finish_warp, sums);
+    if (data.bias != nullptr && chunk == 0) {
+      add_biases<kColumns>(launch, data, shape.num_slots, row, finish_warp, sums);
     }
-    const uint32_t chunk = data.first_chunk + unit / shape.tiles;
-    const uint32_t row = unit % shape.tiles * kBlockRows + lane / 8 * 16 + lane % 8;
+    const uint32_t turns = unit.turns();
+    for (uint32_t i = 0; i < turns; ++i) exchange.add(sums_in, turn++, finish_warp, sums);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       const uint32_t column = 2 * i + finish_warp;
@@ -315,11 +372,12 @@ __global__ void __cluster_dims__(1) __launch_bounds__(kStreamThreads, 1)
     DownStages<kColumns, kStages> stages(ring, shared, role.warpgroup);
     uint32_t turn = 0;
     uint32_t bits = 0;
-    for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
+    for (uint32_t index = role.cluster; index < shape.num_units; index += role.num_clusters) {
+      const DownUnit unit(shape, index);
       if constexpr (kWork == ExpertLaunch::Work::kDrain) {
-        drain_unit(shape, stages, bits);
+        drain_unit(unit, stages, bits);
       } else {
-        multiply_unit<kColumns>(shape, role.warpgroup, stages, exchange, shared, turn);
+        multiply_unit<kColumns>(unit, role.warpgroup, stages, exchange, shared, turn);
       }
     }
     if constexpr (kWork == ExpertLaunch::Work::kDrain) {

@@ -9,7 +9,8 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kMaxPart = 1536;  // of hidden, that fits into a CTA
+inline constexpr uint32_t kMaxPart = 1536;          // of the columns, that fits into a CTA
+static_assert(kMaxPart == 3 * kGateUpPageColumns);  // gate_up_ranks()
 
 // A CTA's shared memory: stages, its part of the input (codes, scales), partial sums.
 template <uint32_t kColumns, uint32_t kRanks>
@@ -35,8 +36,8 @@ struct GateUpShape {
   // live: live_slots() of the launch.
   __device__ GateUpShape(const ExpertLaunch& launch, uint32_t ranks, uint32_t live)
       : tiles(launch.intermediate / kTileNeurons),
-        pages(launch.hidden / kGateUpPageColumns / ranks),
-        blocks(launch.hidden / ranks / kBlockColumns),
+        pages(gate_up_columns(launch.hidden) / kGateUpPageColumns / ranks),
+        blocks(pages * (kGateUpPageColumns / kBlockColumns)),
         num_units(live * tiles) {}
 
   uint32_t tiles;   // of a matrix
@@ -104,11 +105,26 @@ __device__ __forceinline__ Mxfp4Slab read_gate_up_slab(const std::byte* page, ui
           page + GateUpPage::kCodeBytes + warpgroup * kSlabScaleBytes};
 }
 
-// Makes h of column `column` for the unit's 32 neurons, one a lane, from their gate and up.
+// Of the lane's neuron of a unit; 0 without biases.
+struct GateUpBias {
+  __device__ GateUpBias(const ExpertLaunch& launch, const ExpertGateUpData& data, uint32_t unit) {
+    if (data.bias == nullptr) return;
+    const uint32_t tiles = launch.intermediate / kTileNeurons;
+    const float* of_expert =
+        data.bias + uint64_t{launch.route.expert[unit / tiles]} * 2 * launch.intermediate;
+    const uint32_t neuron = unit % tiles * kTileNeurons + threadIdx.x % 32;
+    gate = of_expert[neuron];
+    up = of_expert[launch.intermediate + neuron];
+  }
+
+  float gate = 0, up = 0;
+};
+
+// Makes h of column `column` for the unit's 32 neurons, one a lane, from sums of their gate and up.
 template <uint32_t kColumns>
 __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpData& data,
-                               uint32_t unit, uint32_t column, const RoutedPair& routed, float gate,
-                               float up) {
+                               uint32_t unit, uint32_t column, const RoutedPair& routed,
+                               const GateUpBias& bias, float gate, float up) {
   using Operand = E4m3Operand<kColumns>;
   const uint32_t lane = threadIdx.x % 32;
   const uint32_t tiles = launch.intermediate / kTileNeurons;
@@ -116,7 +132,11 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
   uint32_t code = 0;
   float column_scale = 0;
   if (routed.pair != program::kNoId) {
-    const float value = silu_multiply(gate, up);
+    if (data.bias != nullptr) {
+      gate += bias.gate;
+      up += bias.up;
+    }
+    const float value = join_gate_up(gate, up, data.clamp_limit);
     const uint32_t largest = __reduce_max_sync(~0u, __float_as_uint(value) & 0x7fffffffu);
     const E4m3Scale scale = e4m3_scale(largest);
     code = scale.is_nan ? kE4m3Nan : ptx::e4m3x2(value * power_of_two(-scale.exponent), 0);
@@ -127,10 +147,10 @@ __device__ void finish_gate_up(const ExpertLaunch& launch, const ExpertGateUpDat
     }
   }
   const uint32_t k = down_column(tile * kTileNeurons + lane, launch.chunk_columns);
-  const uint32_t chunks = launch.intermediate / launch.chunk_columns;
+  const uint32_t pages = down_pages(launch);
   const uint32_t block = k % kDownChunkColumns / kBlockColumns;
   std::byte* piece =
-      data.output + (uint64_t{slot} * chunks + k / kDownChunkColumns) * Operand::bytes(kSlabBlocks);
+      data.output + (uint64_t{slot} * pages + k / kDownChunkColumns) * Operand::bytes(kSlabBlocks);
   piece[Operand::code(block, column, k % kBlockColumns)] = static_cast<std::byte>(code);
   if (k % kBlockColumns == 0) {
     reinterpret_cast<float*>(piece + Operand::code_bytes(kSlabBlocks))[block * kColumns + column] =
@@ -199,6 +219,7 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
   using Exchange = ExpertExchange<kColumns, kRanks>;
   for (uint32_t unit = role.cluster; unit < shape.num_units; unit += role.num_clusters) {
     RoutedPair pairs[Exchange::kGroups];
+    const GateUpBias bias(launch, data, unit);
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       pairs[i] =
@@ -210,7 +231,7 @@ __device__ __forceinline__ void finish_units(const ExpertLaunch& launch,
 #pragma unroll
     for (uint32_t i = 0; i < Exchange::kGroups; ++i) {
       finish_gate_up<kColumns>(launch, data, unit,
-                               Exchange::column(i, role.rank, role.finish_warp()), pairs[i],
+                               Exchange::column(i, role.rank, role.finish_warp()), pairs[i], bias,
                                sums[i].first, sums[i].second);
     }
   }

@@ -77,9 +77,33 @@ void expect_quantised(const float* values, const Operand& operand, uint64_t piec
 struct Case {
   uint32_t width, num_columns, hidden, intermediate, slots;
   uint32_t chunk_columns = 256;
-  uint32_t clusters = 0;  // 0: as many as run at once
+  uint32_t clusters = 0;     // 0: as many as run at once
+  float clamp_limit = 0;     // set: there are biases, too
+  uint32_t first_chunk = 0;  // others than the first get no bias of down
 
   uint32_t padded() const { return padded_down_columns(intermediate, chunk_columns); }
+  uint32_t input_columns() const { return gate_up_columns(hidden); }
+};
+
+// Of experts [0, 2 slots): of gate and up, and of down.
+struct Biases {
+  explicit Biases(const Case& c) {
+    if (c.clamp_limit == 0) return;
+    std::mt19937 random(c.slots);
+    std::normal_distribution<float> normal(0, c.clamp_limit / 4);
+    gate_up.resize(uint64_t{2} * c.slots * 2 * c.intermediate);
+    down.resize(uint64_t{2} * c.slots * c.hidden);
+    for (float& bias : gate_up) bias = normal(random);
+    for (float& bias : down) bias = normal(random);
+  }
+  double gate_up_of(const Case& c, uint32_t expert, uint32_t row) const {
+    return gate_up.empty() ? 0 : double{gate_up[uint64_t{expert} * 2 * c.intermediate + row]};
+  }
+  double down_of(const Case& c, uint32_t expert, uint32_t row) const {
+    return down.empty() ? 0 : double{down[uint64_t{expert} * c.hidden + row]};
+  }
+
+  std::vector<float> gate_up, down;
 };
 
 // What a run of both kernels gives.
@@ -96,7 +120,12 @@ class ExpertW4a8 : public testing::Test {
   static Output run(const Case& c, const Routes& routes, const std::vector<float>& x,
                     const Experts& gate_up, const Experts& down) {
     Device<float> rows(x);
-    Device<uint8_t> input(gate_up_input_bytes(c.width, c.hidden));
+    const Biases biases(c);
+    Device<float> gate_up_bias(biases.gate_up), down_bias(biases.down);
+    const auto data_of = [&](Device<float>& bias) -> const float* {
+      return c.clamp_limit == 0 ? nullptr : bias.data();
+    };
+    Device<uint8_t> input(gate_up_input_bytes(c.width, c.input_columns()));
     Device<uint8_t> h(down_input_bytes(c.width, c.padded(), routes.slots()));
     if (c.padded() != c.intermediate) h.clear();
     Device<float> activation(uint64_t{routes.pairs()} * c.intermediate);
@@ -118,10 +147,12 @@ class ExpertW4a8 : public testing::Test {
     auto* h_bytes = reinterpret_cast<std::byte*>(h.data());
     check(launch_expert_gate_up(launch,
                                 {gate_up_pages.data(), reinterpret_cast<std::byte*>(input.data()),
-                                 h_bytes, activation.data()},
+                                 h_bytes, activation.data(), data_of(gate_up_bias), c.clamp_limit},
                                 nullptr));
-    check(launch_expert_down(launch, {down_pages.data(), h_bytes, partials.data(), 0}, nullptr));
-    return {{input.read(), c.width, c.hidden},
+    check(launch_expert_down(
+        launch, {down_pages.data(), h_bytes, partials.data(), c.first_chunk, data_of(down_bias)},
+        nullptr));
+    return {{input.read(), c.width, c.input_columns()},
             {h.read(), c.width, 256},
             activation.read(),
             partials.read()};
@@ -177,30 +208,54 @@ double sigmoid(double x) {
   return 1 / (1 + std::exp(-x));
 }
 
+// The two factors of h (program::SwigluClamp).
+struct Joined {
+  double gate, up;
+};
+Joined join(const Case& c, double gate, double up) {
+  if (c.clamp_limit == 0) return {gate * sigmoid(gate), up};
+  const double limit = double{c.clamp_limit};
+  const double gated = std::min(gate, limit);
+  return {gated * sigmoid(double{program::SwigluClamp::kSlope} * gated),
+          std::clamp(up, -limit, limit) + 1};
+}
+
 void check_down(const Case& c, const Routes& routes, const Experts& down, const Output& out) {
-  const uint32_t chunks = c.intermediate / c.chunk_columns;
+  const uint32_t chunks = c.intermediate / c.chunk_columns, pages = c.padded() / 256;
+  const Biases biases(c);
   Errors down_errors;
   for (uint32_t t = 0; t < c.num_columns; ++t) {
     for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
+      const DownChunk of_chunk(chunk, chunks, pages);
+      const bool is_own = has_own_page(c.chunk_columns);
+      const uint32_t first = is_own ? c.chunk_columns * chunk : 256 * of_chunk.first_page;
+      const uint32_t count =
+          is_own ? c.chunk_columns : std::min(256 * of_chunk.num_pages, c.intermediate - first);
       for (uint32_t row = t % 3; row < c.hidden; row += 7) {
         Bounded sum = {0, 1e-30};
         for (uint32_t slot = 0; slot < c.slots; ++slot) {
           const Bounded of_slot = dot(
-              c.chunk_columns,
+              count, [&](uint32_t k) { return down.at(routes.experts[slot], row, first + k); },
               [&](uint32_t k) {
-                return down.at(routes.experts[slot], row, c.chunk_columns * chunk + k);
-              },
-              [&](uint32_t k) { return out.h.value(uint64_t{slot} * chunks + chunk, t, k); });
+                const uint64_t piece = uint64_t{slot} * pages + of_chunk.first_page + k / 256;
+                return out.h.value(piece, t, k % 256);
+              });
           sum.value += of_slot.value;
           sum.bound += of_slot.bound * 2;
+          if (chunk + c.first_chunk != 0) continue;
+          const double bias = routes.weight(slot, t) * biases.down_of(c, routes.experts[slot], row);
+          sum.value += bias;
+          sum.bound += std::fabs(bias) * 0x1p-20;
         }
-        down_errors.add(out.partials[(uint64_t{t} * kReductionChunks + chunk) * c.hidden + row],
-                        sum.value, sum.bound);
+        down_errors.add(
+            out.partials[(uint64_t{t} * kReductionChunks + c.first_chunk + chunk) * c.hidden + row],
+            sum.value, sum.bound);
       }
     }
     for (uint32_t chunk = chunks; chunk < kReductionChunks; ++chunk) {
+      const uint32_t other = (c.first_chunk + chunk) % kReductionChunks;
       for (uint32_t row = 0; row < c.hidden; ++row) {
-        const float value = out.partials[(uint64_t{t} * kReductionChunks + chunk) * c.hidden + row];
+        const float value = out.partials[(uint64_t{t} * kReductionChunks + other) * c.hidden + row];
         ASSERT_EQ(std::bit_cast<uint32_t>(value), kPoison);
       }
     }
@@ -212,8 +267,13 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
   for (const Case& c :
        {Case{8, 8, 6144, 256, 5}, Case{8, 1, 6144, 512, 2}, Case{16, 13, 6144, 256, 4},
         Case{32, 32, 6144, 256, 3}, Case{64, 50, 6144, 256, 3}, Case{8, 7, 4096, 512, 2},
-        Case{8, 8, 512, 128, 6, 16}, Case{16, 9, 1024, 64, 3, 64},
-        Case{64, 64, 1536, 256, 3, 128}}) {
+        Case{8, 8, 512, 128, 6, 16}, Case{16, 9, 1024, 64, 3, 64}, Case{64, 64, 1536, 256, 3, 128},
+        // Filled up in every way, in halves and the whole, K-chunks of one page and two.
+        Case{8, 8, 2880, 2880, 3, 360, 0, 7}, Case{8, 3, 2880, 320, 4, 40 * 8, 0, 1},
+        Case{16, 16, 2880, 2880, 2, 360, 0, 7}, Case{8, 8, 2880, 1440, 3, 360, 0, 7, 4},
+        Case{32, 30, 2560, 288, 3, 288, 0, 7}, Case{64, 61, 2624, 2112, 2, 264, 0, 7},
+        Case{8, 6, 64, 32, 5, 4, 0, 2}, Case{8, 8, 6144, 256, 5, 256, 0, 7},
+        Case{8, 8, 3584, 768, 3, 96, 0, 7}}) {
     std::printf("width %u, %u columns, %u slots\n", c.width, c.num_columns, c.slots);
     std::mt19937 random(c.width + c.num_columns);
     const Experts gate_up(2 * c.slots, 2 * c.intermediate, c.hidden, random);
@@ -221,12 +281,14 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
     const Routes routes = random_routes(c, random);
     const std::vector<float> rows = random_rows(c, random);
     const Output out = run(c, routes, rows, gate_up, down);
+    const Biases biases(c);
 
     for (uint32_t t = 0; t < c.num_columns; ++t) {
       for (uint32_t block = 0; block < c.hidden / 32; ++block) {
         expect_quantised(&rows[uint64_t{t} * c.hidden + block * 32], out.x, 0, t, 1,
                          [&](uint32_t k) { return block * 32 + k; });
       }
+      for (uint32_t k = c.hidden; k < c.input_columns(); ++k) ASSERT_EQ(out.x.value(0, t, k), 0);
     }
     Errors errors;
     const uint32_t pieces = c.padded() / 256;
@@ -243,11 +305,15 @@ TEST_F(ExpertW4a8, AgreesWithBinary64) {
               c.hidden, [&](uint32_t k) { return gate_up.at(expert, i, k); }, x);
           const Bounded up = dot(
               c.hidden, [&](uint32_t k) { return gate_up.at(expert, c.intermediate + i, k); }, x);
-          const double silu = gate.value * sigmoid(gate.value);
-          // |silu'| < 1.1
-          const double bound = 1.1 * gate.bound * (std::fabs(up.value) + up.bound) +
-                               std::fabs(silu) * up.bound + std::fabs(silu * up.value) * 0x1p-21;
-          errors.add(activation[i], silu * up.value, bound);
+          const double g = gate.value + biases.gate_up_of(c, expert, i);
+          const double u = up.value + biases.gate_up_of(c, expert, c.intermediate + i);
+          const auto [silu, lifted] = join(c, g, u);
+          // The steepest that silu, and its clamped form, are; a bias rounds the sum once more.
+          const double gate_bound = 1.2 * (gate.bound + std::fabs(g) * 0x1p-23);
+          const double up_bound = up.bound + (std::fabs(u) + 1) * 0x1p-23;
+          const double bound = gate_bound * (std::fabs(lifted) + up_bound) +
+                               std::fabs(silu) * up_bound + std::fabs(silu * lifted) * 0x1p-21;
+          errors.add(activation[i], silu * lifted, bound);
         }
         for (uint32_t block = 0; block < c.intermediate / 32; ++block) {
           expect_quantised(
@@ -303,7 +369,8 @@ TEST_F(ExpertW4a8, OneClusterGivesTheBitsOfMany) {
   for (Case c : {Case{8, 8, 6144, 256, 13}, Case{16, 9, 6144, 256, 7}, Case{32, 20, 6144, 256, 5},
                  Case{64, 64, 6144, 256, 5}, Case{8, 3, 4096, 512, 5}, Case{8, 8, 2048, 256, 29},
                  Case{8, 8, 512, 128, 29, 16}, Case{64, 33, 1536, 256, 7, 128},
-                 Case{16, 16, 1024, 64, 13, 64}}) {
+                 Case{16, 16, 1024, 64, 13, 64}, Case{8, 8, 2880, 2880, 5, 360, 0, 7},
+                 Case{32, 31, 2560, 288, 7, 288, 0, 7}}) {
     std::mt19937 random(c.hidden + c.width);
     const Experts gate_up(2 * c.slots, 2 * c.intermediate, c.hidden, random);
     const Experts down(2 * c.slots, c.hidden, c.intermediate, random);

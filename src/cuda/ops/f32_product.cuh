@@ -14,7 +14,7 @@ namespace ultraspeed::cuda {
 // of its rows of weights and then of inputs. The two halves of a warp take neighbouring rows of
 // weights, whose distance in a stage has them read different banks.
 template <uint32_t kRowsOfThread, uint32_t kColumnsOfThread, uint32_t kRowWarps,
-          uint32_t kColumnWarps, uint32_t kStageColumns = kF32ProductColumns>
+          uint32_t kColumnWarps, uint32_t kStageColumns>
 struct ProductTile {
   static constexpr uint32_t kSumRows = kRowsOfThread, kSumColumns = kColumnsOfThread;
   static constexpr uint32_t kWarps = kRowWarps * kColumnWarps;  // and behind them those that load
@@ -30,7 +30,10 @@ struct ProductTile {
 template <class Tile>
 class Operands {
  public:
-  static constexpr uint32_t kSteps = Tile::kSumRows + Tile::kSumColumns > 5 ? 2 : 4;
+  static constexpr uint32_t kSteps = Tile::kSumRows + Tile::kSumColumns > 5 ||
+                                             Tile::kStageK % (8 * kDotLanes) != 0
+                                         ? 2
+                                         : 4;
 
   __device__ __forceinline__ void multiply(float (&sums)[Tile::kSumRows][Tile::kSumColumns]) const {
 #pragma unroll

@@ -10,7 +10,7 @@
 
 namespace ultraspeed::cuda {
 
-inline constexpr uint32_t kF32ProductColumns = 256;  // divides K
+inline constexpr uint32_t kF32ProductColumns = 64;  // divides K
 
 // output[t, first_row + r] = weights[r] * rows[t], for columns that the filter wants.
 // cudaErrorInvalidValue unless kF32ProductColumns divides k. Weights are fetched before the kernels

@@ -5,7 +5,7 @@
 
 namespace ultraspeed::cuda {
 
-// Gate row i and up row i side by side; SwiGLU joins them as out(input, i). x: inputs of the layer.
+// Gate row i and up row i side by side: store(input, i, gate, up). x: inputs of the layer.
 template <class X, class Store>
 __device__ void gate_up_rows(const Matrix& weight, uint32_t intermediate_size, uint32_t first_row,
                              uint32_t num_rows, uint32_t num_inputs, const X& x,
@@ -16,7 +16,7 @@ __device__ void gate_up_rows(const Matrix& weight, uint32_t intermediate_size, u
   for_each_product(weight, num_rows, 1, num_inputs, row_of, x, [&](const Product& product) {
     const float other = __shfl_xor_sync(~0u, product.sum, kDotLanes);
     if (product.half == 0 && product.is_writer) {
-      store(product.input, first_row + product.pair, silu_multiply(product.sum, other));
+      store(product.input, first_row + product.pair, product.sum, other);
     }
   });
 }
@@ -30,8 +30,8 @@ inline __device__ void run_op(const OpContext& context, const program::GateUpOpe
   float* output = context.buffer(op.output);
   gate_up_rows(context.matrix(op.weight), op.intermediate_size, context.task.row_begin,
                context.task.row_count, context.num_columns(), x,
-               [&](uint32_t t, uint32_t row, float value) {
-                 output[uint64_t{t} * op.intermediate_size + row] = value;
+               [&](uint32_t t, uint32_t row, float gate, float up) {
+                 output[uint64_t{t} * op.intermediate_size + row] = silu_multiply(gate, up);
                });
 }
 

@@ -138,6 +138,7 @@ inline __device__ void run_op(const OpContext& context, const program::QkvProjOp
   QkvShared* shared = reinterpret_cast<QkvShared*>(context.shared_memory);
   const NormedColumns x(context, op.norm, op.hidden, context.hidden_size(), shared->factors);
   const Matrix weight = context.matrix(op.weight);
+  const float* bias = context.vector(op.bias);
   for (uint32_t first = 0; first < context.num_columns(); first += kInputGroup) {
     const uint32_t count = min(kInputGroup, context.num_columns() - first);
     make_rotations(context, op, first, count, shared);
@@ -153,7 +154,10 @@ inline __device__ void run_op(const OpContext& context, const program::QkvProjOp
           [&](uint32_t t, uint32_t k) { return x(first + t, k); },
           [&](const Product& product) {
             if (!product.is_writer) return;
-            shared->results[product.input][2 * product.pair + product.half] = product.sum;
+            const uint32_t i = 2 * product.pair + product.half;
+            float sum = product.sum;
+            if (bias != nullptr) sum += bias[head.first_row() + head.dimension(i)];
+            shared->results[product.input][i] = sum;
           });
       task_barrier();
       if (!head.is_value()) {

@@ -1,4 +1,4 @@
-// Reduce: the 8 partial sums of a row in order, then the residual; to every rank.
+// Reduce: the 8 partial sums of a row in order, its bias, then the residual; to every rank.
 #pragma once
 
 #include "cuda/ops/context.cuh"
@@ -10,6 +10,7 @@ inline __device__ void run_op(const OpContext& context, const program::ReduceOpe
   using program::kReductionChunks;
   const uint32_t hidden_size = context.hidden_size();
   const uint32_t rows = context.task.row_count;
+  const float* bias = context.vector(op.bias);
   for (uint32_t i = threadIdx.x; i < context.num_columns() * rows; i += kTaskThreads) {
     const uint64_t t = i / rows;
     const uint32_t row = context.task.row_begin + i % rows;
@@ -18,6 +19,7 @@ inline __device__ void run_op(const OpContext& context, const program::ReduceOpe
     for (uint32_t chunk = 1; chunk < kReductionChunks; ++chunk) {
       sum += partials[uint64_t{chunk} * hidden_size];
     }
+    if (bias != nullptr) sum += bias[row];
     const uint64_t index = t * hidden_size + row;
     const float value = context.buffer(op.residual)[index] + sum;
     for (uint32_t rank = 0; rank < context.num_ranks(); ++rank) {

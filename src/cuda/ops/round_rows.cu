@@ -57,7 +57,7 @@ cudaError_t launch_round_rows(const RoundRows& data, cudaStream_t stream) {
   if (data.num_rows == 0) return cudaSuccess;
   LaunchSize size = {dim3(data.num_rows), kTaskThreads};
   const uint64_t bytes = uint64_t{2} * data.size * sizeof(float);
-  const bool in_shared = data.norm_weight != nullptr && data.size % kSquareBatch == 0 &&
+  const bool in_shared = data.norm_weight != nullptr && data.size % 4 == 0 &&
                          bytes <= kStreamSharedBytes && is_aligned(data.rows) &&
                          is_aligned(data.norm_weight);
   if (!in_shared) return launch_with(round_rows_kernel, size, {starts_early()}, stream, data);

@@ -156,6 +156,7 @@ class RouteCta {
   // to the top to be scored exactly: of the lanes' best ones, by a fast sigmoid, top_k are at least
   // `bound`; what is below it by more than both errors is none of the top_k.
   __device__ Choice choose(const float* logits, ColumnShared* shared) const {
+    if (op_.scores == program::RouterScores::kSoftmax) return choose_by_softmax(logits);
     uint32_t orders[kOfLane];
     uint32_t best = 0;
     {
@@ -215,7 +216,48 @@ class RouteCta {
       const float value = is_expert(i) ? sigmoid(logits[expert_of(i)]) + biases_[i] : 0.0F;
       orders[i] = is_expert(i) ? order_of(value) : kNone;
     }
-    uint32_t chosen = kNoId;
+    const uint32_t chosen = take_top(orders).expert;
+    return {chosen, chosen == kNoId ? 0 : sigmoid(logits[chosen])};
+  }
+
+  // The scores' sum is one of binary64, rounded, which its order hardly ever changes.
+  __device__ Choice choose_by_softmax(const float* logits) const {
+    float scores[kOfLane];
+    uint32_t largest = kNone;
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      scores[i] = is_expert(i) ? logits[expert_of(i)] + biases_[i] : 0.0F;
+      largest = max(largest, is_expert(i) ? order_of(scores[i]) : kNone);
+    }
+    largest = __reduce_max_sync(kWholeWarp, largest);
+    const float most = value_of(uint64_t{largest} << 32);
+    double sum = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      scores[i] = is_expert(i) ? exp_f32(scores[i] - most) : 0.0F;
+      sum += static_cast<double>(scores[i]);
+    }
+#pragma unroll
+    for (uint32_t width = kWarpThreads / 2; width > 0; width /= 2) {
+      sum += __shfl_xor_sync(kWholeWarp, sum, width);
+    }
+    const float divisor = static_cast<float>(sum);
+    uint32_t orders[kOfLane];
+#pragma unroll
+    for (uint32_t i = 0; i < kOfLane; ++i) {
+      orders[i] = is_expert(i) ? order_of(scores[i] / divisor) : kNone;
+    }
+    const Top top = take_top(orders);
+    return {top.expert, value_of(uint64_t{top.order} << 32)};
+  }
+
+  struct Top {
+    uint32_t expert, order;
+  };
+  // For lane n the n-th of the column's experts by their orders, of the first top_k; kNoId for
+  // others. orders: the lane's, left without those taken.
+  __device__ Top take_top(uint32_t (&orders)[kOfLane]) const {
+    Top top = {kNoId, kNone};
     for (uint32_t n = 0; n < op_.top_k; ++n) {
       uint32_t best = kNone, expert = kNoId;
 #pragma unroll
@@ -225,13 +267,13 @@ class RouteCta {
       }
       const uint32_t most = __reduce_max_sync(kWholeWarp, best);
       expert = __reduce_min_sync(kWholeWarp, best == most ? expert : kNoId);
-      if (lane() == n) chosen = expert;
+      if (lane() == n) top = {expert, most};
 #pragma unroll
       for (uint32_t i = 0; i < kOfLane; ++i) {
         orders[i] = expert_of(i) == expert ? kNone : orders[i];
       }
     }
-    return {chosen, chosen == kNoId ? 0 : sigmoid(logits[chosen])};
+    return top;
   }
 
   __device__ bool is_expert(uint32_t i) const {

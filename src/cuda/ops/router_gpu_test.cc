@@ -120,7 +120,9 @@ TEST(Router, ProductsHaveTheBitsOfTheirOrder) {
        {ProductCase{384, 6144, 8, 8}, ProductCase{384, 6144, 1, 1}, ProductCase{33, 512, 16, 13},
         ProductCase{7, 256, 20, 20}, ProductCase{129, 1024, 64, 61}, ProductCase{61, 768, 3, 2},
         ProductCase{50, 1536, 100, 97}, ProductCase{50, 7168, 130, 130},
-        ProductCase{95, 2048, 256, 255}}) {
+        ProductCase{95, 2048, 256, 255}, ProductCase{32, 2880, 8, 8}, ProductCase{128, 2880, 1, 1},
+        ProductCase{33, 64, 16, 9}, ProductCase{61, 320, 64, 60}, ProductCase{50, 2880, 100, 97},
+        ProductCase{50, 448, 256, 250}}) {
     run_product(c);
   }
 }
@@ -130,6 +132,32 @@ struct RouteCase {
   bool has_bias = true;
   bool has_ties = false;  // logits of few values
   uint8_t norm_topk = 1;
+  program::RouterScores scores = program::RouterScores::kSigmoid;
+};
+constexpr auto kSoftmax = program::RouterScores::kSoftmax;
+
+// Of a column: what the weights are of, and what chooses.
+struct Scores {
+  Scores(const RouteCase& c, const float* logits, const std::vector<float>& bias)
+      : scores(c.num_experts), choices(c.num_experts) {
+    double sum = 0, most = -1e30;
+    const auto of_softmax = [&](uint32_t e) {
+      return double{logits[e] + (c.has_bias ? bias[e] : 0.0F)};
+    };
+    for (uint32_t e = 0; e < c.num_experts; ++e) most = std::max(most, of_softmax(e));
+    for (uint32_t e = 0; e < c.num_experts; ++e) sum += std::exp(of_softmax(e) - most);
+    for (uint32_t e = 0; e < c.num_experts; ++e) {
+      if (c.scores == kSoftmax) {
+        scores[e] = static_cast<float>(std::exp(of_softmax(e) - most) / sum);
+        choices[e] = static_cast<float>(of_softmax(e));
+        continue;
+      }
+      scores[e] = 1.0F / (1.0F + static_cast<float>(std::exp(-double{logits[e]})));
+      choices[e] = scores[e] + (c.has_bias ? bias[e] : 0.0F);
+    }
+  }
+
+  std::vector<float> scores, choices;
 };
 
 struct RouteSlot {
@@ -143,16 +171,11 @@ std::vector<RouteSlot> choose(const RouteCase& c, const std::vector<float>& logi
   std::vector<RouteSlot> experts(c.num_experts);
   for (uint32_t e = 0; e < c.num_experts; ++e) experts[e].expert = e;
   for (uint32_t t = 0; t < c.num_columns; ++t) {
-    std::vector<float> scores(c.num_experts), choices(c.num_experts);
-    for (uint32_t e = 0; e < c.num_experts; ++e) {
-      const auto exponential = std::exp(-double{logits[uint64_t{t} * c.num_experts + e]});
-      scores[e] = 1.0F / (1.0F + static_cast<float>(exponential));
-      choices[e] = scores[e] + (c.has_bias ? bias[e] : 0.0F);
-    }
+    const auto [scores, choices] = Scores(c, &logits[uint64_t{t} * c.num_experts], bias);
     std::vector<uint32_t> order(c.num_experts);
     std::iota(order.begin(), order.end(), 0u);
     std::stable_sort(order.begin(), order.end(),
-                     [&](uint32_t a, uint32_t b) { return choices[a] > choices[b]; });
+                     [&of = choices](uint32_t a, uint32_t b) { return of[a] > of[b]; });
     order.resize(c.top_k);
     std::sort(order.begin(), order.end());
     float sum = 0;
@@ -178,6 +201,7 @@ class RouteRun {
              .max_slots = std::min(c.num_experts, c.width * c.top_k),
              .max_pairs = c.width * c.top_k,
              .norm_topk = c.norm_topk,
+             .scores = c.scores,
              .scaling = kScaling}),
         table_at_((logits.size() + 63) / 64 * 64),
         words_(program::RouteTable::words(op_.max_slots, op_.max_pairs)),
@@ -240,14 +264,27 @@ class RouteRun {
 
 TEST(Router, TablesAreThoseOfTheChoices) {
   US_NEEDS_GPU();
-  for (const RouteCase& c :
-       {RouteCase{384, 8, 8, 8}, RouteCase{384, 8, 1, 1}, RouteCase{384, 8, 8, 7, false, true},
-        RouteCase{384, 8, 16, 13}, RouteCase{384, 8, 64, 64}, RouteCase{384, 8, 64, 57, true, true},
-        RouteCase{384, 8, 256, 255}, RouteCase{384, 8, 512, 512, false, true},
-        RouteCase{33, 4, 8, 8}, RouteCase{7, 7, 64, 50, true, true}, RouteCase{1, 1, 4, 4},
-        RouteCase{129, 6, 24, 24, true, false, 0}, RouteCase{256, 32, 40, 40, true, true},
-        RouteCase{500, 8, 100, 100}, RouteCase{1025, 8, 256, 200}, RouteCase{2048, 8, 64, 64},
-        RouteCase{384, 8, 8, 0}}) {
+  for (const RouteCase& c : {RouteCase{384, 8, 8, 8},
+                             RouteCase{384, 8, 1, 1},
+                             RouteCase{384, 8, 8, 7, false, true},
+                             RouteCase{384, 8, 16, 13},
+                             RouteCase{384, 8, 64, 64},
+                             RouteCase{384, 8, 64, 57, true, true},
+                             RouteCase{384, 8, 256, 255},
+                             RouteCase{384, 8, 512, 512, false, true},
+                             RouteCase{33, 4, 8, 8},
+                             RouteCase{7, 7, 64, 50, true, true},
+                             RouteCase{1, 1, 4, 4},
+                             RouteCase{129, 6, 24, 24, true, false, 0},
+                             RouteCase{256, 32, 40, 40, true, true},
+                             RouteCase{500, 8, 100, 100},
+                             RouteCase{1025, 8, 256, 200},
+                             RouteCase{2048, 8, 64, 64},
+                             RouteCase{384, 8, 8, 0},
+                             RouteCase{32, 4, 8, 8, true, false, 1, kSoftmax},
+                             RouteCase{128, 8, 64, 61, false, false, 1, kSoftmax},
+                             RouteCase{128, 8, 8, 3, true, true, 0, kSoftmax},
+                             RouteCase{500, 32, 100, 97, true, true, 1, kSoftmax}}) {
     SCOPED_TRACE(testing::Message() << c.top_k << " of " << c.num_experts << " experts, "
                                     << c.num_columns << " columns of " << c.width);
     std::mt19937 from(c.num_experts + c.width);

@@ -32,8 +32,6 @@ inline constexpr uint32_t kPhaseExperts = 384;     // of a router, at most
 inline constexpr uint32_t kPhaseUnitWarps = 8;     // of a unit: kTaskWarps
 inline constexpr uint32_t kPhaseWindowHeads = 16;  // of a window's unit: kWindowRows
 inline constexpr uint32_t kThreadFloats = 4;       // divides a row of RowsPhase: a thread's
-inline constexpr uint32_t kRowMultiple = kNormedDenseMultiple;  // divides one with a norm
-inline constexpr uint32_t kExpertRowMultiple = 128;  // one that becomes an operand of experts
 
 enum class PhaseKind : uint32_t {
   // Units.
@@ -86,11 +84,12 @@ struct ExpertPhase {
 struct RowsPhase {
   const float* rows = nullptr;  // [num_rows, size]
   uint32_t num_rows = 0, size = 0;
-  // Elements [first_sum, end_sum) of a row are not there yet, but residual + partials in order:
-  // they go to the rows of all ranks, rows_offset floats into their arenas.
+  // Elements [first_sum, end_sum) of a row are not there yet, but residual + (partials in order +
+  // bias): they go to the rows of all ranks, rows_offset floats into their arenas.
   uint32_t first_sum = 0, end_sum = 0;
   const float* residual = nullptr;  // [num_rows, size]
   const float* partials = nullptr;  // [num_rows, kReductionChunks, size]
+  const float* bias = nullptr;      // [size]; nullptr: none
   uint64_t rows_offset = 0;
   const float* norm_weight = nullptr;  // [size]; nullptr: no RMSNorm
   float norm_epsilon = 0;
@@ -99,6 +98,7 @@ struct RowsPhase {
   tensor::WeightFormat dense_format = tensor::WeightFormat::kFp8Block128;
   uint32_t dense_chunks = 1;            // DensePrepare::num_chunks
   bool fills_up = false;                // pages of the dense operand (PagedRow)
+  uint32_t expert_columns = 0;          // of the experts' operand, filled up: gate_up_columns()
   std::byte* expert_operand = nullptr;  // QuantizeData::output
   float* copy = nullptr;                // [num_rows, size]
 

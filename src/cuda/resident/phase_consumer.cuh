@@ -103,8 +103,9 @@ class PhaseConsumer {
     const DownShape shape(launch, role_.live_slots);
     for (uint32_t unit = role_.cta(); unit < shape.num_units; unit += gridDim.x) {
       SharedDownStages stages{role_.shared.ring, role_.slots(), role_.stream.warpgroup, role_.at};
-      multiply_unit<kPhaseColumns>(shape, role_.stream.warpgroup, stages, role_.shared.products,
-                                   role_.dynamic + PhaseLayout::kProducts, turn_);
+      multiply_unit<kPhaseColumns>(DownUnit(shape, unit), role_.stream.warpgroup, stages,
+                                   role_.shared.products, role_.dynamic + PhaseLayout::kProducts,
+                                   turn_);
       role_.at = stages.at;
     }
   }

@@ -32,15 +32,18 @@ static_assert(PhaseExchangeAlone::kBytes <= PhaseExchange::kBytes);
 using PhaseProducts = ProductExchange<kPhaseColumns>;
 // Of F32 products, by what divides K.
 using PhaseProductTile = ProductTile<2, 1, 2, 4, 384>;
-using SmallProductTile = ProductTile<2, 1, 2, 4, kF32ProductColumns>;
+using SmallProductTile = ProductTile<2, 1, 2, 4, 256>;
+using LeastProductTile = ProductTile<2, 1, 2, 4, 192>;
 static_assert(SmallProductTile::kRows == PhaseProductTile::kRows &&
-              SmallProductTile::kColumns == PhaseProductTile::kColumns);
+              SmallProductTile::kColumns == PhaseProductTile::kColumns &&
+              LeastProductTile::kRows == PhaseProductTile::kRows &&
+              LeastProductTile::kColumns == PhaseProductTile::kColumns);
 using PhaseRingPosition = RingPosition<kPhaseSlots>;
 
 // A slot of the ring has, from its begin on, one of:
 //   a dense page, its piece
 //   a gate/up page
-//   the down pages of two experts' slots, their pieces
+//   the down pages of two items, their pieces
 //   rows of an F32 product's weights and inputs
 inline constexpr uint32_t kDownPieceBytes = E4m3Operand<kPhaseColumns>::bytes(kSlabBlocks);
 inline constexpr uint32_t kSlotBytes = kDownTeams * (DownPage::kBytes + kDownPieceBytes);
@@ -209,8 +212,10 @@ template <class Call>
 __device__ __forceinline__ void with_f32_tile(const F32Product& data, const Call& call) {
   if (data.k % PhaseProductTile::kStageK == 0) {
     call(PhaseProductTile());
-  } else {
+  } else if (data.k % SmallProductTile::kStageK == 0) {
     call(SmallProductTile());
+  } else {
+    call(LeastProductTile());
   }
 }
 

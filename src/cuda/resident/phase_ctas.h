@@ -3,6 +3,10 @@
 
 #include <cstdint>
 
+namespace ultraspeed::program {
+struct Program;
+}
+
 namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kPhaseRanks = 4;  // CTAs of a cluster that streams
@@ -13,11 +17,9 @@ struct OtherCtas {
   uint32_t of_stages = 1;  // at least
 };
 
-// Of models that keep few multiprocessors busy, more: a window of each KV head.
-constexpr OtherCtas other_ctas(uint32_t hidden_size) {
-  constexpr uint32_t kSmallHiddenSize = 2048;
-  return hidden_size < kSmallHiddenSize ? OtherCtas{32, 16} : OtherCtas{};
-}
+// What suits a program: of models that keep few multiprocessors busy more, a window of each KV
+// head; where attention to all positions is as frequent as any other, more for that.
+OtherCtas other_ctas(const program::Program& program);
 
 struct PhaseCtas {
   uint32_t streaming = 0, of_units = 0, of_stages = 0;

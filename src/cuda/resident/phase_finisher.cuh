@@ -72,6 +72,7 @@ class PhaseFinisher {
     const uint32_t warp = stream.finish_warp();
     for (uint32_t unit = stream.cluster; unit < shape.num_units;
          unit += stream.num_clusters, ++tile_alone_) {
+      const GateUpBias bias(launch, data, unit);
       exchange.receive(tile_alone_, warp);
 #pragma unroll 1
       for (uint32_t group = 0; group < PhaseExchangeAlone::kGroups; ++group) {
@@ -80,7 +81,7 @@ class PhaseFinisher {
             find_pair(launch.route, unit / shape.tiles, launch.first_column + column);
         const PhaseExchangeAlone::Sums of_lane =
             PhaseExchangeAlone::sum(sums, tile_alone_, group, warp);
-        finish_gate_up<kPhaseColumns>(launch, data, unit, column, pair, of_lane.first,
+        finish_gate_up<kPhaseColumns>(launch, data, unit, column, pair, bias, of_lane.first,
                                       of_lane.second);
       }
       exchange.release(tile_alone_, kNumTiles);

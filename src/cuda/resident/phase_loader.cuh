@@ -138,7 +138,7 @@ class PhaseLoader {
     const auto& [launch, data] = phase.as<ExpertPhase<ExpertDownData>>();
     const DownShape shape(launch, role_.live_slots);
     for (DownWalk walk(shape, role_.cta(), gridDim.x); !walk.is_done();) {
-      const bool is_last_alone = walk.slot + 1 == shape.num_slots;
+      const bool is_last_alone = walk.is_last();
       claim((is_last_alone ? 1 : kDownTeams) * DownPage::kBytes);
       for (uint32_t team = 0; team < kDownTeams; ++team, walk.advance()) {
         if (walk.is_empty()) continue;

@@ -106,11 +106,6 @@ cudaError_t PhaseRecorder::run(const DenseColumnsLaunch& launch) {
 template <class IsFree>
 RowsPhase* PhaseRecorder::phase_of_rows(const float* from, uint32_t size, const float* norm_weight,
                                         float norm_epsilon, const IsFree& is_free) {
-  if (norm_weight != nullptr && size % kRowMultiple != 0) {
-    static_cast<void>(refuse(fmt::format("rows of {} floats with a norm, which {} does not divide",
-                                         size, kRowMultiple)));
-    return nullptr;
-  }
   RowsPhase rows;
   rows.rows = from;
   rows.num_rows = width();
@@ -209,6 +204,7 @@ cudaError_t PhaseRecorder::check_experts(const ExpertLaunch& launch) {
   if (launch.columns != kPhaseColumns) return refuse("more than 8 columns");
   if (launch.format != tensor::WeightFormat::kMxfp4) return refuse("experts in FP8");
   if (!has_route_) return refuse("experts without a router before them");
+  if (gate_up_ranks(launch.hidden) == 2) return refuse("experts whose columns pairs of CTAs share");
   return cudaSuccess;
 }
 
@@ -218,8 +214,8 @@ cudaError_t PhaseRecorder::run(const ExpertLaunch& launch, const QuantizeData& d
   RowsPhase* rows = phase_of_rows(data.rows, launch.hidden, data.norm_weight, data.norm_epsilon,
                                   [](const RowsPhase& of) { return of.expert_operand == nullptr; });
   if (rows == nullptr) return cudaErrorNotSupported;
-  US_CHECK(launch.hidden % kExpertRowMultiple == 0, "{} columns of experts", launch.hidden);
   rows->expert_operand = data.output;
+  rows->expert_columns = gate_up_columns(launch.hidden);
   return cudaSuccess;
 }
 
@@ -272,7 +268,7 @@ cudaError_t PhaseRecorder::run(const FlashAttention& launch) {
 cudaError_t PhaseRecorder::run(const RoundRows& data) {
   if (width() > kPhaseColumns) return refuse("more than 8 columns");
   if (data.rounding != program::Rounding::kNone || data.num_rows != width() ||
-      data.size % kRowMultiple != 0) {
+      data.size % kThreadFloats != 0) {
     return add_units(PhaseKind::kRoundRows, data, data.num_rows,
                      uint64_t{2} * data.size * sizeof(float));
   }
@@ -285,7 +281,9 @@ cudaError_t PhaseRecorder::run(const RoundRows& data) {
 
 cudaError_t PhaseRecorder::run(const F32Product& data) {
   if (data.width > kPhaseColumns) return refuse("more than 8 columns");
-  US_CHECK(data.k % kF32ProductColumns == 0);
+  if (data.k % 256 != 0 && data.k % 192 != 0) {
+    return refuse(fmt::format("a router of {} columns, which neither 256 nor 192 divides", data.k));
+  }
   const uint32_t tiles = phase_f32_tiles(data);
   return add(PhaseKind::kF32Product, data, std::min(tiles, ctas_.streaming));
 }
@@ -321,6 +319,7 @@ cudaError_t PhaseRecorder::run(const program::ReduceOperands& op, const StageLau
   rows.size = machine_->view().hidden_size;
   rows.residual = buffer(op.residual);
   rows.partials = buffer(op.partials);
+  rows.bias = machine_->vector(rank, op.bias);
   rows.rows_offset = machine_->memory(program_).offsets[op.output];
   rows.first_sum = ~0u;
   uint32_t count = 0;
@@ -330,8 +329,8 @@ cudaError_t PhaseRecorder::run(const program::ReduceOperands& op, const StageLau
     count += of.task.row_count;
   }
   const bool is_apart = count != rows.end_sum - rows.first_sum;
-  const bool is_aligned =
-      rows.first_sum % 4 == 0 && rows.end_sum % 4 == 0 && rows.size % kRowMultiple == 0;
+  const bool is_aligned = rows.first_sum % kThreadFloats == 0 &&
+                          rows.end_sum % kThreadFloats == 0 && rows.size % kThreadFloats == 0;
   // Units read what they add at different times.
   const uint64_t floats = uint64_t{rows.num_rows} * rows.size;
   const bool is_in_place =

@@ -11,7 +11,7 @@
 
 namespace ultraspeed::cuda {
 
-static_assert(kRowMultiple % kSquareBatch == 0 && kWarpElements == kWarpThreads * kThreadFloats);
+static_assert(kWarpElements == kWarpThreads * kThreadFloats);
 
 // A column's elements k .. k + 3 to the operand of a dense product; the warp has 128.
 __device__ __forceinline__ void store_dense_operand(std::byte* operand, tensor::WeightFormat format,
@@ -78,6 +78,10 @@ __device__ __forceinline__ void add_partials(const RowsPhase& data, const Machin
       sum.z += of_chunks[chunk].z;
       sum.w += of_chunks[chunk].w;
     }
+    if (data.bias != nullptr) {
+      const float4 bias = reinterpret_cast<const float4*>(data.bias)[i];
+      sum = {sum.x + bias.x, sum.y + bias.y, sum.z + bias.z, sum.w + bias.w};
+    }
     const float4 value = {before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w};
     reinterpret_cast<float4*>(row)[i] = value;
     for (uint32_t rank = 0; rank < machine.num_ranks; ++rank) {
@@ -107,24 +111,27 @@ __device__ __forceinline__ void load_row(const RowsPhase& data, const MachineVie
   task_barrier();
 }
 
-// Of a row: elements k .. k + 3, normalised. Of one that memory has no room for, zeros.
+// Of a row: elements k .. k + 3, normalised. Of one that memory has no room for, and behind its
+// end, zeros.
 struct NormedElements {
   __device__ NormedElements(const RowsPhase& data, bool row_exists, const NormedRow& of_shared)
       : shared(of_shared),
-        exists(row_exists),
+        size(row_exists ? data.size : 0),
         is_normed(row_exists && data.norm_weight != nullptr),
         factor(is_normed ? *of_shared.factor : 0) {}
 
   __device__ __forceinline__ float4 operator()(uint32_t k) const {
     float4 x = {};
-    if (exists) x = *reinterpret_cast<const float4*>(shared.row + k);
+    if (k >= size) return x;
+    x = *reinterpret_cast<const float4*>(shared.row + k);
     if (!is_normed) return x;
     const float4 w = *reinterpret_cast<const float4*>(shared.weight + k);
     return {w.x * (x.x * factor), w.y * (x.y * factor), w.z * (x.z * factor), w.w * (x.w * factor)};
   }
 
   const NormedRow& shared;
-  const bool exists, is_normed;
+  const uint32_t size;
+  const bool is_normed;
   const float factor;
 };
 
@@ -147,20 +154,22 @@ __device__ __forceinline__ void store_filled_up(const RowsPhase& data, uint32_t 
 __device__ __forceinline__ void store_operands(const RowsPhase& data, uint32_t column, bool exists,
                                                bool is_present, const NormedRow& shared) {
   const NormedElements elements(data, exists, shared);
+  // Warps are whole in what they make operands of.
+  const uint32_t end = max(data.size, data.expert_columns);
 #pragma unroll 2
-  for (uint32_t k = threadIdx.x * kThreadFloats; k < data.size; k += kTaskThreads * kThreadFloats) {
+  for (uint32_t k = threadIdx.x * kThreadFloats; k < end; k += kTaskThreads * kThreadFloats) {
     float4 x = elements(k);
-    if (data.copy != nullptr && exists) {
+    if (data.copy != nullptr && exists && k < data.size) {
       *reinterpret_cast<float4*>(data.copy + uint64_t{column} * data.size + k) = x;
     }
     if (!is_present) x = {};
     const float v[kThreadFloats] = {x.x, x.y, x.z, x.w};
-    if (data.dense_operand != nullptr && !data.fills_up) {
+    if (data.dense_operand != nullptr && !data.fills_up && k < data.size) {
       store_dense_operand(data.dense_operand, data.dense_format, column, k, v, is_present);
     }
     if (data.expert_operand != nullptr) {
-      store_four<kPhaseColumns>(data.expert_operand, data.size / kBlockColumns, column, k, v,
-                                is_present);
+      store_four<kPhaseColumns>(data.expert_operand, data.expert_columns / kBlockColumns, column, k,
+                                v, is_present);
     }
   }
   if (data.fills_up) store_filled_up(data, column, elements, is_present);

@@ -6,8 +6,8 @@
 //   scales  f32 [K / 32][n]: 2^s * kDecodedUnit, times a routing weight where there is one
 // Columns that take no part have codes 0 and scale 0, and so add exact zeros.
 //
-// The input of gate/up is one piece, K = hidden. The input of down is, for each live slot, a piece
-// of 256 for each K-chunk: [slots][columns / 256] pieces, filled up.
+// The input of gate/up is one piece, K = gate_up_columns(hidden). The input of down is, for each
+// live slot, a piece for each of its pages of 256 columns: [slots][pages] pieces, filled up.
 #pragma once
 
 #include <cstdint>

@@ -16,10 +16,12 @@
 // Gate/up: 2 slabs, 17,408 bytes: one tile of 32 neurons, k 512 p .. 512 p + 511 of the tile's page
 //   p; block j of slab s has k = 512 p + 32 (8 s + j). Row 16 w + g of a tile is the gate of neuron
 //   8 w + g, row 16 w + g + 8 its up row: a thread has both.
-//   A matrix is [intermediate / 32 tiles][hidden / 512] pages.
-// Down: 1 slab, 8,704 bytes: a tile of 64 rows, a K-chunk of 256 columns. A matrix is
-//   [hidden / 128][chunks][2 tiles] pages. A K-chunk of fewer than 256 columns is filled up with
-//   zeros (down_column()).
+//   A matrix is [intermediate / 32 tiles][gate_up_columns(hidden) / 512] pages, filled up with
+//   zeros.
+// Down: 1 slab, 8,704 bytes: a tile of 64 rows and 256 columns. A matrix is
+//   [hidden / 128, rounded up][pages of columns][2 tiles] pages. A K-chunk of 256 columns, or of a
+//   divisor of 128, has a page of its own, filled up with zeros; of others all columns together are
+//   filled up at their end (down_column()), and the pages shared among them (DownChunk).
 // A matrix that is not filled up has as many bytes as in canonical form (tensor/weight_format.h).
 #pragma once
 
@@ -72,19 +74,47 @@ US_HOST_DEVICE constexpr uint32_t down_page(uint32_t tile, uint32_t chunk, uint3
   return (tile / 2 * chunks + chunk) * 2 + tile % 2;
 }
 
-// CTAs of a gate/up cluster: each has as many of the pages of a tile.
+// CTAs of a gate/up cluster, 1, 2 or 4: each has as many of the pages of a tile, at most 3.
 inline constexpr uint32_t kGateUpMaxRanks = 4;
-constexpr uint32_t gate_up_ranks(uint32_t hidden) {
-  return hidden % (kGateUpMaxRanks * kGateUpPageColumns) == 0 ? kGateUpMaxRanks : 1;
+US_HOST_DEVICE constexpr uint32_t gate_up_ranks(uint32_t hidden) {
+  const uint32_t pages = (hidden + kGateUpPageColumns - 1) / kGateUpPageColumns;
+  if (pages <= 3) return 1;
+  return pages == 5 || pages == 6 ? 2 : kGateUpMaxRanks;
+}
+// The columns of gate/up, filled up.
+US_HOST_DEVICE constexpr uint32_t gate_up_columns(uint32_t hidden) {
+  const uint32_t multiple = gate_up_ranks(hidden) * kGateUpPageColumns;
+  return (hidden + multiple - 1) / multiple * multiple;
 }
 
-// The columns of down where chunks of chunk_columns are filled up, and where column i lies then.
-constexpr uint32_t padded_down_columns(uint32_t intermediate, uint32_t chunk_columns) {
-  return intermediate / chunk_columns * kDownChunkColumns;
+// Whether K-chunks of so many columns have pages of their own.
+US_HOST_DEVICE constexpr bool has_own_page(uint32_t chunk_columns) {
+  return chunk_columns == kDownChunkColumns || kDownChunkColumns / 2 % chunk_columns == 0;
+}
+// The rows and columns of down, filled up, where K-chunks have chunk_columns, and where column i
+// lies then.
+constexpr uint32_t padded_down_rows(uint32_t hidden) {
+  return (hidden + kDownGroupRows - 1) / kDownGroupRows * kDownGroupRows;
+}
+US_HOST_DEVICE constexpr uint32_t padded_down_columns(uint32_t intermediate,
+                                                      uint32_t chunk_columns) {
+  if (has_own_page(chunk_columns)) return intermediate / chunk_columns * kDownChunkColumns;
+  return (intermediate + kDownChunkColumns - 1) / kDownChunkColumns * kDownChunkColumns;
 }
 US_HOST_DEVICE constexpr uint32_t down_column(uint32_t i, uint32_t chunk_columns) {
+  if (!has_own_page(chunk_columns)) return i;
   return i / chunk_columns * kDownChunkColumns + i % chunk_columns;
 }
+
+// The pages of columns that a partial sum of down is over: chunk `chunk` of `chunks` that have
+// `pages` in all, as many each or about, or none.
+struct DownChunk {
+  US_HOST_DEVICE constexpr DownChunk(uint32_t chunk, uint32_t chunks, uint32_t pages)
+      : first_page(pages == chunks ? chunk : chunk * pages / chunks),
+        num_pages(pages == chunks ? 1 : (chunk + 1) * pages / chunks - first_page) {}
+
+  uint32_t first_page, num_pages;
+};
 
 // Where element (row, k) of a block lies: a byte of the block's code bytes, and which code of it.
 struct CodePlace {

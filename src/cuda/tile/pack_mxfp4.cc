@@ -132,6 +132,36 @@ void unpack(std::span<const std::byte> pages, const Canonical<std::byte>& to,
   }
 }
 
+// The matrix with more rows and columns, zeros but for what copy_row(row, filled matrix) brings.
+template <class CopyRow>
+std::vector<std::byte> fill_up(uint32_t num_rows, uint32_t rows, uint32_t columns,
+                               const CopyRow& copy_row) {
+  std::vector<std::byte> filled(packed_bytes(tensor::WeightFormat::kMxfp4, rows, columns));
+  const Canonical<std::byte> to(filled, rows, columns);
+  std::fill_n(&to.scale(0, 0), uint64_t{rows} * (columns / kBlockColumns), kFillScale);
+  for (uint32_t row = 0; row < num_rows; ++row) copy_row(row, to);
+  return filled;
+}
+
+// A row whose columns stay where they are.
+void copy_row(const Canonical<const std::byte>& from, uint32_t row,
+              const Canonical<std::byte>& to) {
+  const uint32_t blocks = from.columns / kBlockColumns;
+  std::copy_n(from.block_codes(row, 0), blocks * kCanonicalBlockBytes, to.block_codes(row, 0));
+  std::copy_n(&from.scale(row, 0), blocks, &to.scale(row, 0));
+}
+
+// A row whose K-chunks have pages of their own.
+void spread_row(const Canonical<const std::byte>& from, uint32_t row, uint32_t chunk_columns,
+                const Canonical<std::byte>& to) {
+  for (uint32_t k = 0; k < from.columns; ++k) {
+    const uint32_t at = down_column(k, chunk_columns);
+    const std::byte code{code_at(from.block_codes(row, 0), k)};
+    to.block_codes(row, 0)[at / 2] |= at % 2 == 0 ? code : code << 4;
+    to.scale(row, at / kBlockColumns) = from.scale(row, k / kBlockColumns);
+  }
+}
+
 void check_gate_up(uint32_t intermediate, uint32_t hidden) {
   US_CHECK(intermediate % kTileNeurons == 0 && hidden % kGateUpPageColumns == 0,
            "gate/up of {} neurons with {} inputs", intermediate, hidden);
@@ -174,25 +204,24 @@ void unpack_down(std::span<const std::byte> pages, uint32_t hidden, uint32_t int
                    [&](uint32_t row, uint32_t k) { return down_place(intermediate, row, k); });
 }
 
+std::vector<std::byte> fill_up_gate_up(std::span<const std::byte> canonical, uint32_t intermediate,
+                                       uint32_t hidden) {
+  US_CHECK(hidden % kBlockColumns == 0, "{} columns", hidden);
+  const Canonical<const std::byte> from(canonical, 2 * intermediate, hidden);
+  return fill_up(from.rows, from.rows, gate_up_columns(hidden),
+                 [&](uint32_t row, const auto& to) { copy_row(from, row, to); });
+}
+
 std::vector<std::byte> fill_up_down(std::span<const std::byte> canonical, uint32_t hidden,
                                     uint32_t intermediate, uint32_t chunk_columns) {
-  US_CHECK(intermediate % chunk_columns == 0 && chunk_columns <= kDownChunkColumns &&
-               (chunk_columns % kBlockColumns == 0 || kBlockColumns % chunk_columns == 0),
+  US_CHECK(intermediate % chunk_columns == 0 && intermediate % kBlockColumns == 0,
            "{} columns in chunks of {}", intermediate, chunk_columns);
   const Canonical<const std::byte> from(canonical, hidden, intermediate);
-  const uint32_t columns = padded_down_columns(intermediate, chunk_columns);
-  std::vector<std::byte> filled(packed_bytes(tensor::WeightFormat::kMxfp4, hidden, columns));
-  const Canonical<std::byte> to(filled, hidden, columns);
-  for (uint32_t row = 0; row < hidden; ++row) {
-    std::fill_n(&to.scale(row, 0), columns / kBlockColumns, kFillScale);
-    for (uint32_t k = 0; k < intermediate; ++k) {
-      const uint32_t at = down_column(k, chunk_columns);
-      const std::byte code{code_at(from.block_codes(row, 0), k)};
-      to.block_codes(row, 0)[at / 2] |= at % 2 == 0 ? code : code << 4;
-      to.scale(row, at / kBlockColumns) = from.scale(row, k / kBlockColumns);
-    }
-  }
-  return filled;
+  const bool is_spread = has_own_page(chunk_columns);
+  return fill_up(hidden, padded_down_rows(hidden), padded_down_columns(intermediate, chunk_columns),
+                 [&](uint32_t row, const auto& to) {
+                   is_spread ? spread_row(from, row, chunk_columns, to) : copy_row(from, row, to);
+                 });
 }
 
 }  // namespace ultraspeed::cuda

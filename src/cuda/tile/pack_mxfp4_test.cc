@@ -83,31 +83,70 @@ TEST(PackMxfp4, DownComesBack) {
   EXPECT_EQ(back, canonical);
 }
 
-// Every value stands where down_column() says, and all others are zeros.
+struct Size {
+  uint32_t rows, columns;
+};
+
+float value_of(const Bytes& matrix, const Size& size, uint32_t row, uint32_t k) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.data());
+  const uint8_t code = tensor::mxfp4_code(bytes + row * size.columns / 2, k);
+  const uint64_t scales = code_bytes(kFormat, size.rows, size.columns);
+  return tensor::kE2m1Values[code] *
+         tensor::e8m0_to_float(bytes[scales + (row * size.columns + k) / 32]);
+}
+
+// The values of `matrix` stand where place(k) says in `filled`, and all others are zeros.
+template <class Place>
+void expect_filled_up(const Bytes& matrix, const Size& size, const Bytes& filled,
+                      const Size& filled_size, const Place& place) {
+  ASSERT_EQ(filled.size(), packed_bytes(kFormat, filled_size.rows, filled_size.columns));
+  std::vector<float> expected(filled_size.columns);
+  for (uint32_t row = 0; row < filled_size.rows; ++row) {
+    std::fill(expected.begin(), expected.end(), 0.0F);
+    for (uint32_t k = 0; k < size.columns && row < size.rows; ++k) {
+      expected[place(k)] = value_of(matrix, size, row, k);
+    }
+    for (uint32_t k = 0; k < filled_size.columns; ++k) {
+      ASSERT_EQ(value_of(filled, filled_size, row, k), expected[k]) << row << ", " << k;
+    }
+  }
+}
+
 TEST(PackMxfp4, FilledUpChunksHaveTheirValuesAndZeros) {
   constexpr uint32_t kRows = 3;
   for (const auto& [columns, chunk] :
-       {std::pair(128u, 16u), std::pair(64u, 64u), std::pair(192u, 96u), std::pair(256u, 256u)}) {
+       {std::pair(128u, 16u), std::pair(64u, 64u), std::pair(192u, 96u), std::pair(256u, 256u),
+        std::pair(288u, 288u), std::pair(2112u, 264u)}) {
     const Bytes canonical = random_matrix(kRows, columns, columns);
-    const uint32_t filled_columns = padded_down_columns(columns, chunk);
-    const Bytes filled = fill_up_down(canonical, kRows, columns, chunk);
-    ASSERT_EQ(filled.size(), packed_bytes(kFormat, kRows, filled_columns));
-    const auto value = [](const Bytes& matrix, uint32_t width, uint32_t row, uint32_t k) {
-      const auto* bytes = reinterpret_cast<const uint8_t*>(matrix.data());
-      const uint8_t code = tensor::mxfp4_code(bytes + row * width / 2, k);
-      const uint8_t scale = bytes[code_bytes(kFormat, kRows, width) + (row * width + k) / 32];
-      return tensor::kE2m1Values[code] * tensor::e8m0_to_float(scale);
-    };
-    std::vector<float> expected(filled_columns);
-    for (uint32_t row = 0; row < kRows; ++row) {
-      std::fill(expected.begin(), expected.end(), 0.0F);
-      for (uint32_t k = 0; k < columns; ++k) {
-        expected[down_column(k, chunk)] = value(canonical, columns, row, k);
-      }
-      for (uint32_t k = 0; k < filled_columns; ++k) {
-        ASSERT_EQ(value(filled, filled_columns, row, k), expected[k]) << row << ", " << k;
-      }
+    expect_filled_up(canonical, {kRows, columns}, fill_up_down(canonical, kRows, columns, chunk),
+                     {128, padded_down_columns(columns, chunk)},
+                     [chunk = chunk](uint32_t k) { return down_column(k, chunk); });
+  }
+}
+
+TEST(PackMxfp4, FilledUpInputsHaveTheirValuesAndZeros) {
+  for (const auto& [hidden, filled] : {std::pair(64u, 512u), std::pair(1536u, 1536u),
+                                       std::pair(2880u, 3072u), std::pair(3584u, 4096u)}) {
+    ASSERT_EQ(gate_up_columns(hidden), filled);
+    const Bytes canonical = random_matrix(4, hidden, hidden);
+    expect_filled_up(canonical, {4, hidden}, fill_up_gate_up(canonical, 2, hidden), {4, filled},
+                     [](uint32_t k) { return k; });
+  }
+}
+
+// Every page is a chunk's; chunks have as many each, or about.
+TEST(PackMxfp4, ChunksShareAllPages) {
+  for (const auto& [chunks, pages] :
+       {std::pair(8u, 8u), std::pair(8u, 12u), std::pair(1u, 2u), std::pair(8u, 9u),
+        std::pair(4u, 15u), std::pair(8u, 3u), std::pair(8u, 1u), std::pair(4u, 2u)}) {
+    uint32_t next = 0;
+    for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
+      const DownChunk of(chunk, chunks, pages);
+      EXPECT_EQ(of.first_page, next);
+      EXPECT_TRUE(of.num_pages == pages / chunks || of.num_pages == pages / chunks + 1);
+      next += of.num_pages;
     }
+    EXPECT_EQ(next, pages);
   }
 }
 
