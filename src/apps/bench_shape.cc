@@ -70,7 +70,6 @@ std::string describe_shape(const BenchShape& shape) {
   if (shape.dense_dtype != model::DenseDtype::kCheckpoint) {
     text += fmt::format(", {} dense weights", model::dense_dtype_name(shape.dense_dtype));
   }
-  if (shape.is_shape_only) text += ", shapes alone";
   return text;
 }
 
@@ -84,10 +83,12 @@ void add_shape(const BenchShape& shape, nlohmann::ordered_json* json) {
   if (shape.dense_dtype != model::DenseDtype::kCheckpoint) {
     (*json)["dense_dtype"] = model::dense_dtype_name(shape.dense_dtype);
   }
-  if (shape.is_shape_only) (*json)["shape_only"] = true;
 }
 
 Result<BenchShape> read_shape(const JsonObject& json) {
+  if (json.has("shape_only")) {
+    return json.error("shape_only", "measured without part of the arithmetic, by an older version");
+  }
   BenchShape shape;
   US_ASSIGN(shape.config, json.text("config"));
   US_ASSIGN(shape.num_ranks, json.small_number("ranks"));
@@ -98,9 +99,6 @@ Result<BenchShape> read_shape(const JsonObject& json) {
   if (json.has("dense_dtype")) {
     US_ASSIGN(shape.dense_dtype,
               read_choice(json, "dense_dtype", model::kAllDenseDtypes, model::dense_dtype_name));
-  }
-  if (json.has("shape_only")) {
-    US_ASSIGN(shape.is_shape_only, json.flag("shape_only"));
   }
   return shape;
 }
@@ -136,7 +134,7 @@ void add_drafter_flag(CLI::App& command, ShapeOptions* options) {
 
 Result<PlannedShape> plan_shape(const ShapeOptions& options) {
   US_ASSIGN(const ConfigFile file, read_config_file(options.config));
-  const model::ModelConfig config = model::shape_only(file.config);
+  const model::ModelConfig& config = file.config;
   US_TRY(check_shape(options, config));
   std::optional<model::DrafterConfig> drafter;
   if (options.has_drafter) {
@@ -149,8 +147,7 @@ Result<PlannedShape> plan_shape(const ShapeOptions& options) {
                    options.width,
                    options.rows.value_or(options.width),
                    0,
-                   options.dense_dtype,
-                   config.exactness == model::Exactness::kShapeOnly};
+                   options.dense_dtype};
   if (config.num_experts > 0) {
     const double expected = plan::expected_live_experts(
         config.num_experts, config.num_experts_per_token, planned.shape.rows);

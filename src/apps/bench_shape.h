@@ -26,14 +26,13 @@ struct BenchShape {
   uint32_t width = 8, rows = 8;
   uint32_t live_experts = 0;  // 0: the model has none
   model::DenseDtype dense_dtype = model::DenseDtype::kCheckpoint;
-  bool is_shape_only = false;  // model::Exactness::kShapeOnly
 };
 
 // The configuration and what of it: one line.
 std::string describe_shape(const BenchShape& shape);
 
-// config, ranks, rank, width, rows, live_experts and, where they say something, dense_dtype and
-// shape_only; and reading them back. Errors: kInvalidData.
+// config, ranks, rank, width, rows, live_experts and, where it says something, dense_dtype; and
+// reading them back. Errors: kInvalidData.
 void add_shape(const BenchShape& shape, nlohmann::ordered_json* json);
 Result<BenchShape> read_shape(const JsonObject& json);
 

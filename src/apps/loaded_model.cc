@@ -218,7 +218,6 @@ Result<std::string> model_directory(const ModelOptions& options) {
 Result<LoadedModel> LoadedModel::open(const ModelOptions& options) {
   US_ASSIGN(const std::string directory, model_directory(options));
   US_ASSIGN(auto config, model::ModelConfig::load(directory));
-  US_TRY(model::check_loadable(config));  // before its weights are looked for
   if (options.may_exceed_positions) extend_positions(options.context, &config);
   US_ASSIGN(auto generation, model::GenerationConfig::load(directory));
   auto checkpoint = model::Checkpoint::open(directory);

@@ -46,9 +46,6 @@ Result<engine::MemoryNeed> memory_need(const ModelFolder& folder, const ModelOpt
 
 std::string verdict(const ModelFolder& folder, const ModelOptions& options,
                     const ChosenExecutor& chosen) {
-  const bool is_exact = chosen.limits.name == kProcessor ||
-                        model::shape_only(folder.config).exactness == model::Exactness::kExact;
-  if (!is_exact) return "no: GPUs do not have this family's arithmetic yet";
   const auto context = engine::choose_max_context({.max_context = options.context},
                                                   folder.config.max_position_embeddings);
   if (!context) return "no: " + context.error().message;

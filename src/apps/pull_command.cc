@@ -77,10 +77,9 @@ Status check_snapshot(const std::string& snapshot, const Display& display) {
                       "{}; its weights were not downloaded (--include '*' takes all files)",
                       status.error().message);
   }
-  auto config = model::ModelConfig::load(snapshot);
-  const Status loadable = config ? model::check_loadable(*config) : tl::unexpected(config.error());
-  if (loadable || model::DrafterConfig::load(snapshot)) return {};
-  display.say(loadable.error().message + "; downloading it for other programs");
+  const auto config = model::ModelConfig::load(snapshot);
+  if (config || model::DrafterConfig::load(snapshot)) return {};
+  display.say(config.error().message + "; downloading it for other programs");
   return {};
 }
 

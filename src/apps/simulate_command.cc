@@ -90,7 +90,6 @@ Result<SimulationRun> make_simulation(const SimulateOptions& options) {
   US_ASSIGN(const ConfigFile models, read_config_file(options.config));
   SimulationRun run;
   run.config = models.config.file;
-  run.lacks_kernels = model::shape_only(models.config).exactness == model::Exactness::kShapeOnly;
   for (const std::string& name : options.devices) {
     US_ASSIGN(plan::Device device, plan::find_device(name));
     plan::DeviceTimes times = plan::device_times(device.name);

@@ -124,11 +124,6 @@ std::string simulation_text(const SimulationRun& run) {
   }
   text += "\nMilliseconds of a step, with a drafter of a cycle\n" + plain_table(part_table(run));
   text += "\nTokens per second of the node\n" + plain_table(rate_table(run));
-  if (run.lacks_kernels) {
-    text +=
-        "\nas if there were kernels for all of the model's arithmetic, which GPUs refuse yet "
-        "(docs/models.md)\n";
-  }
   text +=
       "\nA simulation, not a measurement: no run of several GPUs stands behind it. Bars: 5 and 95 "
       "of 100\ncases drawn from the ranges of its inputs; live experts and accepted lengths are "
@@ -141,7 +136,6 @@ ordered_json simulation_json(const SimulationRun& run) {
   const plan::StepOptions& options = run.steps.front().options;
   ordered_json json = {{"schema", "ultraspeed-simulation/1"},
                        {"config", run.config},
-                       {"lacks_kernels", run.lacks_kernels},
                        {"context", options.context},
                        {"kv_dtype", options.kv_format == plan::KvFormat::kFp8 ? "fp8" : "bf16"},
                        {"dense_dtype", model::dense_dtype_name(options.dense_dtype)},

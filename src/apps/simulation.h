@@ -28,7 +28,6 @@ struct SimulatedStep {
 
 struct SimulationRun {
   std::string config;
-  bool lacks_kernels = false;  // GPUs refuse some of its arithmetic yet
   std::vector<SimulatedDevice> devices;
   std::vector<SimulatedStep> steps;  // by device, then width, then ranks
 

@@ -169,15 +169,6 @@ TEST(Simulate, TakesFlagsInPlaceOfFigures) {
   EXPECT_EQ(run->steps[0].accepted_lengths, std::vector<double>{2});
 }
 
-TEST(Simulate, SaysWhereKernelsAreMissing) {
-  SimulateOptions options = small_simulation();
-  options.config = kSourceFolder + "/configs/gpt-oss-20b";
-  options.ranks = {1};
-  const auto run = make_simulation(options);
-  ASSERT_TRUE(run.has_value()) << run.error().message;
-  EXPECT_NE(simulation_text(*run).find("as if there were kernels for all"), std::string::npos);
-}
-
 TEST(Simulate, ChecksItsFlags) {
   const auto parses = [](const std::string& flags) {
     int exit_code = 0;

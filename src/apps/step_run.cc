@@ -159,11 +159,6 @@ std::vector<std::string> step_notes(const StepRun& run) {
         fmt::format("experts by the step's own routes: {} to {} of a layer, {:.1f} on average",
                     least, most, run.bench.mean_live()));
   }
-  if (run.is_shape_only) {
-    notes.emplace_back(
-        "shapes alone: the matrices, keys and values that the model needs are read in its stages, "
-        "but biases, clamps and the like are left out (docs/decode_bound.md, section 8)");
-  }
   for (std::string& note : general_notes(run.bench)) notes.push_back(std::move(note));
   return notes;
 }

@@ -129,25 +129,6 @@ Result<ModelConfig> ModelConfig::mtp_stack(uint32_t num_heads) const {
   return heads;
 }
 
-Status check_loadable(const ModelConfig& config) {
-  if (config.exactness == Exactness::kExact) return {};
-  return make_error(ErrorCode::kUnsupported,
-                    "{}: this is the shape of a {} model, without arithmetic that it needs: it can "
-                    "be timed, but no weights are loaded",
-                    config.file, config.model_type);
-}
-
-ModelConfig shape_only(ModelConfig config) {
-  const bool is_exact = !config.has_attention_biases && !config.has_expert_biases &&
-                        !config.has_softmax_router && config.swiglu_limit == 0;
-  if (is_exact) return config;
-  config.exactness = Exactness::kShapeOnly;
-  config.has_attention_biases = config.has_expert_biases = config.has_softmax_router = false;
-  config.has_router_bias = true;
-  config.swiglu_limit = 0;
-  return config;
-}
-
 namespace {
 
 // Biases of projections and of so many experts in each layer of experts.

@@ -77,15 +77,6 @@ struct QuantizationConfig {
   bool is_ignored(std::string_view module) const;
 };
 
-// Whether a program of the model computes what its authors' code computes.
-enum class Exactness : uint8_t {
-  kExact,
-  // It reads the matrices, keys and values that the model needs, in its stages, but leaves out or
-  // replaces arithmetic that costs next to nothing (docs/decode_bound.md section 8): to be planned
-  // and timed, never to be loaded.
-  kShapeOnly,
-};
-
 // Whose layers a configuration, a tensor name or a weight is about.
 enum class Stack : uint8_t {
   kTarget,
@@ -97,7 +88,6 @@ struct ModelConfig {
   std::string file;  // where it was read, for messages
   Stack stack = Stack::kTarget;
   std::string model_type;
-  Exactness exactness = Exactness::kExact;
   uint32_t hidden_size = 0;
   uint32_t intermediate_size = 0;      // of dense layers
   uint32_t moe_intermediate_size = 0;  // of one expert
@@ -137,13 +127,6 @@ struct ModelConfig {
   static Result<ModelConfig> parse(std::string_view file, std::string_view json);
   static Result<ModelConfig> load(const std::string& directory);  // DIR/config.json
 };
-
-// kUnsupported for a kShapeOnly model: what everything that reads weights asks first.
-Status check_loadable(const ModelConfig& config);
-
-// The same matrices, keys and values in the same stages, without the arithmetic that GPUs do not
-// have yet (cuda/machine.cc): of kShapeOnly, unless nothing is lost.
-ModelConfig shape_only(ModelConfig config);
 
 // Parameters of the backbone: no MTP blocks, no drafter, no vision or audio towers.
 struct ParameterCount {

@@ -254,16 +254,5 @@ TEST(FamilyConfig, StretchesRope) {
                             "'rope_scaling.high_freq_factor'");
 }
 
-TEST(FamilyConfig, AShapeAloneIsNotLoaded) {
-  EXPECT_EQ(shape_only(load_published(kLlama)).exactness, Exactness::kExact);
-  const ModelConfig shape = shape_only(load_published(kGptOss));
-  EXPECT_EQ(count_parameters(shape).total, 20'907'929'664U);
-  const Status loadable = check_loadable(shape);
-  ASSERT_FALSE(loadable.has_value());
-  EXPECT_EQ(loadable.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(loadable.error().message.find("no weights are loaded"), std::string::npos);
-  EXPECT_TRUE(check_loadable(load_published(kGptOss)).has_value());
-}
-
 }  // namespace
 }  // namespace ultraspeed::model

@@ -276,7 +276,6 @@ uint64_t taken_rows(const StoredPart& part) {
 }  // namespace
 
 Result<WeightShape> WeightLoader::shape(const WeightSource& source) const {
-  US_TRY(check_loadable(*config_));
   US_TRY(weight_shape(*config_, source, WeightFormat::kF32));
   US_ASSIGN(const WeightLayout layout, weight_layout(*config_, source, qkv_chunks()));
   US_ASSIGN(const auto found, find_parts(*checkpoint_, source, layout));

@@ -114,8 +114,8 @@ using ProgressCallback = std::function<void(uint64_t bytes_done, uint64_t bytes_
 // Reads weights of a checkpoint. Both arguments must outlive the loader. Const calls may run on
 // several threads at once. A call needs at most one stored tensor of memory besides its output.
 // Errors name file, tensor and expectation: kNotFound for a missing tensor, kInvalidData for wrong
-// dtypes, shapes, NaN codes or scales, kUnsupported for impossible splits and for models that are
-// not check_loadable(), kIo for a file that shrank.
+// dtypes, shapes, NaN codes or scales, kUnsupported for impossible splits, kIo for a
+// file that shrank.
 class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, const ModelConfig& config)
