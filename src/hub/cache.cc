@@ -132,8 +132,8 @@ std::string model_of_snapshot(std::string_view path) {
     const std::string_view name = std::string_view(owner).substr(kPrefix.size());
     const size_t separator = name.find(kSeparator);
     if (separator == std::string::npos) return "";
-    const std::string id = fmt::format("{}/{}", name.substr(0, separator),
-                                       name.substr(separator + kSeparator.size()));
+    const std::string id =
+        fmt::format("{}/{}", name.substr(0, separator), name.substr(separator + kSeparator.size()));
     return parse_reference(id) ? id : "";
   }
   return "";
