@@ -75,6 +75,15 @@ TEST(WeightRotation, SharesMemoryAmongLayers) {
 }
 
 // No expert of a set is read again before six caches of others of its kind.
+// Biases have no say in how many sets there are.
+TEST(WeightRotation, SharesMemoryOfExpertsWithBiases) {
+  const Program program = plan_of("configs/gpt-oss-120b", 1, 8);
+  const auto forms = weight_forms({&program, 1}, kFast);
+  const auto rotation = cuda::rotate_weights(program, forms, 29, false);
+  EXPECT_LE(rotation.num_expert_sets, 2u);
+  EXPECT_LT(rotation.places.size_bytes, uint64_t{9} << 30);
+}
+
 TEST(WeightRotation, ReadsOtherExpertsInEachLayer) {
   const Program program = plan_of("configs/mimo-v2.5-pro", 8, 8);
   const auto forms = weight_forms({&program, 1}, kFast);

@@ -35,7 +35,7 @@ uint32_t count_expert_sets(const Program& program, std::span<const WeightForm> f
   for (WeightId id = 0; id < program.weights.size(); ++id) {
     const uint32_t count = program.weights[id].count;
     if (count == 1) continue;
-    if (program.weights[id].rows == 1) continue;  // biases, which no cache's size matters for
+    if (program.weights[id].cols == 1) continue;  // biases, for which no cache's size matters
     US_CHECK(*num_experts == 0 || *num_experts == count, "layers of {} and of {} experts",
              *num_experts, count);
     *num_experts = count;
