@@ -147,7 +147,7 @@ test_command() {
     # Without those that take longest and are about orders of threads, which the other sanitizer is
     # for, or about what numbers and proofs say of code that other tests run, too.
     test_tier asan "${sanitizer_tests[@]}" \
-      -E '^((drafter_)?schedule|engine_open|logit_shares|mutation)_test$'
+      -E '^((drafter_)?schedule|dflash|engine_open|logit_shares|mutation)_test$'
     fuzz_tier "$2"
   fi
   build_tier tsan unit_tests && test_tier tsan "${sanitizer_tests[@]}"
