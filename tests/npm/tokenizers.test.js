@@ -8,12 +8,11 @@
 // know (it has Unicode 9), found by comparing it with this JavaScript engine.
 'use strict';
 
-const { spawnSync } = require('child_process');
 const fs = require('fs');
-const os = require('os');
 const path = require('path');
 const { nfcNormalizer, Tokenizer } = require('tokenizers');
 const { TextGenerator } = require('./random_text.js');
+const { Comparison, differences, reference } = require('./tokenizer_comparison.js');
 const { makeVariants } = require('./tokenizer_variants.js');
 
 const RANDOM_TEXTS = 3000; // for each variant
@@ -22,16 +21,8 @@ const COVERAGE_TEXT_SIZE = 60;
 const PRIVATE_USE = [0xe000, 0xf8ff];
 const LAST_ASSIGNED_PLANE = 0x3ffff; // planes 15 and 16 are private use, 14 is tags and selectors
 
-const program = process.argv[2];
 const bundledPath = path.join(__dirname, '../../models/tiny-mimo/tokenizer.json');
-const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'ultraspeed-npm-'));
-let failures = 0;
-
-function run(args, input) {
-  const result = spawnSync(program, args, { input, encoding: 'utf8', maxBuffer: 1 << 30 });
-  if (result.status !== 0) throw new Error(`${program} ${args}: ${result.stderr || result.error}`);
-  return result.stdout.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line));
-}
+const comparison = new Comparison(process.argv[2]);
 
 // The code points whose NFC the reference and JavaScript see alike: alone, behind a mark that it
 // may have to move before, and put together from their decomposition.
@@ -42,7 +33,7 @@ function hasKnownNfc(codePoint, normalizer) {
 }
 
 function comparableCodePoints() {
-  const unassigned = run(['--unassigned']);
+  const unassigned = comparison.run('--unassigned');
   const normalizer = nfcNormalizer();
   const codePoints = [];
   let exempt = 0;
@@ -61,42 +52,18 @@ function comparableCodePoints() {
 }
 
 function dump(name, json, requests) {
-  const file = path.join(scratch, `${name}.json`);
-  fs.writeFileSync(file, JSON.stringify(json));
-  return run([file], requests.map((request) => JSON.stringify(request) + '\n').join(''));
+  return comparison.run(comparison.write(name, json), requests);
 }
 
-async function reference(json, requests) {
-  const tokenizer = Tokenizer.fromString(JSON.stringify(json));
-  const answers = [];
-  for (const request of requests) {
-    const options = { addSpecialTokens: request.add_special_tokens };
-    const encoding = await tokenizer.encode(request.text, null, options);
-    const ids = Array.from(encoding.getIds());
-    answers.push({ ids, decoded: await tokenizer.decode(ids, request.skip_special) });
-  }
-  return answers;
-}
-
-function differences(requests, ours, theirs) {
-  const different = [];
-  for (let i = 0; i < requests.length; ++i) {
-    const sameIds = JSON.stringify(ours[i].ids) === JSON.stringify(theirs[i].ids);
-    if (!sameIds || ours[i].decoded !== theirs[i].decoded) {
-      different.push({ text: requests[i].text, ours: ours[i], theirs: theirs[i] });
-    }
-  }
-  return different;
+function referenceOf(json, requests) {
+  return reference(Tokenizer.fromString(JSON.stringify(json)), requests);
 }
 
 async function compare(name, variant, texts) {
   const requests = texts.map((text, i) => (
     { text, add_special_tokens: variant.addSpecialTokens, skip_special: i % 2 === 1 }));
   const ours = dump(name, variant.json, requests);
-  const different = differences(requests, ours, await reference(variant.json, requests));
-  console.log(`${name}: ${texts.length} texts, ${different.length} differ`);
-  for (const one of different.slice(0, 3)) console.log(JSON.stringify(one));
-  failures += different.length > 0 ? 1 : 0;
+  comparison.report(name, requests, ours, await referenceOf(variant.json, requests));
 }
 
 // The comparison must be able to fail: two swapped merges have to show.
@@ -106,12 +73,12 @@ async function checkSensitivity(bundled, texts) {
   const mutated = { ...bundled, model: { ...bundled.model, merges } };
   const requests = texts.map((text) => ({ text, add_special_tokens: false, skip_special: false }));
   const ours = dump('mutated', mutated, requests);
-  const different = differences(requests, ours, await reference(bundled, requests));
+  const different = differences(requests, ours, await referenceOf(bundled, requests));
   console.log(`mutated: ${different.length} of ${texts.length} texts differ, as they should`);
-  failures += different.length > 0 ? 0 : 1;
+  comparison.failures += different.length > 0 ? 0 : 1;
 }
 
-async function main() {
+async function compareAll() {
   const bundled = JSON.parse(fs.readFileSync(bundledPath, 'utf8'));
   const codePoints = comparableCodePoints();
   const variants = makeVariants(bundled);
@@ -123,11 +90,6 @@ async function main() {
     await compare(name, variant, texts.concat(generator.coverage(COVERAGE_TEXT_SIZE)));
     if (name === 'bundled') await checkSensitivity(bundled, texts);
   }
-  if (failures > 0) throw new Error(`${failures} comparisons failed`);
-  console.log('all ids and decoded texts are equal');
 }
 
-main().catch((error) => {
-  console.error(error.message);
-  process.exitCode = 1;
-}).finally(() => fs.rmSync(scratch, { recursive: true, force: true }));
+comparison.test(compareAll);
