@@ -136,8 +136,8 @@ cudaError_t launch_f32_product(const F32Product& data, cudaStream_t stream) {
   if (data.k == 0 || data.k % kF32ProductColumns != 0 || data.num_rows == 0 || data.width == 0) {
     return cudaErrorInvalidValue;
   }
-  if (data.k % 256 == 0) return launch_width<256>(data, stream);
-  if (data.k % 192 == 0) return launch_width<192>(data, stream);
+  if (data.k % kF32LongStage == 0) return launch_width<kF32LongStage>(data, stream);
+  if (data.k % kF32ShortStage == 0) return launch_width<kF32ShortStage>(data, stream);
   return launch_width<kF32ProductColumns>(data, stream);
 }
 

@@ -11,6 +11,8 @@
 namespace ultraspeed::cuda {
 
 inline constexpr uint32_t kF32ProductColumns = 64;  // divides K
+// Columns that kernels take at a time, if one of these divides K.
+inline constexpr uint32_t kF32LongStage = 256, kF32ShortStage = 192;
 
 // output[t, first_row + r] = weights[r] * rows[t], for columns that the filter wants.
 // cudaErrorInvalidValue unless kF32ProductColumns divides k. Weights are fetched before the kernels

@@ -32,8 +32,8 @@ static_assert(PhaseExchangeAlone::kBytes <= PhaseExchange::kBytes);
 using PhaseProducts = ProductExchange<kPhaseColumns>;
 // Of F32 products, by what divides K.
 using PhaseProductTile = ProductTile<2, 1, 2, 4, 384>;
-using SmallProductTile = ProductTile<2, 1, 2, 4, 256>;
-using LeastProductTile = ProductTile<2, 1, 2, 4, 192>;
+using SmallProductTile = ProductTile<2, 1, 2, 4, kF32LongStage>;
+using LeastProductTile = ProductTile<2, 1, 2, 4, kF32ShortStage>;
 static_assert(SmallProductTile::kRows == PhaseProductTile::kRows &&
               SmallProductTile::kColumns == PhaseProductTile::kColumns &&
               LeastProductTile::kRows == PhaseProductTile::kRows &&

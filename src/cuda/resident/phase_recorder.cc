@@ -281,8 +281,9 @@ cudaError_t PhaseRecorder::run(const RoundRows& data) {
 
 cudaError_t PhaseRecorder::run(const F32Product& data) {
   if (data.width > kPhaseColumns) return refuse("more than 8 columns");
-  if (data.k % 256 != 0 && data.k % 192 != 0) {
-    return refuse(fmt::format("a router of {} columns, which neither 256 nor 192 divides", data.k));
+  if (data.k % kF32LongStage != 0 && data.k % kF32ShortStage != 0) {
+    return refuse(fmt::format("a router of {} columns, which neither {} nor {} divides", data.k,
+                              kF32LongStage, kF32ShortStage));
   }
   const uint32_t tiles = phase_f32_tiles(data);
   return add(PhaseKind::kF32Product, data, std::min(tiles, ctas_.streaming));
